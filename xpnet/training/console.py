@@ -14,9 +14,8 @@ from rich.text import Text
 from xpnet._lib.terminal import make_console, style_text
 from xpnet._lib.text import plain
 from xpnet.nn.metrics import chance_note
-from xpnet.training.evaluation import Evaluation
 from xpnet.training.loop import Callback, EpochLog, FitResult
-from xpnet.training.step import TrainState
+from xpnet.training.step import Evaluation, TrainState
 from xpnet.training.trainer import Trainer
 
 MOST_CLASSES = 100

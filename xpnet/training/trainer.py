@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.tree import Tree, tree_map
-from xpnet._typing import Array
 from xpnet.arithmetic import SPECIFICATION_VERSION, random
 from xpnet.arithmetic.blocks import BLOCK_SIZE
 from xpnet.backends.base import Backend
@@ -32,10 +31,9 @@ from xpnet.nn.inputs import Normalization, fit_normalization
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.storage.model_file import SavedModel, fingerprint, load_model
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples
-from xpnet.training.evaluation import Evaluation, evaluate
 from xpnet.training.loop import Callback, FitResult, fit
 from xpnet.training.memory import check_memory
-from xpnet.training.step import Step, TrainState, Variables
+from xpnet.training.step import Evaluation, Step, TrainState, Variables, evaluate
 
 
 class Trainer:
@@ -181,7 +179,8 @@ class Trainer:
     def evaluate(self, state: TrainState) -> Evaluation:
         """Evaluate on the training samples; the last result is kept for its state."""
         if self._evaluated is None or self._evaluated[0] is not state:
-            self._evaluated = state, self._evaluate(state, self.samples, self.training_indices)
+            evaluation = evaluate(self.context, state.variables, self.samples, self.training_indices)
+            self._evaluated = state, evaluation
         return self._evaluated[1]
 
     def validate(self, state: TrainState) -> Evaluation | None:
@@ -190,7 +189,7 @@ class Trainer:
             return self.evaluate_test(state)
         if self.validation_indices is None:
             return None
-        return self._evaluate(state, self.samples, self.validation_indices)
+        return evaluate(self.context, state.variables, self.samples, self.validation_indices)
 
     def estimate_loss(self, state: TrainState, count: int = BLOCK_SIZE) -> float:
         """Return the loss on the first ``count`` training samples, which takes little time.
@@ -199,9 +198,9 @@ class Trainer:
         """
         context = self._own_context
         if self.training_indices is not None:
-            return self._evaluate(state, self.samples, self.training_indices[:count], context).loss
+            return evaluate(context, state.variables, self.samples, self.training_indices[:count]).loss
         x, labels, *_ = self.samples
-        return self._evaluate(state, Samples(x[:count, :], labels[:count]), None, context).loss
+        return evaluate(context, state.variables, Samples(x[:count, :], labels[:count])).loss
 
     @cached_property
     def _own_context(self) -> ComputeContext:
@@ -210,7 +209,7 @@ class Trainer:
 
     def evaluate_test(self, state: TrainState) -> Evaluation:
         """Evaluate on the test samples."""
-        return self._evaluate(state, self.test, None, predict=True)
+        return evaluate(self.context, state.variables, self.test, predict=True)
 
     def model(self, state: TrainState) -> SavedModel:
         """Return the parameters of a state as a model, on the host."""
@@ -238,18 +237,6 @@ class Trainer:
     def to_device(self, tree: Tree) -> Tree:
         """Return copies on the device: a step may reuse their memory."""
         return tree_map(lambda array: self.backend.from_host(array.copy()), tree)
-
-    def _evaluate(
-        self,
-        state: TrainState,
-        samples: Samples,
-        order: Array | None,
-        context: ComputeContext | None = None,
-        *,
-        predict: bool = False,
-    ) -> Evaluation:
-        parameters, statistics, _ = state.variables
-        return evaluate(context or self.context, parameters, samples, statistics, order, predict=predict)
 
     def _build_loader(self, data: Dataset, training: NDArray[np.int64] | None, count: int) -> BatchLoader:
         config, network, put = self.config, self.network, self.backend.put
