@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from xpnet._lib.text import complain
 from xpnet._typing import HostArray
@@ -205,14 +205,6 @@ def evaluate_result(trainer: Trainer, result: FitResult, console: TrainingConsol
     return metrics
 
 
-class Recording(NamedTuple):
-    """The arguments of ``Trainer.fit`` that record a run: callbacks, the state to start from, its epoch."""
-
-    callbacks: list[Callback]
-    state: TrainState
-    first_epoch: int
-
-
 @contextmanager
 def record(
     trainer: Trainer,
@@ -222,8 +214,10 @@ def record(
     *,
     resumed: RunFolder | None = None,
     users: Sequence[Callback] = (),
-) -> Iterator[Recording]:
-    """Yield the arguments of ``Trainer.fit`` that record a run; mark it failed if the body raises.
+) -> Iterator[tuple[list[Callback], TrainState, int]]:
+    """Yield the callbacks that record a run, with the state and the epoch to start from.
+
+    The run is marked failed if the body raises.
 
     Parameters
     ----------
@@ -265,7 +259,7 @@ def record(
                 recorder.resume(trainer, state, progress, first)
             trackers = [Tracker(name, run.folder, echo, debug=config.debug) for name in config.track]
             order += [callbacks.StopOnInterrupt(echo), console, recorder, *trackers]
-        yield Recording(order, state, first)
+        yield order, state, first
     except BaseException as error:
         if run is not None:
             run.fail(error)

@@ -12,7 +12,6 @@ from typing import (
     Required,
     TypedDict,
     TypeGuard,
-    cast,
     get_args,
     get_origin,
     get_type_hints,
@@ -227,7 +226,7 @@ def read_run(folder: Path) -> Record:
     hint = "expected a folder of a run"
     if os.path.isfile(folder / SUMMARY_FILE):  # noqa: PTH113 - false after an error
         hint = f"expected the folder of one run, and {folder} holds several"
-    values = read_json(path, "not a run record", hint)
+    values: Any = read_json(path, "not a run record", hint)
     version = values.get("schema_version")
     if is_number(version) and version > SCHEMA_VERSION:
         raise DataError.of_newer_format(path, "schema version", version, SCHEMA_VERSION)
@@ -236,7 +235,7 @@ def read_run(folder: Path) -> Record:
     if version in (1, 2):
         _upgrade(path, values)
     _check_values(path, "", values, _KINDS)
-    record = cast("Record", values)
+    record: Record = values
     if not record["segments"]:
         raise DataError.at(path, "segments: expected at least one, got []")
     for number, segment in enumerate(record["segments"]):
