@@ -138,9 +138,7 @@ def loader_for(context, backend, x, labels, order=None, *, seed=0, batch_size=No
         return SampleOrder(host, backend.from_host(host))
 
     samples = Samples(backend.from_host(x), backend.from_host(labels))
-    return BatchLoader(
-        context.ops, samples, permutation, len(labels), batch_size, map_blocks=context.map_blocks
-    )
+    return BatchLoader(context, samples, permutation, len(labels), batch_size)
 
 
 def gradients_of(context, parameters, samples, order=None):

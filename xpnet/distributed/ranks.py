@@ -23,7 +23,7 @@ from xpnet import __version__
 from xpnet._lib.interrupts import TERMINATION, Terminate
 from xpnet._lib.machine import allowed_cpus
 from xpnet._lib.text import complain
-from xpnet._typing import Array, Namespace
+from xpnet._typing import Array, Item, Namespace
 from xpnet.arithmetic import SPECIFICATION_VERSION
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
 from xpnet.distributed import exchange
@@ -159,9 +159,9 @@ class Ranks:
         self.comm.Allreduce(MPI.IN_PLACE, numbers, MPI.MAX)
         return int(numbers[0])
 
-    def gather(self, text: str) -> list[str]:
-        """Return the texts of all processes."""
-        return [text] if self.comm is None else self.comm.allgather(text)
+    def gather(self, item: Item) -> list[Item]:
+        """Return the items of all processes, which are pickled."""
+        return [item] if self.comm is None else self.comm.allgather(item)
 
     def compare(self, facts: Mapping[str, object]) -> None:
         """Check that all processes have the same facts, JSON values by name; None is equal to all.

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property, lru_cache
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -265,7 +265,7 @@ class Trainer:
             strength = build_fade(config.augment_fade_epochs, config.epochs)
             augment = build_augmenter(self.context.ops, config, side, side, config.seed, put, strength)
         return BatchLoader(
-            self.context.ops,
+            self.context,
             samples,
             order,
             samples_per_epoch=count,
@@ -273,8 +273,6 @@ class Trainer:
             augment=augment,
             masks=masks if network.input_dropout or network.hidden_dropout or network.input_noise else None,
             in_memory=not memory_mapped,
-            map_blocks=self.context.map_blocks,
-            share=self.context.share,
         )
 
 
@@ -286,14 +284,13 @@ def normalize_inputs(config: TrainConfig, data: Dataset, ranks: Ranks = ALONE) -
     ConfigError
         All samples are held out for validation.
     """
-    fitted: Normalization | None = None
+    fitted = None
     with ranks.agreement():
         if ranks.rank == 0:
             training, _ = _split_samples(config, data)
             x = data.x_train if training is None else data.x_train[training]
             fitted = fit_normalization(config.normalize, x)
-    text = ranks.gather("" if fitted is None else fitted.to_json())[0]
-    return fitted or Normalization.from_json(config.normalize, text)
+    return cast("Normalization", ranks.gather(fitted)[0])
 
 
 def worker_count(config: TrainConfig, backend: Backend, jobs: int = 1) -> int:
