@@ -10,7 +10,7 @@ from xpnet._lib.text import plain
 from xpnet.config.flags import Parser
 from xpnet.errors import ConfigError
 from xpnet.report import REPORT_FILE, write_report
-from xpnet.storage.find import OUT, find_newest_run, read_found_run, resolve_run
+from xpnet.storage.find import OUT, FoundRun, find_newest_run, resolve_run
 from xpnet.storage.record import SUMMARY_FILE, read_summary
 
 DESCRIPTION = """\
@@ -64,9 +64,9 @@ def _write_comparison(folders: Sequence[Path], out: Path | None) -> Path:
     for folder in folders:
         if _is_summary(folder):
             summary, root = read_summary(folder), folder if is_one else OUT
-            runs += [read_found_run(folder / name, root) for name in summary.runs]
+            runs += [FoundRun(folder / name, root) for name in summary.runs]
         else:
-            runs.append(read_found_run(folder, OUT))
+            runs.append(FoundRun(folder, OUT))
     places = [run.folder.resolve() for run in runs]
     for run, place in zip(runs, places, strict=True):
         if places.count(place) > 1:

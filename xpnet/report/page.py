@@ -310,7 +310,7 @@ def write_comparison(
         The page cannot be written.
     """
     shown = {f"run c{i % COLOURS} round{i // COLOURS}": run for i, run in enumerate(runs[:MOST_RUNS])}
-    histories = {key: RunFolder(run.folder).history for key, run in shown.items()}
+    histories = {key: run.history for key, run in shown.items()}
     text = make_environment().get_template("comparison.html").render(
         name=name,
         style=read_source("style.css"),
