@@ -132,19 +132,10 @@ def build_context(
         check_budgets(network.sizes)
         compiled = selfcheck.check(ops, f"{backend.name} on {backend.device_name}", compiled)
     inputs = normalization.on_device(ops, backend.put)
-    compile_steps: Function = backend.compile_steps
-    stack = backend.compiled_stack
+    steps, stack = partial(backend.compile_steps, exact=exact), backend.compiled_stack
     if compiled is uncompiled:
-        compile_steps, stack = partial(Backend.compile_steps, backend), 1 if as_written else backend.stack
+        steps = partial(Backend.compile_steps, backend, exact=exact)
+        stack = 1 if as_written else backend.stack
     return ComputeContext(
-        ops,
-        inputs,
-        backend.map_blocks,
-        partial(compile_steps, exact=exact),
-        stack,
-        compiled,
-        network,
-        ranks.on(backend),
-        dtype,
-        as_written,
+        ops, inputs, backend.map_blocks, steps, stack, compiled, network, ranks.on(backend), dtype, as_written
     )

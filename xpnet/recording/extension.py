@@ -90,11 +90,8 @@ def extend_settings(parent: Parent, config: TrainConfig, explicit: AbstractSet[s
             remedy = f"leave it out, or start from its parameters with --init-from {folder / MODEL_FILE}"
             msg = f"{flag(name)}: {folder} was trained with {before}, got {now}: {remedy}"
             raise ConfigError(msg)
-    inherited = {
-        name: value
-        for name, value in vars(recorded).items()
-        if name not in OWN_SETTINGS and value != DEFAULTS[name]
-    }
+    shared = {name: value for name, value in vars(recorded).items() if name not in OWN_SETTINGS}
+    inherited = {name: value for name, value in shared.items() if value != DEFAULTS[name]}
     added = {name: getattr(config, name) for name in explicit - {"extend"}}
     values, _ = merge_settings(DEFAULTS, [inherited, added | {"epochs": parent.epochs + config.epochs}])
     if values.average_epochs > config.epochs:

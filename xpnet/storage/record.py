@@ -3,19 +3,10 @@
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from inspect import formatannotation
 from pathlib import Path
-from typing import (
-    Any,
-    Literal,
-    NamedTuple,
-    Required,
-    TypedDict,
-    TypeGuard,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Any, Literal, Required, TypedDict, TypeGuard, get_args, get_origin, get_type_hints
 
 from xpnet._lib.files import read_regular_file
 from xpnet.errors import DataError
@@ -264,17 +255,13 @@ def _upgrade(path: Path, values: dict[str, Any]) -> None:
     _check_values(path, "", values, {"resumed": list[str], "config": dict[str, object]})
     is_native = values["config"].get("arithmetic") == "native"
     values["specification_version"] = None if is_native else 1
-    place = {
-        "backend": values["backend"],
-        "device": values["device_used"],
-        "ranks": 1,
-        "hosts": [],
-        "mpi": None,
-    }
+    place = {"backend": values["backend"], "device": values["device_used"]}
+    place |= {"ranks": 1, "hosts": [], "mpi": None}
     values["segments"] = [{"started": time, "epoch": None, **place} for time in (values["started"], *resumed)]
 
 
-class Summary(NamedTuple):
+@dataclass(frozen=True)
+class Summary:
     """The summary of several trainings.
 
     Attributes
@@ -311,10 +298,8 @@ def read_summary(folder: Path) -> Summary:
         if best is not None:
             metrics = {name: (value, None) for name, value in best["metrics"].items() if is_number(value)}
             return Summary(str(content["over"]), str(best["run"]), metrics, runs)
-        figures = {
-            name: (float(each["mean"]), float(each["standard_deviation"]))
-            for name, each in content["figures"].items()
-        }
+        entries = content["figures"].items()
+        figures = {name: (float(each["mean"]), float(each["standard_deviation"])) for name, each in entries}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError.at(path, f"damaged: {expected}") from error
     return Summary(str(content["over"]), None, figures, runs)

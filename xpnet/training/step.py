@@ -111,9 +111,8 @@ class Step:
             total = tree_sum(self.context.map_blocks(chunk_sum, chunks), self._add)
             sums.append(total)  # of a node of the tree
         shapes = [array.shape for layer in parameters for array in layer]
-        shapes += [
-            layer.gamma.shape for layer in parameters if isinstance(layer, L.BatchNorm) for _ in range(2)
-        ]
+        norms = [layer for layer in parameters if isinstance(layer, L.BatchNorm)]
+        shapes += [norm.gamma.shape for norm in norms for _ in L.BatchMoments._fields]
         return ranks.finish(sums, batch.size, tuple(shapes), self.context.float_type)
 
     def _shared_step(self, variables: Variables, block: Block, size: int, learning_rate: float) -> Variables:
@@ -178,10 +177,8 @@ class Step:
         arrays = iter(sums)  # in the order of `block_sums`
         gradients = [type(layer)(*(next(arrays) * mean_factor for _ in layer)) for layer in parameters]
         moments = [L.BatchMoments(next(arrays), next(arrays)) for _ in statistics]
-        statistics = [
-            L.update_running_statistics(old, new, mean_factor, variance_factor)
-            for old, new in zip(statistics, moments, strict=True)
-        ]
+        pairs = zip(statistics, moments, strict=True)
+        statistics = [L.update_running_statistics(*pair, mean_factor, variance_factor) for pair in pairs]
         parameters, state = self.optimizer.update(gradients, state, parameters, learning_rate)
         return Variables(parameters, statistics, state)
 

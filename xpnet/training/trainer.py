@@ -98,15 +98,11 @@ class Trainer:
         kind = config.arithmetic, config.float_type
         self.context = build_context(*kind, backend, network, normalization, ranks, debug=config.debug)
         self.optimizer = optim.build(self.context.ops, config.optimizer, **config.optimizer_options)
-        put = backend.put
         self._initial_parameters = _initial_parameters(config, network)
-        features, labels = put(data.x_train), put(data.y_train)
         weights = normalize_weights(data, training, config)
-        self.samples = Samples(features, labels, None if weights is None else put(weights))
-        self.test = Samples(put(data.x_test), put(data.y_test))
-        self.training_indices, self.validation_indices = (
-            None if indices is None else put(indices) for indices in (training, validation)
-        )
+        self.samples = tree_map(backend.put, Samples(data.x_train, data.y_train, weights))
+        self.test = tree_map(backend.put, Samples(data.x_test, data.y_test))
+        self.training_indices, self.validation_indices = tree_map(backend.put, (training, validation))
         self.loader = self._build_loader(data, training, count)
         schedule, rate, steps = config.schedule, config.learning_rates[0], len(self.loader.bounds)
         self.learning_rate = schedules.build(schedule, rate, steps, config.epochs, **config.schedule_options)
@@ -213,17 +209,10 @@ class Trainer:
 
     def model(self, state: TrainState) -> SavedModel:
         """Return the parameters of a state as a model, on the host."""
-        variables = state.variables
-        parameters, statistics = self.to_host(variables.parameters), self.to_host(variables.statistics)
-        is_native = self.config.arithmetic == "native"
-        return SavedModel(
-            parameters,
-            statistics,
-            self.normalization,
-            self.network.activation,
-            self.data.columns,
-            specification=None if is_native else SPECIFICATION_VERSION,
-        )
+        parameters, statistics = self.to_host((state.variables.parameters, state.variables.statistics))
+        activation, columns = self.network.activation, self.data.columns
+        specification = None if self.config.arithmetic == "native" else SPECIFICATION_VERSION
+        return SavedModel(parameters, statistics, self.normalization, activation, columns, specification)
 
     def fingerprint(self, state: TrainState) -> str:
         """Return the SHA-256 of the parameters of a state, as that of its model."""
@@ -343,10 +332,8 @@ def _initial_parameters(config: TrainConfig, network: Network) -> tuple[Paramete
         return parameters, initial_running_statistics(network)
     model = load_model(config.init_from)
     if model.network.sizes != network.sizes or model.network.batch_norm != network.batch_norm:
-        msg = (
-            f"--init-from: {config.init_from} holds a {describe(model.network)}, "
-            f"but the settings and the data make it a {describe(network)}"
-        )
+        content = f"{config.init_from} holds a {describe(model.network)}"
+        msg = f"--init-from: {content}, but the settings and the data make it a {describe(network)}"
         raise ConfigError(msg)
     return model.parameters, model.statistics
 
