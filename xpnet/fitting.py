@@ -42,8 +42,7 @@ from xpnet.storage.model_file import fingerprint
 from xpnet.storage.record import Record
 from xpnet.storage.run import complete_record
 from xpnet.trackers import check_installed
-from xpnet.training import final_parameters
-from xpnet.training.callbacks import Evaluate
+from xpnet.training.callbacks import Evaluate, build_final
 from xpnet.training.loop import Callback as LoopCallback
 from xpnet.training.loop import FitResult
 from xpnet.training.opening import open_training
@@ -279,7 +278,7 @@ def _fit(
     """Train without a record."""
     config, state = trainer.config, None if start is None else _restore_state(trainer, start.state)
     first, last = 0 if state is None else state.epoch, config.epochs if epochs is None else epochs
-    final = final_parameters.build(config, first, last)
+    final = build_final(config, first, last)
     evaluate = Evaluate(last=max(config.epochs, epochs or 0), final=final)
     order: list[LoopCallback] = [evaluate, final, users]
     if verbose:

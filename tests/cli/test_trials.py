@@ -24,7 +24,7 @@ from xpnet._lib.locks import is_locked
 from xpnet.cli import trials
 from xpnet.nn.layers import Linear
 from xpnet.storage.record import read_metrics, read_run
-from xpnet.training.final_parameters import EarlyStopping, FinalParameters
+from xpnet.training.callbacks import EarlyStopping, FinalParameters
 from xpnet.training.loop import EpochLog, FitResult
 from xpnet.training.step import Evaluation, TrainState, Variables
 

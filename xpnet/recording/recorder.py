@@ -17,9 +17,9 @@ from xpnet.storage.model_file import encode_model, fingerprint
 from xpnet.storage.record import CHECKPOINT_FILE, KEPT_CHECKPOINT, MODEL_FILE, ParentInfo
 from xpnet.storage.run import Run
 from xpnet.trackers import Tracker
-from xpnet.training import callbacks, final_parameters
+from xpnet.training import callbacks
+from xpnet.training.callbacks import FinalParameters
 from xpnet.training.console import TrainingConsole
-from xpnet.training.final_parameters import FinalParameters
 from xpnet.training.loop import Callback, EpochLog, FitResult
 from xpnet.training.step import TrainState, Variables
 from xpnet.training.trainer import Trainer
@@ -238,7 +238,7 @@ def record(
         The checkpoint of the run, or of its parent, is damaged or belongs to another training run.
     """
     first = 0 if parent is None else parent["epochs"]
-    final = final_parameters.build(trainer.config, first)
+    final = callbacks.build_final(trainer.config, first)
     progress: dict[str, Any] = {"rows": 0, "seconds": 0.0}
     try:
         if resumed is not None and resumed.checkpoint.exists():
