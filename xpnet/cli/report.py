@@ -47,10 +47,10 @@ def _write_report(run: Path, arguments: argparse.Namespace, *, has_data: bool) -
     if has_data:
         from xpnet.config.training import read_table_options
         from xpnet.data import datasets
-        from xpnet.storage.record import read_run
+        from xpnet.storage.folder import RunFolder
 
         is_table = arguments.data is not None and datasets.is_csv(arguments.data)
-        options = read_table_options(read_run(run)["config"]) if is_table else {}
+        options = read_table_options(RunFolder(run).record["config"]) if is_table else {}
         data = datasets.load(arguments.data, arguments.test_data, **options)
     return write_report(run, data, arguments.out)
 

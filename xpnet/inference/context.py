@@ -62,10 +62,7 @@ class ComputeContext:
         All processes compute all of them if that takes less time than exchanging sums, or with batch
         normalisation, whose sums are not exact.
         """
-        ranks = self.ranks
-        if ranks.size == 1:
-            return 0, samples
-        multiplications = samples * self.network.multiplications
+        ranks, multiplications = self.ranks, samples * self.network.multiplications
         is_small = samples < max(LEAST_SAMPLES, ranks.size) or multiplications < LEAST_MULTIPLICATIONS
         if is_small or self.network.batch_norm:
             return 0, samples

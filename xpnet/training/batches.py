@@ -36,7 +36,10 @@ class SampleOrder(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Samples to compute in one call; stacked blocks have the blocks as first axis."""
+    """Samples to compute in one call; stacked blocks have the blocks as first axis.
+
+    It is flat: of the arguments of a recorded function, the items of tuples alone may change their shapes.
+    """
 
     x: Array  # raw rows (m, features), or all rows, to be indexed
     labels: Array  # (m,), or all labels, to be indexed
