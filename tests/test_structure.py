@@ -43,8 +43,9 @@ def imported_by(file):
     for node in ast.walk(parsed(file)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("xpnet."):
             folder = PACKAGE.parent.joinpath(*node.module.split("."))
-            modules = [folder / f"{alias.name}.py" for alias in node.names]
-            yield from (each for each in (*modules, folder.with_suffix(".py")) if each in FILES)
+            inside = [folder / f"{alias.name}.py" for alias in node.names]
+            itself = [] if all(each in FILES for each in inside) else [folder / "__init__.py"]
+            yield from (each for each in (*inside, folder.with_suffix(".py"), *itself) if each in FILES)
 
 
 def test_no_file_imports_another_in_a_circle():

@@ -33,8 +33,7 @@ from xpnet.storage.model_file import fingerprint
 from xpnet.storage.record import Record
 from xpnet.storage.run import Run, complete_record
 from xpnet.trackers import check_installed
-from xpnet.training import final_parameters
-from xpnet.training.callbacks import Evaluate
+from xpnet.training.callbacks import Evaluate, build_final
 from xpnet.training.loop import FitResult
 from xpnet.training.opening import open_training
 from xpnet.training.step import TrainState
@@ -244,7 +243,7 @@ def _fit(
 ) -> FitResult:
     """Train up to an epoch without a record."""
     config, state = trainer.config, None if start is None else _restore_state(trainer, start.state)
-    final = final_parameters.build(config, 0 if state is None else state.epoch, epochs)
+    final = build_final(config, 0 if state is None else state.epoch, epochs)
     order = [Evaluate(last=max(config.epochs, epochs), final=final), final, users]
     if verbose:
         from xpnet.training.console import TrainingConsole

@@ -15,8 +15,7 @@ from xpnet.config import TrainConfig
 from xpnet.config.training import to_json
 from xpnet.data.datasets import Dataset
 from xpnet.inference.predictor import Predictor
-from xpnet.training import final_parameters
-from xpnet.training.callbacks import Evaluate
+from xpnet.training.callbacks import Evaluate, build_final
 from xpnet.training.loop import Callback, EpochLog
 from xpnet.training.trainer import Trainer
 
@@ -289,7 +288,7 @@ def result(training: Training, backend: Backend) -> dict[str, Any]:
     with Trainer.open(config, data, backend) as trainer:
         # One block a call: JAX would compile each operation for stacks of blocks too, which takes a minute.
         trainer.context = replace(trainer.context, stack=1)
-        record, final = Record(), final_parameters.build(config)
+        record, final = Record(), build_final(config)
         best = trainer.fit([Evaluate(), final, record]).best
         model, test = trainer.model(best), trainer.evaluate_test(best)
     probabilities = Predictor(model, backend).outputs(data.x_test)[1][:PROBABILITIES]

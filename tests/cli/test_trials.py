@@ -26,10 +26,9 @@ from xpnet.cli import trials
 from xpnet.config import TrainConfig
 from xpnet.nn.layers import Linear
 from xpnet.storage.record import read_metrics, read_run
-from xpnet.training.evaluation import Evaluation
-from xpnet.training.final_parameters import EarlyStopping, FinalParameters
+from xpnet.training.callbacks import EarlyStopping, FinalParameters
 from xpnet.training.loop import EpochLog, FitResult
-from xpnet.training.step import TrainState, Variables
+from xpnet.training.step import Evaluation, TrainState, Variables
 
 
 @pytest.fixture(autouse=True)

@@ -36,7 +36,7 @@ from xpnet.storage.checkpoint import encode_checkpoint
 from xpnet.storage.find import survey
 from xpnet.storage.model_file import encode_model, encode_tensors, load_model, name_tensors
 from xpnet.storage.record import read_metrics, read_run
-from xpnet.training.final_parameters import EarlyStopping
+from xpnet.training.callbacks import EarlyStopping
 from xpnet.training.trainer import Trainer
 
 pytestmark = [

@@ -22,9 +22,8 @@ from xpnet.nn.network import forward, sample_losses
 from xpnet.nn.optim import Optimizer, sgd
 from xpnet.nn.schedules import constant
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples, single_batch
-from xpnet.training.evaluation import evaluate
 from xpnet.training.loop import Callback, fit
-from xpnet.training.step import Step, TrainState, Variables
+from xpnet.training.step import Step, TrainState, Variables, evaluate
 
 BASE = TrainConfig(epochs=3, batch_size=32, hidden=(8, 6), learning_rate=0.05)
 SETTINGS = {
@@ -139,9 +138,7 @@ def loader_for(context, backend, x, labels, order=None, *, seed=0, batch_size=No
         return SampleOrder(host, backend.from_host(host))
 
     samples = Samples(backend.from_host(x), backend.from_host(labels))
-    return BatchLoader(
-        context.ops, samples, permutation, len(labels), batch_size, map_blocks=context.map_blocks
-    )
+    return BatchLoader(context, samples, permutation, len(labels), batch_size)
 
 
 def gradients_of(context, parameters, samples, order=None):
@@ -182,7 +179,7 @@ def train(backend, x, labels, sizes, *, epochs, batch_size=None, log_every=1):
 
     def keep(log):
         if log.epoch % log_every == 0:
-            evaluation = evaluate(context, log.state.variables.parameters, loader.samples)
+            evaluation = evaluate(context, log.state.variables, loader.samples)
             history.append((evaluation.loss, evaluation.accuracy))
 
     layers = on_device(backend, initialize(sizes, 0))

@@ -19,8 +19,8 @@ from xpnet.nn.init import initialize
 from xpnet.nn.optim import sgd
 from xpnet.training.batches import Samples
 from xpnet.training.callbacks import Evaluate
-from xpnet.training.evaluation import evaluate
 from xpnet.training.loop import Callback
+from xpnet.training.step import Variables, evaluate
 from xpnet.training.trainer import Trainer
 
 X, LABELS = pixels(2600, 20, 5)  # two blocks and a short one
@@ -84,7 +84,7 @@ def test_training_leaves_the_parameters_it_starts_from(backend):
 
 def test_evaluation_drops_no_sample_and_keeps_their_order():
     x, labels = np.tile(X, (2, 1)), np.tile(LABELS, 2)  # six blocks, in two chunks
-    evaluation = evaluate(context_for(NUMPY, X), LAYERS, Samples(x, labels))
+    evaluation = evaluate(context_for(NUMPY, X), Variables(LAYERS, [], ()), Samples(x, labels), predict=True)
     z1 = LAYERS[0].weight @ (x.T / 255.0) + LAYERS[0].bias
     z2 = LAYERS[1].weight @ np.maximum(z1, 0) + LAYERS[1].bias
     assert evaluation.predictions.tolist() == np.argmax(z2, axis=0).tolist()

@@ -14,9 +14,9 @@ from pathlib import Path
 from xpnet._lib.text import plain
 from xpnet.config.flags import Parser
 from xpnet.errors import ConfigError
-from xpnet.report import REPORT_FILE, write_report
-from xpnet.storage.find import OUT, find_newest_run, read_found_run, resolve_run
-from xpnet.storage.record import SUMMARY_FILE, read_summary
+from xpnet.report import write_report
+from xpnet.storage.find import OUT, FoundRun, find_newest_run, resolve_run
+from xpnet.storage.record import REPORT_FILE, SUMMARY_FILE, read_summary
 
 
 def main(words: Sequence[str]) -> int:
@@ -47,10 +47,10 @@ def _write_report(run: Path, arguments: argparse.Namespace, *, has_data: bool) -
     if has_data:
         from xpnet.config.training import read_table_options
         from xpnet.data import datasets
-        from xpnet.storage.record import read_run
+        from xpnet.storage.folder import RunFolder
 
         is_table = arguments.data is not None and datasets.is_csv(arguments.data)
-        options = read_table_options(read_run(run)["config"]) if is_table else {}
+        options = read_table_options(RunFolder(run).record["config"]) if is_table else {}
         data = datasets.load(arguments.data, arguments.test_data, **options)
     return write_report(run, data, arguments.out)
 
@@ -64,9 +64,9 @@ def _write_comparison(folders: Sequence[Path], out: Path | None) -> Path:
     for folder in folders:
         if _is_summary(folder):
             summary, root = read_summary(folder), folder if is_one else OUT
-            runs += [read_found_run(folder / name, root) for name in summary.runs]
+            runs += [FoundRun(folder / name, root) for name in summary.runs]
         else:
-            runs.append(read_found_run(folder, OUT))
+            runs.append(FoundRun(folder, OUT))
     places = [run.folder.resolve() for run in runs]
     for run, place in zip(runs, places, strict=True):
         if places.count(place) > 1:

@@ -10,7 +10,6 @@ import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -128,11 +127,10 @@ def _show_run(arguments: Namespace) -> Result:
     run = runs[0]
     if run.folder != folder:
         return _make_list(runs, partial(_print_trials, folder=folder, runs=runs))
-    history = records.read_metrics(run.folder / records.METRICS_FILE)
-    value = {**run.record, "status": run.status, "folder": str(run.folder), "history": history}
-    columns = to_columns(history)
+    value = {**run.record, "status": run.status, "folder": str(run.folder), "history": run.history}
+    columns = to_columns(run.history)
     rows = [[*columns], *zip(*columns.values(), strict=True)]
-    return value, rows, partial(_print_details, run=run, history=history)
+    return value, rows, partial(_print_details, run=run)
 
 
 def _compare_runs(arguments: Namespace) -> Result:
@@ -177,8 +175,8 @@ def _read_runs(name: str, out: Path) -> tuple[Path, list[FoundRun]]:
     """
     folder = find.resolve_run(name, out)
     if os.path.lexists(folder / records.RECORD_FILE):
-        return folder, [find.read_found_run(folder, out)]
-    runs = [replace(run, id=find.name_relative_to(run.folder, out)) for run in find.find_runs(folder)]
+        return folder, [FoundRun(folder, out)]
+    runs = find.find_runs(folder, out)
     if not runs:
         raise DataError.at(folder, "no run in it: xpnet runs list shows those there are")
     return folder, runs
@@ -332,7 +330,7 @@ def _print_trials(console: Console, folder: Path, runs: Sequence[FoundRun]) -> N
     print_list(console, runs, "started")
 
 
-def _print_details(console: Console, run: FoundRun, history: Sequence[Mapping[str, object]]) -> None:
+def _print_details(console: Console, run: FoundRun) -> None:
     """Print the record, the settings, the metrics and the history of a run, and commands that use it."""
     console.print(style_text(run.id, "bold"))
     print_pairs(console, _format_record(run))
@@ -345,7 +343,7 @@ def _print_details(console: Console, run: FoundRun, history: Sequence[Mapping[st
     if any(lists.values()):
         console.print()
         _print_numbers(console, {"class": range(max(map(len, lists.values()))), **lists})
-    if history:
+    if history := run.history:
         cut = f" ({LINES} of {len(history)} lines; --csv gives all)" if len(history) > LINES else ""
         console.print(f"\nhistory{cut}", style="bold")
         _print_numbers(console, to_columns(select_evenly(history, LINES)))

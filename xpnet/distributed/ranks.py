@@ -125,12 +125,16 @@ class Ranks:
     def _memory(self) -> Memory:
         return Memory(self.backend)
 
-    def join(self, xp: Namespace, parts: list[Array], samples: int) -> Array:  # noqa: ARG002
+    def join(self, xp: Namespace, parts: list[Array], samples: int) -> Array:
         """Return the integers of all samples, from those of each group that this process computed."""
         if self.comm is None:
             return xp.concat(parts)
         own = [np.asarray(self.backend.to_host(part), np.int64) for part in parts]
-        return self.backend.put(np.concatenate(list(chain(*self.comm.allgather(own)))))
+        mine, everyone = np.concatenate([np.empty(0, np.int64), *own]), np.empty(samples, np.int64)
+        shares = exchange.share_blocks(-(-samples // BLOCK_SIZE), self.size)
+        ends = [(min(start * BLOCK_SIZE, samples), min(stop * BLOCK_SIZE, samples)) for start, stop in shares]
+        self.comm.Allgatherv(mine, [everyone, [stop - start for start, stop in ends]])
+        return self.backend.put(everyone)
 
     def share_order(self, make: Callable[[], NDArray[np.int64]], samples: int) -> NDArray[np.int64]:
         """Return the result of a function, (samples,), which one process of each machine calls.
@@ -161,7 +165,13 @@ class Ranks:
 
     def gather(self, text: str) -> list[str]:
         """Return the texts of all processes."""
-        return [text] if self.comm is None else self.comm.allgather(text)
+        if self.comm is None:
+            return [text]
+        content, sizes = np.frombuffer(text.encode(), np.uint8), np.empty(self.size, np.int64)
+        self.comm.Allgather(np.array([content.size], np.int64), sizes)
+        joined = np.empty(int(sizes.sum()), np.uint8)
+        self.comm.Allgatherv(content, [joined, sizes.tolist()])
+        return [part.tobytes().decode() for part in np.split(joined, np.cumsum(sizes)[:-1])]
 
     def compare(self, facts: Mapping[str, object]) -> None:
         """Check that all processes have the same facts, JSON values by name; None is equal to all.

@@ -62,10 +62,7 @@ class ComputeContext:
         All processes compute all of them if that takes less time than exchanging sums, or with batch
         normalisation, whose sums are not exact.
         """
-        ranks = self.ranks
-        if ranks.size == 1:
-            return 0, samples
-        multiplications = samples * self.network.multiplications
+        ranks, multiplications = self.ranks, samples * self.network.multiplications
         is_small = samples < max(LEAST_SAMPLES, ranks.size) or multiplications < LEAST_MULTIPLICATIONS
         if is_small or self.network.batch_norm:
             return 0, samples
@@ -132,19 +129,10 @@ def build_context(
         check_budgets(network.sizes)
         compiled = selfcheck.check(ops, f"{backend.name} on {backend.device_name}", compiled)
     inputs = normalization.on_device(ops, backend.put)
-    compile_steps: Function = backend.compile_steps
-    stack = backend.compiled_stack
+    steps, stack = partial(backend.compile_steps, exact=exact), backend.compiled_stack
     if compiled is uncompiled:
-        compile_steps, stack = partial(Backend.compile_steps, backend), 1 if as_written else backend.stack
+        steps = partial(Backend.compile_steps, backend, exact=exact)
+        stack = 1 if as_written else backend.stack
     return ComputeContext(
-        ops,
-        inputs,
-        backend.map_blocks,
-        partial(compile_steps, exact=exact),
-        stack,
-        compiled,
-        network,
-        ranks.on(backend),
-        dtype,
-        as_written,
+        ops, inputs, backend.map_blocks, steps, stack, compiled, network, ranks.on(backend), dtype, as_written
     )

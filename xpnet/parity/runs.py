@@ -142,8 +142,8 @@ def first_operation(config: TrainConfig, data: Dataset, row: ParityResult) -> st
     if row.epoch is None:
         return "only the test metrics differ"
     numpy, library = (_configure(config, row.kind, target) for target in (NUMPY, row.target))
-    with open_training(numpy, data) as left, open_training(library, data) as right:
-        difference = first_difference(left.trainer, right.trainer)
+    with open_training(numpy, data) as (left, _), open_training(library, data) as (right, _):
+        difference = first_difference(left, right)
     if difference is None:
         return f"epoch {row.epoch} differs, but not when computed again: a backend does not repeat itself"
     return f"{difference}, NumPy's value first"

@@ -89,11 +89,8 @@ def extend_settings(parent: Parent, config: TrainConfig, explicit: AbstractSet[s
         if before != now:
             remedy = f"leave it out, or start from its parameters with --init-from {folder / MODEL_FILE}"
             raise ConfigError.at(flag(name), f"{folder} was trained with {before}, got {now}: {remedy}")
-    inherited = {
-        name: value
-        for name, value in vars(recorded).items()
-        if name not in OWN_SETTINGS and value != DEFAULTS[name]
-    }
+    shared = {name: value for name, value in vars(recorded).items() if name not in OWN_SETTINGS}
+    inherited = {name: value for name, value in shared.items() if value != DEFAULTS[name]}
     added = {name: getattr(config, name) for name in explicit - {"extend"}}
     values, _ = merge_settings(DEFAULTS, [inherited, added | {"epochs": parent.epochs + config.epochs}])
     if values.average_epochs > config.epochs:

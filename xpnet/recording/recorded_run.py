@@ -188,9 +188,8 @@ def find_contradictions(run: RecordedRun) -> Iterator[str]:
         yield f"run.json: config.extend: recorded {config.extend} with parent {parent and parent['run']}"
     if run.batch and record["status"] == "completed":
         yield f"{records.CHECKPOINT_FILE}: has {run.batch} steps after the last epoch of a completed training"
-    for name in sorted(
-        {*(record["digests"] or ()), *(path.name for path in run.path.glob("checkpoint*"))} - _FILES
-    ):
+    names = {*(record["digests"] or ()), *(path.name for path in run.path.glob("checkpoint*"))}
+    for name in sorted(names - _FILES):
         kept = re.fullmatch(records.KEPT_CHECKPOINT.format("([1-9][0-9]{0,15})"), name)
         if kept is None or not run.start <= int(kept[1]) <= _count_epochs(record):
             yield f"{name}: is no file of this training"

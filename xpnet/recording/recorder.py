@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from xpnet._lib.text import complain
 from xpnet._typing import HostArray
@@ -17,9 +17,9 @@ from xpnet.storage.model_file import encode_model, fingerprint
 from xpnet.storage.record import CHECKPOINT_FILE, KEPT_CHECKPOINT, MODEL_FILE, ParentInfo
 from xpnet.storage.run import Run
 from xpnet.trackers import Tracker
-from xpnet.training import callbacks, final_parameters
+from xpnet.training import callbacks
+from xpnet.training.callbacks import FinalParameters
 from xpnet.training.console import TrainingConsole
-from xpnet.training.final_parameters import FinalParameters
 from xpnet.training.loop import Callback, EpochLog, FitResult
 from xpnet.training.step import TrainState, Variables
 from xpnet.training.trainer import Trainer
@@ -205,14 +205,6 @@ def evaluate_result(trainer: Trainer, result: FitResult, console: TrainingConsol
     return metrics
 
 
-class Recording(NamedTuple):
-    """The arguments of ``Trainer.fit`` that record a run: callbacks, the state to start from, its epoch."""
-
-    callbacks: list[Callback]
-    state: TrainState
-    first_epoch: int
-
-
 @contextmanager
 def record(
     trainer: Trainer,
@@ -222,8 +214,10 @@ def record(
     *,
     resumed: RunFolder | None = None,
     users: Sequence[Callback] = (),
-) -> Iterator[Recording]:
-    """Yield the arguments of ``Trainer.fit`` that record a run; mark it failed if the body raises.
+) -> Iterator[tuple[list[Callback], TrainState, int]]:
+    """Yield the callbacks that record a run, with the state and the epoch to start from.
+
+    The run is marked failed if the body raises.
 
     Parameters
     ----------
@@ -244,7 +238,7 @@ def record(
         The checkpoint of the run, or of its parent, is damaged or belongs to another training run.
     """
     first = 0 if parent is None else parent["epochs"]
-    final = final_parameters.build(trainer.config, first)
+    final = callbacks.build_final(trainer.config, first)
     progress: dict[str, Any] = {"rows": 0, "seconds": 0.0}
     try:
         if resumed is not None and resumed.checkpoint.exists():
@@ -265,7 +259,7 @@ def record(
                 recorder.resume(trainer, state, progress, first)
             trackers = [Tracker(name, run.folder, echo, debug=config.debug) for name in config.track]
             order += [callbacks.StopOnInterrupt(echo), console, recorder, *trackers]
-        yield Recording(order, state, first)
+        yield order, state, first
     except BaseException as error:
         if run is not None:
             run.fail(error)

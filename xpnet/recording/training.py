@@ -30,7 +30,7 @@ def describe_run(
     """
     start = config.init_from
     script = [*sys.argv[:1]] if sys.argv and Path(sys.argv[0]).is_file() else []
-    info: RunInfo = {
+    return {
         "command": [*command] or ["xpnet.fit", *script],
         "config": to_json(config),
         "seed": config.seed,
@@ -43,7 +43,6 @@ def describe_run(
         "backend": selection.backend.name,
         "data": describe_data(data),
     }
-    return info
 
 
 def describe_data(data: datasets.Dataset) -> DataInfo:

@@ -26,9 +26,9 @@ from xpnet.storage.checkpoint import encode_checkpoint, load_checkpoint
 from xpnet.storage.folder import RunFolder, digest_file
 from xpnet.storage.json_files import replace_nonfinite
 from xpnet.storage.model_file import SavedModel, encode_model, load_model, name_tensors
-from xpnet.training import callbacks, final_parameters
+from xpnet.training import callbacks
+from xpnet.training.callbacks import FinalParameters
 from xpnet.training.console import TrainingConsole
-from xpnet.training.final_parameters import FinalParameters
 from xpnet.training.loop import Callback, EpochLog, FitResult
 from xpnet.training.step import TrainState, Variables
 from xpnet.training.trainer import Trainer
@@ -50,7 +50,7 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
     DataError
         A checkpoint or the model is missing, damaged, or of another training.
     """
-    final, ranks = final_parameters.build(trainer.config, run.start), trainer.ranks
+    final, ranks = callbacks.build_final(trainer.config, run.start), trainer.ranks
     with ranks.agreement():
         differences = _find_record_differences(run, trainer) if ranks.rank == 0 else iter(())
         difference = next(differences, None)  # which reads all rows

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xpnet._lib.files import save
+from xpnet.storage.record import REPORT_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from xpnet.data.datasets import Dataset
     from xpnet.storage.model_file import SavedModel
     from xpnet.storage.record import Record
-
-REPORT_FILE = "report.html"
 
 
 def write_report(

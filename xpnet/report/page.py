@@ -28,12 +28,12 @@ from xpnet.data import datasets
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate
 from xpnet.nn.metrics import Labels
-from xpnet.report import REPORT_FILE, images
+from xpnet.report import images
 from xpnet.report.charts import build_learning_curves, build_overlays
 from xpnet.storage.find import FoundRun
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import SavedModel, fingerprint
-from xpnet.storage.record import Record, Summary, format_commits
+from xpnet.storage.record import REPORT_FILE, Record, Summary, format_commits
 
 MOST_WHOLE, MOST_CONFUSED = 26, 20
 """The largest number of classes of a whole confusion matrix, and the number of a part of a larger one."""
@@ -310,7 +310,7 @@ def write_comparison(
         The page cannot be written.
     """
     shown = {f"run c{i % COLOURS} round{i // COLOURS}": run for i, run in enumerate(runs[:MOST_RUNS])}
-    histories = {key: RunFolder(run.folder).history for key, run in shown.items()}
+    histories = {key: run.history for key, run in shown.items()}
     text = make_environment().get_template("comparison.html").render(
         name=name,
         style=read_source("style.css"),

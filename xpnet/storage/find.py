@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +16,9 @@ from xpnet._lib.locks import is_locked
 from xpnet._lib.text import complain, did_you_mean, plain
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
+from xpnet.storage.folder import RunFolder
 from xpnet.storage.placement import find_displaced
-from xpnet.storage.record import RECORD_FILE, SUMMARY_FILE, Record
+from xpnet.storage.record import RECORD_FILE, SUMMARY_FILE
 
 OUT = Path("runs")
 """Default folder of runs."""
@@ -31,9 +31,15 @@ LOCK_GRACE = 2.0
 """Seconds after the writing of run.json in which its lock is not tested: the run may be about to take it."""
 
 
-@dataclass(frozen=True)
-class FoundRun:
+class FoundRun(RunFolder):
     """A run, as read from its folder.
+
+    Parameters
+    ----------
+    folder
+        The folder of the run.
+    root
+        The searched folder.
 
     Attributes
     ----------
@@ -47,13 +53,34 @@ class FoundRun:
         The content of run.json.
     metrics
         The metrics that are single finite numbers: the final ones, or those of the last epoch so far.
+
+    Raises
+    ------
+    DataError
+        The folder holds no run.json, or one that is damaged or too large.
     """
 
-    folder: Path
-    id: str
-    status: str
-    record: Record
-    metrics: Mapping[str, float]
+    def __init__(self, folder: Path, root: Path) -> None:
+        super().__init__(folder)
+        self.folder, self.id = folder, _name_relative_to(folder, root)
+        self.status: str = self.record["status"]
+        if self.status == "running" and not _is_in_use(folder):
+            self.record = records.read_run(folder)  # it may have ended since
+            self.status = "killed" if self.record["status"] == "running" else self.record["status"]
+        final: Mapping[str, object] | None = self.record["metrics"]
+        metrics = self._read_last_metrics() if final is None else final
+        self.metrics = {name: value for name, value in metrics.items() if records.is_number(value)}
+
+    def _read_last_metrics(self) -> dict[str, object]:
+        """Return the metrics of the last epoch so far."""
+        from xpnet.storage.checkpoint import read_progress  # loads NumPy, which other runs do not need
+
+        rows: list[dict[str, object]] = [{}]
+        with suppress(DataError):
+            rows += self.history
+        metrics = {"epochs" if name == "epoch" else name: value for name, value in rows[-1].items()}
+        saved = read_progress(self.checkpoint)  # from which --resume goes on
+        return metrics if saved is None else metrics | {"epochs": saved["epoch"]}
 
     @property
     def ended(self) -> bool:
@@ -117,7 +144,7 @@ def survey(root: Path) -> Survey:
     runs, damaged = [], []
     for folder in folders:
         try:
-            runs.append(read_found_run(folder, root))
+            runs.append(FoundRun(folder, root))
         except DataError as error:
             damaged.append(str(error))
     for out in sorted({root, *(folder.parent for folder in folders)}):
@@ -127,11 +154,16 @@ def survey(root: Path) -> Survey:
     return Survey(tuple(sorted(runs, key=lambda run: (run.record["started"], run.id))), tuple(damaged))
 
 
-def find_runs(folder: Path) -> list[FoundRun]:
-    """Return the runs in `folder`, sorted by start time; report unreadable ones on standard error."""
+def find_runs(folder: Path, out: Path | None = None) -> list[FoundRun]:
+    """Return the runs in `folder`, sorted by start time; report unreadable ones on standard error.
+
+    Ids are relative to `out`, by default to the folder.
+    """
     result = survey(folder)
     for problem in result.damaged:
         complain(f"note: a run is left out: {problem}")
+    for run in result.runs:
+        run.id = _name_relative_to(run.folder, out or folder)
     return list(result.runs)
 
 
@@ -189,35 +221,7 @@ def resolve_run(name: str | Path, out: Path = OUT, others: str = "") -> Path:
     return path
 
 
-def read_found_run(folder: Path, root: Path) -> FoundRun:
-    """Return the run in `folder`, with its path relative to `root` as id.
-
-    Raises
-    ------
-    DataError
-        The folder holds no run.json, or one that is damaged or too large.
-    """
-    record = records.read_run(folder)
-    status: str = record["status"]
-    if status == "running" and not _is_in_use(folder):
-        record = records.read_run(folder)  # it may have ended since
-        status = "killed" if record["status"] == "running" else record["status"]
-    metrics: Mapping[str, object] | None = record["metrics"]
-    if metrics is None:
-        rows: list[dict[str, object]] = [{}]
-        with suppress(DataError):
-            rows += records.read_metrics(folder / records.METRICS_FILE)
-        metrics = {"epochs" if name == "epoch" else name: value for name, value in rows[-1].items()}
-        from xpnet.storage.checkpoint import read_progress  # loads NumPy, which other runs do not need
-
-        saved = read_progress(folder / records.CHECKPOINT_FILE)
-        if saved is not None:  # from which --resume goes on
-            metrics["epochs"] = saved["epoch"]
-    numbers = {name: value for name, value in metrics.items() if records.is_number(value)}
-    return FoundRun(folder, name_relative_to(folder, root), status, record, numbers)
-
-
-def name_relative_to(folder: Path, root: Path) -> str:
+def _name_relative_to(folder: Path, root: Path) -> str:
     """Return the id of the run in `folder` in a list of the runs below `root`."""
     if folder == root:
         return folder.resolve().name

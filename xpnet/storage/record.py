@@ -3,20 +3,10 @@
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from inspect import formatannotation
 from pathlib import Path
-from typing import (
-    Any,
-    Literal,
-    NamedTuple,
-    Required,
-    TypedDict,
-    TypeGuard,
-    cast,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Any, Literal, Required, TypedDict, TypeGuard, get_args, get_origin, get_type_hints
 
 from xpnet._lib.files import read_regular_file
 from xpnet.errors import DataError
@@ -28,6 +18,7 @@ METRICS_FILE = "metrics.jsonl"
 MODEL_FILE = "model.safetensors"
 CHECKPOINT_FILE = "checkpoint.safetensors"
 LOCK_FILE = ".lock"
+REPORT_FILE = "report.html"
 KEPT_CHECKPOINT = "checkpoint-{}.safetensors"
 """The name of a checkpoint that is kept, by its epoch."""
 SUMMARY_FILE = "summary.json"
@@ -227,7 +218,7 @@ def read_run(folder: Path) -> Record:
     hint = "expected a folder of a run"
     if os.path.isfile(folder / SUMMARY_FILE):  # noqa: PTH113 - false after an error
         hint = f"expected the folder of one run, and {folder} holds several"
-    values = read_json(path, "not a run record", hint)
+    values: Any = read_json(path, "not a run record", hint)
     version = values.get("schema_version")
     if is_number(version) and version > SCHEMA_VERSION:
         raise DataError.of_newer_format(path, "schema version", version, SCHEMA_VERSION)
@@ -236,7 +227,7 @@ def read_run(folder: Path) -> Record:
     if version in (1, 2):
         _upgrade(path, values)
     _check_values(path, "", values, _KINDS)
-    record = cast("Record", values)
+    record: Record = values
     if not record["segments"]:
         raise DataError.at(path, "segments: expected at least one, got []")
     for number, segment in enumerate(record["segments"]):
@@ -265,17 +256,13 @@ def _upgrade(path: Path, values: dict[str, Any]) -> None:
     _check_values(path, "", values, {"resumed": list[str], "config": dict[str, object]})
     is_native = values["config"].get("arithmetic") == "native"
     values["specification_version"] = None if is_native else 1
-    place = {
-        "backend": values["backend"],
-        "device": values["device_used"],
-        "ranks": 1,
-        "hosts": [],
-        "mpi": None,
-    }
+    place = {"backend": values["backend"], "device": values["device_used"]}
+    place |= {"ranks": 1, "hosts": [], "mpi": None}
     values["segments"] = [{"started": time, "epoch": None, **place} for time in (values["started"], *resumed)]
 
 
-class Summary(NamedTuple):
+@dataclass(frozen=True)
+class Summary:
     """The summary of several trainings.
 
     Attributes
@@ -312,10 +299,8 @@ def read_summary(folder: Path) -> Summary:
         if best is not None:
             metrics = {name: (value, None) for name, value in best["metrics"].items() if is_number(value)}
             return Summary(str(content["over"]), str(best["run"]), metrics, runs)
-        figures = {
-            name: (float(each["mean"]), float(each["standard_deviation"]))
-            for name, each in content["figures"].items()
-        }
+        entries = content["figures"].items()
+        figures = {name: (float(each["mean"]), float(each["standard_deviation"])) for name, each in entries}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError.at(path, f"damaged: {expected}") from error
     return Summary(str(content["over"]), None, figures, runs)

@@ -240,7 +240,7 @@ def _begin_record(name: str, info: RunInfo, started: str, ranks: Ranks = ALONE) 
 
 def _begin_segment(started: str, epoch: int, backend: str, device: str, ranks: Ranks) -> Segment:
     """Return the segment of a training by these processes."""
-    place: Segment = {
+    return {
         "started": started,
         "epoch": epoch,
         "backend": backend,
@@ -249,7 +249,6 @@ def _begin_segment(started: str, epoch: int, backend: str, device: str, ranks: R
         "hosts": list(dict.fromkeys(ranks.hosts)),
         "mpi": ranks.library,
     }
-    return place
 
 
 def complete_record(

@@ -6,10 +6,11 @@ from functools import cache, cached_property, partial
 from typing import NamedTuple
 
 from xpnet._lib.tree import tree_map
-from xpnet._typing import Array, Function, HostArray
+from xpnet._typing import Array, HostArray
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_bounds
 from xpnet.data.augment import Augmenter
+from xpnet.inference.context import ComputeContext
 from xpnet.nn.dropout import Masks
 
 NO_MASKS = Masks(None, [])
@@ -35,7 +36,10 @@ class SampleOrder(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Samples to compute in one call; stacked blocks have the blocks as first axis."""
+    """Samples to compute in one call; stacked blocks have the blocks as first axis.
+
+    It is flat: of the arguments of a recorded function, the items of tuples alone may change their shapes.
+    """
 
     x: Array  # raw rows (m, features), or all rows, to be indexed
     labels: Array  # (m,), or all labels, to be indexed
@@ -52,19 +56,14 @@ class Batch(NamedTuple):
     steps: int = 1  # if more, the block has all samples, and the indices of each step's, (steps, size)
 
 
-def whole_batch(size: int) -> tuple[int, int]:
-    """Return the bounds of all samples of a batch."""
-    return 0, size
-
-
 @dataclass(frozen=True)
 class BatchLoader:
     """Yields the batches of an epoch.
 
     Attributes
     ----------
-    ops, map_blocks
-        As in ``xpnet.inference.context.ComputeContext``.
+    context
+        Its arithmetic, its workers, and the share of this process in a batch of one block.
     samples
         All samples; the order indexes them.
     order
@@ -80,11 +79,9 @@ class BatchLoader:
         in the epoch's order, on the device.
     in_memory
         True if a copy of the samples may be made.
-    share
-        Function from the size of a batch of one block to the (start, stop) of the samples to load.
     """
 
-    ops: Arithmetic
+    context: ComputeContext
     samples: Samples
     order: Callable[[int], SampleOrder]
     samples_per_epoch: int
@@ -92,8 +89,6 @@ class BatchLoader:
     augment: Augmenter | None = None
     masks: Callable[[int, int, int], Masks] | None = None
     in_memory: bool = True
-    map_blocks: Function = map
-    share: Callable[[int], tuple[int, int]] = whole_batch
 
     @property
     def samples_per_step(self) -> int:
@@ -125,10 +120,10 @@ class BatchLoader:
                 steps, size = indices.shape
                 yield Batch(size, _constant(Block(*self.samples, indices)), steps)
                 bounds = bounds[steps:]
-        shares = [(begin, *self.share(end - begin)) for begin, end in bounds]
+        shares = [(begin, *self.context.share(end - begin)) for begin, end in bounds]
         groups = [Group(begin + start, begin + stop, 1) for begin, start, stop in shares]
         # Augmentation takes about as long as a step: prepare the next batches in the meantime.
-        map_batches = self.map_blocks if self.augment else map
+        map_batches = self.context.map_blocks if self.augment else map
         blocks = map_batches(partial(self._load, order, epoch, 0), groups)
         for (begin, end), block in zip(bounds, blocks, strict=True):
             yield Batch(end - begin, _constant(block))
@@ -138,7 +133,8 @@ class BatchLoader:
     ) -> Iterator[Array]:
         """Yield the indices of several steps' samples, (steps, size); the last few steps are left out."""
         size = self.samples_per_step
-        whole = sum(end - begin == size for begin, end in bounds) if self.share(size) == (0, size) else 0
+        is_shared = self.context.share(size) != (0, size)
+        whole = 0 if is_shared else sum(end - begin == size for begin, end in bounds)
         steps = choose_steps(whole, at_once)
         for begin, _ in bounds[: whole - whole % steps : steps] if steps > 1 else ():
             yield order.host[begin : begin + steps * size].reshape(steps, size)
@@ -160,11 +156,11 @@ class BatchLoader:
         start, stop = begin + group.start, begin + group.stop
         if self.single_block and self._is_plain:  # the compiled step gathers the rows
             return Block(*self.samples, order.device[start:stop])
-        x, labels, weights = gather_rows(self.ops, Block(*self.samples, order.device[start:stop]))
+        x, labels, weights = gather_rows(self.context.ops, Block(*self.samples, order.device[start:stop]))
         if self.augment is not None:
             x = self.augment(x, order.host[start:stop], epoch)
         masks = NO_MASKS if self.masks is None else self.masks(epoch, start, stop)
-        return _stack_blocks(self.ops, Block(x, labels, weights, None, masks), group.blocks)
+        return _stack_blocks(self.context.ops, Block(x, labels, weights, None, masks), group.blocks)
 
 
 def gather_rows(ops: Arithmetic, block: Block) -> Samples:

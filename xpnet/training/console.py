@@ -7,20 +7,22 @@ from datetime import timedelta
 from importlib.util import find_spec
 
 import numpy as np
-from rich.progress import BarColumn, Progress, ProgressColumn, Task
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Column
 from rich.text import Text
 
 from xpnet._lib.terminal import make_console, style_text
 from xpnet._lib.text import plain
 from xpnet.nn.metrics import chance_note
-from xpnet.training.evaluation import Evaluation
 from xpnet.training.loop import Callback, EpochLog, FitResult
-from xpnet.training.step import TrainState
+from xpnet.training.step import Evaluation, TrainState
 from xpnet.training.trainer import Trainer
 
 MOST_CLASSES = 100
 """The largest number of classes for which the accuracies by class are printed."""
+
+EPOCHS = "epoch {task.fields[epoch]}/{task.fields[epochs]}"
+"""The number of complete epochs, and of all, as a progress bar shows them."""
 
 MOVE_SECONDS = 1.0
 """Seconds from one movement of the progress bar to the next; each takes an evaluation of 1,024 samples."""
@@ -51,7 +53,8 @@ class TrainingConsole(Callback):
         jupyter = self._console.is_jupyter and find_spec("ipywidgets") is not None
         # mpiexec may give ranks a terminal, whose bars would fill a log.
         self._hidden = quiet or trainer.ranks.size > 1 or not (self._console.is_terminal or jupyter)
-        columns = (_Epoch(), BarColumn(bar_width=None, table_column=Column(ratio=1)), _Metrics())
+        bar = BarColumn(bar_width=None, table_column=Column(ratio=1))
+        columns = (TextColumn(EPOCHS), bar, _Metrics(table_column=Column(no_wrap=True)))
         self._progress = Progress(
             *columns, console=self._console, transient=True, expand=True, disable=self._hidden
         )
@@ -129,22 +132,7 @@ class TrainingConsole(Callback):
         self._progress.update(self._task, completed=completed, epoch=epoch, loss=loss)
 
 
-class _TextColumn(ProgressColumn):
-    """Text on one line."""
-
-    def get_table_column(self) -> Column:
-        """Return the column, which is never wrapped."""
-        return Column(no_wrap=True)
-
-
-class _Epoch(_TextColumn):
-    """The number of complete epochs, and of all."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"epoch {task.fields['epoch']}/{task.fields['epochs']}")
-
-
-class _Metrics(_TextColumn):
+class _Metrics(ProgressColumn):
     """Running loss, last accuracy, elapsed and remaining time."""
 
     def render(self, task: Task) -> Text:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from xpnet.errors import DivergedError
-from xpnet.training.evaluation import Evaluation, to_float
-from xpnet.training.step import TrainState
+from xpnet.training.step import Evaluation, TrainState, to_float
 
 if TYPE_CHECKING:
     from xpnet.nn.layers import Linear

@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
 
 from xpnet._lib.text import complain
 from xpnet.backends.base import Backend
@@ -14,13 +13,6 @@ from xpnet.distributed.ranks import ALONE, Ranks, count_sharing
 from xpnet.nn.inputs import Normalization
 from xpnet.storage.folder import digest_file
 from xpnet.training.trainer import Trainer, normalize_inputs
-
-
-class OpenTraining(NamedTuple):
-    """A trainer, and the selection of its backend."""
-
-    trainer: Trainer
-    selection: Selection
 
 
 @contextmanager
@@ -34,8 +26,8 @@ def open_training(
     facts: Mapping[str, object] | None = None,
     jobs: int = 1,
     warn: Callable[[str], object] | None = None,
-) -> Iterator[OpenTraining]:
-    """Open a training: select the backend, read the data, fit the normalisation and build the trainer.
+) -> Iterator[tuple[Trainer, Selection]]:
+    """Build a trainer from settings, with its backend, data and normalisation; yield the selection too.
 
     All ranks of an MPI job must call this, and end together if the body of one of them fails.
 
@@ -92,7 +84,7 @@ def open_training(
         with ranks.agreement():
             opened = Trainer.open(config, data, backend, normalization, ranks, jobs=jobs)
             trainer = stack.enter_context(opened)
-        yield OpenTraining(trainer, selection)
+        yield trainer, selection
 
 
 def _list_facts(config: TrainConfig, backend: Backend) -> dict[str, object]:

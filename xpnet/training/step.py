@@ -1,18 +1,19 @@
-"""The state of a training, and its step: mean gradients over the blocks of a batch, and the update."""
+"""The state of a training, its step and its evaluation: sums over the blocks of a batch or of all samples."""
 
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple, cast
 
 from xpnet._typing import Array, Function
-from xpnet.arithmetic.base import Operand
+from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, add, tree_sum, unstack
 from xpnet.inference.context import ComputeContext
 from xpnet.nn import layers as L
 from xpnet.nn.dropout import dropout_scale, noise_scale
 from xpnet.nn.network import gradients_and_moments, prepare
 from xpnet.nn.optim import Optimizer, OptimizerState
-from xpnet.training.batches import Batch, Block, gather_rows
+from xpnet.training.batches import Batch, Block, Samples, gather_rows, single_batch
 
 
 class Variables(NamedTuple):
@@ -60,10 +61,8 @@ class Step:
     def __call__(self, variables: Variables, batch: Batch, *learning_rates: float) -> Variables:
         """Return the variables after each step of a batch, which may reuse the memory of those before it."""
         if batch.size > BLOCK_SIZE:
-            sums, factors = (
-                self._batch_sums(variables.parameters, batch),
-                L.mean_and_variance_factors(batch.size),
-            )
+            sums = self._batch_sums(variables.parameters, batch)
+            factors = L.mean_and_variance_factors(batch.size)
             return self._update(variables, sums, *factors, *learning_rates)
         start, stop = self.context.share(batch.size)
         block = batch.block(Group(start, stop, 1))
@@ -112,9 +111,8 @@ class Step:
             total = tree_sum(self.context.map_blocks(chunk_sum, chunks), self._add)
             sums.append(total)  # of a node of the tree
         shapes = [array.shape for layer in parameters for array in layer]
-        shapes += [
-            layer.gamma.shape for layer in parameters if isinstance(layer, L.BatchNorm) for _ in range(2)
-        ]
+        norms = [layer for layer in parameters if isinstance(layer, L.BatchNorm)]
+        shapes += [norm.gamma.shape for norm in norms for _ in L.BatchMoments._fields]
         return ranks.finish(sums, batch.size, tuple(shapes), self.context.float_type)
 
     def _shared_step(self, variables: Variables, block: Block, size: int, learning_rate: float) -> Variables:
@@ -179,9 +177,59 @@ class Step:
         arrays = iter(sums)  # in the order of `block_sums`
         gradients = [type(layer)(*(next(arrays) * mean_factor for _ in layer)) for layer in parameters]
         moments = [L.BatchMoments(next(arrays), next(arrays)) for _ in statistics]
-        statistics = [
-            L.update_running_statistics(old, new, mean_factor, variance_factor)
-            for old, new in zip(statistics, moments, strict=True)
-        ]
+        pairs = zip(statistics, moments, strict=True)
+        statistics = [L.update_running_statistics(*pair, mean_factor, variance_factor) for pair in pairs]
         parameters, state = self.optimizer.update(gradients, state, parameters, learning_rate)
         return Variables(parameters, statistics, state)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Loss, accuracy and predictions on a set of samples."""
+
+    loss: float  # the mean loss, without dropout
+    accuracy: float  # the share of correct predictions
+    predictions: Array | None  # (samples,), on the device, if they were asked for
+
+    def metrics(self, prefix: str) -> dict[str, float]:
+        """Return loss and accuracy by their names in a record."""
+        return {f"{prefix}_loss": self.loss, f"{prefix}_accuracy": self.accuracy}
+
+
+def evaluate(
+    context: ComputeContext,
+    variables: Variables,
+    samples: Samples,
+    order: Array | None = None,
+    *,
+    predict: bool = False,
+) -> Evaluation:
+    """Return loss and accuracy for all samples, or those with the indices in ``order``.
+
+    With ``predict`` there are predictions too, which for many samples take much memory.
+    """
+    parameters, statistics, _ = variables
+    batch = single_batch(context.ops, samples, order)
+
+    def evaluate_group(group: Group) -> tuple[list[list[Array]], Array | None]:
+        x, labels, *_ = batch.block(group)
+        loss, correct, predicted = context.block_evaluation(parameters, statistics, x, labels)
+        # Counts are small whole numbers: their sums are exact.
+        return unstack(group, [loss, correct]), predicted if predict else None
+
+    ranks = context.ranks
+    nodes = ranks.chunks(batch.size, context.stack)
+    results = [list(context.map_blocks(evaluate_group, chain.from_iterable(chunks))) for chunks in nodes]
+    sums = [tree_sum(chain.from_iterable(terms for terms, _ in groups)) for groups in results]
+    loss, correct = ranks.finish(sums, batch.size, ((1, 1), (1,)), "float64")
+    predictions = [predicted for groups in results for _, predicted in groups if predicted is not None]
+    return Evaluation(
+        loss=to_float(context.ops, loss) * (1.0 / batch.size),
+        accuracy=round(to_float(context.ops, correct)) / batch.size,
+        predictions=ranks.join(context.ops.xp, predictions, batch.size) if predict else None,
+    )
+
+
+def to_float(ops: Arithmetic, x: Array) -> float:
+    """Return the single element of an array, waiting for the device."""
+    return float(ops.xp.reshape(x, ()))

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.tree import Tree, tree_map
-from xpnet._typing import Array
 from xpnet.arithmetic import SPECIFICATION_VERSION, random
 from xpnet.arithmetic.blocks import BLOCK_SIZE
 from xpnet.backends.base import Backend
@@ -32,10 +31,9 @@ from xpnet.nn.inputs import Normalization, fit_normalization
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.storage.model_file import SavedModel, fingerprint, load_model
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples
-from xpnet.training.evaluation import Evaluation, evaluate
 from xpnet.training.loop import Callback, FitResult, fit
 from xpnet.training.memory import check_memory
-from xpnet.training.step import Step, TrainState, Variables
+from xpnet.training.step import Evaluation, Step, TrainState, Variables, evaluate
 
 
 class Trainer:
@@ -100,15 +98,11 @@ class Trainer:
         kind = config.arithmetic, config.float_type
         self.context = build_context(*kind, backend, network, normalization, ranks, debug=config.debug)
         self.optimizer = optim.build(self.context.ops, config.optimizer, **config.optimizer_options)
-        put = backend.put
         self._initial_parameters = _initial_parameters(config, network)
-        features, labels = put(data.x_train), put(data.y_train)
         weights = normalize_weights(data, training, config)
-        self.samples = Samples(features, labels, None if weights is None else put(weights))
-        self.test = Samples(put(data.x_test), put(data.y_test))
-        self.training_indices, self.validation_indices = (
-            None if indices is None else put(indices) for indices in (training, validation)
-        )
+        self.samples = tree_map(backend.put, Samples(data.x_train, data.y_train, weights))
+        self.test = tree_map(backend.put, Samples(data.x_test, data.y_test))
+        self.training_indices, self.validation_indices = tree_map(backend.put, (training, validation))
         self.loader = self._build_loader(data, training, count)
         schedule, rate, steps = config.schedule, config.learning_rates[0], len(self.loader.bounds)
         self.learning_rate = schedules.build(schedule, rate, steps, config.epochs, **config.schedule_options)
@@ -181,7 +175,8 @@ class Trainer:
     def evaluate(self, state: TrainState) -> Evaluation:
         """Evaluate on the training samples; the last result is kept for its state."""
         if self._evaluated is None or self._evaluated[0] is not state:
-            self._evaluated = state, self._evaluate(state, self.samples, self.training_indices)
+            evaluation = evaluate(self.context, state.variables, self.samples, self.training_indices)
+            self._evaluated = state, evaluation
         return self._evaluated[1]
 
     def validate(self, state: TrainState) -> Evaluation | None:
@@ -190,7 +185,7 @@ class Trainer:
             return self.evaluate_test(state)
         if self.validation_indices is None:
             return None
-        return self._evaluate(state, self.samples, self.validation_indices)
+        return evaluate(self.context, state.variables, self.samples, self.validation_indices)
 
     def estimate_loss(self, state: TrainState, count: int = BLOCK_SIZE) -> float:
         """Return the loss on the first ``count`` training samples, which takes little time.
@@ -199,9 +194,9 @@ class Trainer:
         """
         context = self._own_context
         if self.training_indices is not None:
-            return self._evaluate(state, self.samples, self.training_indices[:count], context).loss
+            return evaluate(context, state.variables, self.samples, self.training_indices[:count]).loss
         x, labels, *_ = self.samples
-        return self._evaluate(state, Samples(x[:count, :], labels[:count]), None, context).loss
+        return evaluate(context, state.variables, Samples(x[:count, :], labels[:count])).loss
 
     @cached_property
     def _own_context(self) -> ComputeContext:
@@ -210,21 +205,14 @@ class Trainer:
 
     def evaluate_test(self, state: TrainState) -> Evaluation:
         """Evaluate on the test samples."""
-        return self._evaluate(state, self.test, None, predict=True)
+        return evaluate(self.context, state.variables, self.test, predict=True)
 
     def model(self, state: TrainState) -> SavedModel:
         """Return the parameters of a state as a model, on the host."""
-        variables = state.variables
-        parameters, statistics = self.to_host(variables.parameters), self.to_host(variables.statistics)
-        is_native = self.config.arithmetic == "native"
-        return SavedModel(
-            parameters,
-            statistics,
-            self.normalization,
-            self.network.activation,
-            self.data.columns,
-            specification=None if is_native else SPECIFICATION_VERSION,
-        )
+        parameters, statistics = self.to_host((state.variables.parameters, state.variables.statistics))
+        activation, columns = self.network.activation, self.data.columns
+        specification = None if self.config.arithmetic == "native" else SPECIFICATION_VERSION
+        return SavedModel(parameters, statistics, self.normalization, activation, columns, specification)
 
     def fingerprint(self, state: TrainState) -> str:
         """Return the SHA-256 of the parameters of a state, as that of its model."""
@@ -238,18 +226,6 @@ class Trainer:
     def to_device(self, tree: Tree) -> Tree:
         """Return copies on the device: a step may reuse their memory."""
         return tree_map(lambda array: self.backend.from_host(array.copy()), tree)
-
-    def _evaluate(
-        self,
-        state: TrainState,
-        samples: Samples,
-        order: Array | None,
-        context: ComputeContext | None = None,
-        *,
-        predict: bool = False,
-    ) -> Evaluation:
-        parameters, statistics, _ = state.variables
-        return evaluate(context or self.context, parameters, samples, statistics, order, predict=predict)
 
     def _build_loader(self, data: Dataset, training: NDArray[np.int64] | None, count: int) -> BatchLoader:
         config, network, put = self.config, self.network, self.backend.put
@@ -278,7 +254,7 @@ class Trainer:
             strength = build_fade(config.augment_fade_epochs, config.epochs)
             augment = build_augmenter(self.context.ops, config, side, side, config.seed, put, strength)
         return BatchLoader(
-            self.context.ops,
+            self.context,
             samples,
             order,
             samples_per_epoch=count,
@@ -286,8 +262,6 @@ class Trainer:
             augment=augment,
             masks=masks if network.input_dropout or network.hidden_dropout or network.input_noise else None,
             in_memory=not memory_mapped,
-            map_blocks=self.context.map_blocks,
-            share=self.context.share,
         )
 
 
@@ -359,10 +333,8 @@ def _initial_parameters(config: TrainConfig, network: Network) -> tuple[Paramete
         return parameters, initial_running_statistics(network)
     model = load_model(config.init_from)
     if model.network.sizes != network.sizes or model.network.batch_norm != network.batch_norm:
-        msg = (
-            f"--init-from: {config.init_from} holds a {describe(model.network)}, "
-            f"but the settings and the data make it a {describe(network)}"
-        )
+        content = f"{config.init_from} holds a {describe(model.network)}"
+        msg = f"--init-from: {content}, but the settings and the data make it a {describe(network)}"
         raise ConfigError(msg)
     return model.parameters, model.statistics
 
