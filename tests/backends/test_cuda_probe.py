@@ -314,13 +314,13 @@ def test_the_second_gpu_is_current_within_calls_and_the_scope(install, name):
 TWO_DEVICES = """
 import jax
 from networks import pixels
-from xpnet import api
+import xpnet
 
 host, used, (x, labels) = jax.devices("cpu"), set(), pixels(40, 6, 3)
 jax.devices = lambda platform: host
 def note(_):
     used.update(device.id for array in jax.live_arrays() for device in array.devices())
-model = api.fit(x, labels, backend="jax", device="cuda:1", hidden=[], epochs=1, callback=note)
+model = xpnet.fit(x, labels, backend="jax", device="cuda:1", hidden=[], epochs=1, callback=note)
 model.predict(x)
 note(None)
 print(used)
