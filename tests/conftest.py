@@ -165,6 +165,18 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the recorded runs, which are trained once; tests change copies of it."""
+    from recorded_runs import train_all
+
+    folder = tmp_path_factory.mktemp("recorded")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        train_all()
+    return folder
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Pass the counts of a worker process of pytest-xdist to the process that reports."""
     if hasattr(session.config, "workeroutput"):

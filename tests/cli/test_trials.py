@@ -170,6 +170,7 @@ def test_ctrl_c_interrupts_all_trainings_which_save_what_they_have():
     assert sorted(path.name for path in Path("runs/long").iterdir()) == ["seed-0", "seed-1"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_again_ends_a_training_that_does_not_stop(capsys):
     with harmed("Ctrl-C twice", "seed-0"), handled_by(signal.default_int_handler):
         assert train.main(LONG) == 130
@@ -179,6 +180,7 @@ def test_ctrl_c_again_ends_a_training_that_does_not_stop(capsys):
     assert statuses("long")["seed-0"] == "running"
 
 
+@pytest.mark.slow
 def test_sigterm_interrupts_the_trainings_of_a_process_that_ignores_ctrl_c(capsys):
     """As of a shell script's in the background."""
     ignored, ends = handled_by(signal.SIG_IGN), handled_by(signal.SIG_DFL, signal.SIGTERM)

@@ -1,8 +1,20 @@
-"""Settings of small trainings to record, and the digests of changed records."""
+"""Small recorded trainings, and the digests of changed records."""
 
+import csv
 import hashlib
 import json
+import shutil
+import signal
+from pathlib import Path
 
+import numpy as np
+import pytest
+from ctrl_c import handled_by
+from networks import image_data
+
+import xpnet
+from xpnet import train
+from xpnet.recording.recorder import Recorder
 from xpnet.storage.folder import RunFolder, digest_file
 from xpnet.storage.json_files import canonical_json
 
@@ -26,3 +38,50 @@ def seal(folder):
 def digest_record(record):
     """The digest of a record, which is among its digests."""
     return hashlib.sha256(canonical_json(record)).hexdigest()
+
+
+def weighted_arrays():
+    """The arguments of ``fit`` that made runs/weighted."""
+    data = image_data()
+    return {"X": data.x_train, "y": data.y_train, "sample_weight": np.linspace(0, 1, len(data.y_train))}
+
+
+def train_and_press(words, epoch, batch):
+    """Train, with Ctrl-C after a step of the epoch after this one."""
+
+    def press(_, trainer, state):
+        if (state.epoch, state.batch) == (epoch, batch):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch, handled_by(signal.default_int_handler):
+        patch.setattr(Recorder, "needs_every_step", True)
+        patch.setattr(Recorder, "on_step_end", press)
+        assert train.main([*words, *QUIET]) == 130
+
+
+def train_all():
+    """Write data and runs into the current folder.
+
+    runs/mine has most features, and kept checkpoints; runs/table is of a CSV file, runs/plain of few;
+    runs/started begins with its model, and runs/more extends it; runs/weighted is from Python, with weights;
+    runs/stopped was interrupted within an epoch.
+    """
+    data = image_data()
+    arrays = {name: getattr(data, name) for name in ("x_train", "y_train", "x_test", "y_test")}
+    np.savez("small.npz", **arrays)
+    with Path("small.csv").open("w") as file:
+        rows = [["label", *(f"x{i}" for i in range(36))]]
+        rows += [["abcd"[y], *x] for x, y in zip(data.x_train.tolist(), data.y_train, strict=True)]
+        csv.writer(file).writerows(rows)
+    kept = ["--log-every", "2", "--keep-checkpoint-every", "2"]
+    assert train.main([*SETTINGS, *QUIET, "--epochs", "6", *kept, "--name", "mine"]) == 0
+    words = [*PLAIN[2:], *QUIET, "--data", "small.csv", "--test-split", "0.2", "--label", "label"]
+    assert train.main([*words, "--name", "table"]) == 0
+    start = ["--init-from", "start.safetensors"]
+    assert train.main([*PLAIN, *QUIET, "--name", "plain"]) == 0
+    shutil.copy("runs/plain/model.safetensors", "start.safetensors")
+    assert train.main([*PLAIN, *QUIET, *start, "--name", "started"]) == 0
+    words = ["--extend", "runs/plain", "--epochs", "2", "--keep-checkpoint-every", "1", "--name", "more"]
+    assert train.main([*words, *QUIET]) == 0
+    xpnet.fit(**weighted_arrays(), epochs=3, hidden=6, batch_size=50, run="runs/weighted", report=False)
+    train_and_press([*PLAIN, "--epochs", "9", "--keep-checkpoint-every", "2", "--name", "stopped"], 2, 2)

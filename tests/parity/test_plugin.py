@@ -297,6 +297,7 @@ def test_the_header_names_those_of_the_option(session, here):
     assert [line for line in session("--collect-only").outlines if line.startswith("xpnet: ")] == []
 
 
+@pytest.mark.slow
 def test_worker_processes_report_the_libraries_they_used(pytester, monkeypatch):
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makepyfile("def test_it(xp_backend): pass")

@@ -4,28 +4,22 @@ Each forgery changes one thing in the folder of an honest run and then writes th
 are, as one would who changes them on purpose. What may be changed is listed with the reason.
 """
 
-import csv
 import hashlib
 import json
 import math
 import re
 import shutil
-import signal
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
-from ctrl_c import handled_by
-from networks import image_data
-from recorded_runs import PLAIN, QUIET, SETTINGS, digest_record, seal
+from recorded_runs import PLAIN, digest_record, seal, train_and_press, weighted_arrays
 from safetensors import safe_open
 
 import xpnet
-from xpnet import train
 from xpnet.config import TrainConfig
 from xpnet.errors import XPNetError
-from xpnet.recording.recorder import Recorder
 from xpnet.storage.checkpoint import encode_checkpoint, load_checkpoint
 from xpnet.storage.model_file import encode_tensors
 
@@ -47,11 +41,6 @@ NO_LIE = {
 """Keys of a record whose changes are no lie about the results, and the reason."""
 
 
-def weighted_arrays():
-    data = image_data()
-    return {"X": data.x_train, "y": data.y_train, "sample_weight": np.linspace(0, 1, len(data.y_train))}
-
-
 def is_verified(run):
     try:
         return bool(xpnet.verify(run, **(weighted_arrays() if run == WEIGHTED else {})))
@@ -59,50 +48,10 @@ def is_verified(run):
         return False
 
 
-def train_and_press(words, epoch, batch):
-    """Train, with Ctrl-C after a step of the epoch after this one."""
-
-    def press(_, trainer, state):
-        if (state.epoch, state.batch) == (epoch, batch):
-            signal.raise_signal(signal.SIGINT)
-
-    with pytest.MonkeyPatch.context() as patch, handled_by(signal.default_int_handler):
-        patch.setattr(Recorder, "needs_every_step", True)
-        patch.setattr(Recorder, "on_step_end", press)
-        assert train.main([*words, *QUIET]) == 130
-
-
-@pytest.fixture(scope="module")
-def honest(tmp_path_factory):
-    """A folder with the honest runs."""
-    folder, data = tmp_path_factory.mktemp("honest"), image_data()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        arrays = {name: getattr(data, name) for name in ("x_train", "y_train", "x_test", "y_test")}
-        np.savez("small.npz", **arrays)
-        with Path("small.csv").open("w") as file:
-            rows = [["label", *(f"x{i}" for i in range(36))]]
-            rows += [["abcd"[y], *x] for x, y in zip(data.x_train.tolist(), data.y_train, strict=True)]
-            csv.writer(file).writerows(rows)
-        kept = ["--log-every", "2", "--keep-checkpoint-every", "2"]
-        assert train.main([*SETTINGS, *QUIET, "--epochs", "6", *kept, "--name", "mine"]) == 0
-        words = [*PLAIN[2:], *QUIET, "--data", "small.csv", "--test-split", "0.2", "--label", "label"]
-        assert train.main([*words, "--name", "table"]) == 0
-        start = ["--init-from", "start.safetensors"]
-        assert train.main([*PLAIN, *QUIET, "--name", "plain"]) == 0
-        shutil.copy("runs/plain/model.safetensors", "start.safetensors")
-        assert train.main([*PLAIN, *QUIET, *start, "--name", "started"]) == 0
-        words = ["--extend", "runs/plain", "--epochs", "2", "--keep-checkpoint-every", "1", "--name", "more"]
-        assert train.main([*words, *QUIET]) == 0
-        xpnet.fit(**weighted_arrays(), epochs=3, hidden=6, batch_size=50, run=WEIGHTED, report=False)
-        train_and_press([*PLAIN, "--epochs", "9", "--keep-checkpoint-every", "2", "--name", "stopped"], 2, 2)
-    return folder
-
-
 @pytest.fixture(autouse=True)
-def folder(honest, tmp_path, monkeypatch):
-    """A copy of that folder, which is the current one."""
-    monkeypatch.chdir(shutil.copytree(honest, tmp_path / "copy"))
+def folder(recorded, tmp_path, monkeypatch):
+    """A copy of the recorded runs, in the current folder."""
+    monkeypatch.chdir(shutil.copytree(recorded, tmp_path / "copy"))
 
 
 @pytest.mark.parametrize("run", RUNS)

@@ -24,25 +24,10 @@ RUN = Path("runs/mine")
 VERIFIED = "verified      runs/mine: epochs 1 to 6, model and metrics are the same bits\n"
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A folder with a run that uses most features, with its data."""
-    folder = tmp_path_factory.mktemp("trained")
-    data = image_data()
-    arrays = {name: getattr(data, name) for name in ("x_train", "y_train", "x_test", "y_test")}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        np.savez("small.npz", **arrays)
-        words = [*SETTINGS, *QUIET, "--epochs", "6", "--log-every", "2", "--keep-checkpoint-every", "2"]
-        assert train.main([*words, "--name", "mine"]) == 0
-        assert train.main([*PLAIN, *QUIET, "--name", "plain"]) == 0
-    return folder
-
-
 @pytest.fixture(autouse=True)
-def folder(trained, tmp_path, monkeypatch):
-    """A copy of that folder, which is the current one."""
-    monkeypatch.chdir(shutil.copytree(trained, tmp_path / "copy"))
+def folder(recorded, tmp_path, monkeypatch):
+    """A copy of the recorded runs, in the current folder."""
+    monkeypatch.chdir(shutil.copytree(recorded, tmp_path / "copy"))
 
 
 def differing(capsys, *words):
@@ -129,50 +114,50 @@ def test_a_part_that_cannot_be_verified_is_refused(words, message, capsys):
 
 def test_an_interrupted_a_resumed_and_an_extended_run_are_verified(capsys):
     words = ["--data", "small.npz", "--hidden", "6", "--optimizer", "momentum", "--batch-size", "16"]
-    words += ["--epochs", "3", "--name", "stopped", "--no-report"]
+    words += ["--epochs", "3", "--name", "pressed", "--no-report"]
     interrupted(1, ["--epochs", "100000", "--log-every", "1", *words[:-5], "--name", "long", *QUIET])
     assert read_run(Path("runs/long"))["status"] == "interrupted"
     assert "verified" in printed(capsys, "verify", "runs/long")
     assert train.main([*words, *QUIET]) == 0
-    assert train.main(["--extend", "runs/stopped", "--epochs", "2", "--name", "more", *QUIET]) == 0
+    assert train.main(["--extend", "runs/pressed", "--epochs", "2", "--name", "longer", *QUIET]) == 0
     Path("runs").rename("moved")
-    out = printed(capsys, "verify", "moved/more")  # its parent is beside it
-    digest = digest_file(Path("moved/stopped/checkpoint.safetensors"))
-    start = f"starting from runs/stopped/checkpoint.safetensors, {digest[:16]}…"
+    out = printed(capsys, "verify", "moved/longer")  # its parent is beside it
+    digest = digest_file(Path("moved/pressed/checkpoint.safetensors"))
+    start = f"starting from runs/pressed/checkpoint.safetensors, {digest[:16]}…"
     part = "epochs 4 to 5, model and metrics are the same bits"
-    assert out.endswith(f"verified      moved/more: {part}, {start}\n")
-    shutil.rmtree("moved/stopped")
+    assert out.endswith(f"verified      moved/longer: {part}, {start}\n")
+    shutil.rmtree("moved/pressed")
     assert train.main([*words, "--seed", "1", *QUIET, "--out", "moved"]) == 0
-    message = complaint(capsys, "verify", "moved/more", "--quiet")
-    assert "moved/stopped: is not the run that moved/more extends: expected the fing" in message
+    message = complaint(capsys, "verify", "moved/longer", "--quiet")
+    assert "moved/pressed: is not the run that moved/longer extends: expected the fing" in message
 
 
 def test_the_model_that_a_training_started_from_is_named_with_its_digest(capsys):
     start = Path(shutil.copy("runs/plain/model.safetensors", "start.safetensors"))
-    words = ["--init-from", start, "--name", "started"]
+    words = ["--init-from", start, "--name", "begun"]
     assert train.main([*PLAIN, *QUIET, *map(str, words)]) == 0
     digest = digest_file(start)
-    assert read_run(Path("runs/started"))["init_from_sha256"] == digest
+    assert read_run(Path("runs/begun"))["init_from_sha256"] == digest
     origin = f"are the same bits, starting from start.safetensors, {digest[:16]}…\n"
-    assert printed(capsys, "verify", "runs/started").endswith(origin)
-    assert xpnet.verify("runs/started").start == (start, digest)
+    assert printed(capsys, "verify", "runs/begun").endswith(origin)
+    assert xpnet.verify("runs/begun").start == (start, digest)
     start.rename("moved.safetensors")
-    words = ["verify", "runs/started", "--init-from"]
+    words = ["verify", "runs/begun", "--init-from"]
     assert printed(capsys, *words, "moved.safetensors").endswith(origin)
-    message = complaint(capsys, *words, "runs/started/model.safetensors", "--quiet")
+    message = complaint(capsys, *words, "runs/begun/model.safetensors", "--quiet")
     problem = (
-        f"started from another model: expected SHA-256 {digest[:16]}…, found runs/started/model.safetensors"
+        f"started from another model: expected SHA-256 {digest[:16]}…, found runs/begun/model.safetensors"
     )
-    assert message.startswith(f"runs/started: {problem} with ")
+    assert message.startswith(f"runs/begun: {problem} with ")
 
 
 def test_a_run_does_not_go_on_from_another_model_than_it_started_from(capsys):
     start = shutil.copy("runs/plain/model.safetensors", "start.safetensors")
-    assert train.main([*PLAIN, *QUIET, "--init-from", start, "--name", "started"]) == 0
-    change_record(Path("runs/started"), status="interrupted")
-    shutil.copy("runs/started/model.safetensors", start)
-    message = complaint(capsys, "train", "--resume", "runs/started", "--quiet")
-    assert message.startswith("runs/started: started from another model: expected SHA-256 ")
+    assert train.main([*PLAIN, *QUIET, "--init-from", start, "--name", "begun"]) == 0
+    change_record(Path("runs/begun"), status="interrupted")
+    shutil.copy("runs/begun/model.safetensors", start)
+    message = complaint(capsys, "train", "--resume", "runs/begun", "--quiet")
+    assert message.startswith("runs/begun: started from another model: expected SHA-256 ")
 
 
 def test_data_at_another_place_are_named(capsys):

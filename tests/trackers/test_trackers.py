@@ -271,6 +271,7 @@ def test_a_tracker_that_hangs_is_one_warning_after_the_epoch(capfd, fake, finish
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_what_a_tracker_prints_is_shown_with_debug(capfd, fake, finished):
     fake(PRINTS)
     lines = []
@@ -342,6 +343,7 @@ def test_each_training_is_a_run_and_a_tracker_that_fails_leaves_all_else_alone(
     assert calls("finish") == [["finish", 0]] * 2
 
 
+@pytest.mark.slow
 def test_after_ctrl_c_nobody_waits_for_the_trackers(fake, finished):
     fake("import sys; sys.stdin.read()")  # until the training says that it has ended
     tracker = trackers.Tracker("wandb", RUN_FOLDER, pytest.fail)
