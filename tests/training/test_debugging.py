@@ -53,7 +53,7 @@ def test_every_step_calls_the_mathematics_for_every_block(backend, monkeypatch, 
     *written, threads, digest_as_written = count_calls(config, backend)
     assert written == [LAYERS * blocks_and_steps * EPOCHS, blocks_and_steps * EPOCHS]
     assert threads == {threading.main_thread()}
-    assert counts != written or backend.name in ("array-api-strict", "dpnp")  # which compile nothing
+    assert counts != written or backend.compile(len, exact=True) is len  # of a library that compiles nothing
     assert digest_as_written == digest
 
 
