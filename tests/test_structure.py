@@ -122,6 +122,6 @@ def test_a_step_is_few_calls_from_the_command_to_the_product(
 
 def test_the_page_shows_the_calls_of_a_step(calls_of_a_step, monkeypatch):
     monkeypatch.setenv("XPNET_COMPILE", "0")
-    page = (PACKAGE.parent / "docs" / "code.md").read_text()
+    page = (Path(__file__).resolve().parents[1] / "docs" / "code.md").read_text()
     shown = re.findall(r"^(xpnet/\S+) +(?:\w+\.)?(\w+)\b.*$", page, re.MULTILINE)
     assert shown == [(f"xpnet/{file}", call) for file, call in calls_of_a_step("full")]
