@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -223,6 +223,19 @@ class Ranks:
                 problem = problem or ConfigError.at(self.hosts[rank], text, rank=rank)
                 problem.shared = True
                 raise problem
+
+    def on_first(self, make: Callable[[], T]) -> T | None:
+        """Return what a function returns on the first process, the one that writes; on the others None.
+
+        Its error is that of all processes.
+        """
+        with self.agreement():
+            return make() if self.rank == 0 else None
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """Return the JSON value that a function returns on the first process; its error as of `on_first`."""
+        text = json.dumps(self.on_first(make))
+        return cast("T", json.loads(self.gather(text)[0]))
 
     @contextmanager
     def together(self) -> Iterator[None]:
