@@ -315,18 +315,15 @@ def _print_trials(console: Console, folder: Path, runs: Sequence[FoundRun]) -> N
     DataError
         The summary is damaged.
     """
-    lines = []
-    if (folder / records.SUMMARY_FILE).exists():
-        summary = records.read_summary(folder)
-        over = format_value(summary.over)
-        best = None if summary.best is None else f"best of all {over}: {format_value(summary.best)}"
-        lines.append(best or f"all {over}, mean ± standard deviation")
-        for name, values in {} if best else summary.figures.items():
-            mean, deviation = (format_metric(name, value) for value in values)
-            lines.append(f"  {format_value(name):<22}{mean} ± {deviation}")
+    summary = records.read_summary(folder) if (folder / records.SUMMARY_FILE).exists() else None
     console.print(style_text(folder, "bold"))
-    for line in [*lines, ""]:
-        console.print(style_text(line))
+    if summary is not None and summary.best is not None:
+        console.print(f"best of all {format_value(summary.over)}: {format_value(summary.best)}")
+    elif summary is not None:
+        console.print(f"all {format_value(summary.over)}, mean ± standard deviation")
+        figures = {name: map(partial(format_metric, name), pair) for name, pair in summary.figures.items()}
+        print_pairs(console, {name: " ± ".join(pair) for name, pair in figures.items()}, width=22)
+    console.print()
     print_list(console, runs, "started")
 
 

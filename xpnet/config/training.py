@@ -5,12 +5,12 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from xpnet._lib.files import read_regular_file
 from xpnet.config import settings
 from xpnet.config.constraints import find_violations
-from xpnet.config.rules import collect_rules, flag, format_value, one_of, suggest
+from xpnet.config.rules import derive_rule, flag, format_value, one_of, suggest
 from xpnet.errors import ConfigError
 
 ADAMW_WEIGHT_DECAY = 0.01
@@ -114,7 +114,7 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
 
 
 DEFAULTS: dict[str, object] = {field.name: field.default for field in fields(TrainConfig)}
-RULES = collect_rules(TrainConfig)
+RULES = {name: derive_rule(hint) for name, hint in get_type_hints(TrainConfig, include_extras=True).items()}
 """The rule of each setting, by name."""
 
 _RECIPES = Path(__file__).resolve().parent / "recipes"
