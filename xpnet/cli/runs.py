@@ -119,11 +119,10 @@ def _list_runs(arguments: Namespace) -> Result:
 
 
 def _show_run(arguments: Namespace) -> Result:
-    if arguments.name is None:
-        runs = [find.find_newest_run(arguments.out, trained=False)]
-        folder = runs[0].folder
-    else:
-        folder, runs = _read_runs(arguments.name, arguments.out)
+    name = arguments.name
+    if name is None:
+        name = find.find_newest_run(arguments.out, trained=False).folder
+    folder, runs = _read_runs(name, arguments.out)
     run = runs[0]
     if run.folder != folder:
         return _make_list(runs, partial(_print_trials, folder=folder, runs=runs))
@@ -165,7 +164,7 @@ def _find_selected_runs(arguments: Namespace) -> tuple[list[FoundRun], str]:
     return runs, f"in {' with '.join([str(folder), *map(''.join, arguments.where)])}"
 
 
-def _read_runs(name: str, out: Path) -> tuple[Path, list[FoundRun]]:
+def _read_runs(name: str | Path, out: Path) -> tuple[Path, list[FoundRun]]:
     """Return a folder, and the run in it or the runs below it.
 
     Raises
