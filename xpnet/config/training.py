@@ -19,11 +19,6 @@ TABLE_SETTINGS = ("test_split", "label", "missing", "columns")
 """The settings of CSV files."""
 
 
-def read_table_options(config: Mapping[str, object]) -> dict[str, Any]:
-    """Return the settings of CSV files in a record, keyword arguments of ``xpnet.data.datasets.load``."""
-    return {name: config[name] for name in TABLE_SETTINGS if config.get(name) is not None}
-
-
 @dataclass(frozen=True)
 class TrainConfig(  # the bases in reverse: the fields of the last come first
     settings.RunSettings,
@@ -93,7 +88,8 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
     @property
     def table_options(self) -> dict[str, Any]:
         """The settings of CSV files, keyword arguments of ``xpnet.data.datasets.load``."""
-        return read_table_options(vars(self))
+        options = {name: getattr(self, name) for name in TABLE_SETTINGS}
+        return {name: value for name, value in options.items() if value is not None}
 
     @property
     def optimizer_options(self) -> dict[str, Any]:
