@@ -320,8 +320,9 @@ def _print_trials(console: Console, folder: Path, runs: Sequence[FoundRun]) -> N
         console.print(f"best of all {format_value(summary.over)}: {format_value(summary.best)}")
     elif summary is not None:
         console.print(f"all {format_value(summary.over)}, mean ± standard deviation")
-        figures = {name: map(partial(format_metric, name), pair) for name, pair in summary.figures.items()}
-        print_pairs(console, {name: " ± ".join(pair) for name, pair in figures.items()}, width=22)
+        for name, values in summary.figures.items():
+            mean, deviation = (format_metric(name, value) for value in values)
+            print_pairs(console, {name: f"{mean} ± {deviation}"}, width=22)
     console.print()
     print_list(console, runs, "started")
 
