@@ -45,12 +45,11 @@ def _write_report(run: Path, arguments: argparse.Namespace, *, has_data: bool) -
     """Write the report of a run. Return its path."""
     data = None
     if has_data:
-        from xpnet.config.training import read_table_options
         from xpnet.data import datasets
         from xpnet.storage.folder import RunFolder
 
         is_table = arguments.data is not None and datasets.is_csv(arguments.data)
-        options = read_table_options(RunFolder(run).record["config"]) if is_table else {}
+        options = RunFolder(run).config.table_options if is_table else {}
         data = datasets.load(arguments.data, arguments.test_data, **options)
     return write_report(run, data, arguments.out)
 

@@ -23,7 +23,6 @@ from xpnet.arithmetic import random
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig, from_json, to_json
 from xpnet.config.settings import BOOKKEEPING
-from xpnet.config.training import read_table_options
 from xpnet.data import datasets
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate
@@ -166,11 +165,9 @@ def format_label(name: str) -> str:
 def _read_data(run: RunFolder) -> datasets.Dataset:
     """Read the data again from the path in the record."""
     run.check_files("its report is in its folder, and the model that xpnet.fit returns writes it anew")
-    config = run.record["config"]
-    paths = (config.get(name) for name in ("data", "test_data"))
-    data, test_data = (None if path is None else Path(str(path)) for path in paths)
+    config = run.config
     try:
-        return datasets.load(data, test_data, **read_table_options(config))
+        return datasets.load(config.data, config.test_data, **config.table_options)
     except (DataError, ConfigError) as error:
         raise DataError.at(run.path, f"name its data with --data: {error}") from error
 
