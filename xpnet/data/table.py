@@ -141,12 +141,6 @@ def make_table(x: Source, y: Source) -> Table:
     return Table(as_features(*x), as_labels(*y), x[1], y[1])
 
 
-def make_halves(arrays: Iterable[Source]) -> tuple[Table, Table]:
-    """Return the tables (train, test) of a dataset from its arrays in the order of `ROLES`."""
-    ordered = iter(arrays)
-    return make_table(next(ordered), next(ordered)), make_table(next(ordered), next(ordered))
-
-
 def as_features(
     values: HostArray, where: object, *, fills: bool = False, hint: str = "", names: Names = None
 ) -> HostArray:
