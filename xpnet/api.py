@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from xpnet._lib.files import save
 from xpnet._typing import HostArray
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import backend_of, resolve
@@ -164,11 +165,13 @@ class Model:
         DataError
             The data of a loaded run are missing or have changed, or were arrays.
         """
-        from xpnet.report import write_report, write_training_report
+        from xpnet.report import write_report
+        from xpnet.report.page import render_training
 
         training, path = self._training, Path(path)
         if training is not None:
-            write_training_report(path, training.make_record(), self.network, self.history, training.data)
+            record = training.make_record()
+            save(path, render_training(record["id"], record, self.network, self.history, training.data))
         elif self.run is not None:
             write_report(self.run, out=path)
         else:

@@ -77,8 +77,6 @@ def render_training(
         data=data,
         evaluation=evaluation,
         fingerprint=fingerprint(model.layers, model.norms),
-        style=read_source("style.css"),
-        script=read_source("page.js"),
         parameters=sum(math.prod(array.shape) for array in leaves(model.parameters)),
         names=names,
         side=side,
@@ -117,6 +115,7 @@ def make_environment() -> Environment:
     loader = PackageLoader("xpnet.report")
     templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     templates.trim_blocks = templates.lstrip_blocks = True
+    templates.globals["read_source"] = read_source
     templates.filters |= {"decimal": "{:.1f}".format, "thousands": "{:,}".format}
     templates.filters |= {"duration": format_duration, "label": format_label, "metric": format_metric}
     templates.filters |= {"percent": format_percent, "value": format_value}
@@ -310,8 +309,6 @@ def write_comparison(
     histories = {key: run.history for key, run in shown.items()}
     text = make_environment().get_template("comparison.html").render(
         name=name,
-        style=read_source("style.css"),
-        script=None,
         summary=summary,
         comparison=comparison,
         count=len(runs),
