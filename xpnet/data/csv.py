@@ -42,6 +42,7 @@ class TableOptions(NamedTuple):
     missing: str = "error"  # as in the setting
     known: Columns | None = None  # the columns of the training, if the table is another one
     predicted: int | None = None  # the network's number of features, for a table that may have no labels
+    test_split: float | None = None  # as in the setting
 
 
 def read_csv(path: Path, options: TableOptions) -> Table:
