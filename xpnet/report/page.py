@@ -297,7 +297,6 @@ def write_comparison(
         The page cannot be written.
     """
     shown = {f"run c{i % COLOURS} round{i // COLOURS}": run for i, run in enumerate(runs[:MOST_RUNS])}
-    histories = {key: run.history for key, run in shown.items()}
     text = make_environment().get_template("comparison.html").render(
         name=name,
         summary=summary,
@@ -305,7 +304,7 @@ def write_comparison(
         count=len(runs),
         runs=[(run, key, _link_report(run.folder, out)) for key, run in shown.items()],
         names={key: run.id for key, run in shown.items()},
-        charts=build_overlays(histories),
+        charts=build_overlays({key: run.history for key, run in shown.items()}),
     )  # fmt: skip
     save(out, text.encode("utf-8", "replace"))
     return out
