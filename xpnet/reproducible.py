@@ -322,8 +322,6 @@ def _to_float64(name: str, ops: FullRange, x: Any) -> Any:
     if x.dtype == ops.dtype:
         return x
     converted = xp.astype(x, ops.dtype)
-    if not xp.isdtype(x.dtype, "real floating"):
-        return converted
     # JAX on the CPU, and CuPy, convert subnormal float32 numbers to 0.
     return xp.where(xp.abs(converted) < 2.0**-126, converted * 0.0, converted)
 
