@@ -79,11 +79,8 @@ class Dataset:
     @property
     def classes(self) -> int:
         """The number of classes."""
-        if self.number_of_classes:
-            return self.number_of_classes
-        if self.columns.classes is not None:
-            return len(self.columns.classes)
-        return int(max(self.y_train.max(), self.y_test.max())) + 1
+        known = self.number_of_classes or len(self.columns.classes or ())
+        return known or int(max(self.y_train.max(), self.y_test.max())) + 1
 
     @property
     def has_test(self) -> bool:
