@@ -99,8 +99,7 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1, slices: int | None = None) ->
             raise ConfigError(msg)
         if a.shape[axis] != b.shape[axis]:
             shapes = f"{(*a.shape,)} and {(*b.shape,)}"
-            msg = f"vecdot: expected the same length of axis {axis}, got shapes {shapes}"
-            raise DataError(msg)
+            raise DataError.at("vecdot", f"expected the same length of axis {axis}, got shapes {shapes}")
         row, column = (ops.xp.moveaxis(x, axis, -1) for x in (a, b))
         return _contract("vecdot", ops, row[..., None, :], column[..., :, None], slices)[..., 0, 0]
 
@@ -295,8 +294,7 @@ class random:  # noqa: N801  as in NumPy
 
 def _seed(seed: int) -> int:
     if not (isinstance(seed, int) and 0 <= seed < 2**64):
-        msg = f"random: expected a seed from 0 to 2^64 - 1, got {seed!r}"
-        raise ConfigError(msg)
+        raise ConfigError.at("random", f"expected a seed from 0 to 2^64 - 1, got {seed!r}")
     return seed
 
 

@@ -64,8 +64,7 @@ def main(words: Sequence[str]) -> int:
     required = devices.parse_list(arguments.require)
     file: Path | None = arguments.json
     if file is not None and not file.resolve().parent.is_dir():
-        msg = f"--json: the folder of {file} does not exist: make it first"
-        raise ConfigError(msg)
+        raise ConfigError.at("--json", f"the folder of {file} does not exist: make it first")
     with announce(f"reading {config.data or 'mnist'}"):
         data = datasets.load(config.data, config.test_data, **config.table_options)
     usable, absent = _probe_devices(required)
@@ -159,8 +158,7 @@ def _probe_devices(
     for device in required:
         probe = probes[device] = probes.get(device) or resolve.probe(*device)
         if not probe.usable:
-            msg = f"--require: {device.where}: {probe.reason}; to fix it: {probe.fix}"
-            raise BackendError(msg)
+            raise BackendError.at("--require", f"{device.where}: {probe.reason}; to fix it: {probe.fix}")
     usable = [device for device, probe in probes.items() if probe.usable]
     return usable, {device: probes[device] for device in probes if device not in usable}
 

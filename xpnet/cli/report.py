@@ -33,8 +33,7 @@ def main(words: Sequence[str]) -> int:
     if len(folders) == 1 and not _is_summary(folders[0]):
         path = _write_report(folders[0], arguments, has_data=has_data)
     elif has_data:
-        msg = "--data: is for the report of one run: a comparison reads no data"
-        raise ConfigError(msg)
+        raise ConfigError.at("--data", "is for the report of one run: a comparison reads no data")
     else:
         path = _write_comparison(folders, arguments.out)
     sys.stdout.write(f"{plain(path)}\n")

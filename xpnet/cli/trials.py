@@ -91,8 +91,7 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
     with ranks.together():
         with ranks.agreement():
             if ranks.size > 1 and config.jobs != 1:
-                msg = "--jobs: the ranks of an MPI job train side by side: leave it out"
-                raise ConfigError(msg)
+                raise ConfigError.at("--jobs", "the ranks of an MPI job train side by side: leave it out")
             if ranks.rank == 0 and folder.exists() and not config.overwrite:
                 raise ConfigError.at(folder, "exists already: choose another --name, or add --overwrite")
         jobs = available_cpus() if config.jobs == "auto" else config.jobs

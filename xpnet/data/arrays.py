@@ -62,8 +62,7 @@ def like_input(result: HostArray, backend: Backend | None) -> Any:
         return backend.to_user(result)
     except (TypeError, ValueError, RuntimeError) as error:  # each library raises its own
         place = f"{backend.name} cannot hold {result.dtype} results on its device {backend.device_name}"
-        msg = f"X: {place}: {one_line(error)}: move X to the CPU"
-        raise DataError(msg) from error
+        raise DataError.at("X", f"{place}: {one_line(error)}: move X to the CPU") from error
 
 
 def table_from_arrays(
