@@ -5,7 +5,7 @@ backend computes them as NumPy does, is tested as they run; see `tests/arithmeti
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,15 +31,3 @@ Function: TypeAlias = Callable[..., Any]
 AnyFunction = TypeVar("AnyFunction", bound=Function)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-class Compile(Protocol):
-    """The type of `Backend.compile` with `exact` bound."""
-
-    def __call__(self, function: AnyFunction, **options: Any) -> AnyFunction:
-        """Return an equivalent function."""
-
-
-def uncompiled(function: AnyFunction, **_: object) -> AnyFunction:
-    """Return `function` itself."""
-    return function

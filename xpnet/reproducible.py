@@ -355,8 +355,8 @@ def _arithmetic(name: str, device: str) -> tuple[Backend, FullRange]:
     if not backend.has_float64:
         msg = f"{where} has no float64, which xpnet.reproducible needs: move the arrays to another device"
         raise BackendError(msg)
-    in_pieces = backend.stack == 1  # elsewhere it takes long to start an operation
-    ops = FullRange(backend.xp, backend.device, backend.xp.float64, in_pieces)
+    # In pieces where it takes no time to start an operation.
+    ops = FullRange(backend.xp, backend.device, backend.xp.float64, in_pieces=backend.parallel_blocks)
     try:
         with backend.scope():
             check(ops, where)

@@ -48,7 +48,7 @@ def operations(calls):
 def calls_of(changes, *, data=None, stack=1):
     """The calls of a short training and its evaluation."""
     backend = SpyBackend()
-    backend.stack = backend.compiled_stack = stack
+    backend.stack = stack
     config = TrainConfig(
         **{**vars(BASE), "epochs": changes.get("warmup_epochs", 1), "batch_size": 25, **changes}
     )

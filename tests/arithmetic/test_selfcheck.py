@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from fingerprints import real_data
 
-from xpnet._typing import uncompiled
 from xpnet.arithmetic import Reproducible, reproducible, selfcheck
 from xpnet.arithmetic.selfcheck import check
 from xpnet.backends.resolve import make
@@ -23,7 +22,7 @@ def test_every_backend_passes(backend):
 def test_every_compiler_of_exact_functions_passes(backend):
     compiler = partial(backend.compile, exact=True)
     ops = Reproducible(backend.xp, backend.device, backend.xp.float64)
-    assert check(ops, f"{backend.name} on {backend.device_name}", compiler) is compiler
+    assert check(ops, f"{backend.name} on {backend.device_name}", compiler)
 
 
 @pytest.mark.needs("jax")
@@ -33,7 +32,7 @@ def test_a_compiler_that_changes_bits_is_not_used(capsys, monkeypatch):
     monkeypatch.setattr(selfcheck, "_COMPILED", {})
     with backend.scope():
         trainer = Trainer(TrainConfig(), real_data(10, 5), backend)
-    assert (trainer.context.compile, trainer.context.stack) == (uncompiled, backend.stack)
+    assert (trainer.context.compile(len), trainer.context.stack) == (len, 1)
     assert capsys.readouterr().err.startswith("xpnet: warning: jax on cpu changes separate products and")
 
 
@@ -50,7 +49,7 @@ def test_a_compiler_that_changes_one_operation_is_named(operation, capsys):
         return run
 
     ops = Reproducible(np, "cpu", np.float64)
-    assert check(ops, operation, compile_wrongly) is uncompiled
+    assert not check(ops, operation, compile_wrongly)
     assert f": {operation} changes {operation} when it compiles: " in capsys.readouterr().err
 
 

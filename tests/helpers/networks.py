@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +10,6 @@ from backend_enum import BackendCase
 
 from xpnet._lib.tree import tree_map
 from xpnet.arithmetic import Native, Reproducible, random
-from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig
 from xpnet.data.datasets import Dataset
 from xpnet.inference.context import ComputeContext
@@ -125,9 +123,7 @@ def context_for(backend, x):
     """The context that computes natively with inputs scaled for `x`."""
     ops = arithmetic(backend)
     inputs = fit_normalization("scale", x).on_device(ops, backend.from_host)
-    return ComputeContext(
-        ops, inputs, backend.map_blocks, partial(Backend.compile_steps, backend, exact=False)
-    )
+    return ComputeContext(ops, inputs, backend)
 
 
 def loader_for(context, backend, x, labels, order=None, *, seed=0, batch_size=None):

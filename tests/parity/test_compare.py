@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from xpnet._lib.tree import tree_map
-from xpnet._typing import uncompiled
 from xpnet.arithmetic import Reproducible
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
@@ -45,7 +44,7 @@ def trainer(config=CONFIG, backend=None, data=None, **methods):
     with backend.scope():
         made = Trainer(config, data or dataset(), backend)
         ops = type("Broken", (Reproducible,), methods)(backend.xp, backend.device, backend.xp.float64)
-        made.context = replace(made.context, ops=ops, compile=uncompiled)
+        made.context = replace(made.context, ops=ops, as_written=True)
     return made
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 from xpnet._lib.text import complain
-from xpnet._typing import Array, Compile, Function, uncompiled
+from xpnet._typing import Array, Function
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.errors import BackendError
 
@@ -35,18 +35,18 @@ _COMPILED: Final[dict[str, Function]] = {}
 """The compiled probes, by backend and device: compiling takes much longer than computing."""
 
 
-def check(ops: Arithmetic, where: str, compile_: Compile = uncompiled) -> Compile:
+def check(ops: Arithmetic, where: str, compile_: Function = lambda function: function) -> bool:
     """Check the operations that the reproducible arithmetic builds on, and the compiler.
 
     Parameters
     ----------
     ops : the arithmetic, whose dtype is float64
     where : backend and device, for messages
-    compile_ : compiles functions whose bits must not change
+    compile_ : compiles functions whose bits must not change, or returns them
 
     Returns
     -------
-    The compiler; ``uncompiled`` if it changes bits, after a warning.
+    False if the compiler changes bits, after a warning; else True.
 
     Raises
     ------
@@ -72,17 +72,17 @@ def check(ops: Arithmetic, where: str, compile_: Compile = uncompiled) -> Compil
         compiled = _COMPILED.setdefault(where, compiled)
         compiler_fault = _first_difference(ops, compiled(*args), expected)
         if compiler_fault is None:
-            return compile_
+            return True
     fault = _first_difference(ops, compute(*args), expected[:-1])
     if fault is not None:
         causes = "TF32, emulated float64, another rounding mode"
         remedy = f"a setting of the library or the device ({causes}) must be off, or use --arithmetic native"
         msg = f"{where} does not compute {fault} in IEEE 754 double precision here: {remedy}"
         raise BackendError(msg)
-    if compiler_fault is None:
-        return compile_
-    complain(f"warning: {where} changes {compiler_fault} when it compiles: not compiling, which is slower")
-    return uncompiled
+    if compiler_fault is not None:
+        problem = f"{where} changes {compiler_fault} when it compiles"
+        complain(f"warning: {problem}: not compiling, which is slower")
+    return compiler_fault is None
 
 
 def _operands() -> tuple[list[float], list[float], list[list[float]], list[list[float]]]:

@@ -53,12 +53,10 @@ class Backend(ABC):
     writable
         True if the elements of its arrays can be assigned to.
     parallel_blocks
-        True if `workers` has an effect.
+        True if starting an operation takes no time, and `workers` has an effect.
     stack
         The number of blocks to compute in one call: large if starting an operation takes longer than
         computing it.
-    compiled_stack
-        The same for compiled functions.
     hidden_devices
         Devices of the library that are not offered to users.
     """
@@ -75,7 +73,6 @@ class Backend(ABC):
     writable: bool = False
     parallel_blocks: bool = False
     stack: int = 1
-    compiled_stack: int = 1
     gpu_kind: str = "cuda"
     hidden_devices: tuple[str, ...] = ()
 

@@ -30,7 +30,7 @@ class CuPyBackend(Backend):
 
     name = module = "cupy"
     install = install_gpu = 'pip install "cupy-cuda{}x[ctk]"'
-    stack = compiled_stack = GPU_STACK
+    stack = GPU_STACK
     writable = True
 
     def __init__(self, device: str) -> None:

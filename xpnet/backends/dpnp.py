@@ -31,7 +31,7 @@ class DpnpBackend(Backend):
     name = module = "dpnp"
     install = install_gpu = "pip install dpnp intel-opencl-rt"
     gpu_kind = "gpu"
-    stack = compiled_stack = GPU_STACK
+    stack = GPU_STACK
     writable = True
 
     def __init__(self, device: str) -> None:

@@ -25,7 +25,6 @@ class JaxBackend(Backend):
 
     name = module = "jax"
     install, install_gpu = "pip install jax", 'pip install "jax[cuda{}]"'
-    stack = 4  # dispatching an operation costs JAX more than the arithmetic of a block
 
     def __init__(self, device: str) -> None:
         super().__init__(device)
@@ -34,7 +33,7 @@ class JaxBackend(Backend):
         if platform == "cpu":
             self.xp = _make_xla_namespace(self.library)
         else:
-            self.xp, self.stack, self.compiled_stack = self.library.numpy, GPU_STACK, GPU_STACK
+            self.xp, self.stack = self.library.numpy, GPU_STACK
 
     @contextmanager
     def scope(self) -> Iterator[None]:

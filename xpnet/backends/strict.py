@@ -23,7 +23,6 @@ class StrictBackend(Backend):
 
     name, module = "array-api-strict", "array_api_strict"
     install = "pip install array-api-strict"
-    stack = 4
 
     def __init__(self, device: str) -> None:
         super().__init__(device)

@@ -39,7 +39,7 @@ class TorchBackend(Backend):
         if cuda_index(device) is not None:
             self._current = partial(self.library.cuda.device, self.device)  # makes it the current GPU
         if is_gpu(device):
-            self.stack = self.compiled_stack = GPU_STACK
+            self.stack = GPU_STACK
         self.has_float64 = not device.startswith("mps")
         self.parallel_blocks = device == "cpu"
         self._workers = Workers()

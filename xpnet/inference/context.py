@@ -1,12 +1,12 @@
 """Compute context of a network: arithmetic, normalisation of inputs, and the backend's compiler."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Final
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Final
 
 from xpnet._lib.switches import read_switch
-from xpnet._typing import Array, Compile, Function, uncompiled
+from xpnet._typing import AnyFunction, Array
 from xpnet.arithmetic import ARITHMETICS, Reproducible, selfcheck
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.reproducible import check_budgets
@@ -43,18 +43,25 @@ def is_compiled(*, debug: bool = False) -> bool:
 
 @dataclass(frozen=True)
 class ComputeContext:
-    """Arithmetic, input normalisation, compiler and architecture: a network without its parameters."""
+    """Arithmetic, input normalisation, backend and architecture: a network without its parameters."""
 
     ops: Arithmetic
     inputs: Inputs
-    map_blocks: Function
-    compile_steps: Callable[[Function, Function], Function]
+    backend: Backend
     stack: int = 1  # number of full blocks computed in one call
-    compile: Compile = uncompiled
     network: Network = NOTEBOOK
     ranks: Ranks = ALONE
     float_type: str = "float64"
     as_written: bool = False  # nothing is compiled, and blocks and steps are computed one by one
+
+    @property
+    def is_exact(self) -> bool:
+        """True if each operation has fixed bits."""
+        return isinstance(self.ops, Reproducible)
+
+    def compile(self, function: AnyFunction, **options: Any) -> AnyFunction:
+        """Return an equivalent function, by `Backend.compile` unless ``as_written``."""
+        return function if self.as_written else self.backend.compile(function, exact=self.is_exact, **options)
 
     def share(self, samples: int) -> tuple[int, int]:
         """Return the ``(start, stop)`` of this process among the samples of a batch of one block.
@@ -107,7 +114,8 @@ def build_context(
 ) -> ComputeContext:
     """Build the compute context of a network; call it inside the backend's scope.
 
-    With ``debug``, or if XPNET_COMPILE is off, nothing is compiled, and each block is computed by itself.
+    With ``debug``, or if XPNET_COMPILE is off, nothing is compiled, and each block is computed by itself; so
+    it is if the compiler changes bits that are fixed.
 
     Raises
     ------
@@ -120,19 +128,13 @@ def build_context(
         where = f"{backend.name} has no float64 on {backend.device_name}"
         raise BackendError.at(where, "use --arithmetic native --dtype float32")
     ops = ARITHMETICS[arithmetic](backend.xp, backend.device, getattr(backend.xp, dtype))
-    exact = isinstance(ops, Reproducible)
-    as_written = not is_compiled(debug=debug)
-    compiled: Compile = uncompiled if as_written else partial(backend.compile, exact=exact)
-    if exact:
+    inputs, as_written = normalization.on_device(ops, backend.put), not is_compiled(debug=debug)
+    stack = 1 if as_written else backend.stack
+    context = ComputeContext(ops, inputs, backend, stack, network, ranks.on(backend), dtype, as_written)
+    if context.is_exact:
         if cuda_index(backend.device_name) is not None:
             check_environment()
         check_budgets(network.sizes)
-        compiled = selfcheck.check(ops, f"{backend.name} on {backend.device_name}", compiled)
-    inputs = normalization.on_device(ops, backend.put)
-    steps, stack = partial(backend.compile_steps, exact=exact), backend.compiled_stack
-    if compiled is uncompiled:
-        steps = partial(Backend.compile_steps, backend, exact=exact)
-        stack = 1 if as_written else backend.stack
-    return ComputeContext(
-        ops, inputs, backend.map_blocks, steps, stack, compiled, network, ranks.on(backend), dtype, as_written
-    )
+        if not selfcheck.check(ops, f"{backend.name} on {backend.device_name}", context.compile):
+            return replace(context, stack=1, as_written=True)
+    return context

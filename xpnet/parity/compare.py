@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from xpnet._lib.tree import leaves
-from xpnet._typing import Function, HostArray, uncompiled
+from xpnet._typing import Function, HostArray
 from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.arithmetic.blocks import block_groups
 from xpnet.config.settings import ComputationSettings, RunSettings
@@ -185,7 +185,7 @@ def _block_values(trainer: Trainer, compute: Compute, variables: Variables, batc
         record: list[_Value] = []
         with trainer.backend.scope():
             ops = _record_operations(trainer.context.ops, trainer.backend.to_host, record)
-            context = replace(trainer.context, ops=ops, compile=uncompiled)
+            context = replace(trainer.context, ops=ops, as_written=True)
             results = compute(context, trainer.to_device(variables), batch.block(group))
             record += _named_values({name: trainer.to_host(tree) for name, tree in results.items()})
         yield from (value._replace(block=number) for value in record)

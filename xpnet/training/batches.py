@@ -123,7 +123,7 @@ class BatchLoader:
         shares = [(begin, *self.context.share(end - begin)) for begin, end in bounds]
         groups = [Group(begin + start, begin + stop, 1) for begin, start, stop in shares]
         # Augmentation takes about as long as a step: prepare the next batches in the meantime.
-        map_batches = self.context.map_blocks if self.augment else map
+        map_batches = self.context.backend.map_blocks if self.augment else map
         blocks = map_batches(partial(self._load, order, epoch, 0), groups)
         for (begin, end), block in zip(bounds, blocks, strict=True):
             yield Batch(end - begin, _constant(block))

@@ -53,7 +53,7 @@ class Step:
         self._block_sums, self._add = compile_(self.block_sums), compile_(add)
         self._update = compile_(self._apply_update, donated=(0,))
         self._step = compile_(self._step_block, donated=(0,))
-        self._steps = context.compile_steps(self._step_block, self._step)
+        self._steps = context.backend.compile_steps(self._step_block, self._step, exact=context.is_exact)
         self._terms = compile_(self._sample_terms, transient=True)
         self._part_sums: dict[tuple[int, bool], Function] = {}  # by size of the batch and pixels
         self._shared_update = compile_(self._apply_shared_update, donated=(0,))
@@ -108,7 +108,7 @@ class Step:
 
         ranks, sums = self.context.ranks, list[list[Array]]()
         for chunks in ranks.chunks(batch.size, self.context.stack):
-            total = tree_sum(self.context.map_blocks(chunk_sum, chunks), self._add)
+            total = tree_sum(self.context.backend.map_blocks(chunk_sum, chunks), self._add)
             sums.append(total)  # of a node of the tree
         shapes = [array.shape for layer in parameters for array in layer]
         norms = [layer for layer in parameters if isinstance(layer, L.BatchNorm)]
@@ -219,7 +219,8 @@ def evaluate(
 
     ranks = context.ranks
     nodes = ranks.chunks(batch.size, context.stack)
-    results = [list(context.map_blocks(evaluate_group, chain.from_iterable(chunks))) for chunks in nodes]
+    map_blocks = context.backend.map_blocks
+    results = [list(map_blocks(evaluate_group, chain.from_iterable(chunks))) for chunks in nodes]
     sums = [tree_sum(chain.from_iterable(terms for terms, _ in groups)) for groups in results]
     loss, correct = ranks.finish(sums, batch.size, ((1, 1), (1,)), "float64")
     predictions = [predicted for groups in results for _, predicted in groups if predicted is not None]
