@@ -9,8 +9,10 @@ import traceback
 from bdb import BdbQuit
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TextIO, TypeVar
 
+from xpnet import __version__
 from xpnet._lib.interrupts import last_signal, terminate_as_interrupt
 from xpnet._lib.text import complain, encodable, print_errors
 from xpnet.distributed.launch import end_job, rank_and_size
@@ -131,12 +133,29 @@ def report_error(error: Exception, *, debug: bool, source: str = "") -> int:
 def read_command(
     name: str, words: Sequence[str], read: Callable[[], T], list_facts: Callable[[T], Mapping[str, object]]
 ) -> T:
-    """Return what ``read`` makes of the command line; see ``xpnet.distributed.ranks.read_together``."""
+    """Return what ``read`` makes of the command line, once all ranks of an MPI job have read the same.
+
+    Raises
+    ------
+    ConfigError
+        The ranks have other commands, versions or facts, or one of them cannot read its command line.
+    """
     if rank_and_size()[1] == 1:
         return read()
-    from xpnet.distributed.ranks import read_together  # loads NumPy, which --help does not need
+    from xpnet.arithmetic import SPECIFICATION_VERSION
+    from xpnet.distributed.ranks import connect  # loads NumPy, which --help does not need
 
-    return read_together(name, words, read, list_facts)
+    ranks = connect()
+    with ranks.together():
+        is_help = not {"-h", "--help"}.isdisjoint(words)
+        named = os.environ.get("PWD", "")  # of a mount, each machine may know another path
+        folder = named if named and Path(named).resolve() == Path.cwd() else str(Path.cwd())
+        facts = {"xpnet": __version__, "specification": SPECIFICATION_VERSION, "working folder": folder}
+        ranks.compare({"command": name, **facts, "--help": is_help})
+        with ranks.agreement():
+            command = read()
+        ranks.compare(list_facts(command))
+    return command
 
 
 def is_connected() -> bool:

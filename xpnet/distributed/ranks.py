@@ -7,24 +7,21 @@ import platform
 import re
 import signal
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
-from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet import __version__
 from xpnet._lib.interrupts import TERMINATION, Terminate
 from xpnet._lib.machine import allowed_cpus
 from xpnet._lib.text import complain
 from xpnet._typing import Array, Namespace
-from xpnet.arithmetic import SPECIFICATION_VERSION
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
 from xpnet.distributed import exchange
 from xpnet.distributed.exchange import Memory, Reduction, Shapes, make_tree_sum, share_memory
@@ -296,29 +293,6 @@ def connect() -> Ranks:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, terminate)
     return ranks
-
-
-def read_together(
-    name: str, words: Sequence[str], read: Callable[[], T], list_facts: Callable[[T], Mapping[str, object]]
-) -> T:
-    """Return what ``read`` makes of the command line, once all ranks of an MPI job have read the same.
-
-    Raises
-    ------
-    ConfigError
-        The ranks have other commands, versions or facts, or one of them cannot read its command line.
-    """
-    ranks = connect()
-    with ranks.together():
-        is_help = not {"-h", "--help"}.isdisjoint(words)
-        named = os.environ.get("PWD", "")  # of a mount, each machine may know another path
-        folder = named if named and Path(named).resolve() == Path.cwd() else str(Path.cwd())
-        facts = {"xpnet": __version__, "specification": SPECIFICATION_VERSION, "working folder": folder}
-        ranks.compare({"command": name, **facts, "--help": is_help})
-        with ranks.agreement():
-            command = read()
-        ranks.compare(list_facts(command))
-    return command
 
 
 def count_sharing(ranks: Ranks) -> list[int]:
