@@ -401,7 +401,7 @@ def test_a_path_of_no_file_is_refused_in_one_line(method, path):
 
 
 def test_many_classes_are_refused_before_training_where_memory_is_short(monkeypatch):
-    monkeypatch.setattr("xpnet.training.memory.available_memory", lambda: 2**29)
+    monkeypatch.setattr("xpnet.training.trainer.available_memory", lambda: 2**29)
     needed = "a 12-21000 network has 273000 parameters and needs about 0.9 GiB, this machine has 0.5"
     expected = f'hidden: {needed}: use fewer units, classes or workers, or arithmetic="native"'
     epochs = []

@@ -13,8 +13,7 @@ from xpnet._lib.tree import leaves
 from xpnet.arithmetic.blocks import Group
 from xpnet.backends.numpy import make
 from xpnet.errors import ConfigError
-from xpnet.training.memory import MARGIN
-from xpnet.training.trainer import Trainer
+from xpnet.training.trainer import MEMORY_MARGIN, Trainer
 
 DATA = image_data()
 OF_EVERY_KIND = (
@@ -155,10 +154,11 @@ import sys
 import numpy as np
 import xpnet
 from xpnet._lib.machine import peak_memory
-from xpnet.training import memory, trainer
+from xpnet.training import trainer
 
 arithmetic, batch_size, workers = sys.argv[1:]
-trainer.check_memory = lambda *settings: print(memory.check_memory(*settings)) or 0
+check_memory = trainer.check_memory
+trainer.check_memory = lambda *settings: print(check_memory(*settings)) or 0
 x = np.random.default_rng(0).integers(0, 256, (4096, 64)).astype(np.uint8)
 before = peak_memory()
 settings = {"batch_size": batch_size if batch_size == "full" else int(batch_size), "workers": int(workers)}
@@ -175,4 +175,4 @@ print(peak_memory() - before)
 def test_the_estimate_of_memory_is_within_its_margin_of_the_peak(arithmetic, batch_size, workers):
     words = [sys.executable, "-c", MANY_CLASSES, arithmetic, str(batch_size), str(workers)]
     needed, peak = map(int, subprocess.check_output(words, text=True).split())
-    assert 1 / MARGIN < needed / peak < MARGIN
+    assert 1 / MEMORY_MARGIN < needed / peak < MEMORY_MARGIN
