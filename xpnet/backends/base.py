@@ -17,6 +17,7 @@ import array_api_compat
 
 from xpnet._typing import AnyFunction, Array, Device, Function, HostArray, Item, Namespace, Result
 from xpnet.backends.probing import Probe, Problem, cuda_major, expand_device, is_gpu, one_line
+from xpnet.backends.workers import Workers
 from xpnet.errors import BackendError, ConfigError
 
 GPU_STACK: Final = 16
@@ -79,6 +80,7 @@ class Backend(ABC):
     def __init__(self, device: str) -> None:
         self.library = importlib.import_module(self.module)
         self.device_name, self.version = device, str(self.library.__version__)
+        self._workers = Workers()
 
     @classmethod
     def probe(cls, device: str) -> Probe:
@@ -201,8 +203,8 @@ class Backend(ABC):
         return self.from_host(array)
 
     def map_blocks(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Yield the result of `function` for each item, in the order of the items."""
-        return map(function, items)
+        """Yield the result of `function` for each item, in the order of the items, by the `workers`."""
+        return self._workers.map(function, items)
 
     def compile(
         self, function: AnyFunction, *, exact: bool, donated: Sequence[int] = (), transient: bool = False

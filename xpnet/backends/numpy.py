@@ -1,13 +1,13 @@
 """NumPy, on the CPU: the backend that is always available."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache, partial
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from xpnet._typing import AnyFunction, Array, HostArray, Item, Result
+from xpnet._typing import AnyFunction, Array, HostArray
 from xpnet.backends.base import Backend
 from xpnet.backends.replay import compile_replay
 from xpnet.backends.tape import xp
@@ -63,10 +63,6 @@ class NumPyBackend(Backend):
                 yield
         finally:
             workers.sharing = True
-
-    def map_blocks(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Apply `function` to the items in parallel, each with a single-threaded BLAS."""
-        return self._workers.map(function, items)
 
     def compile(
         self, function: AnyFunction, *, exact: bool, donated: Sequence[int] = (), transient: bool = False

@@ -2,7 +2,7 @@
 
 import importlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from operator import attrgetter, call
@@ -12,11 +12,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from xpnet._typing import AnyFunction, Array, HostArray, Item, Result
+from xpnet._typing import AnyFunction, Array, HostArray
 from xpnet.backends.base import GPU_STACK, Backend
 from xpnet.backends.probing import NO_GPU_FIX, Problem, cuda_index, is_gpu, missing_driver_or, one_line
 from xpnet.backends.replay import compile_replay
-from xpnet.backends.workers import Workers
 
 THREADED_MULTIPLICATIONS = 1 << 23
 """Multiplications of a forward pass from which all threads together are faster than one."""
@@ -42,7 +41,6 @@ class TorchBackend(Backend):
             self.stack = GPU_STACK
         self.has_float64 = not device.startswith("mps")
         self.parallel_blocks = device == "cpu"
-        self._workers = Workers()
 
     @contextmanager
     def scope(self) -> Iterator[None]:
@@ -86,10 +84,6 @@ class TorchBackend(Backend):
         if not self.parallel_blocks:
             return nullcontext()
         return self._limit_threads(self._workers.count if multiplications >= THREADED_MULTIPLICATIONS else 1)
-
-    def map_blocks(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Apply `function` to the items in parallel."""
-        return self._workers.map(function, items)
 
     def compile(
         self, function: AnyFunction, *, exact: bool, donated: Sequence[int] = (), transient: bool = False

@@ -130,10 +130,10 @@ def train(
     With ``advise``, print a note if the features differ in scale. ``jobs`` trainings share the processors.
     The ranks of an MPI job train together; the first writes and prints, and alone has a run.
     """
-    ranks, facts = connect(), {} if parent is None else parent.digests()
+    ranks = connect()
     with ranks.agreement():
         check_installed(config.track)
-    with open_training(config, None, ranks, facts=facts, jobs=jobs) as (trainer, selection):
+    with open_training(config, None, ranks, jobs=jobs) as (trainer, selection):
         data = trainer.data
 
         def open_run() -> tuple[Run, TrainingConsole]:

@@ -67,7 +67,8 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
             run.check_files("xpnet.verify takes them in Python")
         own: dict[str, Any] = {name: DEFAULTS[name] for name in (*PLACE, "resume", "extend")}
         config = replace(run.config, **(own | settings))
-    with open_training(config, None, ranks, facts=run.digests()) as (trainer, selection):
+    ranks.compare(run.digests())
+    with open_training(config, None, ranks) as (trainer, selection):
 
         def open_console() -> TrainingConsole:
             console = TrainingConsole(trainer, run.last, quiet=config.quiet, advise=False)

@@ -1,7 +1,7 @@
 """The one way into a training: backend, data, normalisation and trainer, from settings."""
 
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from xpnet._lib.text import complain
@@ -23,9 +23,8 @@ def open_training(
     *,
     like: Backend | None = None,
     normalization: Normalization | None = None,
-    facts: Mapping[str, object] | None = None,
     jobs: int = 1,
-    warn: Callable[[str], object] | None = None,
+    warn: Callable[[str], object] = lambda text: complain(f"warning: {text}"),
 ) -> Iterator[tuple[Trainer, Selection]]:
     """Build a trainer from settings, with its backend, data and normalisation; yield the selection too.
 
@@ -43,8 +42,6 @@ def open_training(
         The backend of the user's arrays, as in ``xpnet.backends.resolve.resolve``.
     normalization
         The normalisation of the inputs; by default as the settings say, fitted to the training samples.
-    facts
-        What the ranks must have in common, besides settings and data.
     jobs
         The number of trainings that share the processors.
     warn
@@ -68,12 +65,10 @@ def open_training(
                 like=like,
                 local_rank=ranks.local_rank,
             )
-            if selection.warning is not None and warn is not None:
+            if selection.warning is not None and ranks.rank == 0:
                 warn(selection.warning)
-            elif selection.warning is not None and ranks.rank == 0:
-                complain(f"warning: {selection.warning}")
         backend = selection.backend
-        ranks.compare({**(facts or {}), **_list_facts(config, backend)})
+        ranks.compare(_list_facts(config, backend))
         if data is None:
             from xpnet._lib.terminal import announce  # loads rich
 
