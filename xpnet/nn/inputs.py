@@ -1,6 +1,5 @@
 """Normalising the inputs: x = (raw - shift) · scale, with statistics of the training data."""
 
-import json
 import math
 from collections.abc import Callable
 from contextlib import suppress
@@ -69,16 +68,6 @@ class Normalization:
     kind: Kind
     shift: NDArray[np.float64]  # () for all features, or (features,)
     scale: NDArray[np.float64]  # () for all features, or (features,)
-
-    def to_json(self) -> str:
-        """Return shift and scale as JSON, whose numbers are exact."""
-        return json.dumps([self.shift.tolist(), self.scale.tolist()])
-
-    @classmethod
-    def from_json(cls, kind: Kind, text: str) -> "Normalization":
-        """Return the map of a kind from the result of `to_json`."""
-        shift, scale = json.loads(text)
-        return cls(kind, np.asarray(shift, np.float64), np.asarray(scale, np.float64))
 
     def on_device(self, ops: Arithmetic, from_host: Callable[[HostArray], Array]) -> Inputs:
         """Return the function that normalises."""

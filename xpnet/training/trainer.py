@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property, lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -315,12 +315,14 @@ def normalize_inputs(config: TrainConfig, data: Dataset, ranks: Ranks = ALONE) -
         All samples are held out for validation.
     """
 
-    def fit_inputs() -> str:
+    def fit_inputs() -> list[Any]:
         training, _ = _split_samples(config, data)
         x = data.x_train if training is None else data.x_train[training]
-        return fit_normalization(config.normalize, x).to_json()
+        fitted = fit_normalization(config.normalize, x)
+        return [fitted.shift.tolist(), fitted.scale.tolist()]
 
-    return Normalization.from_json(config.normalize, ranks.from_first(fit_inputs))
+    shift, scale = map(np.asarray, ranks.from_first(fit_inputs))
+    return Normalization(config.normalize, shift, scale)
 
 
 def worker_count(config: TrainConfig, backend: Backend, jobs: int = 1) -> int:
