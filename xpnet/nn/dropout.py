@@ -21,6 +21,10 @@ class Masks(NamedTuple):
     noise: Array | None = None  # (samples, features) int16, to be added to the inputs times ``noise_scale``
 
 
+NO_MASKS = Masks(None, [])
+"""No dropout, no noise."""
+
+
 def dropout_masks(network: Network, seed: int, epoch: int, start: int, stop: int) -> Masks:
     """Return the masks, and the noise, of the samples at the positions ``start`` to ``stop`` of an epoch.
 

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from xpnet._typing import Array, HostArray
 from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.errors import DataError
+from xpnet.nn.architecture import NOTEBOOK, Network
+from xpnet.nn.dropout import NO_MASKS, Masks, dropout_scale, noise_scale
 from xpnet.nn.layers import dropout
 
 Kind = Literal["scale", "standardize", "none"]
@@ -36,29 +38,24 @@ class Inputs:
     scale: Array
     factor: float | None
 
-    def __call__(
-        self,
-        rows: Array,
-        mask: Array | None = None,
-        kept_scale: float = 1.0,
-        noise: Array | None = None,
-        noise_scale: float = 0.0,
-        /,
-    ) -> Array | Operand:
-        """Return the inputs, with dropout and noise.
+    def __call__(self, rows: Array, masks: Masks = NO_MASKS, network: Network = NOTEBOOK) -> Array | Operand:
+        """Return the inputs, with dropout and noise of the magnitudes of the network.
 
-        Those where the mask (samples, features) is true are multiplied by ``kept_scale``, the others are 0;
-        then the noise (samples, features), integers, times ``noise_scale`` is added (Bishop 1995, "Training
-        with noise is equivalent to Tikhonov regularization").
+        Those where the mask (samples, features) is true are multiplied by ``dropout_scale``, the others are
+        0; then the noise (samples, features), integers, times ``noise_scale`` is added (Bishop 1995,
+        "Training with noise is equivalent to Tikhonov regularization").
         """
-        xp = self.ops.xp
+        xp, mask, noise = self.ops.xp, masks.inputs, masks.noise
+        kept_scale = dropout_scale(network.input_dropout)
         if self.factor is not None and rows.dtype == xp.uint8 and noise is None:
             kept = rows if mask is None else rows * xp.astype(mask, xp.uint8)
             return self.ops.integers(xp.matrix_transpose(kept), self.factor * kept_scale)
         x = (xp.astype(xp.matrix_transpose(rows), self.ops.dtype) - self.shift) * self.scale
         if mask is not None:
             x = dropout(self.ops, x, xp.matrix_transpose(mask), kept_scale)
-        return x if noise is None else x + xp.astype(xp.matrix_transpose(noise), self.ops.dtype) * noise_scale
+        if noise is None:
+            return x
+        return x + xp.astype(xp.matrix_transpose(noise), self.ops.dtype) * noise_scale(network.input_noise)
 
 
 @dataclass(frozen=True)

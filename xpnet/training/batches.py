@@ -11,10 +11,7 @@ from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_bounds
 from xpnet.data.augment import Augmenter
 from xpnet.inference.context import ComputeContext
-from xpnet.nn.dropout import Masks
-
-NO_MASKS = Masks(None, [])
-"""No dropout."""
+from xpnet.nn.dropout import NO_MASKS, Masks
 
 
 class Samples(NamedTuple):

@@ -10,7 +10,7 @@ from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, add, tree_sum, unstack
 from xpnet.inference.context import ComputeContext
 from xpnet.nn import layers as L
-from xpnet.nn.dropout import dropout_scale, noise_scale
+from xpnet.nn.dropout import dropout_scale
 from xpnet.nn.network import gradients_and_moments, prepare
 from xpnet.nn.optim import Optimizer, OptimizerState
 from xpnet.training.batches import Batch, Block, Samples, gather_rows, single_batch
@@ -83,8 +83,7 @@ class Step:
         """Return gradients and moments as `gradients_and_moments` does, and the inputs."""
         ops, network, masks = self.context.ops, self.context.network, block.masks
         x, labels, weights = gather_rows(ops, block)
-        scales = dropout_scale(network.input_dropout), noise_scale(network.input_noise)
-        inputs = self.context.inputs(x, masks.inputs, scales[0], masks.noise, scales[1])
+        inputs = self.context.inputs(x, masks, network)
         gradients, moments = gradients_and_moments(
             ops,
             prepare(ops, parameters),
@@ -124,32 +123,33 @@ class Step:
         reduce, factor = self.context.ranks.reduce, self.context.inputs.factor
         if block.x.dtype != self.context.ops.xp.uint8 or block.masks.noise is not None:
             factor = None  # else the inputs are pixels, integers times the factor
-        first, terms, maxima = self._terms(variables.parameters, block)
+        terms, maxima = self._terms(variables.parameters, block)
         maxima = reduce(maxima, "MAX") if maxima else maxima
         key = size, factor is not None
         if key not in self._part_sums:
             part_sums = partial(self._sum_terms, samples=size, pixels=factor is not None)
             self._part_sums[key] = self.context.compile(part_sums, transient=True)
-        sums = reduce(self._part_sums[key](maxima, first, terms), "SUM")
+        sums = reduce(self._part_sums[key](maxima, terms), "SUM")
         scale = dropout_scale(self.context.network.input_dropout)
         factors = 1.0 if factor is None else factor * scale, *L.mean_and_variance_factors(size)
         return self._shared_update(variables, sums, *factors, learning_rate)
 
     def _sample_terms(
         self, parameters: L.Parameters, block: Block
-    ) -> tuple[Array, list[L.SampleTerms], list[Array]]:
-        """Return the inputs without their factor, the terms of each layer's gradients, and their maxima."""
+    ) -> tuple[list[L.SampleTerms], list[Array]]:
+        """Return the terms of each layer's gradients, the inputs without their factor, and their maxima."""
         terms, _, inputs = self._differentiate(parameters, block, L.keep_terms)
         maxima = [largest for a, dz in terms for largest in self.context.ops.sample_maxima(dz, a)]
         values = inputs.values if isinstance(inputs, Operand) else inputs
-        return values, [terms[0]._replace(a=values), *terms[1:]], maxima
+        return [terms[0]._replace(a=values), *terms[1:]], maxima
 
     def _sum_terms(
-        self, maxima: list[Array], first: Array, terms: list[L.SampleTerms], *, samples: int, pixels: bool
+        self, maxima: list[Array], terms: list[L.SampleTerms], *, samples: int, pixels: bool
     ) -> list[Array]:
         """Return each layer's `Arithmetic.partial_gradients`."""
-        largest, inputs = iter(maxima), Operand(first, integer=True) if pixels else first
-        terms = [terms[0]._replace(a=inputs), *terms[1:]]
+        largest = iter(maxima)
+        if pixels:
+            terms = [terms[0]._replace(a=Operand(terms[0].a, integer=True)), *terms[1:]]
         sums = (self.context.ops.partial_gradients(dz, a, samples, largest) for a, dz in terms)
         return list(chain.from_iterable(sums))
 
