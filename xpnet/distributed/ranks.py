@@ -122,7 +122,7 @@ class Ranks:
         if self.comm is None:
             return xp.concat(parts)
         own = [np.asarray(self.backend.to_host(part), np.int64) for part in parts]
-        everyone = self._gather(np.concatenate([np.empty(0, np.int64), *own]))
+        everyone = self.comm.allgather(np.concatenate([np.empty(0, np.int64), *own]))
         return self.backend.put(np.concatenate(everyone))
 
     def share_order(self, make: Callable[[], NDArray[np.int64]], samples: int) -> NDArray[np.int64]:
@@ -154,17 +154,7 @@ class Ranks:
 
     def gather(self, text: str) -> list[str]:
         """Return the texts of all processes."""
-        if self.comm is None:
-            return [text]
-        return [part.tobytes().decode() for part in self._gather(np.frombuffer(text.encode(), np.uint8))]
-
-    def _gather(self, array: NDArray[Any]) -> list[NDArray[Any]]:
-        """Return the arrays (n,) of all ranks, of one dtype and of any lengths."""
-        sizes = np.empty(self.size, np.int64)
-        self.comm.Allgather(np.array([array.size], np.int64), sizes)
-        joined = np.empty(int(sizes.sum()), array.dtype)
-        self.comm.Allgatherv(array, [joined, sizes.tolist()])
-        return np.split(joined, np.cumsum(sizes)[:-1])
+        return [text] if self.comm is None else self.comm.allgather(text)
 
     def compare(self, facts: Mapping[str, object]) -> None:
         """Check that all processes have the same facts, JSON values by name; None is equal to all.
