@@ -163,8 +163,8 @@ class Bound(Ranks):
 
     texts: tuple[str, ...] = ()
 
-    def gather(self, text):
-        return list(self.texts) if text else [""] * self.size
+    def gather(self, value):
+        return [{*text.split()} for text in self.texts] if value else [value] * self.size
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ class Ranks:
         if self.comm is None:
             return xp.concat(parts)
         own = [np.asarray(self.backend.to_host(part), np.int64) for part in parts]
-        everyone = self.comm.allgather(np.concatenate([np.empty(0, np.int64), *own]))
+        everyone = self.gather(np.concatenate([np.empty(0, np.int64), *own]))
         return self.backend.put(np.concatenate(everyone))
 
     def share_order(self, make: Callable[[], NDArray[np.int64]], samples: int) -> NDArray[np.int64]:
@@ -152,9 +152,9 @@ class Ranks:
         self.comm.Allreduce(MPI.IN_PLACE, numbers, MPI.MAX)
         return int(numbers[0])
 
-    def gather(self, text: str) -> list[str]:
-        """Return the texts of all processes."""
-        return [text] if self.comm is None else self.comm.allgather(text)
+    def gather(self, value: T) -> list[T]:
+        """Return the values of all processes."""
+        return [value] if self.comm is None else self.comm.allgather(value)
 
     def compare(self, facts: Mapping[str, object]) -> None:
         """Check that all processes have the same facts, JSON values by name; None is equal to all.
@@ -167,7 +167,7 @@ class Ranks:
         text = json.dumps(facts)
         if len(set(self.gather(hashlib.sha256(text.encode()).hexdigest()))) == 1:
             return
-        every = [json.loads(other) for other in self.gather(text)]
+        every = self.gather({**facts})
         for name in dict.fromkeys(chain(*every)):
             holders = defaultdict[str, list[int]](list)
             for rank, each in enumerate(every):
@@ -216,9 +216,9 @@ class Ranks:
             return make() if self.rank == 0 else None
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """Return the JSON value that a function returns on the first process; its error as of `on_first`."""
-        text = json.dumps(self.on_first(make))
-        return cast("T", json.loads(self.gather(text)[0]))
+        """Return what a function returns on the first process, on all; its error as of `on_first`."""
+        value = cast("T", self.on_first(make))
+        return value if self.comm is None else cast("T", self.comm.bcast(value))
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -291,8 +291,7 @@ def count_sharing(ranks: Ranks) -> list[int]:
     That is all of them, or 1, the rank itself, if mpiexec or srun has bound each to processors of its own.
     All ranks must call this.
     """
-    texts = ranks.gather(" ".join(map(str, allowed_cpus())))
-    places = [(host, {*text.split()}) for host, text in zip(ranks.hosts, texts, strict=True)]
+    places = list(zip(ranks.hosts, ranks.gather(allowed_cpus()), strict=True))
     return [
         sum(host == other and not cpus.isdisjoint(others) for other, others in places)
         for host, cpus in places

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property, lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -315,14 +315,12 @@ def normalize_inputs(config: TrainConfig, data: Dataset, ranks: Ranks = ALONE) -
         All samples are held out for validation.
     """
 
-    def fit_inputs() -> list[Any]:
+    def fit_inputs() -> Normalization:
         training, _ = _split_samples(config, data)
         x = data.x_train if training is None else data.x_train[training]
-        fitted = fit_normalization(config.normalize, x)
-        return [fitted.shift.tolist(), fitted.scale.tolist()]
+        return fit_normalization(config.normalize, x)
 
-    shift, scale = map(np.asarray, ranks.from_first(fit_inputs))
-    return Normalization(config.normalize, shift, scale)
+    return ranks.from_first(fit_inputs)
 
 
 def worker_count(config: TrainConfig, backend: Backend, jobs: int = 1) -> int:
