@@ -30,13 +30,10 @@ BACKENDS: Final = {
     "dpnp": "xpnet.backends.dpnp",
     "array-api-strict": "xpnet.backends.strict",
 }
-CUDA_BACKENDS: Final = ("cupy", "torch", "jax")
-"""The backends that can use an NVIDIA GPU, in order of preference."""
-
 CPU_BACKENDS: Final = ("numpy", "torch", "jax", "dpnp", "array-api-strict")
 """The backends that can use the CPU, in order of preference."""
 
-KINDS: Final = {"cpu": CPU_BACKENDS, "cuda": CUDA_BACKENDS, "gpu": ("dpnp",), "mps": ("torch",)}
+KINDS: Final = {"cpu": CPU_BACKENDS, "cuda": ("cupy", "torch", "jax"), "gpu": ("dpnp",), "mps": ("torch",)}
 """The backends that can use each kind of device, in order of preference."""
 
 KIND_NAMES: Final = {"cpu": "the CPU", "cuda": "an NVIDIA GPU", "gpu": "an Intel GPU", "mps": "an Apple GPU"}

@@ -9,7 +9,7 @@ import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from threading import Event, Thread
@@ -75,10 +75,6 @@ class Ranks:
         from mpi4py import MPI
 
         return self.comm.Split_type(MPI.COMM_TYPE_SHARED)
-
-    def on(self, backend: "Backend") -> "Ranks":
-        """Return the ranks with their arrays on a backend."""
-        return replace(self, backend=backend)
 
     def chunks(self, samples: int, stack: int) -> list[list[list[Group]]]:
         """Return the chunks of each node of the tree that this process computes (`blocks.block_chunks`)."""
@@ -276,13 +272,12 @@ def connect() -> Ranks:
         problem = f"mpiexec has started {size} processes, of which mpi4py's {library} sees {comm.size}"
         msg = f"{problem}: use the mpiexec of that library, or srun with the --mpi that it needs"
         raise ConfigError(msg)
-    ranks = Ranks(int(comm.rank), int(comm.size), library=library, comm=comm)
-    ranks = replace(ranks, hosts=tuple(ranks.gather(platform.node())))
+    hosts = tuple(comm.allgather(platform.node()))
     terminate = Terminate()
     for number in (signal.SIGINT, *TERMINATION):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, terminate)
-    return ranks
+    return Ranks(int(comm.rank), int(comm.size), hosts, library, comm)
 
 
 def count_sharing(ranks: Ranks) -> list[int]:

@@ -129,8 +129,8 @@ def build_context(
         raise BackendError.at(where, "use --arithmetic native --dtype float32")
     ops = ARITHMETICS[arithmetic](backend.xp, backend.device, getattr(backend.xp, dtype))
     inputs, as_written = normalization.on_device(ops, backend.put), not is_compiled(debug=debug)
-    stack = 1 if as_written else backend.stack
-    context = ComputeContext(ops, inputs, backend, stack, network, ranks.on(backend), dtype, as_written)
+    stack, ranks = 1 if as_written else backend.stack, replace(ranks, backend=backend)
+    context = ComputeContext(ops, inputs, backend, stack, network, ranks, dtype, as_written)
     if context.is_exact:
         if cuda_index(backend.device_name) is not None:
             check_environment()
