@@ -27,8 +27,8 @@ from xpnet.data.datasets import Dataset
 from xpnet.data.table import quantity_note
 from xpnet.errors import ConfigError
 from xpnet.nn.inputs import Normalization, scale_note
-from xpnet.recording.extension import Parent, extend_settings, read_parent
-from xpnet.recording.training import check_extension, describe_run
+from xpnet.recording.training import check_extension, describe_run, extend_settings
+from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import fingerprint
 from xpnet.storage.record import Record
 from xpnet.storage.run import Run, complete_record
@@ -136,8 +136,10 @@ def fit(
     folder = _read_folder(run, extend, files)
     values = {**settings, "extend": extend}
     config, explicit = _read_settings(values, recipe, has_validation_data=validation_data is not None)
-    parent = None if extend is None else read_parent(Path(extend))
-    config = replace(config if parent is None else extend_settings(parent, config, explicit), **folder)
+    parent = None
+    if extend is not None:
+        config, parent = extend_settings(Path(extend), config, explicit)
+    config = replace(config, **folder)
     if classes is not None:
         integer_from(1).check("fit: classes", keywords.to_python(classes))
     weights = sample_weight, settings.get("class_weight")
@@ -203,7 +205,7 @@ def train(
     users: UserCallbacks,
     *,
     verbose: bool = False,
-    parent: Parent | None = None,
+    parent: RunFolder | None = None,
     start: TrainingProgress | None = None,
     epochs: int | None = None,
 ) -> tuple[Model, TrainingProgress]:
@@ -253,7 +255,7 @@ def _fit(
 
 
 def _fit_recorded(
-    trainer: Trainer, selection: Selection, users: UserCallbacks, parent: Parent | None, *, verbose: bool
+    trainer: Trainer, selection: Selection, users: UserCallbacks, parent: RunFolder | None, *, verbose: bool
 ) -> tuple[Run, FitResult]:
     """Train with a record. Return the run too."""
     from xpnet.recording.recorder import record
@@ -265,7 +267,7 @@ def _fit_recorded(
     console = TrainingConsole(trainer, config.epochs, quiet=not verbose)
     info = describe_run(config, selection, trainer.data, parent)
     run = Run.start(config.out, config.name, config.overwrite, info)
-    with record(trainer, run, console, info["parent"], users=[users]) as (callbacks, state, first):
+    with record(trainer, run, console, parent, users=[users]) as (callbacks, state, first):
         return run, trainer.fit(callbacks, state, first_epoch=first)
 
 

@@ -16,9 +16,8 @@ from xpnet.errors import ConfigError
 from xpnet.inference.context import COMPILE, is_compiled
 from xpnet.nn.architecture import format_sizes
 from xpnet.nn.inputs import scale_note
-from xpnet.recording.extension import Parent, extend_settings, read_parent
 from xpnet.recording.recorder import record
-from xpnet.recording.training import check_data, check_extension, check_start, describe_run
+from xpnet.recording.training import check_data, check_extension, check_start, describe_run, extend_settings
 from xpnet.storage.find import resolve_run
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.run import Run
@@ -94,7 +93,7 @@ def resume(command: Command, folder: Path, line: list[str]) -> tuple[FitResult, 
             run.release()
 
 
-def read_extension(command: Command, folder: Path) -> tuple[TrainConfig, Parent]:
+def read_extension(command: Command, folder: Path) -> tuple[TrainConfig, RunFolder]:
     """Return the settings of the extension of the completed run in a folder, and that run.
 
     Raises
@@ -104,9 +103,10 @@ def read_extension(command: Command, folder: Path) -> tuple[TrainConfig, Parent]
     DataError
         The run is damaged, or was trained on arrays in Python.
     """
-    parent = read_parent(resolve_run(folder, command.config.out))
+    path = resolve_run(folder, command.config.out)
+    config, parent = extend_settings(path, command.config, command.explicit)
     parent.check_files("xpnet.fit extends it")
-    return extend_settings(parent, command.config, command.explicit), parent
+    return config, parent
 
 
 def train(
@@ -115,7 +115,7 @@ def train(
     *,
     resumed: RunFolder | None = None,
     run: Run | None = None,
-    parent: Parent | None = None,
+    parent: RunFolder | None = None,
     advise: bool = False,
     jobs: int = 1,
 ) -> tuple[FitResult, Run | None]:
@@ -144,10 +144,7 @@ def train(
                 if run is None:
                     info = describe_run(config, selection, data, parent, command)
                     run = Run.start(config.out, config.name, config.overwrite, info, ranks)
-        start = None if parent is None else parent.info
-        if resumed is not None:
-            start = resumed.record["parent"]
-        with record(trainer, run, console, start, resumed=resumed) as (callbacks, state, first):
+        with record(trainer, run, console, parent, resumed=resumed) as (callbacks, state, first):
             if console is not None:
                 for text in describe_training(selection, trainer, parent):
                     console.print_line(text)
@@ -157,7 +154,9 @@ def train(
             return trainer.fit(callbacks, state, first_epoch=first), run
 
 
-def describe_training(selection: Selection, trainer: Trainer, parent: Parent | None = None) -> Iterator[str]:
+def describe_training(
+    selection: Selection, trainer: Trainer, parent: RunFolder | None = None
+) -> Iterator[str]:
     """Yield lines about the backend, the data, the network and the settings."""
     backend, config, data, ranks = selection.backend, trainer.config, trainer.data, trainer.ranks
     reason = f" ({selection.reason})" if selection.reason else ""

@@ -39,12 +39,6 @@ class RecordedRun(RunFolder):
         return read_metrics(self.path / records.METRICS_FILE, ended=True)
 
     @property
-    def start(self) -> int:
-        """The number of epochs of the state that the whole training began with."""
-        parent = self.record["parent"]
-        return 0 if parent is None else parent["epochs"]
-
-    @property
     def has_end(self) -> bool:
         """True if the training is computed to its end."""
         return self.last == _count_epochs(self.record)

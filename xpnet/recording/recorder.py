@@ -14,7 +14,7 @@ from xpnet.nn.metrics import class_metrics
 from xpnet.storage.checkpoint import RESTART, encode_checkpoint, flatten, load_checkpoint, unflatten
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import encode_model, fingerprint
-from xpnet.storage.record import CHECKPOINT_FILE, KEPT_CHECKPOINT, MODEL_FILE, ParentInfo
+from xpnet.storage.record import CHECKPOINT_FILE, KEPT_CHECKPOINT, MODEL_FILE
 from xpnet.storage.run import Run
 from xpnet.trackers import Tracker
 from xpnet.training import callbacks
@@ -210,7 +210,7 @@ def record(
     trainer: Trainer,
     run: Run | None,
     console: TrainingConsole | None,
-    parent: ParentInfo | None,
+    parent: RunFolder | None,
     *,
     resumed: RunFolder | None = None,
     users: Sequence[Callback] = (),
@@ -226,7 +226,7 @@ def record(
     run, console
         What receives the record and the output; None on the ranks of an MPI job that write nothing.
     parent
-        The run that this one extends, or None.
+        The run that a new one extends, or None.
     resumed
         The run to go on with, from its checkpoint.
     users
@@ -237,15 +237,16 @@ def record(
     DataError
         The checkpoint of the run, or of its parent, is damaged or belongs to another training run.
     """
-    first = 0 if parent is None else parent["epochs"]
+    first = 0 if parent is None else parent.epochs
+    if resumed is not None:
+        first, parent = resumed.start, resumed.parent
     final = callbacks.build_final(trainer.config, first)
     progress: dict[str, Any] = {"rows": 0, "seconds": 0.0}
     try:
         if resumed is not None and resumed.checkpoint.exists():
             state, progress = load_state(trainer, final, resumed.checkpoint)
         elif parent is not None:
-            path, remedy = RunFolder(Path(parent["run"])).checkpoint, "--init-from starts from its model"
-            state, _ = load_state(trainer, final, path, remedy)
+            state, _ = load_state(trainer, final, parent.checkpoint, "--init-from starts from its model")
         else:
             state = trainer.initial_state()
         order = [callbacks.Evaluate(first, final=final), final, *users]

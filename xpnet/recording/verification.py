@@ -19,11 +19,10 @@ from xpnet.errors import ConfigError, DivergedError
 from xpnet.parity.distance import first_mismatch, unequal_bits
 from xpnet.recording.recorded_run import RecordedRun, find_contradictions
 from xpnet.recording.recorder import evaluate_result, load_state, make_progress, make_row, state_arrays
-from xpnet.recording.training import check_start, describe_data
+from xpnet.recording.training import check_start, describe_data, describe_parent
 from xpnet.storage import checkpoint, model_file
 from xpnet.storage import record as records
 from xpnet.storage.checkpoint import encode_checkpoint, load_checkpoint
-from xpnet.storage.folder import RunFolder, digest_file
 from xpnet.storage.json_files import replace_nonfinite
 from xpnet.storage.model_file import SavedModel, encode_model, load_model, name_tensors
 from xpnet.training import callbacks
@@ -104,23 +103,17 @@ def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str
 
 def _load_start(run: RecordedRun, trainer: Trainer, final: FinalParameters) -> TrainState:
     """Return the state to start from: the initial one, that of a kept checkpoint, or that of the parent."""
-    parent, remedy = run.record["parent"], "expected the files of the training"
+    recorded, parent, remedy = run.record["parent"], run.parent, "expected the files of the training"
     if run.first != run.start:
         return load_state(trainer, final, run.kept(run.first), remedy)[0]
-    if parent is None:
+    if recorded is None or parent is None:
         return trainer.initial_state()
-    folder = Path(parent["run"])
-    if not folder.exists():
-        folder = run.path.resolve().parent / folder.name
-    found_parent = RunFolder(folder)
-    record, path = found_parent.record, found_parent.checkpoint
-    state, _ = load_state(trainer, final, path, remedy)
-    found: dict[str, object] = {"fingerprint": record["fingerprint"], "started": record["started"]}
-    found |= {"checkpoint_sha256": digest_file(path), "epochs": state.epoch}
-    for name, value in found.items():
-        if (recorded := parent.get(name)) != value and (recorded is not None or not run.is_older):
-            problem = f"expected the {name} {recorded}, found {value}"
-            raise ConfigError.at(folder, f"is not the run that {run.path} extends: {problem}")
+    state, _ = load_state(trainer, final, parent.checkpoint, remedy)
+    moved = {"run": recorded["run"]}
+    for name, value in {**describe_parent(parent), **moved}.items():
+        if (expected := recorded.get(name)) != value and (expected is not None or not run.is_older):
+            problem = f"expected the {name} {expected}, found {value}"
+            raise ConfigError.at(parent.path, f"is not the run that {run.path} extends: {problem}")
     return state
 
 

@@ -75,6 +75,26 @@ class RunFolder:
 
         return load_checkpoint(self.checkpoint)[1]
 
+    @property
+    def epochs(self) -> int:
+        """The number of epochs in the last checkpoint."""
+        return int(self.progress["epoch"])
+
+    @property
+    def start(self) -> int:
+        """The number of epochs of the state that the training began with."""
+        parent = self.record["parent"]
+        return 0 if parent is None else parent["epochs"]
+
+    @property
+    def parent(self) -> "RunFolder | None":
+        """The run that this one extends, perhaps moved beside it; None if it extends none."""
+        parent = self.record["parent"]
+        if parent is None:
+            return None
+        folder = Path(parent["run"])
+        return RunFolder(folder if folder.exists() else self.path.resolve().parent / folder.name)
+
     def kept(self, epoch: int) -> Path:
         """Return the path of the checkpoint that was kept after an epoch, if it was."""
         return self.path / records.KEPT_CHECKPOINT.format(epoch)
