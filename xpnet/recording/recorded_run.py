@@ -31,7 +31,7 @@ class RecordedRun(RunFolder):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.first, self.last, self.batch = self.start, _count_epochs(self.record), 0
+        self.first, self.last, self.batch = self.initial_epoch, _count_epochs(self.record), 0
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:
@@ -52,7 +52,7 @@ class RecordedRun(RunFolder):
     def initial_file(self) -> tuple[Path, str | None] | None:
         """The file that the training is computed from and its SHA-256; None if it starts from the seed."""
         parent, start = self.record["parent"], self.config.init_from
-        if self.first != self.start:
+        if self.first != self.initial_epoch:
             return self.kept(self.first), digest_file(self.kept(self.first))
         if parent is not None:
             return RunFolder(Path(parent["run"])).checkpoint, parent["checkpoint_sha256"]
@@ -74,7 +74,7 @@ class RecordedRun(RunFolder):
         """Return True if the row of an epoch in the history, however damaged, is to be compared."""
         if not records.is_number(epoch):
             return True
-        is_before = epoch < self.first != self.start
+        is_before = epoch < self.first != self.initial_epoch
         return not (is_before or (epoch > self.last and not self.has_end))
 
 
@@ -148,11 +148,11 @@ def read_recorded(folder: Path, epochs: tuple[int, int] | None = None) -> Record
 
 def _select_epochs(run: RecordedRun, first: int, last: int) -> None:
     """Verify only these epochs of a run; raise ConfigError if they cannot be."""
-    if not run.start <= first < last <= run.last:
-        msg = f"--between: expected epochs from {run.start} to {run.last}, got {first}:{last}"
+    if not run.initial_epoch <= first < last <= run.last:
+        msg = f"--between: expected epochs from {run.initial_epoch} to {run.last}, got {first}:{last}"
         raise ConfigError(msg)
-    if first != run.start and not run.kept(first).exists():
-        known = [epoch for epoch in range(run.start + 1, run.last) if run.kept(epoch).exists()]
+    if first != run.initial_epoch and not run.kept(first).exists():
+        known = [epoch for epoch in range(run.initial_epoch + 1, run.last) if run.kept(epoch).exists()]
         hint = f"only after {', '.join(map(str, known))}" if known else "--keep-checkpoint-every keeps some"
         msg = f"--between: {run.path} has no checkpoint after epoch {first}: {hint}"
         raise ConfigError(msg)
@@ -185,5 +185,5 @@ def find_contradictions(run: RecordedRun) -> Iterator[str]:
     names = {*(record["digests"] or ()), *(path.name for path in run.path.glob("checkpoint*"))}
     for name in sorted(names - _FILES):
         kept = re.fullmatch(records.KEPT_CHECKPOINT.format("([1-9][0-9]{0,15})"), name)
-        if kept is None or not run.start <= int(kept[1]) <= _count_epochs(record):
+        if kept is None or not run.initial_epoch <= int(kept[1]) <= _count_epochs(record):
             yield f"{name}: is no file of this training"

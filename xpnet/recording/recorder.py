@@ -170,7 +170,7 @@ class Recorder(Callback):
             from xpnet.report import write_report
 
             digest = self._run.record["data"]["sha256"]
-            path = folder / write_report(self._run.location, trainer.data, sha256=digest).name
+            path = folder / write_report(self._run.path, trainer.data, sha256=digest).name
         except Exception as error:  # noqa: BLE001 - the network is trained and saved
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             complain(f"warning: no report: {reason}: xpnet report {folder} tries again")
@@ -239,7 +239,7 @@ def record(
     """
     first = 0 if parent is None else parent.epochs
     if resumed is not None:
-        first, parent = resumed.start, resumed.parent
+        first, parent = resumed.initial_epoch, resumed.parent
     final = callbacks.build_final(trainer.config, first)
     progress: dict[str, Any] = {"rows": 0, "seconds": 0.0}
     try:

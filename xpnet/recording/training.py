@@ -117,12 +117,9 @@ def check_data(run: RunFolder, data: datasets.Dataset, setting: str) -> None:
     ConfigError
         They are not.
     """
-    digest, recorded, folder = datasets.digest(data), run.record["data"], run.path
-    if digest != recorded["sha256"]:
-        original = f"{recorded['name']} with SHA-256 {recorded['sha256'][:16]}…"
-        difference = f"{original}, found {data.name} with {digest[:16]}…"
-        remedy = f": --init-from {folder / MODEL_FILE} trains its network on them"
-        raise ConfigError.at(setting, f"{folder} was trained on other data: {difference}{remedy}")
+    if problem := run.find_other_data(data.name, datasets.digest(data)):
+        remedy = f"--init-from {run.path / MODEL_FILE} trains its network on them"
+        raise ConfigError.at(setting, f"{run.path} {problem}: {remedy}")
 
 
 def check_start(run: RunFolder, init_from: Path | None) -> None:

@@ -49,7 +49,7 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
     DataError
         A checkpoint or the model is missing, damaged, or of another training.
     """
-    final, ranks = callbacks.build_final(trainer.config, run.start), trainer.ranks
+    final, ranks = callbacks.build_final(trainer.config, run.initial_epoch), trainer.ranks
     with ranks.agreement():
         differences = _find_record_differences(run, trainer) if ranks.rank == 0 else iter(())
         difference = next(differences, None)  # which reads all rows
@@ -59,7 +59,7 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
     compare = _Compare(run, final)
     # A callback may have ended it: its last epoch has metrics of the training samples too.
     last = run.last if run.has_end and run.record["status"] == "completed" else None
-    order = [callbacks.Evaluate(run.start, last, final), final, compare]
+    order = [callbacks.Evaluate(run.initial_epoch, last, final), final, compare]
     if console is None:
         order.append(callbacks.StopOnInterrupt())
     else:
@@ -83,11 +83,9 @@ def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str
     """Compare what the record says besides the results; raise ConfigError if the data or start are others."""
     record, config = run.record, run.config
     data: Mapping[str, Any] = describe_data(trainer.data)
+    if problem := run.find_other_data(data["name"], data["sha256"]):
+        raise ConfigError.at(run.path, f"{problem}: name them by --data")
     recorded: Mapping[str, Any] = record["data"]
-    if data["sha256"] != recorded["sha256"]:
-        original, found = (f"{info['name']} with SHA-256 {info['sha256'][:16]}…" for info in (recorded, data))
-        problem = f"was trained on other data: {original}, found {found}: name them by --data"
-        raise ConfigError.at(run.path, problem)
     names = {*data, *recorded} - ({"name", "source"} if trainer.config.data != config.data else set())
     for name in sorted(names - (_OPTIONAL_DATA - recorded.keys() if run.is_older else set())):
         if (left := recorded.get(name)) != (right := data.get(name)):
@@ -104,14 +102,14 @@ def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str
 def _load_start(run: RecordedRun, trainer: Trainer, final: FinalParameters) -> TrainState:
     """Return the state to start from: the initial one, that of a kept checkpoint, or that of the parent."""
     recorded, parent, remedy = run.record["parent"], run.parent, "expected the files of the training"
-    if run.first != run.start:
+    if run.first != run.initial_epoch:
         return load_state(trainer, final, run.kept(run.first), remedy)[0]
     if recorded is None or parent is None:
         return trainer.initial_state()
     state, _ = load_state(trainer, final, parent.checkpoint, remedy)
-    moved = {"run": recorded["run"]}
-    for name, value in {**describe_parent(parent), **moved}.items():
-        if (expected := recorded.get(name)) != value and (expected is not None or not run.is_older):
+    for name, value in describe_parent(parent).items():
+        expected = recorded.get(name)
+        if value != expected and name != "run" and not (expected is None and run.is_older):
             problem = f"expected the {name} {expected}, found {value}"
             raise ConfigError.at(parent.path, f"is not the run that {run.path} extends: {problem}")
     return state
@@ -146,27 +144,27 @@ class _Compare(Callback):
             yield f"metrics.jsonl: has a row of epoch {number}, which the training has not"
 
     def _compare_epoch(self, trainer: Trainer, log: EpochLog) -> Iterator[str]:
-        kept = self._run.kept(log.epoch)
+        kept, where = self._run.kept(log.epoch), f"epoch {log.epoch}"
         if computed := make_row(trainer, log):
-            yield from self._compare_row(f"epoch {log.epoch}", log.epoch, computed)
+            recorded = self._rows.popleft() if self._rows else {}
+            if recorded.get("epoch") != log.epoch:
+                yield f"metrics.jsonl: expected a row of {where}"
+            expected = {name for name in computed if name in recorded or name not in self._optional}
+            yield from _compare_objects(f"{where}: ", recorded, {name: computed[name] for name in expected})
         if kept.exists():
             yield from _compare_checkpoint(self._run, kept, trainer, log.state, self._final)
 
-    def _compare_row(self, where: str, epoch: int, computed: Mapping[str, object]) -> Iterator[str]:
-        recorded = self._rows.popleft() if self._rows else {}
-        if recorded.get("epoch") != epoch:
-            yield f"metrics.jsonl: expected a row of {where}"
-        names = {*computed, *recorded} - {"seconds"} - (self._optional - recorded.keys())
-        # A difference of the parameters is the cause of those of the metrics.
-        for name in sorted(names, key=lambda name: (name != "fingerprint", name)):
-            yield from _compare_values(f"{where}: {name}", recorded.get(name), computed.get(name))
 
-
-def _compare_values(where: str, recorded: object, computed: object) -> Iterator[str]:
-    """Yield a difference if two JSON values are not the same, with the bits of numbers."""
-    computed = replace_nonfinite(computed)
-    if json.dumps(recorded) != json.dumps(computed):
-        yield f"{where}: recorded {_format(recorded)}, computed {_format(computed)}"
+def _compare_objects(
+    where: str, recorded: Mapping[str, object], computed: Mapping[str, object]
+) -> Iterator[str]:
+    """Yield a difference for each value, but the seconds, whose bits two JSON objects do not share."""
+    # A difference of the parameters is the cause of those of the metrics.
+    names = sorted({*computed, *recorded} - {"seconds"}, key=lambda name: (name != "fingerprint", name))
+    for name in names:
+        left, right = recorded.get(name), replace_nonfinite(computed.get(name))
+        if json.dumps(left) != json.dumps(right):
+            yield f"{where}{name}: recorded {_format(left)}, computed {_format(right)}"
 
 
 def _format(value: object) -> str:
@@ -207,8 +205,7 @@ def _compare_checkpoint(
     yield from _compare_arrays(path.name, rename(arrays), rename(computed))
     rows = sum(records.is_number(epoch := row.get("epoch")) and epoch <= state.epoch for row in run.history)
     facts = make_progress(state, final, rows, progress["seconds"])  # which no computation gives
-    for name in sorted({*facts, *progress}):
-        yield from _compare_values(f"{path.name}: {name}", progress.get(name), facts.get(name))
+    yield from _compare_objects(f"{path.name}: ", progress, facts)
     specification = run.record["specification_version"]
     versions = range(checkpoint.FORMAT_VERSION, 0, -1)
     forms = (encode_checkpoint(computed, facts, specification, version) for version in versions)
@@ -224,13 +221,11 @@ def _compare_result(
         yield f"run.json: metrics.epochs: recorded {result.state.epoch}, expected {trainer.config.epochs}"
     model = trainer.model(result.best)
     yield from _compare_models(run.path / records.MODEL_FILE, model)
-    fingerprints = run.record["fingerprint"], trainer.fingerprint(result.best)
-    yield from _compare_values("run.json: fingerprint", *fingerprints)
-    computed: dict[str, object] = {**evaluate_result(trainer, result), "epochs": result.state.epoch}
-    computed |= final.metrics
-    recorded = run.record["metrics"] or {}
-    for name in sorted({*computed, *recorded} - {"seconds"}):
-        yield from _compare_values(f"run.json: metrics.{name}", recorded.get(name), computed.get(name))
+    recorded = {"fingerprint": run.record["fingerprint"]}
+    yield from _compare_objects("run.json: ", recorded, {"fingerprint": trainer.fingerprint(result.best)})
+    metrics: dict[str, object] = {**evaluate_result(trainer, result), "epochs": result.state.epoch}
+    metrics |= final.metrics
+    yield from _compare_objects("run.json: metrics.", run.record["metrics"] or {}, metrics)
     if run.checkpoint.exists():
         yield from _compare_checkpoint(run, run.checkpoint, trainer, result.state, final)
 

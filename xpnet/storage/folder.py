@@ -81,7 +81,7 @@ class RunFolder:
         return int(self.progress["epoch"])
 
     @property
-    def start(self) -> int:
+    def initial_epoch(self) -> int:
         """The number of epochs of the state that the training began with."""
         parent = self.record["parent"]
         return 0 if parent is None else parent["epochs"]
@@ -120,6 +120,14 @@ class RunFolder:
         """
         if self.record["data"].get("source") == "arrays":
             raise DataError.at(self.path, f"was trained on arrays in Python, which are in no file: {remedy}")
+
+    def find_other_data(self, name: str, sha256: str) -> str | None:
+        """Describe the data of the training if data of this name and digest are others; else return None."""
+        data = self.record["data"]
+        if sha256 == data["sha256"]:
+            return None
+        original = f"{data['name']} with SHA-256 {data['sha256'][:16]}…"
+        return f"was trained on other data: {original}, found {name} with {sha256[:16]}…"
 
 
 def digest_file(path: Path) -> str:

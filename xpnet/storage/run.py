@@ -12,7 +12,6 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Self, cast
@@ -36,25 +35,25 @@ LARGEST_END, LONGEST_NUMBER = 1 << 16, 32
 NO_OUTCOME: Outcome = {"ended": None, "metrics": None, "fingerprint": None, "error": None, "digests": None}
 
 
-@dataclass(frozen=True)
-class Run:
-    """A training run with its folder and record.
+class Run(RunFolder):
+    """A training run that this process writes.
 
     Methods that write raise ConfigError if a file cannot be written, or if the folder was removed or
     replaced by another run.
+
+    Attributes
+    ----------
+    path
+        The absolute path of the folder, for a callback may change the working directory.
+    folder
+        The folder as the user names it.
+    record
+        The current content of run.json.
     """
 
-    folder: Path
-    """The folder as the user names it."""
-    record: Record
-    """The current content of run.json."""
-    _identity: tuple[int, int] | None
-    _lock: Lock | None = field(repr=False)
-    location: Path = field(init=False, repr=False)
-    """The absolute path of the folder, for a callback may change the working directory."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "location", self.folder.absolute())
+    def __init__(self, folder: Path, record: Record, identity: tuple[int, int] | None, lock: Lock) -> None:
+        super().__init__(folder.absolute())
+        self.folder, self.record, self._identity, self._lock = folder, record, identity, lock
 
     @classmethod
     def start(
@@ -79,7 +78,7 @@ class Run:
         """
         name = name or make_run_id()
         folder, prepared = out / name, out / f"{STARTING}{os.urandom(8).hex()}"
-        first, lock = _begin_record(name, record, _timestamp(), ranks), None
+        first, lock = _begin_record(name, record, _format_time(), ranks), None
         content = _encode_json(first)
         size = len(content) + LARGEST_END + LONGEST_NUMBER * record["data"].get("classes", 0)
         if size > RECORD_LIMIT:
@@ -151,7 +150,7 @@ class Run:
         if path.exists():
             lines = path.read_bytes().split(b"\n")[:kept]
             self.write(path.name, b"".join(line + b"\n" for line in lines))
-        segment = _begin_segment(_timestamp(), epoch, backend, device, ranks)
+        segment = _begin_segment(_format_time(), epoch, backend, device, ranks)
         changes = {"schema_version": records.SCHEMA_VERSION, "status": "running", **NO_OUTCOME}
         self.record.pop("resumed", None)  # type: ignore[typeddict-item] # of an older xpnet
         self._write_record({**changes, "segments": [*self.record["segments"], segment]})
@@ -185,8 +184,8 @@ class Run:
         """
         if self.record["status"] == "running":
             outcome = {"metrics": metrics, "fingerprint": fingerprint, "error": error}
-            outcome["digests"] = digests = {p.name: digest_file(p) for p in RunFolder(self.location).files}
-            changes = {"status": status, "ended": _timestamp(), **outcome}
+            outcome["digests"] = digests = {p.name: digest_file(p) for p in self.files}
+            changes = {"status": status, "ended": _format_time(), **outcome}
             canonical = canonical_json({**self.record, **changes})
             digests[records.RECORD_FILE] = hashlib.sha256(canonical).hexdigest()
             self._write_record(changes)
@@ -203,8 +202,7 @@ class Run:
 
     def release(self) -> None:
         """Release the lock on the run."""
-        if self._lock is not None:
-            self._lock.release()
+        self._lock.release()
 
     def _write_record(self, changes: Mapping[str, object]) -> None:
         """Update the record in run.json, then in memory."""
@@ -215,10 +213,10 @@ class Run:
     @contextmanager
     def _writable_path(self, name: str) -> Iterator[Path]:
         """Check that the folder is still this run's, and give the body the path of a file to write."""
-        if _folder_identity(self.location) != self._identity:
+        if _folder_identity(self.path) != self._identity:
             raise ConfigError.at(self.folder, "was replaced or removed while this run was using it")
         try:
-            yield self.location / name
+            yield self.path / name
         except OSError as error:
             raise make_write_error(self.folder / name, error) from error
 
@@ -294,14 +292,9 @@ def make_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
 
 
-def _timestamp() -> str:
-    """Return the current time, as in a record."""
-    return _format_time(datetime.now(UTC))
-
-
-def _format_time(time: datetime) -> str:
-    """Return a time in ISO 8601, to the millisecond."""
-    return time.isoformat(timespec="milliseconds")
+def _format_time(time: datetime | None = None) -> str:
+    """Return a time, by default the current one, in ISO 8601 to the millisecond, as in a record."""
+    return (time or datetime.now(UTC)).isoformat(timespec="milliseconds")
 
 
 def _folder_identity(folder: Path) -> tuple[int, int] | None:
