@@ -10,12 +10,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Unpack
+from typing import Any, Literal, Unpack
 
 import numpy as np
 
 from xpnet._lib.tree import tree_map
-from xpnet.api import Callback, EpochFunction, Model, Training, UserCallbacks, check_callbacks
+from xpnet.api import Callback, EpochFunction, Model, UserCallbacks, check_callbacks
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import Selection, backend_of
 from xpnet.config import TrainConfig, keywords
@@ -26,7 +26,7 @@ from xpnet.data.arrays import make_dataset
 from xpnet.data.datasets import Dataset
 from xpnet.data.table import quantity_note
 from xpnet.errors import ConfigError
-from xpnet.nn.inputs import Normalization, scale_note
+from xpnet.nn.inputs import scale_note
 from xpnet.recording.training import check_extension, describe_run, extend_settings
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import fingerprint
@@ -38,13 +38,6 @@ from xpnet.training.loop import FitResult
 from xpnet.training.opening import open_training
 from xpnet.training.step import TrainState
 from xpnet.training.trainer import Trainer
-
-
-class TrainingProgress(NamedTuple):
-    """The state to continue training from, with host arrays, and the normalisation of the inputs."""
-
-    state: TrainState
-    normalization: Normalization
 
 
 @keywords.show_settings(keywords.FitSettings)
@@ -206,21 +199,23 @@ def train(
     *,
     verbose: bool = False,
     parent: RunFolder | None = None,
-    start: TrainingProgress | None = None,
+    start: tuple[Model, TrainState] | None = None,
     epochs: int | None = None,
-) -> tuple[Model, TrainingProgress]:
+) -> tuple[Model, TrainState]:
     """Train from the initial state, from ``start`` or from the state of a parent.
 
-    It ends at epoch ``epochs``, by default that of the settings. It is recorded if the settings name the
-    folder of a run. ``like`` is the backend of the user's arrays. Errors as in ``fit``.
+    Return the network and the last state, with host arrays: the ``start`` of further training. It ends at
+    epoch ``epochs``, by default that of the settings, and is recorded if they name the folder of a run.
+    ``like`` is the backend of the user's arrays. Errors as in ``fit``.
     """
-    begin, normalization, run = time.time(), None if start is None else start.normalization, None
+    begin, normalization, run = time.time(), None if start is None else start[0].network.normalization, None
     opened = open_training(config, data, like=like, normalization=normalization, warn=warn_user)
     with opened as (trainer, selection):
         if config.name is not None:
             run, result = _fit_recorded(trainer, selection, users, parent, verbose=verbose)
         else:
-            result = _fit(trainer, users, start, config.epochs if epochs is None else epochs, verbose=verbose)
+            state = None if start is None else _restore_state(trainer, start[1])
+            result = _fit(trainer, users, state, config.epochs if epochs is None else epochs, verbose=verbose)
         if result.interrupted:
             raise KeyboardInterrupt
         network, rows, best = trainer.model(result.best), users.rows, result.best_epoch
@@ -236,15 +231,15 @@ def train(
 
     model = Model.from_settings(network, config, rows)
     model.run, model.best_epoch = None if run is None else run.folder, best
-    model._training = Training(data, make_record if run is None else lambda: run.record)
-    return model, TrainingProgress(state, trainer.normalization)
+    model._training = data, make_record if run is None else lambda: run.record
+    return model, state
 
 
 def _fit(
-    trainer: Trainer, users: UserCallbacks, start: TrainingProgress | None, epochs: int, *, verbose: bool
+    trainer: Trainer, users: UserCallbacks, state: TrainState | None, epochs: int, *, verbose: bool
 ) -> FitResult:
     """Train up to an epoch without a record."""
-    config, state = trainer.config, None if start is None else _restore_state(trainer, start.state)
+    config = trainer.config
     final = build_final(config, 0 if state is None else state.epoch, epochs)
     order = [Evaluate(last=max(config.epochs, epochs), final=final), final, users]
     if verbose:

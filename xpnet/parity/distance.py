@@ -111,14 +111,15 @@ class Tolerance(NamedTuple):
         A description, such as "at most 4 ulp".
     exceeds
         The elementwise test of whether an output is too far from the expected one, of the same dtype.
-    dtype, shape
-        True if they must be equal.
+    dtype, shape, device
+        True if they must be equal; the device, to that of the arguments.
     """
 
     text: str
     exceeds: Exceeds
     dtype: bool = True
     shape: bool = True
+    device: bool = True
 
 
 def parse_tolerance(
