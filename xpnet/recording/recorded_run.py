@@ -12,7 +12,6 @@ from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
 from xpnet.storage.folder import RunFolder, digest_file
 from xpnet.storage.json_files import canonical_json, read_json
-from xpnet.storage.record import Record, read_metrics
 from xpnet.storage.run import check_specification
 
 _FILES = {records.RECORD_FILE, records.METRICS_FILE, records.MODEL_FILE, records.CHECKPOINT_FILE}
@@ -36,7 +35,7 @@ class RecordedRun(RunFolder):
     @cached_property
     def history(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl, which has no incomplete last line."""
-        return read_metrics(self.path / records.METRICS_FILE, ended=True)
+        return records.read_metrics(self.path / records.METRICS_FILE, ended=True)
 
     @property
     def has_end(self) -> bool:
@@ -78,7 +77,7 @@ class RecordedRun(RunFolder):
         return not (is_before or (epoch > self.last and not self.has_end))
 
 
-def _count_epochs(record: Record) -> int:
+def _count_epochs(record: records.Record) -> int:
     """Return the number of epochs when a training ended."""
     epochs = (record["metrics"] or {}).get("epochs")
     return int(epochs) if records.is_number(epochs) else 0
@@ -167,7 +166,7 @@ def _select_epochs(run: RecordedRun, first: int, last: int) -> None:
 def find_contradictions(run: RecordedRun) -> Iterator[str]:
     """Yield what no training records, without computing anything."""
     record, config, parent = run.record, run.config, run.record["parent"]
-    parts: list[tuple[str, Mapping[str, Any], type]] = [("", record, Record)]
+    parts: list[tuple[str, Mapping[str, Any], type]] = [("", record, records.Record)]
     parts += [("parent.", {} if parent is None else parent, records.ParentInfo)]
     parts += [(f"segments[{i}].", part, records.Segment) for i, part in enumerate(record["segments"])]
     for where, values, kind in parts:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from xpnet.config import TrainConfig, from_json
 from xpnet.errors import DataError
 from xpnet.storage import record as records
-from xpnet.storage.record import Record
 
 if TYPE_CHECKING:
     from xpnet.storage.model_file import SavedModel
@@ -29,7 +28,7 @@ class RunFolder:
         self.path = path
 
     @cached_property
-    def record(self) -> Record:
+    def record(self) -> records.Record:
         """The content of run.json."""
         return records.read_run(self.path)
 
