@@ -104,9 +104,10 @@ def assert_parity(
         narrow = backend.name == "jax" and not jax_x64
         how = where + ", 32 bits" * narrow + ", jax.jit" * is_compiled
         with _scope(backend, narrow=narrow):
+            wanted = {path: _narrow(backend, expected[path]) for path in expected} if narrow else expected
             try:
                 outputs, differences = _call(backend, function, arguments, narrow=narrow, jit=is_compiled)
-                differences += _find_problems(backend, outputs, expected, tolerance, whose, narrow=narrow)
+                differences += _find_problems(backend, outputs, wanted, tolerance, whose)
             except Exception as error:  # noqa: BLE001  each library raises its own errors
                 error.add_note(f"raised with {how}")
                 errors.append(error)
@@ -195,21 +196,14 @@ def _compute_expected(
 
 
 def _find_problems(
-    backend: Backend,
-    outputs: dict[str, Any],
-    expected: dict[str, Any],
-    tolerance: Tolerance,
-    whose: str,
-    *,
-    narrow: bool,
+    backend: Backend, outputs: dict[str, Any], expected: dict[str, Any], tolerance: Tolerance, whose: str
 ) -> Iterator[str]:
-    """Describe each output that differs from the expected one, in 32 bits if ``narrow``."""
+    """Describe each output that differs from the expected one."""
     if outputs.keys() != expected.keys():
         yield f"returns {', '.join(outputs) or 'no array'}, {whose} {', '.join(expected)}"
         return
-    for path, full in expected.items():
+    for path, reference in expected.items():
         value, is_array = outputs[path], backend.owns(outputs[path])
-        reference = _narrow(backend, full) if narrow else full
         if not is_array and not (_is_number(value) and _is_number(reference)):
             yield _not_an_array(path, value, backend)
         elif is_array and tolerance.device and value.device != backend.device:

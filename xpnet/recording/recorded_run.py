@@ -12,7 +12,6 @@ from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
 from xpnet.storage.folder import RunFolder, digest_file
 from xpnet.storage.json_files import canonical_json, read_json
-from xpnet.storage.run import check_specification
 
 _FILES = {records.RECORD_FILE, records.METRICS_FILE, records.MODEL_FILE, records.CHECKPOINT_FILE}
 
@@ -133,7 +132,7 @@ def read_recorded(folder: Path, epochs: tuple[int, int] | None = None) -> Record
     if record["specification_version"] is None or config.arithmetic == "native":
         problem = "native arithmetic, which gives other bits on other libraries and machines"
         raise ConfigError.at(folder, f"was trained in {problem}: only --files can be verified")
-    check_specification(folder, record)
+    run.check_specification()
     if run.checkpoint.exists():
         run.batch = int(run.progress["batch"])
     elif record["status"] == "interrupted":

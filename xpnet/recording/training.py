@@ -20,7 +20,6 @@ from xpnet.data import datasets
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage.folder import RunFolder, digest_file
 from xpnet.storage.record import CHECKPOINT_FILE, MODEL_FILE, DataInfo, ParentInfo, RunInfo
-from xpnet.storage.run import check_specification
 
 KEPT_SETTINGS = {"data", "test_data", "test_split", "label", "missing", "columns", "validation", "normalize"}
 KEPT_SETTINGS |= {"hidden", "activation", "batch_norm", "init", "init_from", "optimizer", "seed", "repeats"}
@@ -180,7 +179,7 @@ def _read_parent(folder: Path) -> RunFolder:
     if record["status"] != "completed":
         problem = f"is not completed but {record['status']}: xpnet train --resume {folder} goes on with it"
         raise ConfigError.at(folder, problem)
-    check_specification(folder, record)
+    parent.check_specification()
     if not parent.checkpoint.exists():
         remedy = f"--init-from {folder / MODEL_FILE} starts from its parameters"
         raise ConfigError.at(folder, f"has no {CHECKPOINT_FILE}, the state of its optimiser: {remedy}")

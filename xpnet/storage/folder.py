@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpnet.config import TrainConfig, from_json
-from xpnet.errors import DataError
+from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
 
 if TYPE_CHECKING:
@@ -119,6 +119,22 @@ class RunFolder:
         """
         if self.record["data"].get("source") == "arrays":
             raise DataError.at(self.path, f"was trained on arrays in Python, which are in no file: {remedy}")
+
+    def check_specification(self) -> None:
+        """Check that the training followed this version of the specification, or was in native arithmetic.
+
+        Raises
+        ------
+        ConfigError
+            It followed another one, so that going on with it would mix the bits of two.
+        """
+        from xpnet.arithmetic import SPECIFICATION_VERSION  # loads NumPy, which lists do not need
+
+        version, writer = self.record["specification_version"], self.record["versions"].get("xpnet")
+        if version not in (None, SPECIFICATION_VERSION):
+            remedy = f"expected version {SPECIFICATION_VERSION}: use the xpnet that trained it"
+            remedy += f", {writer}" if writer else ""
+            raise ConfigError.at(self.path, f"follows version {version} of the specification, {remedy}")
 
     def find_other_data(self, name: str, sha256: str) -> str | None:
         """Describe the data of the training if data of this name and digest are others; else return None."""

@@ -18,7 +18,6 @@ from typing import Literal, Self, cast
 
 from xpnet._lib.files import make_write_error, write_atomic
 from xpnet._lib.locks import Lock
-from xpnet.arithmetic import SPECIFICATION_VERSION
 from xpnet.distributed.ranks import ALONE, Ranks
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
@@ -262,29 +261,14 @@ def complete_record(
 
 def _read_resumable(folder: Path) -> Record:
     """Read the record of a run that can be resumed; raise DataError or ConfigError if it cannot."""
-    record = records.read_run(folder)
+    run = RunFolder(folder)
+    record = run.record
     if record["status"] == "completed":
         hint = f"--extend {folder} --epochs N goes on for N more epochs, as a new run"
         raise ConfigError.at(folder, f"is complete: nothing is left to resume: {hint}")
-    check_specification(folder, record)
+    run.check_specification()
     record["id"] = folder.resolve().name  # the folder may have been renamed since
     return record
-
-
-def check_specification(folder: Path, record: Record) -> None:
-    """Check that a run followed this version of the specification, or was in native arithmetic.
-
-    Raises
-    ------
-    ConfigError
-        It followed another one, so that going on with it would mix the bits of two.
-    """
-    version = record["specification_version"]
-    if version not in (None, SPECIFICATION_VERSION):
-        remedy = f"expected version {SPECIFICATION_VERSION}: use the xpnet that trained it"
-        if writer := record["versions"].get("xpnet"):
-            remedy += f", {writer}"
-        raise ConfigError.at(folder, f"follows version {version} of the specification, {remedy}")
 
 
 def make_run_id() -> str:
