@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+from bdb import BdbQuit
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -141,6 +142,12 @@ def test_ctrl_c_while_modules_are_loaded_is_quiet(capsys, monkeypatch, module, s
         with suppress(KeyboardInterrupt):
             code = import_module(start).main(words)
     assert (code, capsys.readouterr()) == (130, ("", ""))
+
+
+def test_leaving_a_debugger_ends_a_command_as_ctrl_c_does(capsys):
+    with handle_errors(debug=True) as output:
+        raise BdbQuit
+    assert (output.code, capsys.readouterr()) == (130, ("", ""))
 
 
 @not_on_windows

@@ -28,23 +28,24 @@ def block_bounds(count: int, size: int = BLOCK_SIZE) -> list[tuple[int, int]]:
     return [(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def block_groups(count: int, stack: int, size: int = BLOCK_SIZE) -> list[Group]:
-    """Return the blocks of ``count`` samples in groups of up to ``stack`` full ones.
+def block_groups(count: int, stack: int, first: int = 0, size: int = BLOCK_SIZE) -> list[Group]:
+    """Return the blocks of ``count`` samples, from ``first`` on, in groups of up to ``stack`` full ones.
 
     A short last block is a group of its own.
     """
     full = count // size
-    groups = [Group(first * size, last * size, last - first) for first, last in block_bounds(full, stack)]
-    return groups if full * size == count else [*groups, Group(full * size, count, 1)]
+    bounds = block_bounds(full, stack)
+    groups = [Group(first + start * size, first + stop * size, stop - start) for start, stop in bounds]
+    return groups if full * size == count else [*groups, Group(first + full * size, first + count, 1)]
 
 
-def block_chunks(count: int, stack: int) -> list[list[Group]]:
+def block_chunks(count: int, stack: int, first: int = 0) -> list[list[Group]]:
     """Return the groups in chunks whose sums, added up by ``tree_sum``, are the sum over all blocks.
 
     Each chunk but the last has the same number of blocks, a power of two; its sum is a subtree of the tree.
     """
     blocks = max(stack, CHUNK_BLOCKS)
-    groups = block_groups(count, stack)
+    groups = block_groups(count, stack, first)
     full_chunks = 0 if blocks & (blocks - 1) or blocks % stack else count // (blocks * BLOCK_SIZE)
     size = blocks // stack
     chunks = [groups[index * size : (index + 1) * size] for index in range(full_chunks)]

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 import traceback
+from bdb import BdbQuit
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TextIO, TypeVar
@@ -85,7 +86,7 @@ def handle_errors(*, debug: bool) -> Iterator[GuardedOutput]:
     with terminate_as_interrupt() if is_alone else nullcontext():
         try:
             yield output
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, BdbQuit):  # Ctrl-C, and the end of a debugger
             output.code = INTERRUPTED
         except Exception as error:  # noqa: BLE001 - a user sees one line, whatever happens
             output.code = report_error(error, debug=debug)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from xpnet import __version__
@@ -40,14 +41,17 @@ def resume_or_start(command: Command, line: list[str]) -> tuple[FitResult, Run |
 
     Errors as in `resume`.
     """
-    config, ranks, status = command.config, connect(), ""
+    config, ranks = command.config, connect()
     folder = config.out / str(config.name)
-    with ranks.agreement():
-        if ranks.rank == 0 and folder.exists():
-            existing = RunFolder(folder)
-            _check_settings(command, existing)
-            status = existing.record["status"]
-    status = ranks.gather(status)[0]
+
+    def read_status() -> str | None:
+        if not folder.exists():
+            return None
+        run = RunFolder(folder)
+        _check_settings(command, run)
+        return run.record["status"]
+
+    status = ranks.from_first(read_status)
     if status == "completed":
         make_console(quiet=config.quiet or ranks.rank > 0).print(f"run           {plain(folder)} is complete")
         return None
@@ -74,10 +78,10 @@ def resume(command: Command, folder: Path, line: list[str]) -> tuple[FitResult, 
     ConfigError
         The folder holds no run that can be resumed, or the command line changes settings of the run.
     """
-    ranks, run = connect(), None
+    ranks = connect()
     with ranks.agreement():
         folder = resolve_run(folder, command.config.out)
-        run = Run.reopen(folder) if ranks.rank == 0 else None
+    run = ranks.on_first(partial(Run.reopen, folder))
     try:
         resumed = RunFolder(folder)
         ranks.compare(resumed.digests())
@@ -130,28 +134,31 @@ def train(
     with ranks.agreement():
         check_installed(config.track)
     with open_training(config, None, ranks, facts=facts, jobs=jobs) as (trainer, selection):
-        console, data = None, trainer.data
-        with ranks.agreement():
-            if ranks.rank == 0:
-                if advise and (note := scale_note(data.x_train)) is not None:
-                    complain(f"note: {note}")
-                if resumed is not None:
-                    check_data(resumed, data, "--resume")
-                    check_start(resumed, config.init_from)
-                elif parent is not None:
-                    check_extension(parent, config, data)
-                console = TrainingConsole(trainer, config.epochs, quiet=config.quiet)
-                if run is None:
-                    info = describe_run(config, selection, data, parent, command)
-                    run = Run.start(config.out, config.name, config.overwrite, info, ranks)
-        with record(trainer, run, console, parent, resumed=resumed) as (callbacks, state, first):
+        data = trainer.data
+
+        def open_run() -> tuple[Run, TrainingConsole]:
+            if advise and (note := scale_note(data.x_train)) is not None:
+                complain(f"note: {note}")
+            if resumed is not None:
+                check_data(resumed, data, "--resume")
+                check_start(resumed, config.init_from)
+            elif parent is not None:
+                check_extension(parent, config, data)
+            console = TrainingConsole(trainer, config.epochs, quiet=config.quiet)
+            if run is not None:
+                return run, console
+            info = describe_run(config, selection, data, parent, command)
+            return Run.start(config.out, config.name, config.overwrite, info, ranks), console
+
+        recorded, console = ranks.on_first(open_run) or (None, None)
+        with record(trainer, recorded, console, parent, resumed=resumed) as (callbacks, state, first):
             if console is not None:
                 for text in describe_training(selection, trainer, parent):
                     console.print_line(text)
                 if resumed is not None:
                     steps = f" and {state.batch} step{'s' * (state.batch > 1)}" * (state.batch > 0)
                     console.print_line(f"goes on after epoch {state.epoch}{steps}")
-            return trainer.fit(callbacks, state, first_epoch=first), run
+            return trainer.fit(callbacks, state, first_epoch=first), recorded
 
 
 def describe_training(

@@ -37,9 +37,8 @@ def main(words: Sequence[str]) -> int:
     from xpnet.storage.find import resolve_run
 
     run, ranks = resolve_run(arguments.run), connect()
-    with ranks.together(), ranks.agreement():
-        found = find_file_difference(run, all_files=arguments.files) if ranks.rank == 0 else None
-    difference = ranks.gather(found or "")[0] or None
+    with ranks.together():
+        difference = ranks.from_first(partial(find_file_difference, run, all_files=arguments.files))
     compared = "the files are the same bits"
     if difference is None and not arguments.files:
         difference, compared = _train_again(run, arguments)
@@ -61,7 +60,7 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
     from xpnet.training.console import TrainingConsole
     from xpnet.training.opening import open_training
 
-    ranks, settings, console = connect(), get_settings(arguments), None
+    ranks, settings = connect(), get_settings(arguments)
     with ranks.agreement():
         run = read_recorded(folder, arguments.between)
         if "data" not in settings:
@@ -69,11 +68,14 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
         own: dict[str, Any] = {name: DEFAULTS[name] for name in (*PLACE, "resume", "extend")}
         config = replace(run.config, **(own | settings))
     with open_training(config, None, ranks, facts=run.digests()) as (trainer, selection):
-        if ranks.rank == 0:
+
+        def open_console() -> TrainingConsole:
             console = TrainingConsole(trainer, run.last, quiet=config.quiet, advise=False)
             for line in describe_training(selection, trainer):
                 console.print_line(line)
-        difference = find_difference(run, trainer, console)
+            return console
+
+        difference = find_difference(run, trainer, ranks.on_first(open_console))
     return difference, "" if difference is not None else run.describe()
 
 

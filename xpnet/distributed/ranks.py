@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,16 +85,11 @@ class Ranks:
 
     def chunks(self, samples: int, stack: int) -> list[list[list[Group]]]:
         """Return the chunks of each node of the tree that this process computes (`blocks.block_chunks`)."""
-        if self.comm is None:
-            return [block_chunks(samples, stack)]
-        blocks = -(-samples // BLOCK_SIZE)
-        result = []
+        blocks, result = -(-samples // BLOCK_SIZE), []
         for node in exchange.list_nodes(blocks, self.size)[self.rank]:
-            start = node[0] * BLOCK_SIZE
-            count = min(exchange.node_size(node, blocks) * BLOCK_SIZE, samples - start)
-            chunks = block_chunks(count, stack)
-            shifted = [[Group(first + start, stop + start, n) for first, stop, n in each] for each in chunks]
-            result.append(shifted)
+            first = node[0] * BLOCK_SIZE
+            count = min(exchange.node_size(node, blocks) * BLOCK_SIZE, samples - first)
+            result.append(block_chunks(count, stack, first))
         return result
 
     def finish(self, sums: list[list[Array]], samples: int, shapes: Shapes, dtype: str) -> list[Array]:
@@ -125,16 +120,13 @@ class Ranks:
     def _memory(self) -> Memory:
         return Memory(self.backend)
 
-    def join(self, xp: Namespace, parts: list[Array], samples: int) -> Array:
+    def join(self, xp: Namespace, parts: list[Array]) -> Array:
         """Return the integers of all samples, from those of each group that this process computed."""
         if self.comm is None:
             return xp.concat(parts)
         own = [np.asarray(self.backend.to_host(part), np.int64) for part in parts]
-        mine, everyone = np.concatenate([np.empty(0, np.int64), *own]), np.empty(samples, np.int64)
-        shares = exchange.share_blocks(-(-samples // BLOCK_SIZE), self.size)
-        ends = [(min(start * BLOCK_SIZE, samples), min(stop * BLOCK_SIZE, samples)) for start, stop in shares]
-        self.comm.Allgatherv(mine, [everyone, [stop - start for start, stop in ends]])
-        return self.backend.put(everyone)
+        everyone = self._gather(np.concatenate([np.empty(0, np.int64), *own]))
+        return self.backend.put(np.concatenate(everyone))
 
     def share_order(self, make: Callable[[], NDArray[np.int64]], samples: int) -> NDArray[np.int64]:
         """Return the result of a function, (samples,), which one process of each machine calls.
@@ -167,11 +159,15 @@ class Ranks:
         """Return the texts of all processes."""
         if self.comm is None:
             return [text]
-        content, sizes = np.frombuffer(text.encode(), np.uint8), np.empty(self.size, np.int64)
-        self.comm.Allgather(np.array([content.size], np.int64), sizes)
-        joined = np.empty(int(sizes.sum()), np.uint8)
-        self.comm.Allgatherv(content, [joined, sizes.tolist()])
-        return [part.tobytes().decode() for part in np.split(joined, np.cumsum(sizes)[:-1])]
+        return [part.tobytes().decode() for part in self._gather(np.frombuffer(text.encode(), np.uint8))]
+
+    def _gather(self, array: NDArray[Any]) -> list[NDArray[Any]]:
+        """Return the arrays (n,) of all ranks, of one dtype and of any lengths."""
+        sizes = np.empty(self.size, np.int64)
+        self.comm.Allgather(np.array([array.size], np.int64), sizes)
+        joined = np.empty(int(sizes.sum()), array.dtype)
+        self.comm.Allgatherv(array, [joined, sizes.tolist()])
+        return np.split(joined, np.cumsum(sizes)[:-1])
 
     def compare(self, facts: Mapping[str, object]) -> None:
         """Check that all processes have the same facts, JSON values by name; None is equal to all.
@@ -223,6 +219,19 @@ class Ranks:
                 problem = problem or ConfigError.at(self.hosts[rank], text, rank=rank)
                 problem.shared = True
                 raise problem
+
+    def on_first(self, make: Callable[[], T]) -> T | None:
+        """Return what a function returns on the first process, the one that writes; on the others None.
+
+        Its error is that of all processes.
+        """
+        with self.agreement():
+            return make() if self.rank == 0 else None
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """Return the JSON value that a function returns on the first process; its error as of `on_first`."""
+        text = json.dumps(self.on_first(make))
+        return cast("T", json.loads(self.gather(text)[0]))
 
     @contextmanager
     def together(self) -> Iterator[None]:

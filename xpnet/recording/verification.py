@@ -50,11 +50,10 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
         A checkpoint or the model is missing, damaged, or of another training.
     """
     final, ranks = callbacks.build_final(trainer.config, run.initial_epoch), trainer.ranks
+    difference = ranks.from_first(lambda: next(_find_record_differences(run, trainer), None))
     with ranks.agreement():
-        differences = _find_record_differences(run, trainer) if ranks.rank == 0 else iter(())
-        difference = next(differences, None)  # which reads all rows
         state = _load_start(run, trainer, final)
-    if difference := ranks.gather(difference or "")[0]:
+    if difference is not None:
         return difference
     compare = _Compare(run, final)
     # A callback may have ended it: its last epoch has metrics of the training samples too.

@@ -226,7 +226,7 @@ def evaluate(
     return Evaluation(
         loss=to_float(context.ops, loss) * (1.0 / batch.size),
         accuracy=round(to_float(context.ops, correct)) / batch.size,
-        predictions=ranks.join(context.ops.xp, predictions, batch.size) if predict else None,
+        predictions=ranks.join(context.ops.xp, predictions) if predict else None,
     )
 
 

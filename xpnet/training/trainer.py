@@ -273,14 +273,13 @@ def normalize_inputs(config: TrainConfig, data: Dataset, ranks: Ranks = ALONE) -
     ConfigError
         All samples are held out for validation.
     """
-    fitted: Normalization | None = None
-    with ranks.agreement():
-        if ranks.rank == 0:
-            training, _ = _split_samples(config, data)
-            x = data.x_train if training is None else data.x_train[training]
-            fitted = fit_normalization(config.normalize, x)
-    text = ranks.gather("" if fitted is None else fitted.to_json())[0]
-    return fitted or Normalization.from_json(config.normalize, text)
+
+    def fit_inputs() -> str:
+        training, _ = _split_samples(config, data)
+        x = data.x_train if training is None else data.x_train[training]
+        return fit_normalization(config.normalize, x).to_json()
+
+    return Normalization.from_json(config.normalize, ranks.from_first(fit_inputs))
 
 
 def worker_count(config: TrainConfig, backend: Backend, jobs: int = 1) -> int:
