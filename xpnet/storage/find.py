@@ -16,8 +16,7 @@ from xpnet._lib.locks import is_locked
 from xpnet._lib.text import complain, did_you_mean, plain
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
-from xpnet.storage.folder import RunFolder
-from xpnet.storage.placement import find_displaced
+from xpnet.storage.folder import RunFolder, find_displaced
 from xpnet.storage.record import RECORD_FILE, SUMMARY_FILE
 
 OUT = Path("runs")

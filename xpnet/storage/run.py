@@ -23,9 +23,8 @@ from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
 from xpnet.storage.checkpoint import RESTART
 from xpnet.storage.environment import collect_environment
-from xpnet.storage.folder import RunFolder, digest_file
+from xpnet.storage.folder import STARTING, RunFolder, acquire_lock, clean_up, digest_file, take_name
 from xpnet.storage.json_files import RECORD_LIMIT, canonical_json, replace_nonfinite
-from xpnet.storage.placement import STARTING, acquire_lock, clean_up, take_name
 from xpnet.storage.record import Outcome, Record, RunInfo, Segment
 
 Status = Literal["completed", "interrupted", "failed"]
