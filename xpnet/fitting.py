@@ -27,7 +27,7 @@ from xpnet.data.datasets import Dataset
 from xpnet.data.table import quantity_note
 from xpnet.errors import ConfigError
 from xpnet.nn.inputs import scale_note
-from xpnet.recording.training import check_extension, describe_run, extend_settings
+from xpnet.recording.training import check_data, describe_run, extend_settings
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import fingerprint
 from xpnet.storage.record import Record
@@ -129,10 +129,9 @@ def fit(
     folder = _read_folder(run, extend, files)
     values = {**settings, "extend": extend}
     config, explicit = _read_settings(values, recipe, has_validation_data=validation_data is not None)
-    parent = None
+    config, parent = replace(config, **folder), None
     if extend is not None:
-        config, parent = extend_settings(Path(extend), config, explicit)
-    config = replace(config, **folder)
+        config, parent = extend_settings(Path(extend), config, explicit | folder.keys())
     if classes is not None:
         integer_from(1).check("fit: classes", keywords.to_python(classes))
     weights = sample_weight, settings.get("class_weight")
@@ -258,7 +257,7 @@ def _fit_recorded(
 
     config = trainer.config
     if parent is not None:
-        check_extension(parent, config, trainer.data)
+        check_data(parent, trainer.data, "--extend")
     console = TrainingConsole(trainer, config.epochs, quiet=not verbose)
     info = describe_run(config, selection, trainer.data, parent)
     run = Run.start(config.out, config.name, config.overwrite, info)

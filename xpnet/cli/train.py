@@ -18,7 +18,7 @@ from xpnet.inference.context import COMPILE, is_compiled
 from xpnet.nn.architecture import format_sizes
 from xpnet.nn.inputs import scale_note
 from xpnet.recording.recorder import record
-from xpnet.recording.training import check_data, check_extension, check_start, describe_run, extend_settings
+from xpnet.recording.training import check_data, check_start, describe_run, extend_settings
 from xpnet.storage.find import resolve_run
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.run import Run
@@ -143,7 +143,7 @@ def train(
                 check_data(resumed, data, "--resume")
                 check_start(resumed, config.init_from)
             elif parent is not None:
-                check_extension(parent, config, data)
+                check_data(parent, data, "--extend")
             console = TrainingConsole(trainer, config.epochs, quiet=config.quiet)
             if run is not None:
                 return run, console

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,8 +99,6 @@ def relative_difference(a: NDArray[Any], reference: NDArray[Any]) -> float:
 
 # Tolerance tiers
 
-Exceeds: TypeAlias = Callable[[HostArray, HostArray], NDArray[np.bool_] | np.bool_]
-
 
 class Tolerance(NamedTuple):
     """A tier, and what must be equal besides the values.
@@ -116,7 +114,7 @@ class Tolerance(NamedTuple):
     """
 
     text: str
-    exceeds: Exceeds
+    exceeds: Callable[[HostArray, HostArray], NDArray[np.bool_] | np.bool_]
     dtype: bool = True
     shape: bool = True
     device: bool = True

@@ -37,16 +37,19 @@ def make_row(trainer: Trainer, log: EpochLog) -> dict[str, int | float | str]:
     return row
 
 
-def state_arrays(trainer: Trainer, state: TrainState, final: FinalParameters) -> dict[str, HostArray]:
-    """Return copies of the arrays of a state, and of what is kept besides, by their names in a checkpoint."""
+def describe_state(
+    trainer: Trainer, state: TrainState, final: FinalParameters, rows: int, seconds: Any
+) -> tuple[dict[str, HostArray], dict[str, Any]]:
+    """Return the arrays and the facts of a checkpoint.
+
+    The arrays are copies of those of a state, and of what is kept besides. The facts are counters, the rows
+    and seconds so far, and the best epoch.
+    """
     arrays = flatten("state", tuple(trainer.to_host(state.variables)))
-    return arrays if final.kept is None else arrays | flatten(final.kept_name, trainer.to_host(final.kept))
-
-
-def make_progress(state: TrainState, final: FinalParameters, rows: int, seconds: Any) -> dict[str, Any]:
-    """Return the facts of a checkpoint: counters, rows and seconds so far, and the best epoch."""
+    if final.kept is not None:
+        arrays |= flatten(final.kept_name, trainer.to_host(final.kept))
     counters = {"epoch": state.epoch, "batch": state.batch, "rows": rows, "seconds": seconds}
-    return {**counters, "best": final.progress}
+    return arrays, {**counters, "best": final.progress}
 
 
 def load_state(
@@ -157,10 +160,9 @@ class Recorder(Callback):
 
     def _save(self, trainer: Trainer, state: TrainState, name: str = CHECKPOINT_FILE) -> None:
         """Save a checkpoint."""
-        arrays = state_arrays(trainer, state, self._final)
-        progress = make_progress(state, self._final, self._rows, self._seconds)
+        content = describe_state(trainer, state, self._final, self._rows, self._seconds)
         specification = self._run.record["specification_version"]
-        self._run.write(name, encode_checkpoint(arrays, progress, specification))
+        self._run.write(name, encode_checkpoint(*content, specification))
         self._last_save = time.perf_counter()
 
     def _write_report(self, trainer: Trainer) -> None:

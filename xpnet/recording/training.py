@@ -94,20 +94,6 @@ def describe_data(data: datasets.Dataset) -> DataInfo:
     return info
 
 
-def check_extension(parent: RunFolder, config: TrainConfig, data: datasets.Dataset) -> None:
-    """Check that an extension has the data of its parent, and does not replace it.
-
-    Raises
-    ------
-    ConfigError
-        The data differ, or the folder is the parent's.
-    """
-    if config.name is not None and (config.out / config.name).resolve() == parent.path.resolve():
-        msg = f"--extend: {parent.path}: expected another folder for the new run, got that of its parent"
-        raise ConfigError(msg)
-    check_data(parent, data, "--extend")
-
-
 def check_data(run: RunFolder, data: datasets.Dataset, setting: str) -> None:
     """Check that the data are those of a recorded run; `setting` is --resume or --extend.
 
@@ -149,12 +135,16 @@ def extend_settings(
         There is no run, or its record or checkpoint is damaged.
     ConfigError
         The run is not completed, holds no checkpoint, or follows another version of the specification; there
-        are no epochs to add, a setting differs that the two must share, or two contradict each other.
+        are no epochs to add, the folder of the new run is that of the other, a setting differs that the two
+        must share, or two contradict each other.
     """
     parent = _read_parent(folder)
     recorded = parent.config
     if "epochs" not in explicit or config.epochs < 1:
         msg = f"--extend: expected --epochs N beside it, the epochs to add to the {parent.epochs} of {folder}"
+        raise ConfigError(msg)
+    if config.name is not None and (config.out / config.name).resolve() == folder.resolve():
+        msg = f"--extend: {folder}: expected another folder for the new run, got that of its parent"
         raise ConfigError(msg)
     for name in sorted(KEPT_SETTINGS & explicit):
         before, now = (format_value(getattr(settings, name)) for settings in (recorded, config))

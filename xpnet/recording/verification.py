@@ -18,7 +18,7 @@ import numpy as np
 from xpnet.errors import ConfigError, DivergedError
 from xpnet.parity.distance import first_mismatch, unequal_bits
 from xpnet.recording.recorded_run import RecordedRun, find_contradictions
-from xpnet.recording.recorder import evaluate_result, load_state, make_progress, make_row, state_arrays
+from xpnet.recording.recorder import describe_state, evaluate_result, load_state, make_row
 from xpnet.recording.training import check_start, describe_data, describe_parent
 from xpnet.storage import checkpoint, model_file
 from xpnet.storage import record as records
@@ -193,7 +193,9 @@ def _compare_checkpoint(
 ) -> Iterator[str]:
     """Yield the differences between a checkpoint and a state, what is kept for the network included."""
     arrays, progress = load_checkpoint(path)
-    computed = state_arrays(trainer, state, final)
+    rows = sum(records.is_number(epoch := row.get("epoch")) and epoch <= state.epoch for row in run.history)
+    # The seconds are what no computation gives.
+    computed, facts = describe_state(trainer, state, final, rows, progress["seconds"])
 
     def rename(named: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Give the parts of a state their names in place of their numbers."""
@@ -202,8 +204,6 @@ def _compare_checkpoint(
         return dict(named)
 
     yield from _compare_arrays(path.name, rename(arrays), rename(computed))
-    rows = sum(records.is_number(epoch := row.get("epoch")) and epoch <= state.epoch for row in run.history)
-    facts = make_progress(state, final, rows, progress["seconds"])  # which no computation gives
     yield from _compare_objects(f"{path.name}: ", progress, facts)
     specification = run.record["specification_version"]
     versions = range(checkpoint.FORMAT_VERSION, 0, -1)
