@@ -6,7 +6,6 @@ which `read_metrics` ignores. checkpoint.safetensors holds the state, from which
 run locks the file .lock; a killed process leaves the file unlocked.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -24,7 +23,7 @@ from xpnet.storage import record as records
 from xpnet.storage.checkpoint import RESTART
 from xpnet.storage.environment import collect_environment
 from xpnet.storage.folder import STARTING, RunFolder, acquire_lock, clean_up, digest_file, take_name
-from xpnet.storage.json_files import RECORD_LIMIT, canonical_json, replace_nonfinite
+from xpnet.storage.json_files import RECORD_LIMIT, digest_record, replace_nonfinite
 from xpnet.storage.record import Outcome, Record, RunInfo, Segment
 
 Status = Literal["completed", "interrupted", "failed"]
@@ -184,8 +183,7 @@ class Run(RunFolder):
             outcome = {"metrics": metrics, "fingerprint": fingerprint, "error": error}
             outcome["digests"] = digests = {p.name: digest_file(p) for p in self.files}
             changes = {"status": status, "ended": _format_time(), **outcome}
-            canonical = canonical_json({**self.record, **changes})
-            digests[records.RECORD_FILE] = hashlib.sha256(canonical).hexdigest()
+            digests[records.RECORD_FILE] = digest_record({**self.record, **changes})
             self._write_record(changes)
         self.release()
 
