@@ -32,8 +32,7 @@ from xpnet.training.loop import Callback, EpochLog, FitResult
 from xpnet.training.step import TrainState, Variables
 from xpnet.training.trainer import Trainer
 
-_OPTIONAL_DATA = {"training_samples", "validation_samples", "test_samples", "features", "classes"}
-_OPTIONAL_DATA |= {"feature_names", "class_names", "largest_class"}
+_OPTIONAL_DATA = records.DataInfo.__optional_keys__ - {"source", "weights_sha256"}
 """Facts on the data that records of an xpnet before 0.3 may lack."""
 
 
