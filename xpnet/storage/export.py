@@ -149,21 +149,19 @@ def encode_torch(model: SavedModel) -> bytes:
         PyTorch lacks the activation.
     """
     dtype, features = model.layers[0]["weight"].dtype, model.sizes[0]
-    modules: list[list[str | int]] = [["Normalize", features]]
     statistics = {"shift": model.normalization.shift, "scale": model.normalization.scale}
-    state = [{name: np.broadcast_to(array, features).astype(dtype) for name, array in statistics.items()}]
+    state = {name: np.broadcast_to(array, features).astype(dtype) for name, array in statistics.items()}
+    modules: list[tuple[list[str | int], Tensors]] = [(["Normalize", features], state)]
     layers = zip_longest(pairwise(model.sizes), model.layers, model.norms)
     for index, (sizes, layer, norm) in enumerate(layers):
         if index:
-            modules.append([_find_form("PyTorch", model.activation)])
-            state.append({})
-        modules.append(["Linear", *sizes])
-        state.append(dict(layer))
+            modules.append(([_find_form("PyTorch", model.activation)], {}))
+        modules.append((["Linear", *sizes], layer))
         if norm is not None:
-            modules.append(["BatchNorm1d", sizes[1]])
-            state.append({**norm, "num_batches_tracked": np.asarray(0)})
-    tensors = {f"{i}.{name}": array for i, part in enumerate(state) for name, array in part.items()}
-    return encode_tensors(tensors, {"modules": json.dumps(modules), **_make_metadata(model)})
+            modules.append((["BatchNorm1d", sizes[1]], {**norm, "num_batches_tracked": np.asarray(0)}))
+    tensors = {f"{i}.{name}": array for i, (_, part) in enumerate(modules) for name, array in part.items()}
+    described = json.dumps([module for module, _ in modules])
+    return encode_tensors(tensors, {"modules": described, **_make_metadata(model)})
 
 
 def _find_form(tool: str, activation: str) -> str:
