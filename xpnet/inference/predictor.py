@@ -282,11 +282,11 @@ def evaluate(
         below the number of classes.
     """
     classes = predictor.model.classes
+    logits, predicted, probabilities = predictor.classify(x, name)
     if int(labels.max()) >= classes:
         row = int((labels >= classes).argmax())
         problem = f"label {labels[row]}: the network tells {classes} classes, 0 to {classes - 1}"
         raise DataError.at(name, problem, row=row + 1)
-    logits, predicted, probabilities = predictor.classify(x, name)
     network = replace(predictor.model.network, **loss)
     return Evaluation(
         int((predicted == labels).sum()) / len(labels),
