@@ -22,13 +22,17 @@ class RecordedRun(RunFolder):
     ----------
     first, last
         The epochs between which the training is computed: from the state after ``first`` epochs on.
+    end
+        The number of epochs when the training ended.
     batch
         The steps in the next epoch after which the training was stopped.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.first, self.last, self.batch = self.initial_epoch, _count_epochs(self.record), 0
+        epochs = (self.record["metrics"] or {}).get("epochs")
+        self.end = int(epochs) if records.is_number(epochs) else 0
+        self.first, self.last, self.batch = self.initial_epoch, self.end, 0
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:
@@ -38,7 +42,7 @@ class RecordedRun(RunFolder):
     @property
     def has_end(self) -> bool:
         """True if the training is computed to its end."""
-        return self.last == _count_epochs(self.record)
+        return self.last == self.end
 
     @property
     def is_older(self) -> bool:
@@ -73,12 +77,6 @@ class RecordedRun(RunFolder):
             return True
         is_before = epoch < self.first != self.initial_epoch
         return not (is_before or (epoch > self.last and not self.has_end))
-
-
-def _count_epochs(record: records.Record) -> int:
-    """Return the number of epochs when a training ended."""
-    epochs = (record["metrics"] or {}).get("epochs")
-    return int(epochs) if records.is_number(epochs) else 0
 
 
 def find_file_difference(folder: Path, *, all_files: bool) -> str | None:
@@ -182,5 +180,5 @@ def find_contradictions(run: RecordedRun) -> Iterator[str]:
     names = {*(record["digests"] or ()), *(path.name for path in run.path.glob("checkpoint*"))}
     for name in sorted(names - _FILES):
         kept = re.fullmatch(records.KEPT_CHECKPOINT.format("([1-9][0-9]{0,15})"), name)
-        if kept is None or not run.initial_epoch <= int(kept[1]) <= _count_epochs(record):
+        if kept is None or not run.initial_epoch <= int(kept[1]) <= run.end:
             yield f"{name}: is no file of this training"

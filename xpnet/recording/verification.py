@@ -71,10 +71,10 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
         interrupt = KeyboardInterrupt()
         interrupt.shared = True  # type: ignore[attr-defined]  # by all ranks
         raise interrupt
-    differences = chain(compare.differences, compare.find_missing_rows())
+    differences = compare.find_missing_rows()
     if run.has_end:
         differences = chain(differences, _compare_result(run, trainer, final, result))
-    return next(differences, None)
+    return compare.difference or next(differences, None)
 
 
 def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str]:
@@ -122,7 +122,7 @@ class _Compare(Callback):
         self._rows = deque(row for row in run.history if run.includes(row.get("epoch")))
         # From the rows of an older xpnet: it logged fewer epochs with a patience.
         self._optional = {"fingerprint", "train_loss", "train_accuracy"} if run.is_older else set()
-        self.differences: Iterator[str] = iter(())
+        self.difference: str | None = None
 
     def on_step_end(self, trainer: Trainer, state: TrainState) -> None:  # noqa: ARG002
         """Stop where the recorded training was stopped within an epoch."""
@@ -131,9 +131,7 @@ class _Compare(Callback):
 
     def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:
         """Compare."""
-        difference = next(self._compare_epoch(trainer, log), None)
-        if difference is not None:
-            self.differences, self.stop = iter((difference,)), "difference"
+        self.difference = self.stop = next(self._compare_epoch(trainer, log), None)
 
     def find_missing_rows(self) -> Iterator[str]:
         """Yield a difference if the history has more rows than the training."""
