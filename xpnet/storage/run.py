@@ -250,10 +250,8 @@ def complete_record(
 ) -> Record:
     """Return the record of a completed training that has no folder; times are seconds since 1970."""
     begin, end = (_format_time(datetime.fromtimestamp(seconds, UTC)) for seconds in (started, ended))
-    record = _begin_record("training", info, begin)
-    record["status"], record["ended"], record["fingerprint"] = "completed", end, fingerprint
-    record["metrics"] = {**metrics}
-    return record
+    outcome: Outcome = {**NO_OUTCOME, "ended": end, "metrics": {**metrics}, "fingerprint": fingerprint}
+    return {**_begin_record("training", info, begin), "status": "completed", **outcome}
 
 
 def _read_resumable(folder: Path) -> Record:
