@@ -97,16 +97,20 @@ def test_names_of_classes_are_a_numpy_array(backend):
 
 
 @pytest.mark.needs("sklearn")
-def test_the_estimator_returns_labels_and_probabilities_of_the_library_of_the_rows(backend):
+def test_the_estimator_computes_and_returns_labels_in_the_library_of_the_rows(backend):
     put, settings = backend.from_host, {"epochs": 1, "batch_size": "full", "optimizer": "sgd", "hidden": ()}
-    labels = (10 * Y).astype(np.int32)
+    labels, where = (10 * Y).astype(np.int32), WhereItComputes()
     expected = xpnet.XPNetClassifier(**settings, device="cpu").fit(X, labels)
-    classifier = xpnet.XPNetClassifier(**settings).fit(put(X), put(labels))
+    classifier = xpnet.XPNetClassifier(**settings, callbacks=[where]).fit(put(X), put(labels))
+    for array in where.parameters:
+        assert_on_backend(array, backend)
     assert classifier.model_.fingerprint == expected.model_.fingerprint
     for name in ("predict", "predict_proba"):
         assert_same(getattr(classifier, name)(put(X)), getattr(expected, name)(X), backend)
     assert classifier.score(put(X), put(labels)) == expected.score(X, labels)
     classifier.partial_fit(put(X), put(labels), classes=put(labels))
+    for array in where.parameters:
+        assert_on_backend(array, backend)
     names = xpnet.XPNetClassifier(**settings).fit(put(X), NAMES[Y]).predict(put(X))
     assert (type(names), set(names)) == (np.ndarray, set(names) & set(NAMES))
 

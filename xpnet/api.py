@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from xpnet._lib.files import save
 from xpnet._typing import HostArray
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import backend_of, resolve
@@ -158,12 +159,14 @@ class Model:
         DataError
             The data of a loaded run are missing or have changed, or were arrays.
         """
-        from xpnet.report import write_report, write_training_report
+        from xpnet.report import write_report
+        from xpnet.report.page import render_training
 
         path = Path(path)
         if self._training is not None:
             data, make_record = self._training
-            write_training_report(path, make_record(), self.network, self.history, data)
+            record = make_record()
+            save(path, render_training(record["id"], record, self.network, self.history, data))
         elif self.run is not None:
             write_report(self.run, out=path)
         else:

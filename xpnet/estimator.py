@@ -132,9 +132,9 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             The loss became infinite or NaN.
         """
         config = self._parse_settings()
-        X, y = self._validate_samples(X, y, reset=True)
-        self.classes_ = np.unique(y)
-        data = self._make_dataset(X, y, sample_weight)
+        rows, labels = self._validate_samples(X, y, reset=True)
+        self.classes_ = np.unique(labels)
+        data = self._make_dataset(rows, labels, sample_weight)
         if self.classes_.dtype.kind in "iuf" and (note := quantity_note(data.y_train)) is not None:
             warn_user(note)
         self._train(config, backend_of(X), data)
@@ -171,7 +171,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             msg = "class_weight: expected a dict or None for partial_fit, which does not know all rows"
             raise ConfigError(msg)
         first, classes = not hasattr(self, "classes_"), _to_host(classes, "classes")
-        X, y = self._validate_samples(X, y, reset=first)
+        rows, labels = self._validate_samples(X, y, reset=first)
         if first:
             if classes is None:
                 msg = "classes: expected all labels in the first call of partial_fit, got none"
@@ -180,10 +180,10 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         elif classes is not None and not np.array_equal(self.classes_, np.unique(np.asarray(classes))):
             msg = f"classes: expected those of the first call, {self.classes_}, got {classes}"
             raise ValueError(msg)
-        if unknown := sorted(set(y.tolist()) - set(self.classes_.tolist())):
+        if unknown := sorted(set(labels.tolist()) - set(self.classes_.tolist())):
             msg = f"y: expected labels in {self.classes_.tolist()}, got {unknown}"
             raise ValueError(msg)
-        data = self._make_dataset(X, y, sample_weight)
+        data = self._make_dataset(rows, labels, sample_weight)
         self._train(config, backend_of(X), data, one_epoch=True)
         return self
 

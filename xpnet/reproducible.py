@@ -12,7 +12,8 @@ arrays of several libraries or devices, and `BackendError` if the device does no
 """
 
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from math import inf, prod
 from typing import Any
@@ -63,8 +64,7 @@ def matmul(x1: Any, x2: Any, /, *, slices: int | None = None) -> Any:
     ConfigError
         `slices` is not a number from 1 to 7.
     """
-
-    def compute(ops: FullRange, a: Any, b: Any) -> Any:
+    with _in_float64("matmul", x1, x2) as (ops, a, b):
         if min(a.ndim, b.ndim) == 0 or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
             msg = f"matmul: expected shapes (..., n, k) and (..., k, m), got {(*a.shape,)} and {(*b.shape,)}"
             raise DataError(msg)
@@ -72,8 +72,6 @@ def matmul(x1: Any, x2: Any, /, *, slices: int | None = None) -> Any:
         product = _contract("matmul", ops, left, right, slices)
         product = product[..., 0, :] if a.ndim == 1 else product
         return product[..., 0] if b.ndim == 1 else product
-
-    return _compute("matmul", compute, x1, x2)
 
 
 def vecdot(x1: Any, x2: Any, /, *, axis: int = -1, slices: int | None = None) -> Any:
@@ -95,19 +93,15 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1, slices: int | None = None) ->
     ConfigError
         `slices` is not a number from 1 to 7, or there is no such axis.
     """
-
-    def compute(ops: FullRange, a: Any, b: Any) -> Any:
+    with _in_float64("vecdot", x1, x2) as (ops, a, b):
         if not -min(a.ndim, b.ndim) <= axis < 0:
             msg = f"vecdot: expected an axis from {-min(a.ndim, b.ndim)} to -1, got {axis!r}"
             raise ConfigError(msg)
         if a.shape[axis] != b.shape[axis]:
             shapes = f"{(*a.shape,)} and {(*b.shape,)}"
-            msg = f"vecdot: expected the same length of axis {axis}, got shapes {shapes}"
-            raise DataError(msg)
+            raise DataError.at("vecdot", f"expected the same length of axis {axis}, got shapes {shapes}")
         row, column = (ops.xp.moveaxis(x, axis, -1) for x in (a, b))
         return _contract("vecdot", ops, row[..., None, :], column[..., :, None], slices)[..., 0, 0]
-
-    return _compute("vecdot", compute, x1, x2)
 
 
 def _contract(name: str, ops: FullRange, a: Any, b: Any, slices: int | None) -> Any:
@@ -170,10 +164,7 @@ def var(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool
 
     The other parameters and the errors are those of `sum`.
     """
-
-    def variance(ops: FullRange, x: Any, axis: int) -> Any:
-        return ops.variance(x, axis, float(correction))
-
+    variance = partial(FullRange.variance, correction=float(correction))
     return _reduce("var", variance, x, axis, keepdims=keepdims)
 
 
@@ -193,33 +184,27 @@ def softmax(x: Any, /, *, axis: int = -1) -> Any:
     ConfigError
         There is no such axis.
     """
-
-    def compute(ops: FullRange, x: Any) -> Any:
-        (position,) = _axes("softmax", (axis,), x.ndim)
-        return ops.softmax(x, position) if prod(x.shape) else x
-
-    return _compute("softmax", compute, x)
+    with _in_float64("softmax", x) as (ops, a):
+        (position,) = _axes("softmax", (axis,), a.ndim)
+        return ops.softmax(a, position) if prod(a.shape) else a
 
 
 def _reduce(
     name: str, function: Callable[..., Any], x: Any, axis: Axis, *, keepdims: bool, empty: float = np.nan
 ) -> Any:
     """Reduce the axes of an array by a function that reduces one, which it keeps."""
-
-    def compute(ops: FullRange, x: Any) -> Any:
-        xp, axes = ops.xp, _axes(name, axis, x.ndim)
-        others = [index for index in range(x.ndim) if index not in axes]
-        kept = tuple(1 if index in axes else length for index, length in enumerate(x.shape))
+    with _in_float64(name, x) as (ops, a):
+        xp, axes = ops.xp, _axes(name, axis, a.ndim)
+        others = [index for index in range(a.ndim) if index not in axes]
+        kept = tuple(1 if index in axes else length for index, length in enumerate(a.shape))
         shape = kept if keepdims else tuple(kept[index] for index in others)
-        if prod(x.shape) == 0:
+        if prod(a.shape) == 0:
             return xp.full(shape, empty, dtype=ops.dtype, device=ops.device)
         if len(axes) == 1:
-            return xp.reshape(function(ops, x, axes[0]), shape)
-        x = xp.permute_dims(x, (*others, *axes)) if others else x  # of many axes, one
-        x = xp.reshape(x, (*x.shape[: len(others)], -1))
-        return xp.reshape(function(ops, x, len(others)), shape)
-
-    return _compute(name, compute, x)
+            return xp.reshape(function(ops, a, axes[0]), shape)
+        moved = xp.permute_dims(a, (*others, *axes)) if others else a
+        joined = xp.reshape(moved, (*moved.shape[: len(others)], -1))  # of many axes, one
+        return xp.reshape(function(ops, joined, len(others)), shape)
 
 
 def _axes(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
@@ -265,7 +250,8 @@ def sigmoid(x: Any, /) -> Any:
 
 
 def _map(name: str, function: Callable[[FullRange, Any], Any], x: Any) -> Any:
-    return _compute(name, lambda ops, x: ops.map_pieces(partial(function, ops), x), x)
+    with _in_float64(name, x) as (ops, a):
+        return ops.map_pieces(partial(function, ops), a)
 
 
 # Random numbers
@@ -308,8 +294,7 @@ class random:  # noqa: N801  as in NumPy
 
 def _seed(seed: int) -> int:
     if not (isinstance(seed, int) and 0 <= seed < 2**64):
-        msg = f"random: expected a seed from 0 to 2^64 - 1, got {seed!r}"
-        raise ConfigError(msg)
+        raise ConfigError.at("random", f"expected a seed from 0 to 2^64 - 1, got {seed!r}")
     return seed
 
 
@@ -320,11 +305,12 @@ def _put(host: Any, like: Any) -> Any:
 # Libraries and devices
 
 
-def _compute(name: str, function: Callable[..., Any], *arrays: Any) -> Any:
-    """Apply a function of an arithmetic and float64 arrays."""
+@contextmanager
+def _in_float64(name: str, *arrays: Any) -> Iterator[tuple[Any, ...]]:
+    """Give the body the arithmetic on the device of arrays, and the arrays as float64."""
     backend, ops = _arithmetic(*_place(name, arrays))
     with backend.scope():
-        return function(ops, *(_to_float64(name, ops, x) for x in arrays))
+        yield ops, *(_to_float64(name, ops, x) for x in arrays)
 
 
 def _to_float64(name: str, ops: FullRange, x: Any) -> Any:
@@ -334,8 +320,6 @@ def _to_float64(name: str, ops: FullRange, x: Any) -> Any:
     if x.dtype == ops.dtype:
         return x
     converted = xp.astype(x, ops.dtype)
-    if not xp.isdtype(x.dtype, "real floating"):
-        return converted
     # JAX on the CPU, and CuPy, convert subnormal float32 numbers to 0.
     return xp.where(xp.abs(converted) < 2.0**-126, converted * 0.0, converted)
 
@@ -358,9 +342,8 @@ def _place_of(name: str, x: Any) -> tuple[str, str]:
         raise DataError.at(name, f"expected an array of {kinds}, with values, got a {type(x).__name__}")
     place = backend.name, backend.device_name
     if backend.device != _arithmetic(*place)[0].device:
-        queue = f"the default queue of {backend.name} on {backend.device_name}"
-        msg = f"{name}: expected an array of {queue}, got one of another queue: x.to_device moves it"
-        raise DataError(msg)
+        expected = f"expected an array of the default queue of {backend.name} on {backend.device_name}"
+        raise DataError.at(name, f"{expected}, got one of another queue: x.to_device moves it")
     return place
 
 

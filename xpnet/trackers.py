@@ -24,12 +24,13 @@ from filelock import FileLock
 from xpnet._lib.files import write_atomic
 from xpnet._lib.text import complain
 from xpnet.errors import ConfigError, DataError
+from xpnet.storage.folder import RunFolder
 from xpnet.storage.json_files import read_json
-from xpnet.storage.record import METRICS_FILE, MODEL_FILE, is_number, read_metrics, read_run
+from xpnet.storage.record import MODEL_FILE, REPORT_FILE, is_number
 from xpnet.training.loop import Callback, EpochLog, FitResult
 from xpnet.training.trainer import Trainer
 
-FILES = (MODEL_FILE, "report.html")
+FILES = (MODEL_FILE, REPORT_FILE)
 """The files that the trackers receive."""
 LIMIT = 120.0
 """Seconds that a tracker may take for an epoch, and after the training."""
@@ -116,8 +117,8 @@ class TrackedRun:
 
     Attributes
     ----------
-    record
-        The content of run.json; complete once all rows have been read.
+    run
+        The files of the run; its record is complete once all rows have been read.
     started
         The start of the training, in milliseconds since 1970.
     settings
@@ -128,8 +129,8 @@ class TrackedRun:
     """
 
     def __init__(self, tracker: str, folder: Path) -> None:
-        self.tracker, self.folder = tracker, folder
-        self.record = record = read_run(folder)
+        self.tracker, self.run = tracker, RunFolder(folder)
+        record = self.run.record
         self._path = folder / f"track-{tracker}.json"
         self.started = int(datetime.fromisoformat(record["started"]).timestamp() * 1000)
         data = {f"data_{name}": value for name, value in record["data"].items()}
@@ -163,16 +164,16 @@ class TrackedRun:
             training.join(1.0)
             ended = not training.is_alive()
             faulthandler.dump_traceback_later(LIMIT, exit=True)
-            self.record = record = read_run(self.folder)
-            if record["started"] != self.settings["started"]:
-                raise DataError.at(self.folder, "holds another run now")
-            rows = read_metrics(self.folder / METRICS_FILE)
-            for row in (new := [row for row in rows if row["epoch"] > self.state["epoch"]]):
+            self.run = RunFolder(self.run.path)
+            if self.run.record["started"] != self.settings["started"]:
+                raise DataError.at(self.run.path, "holds another run now")
+            for row in (new := [row for row in self.run.history if row["epoch"] > self.state["epoch"]]):
                 self.state["epoch"] = row.pop("epoch")
                 row.pop("fingerprint", None)  # no metric
                 yield self.state["epoch"], self.started + int(1000 * row["seconds"]), row
             if new:
                 self.save()
+        record = self.run.record
         metrics, time = record["metrics"] or {}, record["ended"] or datetime.now(UTC).isoformat()
         result = {key: metrics[key] for key in metrics if key.startswith(("test_", "best_", "seconds"))}
         row = {**result, "status": record["status"], "fingerprint": record["fingerprint"]}
@@ -185,7 +186,7 @@ def copy_to_wandb(source: TrackedRun) -> str:
     wandb writes into the folder ``wandb`` beside the run's, offline, unless its own environment variables
     say otherwise; trackio into the folder that ``trackio show`` reads.
     """
-    out, state, is_wandb = source.folder.resolve().parent, source.state, source.tracker == "wandb"
+    out, state, is_wandb = source.run.path.resolve().parent, source.state, source.tracker == "wandb"
     folders = {"WANDB_DIR": str(out), "WANDB_DATA_DIR": str(out / "wandb")}  # the latter for a later sync
     os.environ |= {**ENVIRONMENT, **folders, **os.environ, "WANDB_RUN_ID": state["run"]}
     project = os.environ.get(f"{source.tracker.upper()}_PROJECT", "xpnet")
@@ -198,9 +199,9 @@ def copy_to_wandb(source: TrackedRun) -> str:
             run.config["_Created"] = source.settings["started"]  # else the start of the copy
         for epoch, time, row in source.read_rows():
             run.log(row | ({"_timestamp": time / 1000} if is_wandb else {}), step=epoch)
-        for file in filter(Path.exists, (source.folder / name for name in FILES)):
+        for file in filter(Path.exists, (source.run.path / name for name in FILES)):
             run.log_artifact(str(file), name=f"{file.stem}-{state['run']}", type=file.stem)
-        run.finish(**({"exit_code": int(source.record["status"] != "completed")} if is_wandb else {}))
+        run.finish(**({"exit_code": int(source.run.record["status"] != "completed")} if is_wandb else {}))
     if caught:
         raise RuntimeError(caught[0].message)
     folder = os.path.relpath(Path(run.dir).parent) if is_wandb else f"project {project}, run {state['name']}"
@@ -212,7 +213,7 @@ def copy_to_mlflow(source: TrackedRun) -> str:
 
     MLflow writes into mlflow.db beside the run's folder, or to MLFLOW_TRACKING_URI if that is set.
     """
-    out, state = source.folder.resolve().parent, source.state
+    out, state = source.run.path.resolve().parent, source.state
     default = f"sqlite:///{(out / 'mlflow.db').as_posix().replace('%', '%25').replace('?', '%3F')}"
     os.environ |= {**ENVIRONMENT, "MLFLOW_TRACKING_URI": default, **os.environ}
     mlflow, experiment = import_module("mlflow"), os.environ.get("MLFLOW_EXPERIMENT_NAME", "xpnet")
@@ -237,10 +238,10 @@ def copy_to_mlflow(source: TrackedRun) -> str:
     for epoch, time, row in source.read_rows():
         metrics = {key: row[key] for key in row if is_number(row[key])}
         mlflow.log_metrics(metrics, epoch, run_id=state["run"], timestamp=time)
-    client.set_tag(state["run"], "fingerprint", source.record["fingerprint"])
-    for file in filter(Path.exists, (source.folder / name for name in FILES)):
+    client.set_tag(state["run"], "fingerprint", source.run.record["fingerprint"])
+    for file in filter(Path.exists, (source.run.path / name for name in FILES)):
         client.log_artifact(state["run"], str(file))
-    status = {"completed": "FINISHED", "failed": "FAILED"}.get(source.record["status"], "KILLED")
+    status = {"completed": "FINISHED", "failed": "FAILED"}.get(source.run.record["status"], "KILLED")
     client.set_terminated(state["run"], status, time)
     return f"experiment {experiment}, run {state['name']}"
 

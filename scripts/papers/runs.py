@@ -16,9 +16,10 @@ from shared import processor, python_path
 from papers.rows import HELD_OUT, Row
 from xpnet._lib.files import save
 from xpnet._lib.machine import available_cpus
-from xpnet.config import TrainConfig, from_json, parse, to_json
+from xpnet.config import TrainConfig, parse, to_json
 from xpnet.errors import DataError, XPNetError
-from xpnet.storage.record import Record, read_run
+from xpnet.storage.folder import RunFolder
+from xpnet.storage.record import Record
 
 NOTES_FILE = "notes.json"
 GRACE = 30.0
@@ -99,17 +100,14 @@ def completed(job: Job) -> Record | None:
     """
     if not job.folder.exists():
         return None
-    record = read_run(job.folder)
-    wanted = to_json(job.config)
-    recorded = to_json(from_json(record["config"], str(job.folder)))
+    run = RunFolder(job.folder)
+    wanted, recorded = to_json(job.config), to_json(run.config)
     for name in sorted(wanted.keys() - WITHOUT_CONSEQUENCE):
         if wanted[name] != recorded[name]:
-            msg = (
-                f"{job.folder}: {name} was {recorded[name]!r} in this run and is now "
-                f"{wanted[name]!r}: remove the folder to train it anew, or choose another --out"
-            )
-            raise DataError(msg)
-    return record if record["status"] == "completed" else None
+            difference = f"{name} was {recorded[name]!r} in this run and is now {wanted[name]!r}"
+            remedy = "remove the folder to train it anew, or choose another --out"
+            raise DataError.at(job.folder, f"{difference}: {remedy}")
+    return run.record if run.record["status"] == "completed" else None
 
 
 def train(job: Job, backend: str = "auto") -> Record:
@@ -130,8 +128,7 @@ def train(job: Job, backend: str = "auto") -> Record:
     begin = [*job.command, "--backend", backend]
     code = _run(resume if job.folder.exists() else begin, job)
     if code != 0 or (record := completed(job)) is None:
-        msg = f"{job.folder}: the training ended with exit code {code}"
-        raise TrainingError(msg)
+        raise TrainingError.at(job.folder, f"the training ended with exit code {code}")
     return record
 
 
@@ -149,8 +146,7 @@ def verify(job: Job) -> None:
     command = [sys.executable, "-m", "xpnet", "verify", str(job.folder), "--quiet"]
     code = _wait(command)
     if code != 0:
-        msg = f"{job.folder}: xpnet verify ended with exit code {code}"
-        raise TrainingError(msg)
+        raise TrainingError.at(job.folder, f"xpnet verify ended with exit code {code}")
     _write_notes(job.folder, replace(notes, verified=True))
 
 
@@ -162,8 +158,7 @@ def read_notes(folder: Path) -> Notes:
     except FileNotFoundError:
         return Notes()
     except (OSError, ValueError, TypeError) as error:
-        msg = f"{path}: damaged: remove it, the page then does without"
-        raise DataError(msg) from error
+        raise DataError.at(path, "damaged: remove it, the page then does without") from error
 
 
 def _run(command: Sequence[str], job: Job) -> int:
@@ -174,15 +169,9 @@ def _run(command: Sequence[str], job: Job) -> int:
     finally:
         if job.folder.exists():
             earlier = read_notes(job.folder)
-            wall, cpu = time.perf_counter() - begin, _cpu_of_children() - before
-            notes = Notes(
-                job.flags,
-                processor(),
-                available_cpus(),
-                round(earlier.wall + wall, 3),
-                round(earlier.cpu + cpu, 3),
-            )
-            _write_notes(job.folder, notes)
+            wall = round(earlier.wall + time.perf_counter() - begin, 3)
+            cpu = round(earlier.cpu + _cpu_of_children() - before, 3)
+            _write_notes(job.folder, Notes(job.flags, processor(), available_cpus(), wall, cpu))
 
 
 def _wait(command: Sequence[str]) -> int:

@@ -40,8 +40,7 @@ def main(command: Command) -> None:
     config, parent, ranks = command.config, None, connect()
     runs, processes = config.repeats * len(config.learning_rates), ranks.size
     if config.resume is not None:
-        msg = "--dry-run: expected a new training, not --resume"
-        raise ConfigError(msg)
+        raise ConfigError.at("--dry-run", "expected a new training, not --resume")
     if runs > 1 and ranks.rank > 0:
         return
     ranks = ranks if runs == 1 else ALONE

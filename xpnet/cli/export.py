@@ -31,8 +31,7 @@ def main(words: Sequence[str]) -> int:
     target, out, rows = arguments.to, arguments.out, arguments.rows
     suffix = Path(NAMES[target]).suffix
     if out is not None and out.suffix.lower() != suffix:
-        msg = f"--out: expected a file name that ends in {suffix}, got {out}"
-        raise ConfigError(msg)
+        raise ConfigError.at("--out", f"expected a file name that ends in {suffix}, got {out}")
     if target == "torch" and rows != "auto":
         msg = f"--rows {rows}: goes with --to onnx; the PyTorch modules convert all rows"
         raise ConfigError(msg)

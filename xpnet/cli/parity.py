@@ -43,7 +43,8 @@ EPOCHS = 10
 DISPENSABLE = ("time", "version", "max rel", "layer", "epoch")
 """The columns left out on a narrow terminal, in this order."""
 LEFT = ("backend", "version", "device", "fingerprint", "verdict")
-HEADINGS = {"epoch": Text("differs\nepoch"), "layer": Text("from\nlayer")}
+ABOVE = {"epoch": "differs", "layer": "from"}
+"""The first lines of headings of two."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -63,8 +64,7 @@ def main(words: Sequence[str]) -> int:
     required = devices.parse_list(arguments.require)
     file: Path | None = arguments.json
     if file is not None and not file.resolve().parent.is_dir():
-        msg = f"--json: the folder of {file} does not exist: make it first"
-        raise ConfigError(msg)
+        raise ConfigError.at("--json", f"the folder of {file} does not exist: make it first")
     with announce(f"reading {config.data or 'mnist'}"):
         data = datasets.load(config.data, config.test_data, **config.table_options)
     usable, absent = _probe_devices(required)
@@ -97,12 +97,11 @@ def main(words: Sequence[str]) -> int:
 
 def print_rows(console: Console, rows: Sequence[runs.ParityResult]) -> None:
     """Print the rows under a heading for each arithmetic, as wide as they are or the terminal is."""
-    cells = [_format_row(row) for row in rows]
-    columns = {
-        name: Column(HEADINGS.get(name, name), [cell[name] for cell in cells], right=name not in LEFT)
-        for name in cells[0]
-    }
-    lines = render_table(console, select_fitting(console, columns, DISPENSABLE))
+    cells, columns = [_format_row(row) for row in rows], {}
+    for name in cells[0]:
+        heading = Text(f"{ABOVE.get(name, '')}\n{name}", "bold")
+        columns[name] = Column(heading, [cell[name] for cell in cells], right=name not in LEFT)
+    lines = render_table(select_fitting(console, columns, DISPENSABLE))
     console.print(*lines[: -len(rows)], sep="\n")
     table = iter(lines[-len(rows) :])
     for kind, group in groupby(rows, key=lambda row: row.kind):
@@ -159,8 +158,7 @@ def _probe_devices(
     for device in required:
         probe = probes[device] = probes.get(device) or resolve.probe(*device)
         if not probe.usable:
-            msg = f"--require: {device.where}: {probe.reason}; to fix it: {probe.fix}"
-            raise BackendError(msg)
+            raise BackendError.at("--require", f"{device.where}: {probe.reason}; to fix it: {probe.fix}")
     usable = [device for device, probe in probes.items() if probe.usable]
     return usable, {device: probes[device] for device in probes if device not in usable}
 

@@ -33,8 +33,7 @@ def main(words: Sequence[str]) -> int:
     if len(folders) == 1 and not _is_summary(folders[0]):
         path = _write_report(folders[0], arguments, has_data=has_data)
     elif has_data:
-        msg = "--data: is for the report of one run: a comparison reads no data"
-        raise ConfigError(msg)
+        raise ConfigError.at("--data", "is for the report of one run: a comparison reads no data")
     else:
         path = _write_comparison(folders, arguments.out)
     sys.stdout.write(f"{plain(path)}\n")
@@ -45,12 +44,11 @@ def _write_report(run: Path, arguments: argparse.Namespace, *, has_data: bool) -
     """Write the report of a run. Return its path."""
     data = None
     if has_data:
-        from xpnet.config.training import read_table_options
         from xpnet.data import datasets
         from xpnet.storage.folder import RunFolder
 
         is_table = arguments.data is not None and datasets.is_csv(arguments.data)
-        options = read_table_options(RunFolder(run).record["config"]) if is_table else {}
+        options = RunFolder(run).config.table_options if is_table else {}
         data = datasets.load(arguments.data, arguments.test_data, **options)
     return write_report(run, data, arguments.out)
 

@@ -119,11 +119,10 @@ def _list_runs(arguments: Namespace) -> Result:
 
 
 def _show_run(arguments: Namespace) -> Result:
-    if arguments.name is None:
-        runs = [find.find_newest_run(arguments.out, trained=False)]
-        folder = runs[0].folder
-    else:
-        folder, runs = _read_runs(arguments.name, arguments.out)
+    name = arguments.name
+    if name is None:
+        name = find.find_newest_run(arguments.out, trained=False).folder
+    folder, runs = _read_runs(name, arguments.out)
     run = runs[0]
     if run.folder != folder:
         return _make_list(runs, partial(_print_trials, folder=folder, runs=runs))
@@ -165,7 +164,7 @@ def _find_selected_runs(arguments: Namespace) -> tuple[list[FoundRun], str]:
     return runs, f"in {' with '.join([str(folder), *map(''.join, arguments.where)])}"
 
 
-def _read_runs(name: str, out: Path) -> tuple[Path, list[FoundRun]]:
+def _read_runs(name: str | Path, out: Path) -> tuple[Path, list[FoundRun]]:
     """Return a folder, and the run in it or the runs below it.
 
     Raises
@@ -315,18 +314,16 @@ def _print_trials(console: Console, folder: Path, runs: Sequence[FoundRun]) -> N
     DataError
         The summary is damaged.
     """
-    lines = []
-    if (folder / records.SUMMARY_FILE).exists():
-        summary = records.read_summary(folder)
-        over = format_value(summary.over)
-        best = None if summary.best is None else f"best of all {over}: {format_value(summary.best)}"
-        lines.append(best or f"all {over}, mean ± standard deviation")
-        for name, values in {} if best else summary.figures.items():
-            mean, deviation = (format_metric(name, value) for value in values)
-            lines.append(f"  {format_value(name):<22}{mean} ± {deviation}")
+    summary = records.read_summary(folder) if (folder / records.SUMMARY_FILE).exists() else None
     console.print(style_text(folder, "bold"))
-    for line in [*lines, ""]:
-        console.print(style_text(line))
+    if summary is not None and summary.best is not None:
+        console.print(f"best of all {format_value(summary.over)}: {format_value(summary.best)}")
+    elif summary is not None:
+        console.print(f"all {format_value(summary.over)}, mean ± standard deviation")
+        for name, values in summary.figures.items():
+            mean, deviation = (format_metric(name, value) for value in values)
+            print_pairs(console, {name: f"{mean} ± {deviation}"}, width=22)
+    console.print()
     print_list(console, runs, "started")
 
 

@@ -2,12 +2,11 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import zip_longest
-from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
 from rich.text import Text
 
 from xpnet._lib.terminal import style_text
@@ -16,19 +15,30 @@ from xpnet._lib.text import plain
 LONGEST = 44
 """The largest number of characters of a value in a table; --json and --csv give the whole value."""
 FINGERPRINT_DIGITS = 12
-WHOLE = 10**7
-"""A width in characters that no line exceeds, so that none is wrapped or cut."""
+GAP = "  "
+"""The space between two columns."""
 
 Cell = str | Text
 """A string, whose control characters are escaped later, or escaped text with an optional colour."""
 
 
-class Column(NamedTuple):
+@dataclass(frozen=True)
+class Column:
     """A heading and the cells below it, right-aligned as for numbers, or left-aligned."""
 
     heading: Cell
     cells: Sequence[Cell]
     right: bool = True
+
+    @cached_property
+    def lines(self) -> list[Text]:
+        """The lines of the heading and the cells, padded to the same width."""
+        lines = [*style_text(self.heading, "bold").split("\n"), *map(style_text, self.cells)]
+        width = max(line.cell_len for line in lines)
+        for number, line in enumerate(lines):
+            space = " " * (width - line.cell_len)
+            lines[number] = Text.assemble(space, line) if self.right else Text.assemble(line, space)
+        return lines
 
 
 def make_columns(headings: Iterable[Cell], rows: Iterable[Sequence[Cell]], *, left: int = 0) -> list[Column]:
@@ -67,7 +77,7 @@ def print_table(console: Console, columns: Sequence[Column], *, indent: str = ""
     count = len(columns)
     while count > 2 and not fits(console, columns[:count]):
         count -= 1
-    for line in render_table(console, columns[:count]):
+    for line in render_table(columns[:count]):
         console.print(Text.assemble(indent, line))
     if remaining := columns[count:]:
         print_table(console, [columns[0], *remaining], indent=indent)
@@ -75,8 +85,8 @@ def print_table(console: Console, columns: Sequence[Column], *, indent: str = ""
 
 def fits(console: Console, columns: Sequence[Column]) -> bool:
     """Return whether columns fit side by side on the terminal; True if output goes elsewhere."""
-    table, wide = _build_table(columns), console.options.update_width(WHOLE)
-    return not console.is_terminal or Measurement.get(console, wide, table).maximum <= console.width
+    widths = [column.lines[0].cell_len for column in columns]
+    return not console.is_terminal or sum(widths) + len(GAP) * (len(widths) - 1) <= console.width
 
 
 def select_fitting(
@@ -90,20 +100,10 @@ def select_fitting(
     return [*kept.values()]
 
 
-def render_table(console: Console, columns: Sequence[Column]) -> list[Text]:
-    """Return the lines of a table: first the headings, then the rows."""
-    lines = []
-    for parts in console.render_lines(_build_table(columns), console.options.update_width(WHOLE), pad=False):
-        lines.append(Text.assemble(*((part.text, part.style or "") for part in parts)))
-        lines[-1].rstrip()
+def render_table(columns: Sequence[Column]) -> list[Text]:
+    """Return the lines of a table: first the headings, which have as many lines each, then the rows."""
+    rows = zip_longest(*(column.lines for column in columns), fillvalue=Text("-"))
+    lines = [Text(GAP).join(row) for row in rows]
+    for line in lines:
+        line.rstrip()
     return lines
-
-
-def _build_table(columns: Sequence[Column]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    for column in columns:
-        side: Any = "right" if column.right else "left"
-        table.add_column(style_text(column.heading), justify=side, vertical="bottom", no_wrap=True)
-    for cells in zip_longest(*(column.cells for column in columns), fillvalue="-"):
-        table.add_row(*map(style_text, cells))
-    return table

@@ -18,7 +18,7 @@ from itertools import chain
 from queue import SimpleQueue
 from subprocess import PIPE, Popen
 from threading import Lock, Thread
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Self, cast
 
 from xpnet._lib.files import save
 from xpnet._lib.interrupts import TERMINATION, defer_interrupts
@@ -49,6 +49,16 @@ class Trial(NamedTuple):
     command: list[str]
     jobs: int
     advise: bool
+
+    def to_line(self) -> bytes:
+        """Return the trial as a line of JSON."""
+        return f"{json.dumps([to_json(self.config), *self[1:]])}\n".encode()
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Self:
+        """Return the trial of a line."""
+        settings, *others = json.loads(line)
+        return cls(from_json(settings, MODULE), *others)
 
 
 class Outcome(NamedTuple):
@@ -81,8 +91,7 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
     with ranks.together():
         with ranks.agreement():
             if ranks.size > 1 and config.jobs != 1:
-                msg = "--jobs: the ranks of an MPI job train side by side: leave it out"
-                raise ConfigError(msg)
+                raise ConfigError.at("--jobs", "the ranks of an MPI job train side by side: leave it out")
             if ranks.rank == 0 and folder.exists() and not config.overwrite:
                 raise ConfigError.at(folder, "exists already: choose another --name, or add --overwrite")
         jobs = available_cpus() if config.jobs == "auto" else config.jobs
@@ -164,7 +173,7 @@ def _run_side_by_side(trials: Sequence[Trial], ranks: Ranks) -> list[Outcome]:
             processes.interrupt()
             executor.shutdown(wait=not isinstance(sys.exception(), KeyboardInterrupt))
     for rank in range(1, ranks.size):
-        ranks.comm.send(None, rank)
+        ranks.comm.Send(b"", rank)
     return [*outcomes, Outcome(INTERRUPTED)] if is_pressed() else outcomes
 
 
@@ -196,7 +205,7 @@ class TrialProcesses:
         process: Any
         try:
             with Popen(words, bufsize=0, stdin=PIPE, stdout=PIPE, env=env, start_new_session=True) as process:  # noqa: S603 - a constant command
-                process.stdin.write(f"{json.dumps([to_json(trial.config), *trial[1:]])}\n".encode())
+                process.stdin.write(trial.to_line())
                 self._inputs.append(process.stdin)
                 if self.are_over:  # asked only now: what `interrupt` sends from here on reaches the process
                     process.stdin.close()
@@ -221,34 +230,39 @@ class TrialProcesses:
                 stream.write(b"\n")
 
 
-def _run_on_rank(comm: Any, rank: int, lock: Lock, trial: Trial) -> Any:
+def _run_on_rank(comm: Any, rank: int, lock: Lock, trial: Trial) -> Outcome:
     """Return the outcome of a trial on another rank.
 
     The lock is for MPI libraries that allow one call at a time.
     """
     with lock:
-        comm.send(trial, rank)
-    return _receive(comm, rank, lock)
+        comm.Send(trial.to_line(), rank)
+    return Outcome(*json.loads(_receive(comm, rank, lock)))
 
 
 def _serve_first_rank(ranks: Ranks) -> int:
     """Run the trials that rank 0 sends, until there are no more. Return the exit code."""
     processes, executor = TrialProcesses(), ThreadPoolExecutor(1)
     with defer_interrupts(processes.interrupt) as is_pressed:
-        while (trial := _receive(ranks.comm, 0, Lock())) is not None:
+        while line := _receive(ranks.comm, 0, Lock()):
             outcome = Outcome(INTERRUPTED)
             if not is_pressed():
-                outcome = executor.submit(processes.run, trial, ranks.local_rank).result()
-            ranks.comm.send(outcome, 0)
+                outcome = executor.submit(processes.run, Trial.from_line(line), ranks.local_rank).result()
+            ranks.comm.Send(json.dumps(outcome).encode(), 0)
         return INTERRUPTED if is_pressed() else 0
 
 
-def _receive(comm: Any, rank: int, lock: Lock) -> Any:
-    """Return the next object that a rank sends. Unlike MPI's own wait, this takes no processor time."""
+def _receive(comm: Any, rank: int, lock: Lock) -> bytes:
+    """Return the next text that a rank sends. Unlike MPI's own wait, this takes no processor time."""
+    from mpi4py import MPI
+
+    status = MPI.Status()
     while True:
         with lock:
-            if comm.iprobe(rank):
-                return comm.recv(source=rank)
+            if comm.Iprobe(rank, status=status):
+                text = bytearray(status.Get_count())
+                comm.Recv(text, rank)
+                return bytes(text)
         time.sleep(POLLING_SECONDS)
 
 
@@ -257,10 +271,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it was ignored
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answer, suppress(KeyboardInterrupt):
         os.dup2(2, 1)  # what the libraries print goes to standard error
-        settings, *others = json.loads(io.FileIO(0, closefd=False).readline())  # and not a byte more
+        line = io.FileIO(0, closefd=False).readline()  # and not a byte more
         Thread(target=_obey, daemon=True).start()
         share_gpu_memory()
-        trial = Trial(from_json(settings, MODULE), *others)
+        trial = Trial.from_line(line)
         with redirect_stdout(io.StringIO()) as output, redirect_stderr(io.StringIO()) as errors:
             outcome = run_trial(trial)
         signal.signal(signal.SIGINT, signal.SIG_IGN)

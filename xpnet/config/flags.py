@@ -194,8 +194,7 @@ def add_settings(
 
 def get_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the settings whose flags are on the command line, by name."""
-    values = {name: value for name, value in vars(arguments).items() if name in RULES}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return {name: RULES[name].read(value) for name, value in vars(arguments).items() if name in RULES}
 
 
 def _build_parser(prog: str) -> Parser:

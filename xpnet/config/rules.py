@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, TypeGuard, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeGuard, get_args, get_origin
 
 from xpnet._lib.text import did_you_mean
 from xpnet.errors import ConfigError
@@ -73,16 +73,12 @@ class Rule:
             raise ConfigError.at(where, f"expected {self.expected}, got {format_value(value)}{hint}")
 
 
-def collect_rules(settings: type) -> dict[str, Rule]:
-    """Return the rule of each field of a dataclass, by name.
+def derive_rule(hint: object) -> Rule:
+    """Return the rule of a setting from the annotation of its field.
 
-    It is the ``Rule`` in the field's annotation, which applies to values other than None. The rule of a
-    Literal or a bool follows from the type.
+    It is the ``Rule`` in the annotation, which applies to values other than None. The rule of a Literal or a
+    bool follows from the type.
     """
-    return {name: _derive_rule(hint) for name, hint in get_type_hints(settings, include_extras=True).items()}
-
-
-def _derive_rule(hint: object) -> Rule:
     if get_origin(hint) is Literal:
         return one_of(get_args(hint))
     if hint is bool:

@@ -5,23 +5,18 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from xpnet._lib.files import read_regular_file
 from xpnet.config import settings
 from xpnet.config.constraints import find_violations
-from xpnet.config.rules import collect_rules, flag, format_value, one_of, suggest
+from xpnet.config.rules import derive_rule, flag, format_value, one_of, suggest
 from xpnet.errors import ConfigError
 
 ADAMW_WEIGHT_DECAY = 0.01
 MOMENTUM = 0.9
 TABLE_SETTINGS = ("test_split", "label", "missing", "columns")
 """The settings of CSV files."""
-
-
-def read_table_options(config: Mapping[str, object]) -> dict[str, Any]:
-    """Return the settings of CSV files in a record, keyword arguments of ``xpnet.data.datasets.load``."""
-    return {name: config[name] for name in TABLE_SETTINGS if config.get(name) is not None}
 
 
 @dataclass(frozen=True)
@@ -93,7 +88,8 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
     @property
     def table_options(self) -> dict[str, Any]:
         """The settings of CSV files, keyword arguments of ``xpnet.data.datasets.load``."""
-        return read_table_options(vars(self))
+        options = {name: getattr(self, name) for name in TABLE_SETTINGS}
+        return {name: value for name, value in options.items() if value is not None}
 
     @property
     def optimizer_options(self) -> dict[str, Any]:
@@ -114,7 +110,7 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
 
 
 DEFAULTS: dict[str, object] = {field.name: field.default for field in fields(TrainConfig)}
-RULES = collect_rules(TrainConfig)
+RULES = {name: derive_rule(hint) for name, hint in get_type_hints(TrainConfig, include_extras=True).items()}
 """The rule of each setting, by name."""
 
 _RECIPES = Path(__file__).resolve().parent / "recipes"

@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 import numpy as np
 from numpy.lib import format  # noqa: A004 (NumPy's name)
 from numpy.typing import NDArray
 
 from xpnet._lib.text import format_shape
-from xpnet.data.table import GZIP_MAGIC, ROLES, Source, Table, check_memory, make_halves, open_data_file
+from xpnet.data.table import GZIP_MAGIC, ROLES, Source, Table, check_memory, make_table, open_data_file
 from xpnet.errors import DataError
 from xpnet.nn.columns import format_names, shorten
 
@@ -38,12 +38,8 @@ _HEADER_ERRORS = (
 )  # fmt: skip
 
 
-class _Header(NamedTuple):
-    """The header of an array."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[np.generic]
-    fortran: bool = False  # the order of the values
+_Header = tuple[tuple[int, ...], np.dtype[np.generic], bool]
+"""The shape and dtype of an array, and True if its values are in Fortran's order."""
 
 
 def read_halves(path: Path) -> tuple[Table, Table]:
@@ -55,14 +51,14 @@ def read_halves(path: Path) -> tuple[Table, Table]:
         A file is missing or damaged, the files do not match, or training features are there in both formats.
     """
     if not path.is_dir():
-        names = ", ".join(ROLES)
-        return make_halves(read_npz(path, names, lambda keys: ROLES if set(ROLES) <= set(keys) else ()))
-    if not (path / "x_train.npy").exists():
-        return make_halves(read_array(_find_idx_file(path, *name)) for name in IDX_NAMES.values())
-    both = sorted(file.name for file in path.glob(f"{IDX_NAMES['x_train'][0]}*"))
-    if both:
+        arrays = read_npz(path, ", ".join(ROLES), lambda keys: ROLES if set(ROLES) <= set(keys) else ())
+    elif not (path / "x_train.npy").exists():
+        arrays = [read_array(_find_idx_file(path, *name)) for name in IDX_NAMES.values()]
+    elif both := sorted(file.name for file in path.glob(f"{IDX_NAMES['x_train'][0]}*")):
         raise DataError.at(path, f"holds both x_train.npy and {both[0]}: keep one of them in this folder")
-    return make_halves(read_array(path / f"{role}.npy") for role in ROLES)
+    else:
+        arrays = [read_array(path / f"{role}.npy") for role in ROLES]
+    return make_table(*arrays[:2]), make_table(*arrays[2:])
 
 
 def is_array_file(path: Path) -> bool:
@@ -142,7 +138,7 @@ def _read_idx_header(file: IO[bytes], where: str) -> _Header:
     sizes = file.read(4 * magic[3])
     if len(sizes) < 4 * magic[3]:
         raise DataError.at(where, "ends inside its header")
-    return _Header(tuple(np.frombuffer(sizes, ">u4").tolist()), np.dtype(IDX_TYPES[magic[2]]))
+    return tuple(np.frombuffer(sizes, ">u4").tolist()), np.dtype(IDX_TYPES[magic[2]]), False
 
 
 def _read_npy_header(file: IO[bytes], where: str) -> _Header:
@@ -160,7 +156,7 @@ def _read_npy_header(file: IO[bytes], where: str) -> _Header:
         raise DataError.at(where, f"its type {dtype} is neither an integer nor a float of 64 bits")
     if not all(type(size) is int and 0 <= size < MAX_BYTES for size in shape):
         raise DataError.at(where, f"its shape {str(shape)[:60]} is not possible")
-    return _Header(shape, dtype, fortran)
+    return shape, dtype, fortran
 
 
 def _read_values(file: IO[bytes], where: str, stored: int, header: _Header) -> NDArray[np.generic]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,8 +62,7 @@ def like_input(result: HostArray, backend: Backend | None) -> Any:
         return backend.to_user(result)
     except (TypeError, ValueError, RuntimeError) as error:  # each library raises its own
         place = f"{backend.name} cannot hold {result.dtype} results on its device {backend.device_name}"
-        msg = f"X: {place}: {one_line(error)}: move X to the CPU"
-        raise DataError(msg) from error
+        raise DataError.at("X", f"{place}: {one_line(error)}: move X to the CPU") from error
 
 
 def table_from_arrays(
@@ -81,7 +80,7 @@ def table_from_arrays(
     x_from, y_from = f"X{source}", f"y{source}"
     x = to_features(X, x_from, columns, fills=missing == "mean")
     labels, classes = _to_labels(y, y_from, columns)
-    names = _read_names(X) or ()
+    names = _read_names(X)
     features = names if names and len({"", *names}) == len(names) + 1 else None
     table = Table(x, labels, x_from, y_from, Columns(features, classes=classes))
     return table.fill_by_means() if missing == "mean" else table
@@ -101,10 +100,10 @@ def _to_labels(
         raise DataError.at(source, error) from error
 
 
-def _read_names(X: object) -> tuple[str, ...] | None:
-    """Return the names of the columns of a data frame, None if they are not text, or for an array."""
+def _read_names(X: object) -> tuple[str, ...]:
+    """Return the names of the columns of a data frame, none if they are not text, or for an array."""
     names = tuple(getattr(X, "columns", ()))
-    return names if names and all(isinstance(name, str) for name in names) else None
+    return names if all(isinstance(name, str) for name in names) else ()
 
 
 def to_features(X: object, source: str, columns: Columns | None, *, fills: bool = False) -> HostArray:
@@ -118,7 +117,7 @@ def to_features(X: object, source: str, columns: Columns | None, *, fills: bool 
     hint, columns, names = ("" if columns else MEAN_HINT), columns or NO_COLUMNS, _read_names(X)
     fills = fills or columns.means is not None
     rows = as_features(to_numbers(X, source), source, fills=fills, hint=hint, names=names)
-    if columns.features is not None and names is not None:
+    if columns.features is not None and names:
         rows = np.ascontiguousarray(rows[:, columns.order(names, source)])
     return columns.fill_missing(rows)
 
@@ -232,14 +231,12 @@ def _to_weights(name: str, values: object, keys: Sequence[object]) -> NDArray[np
 
 # The data set that a user's arrays make
 
-ClassWeight = Mapping[Any, float] | Literal["none", "balanced"] | None
-
 
 def make_dataset(
     X: object,
     y: object,
     validation_data: tuple[object, object] | None,
-    weights: tuple[object, ClassWeight],
+    weights: tuple[object, object],
     missing: Any,
     classes: int | None,
 ) -> Dataset:

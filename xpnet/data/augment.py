@@ -52,8 +52,7 @@ def square_side(features: int, *, pixels: bool) -> int:
         raise ConfigError(msg)
     side = math.isqrt(features)
     if side * side != features:
-        msg = f"--augment-*: needs square images; {features} features make no square"
-        raise ConfigError(msg)
+        raise ConfigError.at("--augment-*", f"needs square images; {features} features make no square")
     return side
 
 

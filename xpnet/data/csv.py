@@ -12,7 +12,7 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -42,22 +42,7 @@ class TableOptions(NamedTuple):
     missing: str = "error"  # as in the setting
     known: Columns | None = None  # the columns of the training, if the table is another one
     predicted: int | None = None  # the network's number of features, for a table that may have no labels
-
-
-@dataclass
-class _Layout:
-    """The columns of a file, and what its rows have shown so far."""
-
-    path: Path
-    options: TableOptions
-    delimiter: str
-    names: list[str] | None  # of all columns, if there is a header
-    width: int
-    label: int | None  # the place of the label's column, from 0
-    features: list[int]  # the places of the features, in their order
-    pixels: bool  # True as long as all features can be pixels
-    labels: LabelCodes
-    reason: str = ""  # why the features are no pixels
+    test_split: float | None = None  # as in the setting
 
 
 def read_csv(path: Path, options: TableOptions) -> Table:
@@ -80,7 +65,7 @@ def read_csv(path: Path, options: TableOptions) -> Table:
         rest = text.lstrip(b" \n")
         line += text.count(b"\n", 0, len(text) - len(rest))
         first, _, others = rest.partition(b"\n")
-        layout = _read_layout(path, line, first, options)
+        layout = _Layout(path, line, first, options)
         start = (line + 1, others) if layout.names else (line, rest)
         for number, piece in chain([start], pieces):
             more, block = _read_block(layout, number, piece)
@@ -126,30 +111,46 @@ def _read_pieces(path: Path, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         number += text.count(b"\n")
 
 
-def _read_layout(path: Path, line: int, text: bytes, options: TableOptions) -> _Layout:
-    """Return the layout from the first line that is not blank."""
-    unquoted = re.sub(rb'"[^"]*"', b"", text).decode(errors="replace")
-    delimiter = next((mark for mark in "\t;," if mark in unquoted), ",")
-    if unquoted.count(delimiter) >= MOST_COLUMNS:
-        raise DataError.at(path, f"has more than {MOST_COLUMNS} columns")
-    cells = _split_line(path, line, text, delimiter)
-    names = cells if _is_header(cells, options) else None
-    known, predicted, width = options.known or NO_COLUMNS, options.predicted, len(cells)
-    if names and options.columns != "0.1.0":
-        _check_names(path, names)
-    label = None if width == predicted else _find_label(path, names, width, options)
-    places = [place for place in range(width) if place != label]
-    if names and known.features:
-        places = [places[i] for i in known.order([names[place] for place in places], path)]
-    if predicted not in (None, len(places)):
-        problem = f"has {width} columns, the network takes {predicted} features"
-        raise DataError.at(path, f"{problem}: expected {predicted} columns, or one more with the label")
-    pixels = math.isqrt(len(places)) ** 2 == len(places)
-    pixels &= names is None or all(_PIXEL_NAME.fullmatch(names[place]) for place in places)
-    if options.columns != "auto":
-        pixels = options.columns != "features"
-    labels = LabelCodes(options.known, allow_new=predicted is None)
-    return _Layout(path, options, delimiter, names, width, label, places, pixels, labels)
+class _Layout:
+    """The columns of a file by its first line that is not blank, and what its rows have shown so far.
+
+    Attributes
+    ----------
+    names
+        The names of all columns; None without a header.
+    width
+        The number of columns.
+    label
+        The place of the label's column, from 0; None if there is none.
+    features
+        The places of the features, in their order.
+    pixels, reason
+        True as long as all features can be pixels, and then the first reason why they are none.
+    """
+
+    def __init__(self, path: Path, line: int, text: bytes, options: TableOptions) -> None:
+        unquoted = re.sub(rb'"[^"]*"', b"", text).decode(errors="replace")
+        self.delimiter = next((mark for mark in "\t;," if mark in unquoted), ",")
+        if unquoted.count(self.delimiter) >= MOST_COLUMNS:
+            raise DataError.at(path, f"has more than {MOST_COLUMNS} columns")
+        cells = _split_line(path, line, text, self.delimiter)
+        self.names = names = cells if _is_header(cells, options) else None
+        known, predicted, width = options.known or NO_COLUMNS, options.predicted, len(cells)
+        if names and options.columns != "0.1.0":
+            _check_names(path, names)
+        self.label = None if width == predicted else _find_label(path, names, width, options)
+        places = [place for place in range(width) if place != self.label]
+        if names and known.features:
+            places = [places[i] for i in known.order([names[place] for place in places], path)]
+        if predicted not in (None, len(places)):
+            problem = f"has {width} columns, the network takes {predicted} features"
+            raise DataError.at(path, f"{problem}: expected {predicted} columns, or one more with the label")
+        self.pixels = math.isqrt(len(places)) ** 2 == len(places)
+        self.pixels &= names is None or all(_PIXEL_NAME.fullmatch(names[place]) for place in places)
+        if options.columns != "auto":
+            self.pixels = options.columns != "features"
+        self.path, self.options, self.width, self.features, self.reason = path, options, width, places, ""
+        self.labels = LabelCodes(options.known, allow_new=predicted is None)
 
 
 def _is_header(cells: list[str], options: TableOptions) -> bool:
@@ -201,8 +202,6 @@ def _find_label(path: Path, names: list[str] | None, width: int, options: TableO
 
 def _read_block(layout: _Layout, line: int, text: bytes) -> Block:
     """Read a piece of whole lines, the first of which has the number `line`."""
-    if not text.strip(b" \n"):
-        return [], np.empty((0, len(layout.features)), np.uint8)
     readers = [_read_by_numpy] * layout.pixels + [_read_by_pandas] * (layout.options.columns != "pixels")
     if b"\r" in text or (b'"' in text and any(row.count(b'"') % 2 for row in text.split(b"\n"))):
         readers.clear()  # they disagree about line breaks in quotes, which are refused

@@ -79,11 +79,8 @@ class Dataset:
     @property
     def classes(self) -> int:
         """The number of classes."""
-        if self.number_of_classes:
-            return self.number_of_classes
-        if self.columns.classes is not None:
-            return len(self.columns.classes)
-        return int(max(self.y_train.max(), self.y_test.max())) + 1
+        known = self.number_of_classes or len(self.columns.classes or ())
+        return known or int(max(self.y_train.max(), self.y_test.max())) + 1
 
     @property
     def has_test(self) -> bool:
@@ -122,7 +119,7 @@ def load(
         A file is missing, damaged or invalid: one line with the file, row and column.
     """
     try:
-        return _read_dataset(data, test_data, TableOptions(label, columns, missing), test_split)
+        return _read_dataset(data, test_data, TableOptions(label, columns, missing, test_split=test_split))
     except MemoryError as error:
         raise DataError.at(data, f"does not fit in this machine's memory: {MAPPING_HINT}") from error
     except OSError as error:
@@ -180,13 +177,11 @@ def find_bundled_folder() -> Path:
     raise DataError.at(package, problem)
 
 
-def _read_dataset(
-    data: Path | None, test_data: Path | None, options: TableOptions, test_split: float | None
-) -> Dataset:
+def _read_dataset(data: Path | None, test_data: Path | None, options: TableOptions) -> Dataset:
     """Read a dataset, by the kind of `data`."""
     if data is not None and is_csv(data) and not data.is_dir():
-        return _read_csv_dataset(data, test_data, options, test_split)
-    if test_split is not None or options not in _DEFAULTS:
+        return _read_csv_dataset(data, test_data, options)
+    if options not in _DEFAULTS:
         msg = "--label, --test-split, --missing, --pixels, --features: go with a CSV file in --data"
         raise ConfigError(msg)
     if test_data is not None:
@@ -200,11 +195,9 @@ def _read_dataset(
     raise DataError.at(data, f"{problem} {_FORMS}")
 
 
-def _read_csv_dataset(
-    data: Path, test_data: Path | None, options: TableOptions, test_split: float | None
-) -> Dataset:
+def _read_csv_dataset(data: Path, test_data: Path | None, options: TableOptions) -> Dataset:
     """Read a table, and the test samples from another one or from some of its rows."""
-    if test_data is None and test_split is None:
+    if test_data is None and options.test_split is None:
         msg = f"--data {data}: a CSV file needs --test-data TEST.csv beside it, or --test-split 0.2"
         raise ConfigError(msg)
     if test_data is not None and not is_csv(test_data):
@@ -216,7 +209,7 @@ def _read_csv_dataset(
             options = options._replace(columns="pixels" if train.x.dtype == np.uint8 else "features")
         test = read_csv(test_data, options._replace(known=train.columns))
     else:
-        train, test = _split_rows(train, test_split or 0.0)
+        train, test = _split_rows(train, options.test_split or 0.0)
     train, test = _unite_classes(train, test)
     if options.missing == "mean":
         train = train.fill_by_means()

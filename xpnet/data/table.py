@@ -35,9 +35,6 @@ _ROWS_AT_ONCE = 1024
 Source = tuple[NDArray[Any], str]
 """An array as it was read, and its file for messages."""
 
-Names = Sequence[str] | None
-"""The names of the features, None if they have none."""
-
 
 @dataclass(frozen=True)
 class Table:
@@ -141,14 +138,8 @@ def make_table(x: Source, y: Source) -> Table:
     return Table(as_features(*x), as_labels(*y), x[1], y[1])
 
 
-def make_halves(arrays: Iterable[Source]) -> tuple[Table, Table]:
-    """Return the tables (train, test) of a dataset from its arrays in the order of `ROLES`."""
-    ordered = iter(arrays)
-    return make_table(next(ordered), next(ordered)), make_table(next(ordered), next(ordered))
-
-
 def as_features(
-    values: HostArray, where: object, *, fills: bool = False, hint: str = "", names: Names = None
+    values: HostArray, where: object, *, fills: bool = False, hint: str = "", names: Sequence[str] = ()
 ) -> HostArray:
     """Return checked features as rows (m, features), uint8 pixels or finite float32 or float64.
 
@@ -221,14 +212,14 @@ def quantity_note(labels: NDArray[np.int32]) -> str | None:
 
 
 def _refuse_first(
-    where: object, rows: NDArray[Any], names: Names, wrong: Callable[..., NDArray[np.bool_]], problem: str
+    where: object, rows: HostArray, names: Sequence[str], wrong: Callable[..., HostArray], problem: str
 ) -> None:
     """Raise DataError for the first value for which `wrong` holds, if any does. Rows are read in blocks."""
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         defects = np.argwhere(wrong(rows[start : start + _ROWS_AT_ONCE]))
         if len(defects):
             row, column = start + int(defects[0, 0]), int(defects[0, 1])
-            name = column + 1 if names is None else quote(names[column])
+            name = quote(names[column]) if names else column + 1
             raise DataError.at(where, f"{rows[row, column]} {problem}", row=row + 1, column=name)
 
 

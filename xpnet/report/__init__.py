@@ -12,13 +12,9 @@ from xpnet._lib.files import save
 from xpnet.storage.record import REPORT_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
     from pathlib import Path
-    from typing import Any
 
     from xpnet.data.datasets import Dataset
-    from xpnet.storage.model_file import SavedModel
-    from xpnet.storage.record import Record
 
 
 def write_report(
@@ -49,18 +45,3 @@ def write_report(
     path = folder / REPORT_FILE if out is None else out
     save(path, render_page(folder, data, sha256))
     return path
-
-
-def write_training_report(
-    path: Path, record: Record, model: SavedModel, history: Sequence[Mapping[str, Any]], data: Dataset
-) -> None:
-    """Write the report of a training whose record, model, metrics and data are in memory.
-
-    Raises
-    ------
-    ConfigError
-        The page cannot be written.
-    """
-    from xpnet.report.page import render_training
-
-    save(path, render_training(record["id"], record, model, history, data))

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -14,7 +15,6 @@ from urllib.parse import quote
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from numpy.typing import NDArray
 
 from xpnet._lib.files import save
 from xpnet._lib.text import format_command_line
@@ -23,7 +23,6 @@ from xpnet.arithmetic import random
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig, from_json, to_json
 from xpnet.config.settings import BOOKKEEPING
-from xpnet.config.training import read_table_options
 from xpnet.data import datasets
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate
@@ -78,8 +77,6 @@ def render_training(
         data=data,
         evaluation=evaluation,
         fingerprint=fingerprint(model.layers, model.norms),
-        style=read_source("style.css"),
-        script=read_source("page.js"),
         parameters=sum(math.prod(array.shape) for array in leaves(model.parameters)),
         names=names,
         side=side,
@@ -118,6 +115,7 @@ def make_environment() -> Environment:
     loader = PackageLoader("xpnet.report")
     templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     templates.trim_blocks = templates.lstrip_blocks = True
+    templates.globals["read_source"] = read_source
     templates.filters |= {"decimal": "{:.1f}".format, "thousands": "{:,}".format}
     templates.filters |= {"duration": format_duration, "label": format_label, "metric": format_metric}
     templates.filters |= {"percent": format_percent, "value": format_value}
@@ -166,11 +164,9 @@ def format_label(name: str) -> str:
 def _read_data(run: RunFolder) -> datasets.Dataset:
     """Read the data again from the path in the record."""
     run.check_files("its report is in its folder, and the model that xpnet.fit returns writes it anew")
-    config = run.record["config"]
-    paths = (config.get(name) for name in ("data", "test_data"))
-    data, test_data = (None if path is None else Path(str(path)) for path in paths)
+    config = run.config
     try:
-        return datasets.load(data, test_data, **read_table_options(config))
+        return datasets.load(config.data, config.test_data, **config.table_options)
     except (DataError, ConfigError) as error:
         raise DataError.at(run.path, f"name its data with --data: {error}") from error
 
@@ -200,46 +196,42 @@ def summarize_classes(labels: Labels, evaluation: Evaluation, names: Sequence[st
 
     Of many classes, the cells are those of the classes with the most mistakes, as labels or predictions.
     """
-    metrics, predicted = evaluation.classes, evaluation.predicted
-    count = len(metrics)
-    wrong = np.stack([labels, predicted])[:, predicted != labels]
-    pairs, times = np.unique(wrong, axis=1, return_counts=True)
-    order = np.argsort(-times, kind="stable")
-    mistakes = [*zip(*pairs[:, order].tolist(), times[order].tolist(), strict=True)]
+    metrics, count = evaluation.classes, len(evaluation.classes)
+    pairs = Counter(zip(labels.tolist(), evaluation.predicted.tolist(), strict=True))
+    ordered = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
+    mistakes = [(*pair, times) for pair, times in ordered if pair[0] != pair[1]]
     mistaken_for = {label: (prediction, number) for label, prediction, number in reversed(mistakes)}
     rows = list(range(count))
     if count > MOST_ROWS:
         rows = sorted(rows, key=lambda index: metrics[index].f1 or 0.0)[:MOST_ROWS]
-    shown = np.arange(count)
+    shown = list(range(count))
     if count > MOST_WHOLE:
-        confused = np.argsort(-np.bincount(wrong.reshape(-1), minlength=count), kind="stable")
-        shown = np.sort(confused[:MOST_CONFUSED])
+        wrong = Counter(index for *pair, times in mistakes for index in pair * times)
+        shown = sorted(sorted(shown, key=lambda index: -wrong[index])[:MOST_CONFUSED])
     return {
         "rows": [(index, metrics[index], *mistaken_for.get(index, (None, 0))) for index in rows],
         "frequent": mistakes[:3],
-        "shown": [names[index] for index in shown.tolist()],
-        "cells": _make_cells(shown, labels, evaluation),
+        "shown": [names[index] for index in shown],
+        "cells": _make_cells(shown, pairs, [metrics[index].support for index in shown]),
     }
 
 
 def _make_cells(
-    shown: NDArray[np.integer], labels: Labels, evaluation: Evaluation
+    shown: Sequence[int], pairs: Mapping[tuple[int, int], int], totals: Sequence[int]
 ) -> Iterator[tuple[object, ...]]:
-    """Yield row, column, count, total and opacity of each nonzero cell of the shown, ascending classes.
+    """Yield row, column, count, total and opacity of each nonzero cell of the shown classes.
 
-    The total is the number of samples of the label. The opacity grows with the cell's share of it, relative
-    to 1 on the diagonal and to the largest share off the diagonal elsewhere, so that the mistakes stand out.
+    `pairs` has the number of samples by label and prediction, `totals` that of each shown label. The opacity
+    grows with the cell's share of its total, relative to 1 on the diagonal and to the largest share off the
+    diagonal elsewhere, so that the mistakes stand out.
     """
-    is_shown = np.isin(labels, shown) & np.isin(evaluation.predicted, shown)
-    confusion = np.zeros((len(shown), len(shown)), np.int64)
-    rows, columns = (np.searchsorted(shown, each[is_shown]) for each in (labels, evaluation.predicted))
-    np.add.at(confusion, (rows, columns), 1)
-    totals = np.array([evaluation.classes[index].support for index in shown])
-    shares = confusion / np.maximum(totals, 1)[:, None]
-    worst = np.max(shares, where=~np.eye(len(totals), dtype=bool), initial=0.0)
-    for i, j in np.argwhere(confusion):
-        relative = shares[i, j] / (1.0 if i == j else worst)
-        yield i, j, confusion[i, j], totals[i], 0.06 + 0.5 * relative
+    places = {index: place for place, index in enumerate(shown)}
+    inside = ((label, predicted) for label, predicted in pairs if {label, predicted} <= places.keys())
+    cells = [(places[i], places[j], pairs[i, j]) for i, j in sorted(inside)]
+    worst = max((count / totals[i] for i, j, count in cells if i != j), default=0.0)
+    for i, j, count in cells:
+        relative = count / totals[i] / (1.0 if i == j else worst)
+        yield i, j, count, totals[i], 0.06 + 0.5 * relative
 
 
 def _weigh_features(model: SavedModel, data: datasets.Dataset) -> Iterator[tuple[str, float]]:
@@ -276,12 +268,7 @@ COLOURS = 12
 
 
 def write_comparison(
-    runs: Sequence[FoundRun],
-    comparison: Mapping[str, Any],
-    out: Path,
-    *,
-    name: str,
-    summary: Summary | None = None,
+    runs: Sequence[FoundRun], comparison: Mapping[str, Any], out: Path, *, name: str, summary: Summary | None
 ) -> Path:
     """Write the page that compares runs, with links to their reports. Return its path.
 
@@ -307,17 +294,14 @@ def write_comparison(
         The page cannot be written.
     """
     shown = {f"run c{i % COLOURS} round{i // COLOURS}": run for i, run in enumerate(runs[:MOST_RUNS])}
-    histories = {key: run.history for key, run in shown.items()}
     text = make_environment().get_template("comparison.html").render(
         name=name,
-        style=read_source("style.css"),
-        script=None,
         summary=summary,
         comparison=comparison,
         count=len(runs),
         runs=[(run, key, _link_report(run.folder, out)) for key, run in shown.items()],
         names={key: run.id for key, run in shown.items()},
-        charts=build_overlays(histories),
+        charts=build_overlays({key: run.history for key, run in shown.items()}),
     )  # fmt: skip
     save(out, text.encode("utf-8", "replace"))
     return out
