@@ -171,8 +171,7 @@ class Model:
             write_report(self.run, out=path)
         else:
             known = "a model that xpnet.fit has returned or that was loaded from a run's folder"
-            msg = f"report: expected {known}"
-            raise ConfigError(msg)
+            raise ConfigError.at("report", f"expected {known}")
 
     @cached_property
     @with_keywords

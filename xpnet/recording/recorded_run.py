@@ -149,8 +149,7 @@ def _select_epochs(run: RecordedRun, first: int, last: int) -> None:
     if first != run.initial_epoch and not run.kept(first).exists():
         known = [epoch for epoch in range(run.initial_epoch + 1, run.last) if run.kept(epoch).exists()]
         hint = f"only after {', '.join(map(str, known))}" if known else "--keep-checkpoint-every keeps some"
-        msg = f"--between: {run.path} has no checkpoint after epoch {first}: {hint}"
-        raise ConfigError(msg)
+        raise ConfigError.at("--between", f"{run.path} has no checkpoint after epoch {first}: {hint}")
     is_logged = any(row.get("epoch") == last and row.get("fingerprint") for row in run.history)
     if not (last == run.last or is_logged or run.kept(last).exists()):
         msg = f"--between: {run.path} has neither a fingerprint nor a checkpoint after epoch {last}"

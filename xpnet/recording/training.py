@@ -157,8 +157,7 @@ def extend_settings(
     values, _ = merge_settings(DEFAULTS, [inherited, added | {"epochs": parent.epochs + config.epochs}])
     if values.average_epochs > config.epochs:
         difference = f"expected at most the {config.epochs} epochs to add, got {values.average_epochs}"
-        msg = f"--average-epochs: {difference}"
-        raise ConfigError(msg)
+        raise ConfigError.at("--average-epochs", difference)
     return replace(TrainConfig(**vars(values)), extend=folder), parent
 
 

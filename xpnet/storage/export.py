@@ -66,13 +66,11 @@ def encode_onnx(model: SavedModel, *, pixels: bool) -> bytes:
         import onnx
     except ImportError as error:
         fix = 'pip install -e ".[onnx]" in the checkout of xpnet'
-        msg = f"--to onnx: onnx cannot be imported ({error}): {fix}"
-        raise ConfigError(msg) from error
+        raise ConfigError.at("--to onnx", f"onnx cannot be imported ({error}): {fix}") from error
     size = sum(array.nbytes for array in name_tensors(model).values())
     if size > ONNX_LIMIT:
         limit = f"an ONNX file holds up to {ONNX_LIMIT} bytes of parameters"
-        msg = f"--to onnx: {limit}, got {size}: use --to torch"
-        raise ConfigError(msg)
+        raise ConfigError.at("--to onnx", f"{limit}, got {size}: use --to torch")
     versions = {"opset_imports": [onnx.helper.make_opsetid("", OPSET)], "ir_version": IR_VERSION}
     producer = {"producer_name": "xpnet", "producer_version": xpnet.__version__}
     content = onnx.helper.make_model(_build_graph(model, onnx, pixels=pixels), **versions, **producer)

@@ -278,8 +278,7 @@ def select_runs(runs: Sequence[FoundRun], conditions: Sequence[Condition]) -> li
     known = sorted({name for names in values for name in names})
     for name in (each.name for each in conditions if runs and each.name not in known):
         hint = did_you_mean(name, known) or ": xpnet runs show prints the names"
-        msg = f"--where: no run has {name!r}{hint}"
-        raise ConfigError(msg)
+        raise ConfigError.at("--where", f"no run has {name!r}{hint}")
     pairs = zip(runs, values, strict=True)
     return [run for run, own in pairs if all(each.holds(own.get(each.name)) for each in conditions)]
 
