@@ -22,8 +22,7 @@ from xpnet.config.rules import flag
 from xpnet.config.training import RULES, read_recipe
 from xpnet.data import augment
 from xpnet.errors import ConfigError, XPNetError
-from xpnet.nn import functional, init, optim, schedules
-from xpnet.storage.model_file import NORMALIZATIONS
+from xpnet.nn import functional, optim, schedules
 
 NAMES = [field.name for field in fields(TrainConfig)]
 DEFAULT = TrainConfig()
@@ -419,8 +418,6 @@ def test_the_names_are_those_of_what_is_implemented() -> None:
     assert get_args(types.Activation) == tuple(functional.ACTIVATIONS)
     assert get_args(types.Loss) == tuple(functional.LOSSES)
     assert get_args(types.Arithmetic) == tuple(ARITHMETICS)
-    assert get_args(types.Normalize) == tuple(NORMALIZATIONS)
-    assert get_args(types.Initialization) == get_args(init.Initialization)
 
 
 def test_the_keywords_of_fit_are_the_settings_and_none() -> None:
