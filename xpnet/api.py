@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -27,13 +27,6 @@ from xpnet.training import loop
 from xpnet.training.loop import EpochLog, FitResult
 from xpnet.training.step import TrainState
 from xpnet.training.trainer import Trainer
-
-
-class Training(NamedTuple):
-    """The data of a training, and a function that returns its record."""
-
-    data: Dataset
-    make_record: Callable[[], Record]
 
 
 @dataclass(eq=False)
@@ -68,7 +61,8 @@ class Model:
     arithmetic: Arithmetic | None = None
     run: Path | None = None
     best_epoch: int | None = None
-    _training: Training | None = field(default=None, init=False)
+    _training: tuple[Dataset, Callable[[], Record]] | None = field(default=None, init=False)
+    """The data of the training, and a function that returns its record."""
 
     @classmethod
     def from_settings(
@@ -168,16 +162,16 @@ class Model:
         from xpnet.report import write_report
         from xpnet.report.page import render_training
 
-        training, path = self._training, Path(path)
-        if training is not None:
-            record = training.make_record()
-            save(path, render_training(record["id"], record, self.network, self.history, training.data))
+        path = Path(path)
+        if self._training is not None:
+            data, make_record = self._training
+            record = make_record()
+            save(path, render_training(record["id"], record, self.network, self.history, data))
         elif self.run is not None:
             write_report(self.run, out=path)
         else:
             known = "a model that xpnet.fit has returned or that was loaded from a run's folder"
-            msg = f"report: expected {known}"
-            raise ConfigError(msg)
+            raise ConfigError.at("report", f"expected {known}")
 
     @cached_property
     @with_keywords

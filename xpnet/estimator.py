@@ -16,7 +16,7 @@ from xpnet.data.arrays import host_array, join_tables, like_input, weigh_samples
 from xpnet.data.datasets import Dataset
 from xpnet.data.table import Table, as_features, quantity_note
 from xpnet.errors import ConfigError, DataError
-from xpnet.fitting import TrainingProgress, train, warn_user
+from xpnet.fitting import train, warn_user
 from xpnet.inference.predictor import Predictor
 
 try:
@@ -220,13 +220,13 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self, config: TrainConfig, like: Backend | None, data: Dataset, *, one_epoch: bool = False
     ) -> None:
         """Train from the start, or for one more epoch."""
-        start: TrainingProgress | None = getattr(self, "_progress", None) if one_epoch else None
+        start = getattr(self, "_progress", None) if one_epoch else None
         epochs = getattr(self, "n_iter_", 0) + 1 if one_epoch else None
         users, verbose = UserCallbacks(callbacks=self.callbacks or ()), self.verbose
-        trained = train(config, data, like, users, verbose=verbose, start=start, epochs=epochs)
-        self.model_, self._progress = trained
+        self._progress = train(config, data, like, users, verbose=verbose, start=start, epochs=epochs)
+        self.model_, state = self._progress
         self.model_._training = None
-        self.n_iter_ = self._progress.state.epoch
+        self.n_iter_ = state.epoch
         losses = [row["train_loss"] for row in users.rows if row["epoch"] and "train_loss" in row]
         self.loss_curve_: list[float] = [*(getattr(self, "loss_curve_", []) if start else []), *losses]
 

@@ -10,12 +10,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Unpack
+from typing import Any, Literal, Unpack
 
 import numpy as np
 
 from xpnet._lib.tree import tree_map
-from xpnet.api import Callback, EpochFunction, Model, Training, UserCallbacks, check_callbacks
+from xpnet.api import Callback, EpochFunction, Model, UserCallbacks, check_callbacks
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import Selection, backend_of
 from xpnet.config import TrainConfig, keywords
@@ -26,9 +26,9 @@ from xpnet.data.arrays import make_dataset
 from xpnet.data.datasets import Dataset
 from xpnet.data.table import quantity_note
 from xpnet.errors import ConfigError
-from xpnet.nn.inputs import Normalization, scale_note
-from xpnet.recording.extension import Parent, extend_settings, read_parent
-from xpnet.recording.training import check_extension, describe_run
+from xpnet.nn.inputs import scale_note
+from xpnet.recording.training import check_data, describe_run, extend_settings
+from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import fingerprint
 from xpnet.storage.record import Record
 from xpnet.storage.run import Run, complete_record
@@ -38,13 +38,6 @@ from xpnet.training.loop import FitResult
 from xpnet.training.opening import open_training
 from xpnet.training.step import TrainState
 from xpnet.training.trainer import Trainer
-
-
-class TrainingProgress(NamedTuple):
-    """The state to continue training from, with host arrays, and the normalisation of the inputs."""
-
-    state: TrainState
-    normalization: Normalization
 
 
 @keywords.show_settings(keywords.FitSettings)
@@ -136,8 +129,9 @@ def fit(
     folder = _read_folder(run, extend, files)
     values = {**settings, "extend": extend}
     config, explicit = _read_settings(values, recipe, has_validation_data=validation_data is not None)
-    parent = None if extend is None else read_parent(Path(extend))
-    config = replace(config if parent is None else extend_settings(parent, config, explicit), **folder)
+    config, parent = replace(config, **folder), None
+    if extend is not None:
+        config, parent = extend_settings(Path(extend), config, explicit | folder.keys())
     if classes is not None:
         integer_from(1).check("fit: classes", keywords.to_python(classes))
     weights = sample_weight, settings.get("class_weight")
@@ -178,8 +172,7 @@ def _read_folder(run: str | Path | None, extend: object, settings: dict[str, Any
     if run is None:
         for name in "overwrite", "extend", "track", "tags":
             if {**settings, "extend": extend}[name]:
-                msg = f"fit: {name}: expected run too, the folder of the record"
-                raise ConfigError(msg)
+                raise ConfigError.at("fit", f"{name}: expected run too, the folder of the record")
         return {}
     settings |= {"out": Path(run).parent, "name": Path(run).name}
     for name, value in settings.items():
@@ -203,22 +196,24 @@ def train(
     users: UserCallbacks,
     *,
     verbose: bool = False,
-    parent: Parent | None = None,
-    start: TrainingProgress | None = None,
+    parent: RunFolder | None = None,
+    start: tuple[Model, TrainState] | None = None,
     epochs: int | None = None,
-) -> tuple[Model, TrainingProgress]:
+) -> tuple[Model, TrainState]:
     """Train from the initial state, from ``start`` or from the state of a parent.
 
-    It ends at epoch ``epochs``, by default that of the settings. It is recorded if the settings name the
-    folder of a run. ``like`` is the backend of the user's arrays. Errors as in ``fit``.
+    Return the network and the last state, with host arrays: the ``start`` of further training. It ends at
+    epoch ``epochs``, by default that of the settings, and is recorded if they name the folder of a run.
+    ``like`` is the backend of the user's arrays. Errors as in ``fit``.
     """
-    begin, normalization, run = time.time(), None if start is None else start.normalization, None
+    begin, normalization, run = time.time(), None if start is None else start[0].network.normalization, None
     opened = open_training(config, data, like=like, normalization=normalization, warn=warn_user)
     with opened as (trainer, selection):
         if config.name is not None:
             run, result = _fit_recorded(trainer, selection, users, parent, verbose=verbose)
         else:
-            result = _fit(trainer, users, start, config.epochs if epochs is None else epochs, verbose=verbose)
+            state = None if start is None else _restore_state(trainer, start[1])
+            result = _fit(trainer, users, state, config.epochs if epochs is None else epochs, verbose=verbose)
         if result.interrupted:
             raise KeyboardInterrupt
         network, rows, best = trainer.model(result.best), users.rows, result.best_epoch
@@ -234,15 +229,15 @@ def train(
 
     model = Model.from_settings(network, config, rows)
     model.run, model.best_epoch = None if run is None else run.folder, best
-    model._training = Training(data, make_record if run is None else lambda: run.record)
-    return model, TrainingProgress(state, trainer.normalization)
+    model._training = data, make_record if run is None else lambda: run.record
+    return model, state
 
 
 def _fit(
-    trainer: Trainer, users: UserCallbacks, start: TrainingProgress | None, epochs: int, *, verbose: bool
+    trainer: Trainer, users: UserCallbacks, state: TrainState | None, epochs: int, *, verbose: bool
 ) -> FitResult:
     """Train up to an epoch without a record."""
-    config, state = trainer.config, None if start is None else _restore_state(trainer, start.state)
+    config = trainer.config
     final = build_final(config, 0 if state is None else state.epoch, epochs)
     order = [Evaluate(last=max(config.epochs, epochs), final=final), final, users]
     if verbose:
@@ -253,7 +248,7 @@ def _fit(
 
 
 def _fit_recorded(
-    trainer: Trainer, selection: Selection, users: UserCallbacks, parent: Parent | None, *, verbose: bool
+    trainer: Trainer, selection: Selection, users: UserCallbacks, parent: RunFolder | None, *, verbose: bool
 ) -> tuple[Run, FitResult]:
     """Train with a record. Return the run too."""
     from xpnet.recording.recorder import record
@@ -261,11 +256,11 @@ def _fit_recorded(
 
     config = trainer.config
     if parent is not None:
-        check_extension(parent, config, trainer.data)
+        check_data(parent, trainer.data, "--extend")
     console = TrainingConsole(trainer, config.epochs, quiet=not verbose)
     info = describe_run(config, selection, trainer.data, parent)
     run = Run.start(config.out, config.name, config.overwrite, info)
-    with record(trainer, run, console, info["parent"], users=[users]) as (callbacks, state, first):
+    with record(trainer, run, console, parent, users=[users]) as (callbacks, state, first):
         return run, trainer.fit(callbacks, state, first_epoch=first)
 
 

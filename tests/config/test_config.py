@@ -17,13 +17,12 @@ from xpnet import train
 from xpnet.arithmetic import ARITHMETICS
 from xpnet.config import Command, TrainConfig, constraints, from_json, list_recipes, parse, to_json, to_toml
 from xpnet.config import settings as types
-from xpnet.config.keywords import ARGUMENTS, OF_FIT, FitSettings
+from xpnet.config.keywords import ARGUMENTS, OF_FIT, OTHER_TYPES, FitSettings
 from xpnet.config.rules import flag
 from xpnet.config.training import RULES, read_recipe
 from xpnet.data import augment
 from xpnet.errors import ConfigError, XPNetError
-from xpnet.nn import functional, init, optim, schedules
-from xpnet.storage.model_file import NORMALIZATIONS
+from xpnet.nn import functional, optim, schedules
 
 NAMES = [field.name for field in fields(TrainConfig)]
 DEFAULT = TrainConfig()
@@ -419,21 +418,21 @@ def test_the_names_are_those_of_what_is_implemented() -> None:
     assert get_args(types.Activation) == tuple(functional.ACTIVATIONS)
     assert get_args(types.Loss) == tuple(functional.LOSSES)
     assert get_args(types.Arithmetic) == tuple(ARITHMETICS)
-    assert get_args(types.Normalize) == tuple(NORMALIZATIONS)
-    assert get_args(types.Initialization) == get_args(init.Initialization)
 
 
-def test_the_keywords_that_type_checkers_see_are_the_settings_and_none() -> None:
+def test_the_keywords_of_fit_are_the_settings_and_none() -> None:
     hints, keywords = get_type_hints(TrainConfig), get_type_hints(FitSettings)
-    others = {
-        "hidden",
-        "init_from",
-        "class_weight",
-        "learning_rate",
-    }  # which Python has more or fewer ways for
     assert keywords.keys() == OF_FIT - ARGUMENTS
-    for name in keywords.keys() - others:
+    assert keywords["hidden"] == int | Sequence[int] | None
+    for name in keywords.keys() - OTHER_TYPES.keys():
         assert keywords[name] == hints[name] | None, name
+
+
+@pytest.mark.tooling
+def test_type_checkers_see_the_keywords_of_fit() -> None:
+    import keyword_types
+
+    assert keyword_types.FILE.read_text() == keyword_types.content(), "run python scripts/keyword_types.py"
 
 
 def test_the_options_of_optimizer_schedule_and_augmentation_are_the_settings() -> None:

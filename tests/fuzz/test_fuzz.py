@@ -31,7 +31,7 @@ from xpnet.data import datasets
 from xpnet.data.pictures import MAX_PIXELS, read_digit
 from xpnet.errors import XPNetError
 from xpnet.recording.recorded_run import find_file_difference, read_recorded
-from xpnet.recording.recorder import load_state, state_arrays
+from xpnet.recording.recorder import describe_state, load_state
 from xpnet.storage.checkpoint import encode_checkpoint
 from xpnet.storage.find import survey
 from xpnet.storage.model_file import encode_model, encode_tensors, load_model, name_tensors
@@ -136,7 +136,7 @@ def trainer():
     config = TrainConfig(hidden=(4,), batch_norm=True, optimizer="adam", patience=2, validation=5, workers=1)
     data = datasets.Dataset(X, Y.astype("i4"), X, Y.astype("i4"), "x")
     made = ExitStack().enter_context(Trainer.open(config, data, make("numpy", "cpu")))
-    return made, state_arrays(made, made.initial_state(), EarlyStopping(2))
+    return made, describe_state(made, made.initial_state(), EarlyStopping(2), 0, 0.0)[0]
 
 
 def other_checkpoint(rng):

@@ -1,7 +1,6 @@
 """Small recorded trainings, and the digests of changed records."""
 
 import csv
-import hashlib
 import json
 import shutil
 import signal
@@ -16,7 +15,7 @@ import xpnet
 from xpnet import train
 from xpnet.recording.recorder import Recorder
 from xpnet.storage.folder import RunFolder, digest_file
-from xpnet.storage.json_files import canonical_json
+from xpnet.storage.json_files import digest_record
 
 SETTINGS = """--data small.npz --hidden 7 5 --batch-norm --dropout 0.2 --input-dropout 0.1 --batch-size 32
 --init he --optimizer adam --lr 0.01 --schedule cosine --warmup-epochs 1 --weight-decay 0.001 --clip-norm 5
@@ -33,11 +32,6 @@ def seal(folder):
     record = {**json.loads((folder / "run.json").read_text()), "digests": digests}
     digests["run.json"] = digest_record(record)
     (folder / "run.json").write_text(json.dumps(record))
-
-
-def digest_record(record):
-    """The digest of a record, which is among its digests."""
-    return hashlib.sha256(canonical_json(record)).hexdigest()
 
 
 def weighted_arrays():

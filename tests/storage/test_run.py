@@ -21,7 +21,8 @@ from folders import change_record, fail_with, tree
 
 from xpnet._lib.locks import is_locked
 from xpnet.errors import ConfigError, DataError
-from xpnet.storage import find, placement, run
+from xpnet.storage import find, run
+from xpnet.storage import folder as run_folder
 from xpnet.storage.json_files import RECORD_LIMIT
 from xpnet.storage.record import Record, read_metrics, read_run, read_summary
 from xpnet.storage.run import Run
@@ -218,7 +219,7 @@ def test_what_other_starts_left_is_removed_unless_it_is_in_use_or_the_only_copy_
     with FileLock(tmp_path / ".starting-1b.lock"):
         names = {path.name for path in tmp_path.iterdir()}
         with monkeypatch.context() as patch:
-            patch.setattr(placement, "is_locked", lambda _: False)  # a file system without locks
+            patch.setattr(run_folder, "is_locked", lambda _: False)  # a file system without locks
             start(tmp_path, "next")
         assert {path.name for path in tmp_path.iterdir()} == names | {"next"}
         start(tmp_path, "more")
@@ -227,7 +228,7 @@ def test_what_other_starts_left_is_removed_unless_it_is_in_use_or_the_only_copy_
 
 
 def test_a_start_that_locks_its_file_at_this_moment_keeps_its_folder(tmp_path, monkeypatch):
-    lock, other, is_locked = tmp_path / ".starting-1a.lock", tmp_path / ".starting-1a", placement.is_locked
+    lock, other, is_locked = tmp_path / ".starting-1a.lock", tmp_path / ".starting-1a", run_folder.is_locked
     lock.touch()
     held = []
 
@@ -240,7 +241,7 @@ def test_a_start_that_locks_its_file_at_this_moment_keeps_its_folder(tmp_path, m
         return answer
 
     with monkeypatch.context() as patch:
-        patch.setattr(placement, "is_locked", locked_a_moment_later)
+        patch.setattr(run_folder, "is_locked", locked_a_moment_later)
         start(tmp_path, "next")
     assert len(held) == 1
     assert {path.name for path in tmp_path.iterdir()} == {"next", lock.name, other.name}

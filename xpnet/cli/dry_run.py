@@ -15,7 +15,7 @@ from xpnet.cli.train import describe_training, read_extension
 from xpnet.config import Command, to_toml
 from xpnet.distributed.ranks import ALONE, connect
 from xpnet.errors import ConfigError
-from xpnet.recording.training import check_extension
+from xpnet.recording.training import check_data
 from xpnet.training.opening import open_training
 from xpnet.training.step import TrainState
 from xpnet.training.trainer import Trainer
@@ -50,7 +50,7 @@ def main(command: Command) -> None:
     with open_training(config, None, ranks) as (trainer, selection):
         with ranks.agreement():
             if parent is not None:
-                check_extension(parent, config, trainer.data)
+                check_data(parent, trainer.data, "--extend")
         first = 0 if parent is None else parent.epochs
         lines = [*describe_training(selection, trainer, parent), *_estimate(trainer, first, runs, processes)]
     settings = to_toml(replace(config, epochs=config.epochs - first))  # which --config reads back

@@ -17,9 +17,8 @@ from xpnet.errors import ConfigError
 from xpnet.inference.context import COMPILE, is_compiled
 from xpnet.nn.architecture import format_sizes
 from xpnet.nn.inputs import scale_note
-from xpnet.recording.extension import Parent, extend_settings, read_parent
 from xpnet.recording.recorder import record
-from xpnet.recording.training import check_data, check_extension, check_start, describe_run
+from xpnet.recording.training import check_data, check_start, describe_run, extend_settings
 from xpnet.storage.find import resolve_run
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.run import Run
@@ -98,7 +97,7 @@ def resume(command: Command, folder: Path, line: list[str]) -> tuple[FitResult, 
             run.release()
 
 
-def read_extension(command: Command, folder: Path) -> tuple[TrainConfig, Parent]:
+def read_extension(command: Command, folder: Path) -> tuple[TrainConfig, RunFolder]:
     """Return the settings of the extension of the completed run in a folder, and that run.
 
     Raises
@@ -108,9 +107,10 @@ def read_extension(command: Command, folder: Path) -> tuple[TrainConfig, Parent]
     DataError
         The run is damaged, or was trained on arrays in Python.
     """
-    parent = read_parent(resolve_run(folder, command.config.out))
+    path = resolve_run(folder, command.config.out)
+    config, parent = extend_settings(path, command.config, command.explicit)
     parent.check_files("xpnet.fit extends it")
-    return extend_settings(parent, command.config, command.explicit), parent
+    return config, parent
 
 
 def train(
@@ -119,7 +119,7 @@ def train(
     *,
     resumed: RunFolder | None = None,
     run: Run | None = None,
-    parent: Parent | None = None,
+    parent: RunFolder | None = None,
     advise: bool = False,
     jobs: int = 1,
 ) -> tuple[FitResult, Run | None]:
@@ -143,7 +143,7 @@ def train(
                 check_data(resumed, data, "--resume")
                 check_start(resumed, config.init_from)
             elif parent is not None:
-                check_extension(parent, config, data)
+                check_data(parent, data, "--extend")
             console = TrainingConsole(trainer, config.epochs, quiet=config.quiet)
             if run is not None:
                 return run, console
@@ -151,10 +151,7 @@ def train(
             return Run.start(config.out, config.name, config.overwrite, info, ranks), console
 
         recorded, console = ranks.on_first(open_run) or (None, None)
-        start = None if parent is None else parent.info
-        if resumed is not None:
-            start = resumed.record["parent"]
-        with record(trainer, recorded, console, start, resumed=resumed) as (callbacks, state, first):
+        with record(trainer, recorded, console, parent, resumed=resumed) as (callbacks, state, first):
             if console is not None:
                 for text in describe_training(selection, trainer, parent):
                     console.print_line(text)
@@ -164,7 +161,9 @@ def train(
             return trainer.fit(callbacks, state, first_epoch=first), recorded
 
 
-def describe_training(selection: Selection, trainer: Trainer, parent: Parent | None = None) -> Iterator[str]:
+def describe_training(
+    selection: Selection, trainer: Trainer, parent: RunFolder | None = None
+) -> Iterator[str]:
     """Yield lines about the backend, the data, the network and the settings."""
     backend, config, data, ranks = selection.backend, trainer.config, trainer.data, trainer.ranks
     reason = f" ({selection.reason})" if selection.reason else ""

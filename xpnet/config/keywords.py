@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict, TypeVar, get_type_hints
 
 from xpnet.config import settings, training
 from xpnet.config.constraints import merge_settings
@@ -28,59 +28,24 @@ COMMAND_LINE_ONLY |= {"data", "test_data", *TABLE_SETTINGS, "repeats", "jobs"} -
 OF_FIT = ARGUMENTS | {*RULES} - COMMAND_LINE_ONLY
 """The keywords of ``xpnet.fit``."""
 
+NO_PARAMETERS = {"missing", "init_from", "class_weight", "seed"}
+"""The settings of ``xpnet.fit`` that ``XPNetClassifier`` has not, or in a form of its own."""
 
-class ClassifierSettings(TypedDict, total=False):
-    """The settings that ``XPNetClassifier`` takes as keywords, for type checkers; None is the default."""
+OTHER_TYPES: dict[str, Any] = {"hidden": int | Sequence[int], "init_from": str | Path, "learning_rate": float}
+OTHER_TYPES |= {"class_weight": Literal["none", "balanced"] | Mapping[Any, float]}
+"""The types of keywords that are not those of their settings: Python has other ways for them."""
 
-    validation: float | None
-    normalize: settings.Normalize | None
-    augment_shift: float | None
-    augment_rotate: float | None
-    augment_scale: float | None
-    augment_shear: float | None
-    augment_elastic_alpha: float | None
-    augment_elastic_sigma: float | None
-    augment_thickness: float | None
-    augment_fade_epochs: int | None
-    hidden: int | Sequence[int] | None
-    activation: settings.Activation | None
-    batch_norm: bool | None
-    dropout: float | None
-    input_dropout: float | None
-    input_noise: float | None
-    init: settings.Initialization | None
-    epochs: int | None
-    batch_size: Literal["full"] | int | None
-    loss: settings.Loss | None
-    label_smoothing: float | None
-    patience: int | None
-    average_epochs: int | None
-    optimizer: settings.OptimizerName | None
-    momentum: float | None
-    learning_rate: float | None
-    schedule: settings.ScheduleName | None
-    schedule_step_epochs: int | None
-    schedule_factor: float | None
-    warmup_epochs: int | None
-    weight_decay: float | None
-    clip_norm: float | None
-    max_norm: float | None
-    arithmetic: settings.Arithmetic | None
-    dtype: settings.DType | None
-    device: str | None
-    backend: settings.BackendName | None
-    workers: Literal["auto"] | int | None
-    require_device: bool | None
-    log_every: Literal["auto"] | int | None
+if TYPE_CHECKING:
+    from xpnet.config import keyword_types
 
-
-class FitSettings(ClassifierSettings, total=False):
-    """The settings that ``xpnet.fit`` takes as keywords, for type checkers; None is the default."""
-
-    missing: settings.Missing | None
-    init_from: str | Path | None
-    class_weight: Literal["none", "balanced"] | Mapping[Any, float] | None
-    seed: int | None
+    ClassifierSettings = keyword_types.ClassifierSettings
+    FitSettings = keyword_types.FitSettings
+else:
+    _HINTS = get_type_hints(TrainConfig) | OTHER_TYPES
+    _TYPES = {name: _HINTS[name] | None for name in DEFAULTS if name in OF_FIT - ARGUMENTS}
+    FitSettings = TypedDict("FitSettings", _TYPES, total=False)
+    _TYPES = {name: hint for name, hint in _TYPES.items() if name not in NO_PARAMETERS}
+    ClassifierSettings = TypedDict("ClassifierSettings", _TYPES, total=False)
 
 
 def check_names(names: Iterable[str], known: Collection[str], source: str) -> None:
@@ -136,11 +101,10 @@ def show_settings(
     """
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
-        shown, hints = inspect.signature(function), get_type_hints(kind)
+        shown, by_name = inspect.signature(function), inspect.Parameter.KEYWORD_ONLY
         *named, others = shown.parameters.values()
-        for name in (name for name in DEFAULTS if name in hints):
-            by_name = inspect.Parameter.KEYWORD_ONLY
-            named.append(inspect.Parameter(name, by_name, default=defaults[name], annotation=hints[name]))
+        for name, hint in kind.__annotations__.items():
+            named.append(inspect.Parameter(name, by_name, default=defaults[name], annotation=hint))
         parameters = [*named, others] if variadic else named
         function.__signature__ = shown.replace(parameters=parameters)  # type: ignore[attr-defined]
         return function

@@ -102,24 +102,12 @@ class Predictor:
         self._compute(self._predictions, x, name, (predicted,))
         return predicted
 
-    def check_features(self, x: HostArray, name: str) -> None:
-        """Check the number of features of rows, which messages call `name`.
-
-        Raises
-        ------
-        DataError
-            It differs from the network's.
-        """
-        features = self.model.sizes[0]
+    def _compute(self, function: Function, x: HostArray, name: str, results: tuple[HostArray, ...]) -> None:
+        """Write the results of a compiled function of parameters, running statistics and rows."""
+        backend, features = self.backend, self.model.sizes[0]
         if x.ndim != 2 or x.shape[1] != features:
             problem = f"the network takes rows of {features} features, got an array of shape {x.shape}"
             raise DataError.at(name, problem)
-
-    def _compute(self, function: Function, x: HostArray, name: str, results: tuple[HostArray, ...]) -> None:
-        """Write the results of a compiled function of parameters, running statistics and rows."""
-        backend = self.backend
-        self.check_features(x, name)
-
         if self.is_of_pixels and 0 <= x.min(initial=0) <= x.max(initial=0) <= 1 and (x % 1).any():
             advice = "but the network was trained on pixels from 0 to 255: multiply them by 255"
             self.warn(f"{name}: its values are from 0 to 1, {advice}")
@@ -294,12 +282,11 @@ def evaluate(
         below the number of classes.
     """
     classes = predictor.model.classes
-    predictor.check_features(x, name)
+    logits, predicted, probabilities = predictor.classify(x, name)
     if int(labels.max()) >= classes:
         row = int((labels >= classes).argmax())
         problem = f"label {labels[row]}: the network tells {classes} classes, 0 to {classes - 1}"
         raise DataError.at(name, problem, row=row + 1)
-    logits, predicted, probabilities = predictor.classify(x, name)
     network = replace(predictor.model.network, **loss)
     return Evaluation(
         int((predicted == labels).sum()) / len(labels),

@@ -3,15 +3,13 @@
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
 from xpnet.arithmetic import random
+from xpnet.config.settings import Initialization
 from xpnet.nn.architecture import Network
 from xpnet.nn.layers import BatchNorm, Linear, Parameters, RunningStatistics
-
-Initialization = Literal["uniform", "he", "glorot"]
 
 
 def initialize(

@@ -4,19 +4,17 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._typing import Array, HostArray
 from xpnet.arithmetic.base import Arithmetic, Operand
+from xpnet.config.settings import Normalize
 from xpnet.errors import DataError
 from xpnet.nn.architecture import NOTEBOOK, Network
 from xpnet.nn.dropout import NO_MASKS, Masks, dropout_scale, noise_scale
 from xpnet.nn.layers import dropout
-
-Kind = Literal["scale", "standardize", "none"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Inputs:
 class Normalization:
     """The map from raw features to the network's inputs."""
 
-    kind: Kind
+    kind: Normalize
     shift: NDArray[np.float64]  # () for all features, or (features,)
     scale: NDArray[np.float64]  # () for all features, or (features,)
 
@@ -74,7 +72,7 @@ class Normalization:
         return Inputs(ops, shift, scale, factor)
 
 
-def fit_normalization(kind: Kind, x: HostArray) -> Normalization:
+def fit_normalization(kind: Normalize, x: HostArray) -> Normalization:
     """Return the normalisation ``kind`` for training features ``x`` (samples, features).
 
     * ``scale``: pixels (uint8) are divided by 255; float features by the largest magnitude among them.

@@ -4,7 +4,6 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -90,22 +89,34 @@ def assert_parity(
         An argument is neither a NumPy array nor a plain value.
     """
     __tracebackhide__ = True
-    tolerance = parse_tolerance(tier, ulp, rtol, atol, norm)._replace(dtype=check_dtype, shape=check_shape)
+    tolerance = parse_tolerance(tier, ulp, rtol, atol, norm)
+    tolerance = tolerance._replace(dtype=check_dtype, shape=check_shape, device=check_device)
     arguments: Arguments = dict(enumerate(arrays)) | keywords
     _check_arguments(arguments)
     targets = _find_targets(backends, has_reference=reference is not None)
-    usable = [(target, make(*target)) for target in targets]  # raises before the first call
-    comparison = _Comparison(function, reference, arguments, tolerance, check_device)
+    runs = [(target.where, make(*target), False) for target in targets]  # raises before the first call
+    runs += [(where, backend, True) for where, backend, _ in runs if jit and backend.name == "jax"]
+    whose = "NumPy" if reference is None else "the reference"
+    expected, problems = _compute_expected(whose, reference or function, arguments)
+    errors: list[Exception] = []
     current_session().took_part |= {*map(str, targets if reference else [devices.NUMPY, *targets])}
-    for target, backend in usable:
+    for where, backend, is_compiled in runs:
         narrow = backend.name == "jax" and not jax_x64
-        comparison.run(target.where, backend, narrow=narrow)
-        if jit and backend.name == "jax":
-            comparison.run(target.where, backend, narrow=narrow, jit=True)
-    if comparison.problems:
-        errors = comparison.errors
+        how = where + ", 32 bits" * narrow + ", jax.jit" * is_compiled
+        with _scope(backend, narrow=narrow):
+            wanted = {path: _narrow(backend, expected[path]) for path in expected} if narrow else expected
+            try:
+                outputs, differences = _call(backend, function, arguments, narrow=narrow, jit=is_compiled)
+                differences += _find_problems(backend, outputs, wanted, tolerance, whose)
+            except Exception as error:  # noqa: BLE001  each library raises its own errors
+                error.add_note(f"raised with {how}")
+                errors.append(error)
+                lines = filter(None, map(str.strip, str(error).splitlines()))
+                differences = [f"{type(error).__name__}: {next(lines, 'no message')}"]
+        problems += [f"{how}: {problem}" for problem in differences]
+    if problems:
         cause = ExceptionGroup("raised by the function", errors) if len(errors) > 1 else None
-        raise AssertionError("\n".join(dict.fromkeys(comparison.problems))) from cause or (*errors, None)[0]
+        raise AssertionError("\n".join(dict.fromkeys(problems))) from cause or (*errors, None)[0]
 
 
 def _check_arguments(arguments: Arguments) -> None:
@@ -155,86 +166,54 @@ def _find_targets(names: Sequence[str] | None, *, has_reference: bool) -> list[d
     return list(targets)
 
 
-@dataclass
-class _Comparison:
-    """Runs of a function with several libraries, compared with NumPy's or the reference's outputs."""
+def _compute_expected(
+    whose: str, function: Function, arguments: Arguments
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the outputs with NumPy by path, arrays and Python's numbers, and a line for each problem.
 
-    function: Function
-    reference: Function | None
-    arguments: Arguments
-    tolerance: Tolerance
-    check_device: bool
-    problems: list[str] = field(default_factory=list)
-    errors: list[Exception] = field(default_factory=list)
+    Raises
+    ------
+    AssertionError
+        There are none, or one is another object.
+    """
+    __tracebackhide__ = True
+    backend, where = make(*devices.NUMPY), devices.NUMPY.where if whose == "NumPy" else whose
+    try:
+        with _scope(backend):
+            outputs, problems = _call(backend, function, arguments)
+    except Exception as error:
+        error.add_note(f"raised with {where}")
+        raise
+    others = [path for path, value in outputs.items() if not (backend.owns(value) or _is_number(value))]
+    wrong = [_not_an_array(path, outputs[path], backend) for path in others]
+    if not outputs:
+        wrong = ["the function returns no array"]
+    problems = [f"{where}: {problem}" for problem in problems + wrong]
+    if wrong:
+        raise AssertionError("\n".join(problems))
+    expected = {path: value if _is_number(value) else np.asarray(value) for path, value in outputs.items()}
+    return expected, problems
 
-    def __post_init__(self) -> None:
-        __tracebackhide__ = True
-        self._whose = "NumPy" if self.reference is None else "the reference"
-        self._expected = self._compute_expected()
 
-    def _compute_expected(self) -> dict[str, Any]:
-        """Return the outputs with NumPy by path: arrays and Python's numbers.
-
-        Raises
-        ------
-        AssertionError
-            There are none, or one is another object.
-        """
-        __tracebackhide__ = True
-        where = devices.NUMPY.where if self.reference is None else self._whose
-        backend = make(*devices.NUMPY)
-        try:
-            with _scope(backend):
-                outputs, problems = _call(backend, self.reference or self.function, self.arguments)
-        except Exception as error:
-            error.add_note(f"raised with {where}")
-            raise
-        self.problems += [f"{where}: {problem}" for problem in problems]
-        others = [path for path, value in outputs.items() if not (backend.owns(value) or _is_number(value))]
-        wrong = [_not_an_array(path, outputs[path], backend) for path in others]
-        if wrong or not outputs:
-            wrong = wrong or ["the function returns no array"]
-            raise AssertionError("\n".join([*self.problems, *(f"{where}: {problem}" for problem in wrong)]))
-        return {path: value if _is_number(value) else np.asarray(value) for path, value in outputs.items()}
-
-    def run(self, where: str, backend: Backend, *, narrow: bool, jit: bool = False) -> None:
-        """Add a line for each problem of the function with a library, in 32 bits if ``narrow``."""
-        __tracebackhide__ = True
-        where += (", 32 bits" if narrow else "") + (", jax.jit" if jit else "")
-        with _scope(backend, narrow=narrow):
-            expected = self._expected
-            if narrow:
-                expected = {path: _narrow(backend, value) for path, value in expected.items()}
-            try:
-                outputs, problems = _call(backend, self.function, self.arguments, narrow=narrow, jit=jit)
-                problems += self._find_problems(backend, outputs, expected)
-            except Exception as error:  # noqa: BLE001  each library raises its own errors
-                error.add_note(f"raised with {where}")
-                self.errors.append(error)
-                lines = filter(None, map(str.strip, str(error).splitlines()))
-                problems = [f"{type(error).__name__}: {next(lines, 'no message')}"]
-        self.problems += [f"{where}: {problem}" for problem in problems]
-
-    def _find_problems(
-        self, backend: Backend, outputs: dict[str, Any], expected: dict[str, Any]
-    ) -> Iterator[str]:
-        """Describe each output that differs from the expected one."""
-        if outputs.keys() != expected.keys():
-            names = ", ".join(outputs) or "no array"
-            yield f"returns {names}, {self._whose} {', '.join(expected)}"
-            return
-        for path, reference in expected.items():
-            value, is_array = outputs[path], backend.owns(outputs[path])
-            if not is_array and not (_is_number(value) and _is_number(reference)):
-                yield _not_an_array(path, value, backend)
-            elif is_array and self.check_device and value.device != backend.device:
-                yield f"{path} is on device {value.device}, not {backend.device}"
-            else:
-                host = backend.to_host(value) if is_array else np.asarray(value)
-                tolerance = self.tolerance._replace(dtype=False) if _is_number(reference) else self.tolerance
-                problem = find_difference(host, np.asarray(reference), tolerance, self._whose)
-                if problem is not None:
-                    yield f"{path} {problem}"
+def _find_problems(
+    backend: Backend, outputs: dict[str, Any], expected: dict[str, Any], tolerance: Tolerance, whose: str
+) -> Iterator[str]:
+    """Describe each output that differs from the expected one."""
+    if outputs.keys() != expected.keys():
+        yield f"returns {', '.join(outputs) or 'no array'}, {whose} {', '.join(expected)}"
+        return
+    for path, reference in expected.items():
+        value, is_array = outputs[path], backend.owns(outputs[path])
+        if not is_array and not (_is_number(value) and _is_number(reference)):
+            yield _not_an_array(path, value, backend)
+        elif is_array and tolerance.device and value.device != backend.device:
+            yield f"{path} is on device {value.device}, not {backend.device}"
+        else:
+            host = backend.to_host(value) if is_array else np.asarray(value)
+            allowed = tolerance._replace(dtype=False) if _is_number(reference) else tolerance
+            problem = find_difference(host, np.asarray(reference), allowed, whose)
+            if problem is not None:
+                yield f"{path} {problem}"
 
 
 def _not_an_array(path: str, value: object, backend: Backend) -> str:

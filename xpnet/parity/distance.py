@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,8 +99,6 @@ def relative_difference(a: NDArray[Any], reference: NDArray[Any]) -> float:
 
 # Tolerance tiers
 
-Exceeds: TypeAlias = Callable[[HostArray, HostArray], NDArray[np.bool_] | np.bool_]
-
 
 class Tolerance(NamedTuple):
     """A tier, and what must be equal besides the values.
@@ -111,14 +109,15 @@ class Tolerance(NamedTuple):
         A description, such as "at most 4 ulp".
     exceeds
         The elementwise test of whether an output is too far from the expected one, of the same dtype.
-    dtype, shape
-        True if they must be equal.
+    dtype, shape, device
+        True if they must be equal; the device, to that of the arguments.
     """
 
     text: str
-    exceeds: Exceeds
+    exceeds: Callable[[HostArray, HostArray], NDArray[np.bool_] | np.bool_]
     dtype: bool = True
     shape: bool = True
+    device: bool = True
 
 
 def parse_tolerance(

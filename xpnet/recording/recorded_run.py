@@ -1,6 +1,5 @@
 """A recorded run to verify: its files are read, and compared with their digests and with each other."""
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -11,9 +10,7 @@ from typing import Any, get_type_hints
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
 from xpnet.storage.folder import RunFolder, digest_file
-from xpnet.storage.json_files import canonical_json, read_json
-from xpnet.storage.record import Record, read_metrics
-from xpnet.storage.run import check_specification
+from xpnet.storage.json_files import digest_record, read_json
 
 _FILES = {records.RECORD_FILE, records.METRICS_FILE, records.MODEL_FILE, records.CHECKPOINT_FILE}
 
@@ -25,29 +22,27 @@ class RecordedRun(RunFolder):
     ----------
     first, last
         The epochs between which the training is computed: from the state after ``first`` epochs on.
+    end
+        The number of epochs when the training ended.
     batch
         The steps in the next epoch after which the training was stopped.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.first, self.last, self.batch = self.start, _count_epochs(self.record), 0
+        epochs = (self.record["metrics"] or {}).get("epochs")
+        self.end = int(epochs) if records.is_number(epochs) else 0
+        self.first, self.last, self.batch = self.initial_epoch, self.end, 0
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl, which has no incomplete last line."""
-        return read_metrics(self.path / records.METRICS_FILE, ended=True)
-
-    @property
-    def start(self) -> int:
-        """The number of epochs of the state that the whole training began with."""
-        parent = self.record["parent"]
-        return 0 if parent is None else parent["epochs"]
+        return records.read_metrics(self.path / records.METRICS_FILE, ended=True)
 
     @property
     def has_end(self) -> bool:
         """True if the training is computed to its end."""
-        return self.last == _count_epochs(self.record)
+        return self.last == self.end
 
     @property
     def is_older(self) -> bool:
@@ -58,7 +53,7 @@ class RecordedRun(RunFolder):
     def initial_file(self) -> tuple[Path, str | None] | None:
         """The file that the training is computed from and its SHA-256; None if it starts from the seed."""
         parent, start = self.record["parent"], self.config.init_from
-        if self.first != self.start:
+        if self.first != self.initial_epoch:
             return self.kept(self.first), digest_file(self.kept(self.first))
         if parent is not None:
             return RunFolder(Path(parent["run"])).checkpoint, parent["checkpoint_sha256"]
@@ -80,14 +75,8 @@ class RecordedRun(RunFolder):
         """Return True if the row of an epoch in the history, however damaged, is to be compared."""
         if not records.is_number(epoch):
             return True
-        is_before = epoch < self.first != self.start
+        is_before = epoch < self.first != self.initial_epoch
         return not (is_before or (epoch > self.last and not self.has_end))
-
-
-def _count_epochs(record: Record) -> int:
-    """Return the number of epochs when a training ended."""
-    epochs = (record["metrics"] or {}).get("epochs")
-    return int(epochs) if records.is_number(epochs) else 0
 
 
 def find_file_difference(folder: Path, *, all_files: bool) -> str | None:
@@ -109,7 +98,7 @@ def find_file_difference(folder: Path, *, all_files: bool) -> str | None:
         reason = "the training has not ended" if record["schema_version"] > 2 else "an older xpnet wrote it"
         raise DataError.at(path, f"holds no digests of files: {reason}")
     content = read_json(path, "not a run record", "expected a folder of a run")
-    found = {path.name: hashlib.sha256(canonical_json(content)).hexdigest()}
+    found = {path.name: digest_record(content)}
     found |= {file.name: digest_file(file) for file in run.files}
     for name in dict.fromkeys((path.name, *record["digests"], *found)):
         recorded, digest = record["digests"].get(name), found.get(name)
@@ -140,7 +129,7 @@ def read_recorded(folder: Path, epochs: tuple[int, int] | None = None) -> Record
     if record["specification_version"] is None or config.arithmetic == "native":
         problem = "native arithmetic, which gives other bits on other libraries and machines"
         raise ConfigError.at(folder, f"was trained in {problem}: only --files can be verified")
-    check_specification(folder, record)
+    run.check_specification()
     if run.checkpoint.exists():
         run.batch = int(run.progress["batch"])
     elif record["status"] == "interrupted":
@@ -154,14 +143,13 @@ def read_recorded(folder: Path, epochs: tuple[int, int] | None = None) -> Record
 
 def _select_epochs(run: RecordedRun, first: int, last: int) -> None:
     """Verify only these epochs of a run; raise ConfigError if they cannot be."""
-    if not run.start <= first < last <= run.last:
-        msg = f"--between: expected epochs from {run.start} to {run.last}, got {first}:{last}"
+    if not run.initial_epoch <= first < last <= run.last:
+        msg = f"--between: expected epochs from {run.initial_epoch} to {run.last}, got {first}:{last}"
         raise ConfigError(msg)
-    if first != run.start and not run.kept(first).exists():
-        known = [epoch for epoch in range(run.start + 1, run.last) if run.kept(epoch).exists()]
+    if first != run.initial_epoch and not run.kept(first).exists():
+        known = [epoch for epoch in range(run.initial_epoch + 1, run.last) if run.kept(epoch).exists()]
         hint = f"only after {', '.join(map(str, known))}" if known else "--keep-checkpoint-every keeps some"
-        msg = f"--between: {run.path} has no checkpoint after epoch {first}: {hint}"
-        raise ConfigError(msg)
+        raise ConfigError.at("--between", f"{run.path} has no checkpoint after epoch {first}: {hint}")
     is_logged = any(row.get("epoch") == last and row.get("fingerprint") for row in run.history)
     if not (last == run.last or is_logged or run.kept(last).exists()):
         msg = f"--between: {run.path} has neither a fingerprint nor a checkpoint after epoch {last}"
@@ -173,7 +161,7 @@ def _select_epochs(run: RecordedRun, first: int, last: int) -> None:
 def find_contradictions(run: RecordedRun) -> Iterator[str]:
     """Yield what no training records, without computing anything."""
     record, config, parent = run.record, run.config, run.record["parent"]
-    parts: list[tuple[str, Mapping[str, Any], type]] = [("", record, Record)]
+    parts: list[tuple[str, Mapping[str, Any], type]] = [("", record, records.Record)]
     parts += [("parent.", {} if parent is None else parent, records.ParentInfo)]
     parts += [(f"segments[{i}].", part, records.Segment) for i, part in enumerate(record["segments"])]
     for where, values, kind in parts:
@@ -191,5 +179,5 @@ def find_contradictions(run: RecordedRun) -> Iterator[str]:
     names = {*(record["digests"] or ()), *(path.name for path in run.path.glob("checkpoint*"))}
     for name in sorted(names - _FILES):
         kept = re.fullmatch(records.KEPT_CHECKPOINT.format("([1-9][0-9]{0,15})"), name)
-        if kept is None or not run.start <= int(kept[1]) <= _count_epochs(record):
+        if kept is None or not run.initial_epoch <= int(kept[1]) <= run.end:
             yield f"{name}: is no file of this training"

@@ -14,7 +14,7 @@ from xpnet.nn.metrics import class_metrics
 from xpnet.storage.checkpoint import RESTART, encode_checkpoint, flatten, load_checkpoint, unflatten
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import encode_model, fingerprint
-from xpnet.storage.record import CHECKPOINT_FILE, KEPT_CHECKPOINT, MODEL_FILE, ParentInfo
+from xpnet.storage.record import CHECKPOINT_FILE, KEPT_CHECKPOINT, MODEL_FILE
 from xpnet.storage.run import Run
 from xpnet.trackers import Tracker
 from xpnet.training import callbacks
@@ -37,16 +37,19 @@ def make_row(trainer: Trainer, log: EpochLog) -> dict[str, int | float | str]:
     return row
 
 
-def state_arrays(trainer: Trainer, state: TrainState, final: FinalParameters) -> dict[str, HostArray]:
-    """Return copies of the arrays of a state, and of what is kept besides, by their names in a checkpoint."""
+def describe_state(
+    trainer: Trainer, state: TrainState, final: FinalParameters, rows: int, seconds: Any
+) -> tuple[dict[str, HostArray], dict[str, Any]]:
+    """Return the arrays and the facts of a checkpoint.
+
+    The arrays are copies of those of a state, and of what is kept besides. The facts are counters, the rows
+    and seconds so far, and the best epoch.
+    """
     arrays = flatten("state", tuple(trainer.to_host(state.variables)))
-    return arrays if final.kept is None else arrays | flatten(final.kept_name, trainer.to_host(final.kept))
-
-
-def make_progress(state: TrainState, final: FinalParameters, rows: int, seconds: Any) -> dict[str, Any]:
-    """Return the facts of a checkpoint: counters, rows and seconds so far, and the best epoch."""
+    if final.kept is not None:
+        arrays |= flatten(final.kept_name, trainer.to_host(final.kept))
     counters = {"epoch": state.epoch, "batch": state.batch, "rows": rows, "seconds": seconds}
-    return {**counters, "best": final.progress}
+    return arrays, {**counters, "best": final.progress}
 
 
 def load_state(
@@ -157,10 +160,9 @@ class Recorder(Callback):
 
     def _save(self, trainer: Trainer, state: TrainState, name: str = CHECKPOINT_FILE) -> None:
         """Save a checkpoint."""
-        arrays = state_arrays(trainer, state, self._final)
-        progress = make_progress(state, self._final, self._rows, self._seconds)
+        content = describe_state(trainer, state, self._final, self._rows, self._seconds)
         specification = self._run.record["specification_version"]
-        self._run.write(name, encode_checkpoint(arrays, progress, specification))
+        self._run.write(name, encode_checkpoint(*content, specification))
         self._last_save = time.perf_counter()
 
     def _write_report(self, trainer: Trainer) -> None:
@@ -170,7 +172,7 @@ class Recorder(Callback):
             from xpnet.report import write_report
 
             digest = self._run.record["data"]["sha256"]
-            path = folder / write_report(self._run.location, trainer.data, sha256=digest).name
+            path = folder / write_report(self._run.path, trainer.data, sha256=digest).name
         except Exception as error:  # noqa: BLE001 - the network is trained and saved
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             complain(f"warning: no report: {reason}: xpnet report {folder} tries again")
@@ -210,7 +212,7 @@ def record(
     trainer: Trainer,
     run: Run | None,
     console: TrainingConsole | None,
-    parent: ParentInfo | None,
+    parent: RunFolder | None,
     *,
     resumed: RunFolder | None = None,
     users: Sequence[Callback] = (),
@@ -226,7 +228,7 @@ def record(
     run, console
         What receives the record and the output; None on the ranks of an MPI job that write nothing.
     parent
-        The run that this one extends, or None.
+        The run that a new one extends, or None.
     resumed
         The run to go on with, from its checkpoint.
     users
@@ -237,15 +239,16 @@ def record(
     DataError
         The checkpoint of the run, or of its parent, is damaged or belongs to another training run.
     """
-    first = 0 if parent is None else parent["epochs"]
+    first = 0 if parent is None else parent.epochs
+    if resumed is not None:
+        first, parent = resumed.initial_epoch, resumed.parent
     final = callbacks.build_final(trainer.config, first)
     progress: dict[str, Any] = {"rows": 0, "seconds": 0.0}
     try:
         if resumed is not None and resumed.checkpoint.exists():
             state, progress = load_state(trainer, final, resumed.checkpoint)
         elif parent is not None:
-            path, remedy = RunFolder(Path(parent["run"])).checkpoint, "--init-from starts from its model"
-            state, _ = load_state(trainer, final, path, remedy)
+            state, _ = load_state(trainer, final, parent.checkpoint, "--init-from starts from its model")
         else:
             state = trainer.initial_state()
         order = [callbacks.Evaluate(first, final=final), final, *users]

@@ -1,8 +1,10 @@
-"""The start of a recorded training: what its record says of settings, device and data, and its checks."""
+"""The start of a recorded training: what its record says, its checks, and the settings of an extension."""
 
 import hashlib
 import sys
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +12,30 @@ import numpy as np
 from xpnet.arithmetic import SPECIFICATION_VERSION
 from xpnet.backends.resolve import Selection
 from xpnet.config import TrainConfig, to_json
+from xpnet.config.constraints import merge_settings
+from xpnet.config.rules import flag, format_value
+from xpnet.config.settings import RunSettings
+from xpnet.config.training import DEFAULTS
 from xpnet.data import datasets
-from xpnet.errors import ConfigError
-from xpnet.recording.extension import Parent
+from xpnet.errors import ConfigError, DataError
 from xpnet.storage.folder import RunFolder, digest_file
-from xpnet.storage.record import MODEL_FILE, DataInfo, RunInfo
+from xpnet.storage.record import CHECKPOINT_FILE, MODEL_FILE, DataInfo, ParentInfo, RunInfo
+
+KEPT_SETTINGS = {"data", "test_data", "test_split", "label", "missing", "columns", "validation", "normalize"}
+KEPT_SETTINGS |= {"hidden", "activation", "batch_norm", "init", "init_from", "optimizer", "seed", "repeats"}
+KEPT_SETTINGS |= {"arithmetic", "dtype", "loss", "class_weight"}
+"""Settings that an extension shares with its parent: data, network, state of the optimiser, loss."""
+
+OWN_SETTINGS = {field.name for field in fields(RunSettings)} - {"log_every", "checkpoint_seconds"}
+OWN_SETTINGS |= {"epochs", "init_from"}
+"""Settings of which the parent's do not apply to the extension."""
 
 
 def describe_run(
     config: TrainConfig,
     selection: Selection,
     data: datasets.Dataset,
-    parent: Parent | None = None,
+    parent: RunFolder | None = None,
     command: Sequence[str] = (),
 ) -> RunInfo:
     """Return the part of a run's record on its settings, device and data.
@@ -34,7 +48,7 @@ def describe_run(
         "command": [*command] or ["xpnet.fit", *script],
         "config": to_json(config),
         "seed": config.seed,
-        "parent": None if parent is None else parent.info,
+        "parent": None if parent is None else describe_parent(parent),
         "init_from_sha256": digest_file(start) if start is not None and start.is_file() else None,
         "specification_version": SPECIFICATION_VERSION if config.arithmetic == "reproducible" else None,
         "device_requested": config.device,
@@ -42,6 +56,17 @@ def describe_run(
         "device_reason": selection.reason,
         "backend": selection.backend.name,
         "data": describe_data(data),
+    }
+
+
+def describe_parent(parent: RunFolder) -> ParentInfo:
+    """Return the part of an extension's record on the run that it extends."""
+    return {
+        "run": str(parent.path),
+        "fingerprint": str(parent.record["fingerprint"]),
+        "started": parent.record["started"],
+        "epochs": parent.epochs,
+        "checkpoint_sha256": digest_file(parent.checkpoint),
     }
 
 
@@ -69,20 +94,6 @@ def describe_data(data: datasets.Dataset) -> DataInfo:
     return info
 
 
-def check_extension(parent: Parent, config: TrainConfig, data: datasets.Dataset) -> None:
-    """Check that an extension has the data of its parent, and does not replace it.
-
-    Raises
-    ------
-    ConfigError
-        The data differ, or the folder is the parent's.
-    """
-    if config.name is not None and (config.out / config.name).resolve() == parent.path.resolve():
-        msg = f"--extend: {parent.path}: expected another folder for the new run, got that of its parent"
-        raise ConfigError(msg)
-    check_data(parent, data, "--extend")
-
-
 def check_data(run: RunFolder, data: datasets.Dataset, setting: str) -> None:
     """Check that the data are those of a recorded run; `setting` is --resume or --extend.
 
@@ -91,12 +102,9 @@ def check_data(run: RunFolder, data: datasets.Dataset, setting: str) -> None:
     ConfigError
         They are not.
     """
-    digest, recorded, folder = datasets.digest(data), run.record["data"], run.path
-    if digest != recorded["sha256"]:
-        original = f"{recorded['name']} with SHA-256 {recorded['sha256'][:16]}…"
-        difference = f"{original}, found {data.name} with {digest[:16]}…"
-        remedy = f": --init-from {folder / MODEL_FILE} trains its network on them"
-        raise ConfigError.at(setting, f"{folder} was trained on other data: {difference}{remedy}")
+    if problem := run.find_other_data(data.name, datasets.digest(data)):
+        remedy = f"--init-from {run.path / MODEL_FILE} trains its network on them"
+        raise ConfigError.at(setting, f"{run.path} {problem}: {remedy}")
 
 
 def check_start(run: RunFolder, init_from: Path | None) -> None:
@@ -112,3 +120,59 @@ def check_start(run: RunFolder, init_from: Path | None) -> None:
         return
     difference = f"expected SHA-256 {recorded[:16]}…, found {init_from} with {digest[:16]}…"
     raise ConfigError.at(run.path, f"started from another model: {difference}: restore the file")
+
+
+def extend_settings(
+    folder: Path, config: TrainConfig, explicit: AbstractSet[str]
+) -> tuple[TrainConfig, RunFolder]:
+    """Return the settings of an extension, those of the run in a folder overridden by the ``explicit`` ones.
+
+    The epochs of `config` are added to those of the run, which is returned too.
+
+    Raises
+    ------
+    DataError
+        There is no run, or its record or checkpoint is damaged.
+    ConfigError
+        The run is not completed, holds no checkpoint, or follows another version of the specification; there
+        are no epochs to add, the folder of the new run is that of the other, a setting differs that the two
+        must share, or two contradict each other.
+    """
+    parent = _read_parent(folder)
+    recorded = parent.config
+    if "epochs" not in explicit or config.epochs < 1:
+        msg = f"--extend: expected --epochs N beside it, the epochs to add to the {parent.epochs} of {folder}"
+        raise ConfigError(msg)
+    if config.name is not None and (config.out / config.name).resolve() == folder.resolve():
+        msg = f"--extend: {folder}: expected another folder for the new run, got that of its parent"
+        raise ConfigError(msg)
+    for name in sorted(KEPT_SETTINGS & explicit):
+        before, now = (format_value(getattr(settings, name)) for settings in (recorded, config))
+        if before != now:
+            remedy = f"leave it out, or start from its parameters with --init-from {folder / MODEL_FILE}"
+            raise ConfigError.at(flag(name), f"{folder} was trained with {before}, got {now}: {remedy}")
+    shared = {name: value for name, value in vars(recorded).items() if name not in OWN_SETTINGS}
+    inherited = {name: value for name, value in shared.items() if value != DEFAULTS[name]}
+    added = {name: getattr(config, name) for name in explicit - {"extend"}}
+    values, _ = merge_settings(DEFAULTS, [inherited, added | {"epochs": parent.epochs + config.epochs}])
+    if values.average_epochs > config.epochs:
+        difference = f"expected at most the {config.epochs} epochs to add, got {values.average_epochs}"
+        raise ConfigError.at("--average-epochs", difference)
+    return replace(TrainConfig(**vars(values)), extend=folder), parent
+
+
+def _read_parent(folder: Path) -> RunFolder:
+    """Return the run in a folder; raise DataError or ConfigError if it cannot be extended."""
+    parent = RunFolder(folder)
+    record = parent.record
+    if record["status"] != "completed":
+        problem = f"is not completed but {record['status']}: xpnet train --resume {folder} goes on with it"
+        raise ConfigError.at(folder, problem)
+    parent.check_specification()
+    if not parent.checkpoint.exists():
+        remedy = f"--init-from {folder / MODEL_FILE} starts from its parameters"
+        raise ConfigError.at(folder, f"has no {CHECKPOINT_FILE}, the state of its optimiser: {remedy}")
+    if parent.epochs != (recorded := (record["metrics"] or {}).get("epochs", parent.epochs)):
+        problem = f"was saved after {parent.epochs} epochs, run.json says {recorded}: restore its files"
+        raise DataError.at(parent.checkpoint, problem)
+    return parent

@@ -18,12 +18,11 @@ import numpy as np
 from xpnet.errors import ConfigError, DivergedError
 from xpnet.parity.distance import first_mismatch, unequal_bits
 from xpnet.recording.recorded_run import RecordedRun, find_contradictions
-from xpnet.recording.recorder import evaluate_result, load_state, make_progress, make_row, state_arrays
-from xpnet.recording.training import check_start, describe_data
+from xpnet.recording.recorder import describe_state, evaluate_result, load_state, make_row
+from xpnet.recording.training import check_start, describe_data, describe_parent
 from xpnet.storage import checkpoint, model_file
 from xpnet.storage import record as records
 from xpnet.storage.checkpoint import encode_checkpoint, load_checkpoint
-from xpnet.storage.folder import RunFolder, digest_file
 from xpnet.storage.json_files import replace_nonfinite
 from xpnet.storage.model_file import SavedModel, encode_model, load_model, name_tensors
 from xpnet.training import callbacks
@@ -33,8 +32,7 @@ from xpnet.training.loop import Callback, EpochLog, FitResult
 from xpnet.training.step import TrainState, Variables
 from xpnet.training.trainer import Trainer
 
-_OPTIONAL_DATA = {"training_samples", "validation_samples", "test_samples", "features", "classes"}
-_OPTIONAL_DATA |= {"feature_names", "class_names", "largest_class"}
+_OPTIONAL_DATA = records.DataInfo.__optional_keys__ - {"source", "weights_sha256"}
 """Facts on the data that records of an xpnet before 0.3 may lack."""
 
 
@@ -50,7 +48,7 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
     DataError
         A checkpoint or the model is missing, damaged, or of another training.
     """
-    final, ranks = callbacks.build_final(trainer.config, run.start), trainer.ranks
+    final, ranks = callbacks.build_final(trainer.config, run.initial_epoch), trainer.ranks
     difference = ranks.from_first(lambda: next(_find_record_differences(run, trainer), None))
     with ranks.agreement():
         state = _load_start(run, trainer, final)
@@ -59,7 +57,7 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
     compare = _Compare(run, final)
     # A callback may have ended it: its last epoch has metrics of the training samples too.
     last = run.last if run.has_end and run.record["status"] == "completed" else None
-    order = [callbacks.Evaluate(run.start, last, final), final, compare]
+    order = [callbacks.Evaluate(run.initial_epoch, last, final), final, compare]
     if console is None:
         order.append(callbacks.StopOnInterrupt())
     else:
@@ -73,21 +71,19 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
         interrupt = KeyboardInterrupt()
         interrupt.shared = True  # type: ignore[attr-defined]  # by all ranks
         raise interrupt
-    differences = chain(compare.differences, compare.find_missing_rows())
+    differences = compare.find_missing_rows()
     if run.has_end:
         differences = chain(differences, _compare_result(run, trainer, final, result))
-    return next(differences, None)
+    return compare.difference or next(differences, None)
 
 
 def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str]:
     """Compare what the record says besides the results; raise ConfigError if the data or start are others."""
     record, config = run.record, run.config
     data: Mapping[str, Any] = describe_data(trainer.data)
+    if problem := run.find_other_data(data["name"], data["sha256"]):
+        raise ConfigError.at(run.path, f"{problem}: name them by --data")
     recorded: Mapping[str, Any] = record["data"]
-    if data["sha256"] != recorded["sha256"]:
-        original, found = (f"{info['name']} with SHA-256 {info['sha256'][:16]}…" for info in (recorded, data))
-        problem = f"was trained on other data: {original}, found {found}: name them by --data"
-        raise ConfigError.at(run.path, problem)
     names = {*data, *recorded} - ({"name", "source"} if trainer.config.data != config.data else set())
     for name in sorted(names - (_OPTIONAL_DATA - recorded.keys() if run.is_older else set())):
         if (left := recorded.get(name)) != (right := data.get(name)):
@@ -103,23 +99,17 @@ def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str
 
 def _load_start(run: RecordedRun, trainer: Trainer, final: FinalParameters) -> TrainState:
     """Return the state to start from: the initial one, that of a kept checkpoint, or that of the parent."""
-    parent, remedy = run.record["parent"], "expected the files of the training"
-    if run.first != run.start:
+    recorded, parent, remedy = run.record["parent"], run.parent, "expected the files of the training"
+    if run.first != run.initial_epoch:
         return load_state(trainer, final, run.kept(run.first), remedy)[0]
-    if parent is None:
+    if recorded is None or parent is None:
         return trainer.initial_state()
-    folder = Path(parent["run"])
-    if not folder.exists():
-        folder = run.path.resolve().parent / folder.name
-    found_parent = RunFolder(folder)
-    record, path = found_parent.record, found_parent.checkpoint
-    state, _ = load_state(trainer, final, path, remedy)
-    found: dict[str, object] = {"fingerprint": record["fingerprint"], "started": record["started"]}
-    found |= {"checkpoint_sha256": digest_file(path), "epochs": state.epoch}
-    for name, value in found.items():
-        if (recorded := parent.get(name)) != value and (recorded is not None or not run.is_older):
-            problem = f"expected the {name} {recorded}, found {value}"
-            raise ConfigError.at(folder, f"is not the run that {run.path} extends: {problem}")
+    state, _ = load_state(trainer, final, parent.checkpoint, remedy)
+    for name, value in describe_parent(parent).items():
+        expected = recorded.get(name)
+        if value != expected and name != "run" and not (expected is None and run.is_older):
+            problem = f"expected the {name} {expected}, found {value}"
+            raise ConfigError.at(parent.path, f"is not the run that {run.path} extends: {problem}")
     return state
 
 
@@ -132,7 +122,7 @@ class _Compare(Callback):
         self._rows = deque(row for row in run.history if run.includes(row.get("epoch")))
         # From the rows of an older xpnet: it logged fewer epochs with a patience.
         self._optional = {"fingerprint", "train_loss", "train_accuracy"} if run.is_older else set()
-        self.differences: Iterator[str] = iter(())
+        self.difference: str | None = None
 
     def on_step_end(self, trainer: Trainer, state: TrainState) -> None:  # noqa: ARG002
         """Stop where the recorded training was stopped within an epoch."""
@@ -141,9 +131,7 @@ class _Compare(Callback):
 
     def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:
         """Compare."""
-        difference = next(self._compare_epoch(trainer, log), None)
-        if difference is not None:
-            self.differences, self.stop = iter((difference,)), "difference"
+        self.difference = self.stop = next(self._compare_epoch(trainer, log), None)
 
     def find_missing_rows(self) -> Iterator[str]:
         """Yield a difference if the history has more rows than the training."""
@@ -152,27 +140,27 @@ class _Compare(Callback):
             yield f"metrics.jsonl: has a row of epoch {number}, which the training has not"
 
     def _compare_epoch(self, trainer: Trainer, log: EpochLog) -> Iterator[str]:
-        kept = self._run.kept(log.epoch)
+        kept, where = self._run.kept(log.epoch), f"epoch {log.epoch}"
         if computed := make_row(trainer, log):
-            yield from self._compare_row(f"epoch {log.epoch}", log.epoch, computed)
+            recorded = self._rows.popleft() if self._rows else {}
+            if recorded.get("epoch") != log.epoch:
+                yield f"metrics.jsonl: expected a row of {where}"
+            expected = {name for name in computed if name in recorded or name not in self._optional}
+            yield from _compare_objects(f"{where}: ", recorded, {name: computed[name] for name in expected})
         if kept.exists():
             yield from _compare_checkpoint(self._run, kept, trainer, log.state, self._final)
 
-    def _compare_row(self, where: str, epoch: int, computed: Mapping[str, object]) -> Iterator[str]:
-        recorded = self._rows.popleft() if self._rows else {}
-        if recorded.get("epoch") != epoch:
-            yield f"metrics.jsonl: expected a row of {where}"
-        names = {*computed, *recorded} - {"seconds"} - (self._optional - recorded.keys())
-        # A difference of the parameters is the cause of those of the metrics.
-        for name in sorted(names, key=lambda name: (name != "fingerprint", name)):
-            yield from _compare_values(f"{where}: {name}", recorded.get(name), computed.get(name))
 
-
-def _compare_values(where: str, recorded: object, computed: object) -> Iterator[str]:
-    """Yield a difference if two JSON values are not the same, with the bits of numbers."""
-    computed = replace_nonfinite(computed)
-    if json.dumps(recorded) != json.dumps(computed):
-        yield f"{where}: recorded {_format(recorded)}, computed {_format(computed)}"
+def _compare_objects(
+    where: str, recorded: Mapping[str, object], computed: Mapping[str, object]
+) -> Iterator[str]:
+    """Yield a difference for each value, but the seconds, whose bits two JSON objects do not share."""
+    # A difference of the parameters is the cause of those of the metrics.
+    names = sorted({*computed, *recorded} - {"seconds"}, key=lambda name: (name != "fingerprint", name))
+    for name in names:
+        left, right = recorded.get(name), replace_nonfinite(computed.get(name))
+        if json.dumps(left) != json.dumps(right):
+            yield f"{where}{name}: recorded {_format(left)}, computed {_format(right)}"
 
 
 def _format(value: object) -> str:
@@ -202,7 +190,9 @@ def _compare_checkpoint(
 ) -> Iterator[str]:
     """Yield the differences between a checkpoint and a state, what is kept for the network included."""
     arrays, progress = load_checkpoint(path)
-    computed = state_arrays(trainer, state, final)
+    rows = sum(records.is_number(epoch := row.get("epoch")) and epoch <= state.epoch for row in run.history)
+    # The seconds are what no computation gives.
+    computed, facts = describe_state(trainer, state, final, rows, progress["seconds"])
 
     def rename(named: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Give the parts of a state their names in place of their numbers."""
@@ -211,10 +201,7 @@ def _compare_checkpoint(
         return dict(named)
 
     yield from _compare_arrays(path.name, rename(arrays), rename(computed))
-    rows = sum(records.is_number(epoch := row.get("epoch")) and epoch <= state.epoch for row in run.history)
-    facts = make_progress(state, final, rows, progress["seconds"])  # which no computation gives
-    for name in sorted({*facts, *progress}):
-        yield from _compare_values(f"{path.name}: {name}", progress.get(name), facts.get(name))
+    yield from _compare_objects(f"{path.name}: ", progress, facts)
     specification = run.record["specification_version"]
     versions = range(checkpoint.FORMAT_VERSION, 0, -1)
     forms = (encode_checkpoint(computed, facts, specification, version) for version in versions)
@@ -230,13 +217,11 @@ def _compare_result(
         yield f"run.json: metrics.epochs: recorded {result.state.epoch}, expected {trainer.config.epochs}"
     model = trainer.model(result.best)
     yield from _compare_models(run.path / records.MODEL_FILE, model)
-    fingerprints = run.record["fingerprint"], trainer.fingerprint(result.best)
-    yield from _compare_values("run.json: fingerprint", *fingerprints)
-    computed: dict[str, object] = {**evaluate_result(trainer, result), "epochs": result.state.epoch}
-    computed |= final.metrics
-    recorded = run.record["metrics"] or {}
-    for name in sorted({*computed, *recorded} - {"seconds"}):
-        yield from _compare_values(f"run.json: metrics.{name}", recorded.get(name), computed.get(name))
+    recorded = {"fingerprint": run.record["fingerprint"]}
+    yield from _compare_objects("run.json: ", recorded, {"fingerprint": trainer.fingerprint(result.best)})
+    metrics: dict[str, object] = {**evaluate_result(trainer, result), "epochs": result.state.epoch}
+    metrics |= final.metrics
+    yield from _compare_objects("run.json: metrics.", run.record["metrics"] or {}, metrics)
     if run.checkpoint.exists():
         yield from _compare_checkpoint(run, run.checkpoint, trainer, result.state, final)
 

@@ -173,11 +173,8 @@ def _read_data(run: RunFolder) -> datasets.Dataset:
 
 def _check_data(run: RunFolder, data: datasets.Dataset, sha256: str) -> None:
     """Raise DataError if the data are not those of the training."""
-    name, expected = run.record["data"]["name"], run.record["data"]["sha256"]
-    if sha256 != expected:
-        difference = f"{name} with SHA-256 {expected[:16]}…, found {data.name} with {sha256[:16]}…"
-        problem = f"was trained on {difference}: name the data of the training with --data"
-        raise DataError.at(run.path, problem)
+    if problem := run.find_other_data(data.name, sha256):
+        raise DataError.at(run.path, f"{problem}: name the data of the training with --data")
 
 
 def read_source(name: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ replace missing values, if the network has such.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable
 from itertools import pairwise, zip_longest
 from typing import Any
 
@@ -17,7 +17,14 @@ from xpnet.errors import ConfigError
 from xpnet.nn.functional import LEAK
 from xpnet.nn.inputs import Normalization
 from xpnet.nn.layers import EPSILON
-from xpnet.storage.model_file import STATISTICS, SavedModel, encode_tensors, fingerprint
+from xpnet.storage.model_file import (
+    STATISTICS,
+    SavedModel,
+    Tensors,
+    encode_tensors,
+    fingerprint,
+    name_tensors,
+)
 
 OPSET, IR_VERSION = 17, 8
 """Those of ONNX 1.12 (2022), which later programs read too."""
@@ -59,104 +66,72 @@ def encode_onnx(model: SavedModel, *, pixels: bool) -> bytes:
         import onnx
     except ImportError as error:
         fix = 'pip install -e ".[onnx]" in the checkout of xpnet'
-        msg = f"--to onnx: onnx cannot be imported ({error}): {fix}"
-        raise ConfigError(msg) from error
-    graph = _Graph(model, onnx, pixels=pixels)
-    size = sum(array.nbytes for array in graph.tensors.values())
+        raise ConfigError.at("--to onnx", f"onnx cannot be imported ({error}): {fix}") from error
+    size = sum(array.nbytes for array in name_tensors(model).values())
     if size > ONNX_LIMIT:
         limit = f"an ONNX file holds up to {ONNX_LIMIT} bytes of parameters"
-        msg = f"--to onnx: {limit}, got {size}: use --to torch"
-        raise ConfigError(msg)
+        raise ConfigError.at("--to onnx", f"{limit}, got {size}: use --to torch")
     versions = {"opset_imports": [onnx.helper.make_opsetid("", OPSET)], "ir_version": IR_VERSION}
     producer = {"producer_name": "xpnet", "producer_version": xpnet.__version__}
-    content = onnx.helper.make_model(graph.build(), **versions, **producer)
+    content = onnx.helper.make_model(_build_graph(model, onnx, pixels=pixels), **versions, **producer)
     onnx.helper.set_model_props(content, _make_metadata(model))
     onnx.checker.check_model(content, full_check=True)
     data: bytes = content.SerializeToString()
     return data
 
 
-class _Graph:
-    """A graph of ONNX: a chain of nodes, each of which takes the output of the one before and tensors."""
+def _build_graph(model: SavedModel, onnx: Any, *, pixels: bool) -> Any:
+    """Return the graph of ONNX: nodes, each of which takes the outputs of others, and tensors."""
+    dtype, normalization, helper = model.layers[0]["weight"].dtype, model.normalization, onnx.helper
+    kind, (features, *_, classes) = helper.np_dtype_to_tensor_dtype(dtype), model.sizes
+    nodes: list[Any] = []
+    tensors: dict[str, Any] = {}
 
-    def __init__(self, model: SavedModel, onnx: Any, *, pixels: bool) -> None:
-        self.tensors: dict[str, np.ndarray] = {}
-        self._model, self._onnx, self._pixels = model, onnx, pixels
-        self._nodes: list[Any] = []
-        self._value = "rows"
-        self._dtype = model.layers[0]["weight"].dtype
-        self._type = onnx.helper.np_dtype_to_tensor_dtype(self._dtype)
-        self._add_normalization()
-        self._add_layers()
-        self._add("Softmax", output="probabilities", axis=1)
-        self._add("ArgMax", inputs=["logits"], output="class_index", axis=1, keepdims=0)
+    def add(
+        operator: str, *inputs: str, arrays: Tensors | None = None, output: str = "", **attributes: Any
+    ) -> str:
+        """Add a node that takes these values and arrays; return the name of its output."""
+        output, named = output or f"{operator}_{len(nodes)}", arrays or {}
+        nodes.append(helper.make_node(operator, [*inputs, *named], [output], output, **attributes))
+        for name, array in named.items():
+            tensors[name] = onnx.numpy_helper.from_array(array.astype(dtype), name)
+        return output
 
-    def build(self) -> Any:
-        """Return the graph as a protobuf message."""
-        types, make_value = self._onnx.TensorProto, self._onnx.helper.make_tensor_value_info
-        features, *_, classes = self._model.sizes
-        rows = types.UINT8 if self._pixels else self._type
-        outputs = [make_value(name, self._type, ["batch", classes]) for name in ("logits", "probabilities")]
-        outputs.append(make_value("class_index", types.INT64, ["batch"]))
-        tensors = [self._onnx.numpy_helper.from_array(array, name) for name, array in self.tensors.items()]
-        inputs = [make_value("rows", rows, ["batch", features])]
-        return self._onnx.helper.make_graph(self._nodes, "xpnet", inputs, outputs, tensors)
+    value = add("Cast", "rows", output="features", to=kind) if pixels else "rows"
+    if normalization.shift.any():
+        value = add("Sub", value, arrays={STATISTICS[0]: normalization.shift})
+    if (normalization.scale != 1.0).any():
+        value = add("Mul", value, arrays={STATISTICS[1]: normalization.scale}, output="inputs")
+    # The attribute epsilon is a float32: the tensor has the rest of 1e-5, which in float64 counts.
+    rest = EPSILON - float(np.float32(EPSILON))
+    for index, (layer, norm) in enumerate(zip_longest(model.layers, model.norms)):
+        if index:
+            value = _add_activation(add, model.activation, value)
+        arrays = {f"layers.{index}.{name}": array for name, array in layer.items()}
+        is_last = index == len(model.layers) - 1
+        value = add("Gemm", value, arrays=arrays, output="logits" if is_last else "", transB=1)
+        if norm is not None:
+            arrays = {**norm, "running_var": norm["running_var"] + rest}
+            arrays = {f"norms.{index}.{name}": array for name, array in arrays.items()}
+            value = add("BatchNormalization", value, arrays=arrays, epsilon=EPSILON)
+    add("Softmax", value, output="probabilities", axis=1)
+    add("ArgMax", value, output="class_index", axis=1, keepdims=0)
+    describe, types = helper.make_tensor_value_info, onnx.TensorProto
+    rows = describe("rows", types.UINT8 if pixels else kind, ["batch", features])
+    outputs = [describe(name, kind, ["batch", classes]) for name in ("logits", "probabilities")]
+    outputs.append(describe("class_index", types.INT64, ["batch"]))
+    return helper.make_graph(nodes, "xpnet", [rows], outputs, [*tensors.values()])
 
-    def _add_normalization(self) -> None:
-        normalization = self._model.normalization
-        if self._pixels:
-            self._add("Cast", output="features", to=self._type)
-        if normalization.shift.any():
-            self._add("Sub", {STATISTICS[0]: normalization.shift})
-        if (normalization.scale != 1.0).any():
-            self._add("Mul", {STATISTICS[1]: normalization.scale}, output="inputs")
 
-    def _add_layers(self) -> None:
-        last = len(self._model.layers) - 1
-        # The attribute epsilon is a float32: the tensor has the rest of 1e-5, which in float64 counts.
-        rest = EPSILON - float(np.float32(EPSILON))
-        for index, (layer, norm) in enumerate(zip_longest(self._model.layers, self._model.norms)):
-            tensors = {f"layers.{index}.{name}": array for name, array in layer.items()}
-            self._add("Gemm", tensors, output="logits" if index == last else "", transB=1)
-            if norm is not None:
-                arrays = {**norm, "running_var": norm["running_var"] + rest}
-                tensors = {f"norms.{index}.{name}": array for name, array in arrays.items()}
-                self._add("BatchNormalization", tensors, epsilon=EPSILON)
-            if index < last:
-                self._add_activation()
-
-    def _add_activation(self) -> None:
-        if self._model.activation == "leaky-relu":  # max(z, 0.01 z): LeakyRelu has its slope in float32
-            inputs = [self._value]
-            self._add("Mul", {"leak": np.asarray(LEAK)})
-            self._add("Max", inputs=[*inputs, self._value])
-        elif self._model.activation == "elu":  # max(z, 0) + (exp(min(z, 0)) - 1): not every runtime has Elu
-            inputs = [self._value]
-            self._add("Min", {"zero": np.asarray(0.0)})
-            self._add("Exp")
-            self._add("Sub", {"one": np.asarray(1.0)})
-            negative = self._value
-            self._add("Relu", inputs=inputs)
-            self._add("Add", inputs=[self._value, negative])
-        else:
-            self._add(_find_form("ONNX", self._model.activation))
-
-    def _add(
-        self,
-        kind: str,
-        tensors: dict[str, np.ndarray] | None = None,
-        *,
-        inputs: Sequence[str] = (),
-        output: str = "",
-        **attributes: Any,
-    ) -> None:
-        """Add a node, by default of the output of the last one."""
-        output = output or f"{kind}_{len(self._nodes)}"
-        arrays = {name: array.astype(self._dtype) for name, array in (tensors or {}).items()}
-        names = [*(inputs or [self._value]), *arrays]
-        self._nodes.append(self._onnx.helper.make_node(kind, names, [output], output, **attributes))
-        self.tensors |= arrays
-        self._value = output
+def _add_activation(add: Callable[..., str], activation: str, z: str) -> str:
+    """Add the nodes of an activation; return the name of their output."""
+    if activation == "leaky-relu":  # max(z, 0.01 z): LeakyRelu has its slope in float32
+        return add("Max", z, add("Mul", z, arrays={"leak": np.asarray(LEAK)}))
+    if activation == "elu":  # max(z, 0) + (exp(min(z, 0)) - 1): not every runtime has Elu
+        exponential = add("Exp", add("Min", z, arrays={"zero": np.asarray(0.0)}))
+        negative = add("Sub", exponential, arrays={"one": np.asarray(1.0)})
+        return add("Add", add("Relu", z), negative)
+    return add(_find_form("ONNX", activation), z)
 
 
 def encode_torch(model: SavedModel) -> bytes:
@@ -172,21 +147,19 @@ def encode_torch(model: SavedModel) -> bytes:
         PyTorch lacks the activation.
     """
     dtype, features = model.layers[0]["weight"].dtype, model.sizes[0]
-    modules: list[list[str | int]] = [["Normalize", features]]
     statistics = {"shift": model.normalization.shift, "scale": model.normalization.scale}
-    state = [{name: np.broadcast_to(array, features).astype(dtype) for name, array in statistics.items()}]
+    state = {name: np.broadcast_to(array, features).astype(dtype) for name, array in statistics.items()}
+    modules: list[tuple[list[str | int], Tensors]] = [(["Normalize", features], state)]
     layers = zip_longest(pairwise(model.sizes), model.layers, model.norms)
     for index, (sizes, layer, norm) in enumerate(layers):
         if index:
-            modules.append([_find_form("PyTorch", model.activation)])
-            state.append({})
-        modules.append(["Linear", *sizes])
-        state.append(dict(layer))
+            modules.append(([_find_form("PyTorch", model.activation)], {}))
+        modules.append((["Linear", *sizes], layer))
         if norm is not None:
-            modules.append(["BatchNorm1d", sizes[1]])
-            state.append({**norm, "num_batches_tracked": np.asarray(0)})
-    tensors = {f"{i}.{name}": array for i, part in enumerate(state) for name, array in part.items()}
-    return encode_tensors(tensors, {"modules": json.dumps(modules), **_make_metadata(model)})
+            modules.append((["BatchNorm1d", sizes[1]], {**norm, "num_batches_tracked": np.asarray(0)}))
+    tensors = {f"{i}.{name}": array for i, (_, part) in enumerate(modules) for name, array in part.items()}
+    described = json.dumps([module for module, _ in modules])
+    return encode_tensors(tensors, {"modules": described, **_make_metadata(model)})
 
 
 def _find_form(tool: str, activation: str) -> str:

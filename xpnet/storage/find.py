@@ -16,8 +16,7 @@ from xpnet._lib.locks import is_locked
 from xpnet._lib.text import complain, did_you_mean, plain
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
-from xpnet.storage.folder import RunFolder
-from xpnet.storage.placement import find_displaced
+from xpnet.storage.folder import RunFolder, find_displaced
 from xpnet.storage.record import RECORD_FILE, SUMMARY_FILE
 
 OUT = Path("runs")
@@ -62,7 +61,9 @@ class FoundRun(RunFolder):
 
     def __init__(self, folder: Path, root: Path) -> None:
         super().__init__(folder)
-        self.folder, self.id = folder, _name_relative_to(folder, root)
+        self.folder, self.id = folder, folder.resolve().name
+        if folder != root:
+            self.id = (folder.relative_to(root) if folder.is_relative_to(root) else folder).as_posix()
         self.status: str = self.record["status"]
         if self.status == "running" and not _is_in_use(folder):
             self.record = records.read_run(folder)  # it may have ended since
@@ -127,10 +128,10 @@ class Survey(NamedTuple):
     damaged: tuple[str, ...]
 
 
-def survey(root: Path) -> Survey:
+def survey(root: Path, out: Path | None = None) -> Survey:
     """Search `root`, which may be a run itself, and the folders within it for runs.
 
-    Hidden folders, and those without a run, are skipped.
+    Hidden folders, and those without a run, are skipped. Ids are relative to `out`, by default to `root`.
 
     Raises
     ------
@@ -144,13 +145,13 @@ def survey(root: Path) -> Survey:
     runs, damaged = [], []
     for folder in folders:
         try:
-            runs.append(FoundRun(folder, root))
+            runs.append(FoundRun(folder, out or root))
         except DataError as error:
             damaged.append(str(error))
-    for out in sorted({root, *(folder.parent for folder in folders)}):
-        for aside, folder in find_displaced(out):
+    for parent in sorted({root, *(folder.parent for folder in folders)}):
+        for aside, folder in find_displaced(parent):
             cause = f"is {folder.name}, which --overwrite was replacing when it was killed"
-            damaged.append(f"{aside}: {cause}: the next training in {out} puts it back")
+            damaged.append(f"{aside}: {cause}: the next training in {parent} puts it back")
     return Survey(tuple(sorted(runs, key=lambda run: (run.record["started"], run.id))), tuple(damaged))
 
 
@@ -159,11 +160,9 @@ def find_runs(folder: Path, out: Path | None = None) -> list[FoundRun]:
 
     Ids are relative to `out`, by default to the folder.
     """
-    result = survey(folder)
+    result = survey(folder, out)
     for problem in result.damaged:
         complain(f"note: a run is left out: {problem}")
-    for run in result.runs:
-        run.id = _name_relative_to(run.folder, out or folder)
     return list(result.runs)
 
 
@@ -219,13 +218,6 @@ def resolve_run(name: str | Path, out: Path = OUT, others: str = "") -> Path:
     except (OSError, ValueError):  # whose reading says so
         pass
     return path
-
-
-def _name_relative_to(folder: Path, root: Path) -> str:
-    """Return the id of the run in `folder` in a list of the runs below `root`."""
-    if folder == root:
-        return folder.resolve().name
-    return (folder.relative_to(root) if folder.is_relative_to(root) else folder).as_posix()
 
 
 class Condition(NamedTuple):
@@ -286,8 +278,7 @@ def select_runs(runs: Sequence[FoundRun], conditions: Sequence[Condition]) -> li
     known = sorted({name for names in values for name in names})
     for name in (each.name for each in conditions if runs and each.name not in known):
         hint = did_you_mean(name, known) or ": xpnet runs show prints the names"
-        msg = f"--where: no run has {name!r}{hint}"
-        raise ConfigError(msg)
+        raise ConfigError.at("--where", f"no run has {name!r}{hint}")
     pairs = zip(runs, values, strict=True)
     return [run for run, own in pairs if all(each.holds(own.get(each.name)) for each in conditions)]
 
@@ -306,7 +297,7 @@ def _find_candidates(folder: Path, depth: int, seen: set[tuple[int, int]]) -> It
     seen.add((status.st_dev, status.st_ino))
     traces = {records.METRICS_FILE, records.CHECKPOINT_FILE, records.LOCK_FILE}
     lost = depth < MAX_DEPTH and not traces.isdisjoint(names)
-    if records.RECORD_FILE in names or lost:
+    if RECORD_FILE in names or lost:
         yield folder
     elif depth > 0:
         for name in names:
@@ -322,7 +313,7 @@ def _find_candidates(folder: Path, depth: int, seen: set[tuple[int, int]]) -> It
 def _is_in_use(folder: Path) -> bool:
     """Return True if a process works on the run, or may be about to."""
     try:
-        age = time.time() - (folder / records.RECORD_FILE).stat().st_mtime
+        age = time.time() - (folder / RECORD_FILE).stat().st_mtime
     except OSError:
         return False
     return abs(age) < LOCK_GRACE or is_locked(folder / records.LOCK_FILE)

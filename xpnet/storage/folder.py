@@ -1,17 +1,30 @@
-"""The folder of a run: its files are read here, each when it is needed, and strictly."""
+"""The folder of a run: its files, each read when it is needed, and strictly; its lock, and its name.
 
+A folder takes its name atomically, also that of a run that it replaces; what killed processes leave behind is
+put back or deleted.
+"""
+
+import errno
 import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xpnet._lib.locks import Lock, is_locked
 from xpnet.config import TrainConfig, from_json
-from xpnet.errors import DataError
+from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
-from xpnet.storage.record import Record
 
 if TYPE_CHECKING:
     from xpnet.storage.model_file import SavedModel
+
+
+STARTING, REPLACED = ".starting-", ".replaced-"
+"""Beginnings of the names of a folder that becomes a run, of its lock, and of the run that it replaces."""
 
 
 class RunFolder:
@@ -29,7 +42,7 @@ class RunFolder:
         self.path = path
 
     @cached_property
-    def record(self) -> Record:
+    def record(self) -> records.Record:
         """The content of run.json."""
         return records.read_run(self.path)
 
@@ -75,6 +88,26 @@ class RunFolder:
 
         return load_checkpoint(self.checkpoint)[1]
 
+    @property
+    def epochs(self) -> int:
+        """The number of epochs in the last checkpoint."""
+        return int(self.progress["epoch"])
+
+    @property
+    def initial_epoch(self) -> int:
+        """The number of epochs of the state that the training began with."""
+        parent = self.record["parent"]
+        return 0 if parent is None else parent["epochs"]
+
+    @property
+    def parent(self) -> "RunFolder | None":
+        """The run that this one extends, perhaps moved beside it; None if it extends none."""
+        parent = self.record["parent"]
+        if parent is None:
+            return None
+        folder = Path(parent["run"])
+        return RunFolder(folder if folder.exists() else self.path.resolve().parent / folder.name)
+
     def kept(self, epoch: int) -> Path:
         """Return the path of the checkpoint that was kept after an epoch, if it was."""
         return self.path / records.KEPT_CHECKPOINT.format(epoch)
@@ -101,8 +134,121 @@ class RunFolder:
         if self.record["data"].get("source") == "arrays":
             raise DataError.at(self.path, f"was trained on arrays in Python, which are in no file: {remedy}")
 
+    def check_specification(self) -> None:
+        """Check that the training followed this version of the specification, or was in native arithmetic.
+
+        Raises
+        ------
+        ConfigError
+            It followed another one, so that going on with it would mix the bits of two.
+        """
+        from xpnet.arithmetic import SPECIFICATION_VERSION  # loads NumPy, which lists do not need
+
+        version, writer = self.record["specification_version"], self.record["versions"].get("xpnet")
+        if version not in (None, SPECIFICATION_VERSION):
+            remedy = f"expected version {SPECIFICATION_VERSION}: use the xpnet that trained it"
+            remedy += f", {writer}" if writer else ""
+            raise ConfigError.at(self.path, f"follows version {version} of the specification, {remedy}")
+
+    def find_other_data(self, name: str, sha256: str) -> str | None:
+        """Describe the data of the training if data of this name and digest are others; else return None."""
+        data = self.record["data"]
+        if sha256 == data["sha256"]:
+            return None
+        original = f"{data['name']} with SHA-256 {data['sha256'][:16]}…"
+        return f"was trained on other data: {original}, found {name} with {sha256[:16]}…"
+
 
 def digest_file(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# Its lock and its name
+
+
+def acquire_lock(folder: Path) -> Lock:
+    """Lock a run's folder.
+
+    Raises
+    ------
+    ConfigError
+        Another process holds the lock, or it cannot be created.
+    """
+    lock = Lock.take(folder / records.LOCK_FILE)
+    if lock is None:
+        raise ConfigError.at(folder, "another process is working on this run: wait until it has ended")
+    return lock
+
+
+def take_name(prepared: Path, folder: Path, *, overwrite: bool) -> None:
+    """Rename the folder `prepared` to `folder`, which is free, or a run that `overwrite` allows to replace.
+
+    Renaming onto a folder that holds files fails, so that only one of two concurrent runs succeeds.
+
+    Raises
+    ------
+    ConfigError
+        The folder may not be replaced, or another run has just taken the name.
+    """
+    taken = ConfigError.at(folder, "exists already: choose another --name, or replace it with --overwrite")
+    if os.path.lexists(folder):
+        if not overwrite:
+            raise taken
+        if folder.is_symlink() or not (folder / records.RECORD_FILE).is_file():
+            problem = f"not a run (no {records.RECORD_FILE} in it), so --overwrite leaves it alone"
+            raise ConfigError.at(folder, problem)
+        acquire_lock(folder).release()
+    aside = get_aside(prepared)
+    try:
+        if overwrite and folder.exists():
+            folder.rename(aside)
+        prepared.rename(folder)
+    except BaseException as error:
+        if aside.exists() and not folder.exists():
+            aside.rename(folder)
+        if isinstance(error, OSError) and error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
+            raise taken from error
+        raise
+    # The new run is in place; files of the old one that cannot be deleted are left behind.
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def get_aside(prepared: Path) -> Path:
+    """Return the folder to which the run is moved that `prepared` replaces."""
+    return prepared.with_name(prepared.name.replace(STARTING, REPLACED))
+
+
+def find_displaced(out: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield each run that a killed process had moved aside to replace it, and the folder that was its own."""
+    for aside in sorted(out.glob(f"{REPLACED}*")):
+        prepared = aside.with_name(aside.name.replace(REPLACED, STARTING))
+        with suppress(DataError):
+            name = str(records.read_run(prepared if prepared.exists() else aside)["id"])
+            is_free = Path(name).name == name and not os.path.lexists(out / name)
+            if is_free and not is_locked(prepared.with_suffix(".lock")):
+                yield aside, out / name
+
+
+def clean_up(out: Path, own: Path) -> None:
+    """Put back the runs that killed processes had moved aside, and delete what else they left in `out`.
+
+    On a file system without locks, on which the lock of the folder `own` is not seen, everything stays.
+    """
+    if not is_locked(own.with_suffix(".lock")):
+        return
+    for aside, folder in find_displaced(out):
+        with suppress(OSError):  # another process has just done so
+            aside.rename(folder)
+    for path in (*out.glob(f"{STARTING}*"), *out.glob(f"{REPLACED}*")):
+        prepared = out / path.name.replace(REPLACED, STARTING).removesuffix(".lock")
+        lock, aside = prepared.with_suffix(".lock"), get_aside(prepared)
+        if is_locked(lock) or (prepared.exists() and aside.exists()):
+            continue
+        with suppress(ConfigError):
+            # Held while it deletes: a start makes the lock file a moment before it locks it.
+            if held := Lock.take(lock):
+                shutil.rmtree(prepared, ignore_errors=True)
+                shutil.rmtree(aside, ignore_errors=True)
+                held.release()

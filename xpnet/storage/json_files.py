@@ -1,5 +1,6 @@
 """JSON objects of a run's files, read strictly: as every other reader of JSON understands them."""
 
+import hashlib
 import json
 import sys
 from collections.abc import Mapping
@@ -64,14 +65,15 @@ def replace_nonfinite(value: object) -> object:
     return [replace_nonfinite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def canonical_json(record: Mapping[str, object]) -> bytes:
-    """Return a record as JSON without its own digest, in the form of which that is the SHA-256.
+def digest_record(record: Mapping[str, object]) -> str:
+    """Return the SHA-256 of a record without its own digest, in hexadecimal.
 
-    Keys are sorted and separators have no spaces, as of ``json.dumps``; the text is ASCII.
+    It is that of the record as JSON in ASCII with sorted keys and separators without spaces, as of
+    ``json.dumps``.
     """
     digests = record.get("digests")
     if isinstance(digests, Mapping):
         others = {name: digest for name, digest in digests.items() if name != "run.json"}
         record = {**record, "digests": others}
     text = json.dumps(replace_nonfinite(record), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode()
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -26,18 +26,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count, pairwise, takewhile, zip_longest
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from xpnet._lib.files import make_read_error, save
 from xpnet._typing import Array
+from xpnet.config.settings import Normalize
 from xpnet.errors import DataError
 from xpnet.nn.architecture import Network
 from xpnet.nn.columns import NO_COLUMNS, Columns
 from xpnet.nn.functional import ACTIVATIONS
-from xpnet.nn.inputs import Kind, Normalization
+from xpnet.nn.inputs import Normalization
 from xpnet.nn.layers import BatchNorm, Linear, Parameters, RunningStatistics
 
 FORMAT_VERSION = 2
@@ -45,7 +46,6 @@ FORMAT_VERSION = 2
 TENSORS = {"layers": ("weight", "bias"), "norms": ("weight", "bias", "running_mean", "running_var")}
 """Tensors of a layer, and of the batch normalisation that follows it, in the order of `fingerprint`."""
 STATISTICS = ("normalization.shift", "normalization.scale")
-NORMALIZATIONS = ("scale", "standardize", "none")
 
 _UNUSED = re.compile(r"norms\.[0-9]+\.num_batches_tracked")
 """The batch counter of PyTorch's batch normalisation, which inference does not use."""
@@ -242,7 +242,7 @@ def _build_model(tensors: Tensors, metadata: Mapping[str, str]) -> SavedModel:
     normalize = metadata["normalize"]
     factor = 1.0 / 255.0 if normalize == "scale" else 1.0
     shift, scale = tensors.get(STATISTICS[0], np.zeros(())), tensors.get(STATISTICS[1], np.asarray(factor))
-    normalization = Normalization(cast("Kind", normalize), shift, scale)
+    normalization = Normalization(cast("Normalize", normalize), shift, scale)
     model = SavedModel(parameters, statistics, normalization, metadata["activation"])
     features, *_, classes = model.sizes
     columns = Columns.from_json(metadata.get("columns"), features, classes)
@@ -296,7 +296,7 @@ def _find_layout_problems(entries: Mapping[str, Entry], metadata: Mapping[str, s
 
 
 def _find_metadata_problems(metadata: Mapping[str, str], sizes: Sequence[int]) -> Iterator[str]:
-    for name, choices in ("activation", ACTIVATIONS), ("normalize", NORMALIZATIONS):
+    for name, choices in ("activation", ACTIVATIONS), ("normalize", get_args(Normalize)):
         if (text := metadata[name]) not in choices:
             yield f"{name}: expected one of {', '.join(choices)}, got {json.dumps(text)[:60]}"
     for name in ("format_version", "specification"):

@@ -135,8 +135,8 @@ class Outcome(TypedDict):
     Attributes
     ----------
     digests
-        The SHA-256 of the run's files, by name; "run.json" is that of `canonical_json` of the record
-        without this digest. None in records of schema versions 1 and 2.
+        The SHA-256 of the run's files, by name; "run.json" has that of `digest_record`. None in records of
+        schema versions 1 and 2.
     """
 
     ended: str | None

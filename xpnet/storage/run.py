@@ -6,28 +6,24 @@ which `read_metrics` ignores. checkpoint.safetensors holds the state, from which
 run locks the file .lock; a killed process leaves the file unlocked.
 """
 
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Self, cast
 
 from xpnet._lib.files import make_write_error, write_atomic
 from xpnet._lib.locks import Lock
-from xpnet.arithmetic import SPECIFICATION_VERSION
 from xpnet.distributed.ranks import ALONE, Ranks
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
 from xpnet.storage.checkpoint import RESTART
 from xpnet.storage.environment import collect_environment
-from xpnet.storage.folder import RunFolder, digest_file
-from xpnet.storage.json_files import RECORD_LIMIT, canonical_json, replace_nonfinite
-from xpnet.storage.placement import STARTING, acquire_lock, clean_up, take_name
+from xpnet.storage.folder import STARTING, RunFolder, acquire_lock, clean_up, digest_file, take_name
+from xpnet.storage.json_files import RECORD_LIMIT, digest_record, replace_nonfinite
 from xpnet.storage.record import Outcome, Record, RunInfo, Segment
 
 Status = Literal["completed", "interrupted", "failed"]
@@ -36,25 +32,25 @@ LARGEST_END, LONGEST_NUMBER = 1 << 16, 32
 NO_OUTCOME: Outcome = {"ended": None, "metrics": None, "fingerprint": None, "error": None, "digests": None}
 
 
-@dataclass(frozen=True)
-class Run:
-    """A training run with its folder and record.
+class Run(RunFolder):
+    """A training run that this process writes.
 
     Methods that write raise ConfigError if a file cannot be written, or if the folder was removed or
     replaced by another run.
+
+    Attributes
+    ----------
+    path
+        The absolute path of the folder, for a callback may change the working directory.
+    folder
+        The folder as the user names it.
+    record
+        The current content of run.json.
     """
 
-    folder: Path
-    """The folder as the user names it."""
-    record: Record
-    """The current content of run.json."""
-    _identity: tuple[int, int] | None
-    _lock: Lock | None = field(repr=False)
-    location: Path = field(init=False, repr=False)
-    """The absolute path of the folder, for a callback may change the working directory."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "location", self.folder.absolute())
+    def __init__(self, folder: Path, record: Record, identity: tuple[int, int] | None, lock: Lock) -> None:
+        super().__init__(folder.absolute())
+        self.folder, self.record, self._identity, self._lock = folder, record, identity, lock
 
     @classmethod
     def start(
@@ -79,7 +75,7 @@ class Run:
         """
         name = name or make_run_id()
         folder, prepared = out / name, out / f"{STARTING}{os.urandom(8).hex()}"
-        first, lock = _begin_record(name, record, _timestamp(), ranks), None
+        first, lock = _begin_record(name, record, _format_time(), ranks), None
         content = _encode_json(first)
         size = len(content) + LARGEST_END + LONGEST_NUMBER * record["data"].get("classes", 0)
         if size > RECORD_LIMIT:
@@ -151,7 +147,7 @@ class Run:
         if path.exists():
             lines = path.read_bytes().split(b"\n")[:kept]
             self.write(path.name, b"".join(line + b"\n" for line in lines))
-        segment = _begin_segment(_timestamp(), epoch, backend, device, ranks)
+        segment = _begin_segment(_format_time(), epoch, backend, device, ranks)
         changes = {"schema_version": records.SCHEMA_VERSION, "status": "running", **NO_OUTCOME}
         self.record.pop("resumed", None)  # type: ignore[typeddict-item] # of an older xpnet
         self._write_record({**changes, "segments": [*self.record["segments"], segment]})
@@ -185,10 +181,9 @@ class Run:
         """
         if self.record["status"] == "running":
             outcome = {"metrics": metrics, "fingerprint": fingerprint, "error": error}
-            outcome["digests"] = digests = {p.name: digest_file(p) for p in RunFolder(self.location).files}
-            changes = {"status": status, "ended": _timestamp(), **outcome}
-            canonical = canonical_json({**self.record, **changes})
-            digests[records.RECORD_FILE] = hashlib.sha256(canonical).hexdigest()
+            outcome["digests"] = digests = {p.name: digest_file(p) for p in self.files}
+            changes = {"status": status, "ended": _format_time(), **outcome}
+            digests[records.RECORD_FILE] = digest_record({**self.record, **changes})
             self._write_record(changes)
         self.release()
 
@@ -203,8 +198,7 @@ class Run:
 
     def release(self) -> None:
         """Release the lock on the run."""
-        if self._lock is not None:
-            self._lock.release()
+        self._lock.release()
 
     def _write_record(self, changes: Mapping[str, object]) -> None:
         """Update the record in run.json, then in memory."""
@@ -215,10 +209,10 @@ class Run:
     @contextmanager
     def _writable_path(self, name: str) -> Iterator[Path]:
         """Check that the folder is still this run's, and give the body the path of a file to write."""
-        if _folder_identity(self.location) != self._identity:
+        if _folder_identity(self.path) != self._identity:
             raise ConfigError.at(self.folder, "was replaced or removed while this run was using it")
         try:
-            yield self.location / name
+            yield self.path / name
         except OSError as error:
             raise make_write_error(self.folder / name, error) from error
 
@@ -256,37 +250,20 @@ def complete_record(
 ) -> Record:
     """Return the record of a completed training that has no folder; times are seconds since 1970."""
     begin, end = (_format_time(datetime.fromtimestamp(seconds, UTC)) for seconds in (started, ended))
-    record = _begin_record("training", info, begin)
-    record["status"], record["ended"], record["fingerprint"] = "completed", end, fingerprint
-    record["metrics"] = {**metrics}
-    return record
+    outcome: Outcome = {**NO_OUTCOME, "ended": end, "metrics": {**metrics}, "fingerprint": fingerprint}
+    return {**_begin_record("training", info, begin), "status": "completed", **outcome}
 
 
 def _read_resumable(folder: Path) -> Record:
     """Read the record of a run that can be resumed; raise DataError or ConfigError if it cannot."""
-    record = records.read_run(folder)
+    run = RunFolder(folder)
+    record = run.record
     if record["status"] == "completed":
         hint = f"--extend {folder} --epochs N goes on for N more epochs, as a new run"
         raise ConfigError.at(folder, f"is complete: nothing is left to resume: {hint}")
-    check_specification(folder, record)
+    run.check_specification()
     record["id"] = folder.resolve().name  # the folder may have been renamed since
     return record
-
-
-def check_specification(folder: Path, record: Record) -> None:
-    """Check that a run followed this version of the specification, or was in native arithmetic.
-
-    Raises
-    ------
-    ConfigError
-        It followed another one, so that going on with it would mix the bits of two.
-    """
-    version = record["specification_version"]
-    if version not in (None, SPECIFICATION_VERSION):
-        remedy = f"expected version {SPECIFICATION_VERSION}: use the xpnet that trained it"
-        if writer := record["versions"].get("xpnet"):
-            remedy += f", {writer}"
-        raise ConfigError.at(folder, f"follows version {version} of the specification, {remedy}")
 
 
 def make_run_id() -> str:
@@ -294,14 +271,9 @@ def make_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
 
 
-def _timestamp() -> str:
-    """Return the current time, as in a record."""
-    return _format_time(datetime.now(UTC))
-
-
-def _format_time(time: datetime) -> str:
-    """Return a time in ISO 8601, to the millisecond."""
-    return time.isoformat(timespec="milliseconds")
+def _format_time(time: datetime | None = None) -> str:
+    """Return a time, by default the current one, in ISO 8601 to the millisecond, as in a record."""
+    return (time or datetime.now(UTC)).isoformat(timespec="milliseconds")
 
 
 def _folder_identity(folder: Path) -> tuple[int, int] | None:

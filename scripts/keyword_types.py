@@ -1,0 +1,57 @@
+"""Writes xpnet/config/keyword_types.pyi: the keywords of ``fit`` and ``XPNetClassifier`` for type checkers.
+
+Their names and types are those of the settings. ``python scripts/keyword_types.py`` writes the file.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from xpnet._lib.files import write_atomic
+from xpnet.config import keywords
+from xpnet.config.keywords import ClassifierSettings, FitSettings
+
+FILE = Path(keywords.__file__).with_name("keyword_types.pyi")
+
+START = """\
+# Written by scripts/keyword_types.py from the settings.
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+"""
+
+
+def content() -> str:
+    """Return the content of the file."""
+    shared, every = ClassifierSettings.__annotations__, FitSettings.__annotations__
+    own = {name: kind for name, kind in every.items() if name not in shared}
+    lines = [START, *show_class("ClassifierSettings(TypedDict, total=False)", shared), ""]
+    return "\n".join([*lines, *show_class("FitSettings(ClassifierSettings, total=False)", own), ""])
+
+
+def show_class(name: str, fields: Mapping[str, object]) -> list[str]:
+    """Return the lines of a class with these annotations."""
+    return [f"class {name}:", *(f"    {field}: {show_type(kind)}" for field, kind in fields.items())]
+
+
+def show_type(kind: Any) -> str:
+    """Return a type as text."""
+    if kind in (NoneType, Any):
+        return "Any" if kind is Any else "None"
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is None:
+        return str(kind.__name__)
+    if origin in (Union, UnionType):
+        return " | ".join(map(show_type, parts))
+    if origin is Literal:
+        words = ", ".join(map(json.dumps, parts))
+        return f"Literal[{words}]"
+    return f"{origin.__name__}[{', '.join(map(show_type, parts))}]"
+
+
+if __name__ == "__main__":
+    write_atomic(FILE, content().encode())
+    print(FILE)
