@@ -67,7 +67,7 @@ def _estimate(trainer: Trainer, first: int, runs: int, processes: int) -> Iterat
     some = min(samples, SAMPLES)
     trainer.estimate_loss(state, some)  # which compiles
     seconds = timeit(lambda: trainer.estimate_loss(state, some), number=1)
-    evaluation = seconds / some / trainer.ranks.size
+    evaluation = seconds / some
     step, steps = _time_step(trainer, state), len(trainer.loader.bounds)
     logged = sum(epoch % interval == 0 or epoch in (first, last) for epoch in range(first, last + 1))
     validated = 0 if trainer.validation_indices is None else int(trainer.validation_indices.shape[0])

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Literal
 
@@ -22,7 +21,7 @@ from xpnet.data.augment import build_augmenter, build_fade, is_augmented, square
 from xpnet.data.datasets import Dataset, check_copy_memory
 from xpnet.distributed.ranks import ALONE, Ranks
 from xpnet.errors import ConfigError
-from xpnet.inference.context import ComputeContext, build_context, is_compiled
+from xpnet.inference.context import build_context, is_compiled
 from xpnet.nn import optim, schedules
 from xpnet.nn.architecture import Network, describe, format_sizes
 from xpnet.nn.dropout import Masks, dropout_masks
@@ -195,18 +194,12 @@ class Trainer:
     def estimate_loss(self, state: TrainState, count: int = BLOCK_SIZE) -> float:
         """Return the loss on the first ``count`` training samples, which takes little time.
 
-        Of an MPI job, a rank can call this alone.
+        All ranks of an MPI job must call this.
         """
-        context = self._own_context
         if self.training_indices is not None:
-            return evaluate(context, state.variables, self.samples, self.training_indices[:count]).loss
+            return evaluate(self.context, state.variables, self.samples, self.training_indices[:count]).loss
         x, labels, *_ = self.samples
-        return evaluate(context, state.variables, Samples(x[:count, :], labels[:count])).loss
-
-    @cached_property
-    def _own_context(self) -> ComputeContext:
-        """The context without the other ranks."""
-        return self.context if self.ranks.size == 1 else replace(self.context, ranks=ALONE)
+        return evaluate(self.context, state.variables, Samples(x[:count, :], labels[:count])).loss
 
     def evaluate_test(self, state: TrainState) -> Evaluation:
         """Evaluate on the test samples."""
