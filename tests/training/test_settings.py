@@ -116,7 +116,7 @@ def test_validation_samples_are_not_trained_on():
         (19, True, 20, 20),
         (5, True, 31, 7),
         (5, False, 31, 5),
-        ("full", True, 20, "full"),
+        ("full", True, 20, None),
     ],
 )
 def test_a_batch_is_at_most_all_samples_and_beside_batch_norm_none_is_a_single_one(
@@ -124,7 +124,7 @@ def test_a_batch_is_at_most_all_samples_and_beside_batch_norm_none_is_a_single_o
 ):
     changes = {"batch_size": batch_size, "batch_norm": batch_norm, "validation": 180 - samples}
     trainer = Trainer(replace(BASE, **changes), DATA, make("cpu"))
-    assert (trainer.batch_size, trainer.config.batch_size) == (fitted, batch_size)
+    assert (trainer.loader.batch_size, trainer.config.batch_size) == (fitted, batch_size)
 
 
 WIDE = replace(DATA, x_train=DATA.x_train[:, :35], x_test=DATA.x_test[:, :35])

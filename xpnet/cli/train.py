@@ -182,11 +182,11 @@ def describe_training(
     yield f"{data.name}: {samples}, {data.features} features, {data.classes} classes"
     network = f"{format_sizes(trainer.network.sizes)}, {config.arithmetic} {config.float_type}"
     rate = f"learning rate {config.learning_rate}"
-    asked = "" if trainer.batch_size == config.batch_size else f" in place of {config.batch_size}"
-    yield f"network {network}, batch size {trainer.batch_size}{asked}, {rate}, seed {config.seed}"
-    loader = trainer.loader
-    whole = 0, loader.samples_per_step
-    if ranks.size > 1 and loader.single_block and trainer.context.share(whole[1]) == whole:
+    loader, size = trainer.loader, trainer.loader.samples_per_step
+    batch_size = loader.batch_size or "full"
+    asked = "" if batch_size == config.batch_size else f" in place of {config.batch_size}"
+    yield f"network {network}, batch size {batch_size}{asked}, {rate}, seed {config.seed}"
+    if ranks.size > 1 and loader.single_block and trainer.context.share(size) == (0, size):
         yield "every rank computes all of each batch: larger batches, without batch norm, would be shared"
     if parent is not None:
         yield f"epochs {parent.epochs + 1} to {config.epochs}, after those of {parent.path}"

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property, lru_cache
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,8 +61,6 @@ class Trainer:
         The parameters of these names.
     network, normalization, context, optimizer, learning_rate
         Built from the settings and the data.
-    batch_size
-        The samples of a step, or "full": see `batch_size` of the settings.
     samples, test
         All training samples, including those held out for validation, and the test samples.
     training_indices, validation_indices
@@ -227,7 +224,6 @@ class Trainer:
 
     def _build_loader(self, data: Dataset, training: NDArray[np.int64] | None, count: int) -> BatchLoader:
         config, network, put = self.config, self.network, self.backend.put
-        self.batch_size = _fit_batch_size(config, count)
         memory_mapped = is_mapped(data.x_train)
 
         @lru_cache(maxsize=1)
@@ -256,7 +252,7 @@ class Trainer:
             samples,
             order,
             samples_per_epoch=count,
-            batch_size=None if self.batch_size == "full" else self.batch_size,
+            batch_size=_fit_batch_size(config, count),
             augment=augment,
             masks=masks if network.input_dropout or network.hidden_dropout or network.input_noise else None,
             in_memory=not memory_mapped,
@@ -372,10 +368,13 @@ def _initial_parameters(config: TrainConfig, network: Network) -> tuple[Paramete
     return model.parameters, model.statistics
 
 
-def _fit_batch_size(config: TrainConfig, samples: int) -> Literal["full"] | int:
-    """Return the batch size, at most `samples`, and such that batch norm has two samples in each batch."""
+def _fit_batch_size(config: TrainConfig, samples: int) -> int | None:
+    """Return the batch size, at most `samples`, and such that batch norm has two samples in each batch.
+
+    None stands for full batches.
+    """
     if config.batch_size == "full":
-        return "full"
+        return None
     size = min(config.batch_size, samples)
     while config.batch_norm and size > 1 and samples % size == 1:
         size += 1
