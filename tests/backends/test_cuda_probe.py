@@ -414,6 +414,7 @@ def test_the_first_backend_that_works_is_used_and_the_cpu_replaces_a_gpu_with_th
     machine(**devices)
     selection = resolve(device, backend, require_device=used != "cpu" or device == "cpu")
     assert (selection.backend.name, selection.backend.device_name) == (name, used)
+    assert (selection.device_requested, selection.device_used) == (device, used)
     assert selection.reason == reason
     warning = None
     if reason is not None and device != "auto":
@@ -462,9 +463,9 @@ def test_a_named_backend_is_never_replaced_nor_a_required_gpu(machine, device, b
 def test_arrays_on_the_cpu_are_no_gpu_that_is_required(machine, monkeypatch):
     machine(**GPUS)
     rows = resolve("cpu", "torch").backend
-    assert resolve(like=rows).backend.device_name == "cpu"
+    assert resolve(like=rows).device_used == "cpu"
     monkeypatch.setenv("XPNET_REQUIRE_DEVICE", "on")
-    assert resolve(like=rows).backend.device_name == "cuda:0"
+    assert resolve(like=rows).device_used == "cuda:0"
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])

@@ -223,7 +223,7 @@ def test_the_reproducible_functions_take_arrays_of_the_default_queue_alone(anoth
 @pytest.mark.needs("dpnp")
 def test_the_cpu_takes_the_place_of_a_gpu_with_a_warning():
     selection = resolve("gpu", "dpnp")
-    if selection.backend.device_name == "cpu":
+    if selection.device_used == "cpu":
         assert selection.warning.startswith(
             "--device gpu is not usable: dpnp sees no Intel GPU; running on the CPU"
         )

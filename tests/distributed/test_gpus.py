@@ -61,4 +61,5 @@ def test_each_rank_takes_the_gpu_of_its_number(monkeypatch, device, gpus, used):
     monkeypatch.setattr(resolve, "_find_gpu_backend", lambda device, _: ("cupy", None))
     monkeypatch.setattr(resolve, "make", lambda name, device: (name, device))
     selections = [resolve.resolve(device, local_rank=rank) for rank in range(3)]
-    assert [selection.backend[1] for selection in selections] == used
+    assert [selection.device_used for selection in selections] == used
+    assert {selection.device_requested for selection in selections} == {device}

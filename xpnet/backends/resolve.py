@@ -55,19 +55,25 @@ REQUIRE_DEVICE: Final = "XPNET_REQUIRE_DEVICE"
 
 @dataclass(frozen=True)
 class Selection:
-    """The selected backend, and why it is not on the requested device.
+    """The selected backend, and the requested device.
 
     Attributes
     ----------
     backend
         The backend.
+    device_requested
+        The device as requested: auto, cpu, cuda, cuda:N, gpu, gpu:N, mps.
+    device_used
+        The device of the backend: cpu, cuda:N, gpu:N, mps:0.
     reason
-        Why its device is not the requested one; for ``auto``, why it is not a GPU. Else None.
+        Why the device used is not the requested one; for ``auto``, why it is not a GPU. Else None.
     warning
         The warning to print if a GPU was requested and the CPU is used instead, else None.
     """
 
     backend: Backend
+    device_requested: str
+    device_used: str
     reason: str | None = None
     warning: str | None = None
 
@@ -114,20 +120,20 @@ def resolve(
     if require_device and like is not None and not is_gpu(like.device_name):
         like = None
     if like is not None and device == backend == "auto" and probe(like.name, like.device_name).usable:
-        return Selection(make(like.name, like.device_name))
+        return Selection(make(like.name, like.device_name), device, like.device_name)
     if device != "auto" and not is_gpu(device):
-        return Selection(make("numpy" if backend == "auto" else backend, device))
+        return Selection(make("numpy" if backend == "auto" else backend, device), device, device)
     kind = device.partition(":")[0] if device != "auto" else "gpu" if backend == "dpnp" else "cuda"
     if require_device:
         check_request(kind, backend)
     elif backend not in ("auto", *KINDS[kind]):
-        return Selection(make(backend, "cpu"))
+        return Selection(make(backend, "cpu"), device, "cpu")
     gpu = expand_device(kind if device == "auto" else device)
     if local_rank and kind == "cuda" and device in ("auto", "cuda"):
         gpu = f"cuda:{local_rank % max(count_cuda_devices(), 1)}"
     name, problem = _find_gpu_backend(gpu, backend)
     if problem is None or backend == "cupy":  # CuPy cannot use the CPU: make() raises with the reason
-        return Selection(make(name, gpu))
+        return Selection(make(name, gpu), device, gpu)
     if require_device:
         required = "a GPU is required: " if device == "auto" else ""
         subject = "no backend can" if backend == "auto" else f"the {backend} backend cannot"
@@ -135,7 +141,7 @@ def resolve(
         raise BackendError(msg)
     remedy = f"running on the CPU with {name}; to fix it: {problem.fix}"
     warning = None if device == "auto" else f"--device {device} is not usable: {problem.reason}; {remedy}"
-    return Selection(make(name, "cpu"), problem.reason, warning)
+    return Selection(make(name, "cpu"), device, "cpu", problem.reason, warning)
 
 
 def probe(backend: str, device: str) -> Probe:
