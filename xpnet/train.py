@@ -45,7 +45,6 @@ def main(argv: Sequence[str] | None = None, prog: str = "xpnet train") -> int:
                     trained = resume(command, config.resume, line)
                 elif config.extend is not None:
                     config, parent = read_extension(command, config.extend)
-                    connect().compare(parent.digests())
                     trained = train(config, line, parent=parent)
                 elif config.repeats > 1 or len(config.learning_rates) > 1:
                     output.code = run_trials(config, line, advise=advise)

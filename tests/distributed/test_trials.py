@@ -164,7 +164,7 @@ class Bound(Ranks):
     texts: tuple[str, ...] = ()
 
     def gather(self, value):
-        return [{*text.split()} for text in self.texts] if value else [value] * self.size
+        return [text.split() for text in self.texts] if value else [value] * self.size
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,8 @@ def train(
     ranks = connect()
     with ranks.agreement():
         check_installed(config.track)
+    if parent is not None:
+        ranks.compare(parent.digests())
     with open_training(config, None, ranks, jobs=jobs) as (trainer, selection):
         data = trainer.data
 

@@ -173,7 +173,7 @@ def _run_side_by_side(trials: Sequence[Trial], ranks: Ranks) -> list[Outcome]:
             processes.interrupt()
             executor.shutdown(wait=not isinstance(sys.exception(), KeyboardInterrupt))
     for rank in range(1, ranks.size):
-        ranks.comm.send(None, rank)
+        ranks.comm.Send(b"", rank)
     return [*outcomes, Outcome(INTERRUPTED)] if is_pressed() else outcomes
 
 
@@ -236,28 +236,33 @@ def _run_on_rank(comm: Any, rank: int, lock: Lock, trial: Trial) -> Outcome:
     The lock is for MPI libraries that allow one call at a time.
     """
     with lock:
-        comm.send(trial, rank)
-    return cast("Outcome", _receive(comm, rank, lock))
+        comm.Send(trial.to_line(), rank)
+    return Outcome(*json.loads(_receive(comm, rank, lock)))
 
 
 def _serve_first_rank(ranks: Ranks) -> int:
     """Run the trials that rank 0 sends, until there are no more. Return the exit code."""
     processes, executor = TrialProcesses(), ThreadPoolExecutor(1)
     with defer_interrupts(processes.interrupt) as is_pressed:
-        while trial := _receive(ranks.comm, 0, Lock()):
+        while line := _receive(ranks.comm, 0, Lock()):
             outcome = Outcome(INTERRUPTED)
             if not is_pressed():
-                outcome = executor.submit(processes.run, trial, ranks.local_rank).result()
-            ranks.comm.send(outcome, 0)
+                outcome = executor.submit(processes.run, Trial.from_line(line), ranks.local_rank).result()
+            ranks.comm.Send(json.dumps(outcome).encode(), 0)
         return INTERRUPTED if is_pressed() else 0
 
 
-def _receive(comm: Any, rank: int, lock: Lock) -> Any:
-    """Return the next object that a rank sends. Unlike MPI's own wait, this takes no processor time."""
+def _receive(comm: Any, rank: int, lock: Lock) -> bytes:
+    """Return the next text that a rank sends. Unlike MPI's own wait, this takes no processor time."""
+    from mpi4py import MPI
+
+    status = MPI.Status()
     while True:
         with lock:
-            if comm.iprobe(rank):
-                return comm.recv(source=rank)
+            if comm.Iprobe(rank, status=status):
+                text = bytearray(status.Get_count())
+                comm.Recv(text, rank)
+                return bytes(text)
         time.sleep(POLLING_SECONDS)
 
 

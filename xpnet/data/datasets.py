@@ -1,7 +1,6 @@
 """Reading of datasets for training, and of samples for inference, by the kind of file."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -360,7 +359,7 @@ def load_shared(ranks: Ranks, data: Path | None, test_data: Path | None, **optio
         found = load(data, test_data, **options) if here.rank == 0 else None
     if len(set(ranks.hosts)) > 1:  # each of which reads its own files
         ranks.compare({"the data's SHA-256": None if found is None else digest(found, some=True)})
-    described = json.loads(here.gather("" if found is None else _describe(found))[0])
+    described = here.gather({} if found is None else _describe(found))[0]
     if len(described["shared"]) < len(ROLES):
         with ranks.agreement():
             found = found or load(data, test_data, **options)
@@ -376,9 +375,9 @@ def load_shared(ranks: Ranks, data: Path | None, test_data: Path | None, **optio
     return Dataset(**arrays, name=described["name"], columns=columns, notes=tuple(described["notes"]))
 
 
-def _describe(data: Dataset) -> str:
-    """Return what the other ranks of the machine need to know, as JSON."""
+def _describe(data: Dataset) -> dict[str, Any]:
+    """Return what the other ranks of the machine need to know."""
     arrays = {name: getattr(data, name) for name in ROLES}
     shared = {name: (array.shape, array.dtype.str) for name, array in arrays.items() if not is_mapped(array)}
     words = {"name": data.name, "notes": data.notes, "columns": data.columns.to_json()}
-    return json.dumps({**words, "classes": data.classes, "shared": shared})
+    return {**words, "classes": data.classes, "shared": shared}

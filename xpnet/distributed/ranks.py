@@ -117,7 +117,7 @@ class Ranks:
         if self.comm is None:
             return xp.concat(parts)
         own = [np.asarray(self.backend.to_host(part), np.int64) for part in parts]
-        everyone = self.gather(np.concatenate([np.empty(0, np.int64), *own]))
+        everyone = _gather_arrays(self.comm, np.concatenate([np.empty(0, np.int64), *own]))
         return self.backend.put(np.concatenate(everyone))
 
     def share_order(self, make: Callable[[], NDArray[np.int64]], samples: int) -> NDArray[np.int64]:
@@ -148,8 +148,8 @@ class Ranks:
         return int(numbers[0])
 
     def gather(self, value: T) -> list[T]:
-        """Return the values of all processes."""
-        return [value] if self.comm is None else self.comm.allgather(value)
+        """Return the JSON values of all processes."""
+        return [value] if self.comm is None else _gather_values(self.comm, value)
 
     def compare(self, facts: Mapping[str, object]) -> None:
         """Check that all processes have the same facts, JSON values by name; None is equal to all.
@@ -208,9 +208,8 @@ class Ranks:
             return make() if self.rank == 0 else None
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """Return what a function returns on the first process, on all; its error as of `on_first`."""
-        value = cast("T", self.on_first(make))
-        return value if self.comm is None else cast("T", self.comm.bcast(value))
+        """Return the JSON value that a function returns on the first process; its error as of `on_first`."""
+        return cast("T", self.gather(self.on_first(make))[0])
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -237,6 +236,21 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+
+def _gather_values(comm: Any, value: T) -> list[T]:
+    """Return the JSON values of all ranks. mpi4py would send pickles."""
+    texts = _gather_arrays(comm, np.frombuffer(json.dumps(value).encode(), np.uint8))
+    return [json.loads(text.tobytes()) for text in texts]
+
+
+def _gather_arrays(comm: Any, array: NDArray[Any]) -> list[NDArray[Any]]:
+    """Return the arrays (n,) of all ranks, of one dtype and of any lengths."""
+    sizes = np.empty(comm.size, np.int64)
+    comm.Allgather(np.array([array.size], np.int64), sizes)
+    joined = np.empty(int(sizes.sum()), array.dtype)
+    comm.Allgatherv(array, [joined, sizes.tolist()])
+    return np.split(joined, np.cumsum(sizes)[:-1])
 
 
 def connect() -> Ranks:
@@ -268,7 +282,7 @@ def connect() -> Ranks:
         problem = f"mpiexec has started {size} processes, of which mpi4py's {library} sees {comm.size}"
         msg = f"{problem}: use the mpiexec of that library, or srun with the --mpi that it needs"
         raise ConfigError(msg)
-    hosts = tuple(comm.allgather(platform.node()))
+    hosts = tuple(_gather_values(comm, platform.node()))
     terminate = Terminate()
     for number in (signal.SIGINT, *TERMINATION):
         if signal.getsignal(number) is signal.SIG_DFL:
@@ -282,7 +296,8 @@ def count_sharing(ranks: Ranks) -> list[int]:
     That is all of them, or 1, the rank itself, if mpiexec or srun has bound each to processors of its own.
     All ranks must call this.
     """
-    places = list(zip(ranks.hosts, ranks.gather(allowed_cpus()), strict=True))
+    every = ranks.gather([*allowed_cpus()])
+    places = [(host, {*cpus}) for host, cpus in zip(ranks.hosts, every, strict=True)]
     return [
         sum(host == other and not cpus.isdisjoint(others) for other, others in places)
         for host, cpus in places

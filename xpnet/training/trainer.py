@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -304,12 +305,14 @@ def normalize_inputs(config: TrainConfig, data: Dataset, ranks: Ranks = ALONE) -
         All samples are held out for validation.
     """
 
-    def fit_inputs() -> Normalization:
+    def fit_inputs() -> list[Any]:
         training, _ = _split_samples(config, data)
         x = data.x_train if training is None else data.x_train[training]
-        return fit_normalization(config.normalize, x)
+        fitted = fit_normalization(config.normalize, x)
+        return [fitted.shift.tolist(), fitted.scale.tolist()]
 
-    return ranks.from_first(fit_inputs)
+    shift, scale = (np.asarray(statistic, np.float64) for statistic in ranks.from_first(fit_inputs))
+    return Normalization(config.normalize, shift, scale)
 
 
 def worker_count(config: TrainConfig, backend: Backend, jobs: int = 1) -> int:
