@@ -40,7 +40,7 @@ from shared import ROOT, make_folder
 from xpnet._lib.files import save
 from xpnet._lib.machine import available_cpus
 from xpnet.backends.probing import call_driver, cuda_driver_version, float64_ratio
-from xpnet.backends.resolve import CUDA_BACKENDS
+from xpnet.backends.resolve import KINDS
 from xpnet.errors import BackendError, XPNetError
 from xpnet.parity.devices import BackendDevice
 from xpnet.storage.environment import collect_environment
@@ -87,7 +87,7 @@ def start_check(out: Path, seconds: float) -> "Check":
         None works, the page of the fingerprints cannot be read, or the folder cannot be made.
     """
     expected = golden(GOLDEN)
-    libraries = {name: probe_library(name) for name in CUDA_BACKENDS}
+    libraries = {name: probe_library(name) for name in KINDS["cuda"]}
     if not any(probe["usable"] for probe in libraries.values()):
         reasons = (f"{x}: {y['reason']}; to fix it: {y['fix']}" for x, y in libraries.items())
         msg = f"CUDA is not usable here: {' | '.join(reasons)}"

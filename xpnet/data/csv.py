@@ -202,6 +202,8 @@ def _find_label(path: Path, names: list[str] | None, width: int, options: TableO
 
 def _read_block(layout: _Layout, line: int, text: bytes) -> Block:
     """Read a piece of whole lines, the first of which has the number `line`."""
+    if not text.strip(b" \n"):
+        return [], np.empty((0, len(layout.features)), np.uint8)
     readers = [_read_by_numpy] * layout.pixels + [_read_by_pandas] * (layout.options.columns != "pixels")
     if b"\r" in text or (b'"' in text and any(row.count(b'"') % 2 for row in text.split(b"\n"))):
         readers.clear()  # they disagree about line breaks in quotes, which are refused
