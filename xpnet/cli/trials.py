@@ -253,7 +253,7 @@ def _serve_first_rank(ranks: Ranks) -> int:
 
 
 def _receive(comm: Any, rank: int, lock: Lock) -> bytes:
-    """Return the next text that a rank sends. Unlike MPI's own wait, this takes no processor time."""
+    """Return the next message of a rank. Unlike MPI's own wait, this takes no processor time."""
     from mpi4py import MPI
 
     status = MPI.Status()
