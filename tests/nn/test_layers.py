@@ -46,10 +46,10 @@ def test_the_variance_over_several_blocks_has_no_bias():
     blocks = [z[:, start:stop] for start, stop in block_bounds(count)]
     squares = sum(block.shape[1] * block.var(axis=1, keepdims=True) for block in blocks)
     moments = BatchMoments(z.sum(axis=1, keepdims=True), squares)
-    found = update_running_statistics(zeros, moments, *mean_and_variance_factors(count))
-    np.testing.assert_allclose(found.mean, 0.1 * z.mean(axis=1, keepdims=True), rtol=1e-12)
-    np.testing.assert_allclose(found.variance, 0.1 * squares / (count - 3), rtol=1e-14)
-    assert np.mean(found.variance) == pytest.approx(0.1 * 4.0, rel=4 * (2 / 400 / count) ** 0.5)
+    running = update_running_statistics(zeros, moments, *mean_and_variance_factors(count))
+    np.testing.assert_allclose(running.mean, 0.1 * z.mean(axis=1, keepdims=True), rtol=1e-12)
+    np.testing.assert_allclose(running.variance, 0.1 * squares / (count - 3), rtol=1e-14)
+    assert np.mean(running.variance) == pytest.approx(0.1 * 4.0, rel=4 * (2 / 400 / count) ** 0.5)
 
 
 def test_the_running_statistics_of_a_dead_unit_never_become_subnormal():
