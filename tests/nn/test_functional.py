@@ -82,19 +82,11 @@ def test_losses_and_softmax(ops, name, smoothing):
     assert_close(ops, F.softmax(ops, Z.astype(ops.dtype)), SOFTMAX)
 
 
-def test_a_logit_of_minus_infinity_costs_nothing_unless_it_is_the_labels(ops):
-    z = np.array([[-np.inf, -np.inf], [0.0, 0.0], [0.0, 0.0]], ops.dtype)
-    y = np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 0.0]], ops.dtype)
-    (losses,) = F.cross_entropy(ops, z, y)
-    assert losses[0] == pytest.approx(math.log(2.0))
-    assert losses[1] == np.inf
-
-
-def test_softmax_and_cross_entropy_are_finite_where_the_notebook_overflows(ops):
-    z = np.array([[1e4, -3e4, 0.0], [-1e4, 2e4, 0.0]], ops.dtype)
-    y = np.array([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]], ops.dtype)
-    assert_close(ops, F.cross_entropy(ops, z, y), [[0.0, 5e4, math.log(2.0)]])
-    assert_close(ops, F.softmax(ops, z), [[1.0, 0.0, 0.5], [0.0, 1.0, 0.5]])
+def test_softmax_and_cross_entropy_are_right_of_large_and_infinite_logits(ops):
+    z = np.array([[1e4, -3e4, 0.0, -np.inf, -np.inf], [-1e4, 2e4, 0.0, 0.0, 0.0]], ops.dtype)
+    y = np.array([[1.0, 1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 1.0, 0.0]], ops.dtype)
+    assert_close(ops, F.cross_entropy(ops, z, y), [[0.0, 5e4, math.log(2.0), 0.0, np.inf]])
+    assert_close(ops, F.softmax(ops, z), [[1.0, 0.0, 0.5, 0.0, 0.0], [0.0, 1.0, 0.5, 1.0, 1.0]])
 
 
 def test_tiny_numbers_become_zero_before_they_are_subnormal():
@@ -107,6 +99,4 @@ def test_predictions_are_the_first_largest_unit_and_counted_if_correct(ops):
     z = np.array([[1.0, 2.0, 0.0], [3.0, 2.0, 0.0], [2.0, 1.0, 0.0]], ops.dtype)
     predicted = F.predictions(ops, z)
     assert predicted.tolist() == [1, 0, 0]
-    correct = F.count_correct(ops, predicted, np.array([1, 1, 0], dtype=np.int32))
-    assert correct.tolist() == [2]
-    assert correct.dtype == np.int32
+    assert F.count_correct(ops, predicted, np.array([1, 1, 0], dtype=np.int32)).tolist() == [2]
