@@ -280,8 +280,7 @@ def connect() -> Ranks:
     comm, library = MPI.COMM_WORLD, _describe(MPI.Get_library_version())
     if comm.size != size:
         problem = f"mpiexec has started {size} processes, of which mpi4py's {library} sees {comm.size}"
-        msg = f"{problem}: use the mpiexec of that library, or srun with the --mpi that it needs"
-        raise ConfigError(msg)
+        raise ConfigError(f"{problem}: use the mpiexec of that library, or srun with the --mpi that it needs")
     hosts = tuple(_gather_values(comm, platform.node()))
     terminate = Terminate()
     for number in (signal.SIGINT, *TERMINATION):
