@@ -109,7 +109,7 @@ ERRORS = [
     ("runs list --out ''", 'argument --out: expected a path, got "" (xpnet runs list --help)'),
     ("parity --json ''", 'argument --json: expected a path, got "" (xpnet parity --help)'),
     ("evaluate ''", 'argument RUN: expected a path, got "" (xpnet evaluate --help)'),
-    # Names of runs; between … anything
+    # Names of runs (… stands for any text)
     *((f"{words} plaim", f"plaim: {NO_RUN}") for words in ("evaluate", "report", "verify", "runs show")),
     ("predict plaim digit.png", f"plaim: {NO_RUN}"),
     ("export plaim --to torch", f"plaim: {NO_RUN}"),
