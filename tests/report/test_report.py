@@ -24,7 +24,7 @@ from xpnet.inference.predictor import Evaluation
 from xpnet.nn import metrics
 from xpnet.nn.columns import Columns
 from xpnet.nn.metrics import class_metrics, confusion_matrix
-from xpnet.report import write_report
+from xpnet.report import images, write_report
 from xpnet.report.charts import build_line_chart, choose_ticks
 from xpnet.report.page import format_value, make_environment, summarize_classes
 from xpnet.storage.model_file import load_model, save_model
@@ -184,11 +184,10 @@ def test_without_a_mistake_the_page_says_so(tmp_path):
 
 
 SECTIONS = ["draw", "curves", "classes", "mistakes", "weights", "record"]
-LARGE = {"features": 784, "samples": 20}
 MANY = {"features": 64, "samples": 260}
 PARTS = [
     ({"classes": 10}, "", 20 + 10, {"draw": "Draw a digit", "classes": "Point at a cell for its share.\n"}),
-    (LARGE, "--hidden 640", 11 + 40, {"draw": None, "weights": "The first 40 of 640."}),
+    ({"features": 784}, "--hidden 64", 20 + 40, {"draw": None, "weights": "The first 40 of 64."}),
     ({"dtype": float, "least": -9}, "", 20 + 10, {"draw": None}),
     ({"features": 20}, "", 0, {"draw": None, "weights": "How much the features weigh"}),
     (MANY | {"classes": 26}, "", 20 + 10, {"draw": None, "classes": "Point at a cell for its count.\n\n"}),
@@ -197,9 +196,10 @@ PARTS = [
 ]
 
 
-@pytest.mark.parametrize(("data", "flags", "images", "texts"), PARTS)
-def test_the_page_has_the_sections_that_fit_the_data(tmp_path, monkeypatch, data, flags, images, texts):
+@pytest.mark.parametrize(("data", "flags", "pictures", "texts"), PARTS)
+def test_the_page_has_the_sections_that_fit_the_data(tmp_path, monkeypatch, data, flags, pictures, texts):
     monkeypatch.setattr(metrics, "MAX_CONFUSION_CLASSES", 100)
+    monkeypatch.setattr(images, "WEIGHT_LIMIT", 100_000)
     path = write_report(initialised(tmp_path, blobs(tmp_path / "blobs.npz", **data), *flags.split()))
     page = checked(path)
     absent = [identifier for identifier, text in texts.items() if text is None]
@@ -208,7 +208,7 @@ def test_the_page_has_the_sections_that_fit_the_data(tmp_path, monkeypatch, data
     for identifier in texts.keys() - set(absent):
         assert texts[identifier] in section(page, identifier).text
     assert len(list(page.all(id="network"))) == ("draw" not in absent)
-    assert len(list(page.all("img"))) == images
+    assert len(list(page.all("img"))) == pictures
     assert path.stat().st_size < 300_000
 
 
