@@ -11,14 +11,14 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from checkout import ROOT
-from papers.page import HELD_OUT, ROWS, Row, page, published, spoken
+from papers.page import ROWS, Row, page, published, spoken
 from shared import make_folder, processor, whole_number
 
 from xpnet import __main__ as xpnet
@@ -28,7 +28,7 @@ from xpnet.config import TrainConfig, parse, to_json
 from xpnet.config.flags import Parser
 from xpnet.errors import DataError, XPNetError
 from xpnet.storage.folder import RunFolder
-from xpnet.storage.record import Record, read_summary
+from xpnet.storage.record import read_summary
 
 DOCS = ROOT / "docs"
 OUT = ROOT / "runs" / "mnist-table"
@@ -49,14 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         make_folder(options.out)
         results = read_results(options.out)
         if options.page:
-            earlier = read_results(DOCS)
-            write([merge(row, earlier[row.key], results[row.key]) for row in ROWS], DOCS)
-            return 0
-        if options.choose is not None:
-            choose(options.choose, options, results[options.choose.key])
+            kept = read_results(DOCS)
+            write([each if each["trained"] else kept[row] for row, each in results.items()], DOCS)
         else:
             train_rows(options, results)
-        write(results.values(), options.out)
+            write(results.values(), options.out)
     except XPNetError as error:
         print(f"reproduce_mnist_table: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
@@ -75,16 +72,11 @@ def parse_options(argv: Sequence[str]) -> argparse.Namespace:
     add("--rows", nargs="+", metavar="NAME", type=_row, help=f"some of {names} (default: all)")
     add("--seeds", type=whole_number, metavar="N", help="seeds of each row (default: 5)")
     add("--out", type=Path, default=OUT, metavar="FOLDER", help="(default: runs/mnist-table)")
-    add("--choose", type=_row, metavar="ROW", help="train a candidate for this row instead, and judge it by "
-        "validation images")  # fmt: skip
-    add("--flags", metavar="FLAGS", help="of the candidate, of xpnet train")
     add("--backend", metavar="NAME", help="of xpnet train (default: the fastest for each row)")
     add("--page", action="store_true", help="train nothing, write docs/results.md and .json")
     options = parser.parse_args(argv)
-    if (options.choose is None) != (options.flags is None):
-        parser.error("--choose and --flags belong together: the row of a candidate, and its settings")
-    if (options.choose or options.page) and (options.rows or options.seeds):
-        parser.error("--rows and --seeds go with neither --choose nor --page")
+    if options.page and (options.rows or options.seeds):
+        parser.error("--page takes all that is there: leave --rows and --seeds out")
     options.rows = options.rows or [row for row in ROWS if row.seeds]
     return options
 
@@ -104,34 +96,18 @@ def train_rows(options: argparse.Namespace, results: dict[str, Result]) -> None:
         if len(results[row.key]["trained"]) >= seeds:
             continue
         print(f"{row.key}: training", flush=True)
+        folder: Path = options.out / row.key
         repeats = ["--repeats", str(seeds)] if seeds > 1 else []
-        folder = train(row, [*row.flags.split(), *repeats], row.key, options)
+        where = ["--out", str(options.out), "--name", row.key, "--overwrite", "--no-report", "--quiet"]
+        backend = ["--backend", options.backend or row.backend]
+        run(folder, "train", *row.flags.split(), *repeats, *where, *backend)
         folders = [folder / name for name in read_summary(folder).runs] if seeds > 1 else [folder]
         trained = [describe_training(RunFolder(each)) for each in folders]
-        results[row.key] = describe(row, trained, results[row.key]["candidates"])
+        results[row.key] = describe(row, trained)
         write(results.values(), options.out)
         for result in trained:
             error, seconds = result["test_error"], spoken(result["wall"])
             print(f"{row.key}, seed {result['seed']}: test error {error:.2f} %, {seconds}", flush=True)
-
-
-def choose(row: Row, options: argparse.Namespace, result: Result) -> None:
-    """Train a candidate for a row without the validation images, and print its error on those."""
-    before = ["--arithmetic", "native", "--validation", str(HELD_OUT), "--seed", "0"]
-    folder = train(row, [*before, *options.flags.split()], f"{row.key}-candidate", options)
-    record = RunFolder(folder).record
-    error = error_of(record, "validation")
-    candidate = {"flags": options.flags, "validation_error": error, "epochs": record["config"]["epochs"]}
-    result["candidates"] = merge_candidates(result["candidates"], [candidate])
-    print(f"{error:5.2f} %  {options.flags}", flush=True)
-
-
-def train(row: Row, words: Sequence[str], name: str, options: argparse.Namespace) -> Path:
-    """Train a row with flags of xpnet train, and return the folder of the run or runs."""
-    folder: Path = options.out / name
-    where = ["--out", str(options.out), "--name", name, "--overwrite", "--no-report", "--quiet"]
-    run(folder, "train", *words, *where, "--backend", options.backend or row.backend)
-    return folder
 
 
 def run(folder: Path, *command: str) -> None:
@@ -160,10 +136,10 @@ def describe_training(trained: RunFolder) -> Result:
     begin, end = (datetime.fromisoformat(str(record[name])) for name in ("started", "ended"))
     sizes = [record["data"]["features"], *trained.config.hidden, record["data"]["classes"]]
     parameters = sum((inputs + 1) * units for inputs, units in pairwise(sizes))
-    library = record["backend"]
+    library, metrics = record["backend"], cast("dict[str, float]", record["metrics"])
     return {
         "seed": record["seed"],
-        "test_error": error_of(record, "test"),
+        "test_error": round(100.0 * (1.0 - metrics["test_accuracy"]), 6),  # no noise of binary fractions
         "wall": (end - begin).total_seconds(),
         "parameters": parameters + 2 * sum(trained.config.hidden) * trained.config.batch_norm,
         "fingerprint": record["fingerprint"],
@@ -174,13 +150,7 @@ def describe_training(trained: RunFolder) -> Result:
     }
 
 
-def error_of(record: Record, part: str) -> float:
-    """Return the error on a part of the images in per cent, free of the noise of binary fractions."""
-    metrics: Mapping[str, Any] = record["metrics"] or {}
-    return round(100.0 * (1.0 - metrics[f"{part}_accuracy"]), 6)
-
-
-def describe(row: Row, trained: Sequence[Result] = (), candidates: Sequence[Result] = ()) -> Result:
+def describe(row: Row, trained: Sequence[Result] = ()) -> Result:
     """Return all figures of a row, and the settings it is trained with where they are not the defaults."""
     plain, own = to_json(TrainConfig()), to_json(parse(row.flags.split(), "xpnet train").config)
     settings = {name: own[name] for name in own if own[name] != plain[name]}
@@ -194,7 +164,6 @@ def describe(row: Row, trained: Sequence[Result] = (), candidates: Sequence[Resu
         "settings": {name: value for name, value in settings.items() if name not in WITHOUT_CONSEQUENCE},
         **published(row, [run["test_error"] for run in trained]),
         "trained": list(trained),
-        "candidates": list(candidates),
     }
 
 
@@ -209,22 +178,13 @@ def read_results(folder: Path) -> dict[str, Result]:
     path, results = folder / RECORD_FILE, {row.key: describe(row) for row in ROWS}
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
-        earlier = {each["row"]: each for each in rows}
-        return {row.key: merge(row, results[row.key], earlier.get(row.key, {})) for row in ROWS}
+        recorded = {each["row"]: each for each in rows}
+        for row in ROWS:
+            if recorded.get(row.key, {}).get("settings") == results[row.key]["settings"]:
+                results[row.key] = describe(row, recorded[row.key]["trained"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError.at(path, "damaged: remove it, the page then holds what is trained now") from error
-
-
-def merge(row: Row, old: Result, new: Mapping[str, Any]) -> Result:
-    """Return a row with the trainings of the newer figures, if they have some, and the candidates of both."""
-    is_newer = new.get("trained") and new["settings"] == old["settings"]
-    candidates = merge_candidates(old["candidates"], new.get("candidates", []))
-    return describe(row, new["trained"] if is_newer else old["trained"], candidates)
-
-
-def merge_candidates(old: Iterable[Result], new: Iterable[Result]) -> list[Result]:
-    """Return the candidates of both; of two with the same flags, the newer one."""
-    return list({each["flags"]: each for each in (*old, *new)}.values())
+    return results
 
 
 def write(results: Iterable[Result], folder: Path) -> None:

@@ -9,8 +9,6 @@ from typing import IO, Any
 
 from checkout import ROOT, SCRIPTS
 
-from xpnet._lib.files import make_write_error
-
 
 def whole_number(text: str) -> int:
     """Return an argument that is a whole number, 1 or more."""
@@ -22,6 +20,8 @@ def whole_number(text: str) -> int:
 
 def make_folder(path: Path) -> None:
     """Make a folder unless it exists; ConfigError if that fails."""
+    from xpnet._lib.files import make_write_error  # here, because contenders may have another xpnet
+
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

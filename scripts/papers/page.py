@@ -10,9 +10,6 @@ from typing import Any
 from shared import markdown, render
 
 FOLDER = Path(__file__).parent
-HELD_OUT = 10_000
-"""Training images that settings are compared on."""
-AVERAGED = "--average-epochs"
 MATCHES = ("yes", "to its digits")
 HEAD = ("network", "training", "published %", "test error %", "matched", "seeds", "time", "parameters")
 
@@ -30,7 +27,6 @@ class Row:
     published: str | None = None
     seeds: int = 5
     backend: str = "auto"
-    further: str = ""
 
     @property
     def command(self) -> str:
@@ -68,18 +64,11 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
             rated.setdefault(figure, []).append(result["matched"] in MATCHES)
     return render(
         FOLDER / "page.md.j2",
-        held_out=HELD_OUT,
         reached=sum(map(all, rated.values())),
         figures=len(rated),
         table=markdown(HEAD, [_cells(*pair) for pair in pairs], "---"),
         sections=[
-            {
-                "places": _places(result),
-                "time": _time(result),
-                "tables": _tables(result),
-                **vars(row),
-                **result,
-            }
+            {"places": _places(result), "time": _time(result), **vars(row), **result}
             | {"command": row.command}
             for row, result in pairs
         ],
@@ -122,42 +111,3 @@ def _places(result: Mapping[str, Any]) -> str:
         f"{backend} on {machine}, {processors} processor{'s' if processors > 1 else ''}"
         for backend, machine, processors in places
     )
-
-
-def _tables(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the tables of the candidates, one for each number of validation images, with common flags."""
-    trainings: dict[
-        str, dict[str, dict[int, float]]
-    ] = {}  # number -> other flags -> averaged epochs -> error
-    for candidate in result["candidates"]:
-        flags = settings(candidate["flags"])
-        held_out = " ".join(flag for flag in flags if flag.startswith("--validation "))
-        averaged = next((flag for flag in flags if flag.startswith(AVERAGED)), f"{AVERAGED} 1")
-        key = " ".join(flag for flag in flags if flag != averaged)
-        errors = trainings.setdefault(held_out, {}).setdefault(key, {})
-        errors[int(averaged.split()[1])] = candidate["validation_error"]
-    return [_table(group) for group in trainings.values()]
-
-
-def _table(trainings: Mapping[str, Mapping[int, float]]) -> tuple[str, str]:
-    """Return the flags that all candidates have, and the table of the others, the best one first."""
-    ranked = sorted(trainings, key=lambda flags: min(trainings[flags].values()))
-    first, *rest = map(settings, ranked)
-    shared = [flag for flag in first if all(flag in flags for flags in map(settings, ranked))] if rest else []
-    rows = []
-    for flags in ranked:
-        own = " ".join(flag for flag in settings(flags) if flag not in shared)
-        rows.append([_errors(trainings[flags]), f"`{own}`" if own else "nothing more"])
-    return " ".join(shared), markdown(("validation error %", "with"), rows, "---")
-
-
-def _errors(errors: Mapping[int, float]) -> str:
-    """Return the error of the last epoch, and those of the means of several."""
-    last = [f"{errors[1]:.2f}"] if 1 in errors else []
-    means = [f"{count}: {errors[count]:.2f}" for count in sorted(errors) if count > 1]
-    return "; ".join([*last, f"mean of {', '.join(means)}"] if means else last)
-
-
-def settings(flags: str) -> list[str]:
-    """Return flags, each with its values: --lr 0.1 --batch-norm -> ["--lr 0.1", "--batch-norm"]."""
-    return [f"--{part.strip()}" for part in flags.split("--") if part.strip()]

@@ -29,7 +29,6 @@ def row(tmp_path, monkeypatch):
     for module in (table, pages):
         monkeypatch.setattr(module, "ROWS", [row])
     monkeypatch.setattr(table, "DOCS", tmp_path)
-    monkeypatch.setattr(table, "HELD_OUT", 100)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     return row
 
@@ -65,7 +64,7 @@ def test_a_row_is_matched_by_its_mean(published, errors, matched):
     assert pages.published(replace(ROW, published=published), errors)["matched"] == matched
 
 
-def test_rows_are_trained_once_verified_and_kept_on_the_page_beside_candidates(row, tmp_path, capsys):
+def test_rows_are_trained_once_verified_and_kept_on_the_page(row, tmp_path, capsys):
     out = tmp_path / "out"
     words = ["--out", str(out)]
     assert table.main([*words, "--seeds", "2"]) == 0
@@ -76,15 +75,10 @@ def test_rows_are_trained_once_verified_and_kept_on_the_page_beside_candidates(r
     capsys.readouterr()
     assert table.main(words) == 0
     assert capsys.readouterr().out == ""  # nothing is trained again
-    candidate = f"{row.flags} --lr 0.01"
-    assert table.main([*words, "--choose", "tiny", f"--flags={candidate}"]) == 0
-    error = 100 * (1 - read_run(out / "tiny-candidate")["metrics"]["validation_accuracy"])
-    assert capsys.readouterr().out == f"{error:5.2f} %  {candidate}\n"
     assert table.main([*words, "--page"]) == 0
     assert table.main(["--out", str(tmp_path / "none"), "--page"]) == 0
     assert figures(tmp_path) == figures(out)
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
-    assert text.count(f"| {error:.2f} | `{candidate}` |") == 1
     assert records[1]["fingerprint"] in text
 
 
@@ -109,8 +103,7 @@ def test_a_damaged_record_is_one_line_and_stays(row, tmp_path, capsys, content):
     ("argv", "message"),
     [
         (["--rows", "linera"], "argument --rows: expected one of tiny, got 'linera'"),
-        (["--choose", "tiny"], "--choose and --flags belong together: "),
-        (["--page", "--rows", "tiny"], "--rows and --seeds go with neither --choose nor --page"),
+        (["--page", "--rows", "tiny"], "--page takes all that is there: "),
         (["--out", "/dev/null/out"], "/dev/null/out: cannot be written"),
     ],
 )
