@@ -150,13 +150,6 @@ def with_alpha(image, colour=(20, 20, 60, 0)):
     return result
 
 
-def opaque_with_hidden_colours(image):
-    """A picture whose alpha channel hides nothing but a corner, which is black beneath."""
-    result = image.convert("RGBA")
-    result.paste((0, 0, 0, 0), (290, 290, 300, 300))
-    return result
-
-
 @pytest.mark.parametrize(
     ("name", "convert", "options"),
     [
@@ -165,7 +158,6 @@ def opaque_with_hidden_colours(image):
         ("palette.png", lambda image: image.convert("RGB").quantize(8), {}),
         ("transparent.png", with_alpha, {}),
         ("light-transparent.png", lambda image: with_alpha(image, (255, 250, 240, 0)), {}),
-        ("transparent-corner.png", opaque_with_hidden_colours, {}),
         ("cmyk.jpg", lambda image: image.convert("CMYK"), {}),
         ("film.gif", lambda image: image, {"save_all": True, "append_images": [Image.new("L", (300, 300))]}),
         ("deep.tif", deep, {}),
