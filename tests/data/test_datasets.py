@@ -350,7 +350,7 @@ DEFECTS = [
     (LABELS, idx(SMALL.y_train.astype("i1") - np.int8(1)), "row 1: label -1: a label is a whole"),
     (LABELS, idx(np.array([0, 2, 1.5, 0])), "row 3: label 1.5: a label is a whole number"),
     (IMAGES, idx(np.array([[0, 1], [-2, 5]] * 2, "i1")), "row 2, column 1: -2 is outside 0 to 255"),
-    (IMAGES, idx(np.array([[0, 1], [2, np.nan]] * 2)), "row 2, column 2: nan is not a finite"),
+    (IMAGES, idx(np.array([[0, 1], [2, np.inf]] * 2)), "row 2, column 2: inf is not a finite"),
     (TEST_IMAGES, idx(SMALL.x_test[:, :1]), "has 3 features a sample, .*{images} has 6"),
     (TEST_IMAGES, idx(SMALL.x_test / 255), "holds whole numbers .*decimals: write both"),
     # The same written smaller than it is
