@@ -440,18 +440,3 @@ def test_best_takes_any_metric_and_of_equal_runs_that_of_the_lower_loss_then_the
         assert (best["id"], best["chosen_by"]) == (name, metric)
         assert best["commands"]["evaluate"] == f"xpnet evaluate runs/{name}"
     assert printed(capsys, "best", "--metric", "seconds", "--csv").splitlines()[1].startswith("a,completed,")
-
-
-def test_best_compares_runs_of_the_same_data_only(capsys):
-    for name in ("a", "b"):
-        make(name, metrics={"validation_accuracy": 0.5})
-    change_record(start("failed").folder, data={"name": "other", "sha256": "01" * 32})
-    assert printed(capsys, "best").startswith("a\nthe best of 2 runs")
-    change_record(RUNS / "a", data=IRIS)
-    sets = "iris (efefefefefef), tiny (cdcdcdcdcdcd)"
-    line = commands.complaint(capsys, "runs", "best")
-    assert line.startswith(
-        f"the runs in runs are of several data sets, {sets}: choose one with --where data=N"
-    )
-    for condition, name in (("data=tiny", "b"), ("data_sha256=efefefefefef", "a")):
-        assert printed(capsys, "best", "--where", condition).startswith(f"{name}\nthe only run")
