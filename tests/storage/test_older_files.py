@@ -143,15 +143,21 @@ def test_a_run_that_goes_on_ends_as_if_it_was_never_stopped(then, name):
     assert files == {"checkpoint.safetensors", "metrics.jsonl", "model.safetensors", "run.json"}
 
 
-@pytest.mark.parametrize("version", EXPECTED)
-def test_runs_of_every_kind_are_verified(then, version, capsys):
-    names = ["complete", "stopped"]
-    if version not in ("0.1.0", "0.2.0"):
-        names += ["extended", "mpi"]
+VERIFIED = [(version, name) for version in EXPECTED for name in ("complete", "stopped")]
+VERIFIED += [("0.3.0", name) for name in ("extended", "mpi", "fit")]
+SLOW = [("0.1.0", "complete"), ("0.2.0", "stopped"), ("0.3.0", "complete")]
+
+
+@pytest.mark.parametrize(
+    ("version", "name"),
+    [pytest.param(*row, marks=pytest.mark.slow if row in SLOW else ()) for row in VERIFIED],
+)
+def test_runs_of_every_kind_are_verified(then, name):
+    arrays = []
+    if name == "fit":
         with np.load(DATA) as data:
-            assert xpnet.verify("runs/fit", data["x_train"], data["y_train"])
-    for name in names:
-        printed(capsys, "verify", f"runs/{name}", "--quiet")
+            arrays = [data["x_train"], data["y_train"]]
+    assert xpnet.verify(f"runs/{name}", *arrays)
 
 
 @pytest.mark.parametrize("version", EXPECTED)
