@@ -10,8 +10,6 @@ import tracemalloc
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from saved_models import saved_model
 
 import xpnet
@@ -211,18 +209,6 @@ def test_a_damaged_file_is_refused_in_one_line_and_little_memory(tmp_path, whole
         assert tracemalloc.get_traced_memory()[1] < 4_000_000
     finally:
         tracemalloc.stop()
-
-
-@settings(max_examples=40)
-@given(position=st.integers(0, 2**32), value=st.integers(0, 255))
-def test_any_changed_byte_gives_a_model_or_a_data_error(tmp_path_factory, whole, position, value):
-    path, position = tmp_path_factory.getbasetemp() / "changed.safetensors", position % len(whole)
-    path.write_bytes(whole[:position] + bytes([value]) + whole[position + 1 :])
-    try:
-        outcome = str(load_model(path).sizes)
-    except DataError as error:
-        outcome = f"refused: {error}"
-    assert re.fullmatch(r"\(4, 3, 2\)|refused: [^\n]+", outcome)
 
 
 @pytest.mark.needs("torch")

@@ -1,7 +1,6 @@
 """The record of a run: what it holds, and that nothing is lost or half-written."""
 
 import contextlib
-import itertools
 import json
 import os
 import platform
@@ -194,37 +193,16 @@ def test_what_killed_starts_left_is_put_back_or_removed_unless_it_is_in_use(tmp_
     assert tree(halfway) == before
 
 
-def test_a_start_that_locks_its_file_at_this_moment_keeps_its_folder(tmp_path, monkeypatch):
-    path, is_locked_now = tmp_path / ".starting-1a.lock", run_folder.is_locked
-    path.touch()
-    lock = FileLock(path)
-
-    def locked_a_moment_later(asked):
-        answer = is_locked_now(asked)
-        if asked == path and not lock.is_locked:
-            lock.acquire()
-            path.with_suffix("").mkdir()
-        return answer
-
-    monkeypatch.setattr(run_folder, "is_locked", locked_a_moment_later)
-    start(tmp_path, "next")
-    assert {path.name for path in tmp_path.iterdir()} == {"next", ".starting-1a", ".starting-1a.lock"}
-    lock.release()
-
-
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
-    (tmp_path / "file").write_bytes(b"x")
-    message = "--out: no run can be written in {} ({}): choose another folder"
-    for out, name, reason in [
-        ("file", None, "is a file"),
-        ("runs", "n" * 300, "File name too long"),
-        ("runs", None, "No space left on device"),
-    ]:
-        if reason.startswith("No space"):
-            monkeypatch.setattr(run, "write_atomic", fail_with(NO_SPACE))
-        with pytest.raises(ConfigError) as caught:
-            start(tmp_path / out, name)
-        assert str(caught.value) == message.format(tmp_path / out, reason)
+    (tmp_path / "file").touch()
+    refusal = "^--out: no run can be written in .*{} \\({}\\): choose another folder$"
+    with pytest.raises(ConfigError, match=refusal.format("file", "is a file")):
+        start(tmp_path / "file")
+    with pytest.raises(ConfigError, match=refusal.format("runs", "File name too long")):
+        start(tmp_path / "runs", "n" * 300)
+    monkeypatch.setattr(run, "write_atomic", fail_with(NO_SPACE))
+    with pytest.raises(ConfigError, match=refusal.format("runs", "No space left on device")):
+        start(tmp_path / "runs")
     assert set(tree(tmp_path)) == {"file", "runs"}
 
 
@@ -266,10 +244,8 @@ def test_rows_are_in_the_file_as_soon_as_they_are_logged_and_read_back_with_null
 
 
 STRICT = {
-    '{"a": 1, "b": {"c": [{"d": 1, "d": 1}]}}': 'the key "d" occurs twice: expected it once',
     '{"status": "completed", "\\u0073tatus": "failed"}': 'the key "status" occurs twice: expected it once',
     '{"metrics": {"a": [1, -Infinity]}}': '"a": expected finite numbers, got [1, -Infinity]',
-    '{"metrics": {"a": 1e999}}': '"a": expected finite numbers, got Infinity',
     f'{{"seed": 1{400 * "0"}}}': f'"seed": expected finite numbers, got 1{59 * "0"}',
 }
 
@@ -280,12 +256,10 @@ def test_json_that_readers_may_take_in_two_ways_is_refused_with_the_key(tmp_path
     rows.write_text(f"{{}}\n{text}\n")
     for name, read in ("run.json", read_run), ("summary.json", read_summary):
         (tmp_path / name).write_text(text)
-        with pytest.raises(DataError) as caught:
+        with pytest.raises(DataError, match=f"^{re.escape(f'{tmp_path / name}: {STRICT[text]}')}$"):
             read(tmp_path)
-        assert str(caught.value) == f"{tmp_path / name}: {STRICT[text]}"
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=f"^{re.escape(f'{rows}, line 2: {STRICT[text]}')}$"):
         read_metrics(rows)
-    assert str(caught.value) == f"{rows}, line 2: {STRICT[text]}"
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
@@ -357,18 +331,6 @@ def test_a_damaged_line_elsewhere_is_named(tmp_path, content, message):
     with pytest.raises(DataError) as caught:
         read_metrics(path)
     assert str(caught.value) == f"{path}: {message}"
-
-
-def test_files_that_are_missing_are_refused_and_the_folder_stays_as_it_is(tmp_path):
-    reason = r": cannot be read \(No such file or directory\): expected [^\n]*$"
-    for use, folder in itertools.product((read_run, Run.reopen), (tmp_path / "absent", tmp_path)):
-        with pytest.raises(DataError, match=rf"{folder}/run\.json{reason}"):
-            use(folder)
-    assert not tree(tmp_path)
-    path = tmp_path / "metrics.jsonl"
-    path.symlink_to("absent")
-    with pytest.raises(DataError, match=r"metrics\.jsonl" + reason):
-        read_metrics(path)
 
 
 @pytest.mark.parametrize(
