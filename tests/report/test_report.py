@@ -26,7 +26,7 @@ from xpnet.nn.columns import Columns
 from xpnet.nn.metrics import class_metrics, confusion_matrix
 from xpnet.report import images, write_report
 from xpnet.report.charts import build_line_chart, choose_ticks
-from xpnet.report.page import format_value, make_environment, summarize_classes
+from xpnet.report.page import make_environment, summarize_classes
 from xpnet.storage.model_file import load_model, save_model
 from xpnet.storage.record import read_metrics
 
@@ -307,12 +307,6 @@ def test_the_name_and_every_text_of_the_record_and_the_model_are_escaped(run):
     assert len(list(page.all("script"))) == 2  # the network and the page's own
 
 
-def test_long_and_many_values_are_cut():
-    assert format_value("x" * 1000) == "x" * 300 + "…"
-    assert format_value([1, 2.5, "a"]) == "1 2.5 a"
-    assert [format_value(value) for value in (None, [], True, False, 0)] == ["none", "none", "yes", "no", "0"]
-
-
 TICKS = [
     (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
     (0.93, 0.95, [0.93, 0.935, 0.94, 0.945, 0.95]),
@@ -339,14 +333,6 @@ def test_a_long_line_is_thinned_and_keeps_its_ends_and_a_single_point_is_in_the_
     assert path.endswith("L428.0 216.0")
     dot = draw([(0.0, 0.5)]).one("circle").attributes
     assert (dot["cx"], dot["cy"]) == ("240.0", "114.0")
-
-
-def test_values_before_training_do_not_set_the_scale_if_a_line_goes_on():
-    lines = {"a": [(0, 9.0), (1, 2.0), (2, 1.0)], "b": [(0, 9.0), (2, 3.0)], "c": [(0, 9.0)]}
-    chart = build_line_chart("chart", lines, str)
-    points = {name: [(epoch, text) for *_, epoch, text in line] for name, line in chart["lines"]}
-    assert points == {"a": [(1, "2.0"), (2, "1.0")], "b": [(2, "3.0")]}
-    assert chart["before"] == [(name, "9.0") for name in "abc"]
 
 
 @pytest.mark.parametrize("status", ["running", "interrupted", "failed"])
