@@ -46,6 +46,7 @@ LONGEST = (
     "test_it_prints_what_is_stored_in_it",
     "print_what_the_page_shows[parity]",
     "test_the_default_run[array-api-strict-100]",
+    "test_training_takes_less_memory",
 )
 """Parts of the names of the slow tests that take half a minute or more."""
 
