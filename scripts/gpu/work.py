@@ -18,8 +18,8 @@ from typing import Any
 
 from benchmarks.contenders import XPNet, prepared
 from benchmarks.limits import shortest
-from benchmarks.peers import Contender, Images, Jax, Timed, Torch, images
-from benchmarks.tasks import Task, steps
+from benchmarks.peers import Images, Jax, Timed, Torch, images
+from benchmarks.tasks import Task
 from shared import take_stdout
 
 from xpnet.backends.base import Backend
@@ -41,8 +41,8 @@ COPIED = 1 << 29
 SIDE = 2048
 """Rows and columns of the matrices whose products are timed."""
 RUNS = 5
-EFFORT = {"target": 0.3, "longest": 1.5, "trial": 5}
-"""Seconds of a run, the most of one epoch, and steps that foretell it; see ``contenders.prepared``."""
+TARGET = 0.3
+"""Seconds of a run, about."""
 
 
 def fingerprints(backend: Backend, marks: Collection[int], data: Dataset, answer: Answer) -> None:
@@ -77,7 +77,7 @@ def speed(library: str, device: str, data: Images, answer: Answer) -> None:
     trained = {name: XPNet(name, library, data, device) for name in ARITHMETICS}
     for batch in BATCHES:
         for name, one in trained.items():
-            measured = step(_Synchronized(one, backend), Task(batch=batch))
+            measured = step(_Synchronized(one, backend), Task(batch=batch, unit="a step"))
             answer({"step": {"arithmetic": name, **measured}})
     for one in trained.values():
         if one.current is not None:
@@ -89,17 +89,16 @@ def peer(library: str, device: str, data: Images, answer: Answer) -> None:
     backend = make(library, device)
     one = _Synchronized(_hand_written(library, backend, data), backend)
     for batch in BATCHES:
-        answer({"step": step(one, Task(batch=batch))})
+        answer({"step": step(one, Task(batch=batch, unit="a step"))})
 
 
-def step(one: Contender, task: Task) -> dict[str, Any]:
+def step(one: Any, task: Task) -> dict[str, Any]:
     """Return the median seconds of a step, over the runs that it comes with."""
-    run_passes = prepared(one, task, **EFFORT)
-    measured = [run_passes() for _ in range(RUNS)]
-    seconds = [run["seconds"] / run["passes"] / steps(run["rows"], task.batch) for run in measured]
+    run_passes = prepared(one, task, TARGET)
+    seconds = [run_passes() for _ in range(RUNS)]
     return {
         "batch": task.batch or task.rows,
-        "rows": measured[0]["rows"],
+        "rows": task.rows,
         "seconds": statistics.median(seconds),
         "runs": seconds,
     }
@@ -144,7 +143,7 @@ def _shortest(backend: Backend, compute: Callable[[], Any]) -> float:
 class _Synchronized:
     """A contender whose passes end when the GPU has finished them."""
 
-    def __init__(self, one: Contender, backend: Backend) -> None:
+    def __init__(self, one: Any, backend: Backend) -> None:
         self.one, self.backend = one, backend
 
     def training(self, task: Task) -> Timed:
@@ -165,7 +164,7 @@ class _Synchronized:
         return self.one.inference(task)
 
 
-def _hand_written(library: str, backend: Backend, data: Images) -> Contender:
+def _hand_written(library: str, backend: Backend, data: Images) -> Any:
     if library == "torch":
         return Torch(data, backend.device_name)
     import jax

@@ -210,8 +210,7 @@ def test_real_processes_train_and_their_error_is_one_line():
 
 
 def test_the_speed_of_a_library(monkeypatch):
-    effort = {"target": 0.001, "longest": 0.01, "trial": 1}
-    small = {"COPIED": 1 << 16, "SIDE": 32, "RUNS": 3, "EFFORT": effort, "Task": partial(Task, rows=2048)}
+    small = {"COPIED": 1 << 16, "SIDE": 32, "RUNS": 3, "TARGET": 0.01, "Task": partial(Task, rows=2048)}
     for name, value in small.items():
         monkeypatch.setattr(work, name, value)
     (x, y), answers = pixels(2048, 784, 10), []
