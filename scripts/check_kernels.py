@@ -30,11 +30,12 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import chain
 
 from emulation.install import VERSION
 from kernels import rules, tools
-from kernels.record import Kernel, make_block_reductions, record
+from kernels.record import make_block_reductions, record
+from kernels.tools import Kernel
 from shared import markdown
 
 from xpnet._lib.machine import available_cpus
@@ -95,14 +96,17 @@ def check_kernels(
         NVRTC or nvdisasm is not installed or fails.
     """
     spawn = multiprocessing.get_context("spawn")  # beside the emulated device, NVRTC crashes
-    sources, options = [kernel.source for kernel in kernels], [kernel.options for kernel in kernels]
     reports = {name: Report() for name in architectures}
+    batches = tools.batches(kernels)
     with ProcessPoolExecutor(available_cpus(), mp_context=spawn) as pool:
+        compiled = {
+            name: [pool.submit(tools.compile_kernels, batch, name) for batch in batches] for name in reports
+        }
         for name, report in reports.items():
-            compiled = list(pool.map(tools.compile_source, sources, options, repeat(name), chunksize=4))
-            sass = tools.disassemble([x.code for x in compiled], name)
-            for kernel, (ptx, _), opcodes in zip(kernels, compiled, sass, strict=True):
-                add_kernel(report, kernel, rules.read_ptx_opcodes(ptx), opcodes)
+            results = [result for future in compiled[name] for result in future.result()]
+            sass = tools.disassemble([result.code for result in results], name)
+            for kernel, result, opcodes in zip(chain(*batches), results, sass, strict=True):
+                add_kernel(report, kernel, rules.read_ptx_opcodes(result.ptx), opcodes)
     return reports
 
 

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from xpnet._lib.files import make_write_error
+from checkout import ROOT, SCRIPTS
 
-SCRIPTS = Path(__file__).resolve().parent
-ROOT = SCRIPTS.parent
+from xpnet._lib.files import make_write_error
 
 
 def whole_number(text: str) -> int:

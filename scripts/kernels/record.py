@@ -5,24 +5,16 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
 from emulation.build import KERNEL_NAME
 from emulation.install import install
 
-from kernels.tools import load_nvrtc
+from kernels.tools import Kernel, load_nvrtc
 from xpnet.errors import BackendError
 
 ARCHITECTURE = re.compile(r"-arch=\w+")
-
-
-class Kernel(NamedTuple):
-    """A source of kernels, and the options that CuPy gives NVRTC, but for the architecture."""
-
-    name: str
-    source: str
-    options: tuple[str, ...]
 
 
 class RecordedError(Exception):

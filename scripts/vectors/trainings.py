@@ -3,7 +3,8 @@
 Training and test samples are made by a rule, so that nothing has to be downloaded.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,7 +13,8 @@ from vectors.numbers import UNUSED, hexadecimal, hexadecimals, word_text
 from xpnet.arithmetic import random
 from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig
-from xpnet.config.training import to_json
+from xpnet.config.flags import Parser, add_settings, get_settings
+from xpnet.config.training import DEFAULTS, to_json
 from xpnet.data.datasets import Dataset
 from xpnet.inference.predictor import Predictor
 from xpnet.training.callbacks import Evaluate, build_final
@@ -26,24 +28,10 @@ FEATURES, CLASSES, TEST = 64, 4, 20
 PROBABILITIES = 2
 """The number of test samples whose probabilities are given."""
 
-WITHOUT_EFFECT = {
-    *("data", "test_data", "test_split", "label", "missing", "columns", "init_from"),  # about files
-    *("repeats", "arithmetic", "dtype", "device", "backend", "workers", "jobs", "require_device"),
-    *(
-        "log_every",
-        "checkpoint_seconds",
-        "keep_checkpoint_every",
-        "resume",
-        "extend",
-        "out",
-        "name",
-        "overwrite",
-        "resume_or_start",
-        "tags",
-        "report",
-    ),
-    *("track", "quiet", "debug"),
-}
+FILES = "data test_data test_split label missing columns init_from out name overwrite resume extend"
+COMPUTATION = "arithmetic dtype device backend require_device workers jobs repeats"
+RECORDS = "log_every checkpoint_seconds keep_checkpoint_every resume_or_start tags report track quiet debug"
+WITHOUT_EFFECT = {*FILES.split(), *COMPUTATION.split(), *RECORDS.split()}
 """The settings that choose files, devices or records, or another arithmetic: the trainings leave them out."""
 
 DATA_RULE = (
@@ -55,200 +43,106 @@ DATA_RULE = (
 
 @dataclass(frozen=True)
 class Training:
-    """A training: settings, and the size and kind of its data."""
+    """A training: flags of ``xpnet train``, and the size and kind of its data."""
 
     name: str
-    settings: dict[str, Any] = field(default_factory=dict)
+    flags: str
     samples: int = 90
     kind: Literal["pixels", "floats"] = "pixels"
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that the flags give."""
+        return parse(self.flags)
+
+
+@cache
+def parse(flags: str) -> dict[str, Any]:
+    """Return the settings that flags of ``xpnet train`` give."""
+    parser = Parser(debug=False, prog="make_vectors.py", description="", epilog="")
+    add_settings(parser, DEFAULTS)
+    return get_settings(parser.parse_args(flags.split()))
+
 
 TRAININGS = [
-    Training("the defaults, in four blocks", {"epochs": 3}, 3142),
+    Training("the defaults, in four blocks", "--epochs 3", samples=3142),
+    # A batch of more samples than there are.
     Training(
         "softmax regression",
-        {
-            "epochs": 4,
-            "hidden": (),
-            "batch_size": 200,  # more than there are samples
-            "loss": "squared-error",
-            "normalize": "none",
-            "optimizer": "momentum",
-            "momentum": 0.5,
-            "learning_rate": 0.0002,
-            "seed": 2**64 - 1,
-            "schedule": "exponential",
-        },
+        "--epochs 4 --hidden --batch-size 200 --loss squared-error --normalize none "
+        "--optimizer momentum --momentum 0.5 --learning-rate 0.0002 --seed 18446744073709551615 "
+        "--schedule exponential",
     ),
+    # The last batch would have one sample.
     Training(
         "batch norm and dropout in mini-batches",
-        {
-            "epochs": 3,
-            "hidden": (10, 10),
-            "init": "he",
-            "batch_size": 70,
-            "batch_norm": True,
-            "seed": 7,
-            "dropout": 0.25,
-            "input_dropout": 0.1,
-            "label_smoothing": 0.1,
-            "optimizer": "adam",
-            "learning_rate": 0.01,
-            "schedule": "cosine",
-            "warmup_epochs": 1,
-            "clip_norm": 0.5,
-        },
-        141,  # the last batch would have one sample
+        "--epochs 3 --hidden 10 10 --init he --batch-size 70 --batch-norm --seed 7 --dropout 0.25 "
+        "--input-dropout 0.1 --label-smoothing 0.1 --optimizer adam --learning-rate 0.01 "
+        "--schedule cosine --warmup-epochs 1 --clip-norm 0.5",
+        samples=141,
     ),
     Training(
         "batch norm in a full batch of three blocks",
-        {
-            "epochs": 3,
-            "activation": "tanh",
-            "init": "glorot",
-            "batch_norm": True,
-            "normalize": "standardize",
-            "optimizer": "nesterov",
-            "validation": 20,
-            "seed": 2**63 + 5,
-            "schedule": "step",
-            "schedule_step_epochs": 2,
-            "weight_decay": 0.01,
-        },
-        2138,
-        "floats",
+        "--epochs 3 --activation tanh --init glorot --batch-norm --normalize standardize "
+        "--optimizer nesterov --validation 20 --seed 9223372036854775813 --schedule step "
+        "--schedule-step-epochs 2 --weight-decay 0.01",
+        samples=2138,
+        kind="floats",
     ),
     Training(
         "mini-batches of two blocks, and of one",
-        {
-            "epochs": 2,
-            "activation": "sigmoid",
-            "batch_size": 1094,
-            "dropout": 0.5,
-            "batch_norm": True,
-            "class_weight": "balanced",
-            "optimizer": "adamw",
-            "learning_rate": 0.01,
-        },
-        2118,
-        "floats",
+        "--epochs 2 --activation sigmoid --batch-size 1094 --dropout 0.5 --batch-norm "
+        "--class-weight balanced --optimizer adamw --learning-rate 0.01",
+        samples=2118,
+        kind="floats",
     ),
+    # The best epoch is one of two with its accuracy.
     Training(
         "early stopping",
-        {
-            "epochs": 20,
-            "activation": "leaky-relu",
-            "batch_norm": True,
-            "batch_size": 16,
-            "validation": 0.18,
-            "patience": 3,
-            "optimizer": "adamw",
-            "weight_decay": 0.2,
-            "learning_rate": 0.01,
-            "max_norm": 1.5,
-            "seed": 10,  # the best epoch is one of two with its accuracy
-            "class_weight": "balanced",
-        },
-        110,
+        "--epochs 20 --activation leaky-relu --batch-norm --batch-size 16 --validation 0.18 "
+        "--patience 3 --optimizer adamw --weight-decay 0.2 --learning-rate 0.01 --max-norm 1.5 "
+        "--seed 10 --class-weight balanced",
+        samples=110,
     ),
     Training(
         "the mean of the last epochs",
-        {
-            "epochs": 5,
-            "batch_norm": True,
-            "batch_size": 32,
-            "dropout": 0.25,
-            "average_epochs": 3,
-            "input_noise": 0.3,
-            "schedule": "cosine",
-            "schedule_factor": 0.25,
-            "optimizer": "adam",
-            "learning_rate": 0.01,
-            "validation": 20,
-            "seed": 3,
-        },
-        110,
+        "--epochs 5 --batch-norm --batch-size 32 --dropout 0.25 --average-epochs 3 --input-noise 0.3 "
+        "--schedule cosine --schedule-factor 0.25 --optimizer adam --learning-rate 0.01 --validation 20 "
+        "--seed 3",
+        samples=110,
     ),
-    Training("ELU", {"epochs": 3, "activation": "elu", "init": "he", "batch_size": 30, "seed": 4}),
+    Training("ELU", "--epochs 3 --activation elu --init he --batch-size 30 --seed 4"),
     Training(
         "images moved, turned, scaled and sheared",
-        {
-            "epochs": 3,
-            "batch_size": 20,
-            "augment_shift": 1.5,
-            "augment_rotate": 20.0,
-            "seed": 1,
-            "augment_scale": 0.2,
-            "augment_shear": 0.3,
-            "optimizer": "momentum",
-            "schedule": "step",
-            "schedule_step_epochs": 1,
-            "schedule_factor": 0.5,
-            "learning_rate": 0.05,
-        },
-        40,
+        "--epochs 3 --batch-size 20 --augment-shift 1.5 --augment-rotate 20.0 --seed 1 "
+        "--augment-scale 0.2 --augment-shear 0.3 --optimizer momentum --schedule step "
+        "--schedule-step-epochs 1 --schedule-factor 0.5 --learning-rate 0.05",
+        samples=40,
     ),
     Training(
         "elastic deformation, in full batch",
-        {
-            "epochs": 3,
-            "normalize": "standardize",
-            "augment_elastic_alpha": 8.0,
-            "seed": 2,
-            "augment_elastic_sigma": 2.0,
-            "augment_rotate": 90.0,
-            "input_dropout": 0.2,
-            "validation": 20,
-            "dropout": 0.4,
-            "loss": "squared-error",
-            "label_smoothing": 0.2,
-            "warmup_epochs": 2,
-        },
-        40,
+        "--epochs 3 --normalize standardize --augment-elastic-alpha 8.0 --seed 2 "
+        "--augment-elastic-sigma 2.0 --augment-rotate 90.0 --input-dropout 0.2 --validation 20 "
+        "--dropout 0.4 --loss squared-error --label-smoothing 0.2 --warmup-epochs 2",
+        samples=40,
     ),
     Training(
         "distortions that fade",
-        {
-            "epochs": 4,
-            "batch_size": 20,
-            "augment_shift": 1.5,
-            "augment_rotate": 20.0,
-            "augment_elastic_alpha": 8.0,
-            "augment_fade_epochs": 2,
-            "seed": 5,
-            "learning_rate": 0.05,
-        },
-        40,
+        "--epochs 4 --batch-size 20 --augment-shift 1.5 --augment-rotate 20.0 "
+        "--augment-elastic-alpha 8.0 --augment-fade-epochs 2 --seed 5 --learning-rate 0.05",
+        samples=40,
     ),
     Training(
         "thicker and thinner lines",
-        {
-            "epochs": 3,
-            "batch_size": 20,
-            "augment_elastic_alpha": 8.0,
-            "augment_thickness": 0.75,
-            "augment_fade_epochs": 1,
-            "seed": 6,
-            "learning_rate": 0.05,
-        },
-        40,
+        "--epochs 3 --batch-size 20 --augment-elastic-alpha 8.0 --augment-thickness 0.75 "
+        "--augment-fade-epochs 1 --seed 6 --learning-rate 0.05",
+        samples=40,
     ),
     Training(
         "floats as they are",
-        {
-            "epochs": 3,
-            "normalize": "none",
-            "batch_size": 70,
-            "input_dropout": 0.3,
-            "max_norm": 1.0,
-            "weight_decay": 0.05,
-            "schedule": "exponential",
-            "schedule_factor": 0.7,
-            "init": "he",
-            "clip_norm": 0.5,
-        },
-        90,
-        "floats",
+        "--epochs 3 --normalize none --batch-size 70 --input-dropout 0.3 --max-norm 1.0 "
+        "--weight-decay 0.05 --schedule exponential --schedule-factor 0.7 --init he --clip-norm 0.5",
+        kind="floats",
     ),
 ]
 

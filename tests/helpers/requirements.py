@@ -36,6 +36,7 @@ LIBRARIES = {
     "mpi": ("mpi4py",),
     "emulated-cuda": ("cupy",),
     "kernels": ("cupy",),
+    "pooch": ("pooch",),
 }
 """The libraries that each requirement other than a backend consists of."""
 VARIABLES = {

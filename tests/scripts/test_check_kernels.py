@@ -8,7 +8,7 @@ from typing import get_args
 import check_kernels
 import pytest
 from kernels import tools, workload
-from kernels.record import Kernel
+from kernels.tools import Kernel
 from shared import python_path
 
 from xpnet import reproducible
