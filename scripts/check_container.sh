@@ -45,10 +45,14 @@ inspect() {
     "${engine[@]}" inspect --format "$1" "${2:-$name}"
 }
 
-# Build an image, and print its size: NAME OPTION...
+# Build an image: NAME OPTION...
 build() {
     "${engine[@]}" build ${base:+--build-arg BASE="$base"} "${@:2}" -t "$1" . >"$work/log" 2>&1 ||
         { tail -n 20 "$work/log" && return 1; }
+}
+
+# Print the size of an image.
+size() {
     echo "$(($(inspect '{{.Size}}' "$1") / 1000000)) MB"
 }
 
@@ -84,6 +88,7 @@ fi
 
 part "build"
 build "$name" "${rest[@]}"
+echo "$(size "$name")${base:+, of these $(size "$base") the base}"
 
 part "configuration"
 wanted="$(instruction USER) $(instruction WORKDIR) $(instruction ENTRYPOINT) $(instruction CMD) {\"$(instruction VOLUME)\":{}} $(instruction STOPSIGNAL)"
@@ -126,6 +131,7 @@ part "training, in an anonymous volume"
 if [[ -n $extras ]]; then
     part "build with EXTRAS=$extras"
     build "$name-extras" --build-arg EXTRAS="$extras" "${rest[@]}"
+    size "$name-extras"
     for extra in ${extras//,/ }; do
         part "$extra"
         case $extra in

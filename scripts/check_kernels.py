@@ -1,9 +1,9 @@
 """Check the machine code of CuPy's kernels for the reproducible arithmetic, without a GPU.
 
 CuPy generates CUDA source as it computes. Here it computes on the emulated device of ``emulated_cuda.py``:
-one epoch of the default run, networks of every kind, and all functions of ``xpnet.reproducible``. NVRTC
-compiles each source with the options that CuPy gives it, nvdisasm disassembles it, and each kernel that uses
-float64 is searched for
+one epoch of the default network, networks of every kind, and all functions of ``xpnet.reproducible``. NVRTC
+compiles the sources, many in one call, with the options that CuPy gives them, nvdisasm disassembles the code,
+and each kernel that uses float64 is searched for
 
   fused products and sums    DFMA, outside of the sequences that a quotient or a square root consists of
   approximations             MUFU, outside of them and of quotients of integers
@@ -16,7 +16,7 @@ to float64, and subnormal numbers to 0, because CuPy always sets ``-ftz=true``.
 
 Reductions are compiled as CuPy's own and, for large arrays its default on a GPU, from CUB's templates. Not
 checked: kernels without float64, and those that the libraries bring compiled (cuBLAS, CUB's reductions of a
-whole device). It takes two minutes of processor time, shared by all cores, and more the first time, when g++
+whole device). It takes a minute of processor time, shared by all cores, and more the first time, when g++
 compiles for the emulated device.
 
 It needs what ``emulated_cuda.py`` needs, and ``pip install -e ".[kernels]"``. Exit codes: 0 no kernel breaks
@@ -32,6 +32,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
 
+import checkout  # noqa: F401  it ends with one line where xpnet is not installed
 from emulation.install import VERSION
 from kernels import rules, tools
 from kernels.record import make_block_reductions, record

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
+import checkout  # noqa: F401  it ends with one line where xpnet is not installed
 from benchmarks.contenders import XPNet, prepared
 from benchmarks.peers import Contender, Images, Jax, Timed, Torch, images
 from benchmarks.tasks import Task, steps

@@ -3,18 +3,17 @@
 Training and test samples are made by a rule, so that nothing has to be downloaded.
 """
 
-from dataclasses import dataclass, replace
-from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vectors.numbers import UNUSED, hexadecimal, hexadecimals, word_text
+from vectors.numbers import UNUSED, Content, hexadecimal, hexadecimals, real, word, word_text
 from xpnet.arithmetic import random
 from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig
-from xpnet.config.flags import Parser, add_settings, get_settings
-from xpnet.config.training import DEFAULTS, to_json
+from xpnet.config.training import to_json
 from xpnet.data.datasets import Dataset
 from xpnet.inference.predictor import Predictor
 from xpnet.training.callbacks import Evaluate, build_final
@@ -41,123 +40,28 @@ DATA_RULE = (
 )
 
 
-@dataclass(frozen=True)
-class Training:
-    """A training: flags of ``xpnet train``, and the size and kind of its data."""
-
-    name: str
-    flags: str
-    samples: int = 90
-    kind: Literal["pixels", "floats"] = "pixels"
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings that the flags give."""
-        return parse(self.flags)
+def read_settings(case: Content) -> dict[str, Any]:
+    """Return the settings of a training, as they are in Python."""
+    settings = {}
+    for name, value in case["settings"].items():
+        if isinstance(value, str) and re.match("-?0x", value):
+            settings[name] = word(value) if name == "seed" else real(value)
+        else:
+            settings[name] = tuple(value) if isinstance(value, list) else value
+    return settings
 
 
-@cache
-def parse(flags: str) -> dict[str, Any]:
-    """Return the settings that flags of ``xpnet train`` give."""
-    parser = Parser(debug=False, prog="make_vectors.py", description="", epilog="")
-    add_settings(parser, DEFAULTS)
-    return get_settings(parser.parse_args(flags.split()))
-
-
-TRAININGS = [
-    Training("the defaults, in four blocks", "--epochs 3", samples=3142),
-    # A batch of more samples than there are.
-    Training(
-        "softmax regression",
-        "--epochs 4 --hidden --batch-size 200 --loss squared-error --normalize none "
-        "--optimizer momentum --momentum 0.5 --learning-rate 0.0002 --seed 18446744073709551615 "
-        "--schedule exponential",
-    ),
-    # The last batch would have one sample.
-    Training(
-        "batch norm and dropout in mini-batches",
-        "--epochs 3 --hidden 10 10 --init he --batch-size 70 --batch-norm --seed 7 --dropout 0.25 "
-        "--input-dropout 0.1 --label-smoothing 0.1 --optimizer adam --learning-rate 0.01 "
-        "--schedule cosine --warmup-epochs 1 --clip-norm 0.5",
-        samples=141,
-    ),
-    Training(
-        "batch norm in a full batch of three blocks",
-        "--epochs 3 --activation tanh --init glorot --batch-norm --normalize standardize "
-        "--optimizer nesterov --validation 20 --seed 9223372036854775813 --schedule step "
-        "--schedule-step-epochs 2 --weight-decay 0.01",
-        samples=2138,
-        kind="floats",
-    ),
-    Training(
-        "mini-batches of two blocks, and of one",
-        "--epochs 2 --activation sigmoid --batch-size 1094 --dropout 0.5 --batch-norm "
-        "--class-weight balanced --optimizer adamw --learning-rate 0.01",
-        samples=2118,
-        kind="floats",
-    ),
-    # The best epoch is one of two with its accuracy.
-    Training(
-        "early stopping",
-        "--epochs 20 --activation leaky-relu --batch-norm --batch-size 16 --validation 0.18 "
-        "--patience 3 --optimizer adamw --weight-decay 0.2 --learning-rate 0.01 --max-norm 1.5 "
-        "--seed 10 --class-weight balanced",
-        samples=110,
-    ),
-    Training(
-        "the mean of the last epochs",
-        "--epochs 5 --batch-norm --batch-size 32 --dropout 0.25 --average-epochs 3 --input-noise 0.3 "
-        "--schedule cosine --schedule-factor 0.25 --optimizer adam --learning-rate 0.01 --validation 20 "
-        "--seed 3",
-        samples=110,
-    ),
-    Training("ELU", "--epochs 3 --activation elu --init he --batch-size 30 --seed 4"),
-    Training(
-        "images moved, turned, scaled and sheared",
-        "--epochs 3 --batch-size 20 --augment-shift 1.5 --augment-rotate 20.0 --seed 1 "
-        "--augment-scale 0.2 --augment-shear 0.3 --optimizer momentum --schedule step "
-        "--schedule-step-epochs 1 --schedule-factor 0.5 --learning-rate 0.05",
-        samples=40,
-    ),
-    Training(
-        "elastic deformation, in full batch",
-        "--epochs 3 --normalize standardize --augment-elastic-alpha 8.0 --seed 2 "
-        "--augment-elastic-sigma 2.0 --augment-rotate 90.0 --input-dropout 0.2 --validation 20 "
-        "--dropout 0.4 --loss squared-error --label-smoothing 0.2 --warmup-epochs 2",
-        samples=40,
-    ),
-    Training(
-        "distortions that fade",
-        "--epochs 4 --batch-size 20 --augment-shift 1.5 --augment-rotate 20.0 "
-        "--augment-elastic-alpha 8.0 --augment-fade-epochs 2 --seed 5 --learning-rate 0.05",
-        samples=40,
-    ),
-    Training(
-        "thicker and thinner lines",
-        "--epochs 3 --batch-size 20 --augment-elastic-alpha 8.0 --augment-thickness 0.75 "
-        "--augment-fade-epochs 1 --seed 6 --learning-rate 0.05",
-        samples=40,
-    ),
-    Training(
-        "floats as they are",
-        "--epochs 3 --normalize none --batch-size 70 --input-dropout 0.3 --max-norm 1.0 "
-        "--weight-decay 0.05 --schedule exponential --schedule-factor 0.7 --init he --clip-norm 0.5",
-        kind="floats",
-    ),
-]
-
-
-def samples(training: Training) -> Dataset:
+def samples(case: Content) -> Dataset:
     """Return training and test samples by the rule."""
-    count = training.samples + TEST
+    first = case["samples"]
+    count = first + TEST
     words: NDArray[np.uint64] = random.words_per_index(
         0, UNUSED, FEATURES, epoch=0, indices=np.arange(count, dtype=np.int64)
     )
     x: NDArray[Any] = (words % np.uint64(256)).astype(np.uint8)
-    if training.kind == "floats":
+    if case["features"] == "floats":
         x = (random.uniform(words) - 0.5) * np.ldexp(1.0, np.arange(FEATURES) % 7 - 3)
     y = (random.words(0, UNUSED, count, epoch=1) % np.uint64(CLASSES)).astype(np.int32)
-    first = training.samples
     return Dataset(x[:first], y[:first], x[first:], y[first:], "by rule")
 
 
@@ -175,10 +79,10 @@ class Record(Callback):
         self.history.append(hexadecimals([x for each in evaluations for x in (each.loss, each.accuracy)]))
 
 
-def result(training: Training, backend: Backend) -> dict[str, Any]:
-    """Return a training and what comes of it."""
-    data = samples(training)
-    config = TrainConfig(**training.settings, log_every=1)
+def train(case: Content, backend: Backend) -> Content:
+    """Return a training and its results."""
+    data = samples(case)
+    config = TrainConfig(**read_settings(case), log_every=1)
     with Trainer.open(config, data, backend) as trainer:
         # One block a call: JAX would compile each operation for stacks of blocks too, which takes a minute.
         trainer.context = replace(trainer.context, stack=1)
@@ -186,14 +90,12 @@ def result(training: Training, backend: Backend) -> dict[str, Any]:
         best = trainer.fit([Evaluate(), final, record]).best
         model, test = trainer.model(best), trainer.evaluate_test(best)
     probabilities = Predictor(model, backend).outputs(data.x_test)[1][:PROBABILITIES]
-    shown = {key: value for key, value in to_json(config).items() if value != to_json(TrainConfig())[key]}
-    del shown["log_every"]
     return {
-        "name": training.name,
-        "features": training.kind,
-        "samples": training.samples,
+        "name": case["name"],
+        "features": case["features"],
+        "samples": case["samples"],
         "sizes": list(model.sizes),
-        "settings": {key: setting_text(key, value) for key, value in shown.items()},
+        "settings": case["settings"],
         "fingerprints": record.fingerprints,
         "history": record.history,
         **{name.replace("_", " "): value for name, value in final.metrics.items()},
@@ -210,7 +112,7 @@ def setting_text(name: str, value: Any) -> Any:
     return hexadecimal(value) if isinstance(value, float) else value
 
 
-def content(backend: Backend) -> dict[str, Any]:
+def content(backend: Backend, file: Content) -> Content:
     """Return the file."""
     defaults = {key: value for key, value in to_json(TrainConfig()).items() if key not in WITHOUT_EFFECT}
     return {
@@ -219,5 +121,5 @@ def content(backend: Backend) -> dict[str, Any]:
         "classes": CLASSES,
         "test samples": TEST,
         "defaults": {key: setting_text(key, value) for key, value in defaults.items()},
-        "trainings": [result(training, backend) for training in TRAININGS],
+        "trainings": [train(case, backend) for case in file["trainings"]],
     }

@@ -24,7 +24,7 @@ from xpnet.config.training import DEFAULTS
 
 FILES = {name: make_vectors.read(make_vectors.FOLDER / f"{name}.json") for name in make_vectors.FILES}
 RANDOM, FUNCTIONS, CONTRACTIONS = FILES["random"], FILES["functions"], FILES["contractions"]
-SUMS = FILES["sums"]
+SUMS, TRAININGS = FILES["sums"], FILES["trainings"]["trainings"]
 
 
 def numbers(texts):
@@ -191,7 +191,7 @@ def test_contractions_have_both_numbers_of_slices_and_ends_of_the_range():
 
 def values(name):
     """The values that the trainings give a setting."""
-    return [training.settings.get(name, DEFAULTS[name]) for training in trainings.TRAININGS]
+    return [trainings.read_settings(case).get(name, DEFAULTS[name]) for case in TRAININGS]
 
 
 def test_the_trainings_use_every_setting_that_affects_the_result():
@@ -212,9 +212,9 @@ def test_the_trainings_use_every_setting_that_affects_the_result():
 
 def test_the_trainings_use_all_numbers_of_hidden_layers_and_kinds_of_data():
     assert {len(hidden) for hidden in values("hidden")} == {0, 1, 2}
-    kinds = {(each.kind, each.settings.get("normalize", "scale")) for each in trainings.TRAININGS}
+    kinds = {(case["features"], case["settings"].get("normalize", "scale")) for case in TRAININGS}
     assert len(kinds) == 6
-    dropped = {each.kind for each in trainings.TRAININGS if "input_dropout" in each.settings}
+    dropped = {case["features"] for case in TRAININGS if "input_dropout" in case["settings"]}
     assert dropped == {"pixels", "floats"}
     assert max(values("seed")) > 2**63
 
