@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import checkout  # noqa: F401  it ends with one line where xpnet is not installed
 from benchmarks.contenders import XPNet, prepared
-from benchmarks.peers import Contender, Images, Jax, Timed, Torch, images
-from benchmarks.tasks import Task, steps
+from benchmarks.peers import Images, Jax, Timed, Torch, images
+from benchmarks.tasks import IMAGES, Task
 from shared import markdown
 
 from xpnet.backends.base import Backend
@@ -22,15 +23,15 @@ from xpnet.backends.resolve import make
 
 BATCHES = (None, 1024, 128)
 RUNS = 5
-EFFORT = {"target": 0.3, "longest": 1.5, "trial": 5}
-"""Seconds of a run, the most of one epoch, and steps that foretell it."""
+SECONDS = 0.3
+"""Of a run, about."""
 
 
 @dataclass
 class Synchronized:
     """A contender whose passes end when the GPU has finished them."""
 
-    contender: Contender
+    contender: Any
     wait: Callable[[], object]
 
     def training(self, task: Task) -> Timed:
@@ -46,15 +47,11 @@ class Synchronized:
 
         return run
 
-    def inference(self, task: Task) -> Timed:
-        """Return what times predictions."""
-        return self.contender.inference(task)
 
-
-def make_contenders(backend: Backend, data: Images) -> dict[str, Contender]:
+def make_contenders(backend: Backend, data: Images) -> dict[str, Any]:
     """Return xpnet in both arithmetics, and PyTorch or JAX, by name."""
     device = backend.device_name
-    contenders: dict[str, Contender] = {
+    contenders: dict[str, Any] = {
         f"xpnet, {arithmetic}": XPNet(arithmetic, backend.name, data, device)
         for arithmetic in ("reproducible", "native")
     }
@@ -78,13 +75,10 @@ def wait_for(backend: Backend) -> None:
             library.cuda.synchronize(backend.device)
 
 
-def step_microseconds(contender: Contender, task: Task) -> float:
+def step_microseconds(contender: Synchronized, task: Task) -> float:
     """Return the median time of a step."""
-    run = prepared(contender, task, **EFFORT)
-    measured = [run() for _ in range(RUNS)]
-    return 1e6 * median(
-        each["seconds"] / each["passes"] / steps(each["rows"], task.batch) for each in measured
-    )
+    run = prepared(contender, task, SECONDS)
+    return 1e6 * median(run() for _ in range(RUNS))
 
 
 def main(library: str, device: str) -> None:
@@ -93,9 +87,9 @@ def main(library: str, device: str) -> None:
     rows = []
     for name, contender in make_contenders(backend, data).items():
         synchronized = Synchronized(contender, lambda: wait_for(backend))
-        times = [step_microseconds(synchronized, Task(batch=batch)) for batch in BATCHES]
+        times = [step_microseconds(synchronized, Task(batch=batch, unit="a step")) for batch in BATCHES]
         rows.append([name, *(f"{time:,.1f}" for time in times)])
-    print(markdown([f"{library} on {device}", *(f"batch of {batch or 60_000:,}" for batch in BATCHES)], rows))
+    print(markdown([f"{library} on {device}", *(f"batch of {batch or IMAGES:,}" for batch in BATCHES)], rows))
 
 
 if __name__ == "__main__":

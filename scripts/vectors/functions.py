@@ -8,8 +8,7 @@ import numpy as np
 from vectors.numbers import Content, Device, hexadecimal, hexadecimals, real, reals
 from xpnet.arithmetic.host import cosine_share, power, sine_and_cosine
 from xpnet.backends.base import Backend
-from xpnet.nn import functional as F
-from xpnet.nn import schedules
+from xpnet.nn import functional as F, schedules
 
 if TYPE_CHECKING:
     from xpnet._typing import Array

@@ -7,9 +7,7 @@ from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig
 from xpnet.data.arrays import normalize_weights
 from xpnet.data.datasets import Dataset
-from xpnet.nn import functional as F
-from xpnet.nn import layers as L
-from xpnet.nn import optim
+from xpnet.nn import functional as F, layers as L, optim
 from xpnet.nn.inputs import fit_normalization
 
 

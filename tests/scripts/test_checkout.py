@@ -16,5 +16,5 @@ keyword_types make_fixtures make_vectors public_names tile_mnist"""
 def test_without_xpnet_a_script_is_one_line_and_code_2(name):
     words = [sys.executable, "-E", "-S", str(SCRIPTS / f"{name}.py")]  # without installed packages
     process = subprocess.run(words, capture_output=True, text=True, check=False)
-    line = f"{name}: numpy is not installed: pip install -e .\n"
+    line = f"{name}: xpnet is not installed: pip install -e .\n"
     assert (process.stdout, process.stderr, process.returncode) == ("", line, 2)

@@ -116,10 +116,9 @@ def test_a_command_agrees_if_it_ends_well_and_in_time_and_prints_what_is_expecte
 
 
 def test_the_steps_of_a_library(monkeypatch, capsys):
-    effort = {"target": 0.001, "longest": 0.01, "trial": 1}
     x, y = pixels(2048, 784, 10)
     monkeypatch.setattr(gpu_steps, "images", lambda: Images(x, y, x[:10], y[:10]))
-    for name, value in {"RUNS": 1, "EFFORT": effort, "Task": partial(Task, rows=2048)}.items():
+    for name, value in {"RUNS": 1, "SECONDS": 0.01, "Task": partial(Task, rows=2048)}.items():
         monkeypatch.setattr(gpu_steps, name, value)
     gpu_steps.main("numpy", "cpu")
     head, _, *rows = capsys.readouterr().out.splitlines()
