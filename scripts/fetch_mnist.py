@@ -6,6 +6,7 @@ import hashlib
 import sys
 import tempfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def fetch(target: Path, md5: str, source: Source, mirrors: list[str], timeout: float) -> str:
+def fetch(target: Path, md5: str, source: Source, mirrors: Sequence[str], timeout: float) -> str:
     """Put a file into its folder once it is complete and right; return the mirror that gave it.
 
     Raises

@@ -21,8 +21,6 @@ BYTES = 16
 """The length of an instruction, on all architectures since sm_70."""
 AT_ONCE = 64
 """Kernels that are compiled in one call, which reads the headers once."""
-FIRST_PASS = re.compile("-DFIRST_PASS=1")
-"""An option of CuPy for a macro that kernels test, but no header."""
 INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]+\*/\s+(?:@!?\w+\s+)?([A-Z][\w.]*)", re.MULTILINE)
 
 
@@ -75,21 +73,19 @@ def batches(kernels: Sequence[Kernel]) -> list[list[Kernel]]:
     """Return kernels with the same options together, up to `AT_ONCE`."""
     alike: dict[tuple[str, ...], list[Kernel]] = {}
     for kernel in kernels:
-        options = tuple(x for x in kernel.options if not FIRST_PASS.fullmatch(x))
-        alike.setdefault(options, []).append(kernel)
+        alike.setdefault(kernel.options, []).append(kernel)
     return [group[at : at + AT_ONCE] for group in alike.values() for at in range(0, len(group), AT_ONCE)]
 
 
 def join_sources(kernels: Sequence[Kernel]) -> str:
     """Return one source: headers once, and each kernel, numbered, in a namespace without macros of others."""
     includes, pieces = dict[str, None](), []
-    for number, (_, source, options) in enumerate(kernels):
+    for number, (_, source, _) in enumerate(kernels):
         lines = source.splitlines()
         includes.update(dict.fromkeys(line for line in lines if line.startswith("#include")))
         text = "\n".join(line for line in lines if not line.startswith("#include"))
         for name in KERNEL_NAME.findall(source):
             text = re.sub(rf"\b{name}\b", f"{name}_{number}", text)
-        text = "#define FIRST_PASS 1\n" * any(map(FIRST_PASS.fullmatch, options)) + text
         macros = dict.fromkeys(re.findall(r"^\s*#define (\w+)", text, re.MULTILINE))
         pieces += [f"namespace kernel_{number} {{", text, "}", *(f"#undef {macro}" for macro in macros)]
     return "\n".join([*includes, *pieces])
@@ -106,9 +102,8 @@ def compile_kernels(kernels: Sequence[Kernel], architecture: str) -> list[Compil
     load_nvrtc()
     nvrtc = importlib.import_module("cupy_backends.cuda.libs.nvrtc")
     program = nvrtc.createProgram(join_sources(kernels), "kernel.cu", (), ())
-    options = [x for x in kernels[0].options if not FIRST_PASS.fullmatch(x)]
     try:
-        nvrtc.compileProgram(program, (*options, f"-arch={architecture}"))
+        nvrtc.compileProgram(program, (*kernels[0].options, f"-arch={architecture}"))
         ptx, cubin = nvrtc.getPTX(program).decode(), nvrtc.getCUBIN(program)
     except nvrtc.NVRTCError as error:
         log = nvrtc.getProgramLog(program).splitlines() or [str(error)]

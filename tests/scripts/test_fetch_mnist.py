@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import socket
 import threading
-from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -48,19 +47,19 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def serve():
+def serve(request):
     """Start mirrors, and close them in the end."""
-    with ExitStack() as stack:
 
-        def start(files, cut=None):
-            mirror = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
-            mirror.files, mirror.cut, mirror.requests = files, cut, []
-            mirror.url = f"http://127.0.0.1:{mirror.server_port}"
-            threading.Thread(target=mirror.serve_forever, args=(0.01,), daemon=True).start()
-            stack.callback(mirror.shutdown)
-            return mirror
+    def start(files, cut=None):
+        mirror = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        mirror.files, mirror.cut, mirror.requests = files, cut, []
+        mirror.url = f"http://127.0.0.1:{mirror.server_port}"
+        threading.Thread(target=mirror.serve_forever, args=(0.01,), daemon=True).start()
+        request.addfinalizer(mirror.server_close)
+        request.addfinalizer(mirror.shutdown)
+        return mirror
 
-        yield start
+    return start
 
 
 def md5s(files):
