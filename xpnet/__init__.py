@@ -52,8 +52,7 @@ if not TYPE_CHECKING:  # a type checker would accept any attribute
         if name == "reproducible":
             return import_module("xpnet.reproducible")
         if name not in _MODULES:
-            msg = f"module {__name__!r} has no attribute {name!r}"
-            raise AttributeError(msg)
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 

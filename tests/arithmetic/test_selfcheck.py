@@ -15,14 +15,10 @@ from xpnet.errors import BackendError, ConfigError
 from xpnet.training.trainer import Trainer
 
 
-def test_every_backend_passes(backend):
-    check(Reproducible(backend.xp, backend.device, backend.xp.float64), "here")
-
-
-def test_every_compiler_of_exact_functions_passes(backend):
-    compiler = partial(backend.compile, exact=True)
+def test_every_backend_and_its_compiler_of_exact_functions_pass(backend):
     ops = Reproducible(backend.xp, backend.device, backend.xp.float64)
-    assert check(ops, f"{backend.name} on {backend.device_name}", compiler)
+    check(ops, "here")
+    assert check(ops, f"{backend.name} on {backend.device_name}", partial(backend.compile, exact=True))
 
 
 @pytest.mark.needs("jax")

@@ -37,19 +37,14 @@ def text(cell):
     return "".join(parts), pictures
 
 
-@pytest.fixture
-def executed(tmp_path):
-    """The notebook after it was run, by a new kernel in an empty folder."""
-    own = {name: str(tmp_path / name) for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "MPLCONFIGDIR")}
-    command, environment = [sys.executable, "-c", EXECUTE, NOTEBOOK, "executed.ipynb"], {**os.environ, **own}
-    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
-    return tmp_path / "executed.ipynb"
-
-
 @pytest.mark.slow
 @pytest.mark.needs("notebook")
-def test_it_prints_what_is_stored_in_it(executed):
-    stored, new = cells(NOTEBOOK, "code"), cells(executed, "code")
+def test_it_prints_what_is_stored_in_it(tmp_path):
+    """By a new kernel, in an empty folder."""
+    own = {name: str(tmp_path / name) for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "MPLCONFIGDIR")}
+    command = [sys.executable, "-c", EXECUTE, NOTEBOOK, "executed.ipynb"]
+    subprocess.run(command, cwd=tmp_path, env={**os.environ, **own}, check=True)
+    stored, new = cells(NOTEBOOK, "code"), cells(tmp_path / "executed.ipynb", "code")
     assert [text(cell) for cell in new] == [text(cell) for cell in stored]
 
 

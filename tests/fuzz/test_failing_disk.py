@@ -17,18 +17,8 @@ from xpnet.storage.record import read_run
 
 pytestmark = pytest.mark.slow
 
-WORDS = [
-    "--hidden",
-    "4",
-    "--epochs",
-    "2",
-    "--keep-checkpoint-every",
-    "1",
-    "--batch-norm",
-    "--optimizer",
-    "adam",
-]
-WORDS += ["--backend", "numpy", "--workers", "1", "--quiet", "--no-report", "--data", "small.npz"]
+WORDS = ["--data", "small.npz", "--hidden", "4", "--batch-norm", "--optimizer", "adam", "--epochs", "2"]
+WORDS += ["--keep-checkpoint-every", "1", "--backend", "numpy", "--workers", "1", "--quiet", "--no-report"]
 NEW = [*WORDS, "--out", "runs", "--name", "mine", "--overwrite"]
 
 

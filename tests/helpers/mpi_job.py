@@ -65,7 +65,12 @@ def die_in_checkpoint(_):
     write_atomic, run.write_atomic = run.write_atomic, write_half
 
 
-HARM_AT_START = {"blind": cannot_read_data, "lose": is_elsewhere, "other data": has_other_data}
+HARM_AT_START = {
+    "blind": cannot_read_data,
+    "elsewhere": is_elsewhere,
+    "lose": is_elsewhere,
+    "other data": has_other_data,
+}
 """What the rank does at the start: it cannot read data, or is on a machine of its own, with other data."""
 
 HARM_IN_EPOCH = {
@@ -97,7 +102,9 @@ def prepare(what, rank, epoch):
     from xpnet.distributed.launch import rank_and_size
     from xpnet.training.callbacks import Evaluate
 
-    ranks.SECONDS, ranks.PAUSE = 3, 0.1
+    ranks.PAUSE = 0.1
+    if what == "lose":
+        ranks.SECONDS = 3
     if what in ("sliced", "direct"):
         exchange.SMALL_BYTES = 1000  # only the sums of an evaluation are small
     if what == "direct":

@@ -1,7 +1,7 @@
 """What a tracker holds of a run, read with its own library or from its documented store, as JSON.
 
-``python read_trackers.py TRACKER NAME``, in the folder that holds ``runs``, prints an object. Times are start
-and end in milliseconds. As a process of its own it keeps what the libraries warn of away from the tests.
+``python read_trackers.py TRACKER NAME``, in the folder that holds ``runs``, prints an object. The start is in
+milliseconds. As a process of its own it keeps what the libraries warn of away from the tests.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ def wandb(name):
         "files": {entry.path: sha256(entry.local_path) for entry in entries},
         "status": "failed" if parts("exit")[-1].exit_code else "completed",
         "fingerprint": rows[-1]["fingerprint"],
-        "times": [1000 * (rows[0]["_timestamp"] - rows[0]["seconds"]), 1000 * rows[-1]["_timestamp"]],
+        "started": 1000 * (rows[0]["_timestamp"] - rows[0]["seconds"]),
     }
 
 
@@ -78,10 +78,11 @@ def trackio(name):
     return {
         "config": run.config,
         "history": history,
+        "tags": [],
         "files": {entry["path"]: sha256(blobs[entry["digest"]]) for entry in entries},
         "status": last["status"],
         "fingerprint": last["fingerprint"],
-        "times": [1000 * started.timestamp(), None],
+        "started": 1000 * started.timestamp(),
     }
 
 
@@ -102,7 +103,7 @@ def mlflow(name):
         "files": {file.path: sha256(client.download_artifacts(run.info.run_id, file.path)) for file in files},
         "status": {"FINISHED": "completed"}.get(run.info.status, run.info.status),
         "fingerprint": run.data.tags["fingerprint"],
-        "times": [run.info.start_time, run.info.end_time],
+        "started": run.info.start_time,
     }
 
 

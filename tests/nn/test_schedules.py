@@ -1,4 +1,4 @@
-"""Schedules: against PyTorch's, closed forms in high precision, and their exact bits."""
+"""Schedules: against PyTorch's, and closed forms in high precision; docs/vectors has their exact bits."""
 
 import warnings
 from decimal import Decimal, localcontext
@@ -15,9 +15,6 @@ def ours(schedule, count):
     return rates
 
 
-# Against PyTorch
-
-
 def linear(schedulers, optimizer):
     """Five steps of warm-up: 1/5, 2/5, … 1."""
     return schedulers.LinearLR(optimizer, start_factor=0.2, end_factor=1.0, total_iters=4)
@@ -26,10 +23,7 @@ def linear(schedulers, optimizer):
 TORCH = {  # a schedule, and PyTorch's
     "constant": (constant(0.1), lambda s, o: s.ConstantLR(o, factor=1.0)),
     "step": (step_decay(0.1, 7, 0.3), lambda s, o: s.StepLR(o, step_size=7, gamma=0.3)),
-    "exponential": (
-        build("exponential", 0.1, 1, 100, factor=0.9),
-        lambda s, o: s.ExponentialLR(o, gamma=0.9),
-    ),
+    "exponential": (build("exponential", 0.1, 1, 99, factor=0.9), lambda s, o: s.ExponentialLR(o, gamma=0.9)),
     "cosine": (cosine(0.1, 100, 0.01), lambda s, o: s.CosineAnnealingLR(o, T_max=100, eta_min=0.01)),
     "warm-up": (warmup(constant(0.1), 5), linear),
     "warm-up of step": (
@@ -55,9 +49,6 @@ def test_schedules_are_pytorchs(name):
     assert ours(schedule, 100) == pytest.approx(expected, rel=1e-12, abs=1e-13)
 
 
-# Closed forms
-
-
 def true_share(step, steps):
     """(1 + cos(π step/steps))/2, from the series of the cosine in 60 decimal digits."""
     with localcontext(prec=60):
@@ -76,28 +67,6 @@ def test_the_cosine_is_correctly_rounded():
         assert shares == [float(true_share(step, steps)) for step in range(steps)]
         assert shares == sorted(shares, reverse=True)
     assert cosine_share(10**7 - 1, 10**7) == float(true_share(10**7 - 1, 10**7))
-    assert (cosine_share(1, 3), cosine_share(1, 2), cosine_share(2, 3)) == (0.75, 0.5, 0.25)
-
-
-GOLDEN = [
-    (step_decay(0.1, 7, 0.3), 50, "0x1.6eeaef4ca97bep-16"),
-    (build("exponential", 0.1, 4, 100), 399, "0x1.46be505121e98p-11"),
-    (cosine(0.1, 1875), 1, "0x1.999986c29a7b0p-4"),
-    (cosine(0.1, 1875), 937, "0x1.99f171fe58e0cp-5"),
-    (cosine(0.1, 1875), 1874, "0x1.2d6ff1e9bf847p-24"),
-    (cosine(0.1, 1000, 1e-3), 377, "0x1.1b4264d579f07p-4"),
-    (cosine(0.1, 1000, 1e-3), 1000, (1e-3).hex()),
-    (cosine(0.1, 1000, 1e-3), 2500, (1e-3).hex()),
-    (warmup(constant(0.1), 7), 2, "0x1.5f15f15f15f16p-5"),
-]
-
-
-@pytest.mark.parametrize(("schedule", "step", "expected"), GOLDEN)
-def test_exact_bits(schedule, step, expected):
-    assert schedule(step).hex() == expected
-
-
-# By name
 
 
 def test_schedules_by_name():
@@ -114,9 +83,3 @@ def test_schedules_by_name():
         warm = build(name, 0.2, 10, 6, **options, warmup_epochs=2)
         assert ours(warm, 60) == ours(warmup(schedule, 20), 60)
         build(name, 0.2, 10, 0, **options)  # no epochs need no rate
-
-
-def test_the_options_have_defaults():
-    assert [build("step", 1.0, 1, 90)(step) for step in (29, 30)] == [1.0, 0.1]
-    assert build("exponential", 1.0, 1, 90)(1) == 0.95
-    assert build("cosine", 1.0, 1, 90)(90) == 0.0

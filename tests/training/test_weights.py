@@ -5,15 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from networks import context_for, gradients_of, image_data, pixels
+from networks import image_data, pixels
 
 import xpnet
 from xpnet._lib.tree import leaves
-from xpnet.backends.numpy import make
 from xpnet.config import TrainConfig
 from xpnet.data.arrays import normalize_weights
-from xpnet.nn.init import initialize
-from xpnet.training.batches import Samples
 
 X, Y = pixels(120, 12, 3)
 NAMES = np.array(["a", "b", "c"])[Y]
@@ -74,13 +71,6 @@ def test_factors_have_the_mean_1_and_balanced_classes_the_same_total(training):
     np.testing.assert_allclose(totals, len(labels) / 3, rtol=1e-14)
     factors = normalize_weights(data, training, TrainConfig())[rows]
     np.testing.assert_allclose(factors, weights[rows] / weights[rows].mean(), rtol=1e-14)
-
-
-def test_gradients_are_divided_by_the_batch_size_not_by_the_sum_of_the_weights():
-    context, parameters = context_for(make("cpu"), X), initialize((12, 8, 3), 0)
-    samples = Samples(X, Y), Samples(X, Y, np.full(120, 2.0))
-    plain, doubled = (leaves(gradients_of(context, parameters, each)) for each in samples)
-    assert all(np.array_equal(b, 2.0 * a) for a, b in zip(plain, doubled, strict=True))
 
 
 NUMBER, COUNT = "expected a finite number, 0 or more, got", "expected 120 numbers, one for each sample, got"
