@@ -37,8 +37,6 @@ from xpnet.errors import XPNetError
 DOCS = ROOT / "docs"
 PARTS = (*WORKLOADS, *commands.PARTS, "growth")
 LIBRARIES = ("xpnet", "numpy", "pandas", "torch", "jax", "jaxlib", "scikit-learn")
-TARGET, QUICK_TARGET = 0.5, 0.02
-"""Seconds that a run of a task takes about."""
 
 
 def parse_options(argv: Sequence[str]) -> argparse.Namespace:
@@ -63,6 +61,8 @@ def parse_options(argv: Sequence[str]) -> argparse.Namespace:
     if not options.quick and options.only is None and options.against is None:
         options.out = options.out or DOCS
     options.only = options.only or parts
+    # The seconds that a run of a task takes about.
+    options.target = 0.02 if options.quick else 0.5
     options.runs = options.runs or (1 if options.quick else 5 if options.against is None else 9)
     return options
 
@@ -135,7 +135,7 @@ def measure_tasks(
     with processes([who for who in takes_part(key) if who not in missing], variables) as running:
         for task in tasks:
             few = replace(task, rows=min(task.rows, 2 * (task.batch or 1000))) if options.quick else task
-            ready = entrants(few, running, QUICK_TARGET if options.quick else TARGET, missing)
+            ready = entrants(few, running, options.target, missing)
             run_in_turn(ready, options.runs)
             yield Table(key, few.title, [entrant.line for entrant in ready], few)
 
