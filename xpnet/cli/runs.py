@@ -25,8 +25,7 @@ from xpnet.config import TrainConfig, to_json
 from xpnet.config.flags import Parser
 from xpnet.errors import ConfigError, DataError
 from xpnet.report.charts import select_evenly
-from xpnet.storage import find
-from xpnet.storage import record as records
+from xpnet.storage import find, record as records
 from xpnet.storage.find import FoundRun
 
 SORT_HELP = """
