@@ -383,7 +383,6 @@ def test_the_help_names_the_defaults_that_are_elsewhere(help_text):
 
 def test_the_names_are_those_of_what_is_implemented():
     assert get_args(types.OptimizerName) == tuple(optim.OPTIMIZERS)
-    assert get_args(types.ScheduleName) == tuple(schedules.SCHEDULES)
     assert get_args(types.Activation) == tuple(functional.ACTIVATIONS)
     assert get_args(types.Loss) == tuple(functional.LOSSES)
     assert get_args(types.Arithmetic) == tuple(ARITHMETICS)
