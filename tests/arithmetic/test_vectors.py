@@ -133,8 +133,9 @@ def test_the_trainings_use_every_setting_that_affects_the_result():
     names = {field.name for field in fields(TrainConfig)}
     assert names >= trainings.WITHOUT_EFFECT
     unused = {}
+    of_trainings = [trainings.read_settings(case) for case in FILES["trainings"]["trainings"]]
     for name in names - trainings.WITHOUT_EFFECT:
-        used = {training.settings.get(name, DEFAULTS[name]) for training in trainings.TRAININGS}
+        used = {settings.get(name, DEFAULTS[name]) for settings in of_trainings}
         choices = get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
         if hints[name] is bool:
             choices = (False, True)
