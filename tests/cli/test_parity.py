@@ -94,10 +94,9 @@ def test_the_table_and_the_record_are_of_the_run_that_train_makes(run, capsys):
     options = ("--device", "cpu", "--name", "run", "--quiet", "--no-report")
     assert train.main([*WORDS, *words, *options]) == 0
     report, (first, *_) = record(), record()["rows"]
-    assert report["passed"] is True
-    assert (report["seed"], report["batch_size"], report["epochs"], report["hidden"]) == (7, 16, 2, [5])
-    assert re.fullmatch("[0-9a-f]{64}", report["data"]["sha256"])
-    assert report["absent"] == [{"backend": "cupy", "device": "cuda:0", **vars(GONE), "devices": []}]
+    expected = {"passed": True, "seed": 7, "batch_size": 16, "epochs": 2, "hidden": [5]}
+    expected["absent"] = [{"backend": "cupy", "device": "cuda:0", **vars(GONE), "devices": []}]
+    assert expected.items() <= report.items()
     assert (first["arithmetic"], first["dtype"], first["tolerance"]) == ("reproducible", "float64", None)
     assert first["fingerprint"] == read_run(Path("runs", "run"))["fingerprint"]
     results = [(row["backend"], row["device"]) for row in report["rows"]]
