@@ -14,8 +14,7 @@ import pytest
 from folders import change_record, tree
 
 from xpnet._lib.terminal import make_console
-from xpnet.cli import comparison as comparisons
-from xpnet.cli import runs as command
+from xpnet.cli import comparison as comparisons, runs as command
 from xpnet.config import TrainConfig, to_json
 from xpnet.storage import find
 from xpnet.storage.checkpoint import encode_checkpoint

@@ -14,8 +14,17 @@ import pytest
 
 from xpnet import train
 from xpnet.arithmetic import ARITHMETICS
-from xpnet.config import Command, TrainConfig, constraints, from_json, list_recipes, parse, to_json, to_toml
-from xpnet.config import settings as types
+from xpnet.config import (
+    Command,
+    TrainConfig,
+    constraints,
+    from_json,
+    list_recipes,
+    parse,
+    settings as types,
+    to_json,
+    to_toml,
+)
 from xpnet.config.keywords import ARGUMENTS, OF_FIT, OTHER_TYPES, FitSettings
 from xpnet.config.rules import flag
 from xpnet.config.training import RULES, read_recipe

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import re
 
 import numpy as np
@@ -18,22 +19,27 @@ from xpnet.nn.functional import ACTIVATIONS
 from xpnet.report import write_report
 
 pytestmark = [pytest.mark.needs("browser"), pytest.mark.slow]
-IMAGES = 1000
+IMAGES = 300
 
 NETWORKS = [
     ("pixels", 1, "--hidden"),
     ("floats", 255, "--hidden 20 15 12 --activation tanh --batch-norm"),
-    ("pixels", 1, "--normalize standardize"),
-    ("floats", 255, "--arithmetic native"),
+    ("floats", 255, "--arithmetic native --normalize standardize"),
     ("pixels", 1, "--normalize none --init he --lr 1e-6"),
-    *(("pixels", 1, f"--hidden 9 8 --activation {name}") for name in ACTIVATIONS),
+]
+NETWORKS += [
+    ("pixels", 1, f"--hidden 9 8 --activation {name}") for name in ACTIVATIONS if name not in ("relu", "tanh")
 ]
 
 
+@pytest.fixture(scope="module")
+def mnist():
+    return datasets.load()
+
+
 @pytest.mark.parametrize(("kind", "divisor", "flags"), NETWORKS)
-def test_the_page_computes_what_python_does_for_1000_images(tmp_path, opened, kind, divisor, flags):
+def test_the_page_computes_what_python_does(mnist, tmp_path, opened, kind, divisor, flags):
     """Logits and probabilities, of every kind of network, for the raw rows pixels / divisor."""
-    mnist = datasets.load()
     arrays = {name: getattr(mnist, name)[:IMAGES] for name in ("x_train", "y_train", "x_test", "y_test")}
     if kind == "floats":
         arrays |= {name: arrays[name] / 255.0 for name in ("x_train", "x_test")}
@@ -97,15 +103,13 @@ def opened(browser):
 
 @pytest.fixture(scope="module")
 def quick(browser, tmp_path_factory):
-    """The report of a run with the recipe quick on MNIST."""
-    return write_report(trained(tmp_path_factory.mktemp("browser") / "quick", "--recipe", "quick"))
+    """The report of a short run with the recipe quick on MNIST."""
+    folder = tmp_path_factory.mktemp("browser") / "quick"
+    return write_report(trained(folder, "--recipe", "quick", "--epochs", 5))
 
 
 STROKES = {
     0: [[(14, 4), (8, 8), (7, 15), (10, 22), (15, 23), (20, 18), (20, 9), (14, 4)]],
-    1: [[(15, 4), (13, 23)]],
-    2: [[(7, 8), (11, 4), (17, 5), (18, 10), (13, 16), (7, 22), (21, 22)]],
-    3: [[(7, 5), (17, 5), (18, 9), (12, 13), (19, 16), (18, 21), (12, 24), (7, 21)]],
     4: [[(8, 5), (7, 14), (19, 14)], [(18, 4), (17, 24)]],
     7: [[(7, 6), (20, 6), (13, 24)]],
 }
@@ -177,8 +181,11 @@ def test_without_the_networks_activation_the_page_has_a_sentence_in_place_of_the
     assert page.locator("#pad").count() == 0
     sentence = "There is no field to draw in: this page does not know the activation new."
     assert page.locator("#draw").inner_text() == sentence
-    page.locator("#confusion .cell").nth(3).hover()
-    assert " predicted as " in page.locator("#readout").inner_text()
+    cell = page.locator("#confusion .cell").nth(3)
+    cell.hover()
+    title = cell.locator("title").text_content()
+    assert page.locator("#readout").inner_text() == title
+    assert " predicted as " in title
 
 
 def test_a_finger_draws_without_scrolling_the_page(quick, opened):
@@ -208,47 +215,43 @@ BOXES = [
 ]
 
 
-@pytest.mark.parametrize("side", [28, 14])
-@pytest.mark.parametrize("boxes", BOXES)
-def test_a_drawing_is_boxed_reduced_and_centred_as_pictures_are(quick, opened, boxes, side):
-    page, ink = opened(quick), np.zeros((200, 300), np.uint8)
-    for top, bottom, left, right in boxes:
-        ink[top:bottom, left:right] = 255
-    field = page_field(page, ink, side)
-    assert np.abs(field - to_mnist_form(255.0 - ink, side)).max() <= 12
-    rows, columns = (np.flatnonzero(field.any(axis=axis)) for axis in (1, 0))
-    assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20 * side // 28
+def test_a_drawing_is_boxed_reduced_and_centred_as_pictures_are(quick, opened):
+    page = opened(quick)
+    for boxes, side in itertools.product(BOXES, (28, 14)):
+        ink = np.zeros((200, 300), np.uint8)
+        for top, bottom, left, right in boxes:
+            ink[top:bottom, left:right] = 255
+        field = page_field(page, ink, side)
+        assert np.abs(field - to_mnist_form(255.0 - ink, side)).max() <= 12
+        rows, columns = (np.flatnonzero(field.any(axis=axis)) for axis in (1, 0))
+        assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20 * side // 28
     assert page_field(page, np.zeros((20, 20), np.uint8)) is None
 
 
-def test_pointing_at_a_cell_shows_its_count_and_nothing_is_wider_than_the_screen(quick, opened):
-    for width in (320, 768, 1600):
-        page = opened(quick, viewport={"width": width, "height": 800})
-        page.locator("summary").click()
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-    cell = page.locator("#confusion .cell").nth(3)
-    cell.hover()
-    title = cell.locator("title").text_content()
-    assert page.locator("#readout").inner_text() == title
-    assert " predicted as " in title
+def is_wider_than_its_window(page):
+    return page.evaluate("document.documentElement.scrollWidth > innerWidth")
 
 
-def test_pages_of_tables_and_of_several_runs_fit_a_phone_and_have_a_colour_a_run(tmp_path, opened):
+def test_no_page_is_wider_than_a_phone_and_each_run_has_a_colour(quick, tmp_path, opened):
     features = np.random.default_rng(0).normal(size=(150, 13))
     table = pd.DataFrame(features, columns=[f"a feature with a long name {index}" for index in range(13)])
     table.assign(label=np.arange(150) % 3).to_csv(tmp_path / "table.csv", index=False)
     words = ("--data", tmp_path / "table.csv", "--test-split", 0.5, "--epochs", 3, "--log-every", 1)
     folder = trained(tmp_path / "three", *words, "--repeats", 3)
     assert main(["report", str(folder)]) == 0
-    for path in (folder / "report.html", write_report(folder / "seed-0")):
-        page = opened(path, viewport={"width": 320, "height": 800})
-        assert page.evaluate("document.documentElement.scrollWidth") <= 320
-    widths = "(bars) => bars.map((bar) => bar.getBoundingClientRect().width)"
-    bars = page.locator(".features .bar").evaluate_all(widths)
+    phone = {"width": 320, "height": 800}
+    several, table, images = (
+        opened(path, viewport=phone)
+        for path in (folder / "report.html", write_report(folder / "seed-0"), quick)
+    )
+    images.locator("summary").click()
+    assert not any(map(is_wider_than_its_window, (several, table, images)))
+    bars = table.locator(".features .bar").evaluate_all(
+        "(bars) => bars.map((bar) => bar.getBoundingClientRect().width)"
+    )
     assert bars == sorted(bars, reverse=True)
-    assert bars[-1] > 0
     strokes = "(lines) => lines.map((line) => getComputedStyle(line).stroke)"
-    colours = opened(folder / "report.html").locator("#curves .line").evaluate_all(strokes)
+    colours = several.locator("#curves .line").evaluate_all(strokes)
     assert len(set(colours)) == 3
     assert colours[:3] == colours[3:]
 

@@ -1,15 +1,10 @@
 """The record of a run: what it holds, and that nothing is lost or half-written."""
 
-import contextlib
-import itertools
 import json
 import os
 import platform
 import re
 import shutil
-import threading
-import warnings
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,9 +16,7 @@ from folders import change_record, fail_with, tree
 
 from xpnet._lib.locks import is_locked
 from xpnet.errors import ConfigError, DataError
-from xpnet.storage import find, run
-from xpnet.storage import folder as run_folder
-from xpnet.storage.json_files import RECORD_LIMIT
+from xpnet.storage import find, folder as run_folder, json_files, run
 from xpnet.storage.record import Record, read_metrics, read_run, read_summary
 from xpnet.storage.run import Run
 
@@ -35,6 +28,7 @@ HERE = {"epoch": 3, "backend": "numpy", "device": "cpu"}
 UPDATE = "this one reads up to 3): update xpnet"
 STATUSES = "one of ['running', 'completed', 'interrupted', 'failed']"
 METRICS = "dict[str, float | list[float | None] | None] | None"
+OLDER = {"schema_version": 2, "segments": None, "specification_version": None, "digests": None}
 NO_SPACE = OSError(28, "No space left on device")
 IN_USE = r"mine: another process is working on this run: wait until it has ended$"
 
@@ -51,20 +45,6 @@ def stopped(out, status="interrupted", name="mine"):
     run.write("checkpoint.safetensors", b"state")
     run.finish(status, metrics={"train_loss": 0.5}, fingerprint="cd", error="why")
     return run.folder
-
-
-def winners(count, work):
-    """The runs that the same work gives in so many threads at the same moment; the others are refused."""
-
-    barrier = threading.Barrier(count)
-
-    def one(_):
-        barrier.wait()
-        with contextlib.suppress(ConfigError):
-            return work()
-
-    with ThreadPoolExecutor(count) as pool:
-        return [run for run in pool.map(one, range(count)) if run is not None]
 
 
 def test_a_started_run_has_a_folder_named_by_its_start_with_a_running_record(tmp_path):
@@ -84,28 +64,14 @@ def test_a_started_run_has_a_folder_named_by_its_start_with_a_running_record(tmp
     assert [path.name for path in run.folder.parent.iterdir()] == [run.record["id"]] == [record["id"]]
 
 
-def test_trainings_that_start_at_once_get_folders_of_their_own_but_one_a_name_or_a_run(tmp_path, monkeypatch):
-    names = {run.record["id"] for run in winners(8, lambda: start(tmp_path / "unnamed"))}
-    assert len(names) == 8
-    assert {path.name for path in (tmp_path / "unnamed").iterdir()} == names
-    assert [run.record["id"] for run in winners(6, lambda: start(tmp_path, "first try"))] == ["first try"]
-    folder = stopped(tmp_path)
-    assert [run.record["id"] for run in winners(8, lambda: Run.reopen(folder))] == ["mine"]
-    monkeypatch.setattr(os.path, "lexists", lambda _: False)  # another takes the name after it was free
-    with pytest.raises(ConfigError, match="first try: exists already"):
-        start(tmp_path, "first try")
-    assert {path.name for path in tmp_path.iterdir()} == {"unnamed", "first try", "mine"}
-
-
 @pytest.mark.parametrize(
     "put",
     [
         lambda path: path.write_bytes(b"precious"),
         Path.mkdir,
         lambda path: path.symlink_to(start(path.parents[1] / "elsewhere").folder),
-        lambda path: path.symlink_to("absent"),
     ],
-    ids=["file", "folder", "link", "dead link"],
+    ids=["file", "folder", "link"],
 )
 def test_what_is_no_run_is_never_replaced(tmp_path, put):
     (tmp_path / "runs").mkdir()
@@ -117,7 +83,9 @@ def test_what_is_no_run_is_never_replaced(tmp_path, put):
     assert tree(tmp_path) == before
 
 
-def test_a_run_is_replaced_only_after_its_end_with_overwrite_and_writes_nothing_into_its_successor(tmp_path):
+def test_a_run_is_replaced_only_after_its_end_with_overwrite_and_writes_nothing_into_its_successor(
+    tmp_path, monkeypatch
+):
     old = start(tmp_path, "mine", overwrite=True)  # there is none yet
     old.log({"epoch": 1})
 
@@ -130,6 +98,9 @@ def test_a_run_is_replaced_only_after_its_end_with_overwrite_and_writes_nothing_
 
     refused(IN_USE, lambda: Run.reopen(old.folder), lambda: start(tmp_path, "mine", overwrite=True))
     refused("mine: exists already: choose another --name, or ", lambda: start(tmp_path, "mine"))
+    with monkeypatch.context() as patch:  # another takes the name after it was free
+        patch.setattr(os.path, "lexists", lambda _: False)
+        refused("mine: exists already", lambda: start(tmp_path, "mine"))
     old.release()
     new = start(tmp_path, "mine", overwrite=True)
     assert set(tree(tmp_path)) == {"mine", "mine/.lock", "mine/run.json"}
@@ -140,7 +111,7 @@ def test_a_run_is_replaced_only_after_its_end_with_overwrite_and_writes_nothing_
 
 
 @pytest.mark.parametrize("error", [NO_SPACE, KeyboardInterrupt()], ids=["disk full", "Ctrl-C"])
-@pytest.mark.parametrize("step", ["write", ".replaced", ".starting"])
+@pytest.mark.parametrize("step", [".replaced", ".starting"])
 def test_a_failed_start_leaves_the_old_run_and_nothing_else(tmp_path, monkeypatch, step, error):
     stopped(tmp_path)
     before, rename = tree(tmp_path), Path.rename
@@ -151,10 +122,7 @@ def test_a_failed_start_leaves_the_old_run_and_nothing_else(tmp_path, monkeypatc
         return rename(self, target)
 
     with monkeypatch.context() as patch:
-        if step == "write":
-            patch.setattr(run, "write_atomic", fail_with(error))
-        else:
-            patch.setattr(Path, "rename", failing_rename)
+        patch.setattr(Path, "rename", failing_rename)
         with pytest.raises((ConfigError, KeyboardInterrupt)):
             start(tmp_path, "mine", overwrite=True)
     assert tree(tmp_path) == before
@@ -172,48 +140,19 @@ def test_a_run_is_not_resumed_at_an_epoch_that_its_history_or_settings_exclude(t
     assert tree(tmp_path) == before
 
 
-def replace_and_die(out, step):
-    """Replace the run "mine" in a process that is killed before its first or second rename, or after both."""
-    steps = itertools.count(1)
-
-    def dying(function):
-        return lambda *paths, **options: os._exit(9) if next(steps) == step else function(*paths, **options)
-
-    with warnings.catch_warnings(action="ignore"):  # of threads of other tests
-        pid = os.fork()
-    if pid == 0:
-        try:
-            Path.rename, shutil.rmtree = dying(Path.rename), dying(shutil.rmtree)
-            start(out, "mine", overwrite=True)
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-@pytest.mark.parametrize(("step", "kept"), [(1, True), (2, True), (3, False)])
-def test_a_run_whose_replacement_was_killed_is_named_and_put_back_by_the_next_start(tmp_path, step, kept):
-    stopped(tmp_path)
-    before = tree(tmp_path / "mine")
-    replace_and_die(tmp_path, step)
-    damaged = find.survey(tmp_path).damaged
-    if step == 2:
-        (aside,) = tmp_path.glob(".replaced-*")
-        cause = "is mine, which --overwrite was replacing when it was killed"
-        assert damaged == (f"{aside}: {cause}: the next training in {tmp_path} puts it back",)
-    else:
-        assert damaged == ()
-    start(tmp_path, "next")
-    assert (tree(tmp_path / "mine") == before) == kept
-    assert {path.name for path in tmp_path.iterdir()} == {"mine", "next"}
-
-
-def test_what_other_starts_left_is_removed_unless_it_is_in_use_or_the_only_copy_of_a_run(
-    tmp_path, monkeypatch
-):
-    old = stopped(tmp_path, name="lost")
-    old.rename(tmp_path / ".replaced-0a")  # by an older xpnet, without a lock
-    shutil.copytree(stopped(tmp_path), tmp_path / ".replaced-0b")
+def test_what_killed_starts_left_is_put_back_or_removed_unless_it_is_in_use(tmp_path, monkeypatch):
+    """Of three replacements one was by an older xpnet, without a lock, one complete, and one in between."""
+    lost, mine, halfway = (stopped(tmp_path, name=name) for name in ("lost", "mine", "halfway"))
+    before = tree(halfway)
+    lost.rename(tmp_path / ".replaced-0a")
+    shutil.copytree(mine, tmp_path / ".replaced-0b")
+    shutil.copytree(halfway, tmp_path / ".starting-0c")
+    halfway.rename(tmp_path / ".replaced-0c")
+    cause = "which --overwrite was replacing when it was killed: the next training in"
+    assert find.survey(tmp_path).damaged == tuple(
+        f"{tmp_path / aside}: is {name}, {cause} {tmp_path} puts it back"
+        for aside, name in ((".replaced-0a", "lost"), (".replaced-0c", "halfway"))
+    )
     for name in "1a", "1b":
         (tmp_path / f".starting-{name}").mkdir()
     with FileLock(tmp_path / ".starting-1b.lock"):
@@ -223,65 +162,42 @@ def test_what_other_starts_left_is_removed_unless_it_is_in_use_or_the_only_copy_
             start(tmp_path, "next")
         assert {path.name for path in tmp_path.iterdir()} == names | {"next"}
         start(tmp_path, "more")
-        kept = {"lost", "mine", "next", "more", ".starting-1b", ".starting-1b.lock"}
+        kept = {"lost", "mine", "halfway", "next", "more", ".starting-1b", ".starting-1b.lock"}
         assert {path.name for path in tmp_path.iterdir()} == kept
-
-
-def test_a_start_that_locks_its_file_at_this_moment_keeps_its_folder(tmp_path, monkeypatch):
-    lock, other, is_locked = tmp_path / ".starting-1a.lock", tmp_path / ".starting-1a", run_folder.is_locked
-    lock.touch()
-    held = []
-
-    def locked_a_moment_later(path):
-        answer = is_locked(path)
-        if path == lock and not held:
-            held.append(FileLock(lock))
-            held[0].acquire()
-            other.mkdir()
-        return answer
-
-    with monkeypatch.context() as patch:
-        patch.setattr(run_folder, "is_locked", locked_a_moment_later)
-        start(tmp_path, "next")
-    assert len(held) == 1
-    assert {path.name for path in tmp_path.iterdir()} == {"next", lock.name, other.name}
-    held[0].release()
-    start(tmp_path, "more")
-    assert {path.name for path in tmp_path.iterdir()} == {"next", "more"}
+    assert tree(halfway) == before
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
-    (tmp_path / "file").write_bytes(b"x")
-    message = "--out: no run can be written in {} ({}): choose another folder"
-    for out, name, reason in [
-        ("file", None, "is a file"),
-        ("runs", "n" * 300, "File name too long"),
-        ("runs", None, "No space left on device"),
-    ]:
-        if reason.startswith("No space"):
-            monkeypatch.setattr(run, "write_atomic", fail_with(NO_SPACE))
-        with pytest.raises(ConfigError) as caught:
-            start(tmp_path / out, name)
-        assert str(caught.value) == message.format(tmp_path / out, reason)
+    (tmp_path / "file").touch()
+    refusal = "^--out: no run can be written in .*{} \\({}\\): choose another folder$"
+    with pytest.raises(ConfigError, match=refusal.format("file", "is a file")):
+        start(tmp_path / "file")
+    with pytest.raises(ConfigError, match=refusal.format("runs", "File name too long")):
+        start(tmp_path / "runs", "n" * 300)
+    monkeypatch.setattr(run, "write_atomic", fail_with(NO_SPACE))
+    with pytest.raises(ConfigError, match=refusal.format("runs", "No space left on device")):
+        start(tmp_path / "runs")
     assert set(tree(tmp_path)) == {"file", "runs"}
 
 
-def test_the_largest_record_that_is_accepted_is_read_after_its_end(tmp_path):
+def test_the_largest_record_that_is_accepted_is_read_after_its_end(tmp_path, monkeypatch):
+    for module in (run, json_files):
+        monkeypatch.setattr(module, "RECORD_LIMIT", 100_000)
+
     def start_named(length):
-        data = {**GIVEN["data"], "classes": 65536, "feature_names": ["x" * length]}
+        data = {**GIVEN["data"], "classes": 500, "feature_names": ["x" * length]}
         return Run.start(tmp_path, "mine", False, {**GIVEN, "data": data})
 
     refusal = (
-        r"mine: would get a record of (\d+) bytes, above the limit of 8388608: shorten column and class names"
+        r"mine: would get a record of (\d+) bytes, above the limit of 100000: shorten column and class na"
     )
     with pytest.raises(ConfigError, match=refusal) as caught:
-        start_named(RECORD_LIMIT)
-    longest = 2 * RECORD_LIMIT - int(re.findall(refusal, str(caught.value))[0])
-    run = start_named(longest)
-    with pytest.raises(ConfigError, match=refusal):
-        start_named(longest + 1)
-    run.finish("completed", metrics={"test_accuracy_per_class": [2 / 3e5] * 65536}, fingerprint="0" * 64)
-    assert read_run(run.folder) == run.record
+        start_named(100_000)
+    assert not tree(tmp_path)
+    started = start_named(200_000 - int(re.findall(refusal, str(caught.value))[0]))
+    shares = [2 / 3e5] * 500
+    started.finish("completed", metrics={"test_accuracy_per_class": shares}, fingerprint="0" * 64)
+    assert read_run(started.folder) == started.record
 
 
 def test_rows_are_in_the_file_as_soon_as_they_are_logged_and_read_back_with_null_for_nan(tmp_path):
@@ -299,11 +215,8 @@ def test_rows_are_in_the_file_as_soon_as_they_are_logged_and_read_back_with_null
 
 
 STRICT = {
-    '{"a": 1, "b": {"c": [{"d": 1, "d": 1}]}}': 'the key "d" occurs twice: expected it once',
     '{"status": "completed", "\\u0073tatus": "failed"}': 'the key "status" occurs twice: expected it once',
-    '{"metrics": {"a": NaN}}': '"a": expected finite numbers, got NaN',
     '{"metrics": {"a": [1, -Infinity]}}': '"a": expected finite numbers, got [1, -Infinity]',
-    '{"metrics": {"a": 1e999}}': '"a": expected finite numbers, got Infinity',
     f'{{"seed": 1{400 * "0"}}}': f'"seed": expected finite numbers, got 1{59 * "0"}',
 }
 
@@ -314,30 +227,25 @@ def test_json_that_readers_may_take_in_two_ways_is_refused_with_the_key(tmp_path
     rows.write_text(f"{{}}\n{text}\n")
     for name, read in ("run.json", read_run), ("summary.json", read_summary):
         (tmp_path / name).write_text(text)
-        with pytest.raises(DataError) as caught:
+        with pytest.raises(DataError, match=f"^{re.escape(f'{tmp_path / name}: {STRICT[text]}')}$"):
             read(tmp_path)
-        assert str(caught.value) == f"{tmp_path / name}: {STRICT[text]}"
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=f"^{re.escape(f'{rows}, line 2: {STRICT[text]}')}$"):
         read_metrics(rows)
-    assert str(caught.value) == f"{rows}, line 2: {STRICT[text]}"
 
 
-@pytest.mark.parametrize("status", ["completed", "interrupted", "failed"])
-def test_finish_completes_the_record_and_keeps_the_checkpoint(tmp_path, status):
+@pytest.mark.parametrize("status", ["completed", "failed"])
+def test_finish_completes_the_record_once_and_keeps_the_checkpoint(tmp_path, status):
     run = start(tmp_path)
     run.write("checkpoint.safetensors", b"state")
     started = read_run(run.folder)
     outcome = {"metrics": {"test_accuracy": 0.5}, "fingerprint": "cd", "error": "why"}
     run.finish(status, **outcome)
-    record = read_run(run.folder)
-    digests = record["digests"] or {}
-    assert digests.keys() == {"run.json", "checkpoint.safetensors"}
-    outcome |= {"status": status, "ended": record["ended"], "digests": digests}
+    record, before = read_run(run.folder), tree(tmp_path)
+    assert record["digests"].keys() == {"run.json", "checkpoint.safetensors"} == {*tree(run.folder)}
+    outcome |= {"status": status, "ended": record["ended"], "digests": record["digests"]}
     assert run.record == record == {**started, **outcome}
-    assert (record["ended"] or "") >= record["started"]
-    assert set(tree(run.folder)) == {"run.json", "checkpoint.safetensors"}
-    before = tree(tmp_path)
-    run.finish("interrupted")  # it ends once
+    assert record["ended"] >= record["started"]
+    run.finish("interrupted")
     assert tree(tmp_path) == before
 
 
@@ -373,11 +281,17 @@ def test_a_run_that_cannot_be_marked_failed_is_not_locked(tmp_path, monkeypatch)
     assert not is_locked(run.folder / ".lock")
 
 
+def test_a_folder_in_which_no_lock_can_be_made_is_one_line(tmp_path, monkeypatch):
+    folder = stopped(tmp_path)
+    monkeypatch.setattr(FileLock, "acquire", fail_with(PermissionError(13, "Permission denied")))
+    with pytest.raises(ConfigError, match=r"mine/.lock: cannot be written \(Permission denied\): free some"):
+        Run.reopen(folder)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b'{"a\n{"a": 1}\n', r'line 1: expected a JSON object, got "{\"a"'),
-        (b'{"a": 1}\n\n{"a": 1}\n', 'line 2: expected a JSON object, got ""'),
         (b'{"a": 1}\n\xff\x1b[31m\n', 'line 2: expected a JSON object, got "\\ufffd\\u001b[31m"'),
         (b'{"train_loss": 1}\n{"epoch": true}', "line 2: epoch: expected float | None, got true"),
     ],
@@ -390,60 +304,33 @@ def test_a_damaged_line_elsewhere_is_named(tmp_path, content, message):
     assert str(caught.value) == f"{path}: {message}"
 
 
-def test_files_that_are_missing_are_refused_and_the_folder_stays_as_it_is(tmp_path):
-    reason = r": cannot be read \(No such file or directory\): expected [^\n]*$"
-    for use in (read_run, Run.reopen):
-        for folder in (tmp_path / "absent", tmp_path):
-            with pytest.raises(DataError, match=rf"{folder}/run\.json{reason}"):
-                use(folder)
-    assert not tree(tmp_path)
-    path = tmp_path / "metrics.jsonl"
-    path.symlink_to("absent")
-    with pytest.raises(DataError, match=r"metrics\.jsonl" + reason):
-        read_metrics(path)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         (b'{"schema_version": 1', "not a run record: expected a JSON object"),
-        (b'{"a": ' + b"9" * 5000 + b"}", "not a run record: expected a JSON object"),
         (b"[" * 9000, "not a run record: expected a JSON object"),
         ({"schema_version": 0}, "schema_version: expected one of [1, 2, 3], got 0"),
         ({"schema_version": 4}, f"written by a newer xpnet (schema version 4, {UPDATE}"),
         ({"status": "paused"}, f'status: expected {STATUSES}, got "paused"'),
         ({"config": []}, "config: expected dict[str, object], got []"),
         ({"data": {"name": "x"}}, "data.sha256: expected str, got null"),
-        ({"started": 3}, "started: expected str, got 3"),
         ({"ended": 3}, "ended: expected str | None, got 3"),
-        (
-            {
-                "schema_version": 2,
-                "segments": None,
-                "specification_version": None,
-                "digests": None,
-                "resumed": [5],
-            },
-            "resumed: expected list[str], got [5]",
-        ),
+        ({**OLDER, "resumed": [5]}, "resumed: expected list[str], got [5]"),
         ({"segments": [{"started": 5}]}, "segments[0].started: expected str, got 5"),
         ({"command": "xpnet"}, 'command: expected list[str], got "xpnet"'),
-        ({"metrics": {"a": "low"}}, f'metrics: expected {METRICS}, got {{"a": "low"}}'),
         ({"metrics": {"a": [True]}}, f'metrics: expected {METRICS}, got {{"a": [true]}}'),
     ],
 )
 def test_a_record_that_is_damaged_is_refused_and_not_reopened(tmp_path, changes, message):
     folder = stopped(tmp_path)
-    path = folder / "run.json"
     if isinstance(changes, dict):
         change_record(folder, **changes)
     else:
-        path.write_bytes(changes)
+        (folder / "run.json").write_bytes(changes)
     before = tree(folder)
     for use in (read_run, Run.reopen):
-        with pytest.raises(DataError) as caught:
+        with pytest.raises(DataError, match=f"^{re.escape(f'{folder}/run.json: {message}')}$"):
             use(folder)
-        assert str(caught.value) == f"{path}: {message}"
     assert tree(folder) == before
 
 
@@ -458,21 +345,18 @@ def test_a_stopped_run_goes_on_with_its_record_under_its_present_name(tmp_path, 
     assert run.resume(2, epoch=2, backend="torch", device="cuda:1") == 2
     record = read_run(folder)
     assert run.record == record
-    segments = record["segments"]
-    assert segments[:1] == ended["segments"]
-    assert datetime.fromisoformat(segments[1]["started"]) >= datetime.fromisoformat(ended["ended"] or "")
-    assert (segments[1]["epoch"], segments[1]["backend"], segments[1]["device"]) == (2, "torch", "cuda:1")
+    first, second = record["segments"]
+    assert datetime.fromisoformat(second["started"]) >= datetime.fromisoformat(ended["ended"])
+    assert (second["epoch"], second["backend"], second["device"]) == (2, "torch", "cuda:1")
     outcome = dict.fromkeys(["ended", "metrics", "fingerprint", "error", "digests"])
-    assert record == {**ended, "id": "other", "status": "running", "segments": segments, **outcome}
+    assert [first] == ended["segments"]
+    assert record == {**ended, "id": "other", "status": "running", "segments": [first, second], **outcome}
     run.log({"epoch": 2})
-    run.finish("failed")
-    again = Run.reopen(folder)
-    again.resume(3, **HERE)
-    again.finish("completed", fingerprint="ef")
+    run.finish("completed", fingerprint="ef")
     assert not (folder / ".0123456789abcdef.tmp").exists()
     assert {".notes.tmp", "0123456789abcdef.tmp", "checkpoint.safetensors"} < set(tree(folder))
     assert [row["epoch"] for row in read_metrics(folder / "metrics.jsonl")] == [0, 1, 2]
-    assert (len(read_run(folder)["segments"]), read_run(folder)["fingerprint"]) == (3, "ef")
+    assert read_run(folder)["fingerprint"] == "ef"
 
 
 def test_a_run_that_is_given_back_without_going_on_or_complete_is_unchanged(tmp_path):
@@ -495,9 +379,7 @@ def test_a_run_that_is_given_back_without_going_on_or_complete_is_unchanged(tmp_
         (b'{"a": 1}\n{"a": 2}\n{"a": 3}\n', 2, b'{"a": 1}\n{"a": 2}\n', 2),
         (b'{"a": 1}\n{"a": 2}\n{"a', 2, b'{"a": 1}\n{"a": 2}\n', 2),
         (b'{"a": 1}\n{"a": 2}', 2, b'{"a": 1}\n{"a": 2}\n', 2),
-        (b'{"a": 1}\n{"a": "\xc3', 2, b'{"a": 1}\n', 1),
         (b'{"a": 1}\n\0\0\0', 2, b'{"a": 1}\n', 1),
-        (b'{"a": 1}\nnonsense\n{"a": 3}\n', 1, b'{"a": 1}\n', 1),
         (None, 3, None, 0),
     ],
 )
@@ -510,10 +392,3 @@ def test_rows_that_the_checkpoint_does_not_know_are_cut_off(tmp_path, content, r
     assert (path.read_bytes() if path.exists() else None) == expected
     run.log({"a": 9})
     assert len(read_metrics(path)) == kept + 1
-
-
-def test_a_folder_in_which_no_lock_can_be_made_is_one_line(tmp_path, monkeypatch):
-    folder = stopped(tmp_path)
-    monkeypatch.setattr(FileLock, "acquire", fail_with(PermissionError(13, "Permission denied")))
-    with pytest.raises(ConfigError, match=r"mine/.lock: cannot be written \(Permission denied\): free some"):
-        Run.reopen(folder)
