@@ -5,12 +5,9 @@ import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from xpnet._lib.files import make_write_error
-
-SCRIPTS = Path(__file__).resolve().parent
-ROOT = SCRIPTS.parent
+from checkout import ROOT, SCRIPTS
 
 
 def whole_number(text: str) -> int:
@@ -23,6 +20,8 @@ def whole_number(text: str) -> int:
 
 def make_folder(path: Path) -> None:
     """Make a folder unless it exists; ConfigError if that fails."""
+    from xpnet._lib.files import make_write_error  # here, because contenders may have another xpnet
+
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -60,3 +59,17 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], other_columns: 
     """Return a Markdown table; its first column is text, the others are numbers unless they are "---" too."""
     lines = [head, ["---", *[other_columns] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def render(template: Path, **values: Any) -> str:
+    """Return a Jinja template filled with values."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(  # noqa: S701  Markdown, not HTML
+        loader=FileSystemLoader(template.parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template.name).render(values)

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,11 +18,9 @@ from xpnet._lib.tree import leaves
 from xpnet.backends.resolve import backend_of, make
 
 X, Y = pixels(120, 12, 4)
-NAMES = np.array(["north", "east", "south", "west"])
+NAMES = np.array(["east", "north", "south", "west"])
 QUICK = {"epochs": 1, "hidden": []}
-NATIVE = {**QUICK, "arithmetic": "native", "dtype": "float32"}
 RESULTS = ("predict", "predict_proba", "logits")
-ROOT = Path(__file__).resolve().parents[1]
 
 
 class WhereItComputes(xpnet.Callback):
@@ -33,44 +30,38 @@ class WhereItComputes(xpnet.Callback):
         self.parameters = [array + 0.0 for array in leaves(state.variables.parameters)]
 
 
-@pytest.mark.parametrize("settings", [{}, {"backend": "numpy", "device": "cpu"}], ids=["auto", "explicit"])
-def test_results_are_those_of_numpy_on_the_library_and_device_of_the_rows(backend, settings):
+@pytest.fixture(scope="module")
+def model():
+    return xpnet.fit(X, Y, **QUICK, device="cpu")
+
+
+@pytest.mark.parametrize("arithmetic", ["reproducible", "native"])
+def test_results_are_those_of_numpy_on_the_library_and_device_of_the_rows(backend, arithmetic):
+    settings, near = {"backend": "numpy", "device": "cpu"}, {}
+    if arithmetic == "native":
+        settings, near = {"arithmetic": "native", "dtype": "float32"}, {"rtol": 1e-5, "atol": 1e-5}
     model = xpnet.fit(X, Y, **QUICK, **settings)
     for name in RESULTS:
-        assert_same(getattr(model, name)(backend.from_host(X)), getattr(model, name)(X), backend)
+        assert_same(getattr(model, name)(backend.from_host(X)), getattr(model, name)(X), backend, **near)
 
 
-def test_the_dtypes_of_native_arithmetic_are_kept(backend):
-    model = xpnet.fit(X, Y, **NATIVE, device="cpu")
-    for name in RESULTS:
-        expected = getattr(model, name)(X)
-        assert expected.dtype == (np.int64 if name == "predict" else np.float32)
-        assert_same(getattr(model, name)(backend.from_host(X)), expected, backend, rtol=1e-5, atol=1e-5)
-
-
-def test_the_library_of_the_rows_trains_and_predicts_on_their_device_unless_a_setting_says_otherwise(backend):
+def test_the_library_of_the_rows_trains_and_predicts_on_their_device_unless_a_setting_says_otherwise(
+    backend, model
+):
     put, where = backend.from_host, WhereItComputes()
-    expected = xpnet.fit(X, Y, **QUICK, device="cpu").fingerprint
-    model = xpnet.fit(put(X), put(Y), **QUICK, callbacks=[where])
+    trained = xpnet.fit(put(X), put(Y), **QUICK, callbacks=[where])
     for array in where.parameters:
         assert_on_backend(array, backend)
-    assert model.fingerprint == expected
-    assert model.select_predictor(backend_of(put(X))).backend.name == backend.name
+    assert trained.fingerprint == model.fingerprint
+    assert trained.select_predictor(backend_of(put(X))).backend.name == backend.name
     for settings in ({"backend": "numpy"}, {"device": "cpu"}):
-        explicit = xpnet.fit(put(X), put(Y), **QUICK, **settings, callbacks=[where])
+        explicit = xpnet.fit(put(X), NAMES[Y], **QUICK, **settings, callbacks=[where])
         assert {type(array) for array in where.parameters} == {np.ndarray}
         assert explicit.select_predictor(backend_of(put(X))).backend.name == "numpy"
-        assert explicit.fingerprint == expected
-
-
-@pytest.mark.parametrize(
-    "case", [BackendCase.TORCH, BackendCase.STRICT, pytest.param(BackendCase.JAX, marks=pytest.mark.slow)]
-)
-def test_a_backend_takes_the_arrays_of_another_library(backend, case):
-    settings = {"backend": case.backend_name, "device": case.device}
-    model = xpnet.fit(backend.from_host(X), Y, **QUICK, **settings)
-    assert model.fingerprint == xpnet.fit(X, Y, **QUICK, device="cpu").fingerprint
-    assert_on_backend(model.predict(backend.from_host(X)), backend)
+        assert explicit.fingerprint == model.fingerprint
+    names = explicit.predict(put(X))
+    assert type(names) is np.ndarray
+    np.testing.assert_array_equal(names, NAMES[model.predict(X)])
 
 
 @pytest.mark.needs("torch", "array-api-strict")
@@ -79,21 +70,12 @@ def test_rows_labels_weights_and_validation_data_may_be_of_several_libraries():
     weights = np.linspace(0.5, 1.5, len(Y))
     expected = xpnet.fit(X, Y, **QUICK, sample_weight=weights, validation_data=(X, Y), device="cpu")
     data = {"sample_weight": torch(weights), "validation_data": (strict(X), torch(Y))}
-    model = xpnet.fit(torch(X), strict(Y), **QUICK, **data)
+    model = xpnet.fit(torch(X), strict(Y), **QUICK, **data, backend="array-api-strict", device="device1")
     assert (model.fingerprint, model.history) == (expected.fingerprint, expected.history)
-    evaluation = model.evaluate(torch(X), strict(Y))
-    assert (evaluation.accuracy, evaluation.loss) == (
-        expected.evaluate(X, Y).accuracy,
-        expected.evaluate(X, Y).loss,
-    )
+    evaluation, of_numpy = model.evaluate(torch(X), strict(Y)), expected.evaluate(X, Y)
+    assert (evaluation.accuracy, evaluation.loss) == (of_numpy.accuracy, of_numpy.loss)
     assert type(evaluation.predicted) is type(evaluation.probabilities) is np.ndarray
-
-
-def test_names_of_classes_are_a_numpy_array(backend):
-    model = xpnet.fit(backend.from_host(X), NAMES[Y], **QUICK)
-    names = model.predict(backend.from_host(X))
-    assert (type(names), names.dtype.kind) == (np.ndarray, "U")
-    np.testing.assert_array_equal(names, model.predict(X))
+    assert type(model.predict(torch(X))) is type(torch(X))
 
 
 @pytest.mark.needs("sklearn")
@@ -111,41 +93,33 @@ def test_the_estimator_computes_and_returns_labels_in_the_library_of_the_rows(ba
     classifier.partial_fit(put(X), put(labels), classes=put(labels))
     for array in where.parameters:
         assert_on_backend(array, backend)
-    names = xpnet.XPNetClassifier(**settings).fit(put(X), NAMES[Y]).predict(put(X))
-    assert (type(names), set(names)) == (np.ndarray, set(names) & set(NAMES))
 
 
 @pytest.mark.needs("jax")
-def test_results_in_jax_have_32_bits_unless_64_are_enabled():
+def test_results_in_jax_have_32_bits_unless_64_are_enabled(model):
     import jax
 
-    model, rows = xpnet.fit(X, Y, **QUICK, device="cpu"), jax.numpy.asarray(X)
+    rows = jax.numpy.asarray(X)
     for name in RESULTS:
         expected = getattr(model, name)(X)
         narrow = expected.astype({"i": np.int32, "f": np.float32}[expected.dtype.kind])
         np.testing.assert_array_equal(np.asarray(getattr(model, name)(rows)), narrow, strict=True)
         with jax.enable_x64(True):
             np.testing.assert_array_equal(np.asarray(getattr(model, name)(rows)), expected, strict=True)
+    with pytest.raises(xpnet.DataError) as caught:
+        jax.jit(model.predict)(X)
+    assert re.fullmatch(r"X: expected an array of numbers, got a \w*Tracer: .*", str(caught.value))
 
 
 SECOND_DEVICE = """
-import jax, numpy as np, xpnet
+import jax, xpnet
 from networks import pixels
 
-x, y = pixels(40, 6, 3)
-second, used = jax.devices()[1], set()
-class Note(xpnet.Callback):
-    def on_train_begin(self, state):
-        arrays = jax.tree.leaves(state.variables.parameters)
-        used.update(device.id for array in arrays for device in array.devices())
-expected = xpnet.fit(x, y, hidden=[], epochs=1, device="cpu")
-model = xpnet.fit(jax.device_put(x, second), y, hidden=[], epochs=1, callbacks=[Note()])
+(first, second), (x, y) = jax.devices(), pixels(40, 6, 3)
 both = jax.device_put(x, jax.NamedSharding(jax.make_mesh((2,), ("rows",)), jax.P("rows")))
-for rows, where in ((jax.device_put(x, second), second), (both, jax.devices()[0])):
-    for model in (model, expected):
-        for result in (model.predict(rows), model.predict_proba(rows), model.logits(rows)):
-            assert result.device == where, (result.device, where)
-print(used, model.fingerprint == expected.fingerprint)
+model = xpnet.fit(jax.device_put(x, second), y, hidden=[], epochs=1)
+print(model.fingerprint == xpnet.fit(x, y, hidden=[], epochs=1, device="cpu").fingerprint)
+print(model.predict(jax.device_put(x, second)).device == second, model.logits(both).device == first)
 """
 
 
@@ -153,14 +127,11 @@ print(used, model.fingerprint == expected.fingerprint)
 @pytest.mark.needs("jax")
 def test_a_second_device_computes_and_keeps_the_results():
     """Two devices on the host take the place of two GPUs."""
-    variables = {
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "tests" / "helpers"), str(ROOT)]),
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "JAX_PLATFORMS": "cpu",
-    }
+    variables = {"PYTHONPATH": os.pathsep.join(sys.path), "JAX_PLATFORMS": "cpu"}
+    variables["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
     command = [sys.executable, "-c", SECOND_DEVICE]
     run = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False)
-    assert (run.stdout, run.returncode) == ("{1} True\n", 0), run.stderr
+    assert run.stdout.split() == ["True"] * 3, run.stderr
 
 
 TENSORS = {
@@ -186,56 +157,30 @@ def test_tensors_of_every_kind_are_taken_and_the_results_have_no_gradient(form):
     assert (probabilities.requires_grad, tuple(probabilities.shape)) == (False, (len(X), 4))
 
 
-@pytest.mark.slow
-@pytest.mark.needs("jax")
-def test_jax_rows_in_bfloat16_are_taken():
-    import jax
-
-    rows = jax.numpy.asarray(X // 128, dtype=jax.numpy.bfloat16)
-    model = xpnet.fit(rows, Y, **QUICK)
-    assert model.fingerprint == xpnet.fit((X // 128).astype(np.float32), Y, **QUICK, device="cpu").fingerprint
-
-
-@pytest.fixture(scope="module")
-def model():
-    return xpnet.fit(X, Y, **QUICK)
-
-
-def check_refusal(model, rows, message):
-    for call in (model.predict, model.predict_proba, lambda x: model.evaluate(x, Y)):
-        with pytest.raises(xpnet.DataError, match=rf"^X[:,] {message}[^\n]*$"):
-            call(rows)
-
-
 @pytest.mark.needs("torch")
 def test_tensors_without_rows_or_values_are_refused_in_one_line(model):
     import torch
 
-    check_refusal(model, torch.zeros((0, 12)), re.escape("holds no values (its shape is 0x12)"))
-    for rows in (torch.zeros((5, 12), device="meta"), torch.zeros((5, 12)).to_sparse()):
-        check_refusal(model, rows, "expected an array of numbers, got a Tensor: ")
-    check_refusal(
-        model, torch.zeros((5, 12), dtype=torch.complex64), "expected an array of numbers, got complex"
-    )
-
-
-@pytest.mark.needs("jax")
-def test_a_function_that_jax_compiles_cannot_call_the_model(model):
-    import jax
-
-    with pytest.raises(xpnet.DataError) as caught:
-        jax.jit(model.predict)(X)
-    assert re.fullmatch(r"X: expected an array of numbers, got a \w*Tracer: .*", str(caught.value))
+    no_tensor = "expected an array of numbers, got a Tensor: "
+    refused = [
+        (torch.zeros((0, 12)), r"holds no values \(its shape is 0x12\)"),
+        (torch.zeros((5, 12), device="meta"), no_tensor),
+        (torch.zeros((5, 12)).to_sparse(), no_tensor),
+        (torch.zeros((5, 12)) * 1j, "expected an array of numbers, got complex"),
+    ]
+    for rows, message in refused:
+        for call in (model.predict, model.predict_proba, lambda x: model.evaluate(x, Y)):
+            with pytest.raises(xpnet.DataError, match=rf"^X[:,] {message}[^\n]*$"):
+                call(rows)
 
 
 @pytest.mark.needs("array-api-strict")
-def test_a_device_that_cannot_hold_the_results_is_refused_in_one_line(model):
-    rows = make("array-api-strict", "no_float64").from_host(X)
-    explicit = xpnet.Model(model.network, backend="numpy")
+def test_a_device_that_cannot_hold_the_results_is_refused_in_one_line():
+    model, rows = xpnet.fit(X, Y, **QUICK), make("array-api-strict", "no_float64").from_host(X)
+    with pytest.raises(xpnet.BackendError, match=r"^array-api-strict has no float64 on no_float64: [^\n]*$"):
+        model.predict(rows)
     problem = (
         "array-api-strict cannot hold float64 results on its device no_float64: [^\n]*: move X to the CPU"
     )
     with pytest.raises(xpnet.DataError, match=f"^X: {problem}$"):
-        explicit.predict_proba(rows)
-    with pytest.raises(xpnet.BackendError, match=r"^array-api-strict has no float64 on no_float64: [^\n]*$"):
-        model.predict(rows)
+        xpnet.Model(model.network, backend="numpy").predict_proba(rows)

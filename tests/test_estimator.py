@@ -1,6 +1,5 @@
 """The scikit-learn estimator: scikit-learn's own checks, and what they do not look at."""
 
-import copy
 import os
 import pickle
 import subprocess
@@ -56,32 +55,19 @@ def test_every_check_of_scikit_learn_passes():
     assert failed == ["check_sample_weight_equivalence_on_dense_data"]  # which full batches pass
 
 
-def test_the_defaults_learn_from_tables():
-    from sklearn.datasets import load_digits
+@pytest.mark.parametrize(
+    ("name", "accuracy"), [("wine", 0.95), ("breast_cancer", 0.97), ("digits", 0.97), ("8000 rows", 0.92)]
+)
+def test_the_defaults_learn_from_tables(name, accuracy):
+    from sklearn import datasets
 
-    x, y = load_digits(return_X_y=True)
-    test = np.arange(len(y)) % 4 == 0
-    model = xpnet.XPNetClassifier(arithmetic="native").fit(x[~test], y[~test])
-    assert model.score(x[test], y[test]) >= 0.96
-
-
-def test_the_defaults_learn_from_a_table_of_several_thousand_rows():
-    from sklearn.datasets import make_classification
-
-    x, y = make_classification(8000, 20, n_informative=12, n_classes=4, random_state=7)
+    if name == "8000 rows":
+        x, y = datasets.make_classification(8000, 20, n_informative=12, n_classes=4, random_state=7)
+    else:
+        x, y = getattr(datasets, f"load_{name}")(return_X_y=True)
     test = np.arange(len(y)) % 4 == 0
     model = xpnet.XPNetClassifier(arithmetic="native", log_every=50).fit(x[~test], y[~test])
-    assert model.score(x[test], y[test]) >= 0.92
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "accuracy"), [("wine", 0.97), ("breast_cancer", 0.97), ("digits", 0.94)])
-def test_the_defaults_reach_this_accuracy_in_cross_validation(name, accuracy):
-    from sklearn import datasets
-    from sklearn.model_selection import cross_val_score
-
-    x, y = getattr(datasets, f"load_{name}")(return_X_y=True)
-    assert cross_val_score(xpnet.XPNetClassifier(), x, y, cv=5).mean() >= accuracy
+    assert model.score(x[test], y[test]) >= accuracy
 
 
 def test_the_parameters_are_the_settings_of_the_command():
@@ -99,15 +85,11 @@ def test_the_parameters_are_the_settings_of_the_command():
     assert xpnet.XPNetClassifier().get_params() == {**settings, **own}
 
 
-def test_the_defaults_train_as_the_recipe_does():
-    recipe = xpnet.fit(X, Y, recipe="tabular", epochs=3)
-    assert fingerprint(xpnet.XPNetClassifier(epochs=3)) == recipe.fingerprint
-
-
-@pytest.mark.parametrize("schedule", ["constant", "exponential"])
-def test_another_schedule_has_its_own_factor(schedule):
-    model = xpnet.fit(X, Y, recipe="tabular", epochs=3, schedule=schedule, schedule_factor=None)
-    assert fingerprint(xpnet.XPNetClassifier(epochs=3, schedule=schedule)) == model.fingerprint
+@pytest.mark.parametrize("other", [{}, {"schedule": "constant"}, {"schedule": "exponential"}])
+def test_the_defaults_train_as_the_recipe_does_and_another_schedule_has_its_own_factor(other):
+    factor = {"schedule_factor": None} if other else {}
+    recipe = xpnet.fit(X, Y, recipe="tabular", epochs=3, **other, **factor)
+    assert fingerprint(xpnet.XPNetClassifier(epochs=3, **other)) == recipe.fingerprint
 
 
 def test_a_clone_is_untrained_and_trains_as_the_interface_does():
@@ -144,19 +126,13 @@ def test_numbers_that_may_be_quantities_bring_a_warning_in_the_line_of_the_calle
     quick(epochs=0).fit(x, labels.astype(str))
 
 
-def test_rows_divided_by_255_bring_a_warning_from_a_classifier_of_pixels():
-    pixels = np.arange(360).reshape(90, 4).astype(np.uint8)
-    with pytest.warns(UserWarning, match="trained on pixels from 0 to 255"):
-        quick(epochs=0).fit(pixels, Y).predict(pixels / 255)
-
-
 def test_a_random_state_fixes_the_network():
     state = np.random.RandomState
-    seeds = [1, np.int64(1), 2, state(1), state(1), state(2), None, None]
+    seeds = [1, np.int64(1), 2, state(1), state(1), None, None]
     prints = [fingerprint(quick(random_state=seed, epochs=0)) for seed in seeds]
     assert prints[0] == prints[1] != prints[2]
-    assert prints[3] == prints[4] != prints[5]
-    assert prints[6] != prints[7]
+    assert prints[3] == prints[4] != prints[0]
+    assert prints[5] != prints[6]
 
 
 @pytest.mark.parametrize(("rows", "size", "same", "norm"), [(20, 32, 20, False), (31, 5, 7, True)])
@@ -218,63 +194,73 @@ def test_a_call_after_the_last_epoch_of_the_schedule_still_learns():
 
 
 def test_pieces_may_lack_classes_and_differ_in_size_and_labels_may_be_text():
-    classifier = quick(epochs=1, learning_rate=0.02, schedule="constant", arithmetic="native")
+    classifier = quick(epochs=1, learning_rate=0.04, schedule="constant", arithmetic="native")
     order = np.argsort(Y, kind="stable")
-    for begin, end in [(0, 40), (40, 75), (75, 90), (0, 1)] * 8:
+    for begin, end in [(0, 40), (40, 75), (75, 90), (0, 1)] * 4:
         classifier.partial_fit(X[order[begin:end]], FLOWERS[order[begin:end]], classes=np.unique(FLOWERS))
-    assert (classifier.n_iter_, classifier.classes_.tolist()) == (32, ["setosa", "versicolor", "virginica"])
+    assert (classifier.n_iter_, classifier.classes_.tolist()) == (16, ["setosa", "versicolor", "virginica"])
     predicted = classifier.predict(X)
     assert np.array_equal(classifier.classes_[classifier.predict_proba(X).argmax(axis=1)], predicted)
     assert classifier.score(X, FLOWERS) == np.mean(predicted == FLOWERS) > 0.6
 
 
+ROWS, LABELS = [[0.0], [1.0]], [0, 1]
+MASKED = np.ma.array(LABELS)
 UNKNOWN = "^XPNetClassifier: unknown setting "
-DIVERGING = {"learning_rate": 1e300, "optimizer": "sgd"}
+SETTINGS = [
+    ({"epochs": -1}, "^XPNetClassifier: epochs: expected a whole number"),
+    ({"random_state": -1}, "^XPNetClassifier: random_state: expected a whole"),
+    ({"hiden": 3}, f"{UNKNOWN}'hiden': did you mean hidden\\?$"),
+    ({"lr": 0.1}, f"{UNKNOWN}'lr': did you mean learning_rate\\?$"),
+    ({"max_iter": 3}, f"{UNKNOWN}'max_iter': did you mean epochs\\?$"),
+    ({"early_stopping": True}, f"{UNKNOWN}'early_stopping': did you mean patience \\("),
+    ({"seed": 3}, f"{UNKNOWN}'seed': did you mean random_state\\?$"),
+    ({"patience": 3}, "^patience: needs validation, the"),
+    ({"validation": 90}, "^validation: expected fewer than"),
+    ({"learning_rate": 1e300, "optimizer": "sgd"}, 'smaller learning_rate, or normalize="scale" in place of'),
+]
 
 
-def test_settings_and_pieces_that_cannot_be():
-    x, y = [[0.0], [1.0]], [0, 1]
-    one, config = quick().partial_fit(x, y, classes=y), xpnet.ConfigError
-    other = copy.deepcopy(one).set_params(hidden=(9,))
-    for error, message, call in (
-        (config, "^XPNetClassifier: epochs: expected a whole number", lambda: quick(epochs=-1).fit(X, Y)),
-        (
-            config,
-            "^XPNetClassifier: random_state: expected a whole",
-            lambda: quick(random_state=-1).fit(X, Y),
-        ),
-        (config, f"{UNKNOWN}'hiden': did you mean hidden\\?$", lambda: quick(hiden=3)),
-        (config, f"{UNKNOWN}'lr': did you mean learning_rate\\?$", lambda: quick(lr=0.1)),
-        (config, f"{UNKNOWN}'max_iter': did you mean epochs\\?$", lambda: quick(max_iter=3)),
-        (config, f"{UNKNOWN}'batch': did you mean batch_size\\?$", lambda: quick().set_params(batch=3)),
-        (config, f"{UNKNOWN}'early_stopping': did you mean patience \\(", lambda: quick(early_stopping=True)),
-        (config, f"{UNKNOWN}'seed': did you mean random_state\\?$", lambda: quick(seed=3)),
-        (config, "^patience: needs validation, the", lambda: quick(patience=3).fit(X, Y)),
-        (config, "^validation: expected fewer than", lambda: quick(validation=90).fit(X, Y)),
-        (
-            xpnet.DivergedError,
-            'smaller learning_rate, or normalize="scale" in place of none$',
-            lambda: quick(**DIVERGING).fit(X, Y),
-        ),
-        (ValueError, "classes: expected all labels in the first", lambda: quick().partial_fit(x, y)),
-        (ValueError, r"labels in \[0, 1\], got \[3\]", lambda: quick().partial_fit(x, [0, 3], classes=y)),
-        (ValueError, "those of the first call", lambda: one.partial_fit(x, y, classes=[0, 1, 2])),
-        (ValueError, "1 features", lambda: one.partial_fit([[0.0, 1.0]], [0])),
-        (config, "expected those that the training began with", lambda: other.partial_fit(x, y)),
-        (config, "validation: expected 0 for", lambda: quick(validation=10).partial_fit(x, y)),
-        (config, "class_weight: expected a dict", lambda: quick(class_weight="balanced").partial_fit(x, y)),
-        (ValueError, "sample_weight: expected 2 numbers", lambda: quick().fit(x, y, sample_weight=[1])),
-        (ValueError, "^X: expected values without a mask", lambda: quick().fit(np.ma.array(x), y)),
-        (ValueError, "^y: expected values without a mask", lambda: one.partial_fit(x, np.ma.array(y))),
-        (ValueError, "^classes: expected values", lambda: one.partial_fit(x, y, classes=np.ma.array(y))),
-        (ValueError, "^sample_weight: exp", lambda: quick().fit(x, y, sample_weight=np.ma.array([1, 1]))),
-        (ValueError, "^class_weight: exp", lambda: quick(class_weight={0: np.ma.array(2)}).fit(x, y)),
-        (ValueError, "^X: expected values without a mask", lambda: one.predict(np.ma.array(x))),
-        (ValueError, "^y: expected values without a mask", lambda: one.score(x, np.ma.array(y))),
-    ):
-        with pytest.raises(error, match=message) as caught:
-            call()
-        assert "--" not in str(caught.value)
+@pytest.mark.parametrize(("settings", "message"), SETTINGS)
+def test_settings_that_cannot_be(settings, message):
+    with pytest.raises(xpnet.XPNetError, match=message) as caught:
+        quick(**settings).fit(X, Y)
+    assert "--" not in str(caught.value)
+    assert isinstance(caught.value, xpnet.DivergedError) == ("optimizer" in settings)
+
+
+def first_piece(y=LABELS, classes=LABELS, **settings):
+    return quick(**settings).partial_fit(ROWS, y, classes=classes)
+
+
+def other_piece(**settings):
+    return first_piece().set_params(**settings).partial_fit(ROWS, LABELS)
+
+
+CALLS = [
+    (ValueError, "classes: expected all labels in the first", lambda: first_piece(classes=None)),
+    (ValueError, r"labels in \[0, 1\], got \[3\]", lambda: first_piece([0, 3])),
+    (ValueError, "those of the first call", lambda: first_piece().partial_fit(ROWS, [0, 1], classes=[0, 2])),
+    (ValueError, "1 features", lambda: first_piece().partial_fit([[0.0, 1.0]], [0])),
+    (ValueError, "sample_weight: expected 2 numbers", lambda: quick().fit(ROWS, LABELS, sample_weight=[1])),
+    (ValueError, "^X: expected values without a mask", lambda: quick().fit(np.ma.array(ROWS), LABELS)),
+    (ValueError, "^y: expected values without a mask", lambda: first_piece(MASKED)),
+    (ValueError, "^classes: expected values", lambda: first_piece(classes=MASKED)),
+    (ValueError, "^sample_weight: exp", lambda: quick().fit(ROWS, LABELS, sample_weight=MASKED + 1)),
+    (ValueError, "^class_weight: exp", lambda: first_piece(class_weight={0: np.ma.array(2)})),
+    (ValueError, "^X: expected values without a mask", lambda: first_piece().predict(np.ma.array(ROWS))),
+    (ValueError, "^y: expected values without a mask", lambda: first_piece().score(ROWS, MASKED)),
+    (xpnet.ConfigError, f"{UNKNOWN}'batch': did you mean batch_size", lambda: other_piece(batch=3)),
+    (xpnet.ConfigError, "expected those that the training began with", lambda: other_piece(hidden=(9,))),
+    (xpnet.ConfigError, "validation: expected 0 for", lambda: first_piece(validation=10)),
+    (xpnet.ConfigError, "class_weight: expected a dict", lambda: first_piece(class_weight="balanced")),
+]
+
+
+@pytest.mark.parametrize(("error", "message", "call"), CALLS)
+def test_calls_that_cannot_be(error, message, call):
+    with pytest.raises(error, match=message):
+        call()
 
 
 def test_a_further_piece_keeps_the_normalisation_and_leaves_the_earlier_model_alone():

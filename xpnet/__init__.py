@@ -11,31 +11,19 @@ from importlib import import_module
 TYPE_CHECKING = False  # as in typing, without loading it
 if TYPE_CHECKING:
     from xpnet import reproducible as reproducible
-    from xpnet.api import Callback, Epoch, Model, load
-    from xpnet.errors import BackendError, ConfigError, DataError, DivergedError, XPNetError
-    from xpnet.estimator import XPNetClassifier
-    from xpnet.fitting import Verification, fit, verify
-    from xpnet.inference.predictor import Evaluation
+    from xpnet.api import Callback as Callback, Epoch as Epoch, Model as Model, load as load
+    from xpnet.errors import (
+        BackendError as BackendError,
+        ConfigError as ConfigError,
+        DataError as DataError,
+        DivergedError as DivergedError,
+        XPNetError as XPNetError,
+    )
+    from xpnet.estimator import XPNetClassifier as XPNetClassifier
+    from xpnet.fitting import Verification as Verification, fit as fit, verify as verify
+    from xpnet.inference.predictor import Evaluation as Evaluation
 
 __version__ = "0.4.0.dev0"
-
-__all__ = [
-    "BackendError",
-    "Callback",
-    "ConfigError",
-    "DataError",
-    "DivergedError",
-    "Epoch",
-    "Evaluation",
-    "Model",
-    "Verification",
-    "XPNetClassifier",
-    "XPNetError",
-    "__version__",
-    "fit",
-    "load",
-    "verify",
-]
 
 _MODULES = {
     **dict.fromkeys(("Callback", "Epoch", "Model", "load"), "api"),
@@ -44,7 +32,7 @@ _MODULES = {
     "Evaluation": "inference.predictor",
     **dict.fromkeys(("Verification", "fit", "verify"), "fitting"),
 }
-
+__all__ = ["__version__", *_MODULES]  # noqa: PLE0604
 
 if not TYPE_CHECKING:  # a type checker would accept any attribute
 
@@ -52,8 +40,7 @@ if not TYPE_CHECKING:  # a type checker would accept any attribute
         if name == "reproducible":
             return import_module("xpnet.reproducible")
         if name not in _MODULES:
-            msg = f"module {__name__!r} has no attribute {name!r}"
-            raise AttributeError(msg)
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 

@@ -288,8 +288,7 @@ class Callback:
             There is no training at the moment.
         """
         if self._now is None:
-            msg = "callbacks: expected `model` to be read during training, in one of the hooks"
-            raise ConfigError(msg)
+            raise ConfigError("callbacks: expected `model` to be read during training, in one of the hooks")
         trainer, state = self._now
         return Model.from_settings(trainer.model(state), trainer.config)
 

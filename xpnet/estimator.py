@@ -174,15 +174,12 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rows, labels = self._validate_samples(X, y, reset=first)
         if first:
             if classes is None:
-                msg = "classes: expected all labels in the first call of partial_fit, got none"
-                raise ValueError(msg)
+                raise ValueError("classes: expected all labels in the first call of partial_fit, got none")
             self.classes_ = np.unique(np.asarray(classes))
         elif classes is not None and not np.array_equal(self.classes_, np.unique(np.asarray(classes))):
-            msg = f"classes: expected those of the first call, {self.classes_}, got {classes}"
-            raise ValueError(msg)
+            raise ValueError(f"classes: expected those of the first call, {self.classes_}, got {classes}")
         if unknown := sorted(set(labels.tolist()) - set(self.classes_.tolist())):
-            msg = f"y: expected labels in {self.classes_.tolist()}, got {unknown}"
-            raise ValueError(msg)
+            raise ValueError(f"y: expected labels in {self.classes_.tolist()}, got {unknown}")
         data = self._make_dataset(rows, labels, sample_weight)
         self._train(config, backend_of(X), data, one_epoch=True)
         return self

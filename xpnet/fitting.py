@@ -268,8 +268,7 @@ def _restore_state(trainer: Trainer, state: TrainState) -> TrainState:
     """Copy a state from the host to the trainer's device. Raise ConfigError if its shapes differ."""
     expected = tree_map(np.shape, trainer.initial_state().variables)
     if tree_map(np.shape, state.variables) != expected:
-        msg = "hidden, batch_norm, optimizer: expected those that the training began with"
-        raise ConfigError(msg)
+        raise ConfigError("hidden, batch_norm, optimizer: expected those that the training began with")
     return state._replace(variables=trainer.to_device(state.variables))
 
 

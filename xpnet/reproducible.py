@@ -95,8 +95,7 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1, slices: int | None = None) ->
     """
     with _in_float64("vecdot", x1, x2) as (ops, a, b):
         if not -min(a.ndim, b.ndim) <= axis < 0:
-            msg = f"vecdot: expected an axis from {-min(a.ndim, b.ndim)} to -1, got {axis!r}"
-            raise ConfigError(msg)
+            raise ConfigError(f"vecdot: expected an axis from {-min(a.ndim, b.ndim)} to -1, got {axis!r}")
         if a.shape[axis] != b.shape[axis]:
             shapes = f"{(*a.shape,)} and {(*b.shape,)}"
             raise DataError.at("vecdot", f"expected the same length of axis {axis}, got shapes {shapes}")
@@ -363,6 +362,5 @@ def _arithmetic(name: str, device: str) -> tuple[Backend, FullRange]:
     except BackendError:
         raise
     except Exception as error:
-        msg = f"{where} does not compute in float64: {one_line(error)}"
-        raise BackendError(msg) from error
+        raise BackendError(f"{where} does not compute in float64: {one_line(error)}") from error
     return backend, ops

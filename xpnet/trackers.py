@@ -52,8 +52,7 @@ def check_installed(names: Sequence[str]) -> None:
     for name in names:
         if getattr(find_spec(name), "origin", None) is None:  # a plain folder of that name has no origin
             fix = f'pip install -e ".[{name}]" in the checkout of xpnet'
-            msg = f"--track {name}: {name} is not installed: {fix}"
-            raise ConfigError(msg)
+            raise ConfigError(f"--track {name}: {name} is not installed: {fix}")
 
 
 class Tracker(Callback):

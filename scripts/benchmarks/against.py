@@ -10,6 +10,7 @@ A process has a speed of its own, by where its memory happens to lie: the rounds
 spread over several pairs of processes, as far as these start quickly.
 """
 
+import argparse
 import io
 import os
 import shutil
@@ -19,42 +20,28 @@ import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-from shared import ROOT, last_line
+from checkout import ROOT
+from shared import last_line
 
-from benchmarks.commands import TRAIN, Command, CommandEntrant, warm_up
-from benchmarks.page import UNITS, number
-from benchmarks.runs import (
-    PYTHON,
-    ContenderError,
-    Effort,
-    Entrant,
-    Line,
-    entrants,
-    environment,
-    processes,
-    run_in_turn,
-)
-from benchmarks.tasks import IMAGES, NAMES, Task
+from benchmarks.commands import TRAIN, Command
+from benchmarks.page import number, scale
+from benchmarks.runs import PYTHON, ContenderError, Entrant, Line, entrants, environment, processes
+from benchmarks.tasks import CONTENDERS, IMAGES, Task
+from xpnet._lib.machine import available_cpus
 from xpnet.errors import ConfigError
 
 PARTS = ("epoch", "steps", "main", "startup")
-CONTENDERS = {
-    "xpnet:reproducible:numpy": 3,
-    "xpnet:native:numpy": 3,
-    "xpnet:reproducible:torch": 1,
-    "xpnet:native:torch": 1,
-    "xpnet:reproducible:jax": 1,
-    "xpnet:native:jax": 1,
-}
-"""How many pairs of processes share the rounds: one where it takes long to load or to compile."""
-
+OWN = [who for who, contender in CONTENDERS.items() if contender.peer is None]
 STEPS = 60
 """Steps of an epoch in mini-batches, of which a run has several."""
+PACKED = ("xpnet", "data")
+"""The folders that a side needs."""
 
+_COLUMNS = "{:<52} {:>10} {:>10}   {:>7}   {:<13}   {:<13}"
 _IMPORT = """
 import time
 begin = time.perf_counter()
@@ -62,122 +49,109 @@ import xpnet
 print(time.perf_counter() - begin)
 """
 
-
-@dataclass
-class Pair:
-    """How long the same takes on both sides, in the same rounds."""
-
-    key: str
-    title: str
-    parts: int = 1  # the times are shown as those of a part, such as a step of an epoch
-    old: list[float] = field(default_factory=list)  # seconds
-    new: list[float] = field(default_factory=list)
-
-    @property
-    def ratios(self) -> list[float]:
-        """The new times over the old ones of the same rounds."""
-        return [new / old for old, new in zip(self.old, self.new, strict=True)]
-
-    @property
-    def ratio(self) -> float:
-        """The median of the ratios."""
-        return statistics.median(self.ratios)
-
-    @property
-    def quartiles(self) -> tuple[float, float]:
-        """The ratios that a quarter of all are below, and above."""
-        ratios = self.ratios if len(self.ratios) > 1 else self.ratios * 2
-        low, _, high = statistics.quantiles(ratios, n=4, method="inclusive")
-        return low, high
+Variables = dict[str, str]
+Pair = tuple[Line, Line]
+"""How long the same takes on the old side and on the new one, in the same rounds."""
 
 
-Sides = tuple[dict[str, str], dict[str, str]]
-"""The environment variables of the old side and of the new one."""
-
-
-def compared(
-    old: str, new: str, parts: Sequence[str], effort: Effort, threads: int, *, quick: bool
-) -> Iterator[Pair]:
-    """Measure two commits, and yield what comes of it, one thing after the other.
+def compare(options: argparse.Namespace) -> None:
+    """Measure both commits, and print what comes of it, one thing after the other.
 
     Raises
     ------
+    ConfigError
+        There is no such commit, no git, or something that is not committed.
     ContenderError
         One of the sides failed.
     """
+    (old, new), threads = commits(options.against), available_cpus()
+    rounds = f"{options.runs} round{'s' if options.runs > 1 else ''}"
+    print(f"old {old[:12]}, new {new[:12]}, {rounds}, {threads} threads")
+    print(_COLUMNS.format("", "old", "new", "new/old", "quartiles", "min - max").rstrip())
+    pairs = []
     with unpacked(old, new) as roots, tempfile.TemporaryDirectory() as name:
         sides = environment(threads, roots[0]), environment(threads, roots[1])
         for root, variables in zip(roots, sides, strict=True):
             check_origin(root, Path(name), variables)
-        for who, processes_each in CONTENDERS.items():
-            yield from trainings(who, processes_each, tasks(parts, quick=quick), effort, sides)
-        for key, command in commands(quick=quick):
-            if key in parts:
-                yield one_command(key, command, effort, Path(name), sides)
+        for pair in compared(options, Path(name), sides):
+            pairs.append(pair)
+            print(row(pair), flush=True)
+    ratio, title = max((new.ratio(old), new.name) for old, new in pairs)
+    print(f"worst ratio: {ratio:.3f}, {title}")
 
 
-def tasks(parts: Sequence[str], *, quick: bool) -> list[tuple[Pair, Task]]:
-    """Return the trainings to time, each with the pair that it fills."""
-    steps = 2 if quick else STEPS
-    pairs = [(Pair("epoch", "an epoch, full batch"), Task())]
-    for size in (32, 128, 1024):
-        task = Task(batch=size, rows=min(steps * size, IMAGES))
-        pairs.append((Pair("steps", f"a step, batches of {size:,}", task.steps), task))
-    return [(pair, task) for pair, task in pairs if pair.key in parts]
+def compared(options: argparse.Namespace, folder: Path, sides: tuple[Variables, Variables]) -> Iterator[Pair]:
+    """Measure trainings and commands on both sides."""
+    steps = 2 if options.quick else STEPS
+    batches = [Task(batch=size, rows=min(steps * size, IMAGES), unit="a step") for size in (32, 128, 1024)]
+    titles = {f"a step, batches of {task.batch:,}": task for task in batches if "steps" in options.only}
+    if "epoch" in options.only:
+        titles = {"an epoch, full batch": Task(), **titles}
+    for who in OWN if titles else ():
+        yield from trainings(who, titles, options, sides)
+    for part, command in commands(quick=options.quick):
+        if part in options.only:
+            runs = [partial(command.run, folder, variables) for variables in sides]
+            pair = Line("old", command.name), Line("new", command.name)
+            for run in runs[: 2 * (not options.quick)]:
+                run()  # once to warm up
+            often = 3 if part == "startup" else 1  # a busy moment disturbs those of an instant most
+            alternate([Entrant(*each) for each in zip(pair, runs, strict=True)], range(options.runs * often))
+            yield pair
 
 
 def trainings(
-    who: str, count: int, wanted: Sequence[tuple[Pair, Task]], effort: Effort, sides: Sides
-) -> Iterator[Pair]:
-    """Time trainings in ``count`` pairs of processes, one pair after the other."""
-    ends = [effort.runs * i // count for i in range(count + 1)]
+    who: str, titles: dict[str, Task], options: argparse.Namespace, sides: tuple[Variables, Variables]
+) -> list[Pair]:
+    """Time trainings of a contender in pairs of processes: several where it takes little to start them."""
+    name, missing = CONTENDERS[who].title, dict[str, str]()
+    pairs = [(Line("old", f"{name}: {title}"), Line("new", f"{name}: {title}")) for title in titles]
+    count = 3 if who.endswith("numpy") else 1
+    ends = [options.runs * i // count for i in range(count + 1)]
     for begin, end in pairwise(ends):
-        if not wanted or begin == end:
+        if begin == end:
             continue
         with processes([who], sides[0]) as old, processes([who], sides[1]) as new:
-            for pair, task in wanted:
-                ready, missing = entrants(task, [*old, *new], effort)
+            for pair, task in zip(pairs, titles.values(), strict=True):
+                ready = entrants(task, [*old, *new], options.target, missing)
                 if missing:
-                    print(f"{NAMES[who]} takes no part: {missing[who]}", flush=True)
-                    return
-                alternate(pair, ready, range(begin, end))
-    for pair, _ in wanted:
-        pair.title = f"{NAMES[who]}: {pair.title}"
-        yield pair
+                    return []
+                entered = [Entrant(line, each.measure) for line, each in zip(pair, ready, strict=True)]
+                alternate(entered, range(begin, end))
+    return pairs
+
+
+def alternate(both: Sequence[Entrant], rounds: range) -> None:
+    """Run both sides in each round: the old one first in those of an even number, else the new one."""
+    for index in rounds:
+        for entrant in both if index % 2 == 0 else reversed(both):
+            entrant.run()
 
 
 def commands(*, quick: bool) -> list[tuple[str, Command]]:
     """Return the commands to time, each with its part."""
     job = [*TRAIN, "--device", "cpu", "--backend", "numpy", "--no-report"]
     job += ["--epochs", "2"] if quick else []
-    help_ = [*TRAIN, "--help"]
     return [
         ("main", Command("", "xpnet reproducible, NumPy: the main job", job)),
         ("main", Command("", "xpnet native, NumPy: the main job", [*job, "--arithmetic", "native"])),
-        ("startup", Command("", "--help", help_)),
+        ("startup", Command("", "--help", [*TRAIN, "--help"])),
         ("startup", Command("", "import xpnet", [PYTHON, "-c", _IMPORT], reports=True)),
     ]
 
 
-def one_command(key: str, command: Command, effort: Effort, folder: Path, sides: Sides) -> Pair:
-    """Time a command; those of an instant, which a busy moment disturbs most, three times as often."""
-    pair = Pair(key, command.name)
-    both = [CommandEntrant(Line("", command.name), command, folder, variables) for variables in sides]
-    if effort.warm_up:
-        warm_up(both)
-    alternate(pair, both, range(effort.runs * (3 if key == "startup" else 1)))
-    return pair
+def row(pair: Pair) -> str:
+    """Return a pair's line: the medians of both sides, and the ratios."""
+    old, new = pair
+    unit, factor = scale(min(old.median, new.median))
+    ratios = new.ratios(old)
+    low, _, high = statistics.quantiles(ratios * 2 if len(ratios) == 1 else ratios, n=4, method="inclusive")
+    medians = [f"{number(factor * line.median)} {unit}" for line in pair]
+    spreads = [f"{a:.3f} - {b:.3f}" for a, b in ((low, high), (min(ratios), max(ratios)))]
+    return _COLUMNS.format(new.name, *medians, f"{new.ratio(old):.3f}", *spreads).rstrip()
 
 
-def alternate(pair: Pair, both: Sequence[Entrant], rounds: range) -> None:
-    """Run both sides in each round: the old one first in those of an even number, else the new one."""
-    for index in rounds:
-        run_in_turn(both if index % 2 == 0 else both[::-1], 1)
-    pair.old += both[0].line.seconds
-    pair.new += both[1].line.seconds
-
-
-def check_origin(root: Path, folder: Path, variables: dict[str, str]) -> None:
+def check_origin(root: Path, folder: Path, variables: Variables) -> None:
     """Make sure that a side runs its own code, and compile it."""
     command = [PYTHON, "-c", "import xpnet.train, xpnet; print(xpnet.__file__)"]
     answer = subprocess.run(command, cwd=folder, env=variables, check=False, capture_output=True, text=True)
@@ -187,20 +161,8 @@ def check_origin(root: Path, folder: Path, variables: dict[str, str]) -> None:
         raise ContenderError(msg)
 
 
-# The two commits
-
-PACKED = ("xpnet", "data")
-"""The folders that a side needs."""
-
-
 def commits(commit: str) -> tuple[str, str]:
-    """Return the full names of the commit to compare with and of the one that is checked out.
-
-    Raises
-    ------
-    ConfigError
-        There is no such commit, no git, or something that is not committed.
-    """
+    """Return the full names of the commit to compare with and of the one that is checked out."""
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", *PACKED)
     if changed:
         path = changed.decode().splitlines()[0][3:]
@@ -234,38 +196,9 @@ def _git(*words: str) -> bytes:
         raise ConfigError(msg)
     # A hook's GIT_DIR would name another repository.
     variables = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    try:
-        answer = subprocess.run(
-            [git, "-C", str(ROOT), *words], env=variables, check=True, capture_output=True
-        )
-    except subprocess.CalledProcessError as error:
-        reason = " ".join(error.stderr.decode(errors="replace").split())
-        msg = f"--against: git {words[0]}: {reason}"
-        raise ConfigError(msg) from error
+    words = ("-C", str(ROOT), *words)
+    answer = subprocess.run([git, *words], env=variables, check=False, capture_output=True)
+    if answer.returncode:
+        msg = f"--against: git {words[2]}: {' '.join(answer.stderr.decode(errors='replace').split())}"
+        raise ConfigError(msg)
     return answer.stdout
-
-
-# The table
-
-_COLUMNS = "{:<52} {:>10} {:>10}   {:>7}   {:<13}   {:<13}"
-
-
-def heading() -> str:
-    """Return the line above the pairs."""
-    return _COLUMNS.format("", "old", "new", "new/old", "quartiles", "min - max").rstrip()
-
-
-def row(pair: Pair) -> str:
-    """Return a pair's line: the medians of both sides, and the ratios."""
-    medians = [statistics.median(times) / pair.parts for times in (pair.old, pair.new)]
-    unit, factor, _ = next(unit for unit in UNITS if min(medians) >= unit[2])
-    times = [f"{number(factor * median)} {unit}" for median in medians]
-    ends = min(pair.ratios), max(pair.ratios)
-    spreads = [f"{low:.3f} - {high:.3f}" for low, high in (pair.quartiles, ends)]
-    return _COLUMNS.format(pair.title, *times, f"{pair.ratio:.3f}", *spreads).rstrip()
-
-
-def worst(pairs: Sequence[Pair]) -> str:
-    """Return the closing line."""
-    slowest = max(pairs, key=lambda pair: pair.ratio)
-    return f"worst ratio: {slowest.ratio:.3f}, {slowest.title}"

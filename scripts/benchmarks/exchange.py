@@ -1,6 +1,6 @@
 """Time the sum over ranks in the tree of blocks beside MPI's own Allreduce of as many bytes.
 
-    mpiexec -n 2 python scripts/benchmarks/exchange.py
+    PYTHONPATH=scripts mpiexec -n 2 python -m benchmarks.exchange
 
 Both are measured in turn, on all ranks at once; the first rank prints medians in microseconds.
 """
@@ -9,15 +9,15 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
-import numpy as np
+from checkout import need
 
-from xpnet.backends.resolve import make
-from xpnet.distributed.ranks import Ranks, connect
+from benchmarks.tasks import IMAGES
 
-NETWORKS = {"784-10-10": (784, 10, 10), "784-1024-1024-1024-10": (784, 1024, 1024, 1024, 10)}
-SAMPLES = 60_000
+SIZES = ((784, 10, 10), (784, 1024, 1024, 1024, 10))
 
 
 def main() -> None:
@@ -25,28 +25,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=301)
     rounds = parser.parse_args().rounds
-    ranks = connect().on(make("numpy", "cpu"))
-    for name, sizes in NETWORKS.items():
-        pairs = list(zip(sizes[1:], sizes[:-1], strict=True))
-        shapes = tuple(shape for units, inputs in pairs for shape in ((units, inputs), (units, 1)))
-        nodes = len(ranks.chunks(SAMPLES, 1))
+    need("mpi4py", fix='pip install -e ".[mpi]"')
+    import numpy as np
+
+    from xpnet.backends.resolve import make
+    from xpnet.distributed.ranks import connect
+
+    ranks = replace(connect(), backend=make("numpy", "cpu"))
+    if ranks.comm is None:
+        parser.error("expected several ranks: start it with mpiexec -n 2")
+
+    def measure(call: Callable[[], object]) -> float:
+        """Return the seconds of a call that all ranks make together."""
+        ranks.comm.Barrier()
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start
+
+    for sizes in SIZES:
+        shapes = [shape for inputs, units in pairwise(sizes) for shape in ((units, inputs), (units, 1))]
+        nodes = len(ranks.chunks(IMAGES, 1))
         sums = [[np.random.default_rng(0).random(shape) for shape in shapes] for _ in range(nodes)]
         numbers = np.concatenate([np.ravel(array) for array in sums[0]])
-        tree = partial(ranks.finish, sums, SAMPLES, shapes, "float64")
+        tree = partial(ranks.finish, sums, IMAGES, tuple(shapes), "float64")
         allreduce = partial(ranks.comm.Allreduce, numbers, np.empty_like(numbers))
-        times = [[measure(ranks, call) for call in (tree, allreduce)] for _ in range(rounds)]
+        times = [[measure(call) for call in (tree, allreduce)] for _ in range(rounds)]
         ours, theirs = (statistics.median(column) * 1e6 for column in zip(*times, strict=True))
         if ranks.rank == 0:
+            name = "-".join(map(str, sizes))
             line = f"{name}: {numbers.nbytes} bytes, {ranks.size} ranks: tree {ours:.0f} us"
             print(f"{line}, Allreduce {theirs:.0f} us, ratio {ours / theirs:.2f}", flush=True)
-
-
-def measure(ranks: Ranks, call: Callable[[], object]) -> float:
-    """Return the seconds of a call that all ranks make together."""
-    ranks.comm.Barrier()
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -2,87 +2,63 @@
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.runs import Table
-from benchmarks.tasks import TIMING_RATE, Task
+from benchmarks.tasks import CONTENDERS, TIMING_RATE, Task, takes_part
 
-CONTENDERS = ("xpnet:native:numpy", "xpnet:reproducible:numpy")
 FIGURE = "benchmarks-growth.svg"
-COLOURS = {"native": "#1f6fb4", "reproducible": "#c2410c"}
-
-
-@dataclass(frozen=True)
-class Series:
-    """Tasks that differ in one number only."""
-
-    key: str
-    title: str
-    per: str  # what the times are of: "an epoch" or "a step"
-    points: tuple[tuple[int, Task], ...]
+COLOURS = ("#1f6fb4", "#c2410c", "#4d7c0f")
 
 
 @dataclass
-class Point:
-    """A number, and what the contenders took there."""
+class Series:
+    """Tasks that differ in one number only, and what the contenders took for each."""
 
-    x: int
-    task: Task
-    table: Table
+    key: str
+    title: str
+    tasks: dict[int, Task]
+    tables: list[Table]
 
+    @property
+    def contenders(self) -> list[str]:
+        """The contenders."""
+        return takes_part(self.key)
 
-def all_series(*, quick: bool = False) -> tuple[Series, ...]:
-    """Return the series: all of their points, or the first few."""
-    rows = (6_000, 20_000, 60_000, 200_000, 600_000)
-    widths, depths = (10, 32, 128, 512, 2_048), (1, 2, 4, 8)
-    if quick:
-        rows, widths, depths = rows[:2], widths[:3:2], depths[:2]
-    rate = TIMING_RATE
-    return (
-        Series(
-            "rows",
-            "training images (full batch)",
-            "an epoch",
-            tuple((count, Task(rows=count)) for count in rows),
-        ),
-        Series(
-            "width",
-            "units of one hidden layer (batch 256)",
-            "a step",
-            tuple((n, Task(hidden=(n,), batch=256, learning_rate=rate)) for n in widths),
-        ),
-        Series(
-            "depth",
-            "hidden layers of 128 (batch 256)",
-            "a step",
-            tuple((n, Task(hidden=(128,) * n, batch=256, learning_rate=rate)) for n in depths),
-        ),
-    )
+    @property
+    def unit(self) -> str:
+        """What the times are of: "an epoch" or "a step"."""
+        return next(iter(self.tasks.values())).unit
+
+    def medians(self, who: str) -> list[float]:
+        """Return the median time of a contender at each number, in seconds."""
+        return [table.by_contender[who].median for table in self.tables]
+
+    def slope(self, who: str) -> float:
+        """Return the slope of the least-squares line through the logarithms of numbers and times."""
+        u, v = [math.log(x) for x in self.tasks], [math.log(y) for y in self.medians(who)]
+        mean_u, mean_v = sum(u) / len(u), sum(v) / len(v)
+        spread = sum((a - mean_u) ** 2 for a in u)
+        return sum((a - mean_u) * (b - mean_v) for a, b in zip(u, v, strict=True)) / spread
 
 
-def seconds(series: Series, point: Point, who: str) -> float:
-    """Return the median time of an epoch or a step at a point."""
-    steps = point.task.steps if series.per == "a step" else 1
-    return point.table.by_contender[who].median / steps
+def all_series() -> list[Series]:
+    """Return the series, not yet measured."""
+    step: dict[str, Any] = {"unit": "a step", "batch": 256, "learning_rate": TIMING_RATE}
+    rows = {n: Task(rows=n) for n in (6_000, 20_000, 60_000, 200_000, 600_000)}
+    widths = {n: Task(hidden=(n,), **step) for n in (10, 32, 128, 512, 2_048)}
+    depths = {n: Task(hidden=(128,) * n, **step) for n in (1, 2, 4, 8)}
+    return [
+        Series("rows", "training images (full batch)", rows, []),
+        Series("width", "units of one hidden layer (batch 256)", widths, []),
+        Series("depth", "hidden layers of 128 (batch 256)", depths, []),
+    ]
 
 
-def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Return the slope of the least-squares line through the logarithms of the points."""
-    u, v = [math.log(x) for x in xs], [math.log(y) for y in ys]
-    mean_u, mean_v = sum(u) / len(u), sum(v) / len(v)
-    spread = sum((a - mean_u) ** 2 for a in u)
-    return sum((a - mean_u) * (b - mean_v) for a, b in zip(u, v, strict=True)) / spread
-
-
-def slope_of(series: Series, points: Sequence[Point], who: str) -> float:
-    """Return the slope of log time by log of what grows."""
-    return slope([point.x for point in points], [seconds(series, point, who) for point in points])
-
-
-def figure(growth: Sequence[tuple[Series, Sequence[Point]]]) -> bytes:
-    """Return the figure as SVG, the same bytes for the same points and matplotlib."""
+def draw(rows: int, columns: int, fill: Callable[[Any], None], **options: Any) -> bytes:
+    """Return a grid of panels, which ``fill`` draws, as SVG: the same bytes for the same content."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -90,45 +66,47 @@ def figure(growth: Sequence[tuple[Series, Sequence[Point]]]) -> bytes:
 
     style = {"svg.hashsalt": "xpnet", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
     with mpl.rc_context(style):
-        drawing, grid = plt.subplots(2, 2, figsize=(9.5, 7.5), layout="constrained")
-        panels = list(grid.flat)
-        for axes, (series, points) in zip((panels[0], *panels[2:]), growth, strict=True):
-            times = {who: [1000 * seconds(series, p, who) for p in points] for who in CONTENDERS}
-            _draw(axes, series, points, times, f"time of {series.per} (ms)")
-            slopes = (f"{slope_of(series, points, who):.2f} {_arithmetic(who)}" for who in CONTENDERS)
-            axes.set_title(f"slope: {', '.join(slopes)}", fontsize=9, loc="right", color="#444444")
-        series, points = growth[0]
-        peaks = {who: [point.table.by_contender[who].peak for point in points] for who in CONTENDERS}
-        _draw(panels[1], series, points, peaks, "peak memory of the process (MiB)")
-        panels[0].legend(frameon=False, loc="upper left")
+        drawing, grid = plt.subplots(rows, columns, layout="constrained", **options)
+        fill(grid)
+        for axes in grid.flat:
+            axes.minorticks_off()
+            axes.grid(color="#dddddd", linewidth=0.6)
         content = io.BytesIO()
         drawing.savefig(content, format="svg", metadata={"Date": None}, facecolor="white")
         plt.close(drawing)
     return content.getvalue()
 
 
-def _arithmetic(who: str) -> str:
-    return who.split(":")[1]
+def figure(growth: Sequence[Series]) -> bytes:
+    """Return the figure of the series."""
+
+    def fill(grid: Any) -> None:
+        first, memory, *others = grid.flat
+        for axes, series in zip((first, *others), growth, strict=True):
+            times = {who: [1000 * each for each in series.medians(who)] for who in series.contenders}
+            _draw(axes, series, times, f"time of {series.unit} (ms)")
+            slopes = (f"{series.slope(who):.2f} {who.split(':')[1]}" for who in series.contenders)
+            axes.set_title(f"slope: {', '.join(slopes)}", fontsize=9, loc="right", color="#444444")
+        tables, contenders = growth[0].tables, growth[0].contenders
+        peaks = {who: [table.by_contender[who].peak for table in tables] for who in contenders}
+        _draw(memory, growth[0], peaks, "peak memory of the process (MiB)")
+        first.legend(frameon=False, loc="upper left")
+
+    return draw(2, 2, fill, figsize=(9.5, 7.5))
 
 
-def _draw(
-    axes: Any, series: Series, points: Sequence[Point], values: dict[str, list[float]], label: str
-) -> None:
+def _draw(axes: Any, series: Series, values: dict[str, list[float]], label: str) -> None:
     """Draw one panel: a line a contender, and proportional growth from the lower one's last point."""
     from matplotlib.ticker import LogLocator
 
-    xs = [point.x for point in points]
-    for (who, ys), marker in zip(values.items(), "os", strict=True):
-        arithmetic = _arithmetic(who)
-        axes.plot(xs, ys, marker=marker, color=COLOURS[arithmetic], label=f"xpnet {arithmetic}")
+    xs = list(series.tasks)
+    for (who, ys), marker, colour in zip(values.items(), "os", COLOURS, strict=False):
+        axes.plot(xs, ys, marker=marker, color=colour, label=CONTENDERS[who].title.partition(",")[0])
     last = min(ys[-1] for ys in values.values())
     guide = [0.8 * last * x / xs[-1] for x in xs]
     axes.plot(xs, guide, color="#888888", linestyle=":", label="slope 1 (proportional)")
     axes.set(xscale="log", yscale="log", xlabel=series.title, ylabel=label)
-    lowest = min(min(ys) for ys in values.values())
-    axes.set_ylim(bottom=0.5 * lowest)
+    axes.set_ylim(bottom=0.5 * min(min(ys) for ys in values.values()))
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.set_xticks(xs, [f"{x:,}" for x in xs])
-    axes.minorticks_off()
     axes.yaxis.set_major_formatter(lambda y, _: f"{y:,.10g}")
-    axes.grid(color="#dddddd", linewidth=0.6)

@@ -12,20 +12,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, cast
 
-from shared import ROOT, last_line, python_path
+from checkout import ROOT
+from shared import last_line, python_path
 
-from benchmarks.tasks import NAMES, OWN, Task, steps, title
+from benchmarks.tasks import CONTENDERS, Task
 
 PYTHON = sys.executable
-
 PATIENCE = 600.0
 """Seconds after which a contender that has not answered is given up."""
-
 PAUSE = 0.05
 """Seconds between two runs, in which the threads of the last one go to sleep."""
 
@@ -53,10 +52,13 @@ class Line:
         """The median of the peak memory, in MiB."""
         return statistics.median(self.mebibytes)
 
+    def ratios(self, peer: "Line") -> list[float]:
+        """Return the ratios of this line's times to the times of ``peer`` in the same rounds."""
+        return [a / b for a, b in zip(self.seconds, peer.seconds, strict=True)]
+
     def ratio(self, peer: "Line") -> float:
-        """Return the median ratio of this line's times to the times of ``peer`` in the same rounds."""
-        pairs = zip(self.seconds, peer.seconds, strict=True)
-        return statistics.median(a / b for a, b in pairs)
+        """Return the median of the ratios."""
+        return statistics.median(self.ratios(peer))
 
 
 @dataclass
@@ -65,7 +67,7 @@ class Table:
 
     key: str
     title: str
-    lines: list[Line] = field(default_factory=list)
+    lines: list[Line]
     task: Task | None = None
 
     @property
@@ -74,15 +76,25 @@ class Table:
         return {line.who: line for line in self.lines}
 
 
-@dataclass(frozen=True)
-class Effort:
-    """How often and how long contenders run."""
+@dataclass
+class Entrant:
+    """A contender or command that is ready to be measured, and its line in a table."""
 
-    runs: int
-    target: float  # seconds of a run of a task
-    longest: float | None  # seconds of an epoch above which a run is a part of one; None: never
-    trial: int = 10  # steps from which the time of an epoch is foreseen
-    warm_up: bool = True  # whether commands run once uncounted
+    line: Line
+    measure: Callable[[], tuple[float, float]]  # seconds, and peak MiB
+
+    def run(self) -> None:
+        """Run once."""
+        seconds, mebibytes = self.measure()
+        self.line.seconds.append(seconds)
+        self.line.mebibytes.append(mebibytes)
+
+
+def run_in_turn(ready: Sequence[Entrant], runs: int) -> None:
+    """Run all, one after the other, so many times."""
+    for _ in range(runs):
+        for entrant in ready:
+            entrant.run()
 
 
 def environment(threads: int, root: Path = ROOT) -> dict[str, str]:
@@ -90,19 +102,17 @@ def environment(threads: int, root: Path = ROOT) -> dict[str, str]:
 
     ``root`` is the checkout whose xpnet takes part.
     """
-    variables = dict(os.environ)
     # Settings for old BLAS builds slow current ones; flags of the user's own would favour one side.
-    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "XLA_FLAGS", "OMP_WAIT_POLICY"):
-        variables.pop(name, None)
+    unwanted = {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OMP_WAIT_POLICY"}
+    variables = {name: value for name, value in os.environ.items() if name not in unwanted}
     libraries = ("OMP", "MKL", "OPENBLAS", "VECLIB", "NUMEXPR")
     variables |= {f"{library}_NUM_THREADS": str(threads) for library in libraries}
-    variables |= {
+    return variables | {
         "NPROC": str(threads),  # the size of XLA's pool of threads
         "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen=true intra_op_parallelism_threads={threads}",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": python_path(root),
     }
-    return variables
 
 
 class Process:
@@ -128,9 +138,7 @@ class Process:
         ContenderError
             The contender failed, ended, or took more than ten minutes.
         """
-        stdin, stdout = self.popen.stdin, self.popen.stdout
-        if stdin is None or stdout is None:
-            raise AssertionError
+        stdin, stdout = cast("IO[str]", self.popen.stdin), cast("IO[str]", self.popen.stdout)
         timer = threading.Timer(PATIENCE, self.popen.kill)
         timer.start()
         try:
@@ -140,10 +148,21 @@ class Process:
             text = stdout.readline()
         finally:
             timer.cancel()
-        answer: dict[str, Any] = json.loads(text) if text else {"error": self._last_words()}
+        if not text:
+            code = self.popen.wait()
+            self.errors.seek(0)
+            words = last_line(self.errors.read().decode(errors="replace").splitlines())
+            text = json.dumps({"error": f"ended with code {code}: {words}"})
+        answer: dict[str, Any] = json.loads(text)
         if "error" in answer:
             raise ContenderError(answer["error"])
         return answer
+
+    def measure(self) -> tuple[float, float]:
+        """Run the task once, and return the seconds of a unit and the peak MiB."""
+        time.sleep(PAUSE)
+        answer = self.ask()
+        return answer["seconds"], answer["mebibytes"]
 
     def close(self) -> None:
         """End the process."""
@@ -151,87 +170,38 @@ class Process:
         self.popen.communicate()
         self.errors.close()
 
-    def _last_words(self) -> str:
-        code = self.popen.wait()
-        self.errors.seek(0)
-        return (
-            f"ended with code {code}: {last_line(self.errors.read().decode(errors='replace').splitlines())}"
-        )
-
 
 @contextlib.contextmanager
-def processes(contenders: Sequence[str], variables: dict[str, str]) -> Iterator[list[tuple[str, Process]]]:
+def processes(contenders: Sequence[str], variables: dict[str, str]) -> Iterator[list[Process]]:
     """Start contenders, which load libraries and data side by side, and end them in the end."""
     with contextlib.ExitStack() as stack:
-        started = []
-        for who in contenders:
-            process = Process(who, variables)
-            stack.callback(process.close)
-            started.append((who, process))
-        yield started
+        yield [stack.enter_context(contextlib.closing(Process(who, variables))) for who in contenders]
 
 
-class Entrant(Protocol):
-    """A contender or command that is ready: ``run`` runs it once and adds what it took to its line."""
+def entrants(task: Task, running: Sequence[Process], target: float, missing: dict[str, str]) -> list[Entrant]:
+    """Prepare a task in each process, whose runs take about ``target`` seconds.
 
-    line: Line
-
-    def run(self) -> None:
-        """Run once."""
-
-
-@dataclass
-class TaskEntrant:
-    """A contender that is ready to run a task, and its line in the task's table."""
-
-    line: Line
-    process: Process
-    task: Task
-
-    def run(self) -> None:
-        """Run the task once."""
-        time.sleep(PAUSE)
-        answer, task = self.process.ask(), self.task
-        self.line.seconds.append(seconds_of_pass(task, answer))
-        self.line.mebibytes.append(answer["mebibytes"])
-        part = steps(answer["rows"], task.batch)
-        if part < task.steps:
-            self.line.name = f"{NAMES[self.line.who]} ({part:,} of {task.steps:,} steps)"
-
-
-def entrants(
-    task: Task, running: Sequence[tuple[str, Process]], effort: Effort
-) -> tuple[list[TaskEntrant], dict[str, str]]:
-    """Prepare a task in each process; return those that can do it, and why the others cannot.
+    A contender that cannot take part is added to ``missing``, with the reason, and then left out.
 
     Raises
     ------
     ContenderError
         xpnet failed. A library that is absent, or does not work on this machine, is no failure.
     """
-    ready, missing = [], {}
-    for who, process in running:
+    ready = []
+    for process in running:
+        who = process.who
+        if who in missing:
+            continue
+        name = CONTENDERS[who].title
         try:
-            amounts = {"target": effort.target, "longest": effort.longest, "trial": effort.trial}
-            process.ask(task=asdict(task), **amounts)
+            process.ask(task=asdict(task), target=target)
         except ContenderError as error:
-            if who in OWN and not str(error).startswith("BackendError"):
-                msg = f"{NAMES[who]}: {title(task)}: {error}"
+            if CONTENDERS[who].peer is None and not str(error).startswith("BackendError"):
+                msg = f"{name}: {task.title}: {error}"
                 raise ContenderError(msg) from error
             missing[who] = str(error)
+            print(f"{name} does not take part: {error}", file=sys.stderr)
         else:
-            ready.append(TaskEntrant(Line(who, NAMES[who]), process, task))
-    return ready, missing
-
-
-def run_in_turn(ready: Sequence[Entrant], runs: int) -> None:
-    """Run all, one after the other, so many times."""
-    for _ in range(runs):
-        for entrant in ready:
-            entrant.run()
-
-
-def seconds_of_pass(task: Task, answer: dict[str, Any]) -> float:
-    """Return the seconds of a whole pass, from a run of some passes over part of its steps."""
-    share = steps(answer["rows"], task.batch) / task.steps
-    return float(answer["seconds"]) / answer["passes"] / share
+            ready.append(Entrant(Line(who, name), process.measure))
+    return ready

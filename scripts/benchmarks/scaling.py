@@ -1,7 +1,7 @@
 """Predicts the time of an epoch on the ranks of an MPI job, one a machine.
 
-Measures a training step and its update in this process, takes latency and bandwidth as arguments, and writes
-scaling.json and scaling.svg: `PYTHONPATH=scripts python -m benchmarks.scaling`.
+Measures a training step and its update in this process, and writes scaling.json and scaling.svg:
+`PYTHONPATH=scripts python -m benchmarks.scaling`. LINKS are latency and bandwidth between the ranks.
 
 A step takes the blocks of the rank with most of them, the exchange of the sums, and the update. The nodes of
 the tree are exchanged whole (Allgather) if they are small, else in slices (Alltoallv, then Allgatherv). A
@@ -9,7 +9,6 @@ batch of up to 1,024 samples is split by samples, with one Allreduce for the max
 gradients. Not counted are evaluations, waiting for slower ranks, and messages that share a cable.
 """
 
-import io
 import json
 import math
 import sys
@@ -19,8 +18,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from shared import ROOT, make_folder, markdown, processor
+from checkout import ROOT, need
+from shared import make_folder, markdown, processor
 
+from benchmarks.growth import COLOURS, draw
 from benchmarks.limits import shortest
 from benchmarks.tasks import IMAGES, TIMING_RATE, Task
 from xpnet._lib.files import save
@@ -37,7 +38,6 @@ HIDDEN = ((10,), (1024, 1024, 1024))
 BATCHES = (None, 8192, 1024)
 MOST_MEASURED = 16 * BLOCK_SIZE
 """The largest batch that is measured; of larger ones, blocks take as long."""
-COLOURS, MARKERS = ("#c2410c", "#1f6fb4", "#4d7c0f"), "os^"
 
 
 @dataclass(frozen=True)
@@ -150,64 +150,38 @@ def measure_step(task: Task, rows: int, repeats: int) -> tuple[float, float]:
         return shortest(take_step, repeats), update_time
 
 
-def predict(task: Task, cost: Cost, links: Sequence[Link]) -> dict[str, Any]:
+def predict(task: Task, cost: Cost) -> dict[str, Any]:
     """Return what was measured for a task, and what is predicted from it, as JSON values."""
     predictions = []
-    for link in links:
+    for link in LINKS:
         seconds = [epoch_seconds(cost, link, task, ranks) for ranks in RANKS]
         wasteful, fastest = limits(seconds)
-        predictions.append(
-            {
-                "link": link.name,
-                "epoch_seconds": seconds,
-                "first_below_half_efficiency": wasteful,
-                "fastest": fastest,
-            }
-        )
-    return {
-        "network": "-".join(map(str, task.sizes)),
-        "batch": task.batch,
-        "measured": asdict(cost),
-        "predictions": predictions,
-    }
+        ends = {"first_below_half_efficiency": wasteful, "fastest": fastest}
+        predictions.append({"link": link.name, "epoch_seconds": seconds, **ends})
+    network = "-".join(map(str, task.sizes))
+    return {"network": network, "batch": task.batch, "measured": asdict(cost), "predictions": predictions}
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
     """Return the predictions as a Markdown table."""
-    chosen = (4, 64, 1024)
-    head = ["network, batch", "between ranks", "1 rank, ms", *[f"{ranks:,} ranks" for ranks in chosen]]
+    columns = (4, 64, 1024)
+    head = ["network, batch", "between ranks", "1 rank, ms", *[f"{ranks:,} ranks" for ranks in columns]]
     rows = []
     for result in results:
         for prediction in result["predictions"]:
-            seconds = prediction["epoch_seconds"]
-            fastest = prediction["fastest"]
-            ratios = [seconds[0] / seconds[RANKS.index(ranks)] for ranks in (*chosen, fastest)]
-            rows.append(
-                [
-                    f"{result['network']}, {_batch_name(result['batch'])}",
-                    prediction["link"],
-                    f"{1000 * seconds[0]:,.0f}",
-                    *[f"{ratio:.1f}×" for ratio in ratios[:-1]],
-                    str(prediction["first_below_half_efficiency"] or "none"),
-                    f"{fastest:,} ({ratios[-1]:.1f}×)",
-                ]
-            )
+            seconds, fastest = prediction["epoch_seconds"], prediction["fastest"]
+            *ratios, best = [seconds[0] / seconds[RANKS.index(ranks)] for ranks in (*columns, fastest)]
+            row = [f"{result['network']}, {_batch_name(result['batch'])}", prediction["link"]]
+            row += [f"{1000 * seconds[0]:,.0f}", *[f"{ratio:.1f}×" for ratio in ratios]]
+            row += [str(prediction["first_below_half_efficiency"] or "none"), f"{fastest:,} ({best:.1f}×)"]
+            rows.append(row)
     return markdown([*head, "below 50 %", "fastest"], rows)
 
 
 def figure(results: Sequence[dict[str, Any]]) -> bytes:
     """Return the speed-ups as SVG, a row a network and a column a batch size."""
-    import matplotlib as mpl
 
-    mpl.use("svg")
-    from matplotlib import pyplot as plt
-
-    style = {"svg.hashsalt": "xpnet", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
-    with mpl.rc_context(style):
-        columns = len(BATCHES)
-        drawing, grid = plt.subplots(
-            len(HIDDEN), columns, figsize=(9.5, 6.5), sharex=True, sharey=True, layout="constrained"
-        )
+    def fill(grid: Any) -> None:
         for axes, result in zip(grid.flat, results, strict=True):
             _draw(axes, result)
         for axes in grid[-1]:
@@ -215,10 +189,8 @@ def figure(results: Sequence[dict[str, Any]]) -> bytes:
         for axes in grid[:, 0]:
             axes.set_ylabel("speed-up of an epoch")
         grid[0, 0].legend(frameon=False, loc="upper left", fontsize=9)
-        content = io.BytesIO()
-        drawing.savefig(content, format="svg", metadata={"Date": None}, facecolor="white")
-        plt.close(drawing)
-    return content.getvalue()
+
+    return draw(len(HIDDEN), len(BATCHES), fill, figsize=(9.5, 6.5), sharex=True, sharey=True)
 
 
 def _batch_name(batch: int | None) -> str:
@@ -228,47 +200,23 @@ def _batch_name(batch: int | None) -> str:
 def _draw(axes: Any, result: dict[str, Any]) -> None:
     """Draw one panel: a line a network between the ranks, and the ideal."""
     axes.plot(RANKS, RANKS, color="#888888", linestyle=":", label="as many times as ranks")
-    for prediction, colour, marker in zip(result["predictions"], COLOURS, MARKERS, strict=False):
+    for prediction, colour, marker in zip(result["predictions"], COLOURS, "os^", strict=False):
         seconds = prediction["epoch_seconds"]
         ratios = [seconds[0] / each for each in seconds]
         axes.plot(RANKS, ratios, marker=marker, markersize=4, color=colour, label=prediction["link"])
     axes.set_title(f"{result['network']}\n{_batch_name(result['batch'])}", fontsize=9)
-    axes.set(xscale="log", yscale="log")
+    axes.set(xscale="log", yscale="log", ylim=(0.5, 1100))
     axes.set_xticks((1, 4, 16, 64, 256, 1024), ("1", "4", "16", "64", "256", "1,024"))
     axes.set_yticks((1, 10, 100, 1000), ("1", "10", "100", "1,000"))
-    axes.set_ylim(0.5, 1100)
-    axes.minorticks_off()
-    axes.grid(color="#dddddd", linewidth=0.6)
 
 
-def read_links(pairs: Sequence[Sequence[str]]) -> Sequence[Link]:
-    """Return the links from pairs of Gbit/s and microseconds, LINKS if there are none.
-
-    Raises
-    ------
-    ValueError
-        There are more links than the figure has colours, or a number is not above 0.
-    """
-    if len(pairs) > len(COLOURS):
-        msg = f"at most {len(COLOURS)} times, got {len(pairs)}"
-        raise ValueError(msg)
-    links = []
-    for gigabits, microseconds in [map(float, pair) for pair in pairs]:
-        if not (0 < gigabits < math.inf and 0 < microseconds < math.inf):
-            msg = "numbers above 0"
-            raise ValueError(msg)
-        name = f"{gigabits:g} Gbit/s, {microseconds:g} µs"
-        links.append(Link(name, microseconds / 1e6, 1e9 * gigabits / 8))
-    return links or LINKS
-
-
-def run(links: Sequence[Link], repeats: int, out: Path) -> None:
+def predict_all(repeats: int, out: Path) -> None:
     """Measure, predict, print the table, and write scaling.json and scaling.svg."""
     make_folder(out)
     tasks = [Task(hidden=hidden, batch=batch) for hidden in HIDDEN for batch in BATCHES]
-    results = [predict(task, measure(task, repeats), links) for task in tasks]
+    results = [predict(task, measure(task, repeats)) for task in tasks]
     about = f"{processor()}, {available_cpus()} processors, NumPy, reproducible arithmetic"
-    record = {"about": about, "links": [asdict(link) for link in links], "ranks": RANKS, "results": results}
+    record = {"about": about, "links": [asdict(link) for link in LINKS], "ranks": RANKS, "results": results}
     save(out / "scaling.json", (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
     save(out / "scaling.svg", figure(results))
     print(f"{about}\n\n{table(results)}\n\nwritten to {out}")
@@ -277,22 +225,12 @@ def run(links: Sequence[Link], repeats: int, out: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the prediction and return the exit code: 2 bad options or folder."""
     parser = Parser(debug=False, prog="scaling.py", description=__doc__, allow_abbrev=False)
-    parser.add_argument(
-        "--link",
-        nargs=2,
-        action="append",
-        metavar=("GBITS", "MICROSECONDS"),
-        help="bandwidth and latency between ranks, up to three times (default: 10 25, and 100 2)",
-    )
     parser.add_argument("--quick", action="store_true", help="measure each step once")
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder (default: docs)")
     try:
-        arguments = parser.parse_args(sys.argv[1:] if argv is None else argv)
-        try:
-            links = read_links(arguments.link or ())
-        except ValueError as error:
-            parser.error(f"argument --link: expected Gbit/s and microseconds: {error}")
-        run(links, 1 if arguments.quick else 7, arguments.out)
+        options = parser.parse_args(sys.argv[1:] if argv is None else argv)
+        need("matplotlib", fix='pip install -e ".[bench]"')
+        predict_all(1 if options.quick else 7, options.out)
     except XPNetError as error:
         print(f"scaling: {error}", file=sys.stderr)
         return 2

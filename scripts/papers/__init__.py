@@ -1,1 +1,1 @@
-"""The parts of scripts/reproduce_mnist_table.py: rows, trainings, record and page."""
+"""The parts of scripts/reproduce_mnist_table.py: the rows, and their page."""

@@ -1,4 +1,4 @@
-"""Reading regular files alone; atomic writing: the old content or the new, and nothing else."""
+"""Bounded reading of regular files, and atomic writing."""
 
 import os
 import stat
@@ -50,12 +50,11 @@ def test_a_failure_keeps_the_old_content_and_leaves_nothing_behind(tmp_path, mon
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_reads_a_regular_file_and_through_links_in_little_memory(tmp_path):
+def test_reads_through_links_in_memory_for_the_size_and_not_for_the_limit(tmp_path):
     (tmp_path / "file").write_bytes(b"a\r\n\x00b")
     (tmp_path / "link").symlink_to("file")
     tracemalloc.start()
-    for name in ("file", "link"):
-        assert read_regular_file(tmp_path / name, 1 << 28, "expected five bytes") == b"a\r\n\x00b"
+    assert read_regular_file(tmp_path / "link", 1 << 28, "expected five bytes") == b"a\r\n\x00b"
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 8 << 20
@@ -63,21 +62,18 @@ def test_reads_a_regular_file_and_through_links_in_little_memory(tmp_path):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="has no such files")
 @pytest.mark.parametrize(
-    ("put", "message"),
+    ("name", "put", "message"),
     [
-        (lambda path: None, "cannot be read (No such file or directory): expected x"),
-        (lambda path: path.mkdir(), "cannot be read (Is a directory): expected x"),
-        (os.mkfifo, "is not a regular file: expected x"),
-        (lambda path: path.symlink_to("/dev/zero"), "is not a regular file: expected x"),
-        (lambda path: path.write_bytes(b"four"), "has 4 bytes, more than 3: expected x"),
+        ("absent", lambda path: None, "cannot be read (No such file or directory): expected x"),
+        ("folder", lambda path: path.mkdir(), "cannot be read (Is a directory): expected x"),
+        ("fifo", os.mkfifo, "is not a regular file: expected x"),
+        ("device", lambda path: path.symlink_to("/dev/zero"), "is not a regular file: expected x"),
+        ("large", lambda path: path.write_bytes(b"four"), "has 4 bytes, more than 3: expected x"),
+        ("a\0b", lambda path: None, "cannot be read (not a path): expected x"),
     ],
-    ids=["absent", "folder", "FIFO", "device", "large"],
 )
-def test_refuses_what_is_no_regular_file_or_too_large(tmp_path, put, message):
-    path = tmp_path / "file"
-    put(path)
+def test_refuses_what_is_no_regular_file_or_too_large(tmp_path, name, put, message):
+    put(tmp_path / name)
     with pytest.raises(DataError) as caught:
-        read_regular_file(path, 3, "expected x")
-    assert str(caught.value) == f"{path}: {message}"
-    with pytest.raises(DataError, match="not a path"):
-        read_regular_file(Path("a\0b"), 3, "expected x")
+        read_regular_file(tmp_path / name, 3, "expected x")
+    assert str(caught.value).endswith(f": {message}")

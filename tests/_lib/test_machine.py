@@ -1,4 +1,4 @@
-"""What the process may use, container limits included."""
+"""The processors and memory that the process may use, and switches in its environment."""
 
 import os
 import subprocess
@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from xpnet._lib import machine
+from xpnet._lib.switches import read_switch
+from xpnet.errors import ConfigError
 
 
 @pytest.fixture
@@ -18,33 +20,32 @@ def cgroups(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("content", "cpus"),
-    [("", 8), ("max 100000", 8), ("200000 100000", 2), ("150000 100000", 2), ("5000 100000", 1)],
+    ("quota", "jobs", "cpus"),
+    [
+        ("", 1, 8),
+        ("max 100000", 1, 8),
+        ("200000 100000", 1, 2),
+        ("150000 100000", 1, 2),
+        ("5000 100000", 1, 1),
+        ("", 3, 2),
+        ("", 9, 1),
+    ],
 )
-def test_a_quota_and_the_affinity_limit_the_processors(cgroups, monkeypatch, content, cpus):
-    (cgroups / "cpu.max").write_text(content)
-    assert machine.available_cpus() == cpus
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
-    assert machine.available_cpus() == 1
-
-
-@pytest.mark.parametrize(("jobs", "cpus"), [(1, 8), (3, 2), (9, 1)])
-@pytest.mark.usefixtures("cgroups")
-def test_jobs_share_the_processors(jobs, cpus):
+def test_a_quota_and_the_affinity_limit_the_processors_and_jobs_share_them(
+    cgroups, monkeypatch, quota, jobs, cpus
+):
+    (cgroups / "cpu.max").write_text(quota)
     assert machine.available_cpus(jobs) == cpus
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
+    assert machine.available_cpus(jobs) == 1
 
 
-def test_a_container_limits_the_memory(cgroups):
+@pytest.mark.parametrize("name", ["RLIMIT_AS", "RLIMIT_DATA"])
+def test_a_container_and_a_limit_of_the_process_limit_the_memory(cgroups, monkeypatch, name):
     whole = machine.available_memory()
-    assert whole > 2**28
-    for content, memory in (("max", whole), ("1048576", 2**20)):
+    for content, memory in (("max", whole), ("2097152", 2**21)):
         (cgroups / "memory.max").write_text(content)
         assert machine.available_memory() == memory
-
-
-@pytest.mark.usefixtures("cgroups")
-@pytest.mark.parametrize("name", ["RLIMIT_AS", "RLIMIT_DATA"])
-def test_a_limit_of_the_process_limits_the_memory(monkeypatch, name):
     resource = pytest.importorskip("resource")
     limits, kind = resource.getrlimit, getattr(resource, name)
     limited = lambda asked: (2**20, limits(asked)[1]) if asked == kind else limits(asked)  # noqa: E731
@@ -53,7 +54,25 @@ def test_a_limit_of_the_process_limits_the_memory(monkeypatch, name):
 
 
 def test_the_peak_is_that_of_the_process_and_not_of_the_one_that_started_it():
-    filled = b"\1" * 2**28
+    filled = b"\1" * 2**27
     code = "from xpnet._lib.machine import peak_memory; print(peak_memory())"
     child = int(subprocess.check_output([sys.executable, "-c", code]))
     assert 2**20 < child < len(filled) < machine.peak_memory()
+
+
+ON, OFF = ("1", "true", "TRUE", "Yes", "oN"), ("0", "false", "FALSE", "No", "oFF", "")
+
+
+def test_a_switch_is_on_off_or_refused_and_has_a_default(monkeypatch):
+    for values, state in ((ON, True), (OFF, False)):
+        for value in values:
+            monkeypatch.setenv("XPNET_TRY", value)
+            assert read_switch("XPNET_TRY") is state
+    assert read_switch("XPNET_TRY", default=True)  # it is empty
+    monkeypatch.delenv("XPNET_TRY")
+    assert (read_switch("XPNET_TRY"), read_switch("XPNET_TRY", default=True)) == (False, True)
+    for value in ("2", "y", "truth", " "):
+        monkeypatch.setenv("XPNET_TRY", value)
+        line = f"^XPNET_TRY: expected 1, true, yes, on, 0, false, no, off or nothing, got '{value}'$"
+        with pytest.raises(ConfigError, match=line):
+            read_switch("XPNET_TRY")

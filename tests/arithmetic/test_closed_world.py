@@ -7,12 +7,14 @@ operations' bits, and tests of formulas need one library.
 """
 
 from dataclasses import replace
+from functools import cache
 from typing import get_args
 
 import numpy as np
 import pytest
 from assertions import assert_same
-from networks import BASE, SETTINGS, image_data, rows_on_backends
+from backend_enum import CASES, BackendCase
+from networks import BASE, SETTINGS, image_data
 from spy import ELEMENTWISE, METHODS, SpyBackend
 
 from xpnet._lib.tree import leaves, tree_map
@@ -34,7 +36,7 @@ OPERATIONS = {
 
 ROUNDED = {"exp", "log", "sqrt", "sum", "matmul"}
 """The operations that libraries round differently, for the native arithmetic."""
-TOLERANCE = {"float32": 1e-5, "float64": 1e-13}
+TOLERANCE = 1e-5
 
 WITHOUT_TRACE = {("sqrt(x)", "float64"), ("sum(x)", "float64")}
 """Of ``ROUNDED``, but used by both: an estimate of a power of two, and a check for infinities."""
@@ -57,16 +59,9 @@ def calls_of(changes, *, data=None, stack=1):
     return backend.xp.calls
 
 
-ARITHMETICS = {
-    "reproducible": {"arithmetic": "reproducible"},
-    "float64": {"arithmetic": "native", "dtype": "float64"},
-    "float32": {"arithmetic": "native", "dtype": "float32"},
-}
-
-
-@pytest.fixture(scope="module")
-def world():
-    """The calls of networks with every setting, by arithmetic."""
+@cache
+def world(arithmetic):
+    """The calls of networks with every setting, in an arithmetic."""
     decimals, many = image_data(80, 20), image_data()
     decimals = replace(decimals, x_train=decimals.x_train / 7.0, x_test=decimals.x_test / 7.0)
     many = replace(many, x_train=np.tile(many.x_train, (12, 1)), y_train=np.tile(many.y_train, 12))
@@ -75,12 +70,9 @@ def world():
     stacked = {"batch_size": 2100, "batch_norm": True, "dropout": 0.5, "class_weight": "balanced"}
     runs += [(stacked, {"data": many, "stack": 2})]
     return {
-        name: {
-            form: call
-            for changes, options in runs
-            for form, call in calls_of({**changes, **arithmetic}, **options).items()
-        }
-        for name, arithmetic in ARITHMETICS.items()
+        form: call
+        for changes, options in runs
+        for form, call in calls_of({**changes, "arithmetic": arithmetic}, **options).items()
     }
 
 
@@ -92,12 +84,12 @@ def test_every_choice_is_among_the_settings():
         assert chosen == set(get_args(names))
 
 
-def test_the_reproducible_arithmetic_uses_operations_with_fixed_bits_only(world):
-    assert operations(world["reproducible"].keys() - WITHOUT_TRACE) <= OPERATIONS
+def test_the_reproducible_arithmetic_uses_operations_with_fixed_bits_only():
+    assert operations(world("reproducible").keys() - WITHOUT_TRACE) <= OPERATIONS
 
 
-def test_both_arithmetics_use_all_the_operations_and_no_others(world):
-    assert set().union(*map(operations, world.values())) == OPERATIONS | ROUNDED
+def test_both_arithmetics_use_all_the_operations_and_no_others():
+    assert operations(world("reproducible")) | operations(world("native")) == OPERATIONS | ROUNDED
 
 
 def test_operations_outside_of_the_tables_are_named(monkeypatch):
@@ -138,10 +130,9 @@ def result_of(name, args, keywords, backend):
         return list(leaves(getattr(backend.xp, name)(*args, **keywords)))
 
 
-@rows_on_backends("arithmetic", ARITHMETICS, "reproducible", strict=ARITHMETICS, jax=True)
-def test_every_call_has_the_bits_of_numpys_or_is_near(backend, world, arithmetic):
+def check_every_call(backend, arithmetic):
     generator = np.random.default_rng(0)
-    for (form, dtype), (recorded, keywords) in world[arithmetic].items():
+    for (form, dtype), (recorded, keywords) in world(arithmetic).items():
         print(form, dtype)  # shown if a comparison fails
         operation = form.partition("(")[0]
         name = operation.removeprefix("exact ")
@@ -153,12 +144,23 @@ def test_every_call_has_the_bits_of_numpys_or_is_near(backend, world, arithmetic
                 assert actual == expected
                 continue
             found = backend.xp.astype(actual, backend.xp.int64) if name == "argmax" else actual
-            rtol = TOLERANCE[dtype] if operation in ROUNDED else None
+            rtol = TOLERANCE if operation in ROUNDED else None
             assert_same(found, expected, backend, rtol=rtol, atol=rtol and rtol * np.max(np.abs(expected)))
             if name in ELEMENTWISE:
                 numbers = ~np.isnan(expected)
                 signs = np.signbit(backend.to_host(found))[numbers]
                 assert np.array_equal(signs, np.signbit(expected)[numbers])
+
+
+# JAX, which is slow in many other tests, takes part in this one by default.
+@pytest.mark.parametrize("backend", BackendCase, indirect=True, ids=lambda case: case.value)
+def test_every_call_has_the_bits_of_numpys(backend):
+    check_every_call(backend, "reproducible")
+
+
+@pytest.mark.parametrize("backend", CASES, indirect=True, ids=lambda case: case.value)
+def test_every_native_call_has_the_bits_of_numpys_or_is_near(backend):
+    check_every_call(backend, "native")
 
 
 def trace_fenced(name, recorded, keywords, backend):
@@ -176,9 +178,9 @@ def trace_fenced(name, recorded, keywords, backend):
 
 
 @pytest.mark.needs("jax")
-def test_jax_knows_every_primitive_of_the_reproducible_arithmetic(world):
+def test_jax_knows_every_primitive_of_the_reproducible_arithmetic():
     backend = make("jax", "cpu")
-    for (form, _), (recorded, keywords) in world["reproducible"].items():
+    for (form, _), (recorded, keywords) in world("reproducible").items():
         name = form.partition("(")[0].removeprefix("exact ")
         if name not in {"float", "bool"}:  # which need values
             assert trace_fenced(name, recorded, keywords, backend)

@@ -11,14 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference
-from assertions import assert_same
-from networks import reproducible as reproducible_on
 
 import xpnet.reproducible as rp
 from xpnet.arithmetic.full_range import FullRange, contraction_error, fewest_slices, slice_budget
 from xpnet.backends.resolve import make
-from xpnet.errors import ConfigError, DataError
-from xpnet.nn import functional as F
+from xpnet.errors import ConfigError
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "arithmetic.md").read_text("utf-8")
 NUMPY = make("numpy", "cpu")
@@ -28,6 +25,10 @@ HALF_ULP = Fraction(1, 1 << 53)
 def wide(generator, shape, low=-40, high=1):
     """Numbers of both signs and many magnitudes."""
     return np.ldexp(generator.normal(size=shape), generator.integers(low, high, shape))
+
+
+def exact_product(row, column):
+    return sum(map(operator.mul, map(Fraction, row.tolist()), map(Fraction, column.tolist())))
 
 
 # Products
@@ -45,30 +46,28 @@ def specified(a, b, slices):
 
 
 @pytest.mark.parametrize("slices", [1, 2, 3, 7])
-@pytest.mark.parametrize("terms", [1, 3, 64, 784, 3000])
+@pytest.mark.parametrize("terms", [1, 3, 64, 784])
 def test_products_are_what_the_page_specifies_within_its_bound(terms, slices):
     generator = np.random.default_rng(terms)
     for numbers in (wide, lambda generator, shape: generator.normal(size=shape)):
         a, b = numbers(generator, (2, terms)), numbers(generator, (terms, 2))
         product = rp.matmul(a, b, slices=slices)
         for i, j in np.ndindex(2, 2):
-            row, column = a[i].tolist(), b[:, j].tolist()
-            assert product[i, j] == specified(row, column, slices)
-            exact = sum(map(operator.mul, map(Fraction, row), map(Fraction, column)))
-            largest = Fraction(max(map(abs, row))) * Fraction(max(map(abs, column)))
+            row, column = a[i], b[:, j]
+            assert product[i, j] == specified(row.tolist(), column.tolist(), slices)
+            largest = Fraction(np.max(np.abs(row))) * Fraction(np.max(np.abs(column)))
             bound = terms * largest * Fraction(contraction_error(terms, slices))
-            assert abs(Fraction(product[i, j]) - exact) <= bound + HALF_ULP * abs(Fraction(product[i, j]))
+            error = abs(Fraction(product[i, j]) - exact_product(row, column))
+            assert error <= bound + HALF_ULP * abs(Fraction(product[i, j]))
 
 
-@pytest.mark.parametrize("terms", [1, 2048, 2049, 100_000])
+@pytest.mark.parametrize("terms", [1, 2048, 2049, 20_000])
 def test_products_are_within_1e_12_by_default_of_the_fewest_slices(terms):
-    generator = np.random.default_rng(0)
-    a, b = generator.uniform(0.5, 1.0, (2, terms))
-    exact = sum(map(operator.mul, map(Fraction, a.tolist()), map(Fraction, b.tolist())))
+    a, b = np.random.default_rng(0).uniform(0.5, 1.0, (2, terms))
     slices = 2 if terms <= 2048 else 3
     assert rp.vecdot(a, b) == rp.vecdot(a, b, slices=slices)
     assert contraction_error(terms, slices) <= 1e-12 < contraction_error(terms, slices - 1)
-    assert abs(Fraction(float(rp.vecdot(a, b))) - exact) <= Fraction(1, 10**12) * terms
+    assert abs(Fraction(float(rp.vecdot(a, b))) - exact_product(a, b)) <= Fraction(1, 10**12) * terms
 
 
 def test_the_page_states_bits_errors_and_slices():
@@ -81,23 +80,12 @@ def test_the_page_states_bits_errors_and_slices():
         assert fewest_slices(terms) == int(slices)
 
 
-def test_sums_of_products_of_slices_have_no_bit_to_spare_and_no_more_are_needed():
+def test_sums_of_products_of_slices_have_no_bit_to_spare_and_too_many_terms_are_refused():
     for terms in (2, 3, 1024, 1025, 2**20):
         a, b, _ = slice_budget(terms, 3)
         assert terms * 2 ** (a + b) <= 2**53 < terms * 2 ** (a + b + 2)
-
-
-def test_the_most_terms_are_refused():
-    assert fewest_slices(2**33) == 5
     with pytest.raises(ConfigError, match=r"^a product over 4503599627370496 terms leaves no bits"):
         slice_budget(2**52, 2)
-
-
-def test_every_backend_gives_the_same_products(backend):
-    generator = np.random.default_rng(0)
-    a, b = wide(generator, (2, 4, 30)), wide(generator, (30, 3))
-    expected = [[[specified(row, column, 3) for column in b.T.tolist()] for row in m] for m in a.tolist()]
-    assert_same(rp.matmul(backend.from_host(a), backend.from_host(b), slices=3), np.array(expected), backend)
 
 
 def test_products_depend_neither_on_the_order_of_the_terms_nor_on_other_rows():
@@ -106,88 +94,21 @@ def test_products_depend_neither_on_the_order_of_the_terms_nor_on_other_rows():
     order = rp.random.permutation(0, 500)
     product = rp.matmul(a, b)
     assert rp.matmul(a[:, order], b[order]).tobytes() == product.tobytes()
-    ones = np.ones(500)
-    assert rp.vecdot(a[0, order], ones, slices=3) == rp.vecdot(a[0], ones, slices=3)
     assert rp.matmul(a[2:3], b[:, 1:2])[0, 0] == rp.matmul(np.stack([a, 2 * a]), b)[0, 2, 1] == product[2, 1]
+    a[0, 1], a[1, 2] = math.inf, math.nan
+    assert np.isnan(rp.matmul(a, b)).tolist() == [[True] * 5] * 2 + [[False] * 5] * 5
 
 
-SHAPES = [
-    ((4,), (4,)),
-    ((4,), (2, 4, 3)),
-    ((2, 3, 4), (4,)),
-    ((3, 1, 5, 4), (2, 4, 6)),
-    ((0, 4), (4, 2)),
-    ((3, 0), (0, 2)),
-]
+SHAPES = ["4 4", "4 2,4,3", "2,3,4 4", "3,1,5,4 2,4,6", "0,4 4,2", "3,0 0,2"]
 
 
 @pytest.mark.parametrize("shapes", SHAPES)
 def test_shapes_of_products_are_those_of_the_standard(shapes):
     generator = np.random.default_rng(0)
-    a, b = (generator.normal(size=shape) for shape in shapes)
+    a, b = (generator.normal(size=tuple(map(int, shape.split(",")))) for shape in shapes.split())
     np.testing.assert_allclose(rp.matmul(a, b), a @ b, atol=1e-12, strict=True)
-
-
-def test_dot_products_along_an_axis(backend):
-    generator = np.random.default_rng(0)
-    a, b = generator.normal(size=(3, 4, 2)), generator.normal(size=(4, 2))
-    result = rp.vecdot(backend.from_host(a), backend.from_host(b), axis=-2)
-    assert_same(result, np.sum(a * b, axis=-2), backend, atol=1e-12)
-
-
-def test_infinities_and_nan_make_their_row_and_column_nan():
-    a = np.ones((3, 4))
-    a[0, 1], a[1, 2] = math.inf, math.nan
-    assert np.isnan(rp.matmul(a, np.ones((4, 2)))).tolist() == [[True, True], [True, True], [False, False]]
-
-
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (
-            lambda x: rp.matmul(x, x * 2.0**401),
-            DataError,
-            r"matmul: a magnitude is above 2\^400 \(2.6e120\): scale .*",
-        ),
-        (lambda x: rp.vecdot(-x * 1e200, x), DataError, r"vecdot: a magnitude is above 2\^400 .*"),
-        (lambda x: rp.matmul(x, x[:2]), DataError, r"matmul: expected shapes .*, got \(3, 3\) and \(2, 3\)"),
-        (lambda x: rp.matmul(x, x[0, 0]), DataError, r"matmul: expected shapes .*, got \(3, 3\) and \(\)"),
-        (
-            lambda x: rp.matmul(np.ones((2, 3, 3)), np.ones((3, 3, 3))),
-            DataError,
-            r"matmul: expected stacks .*",
-        ),
-        (lambda x: rp.vecdot(x, x[:, :1]), DataError, r"vecdot: expected the same length of axis -1, .*"),
-        (lambda x: rp.vecdot(x, x, axis=0), ConfigError, r"vecdot: expected an axis from -2 to -1, got 0"),
-        (
-            lambda x: rp.matmul(x, x, slices=0),
-            ConfigError,
-            r"matmul: expected slices from 1 to 7, or None, got 0",
-        ),
-        (lambda x: rp.sum(x, axis=2), ConfigError, r"sum: expected an axis from -2 to 1, .*, got 2"),
-        (
-            lambda x: rp.mean(x, axis=(0, -2)),
-            ConfigError,
-            r"mean: expected an axis .* different ones, got \(0, -2\)",
-        ),
-        (
-            lambda x: rp.softmax(x, axis=-3),
-            ConfigError,
-            r"softmax: expected an axis from -2 to 1, .*, got \(-3,\)",
-        ),
-    ],
-)
-def test_calls_that_cannot_be_computed_are_refused_in_one_line(call, error, message):
-    with pytest.raises(error, match=f"^{message}$"):
-        call(np.ones((3, 3)))
-
-
-@pytest.mark.needs("torch")
-def test_arrays_of_two_libraries_are_refused():
-    import torch
-
-    with pytest.raises(DataError, match=r"^matmul: .* one device, got numpy on cpu and torch on cpu$"):
-        rp.matmul(np.ones((2, 2)), torch.ones((2, 2)))
+    x, y = generator.normal(size=(3, 4, 2)), generator.normal(size=(4, 2))
+    np.testing.assert_allclose(rp.vecdot(x, y, axis=-2), np.sum(x * y, axis=-2), atol=1e-12, strict=True)
 
 
 # Sums
@@ -198,27 +119,8 @@ def test_sums_are_folded_within_their_bound(count):
     x = wide(np.random.default_rng(count), count)
     total, terms = float(rp.sum(x)), list(map(Fraction, x.tolist()))
     assert total == reference.folded_sum(x.tolist())
-    levels = (count - 1).bit_length()
-    assert abs(Fraction(total) - sum(terms)) <= levels * HALF_ULP * sum(map(abs, terms)) * (
-        1 + HALF_ULP * levels
-    )
-
-
-LONG = [
-    ((50_000,), 0),
-    ((7, 20_001), 1),
-    ((7, 20_001), 0),
-    ((20_001, 3), 0),
-    ((20_001, 3), 1),
-    ((2, 3, 9000), 2),
-]
-
-
-@pytest.mark.parametrize(("shape", "axis"), LONG)
-def test_long_sums_in_pieces_have_the_same_bits(shape, axis):
-    x = wide(np.random.default_rng(0), shape)
-    whole = FullRange(NUMPY.xp, "cpu", np.float64)
-    assert rp.sum(x, axis=axis, keepdims=True).tobytes() == whole.total(x, axis).tobytes()
+    error = HALF_ULP * (count - 1).bit_length()
+    assert abs(Fraction(total) - sum(terms)) <= error * sum(map(abs, terms)) * (1 + error)
 
 
 def test_tiny_terms_count_as_multiples_of_2_to_the_minus_953():
@@ -233,8 +135,7 @@ def test_means_and_variances_are_within_their_bounds():
     error = abs(Fraction(float(rp.mean(x))) - mean)
     assert error <= (levels + 1) * HALF_ULP * sum(map(abs, terms)) / 1000
     for correction in (0, 1, 0.5):
-        divisor = 1000 - Fraction(correction)
-        variance = sum((term - mean) ** 2 for term in terms) / divisor
+        variance = sum((term - mean) ** 2 for term in terms) / (1000 - Fraction(correction))
         result = Fraction(float(rp.var(x, correction=correction)))
         assert abs(result - variance) <= (levels + 5) * HALF_ULP * variance + 2 * error**2
 
@@ -253,61 +154,26 @@ def test_logsumexp_and_softmax_are_within_their_bounds(scale):
             assert abs(Decimal(share) - term / total) <= relative * (term / total) + Decimal(2) ** -960
 
 
-def test_softmax_is_that_of_the_network():
-    z = wide(np.random.default_rng(0), (5, 10, 4), -5, 8)
-    with NUMPY.scope():
-        expected = F.softmax(reproducible_on(NUMPY), z)
-    assert rp.softmax(z, axis=1).tobytes() == expected.tobytes()
-
-
-INFINITE = [
-    [math.inf, 1.0],
-    [-math.inf, 1.0],
-    [math.inf, -math.inf],
-    [math.nan, 1.0],
-    [-math.inf, -math.inf],
-    [1e308, 1e308],
-]
-
-
-def test_infinities_and_nan_are_as_in_numpy(backend):
-    x = np.array(INFINITE)
+def test_infinities_and_nan_are_as_in_numpy():
+    inf = math.inf
+    x = np.array([[inf, 1.0], [-inf, 1.0], [inf, -inf], [math.nan, 1.0], [-inf, -inf], [1e308, 1e308]])
     with np.errstate(all="ignore"):
-        expected = [np.sum(x, axis=1), np.mean(x, axis=1), np.var(x, axis=1), np.logaddexp.reduce(x, axis=1)]
-    for function, values in zip((rp.sum, rp.mean, rp.var, rp.logsumexp), expected, strict=True):
-        np.testing.assert_array_equal(backend.to_host(function(backend.from_host(x), axis=1)), values)
-
-
-AXES = [None, 1, -3, (0, 2), (2, -2), ()]
+        for function, numpys in ((rp.sum, np.sum), (rp.mean, np.mean), (rp.var, np.var)):
+            np.testing.assert_array_equal(function(x, axis=1), numpys(x, axis=1))
+        np.testing.assert_array_equal(rp.logsumexp(x, axis=1), np.logaddexp.reduce(x, axis=1))
+    nothing = [function(np.ones(0)) for function in (rp.sum, rp.mean, rp.var, rp.logsumexp)]
+    np.testing.assert_array_equal(nothing, [0.0, math.nan, math.nan, -inf])
 
 
 @pytest.mark.parametrize("keepdims", [False, True])
-@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("axis", [None, 1, -3, (0, 2), (2, -2), ()])
 def test_axes_are_those_of_numpy(axis, keepdims):
     x = np.random.default_rng(0).normal(size=(3, 4, 5))
     options = {"axis": axis, "keepdims": keepdims}
-    expected = {"sum": np.sum, "mean": np.mean, "var": np.var}
-    for name, function in expected.items():
-        np.testing.assert_allclose(getattr(rp, name)(x, **options), function(x, **options), atol=1e-13)
+    for function, numpys in ((rp.sum, np.sum), (rp.mean, np.mean), (rp.var, np.var)):
+        np.testing.assert_allclose(function(x, **options), numpys(x, **options), atol=1e-13, strict=True)
     exponentials = np.sum(np.exp(x), **options)
-    np.testing.assert_allclose(rp.logsumexp(x, **options), np.log(exponentials), atol=1e-13)
-    assert rp.sum(x, **options).shape == exponentials.shape
-
-
-REDUCTIONS = {
-    "sum": lambda x: rp.sum(x, axis=(0, 2)),
-    "mean": lambda x: rp.mean(x, keepdims=True),
-    "var": lambda x: rp.var(x, axis=-1, correction=1),
-    "logsumexp": lambda x: rp.logsumexp(x, axis=0),
-    "softmax": lambda x: rp.softmax(x, axis=1),
-}
-
-
-@pytest.mark.parametrize("name", REDUCTIONS)
-def test_every_backend_gives_the_same_bits(backend, name):
-    x = wide(np.random.default_rng(0), (3, 5, 4))
-    x[0, 0, :] = 5e-324, 1e-310, -1e-310, 2.0**-1022
-    assert_same(REDUCTIONS[name](backend.from_host(x)), REDUCTIONS[name](x), backend)
+    np.testing.assert_allclose(rp.logsumexp(x, **options), np.log(exponentials), atol=1e-13, strict=True)
 
 
 @pytest.mark.parametrize("function", [rp.sum, rp.mean, rp.var, rp.logsumexp, rp.softmax])
@@ -318,15 +184,6 @@ def test_rows_alone_have_the_bits_that_they_have_among_others(function, length):
     for rows in (slice(59, 60), slice(7, 30)):
         assert function(x[rows], axis=1).tobytes() == together[rows].tobytes()
         assert function(x[rows].T, axis=0).tobytes() == np.ascontiguousarray(together[rows].T).tobytes()
-
-
-def test_of_no_numbers(backend):
-    x = backend.from_host(np.ones((2, 0)))
-    for function, value in (
-        (rp.sum, 0.0),
-        (rp.mean, math.nan),
-        (rp.var, math.nan),
-        (rp.logsumexp, -math.inf),
-    ):
-        assert_same(function(x, axis=1), np.full(2, value), backend)
-    assert_same(rp.softmax(x), np.ones((2, 0)), backend)
+    if function is rp.sum:  # a long one is computed in pieces
+        whole = FullRange(NUMPY.xp, "cpu", np.float64).total(x, 1)
+        assert together.tobytes() == whole.tobytes()

@@ -1,22 +1,20 @@
-"""docs/vectors: every backend and tests/reference.py compute what the files of test vectors hold."""
+"""docs/vectors: NumPy and tests/reference.py compute what the files of test vectors hold.
 
-import inspect
-import json
-import math
-import operator
+Other libraries compute the functions and contractions; in the rest they agree with NumPy, as
+test_closed_world.py shows.
+"""
+
 import re
 import subprocess
 import sys
 from dataclasses import fields
-from decimal import Decimal, localcontext
-from functools import reduce
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import make_vectors
 import numpy as np
 import pytest
 import reference
-from networks import rows_on_backends
+from backend_rows import on_numpy
 from vectors import trainings
 
 from xpnet.config import TrainConfig
@@ -46,7 +44,7 @@ def same(a, b):
     return repr(a) == repr(b)
 
 
-@rows_on_backends("name", list(FILES), "functions", strict=FILES.keys() - {"trainings"})
+@on_numpy("name", FILES, elsewhere=["functions", "contractions"])
 def test_every_backend_computes_what_the_file_holds(backend, name):
     computed = make_vectors.content(name, backend)
     assert make_vectors.first_difference(computed, FILES[name]) is None
@@ -137,61 +135,7 @@ def test_the_reference_gives_the_sums():
         assert same(reference.tree_sum(layers)[0].weight, [[numbers(case["sum"])]])
 
 
-# What the vectors tell apart
-
-
-def exactly_rounded_exp(x):
-    """The float nearest to e^x."""
-    with localcontext(prec=60):
-        return float(Decimal(x).exp())
-
-
-@pytest.mark.parametrize("constant", [1 / 6, 1 / 24, 1 / 120])
-@pytest.mark.parametrize("to", [0.0, 1.0])
-def test_exp_tells_another_last_place_of_a_constant_apart(constant, to):
-    source = inspect.getsource(reference.exp).replace(f"1 / {round(1 / constant)}", "CONSTANT")
-    assert "CONSTANT" in source
-    space = vars(reference) | {"CONSTANT": math.nextafter(constant, to)}
-    exec(source, space)  # noqa: S102
-    assert [x for x, y in numbers(FUNCTIONS["exp"]) if not same(space["exp"](x), y)]
-
-
-def test_softmaxes_tell_a_division_and_another_exp_apart():
-    divided, with_another_exp = 0, 0
-    for case in FUNCTIONS["softmax"]:
-        logits, expected = numbers(case["logits"]), numbers(case["probabilities"])
-        shifted = [z - max(logits) for z in logits]
-        e = [reference.exp(t) for t in shifted]
-        divided += [x / reference.folded_sum(e) for x in e] != expected
-        e = [exactly_rounded_exp(t) if t >= -670 else 0.0 for t in shifted]
-        with_another_exp += [x * (1 / reference.folded_sum(e)) for x in e] != expected
-    assert min(divided, with_another_exp) >= 3
-
-
-@pytest.mark.parametrize(("section", "key", "least"), [("folded", "terms", 3), ("tree", "blocks", 4)])
-def test_sums_tell_addition_in_turn_apart(section, key, least):
-    counts = {len(case[key]) for case in SUMS[section]}
-    sums = [(numbers(case[key]), numbers(case["sum"])) for case in SUMS[section]]
-    told_apart = {len(terms) for terms, total in sums if not same(reduce(operator.add, terms), total)}
-    assert told_apart == {count for count in counts if count >= least}
-
-
-def test_contractions_have_both_numbers_of_slices_and_ends_of_the_range():
-    assert {case["slices"] for case in CASES} == {1, 2}
-    assert {case["slices"] for case in CONTRACTIONS["gradients"]} == {1, 2}
-    assert None in CONTRACTIONS["budgets"][-1]
-    products = {case["name"]: numbers(case["product"]) for case in CONTRACTIONS["products"]}
-    damaged = products["NaN and infinity in rows"]
-    assert [all(map(math.isnan, row)) for row in damaged] == [True, False, True]
-    assert not any(map(math.isnan, damaged[1]))
-
-
 # The settings
-
-
-def values(name):
-    """The values that the trainings give a setting."""
-    return [training.settings.get(name, DEFAULTS[name]) for training in trainings.TRAININGS]
 
 
 def test_the_trainings_use_every_setting_that_affects_the_result():
@@ -199,57 +143,34 @@ def test_the_trainings_use_every_setting_that_affects_the_result():
     names = {field.name for field in fields(TrainConfig)}
     assert names >= trainings.WITHOUT_EFFECT
     unused = {}
+    of_trainings = [trainings.read_settings(case) for case in FILES["trainings"]["trainings"]]
     for name in names - trainings.WITHOUT_EFFECT:
-        used = values(name)
+        used = {settings.get(name, DEFAULTS[name]) for settings in of_trainings}
         choices = get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
         if hints[name] is bool:
             choices = (False, True)
-        if missing := set(choices) - set(used) if choices else len(set(used)) < 2:
+        if missing := set(choices) - used if choices else len(used) < 2:
             unused[name] = missing
     assert unused == {}
     assert FILES["trainings"]["defaults"].keys() == names - trainings.WITHOUT_EFFECT
-
-
-def test_the_trainings_use_all_numbers_of_hidden_layers_and_kinds_of_data():
-    assert {len(hidden) for hidden in values("hidden")} == {0, 1, 2}
-    kinds = {(each.kind, each.settings.get("normalize", "scale")) for each in trainings.TRAININGS}
-    assert len(kinds) == 6
-    dropped = {each.kind for each in trainings.TRAININGS if "input_dropout" in each.settings}
-    assert dropped == {"pixels", "floats"}
-    assert max(values("seed")) > 2**63
-
-
-def test_early_stopping_keeps_an_epoch_before_the_last():
-    (case,) = (case for case in FILES["trainings"]["trainings"] if "best epoch" in case)
-    assert 0 < case["best epoch"] < len(case["fingerprints"]) - 1
-    assert case["fingerprint"] == case["fingerprints"][case["best epoch"]]
-    accuracies = [row[3] for row in numbers(case["history"])]
-    assert accuracies.index(max(accuracies)) < case["best epoch"]  # a tie, decided by the loss
 
 
 # The script and the page
 
 
 @pytest.mark.tooling
-def test_check_names_the_first_difference_and_writes_nothing(tmp_path, monkeypatch, capsys):
+def test_check_names_the_first_difference_or_a_missing_file_and_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(make_vectors, "FILES", {"sums": make_vectors.FILES["sums"]})
-    path = tmp_path / "sums.json"
-    assert make_vectors.main(["--folder", str(tmp_path)]) == 0
-    assert json.loads(path.read_text()) == SUMS
-    assert make_vectors.main(["--check", "--folder", str(tmp_path)]) == 0
-    capsys.readouterr()
-    total = SUMS["tree"][20]["sum"]
+    check = ["--check", "--folder", str(tmp_path)]
+    assert make_vectors.main(check) == 2
+    assert "sums.json: cannot be read" in capsys.readouterr().err
+    assert make_vectors.main(check[1:]) == 0
+    assert make_vectors.main(check) == 0
+    path, total = tmp_path / "sums.json", SUMS["tree"][20]["sum"]
     path.write_text(changed := path.read_text().replace(f'"{total}"', '"0x1.0p+0"'))
-    assert make_vectors.main(["--check", "--folder", str(tmp_path)]) == 1
-    difference = f'/tree/20/sum: computed "{total}", the file has "0x1.0p+0"'
-    assert difference in capsys.readouterr().out
+    assert make_vectors.main(check) == 1
+    assert f'/tree/20/sum: computed "{total}", the file has "0x1.0p+0"' in capsys.readouterr().out
     assert path.read_text() == changed
-
-
-@pytest.mark.tooling
-def test_check_needs_the_files(tmp_path, capsys):
-    assert make_vectors.main(["--check", "--folder", str(tmp_path)]) == 2
-    assert "random.json: cannot be read" in capsys.readouterr().err
 
 
 @pytest.mark.tooling

@@ -1,6 +1,7 @@
 """No name in files or folders moves the cursor of a terminal, and none is too strange to be printed."""
 
 import io
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -18,40 +19,44 @@ UNICODE = "e\x1b]0;owned\x07\x1b[31m\x9b2J\x7f\r\n\u202e±"
 EVIL = f"{UNICODE}\udcff"
 OUT = ("--out", EVIL)
 COMMANDS = [
-    ("report", EVIL),
     ("report", EVIL, "run", "--out", f"{EVIL}.html"),
     ("export", EVIL, "--to", "torch"),
     ("evaluate", EVIL),
     ("predict", EVIL, f"{EVIL}.npz"),
-    ("train", "--data", f"{EVIL}.npz", "--epochs", "1", *OUT),
     ("train", "--data", f"{EVIL}.npz", "--epochs", "1", *OUT, "--repeats", "2", "--name", "two"),
     ("train", "--data", f"{UNICODE}.npz", "--epochs", "1", "--dry-run"),
-    ("train", "--data", "data.npz", "--out", UNICODE, "--print-config"),
     ("train", "--resume", EVIL),
     ("train", "--extend", EVIL, "--epochs", "1", *OUT),
     ("train", "--resume", "strange", "--debug"),
     ("verify", EVIL, "--files"),
     ("verify", "strange"),
-    ("runs", "list", "."),
+    ("runs", "list", ".", "--sort", UNICODE),
     ("runs", "list", ".", "--json"),
+    ("runs", "list", ".", "--csv"),
+    ("runs", "list", ".", "--sort", f"no {EVIL}"),
+    ("runs", "best", ".", "--metric", UNICODE),
+    ("runs", "show", "./strange"),
+    ("runs", "show", f"no {EVIL}"),
+    ("runs", "compare", "./strange", EVIL, "--all"),
+    ("runs", "list", f"--{EVIL}"),
 ]
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(recorded, tmp_path_factory):
     """A folder with a run, a copy that has another name, one with another record, and data."""
     folder = tmp_path_factory.mktemp("strange")
-    x, y = np.arange(40, dtype=np.uint8).reshape(10, 4), np.arange(10) % 2
-    np.savez(folder / "data.npz", x_train=x, y_train=y, x_test=x, y_test=y)
-    words = ["--data", str(folder / "data.npz"), "--out", str(folder), "--name", "run", "--quiet"]
-    assert main(["train", *words]) == 0
-    for name in EVIL, UNICODE:
-        shutil.copy(folder / "data.npz", folder / f"{name}.npz")
-    shutil.copytree(folder / "run", folder / EVIL)
-    shutil.copytree(folder / "run", folder / "strange")
-    changes = {"status": "interrupted", "ended": None, "digests": None, "fingerprint": EVIL}
-    changes["versions"] = {"xpnet": EVIL}
-    change_record(folder / "strange", **changes, specification_version=99)
+    for name in EVIL, UNICODE, "small":
+        shutil.copy(recorded / "small.npz", folder / f"{name}.npz")
+    for name in "run", "strange", EVIL:
+        shutil.copytree(recorded / "runs/plain", folder / name)
+    texts = ("id", "started", "backend", "device_used", "device_reason", "error", "python", "fingerprint")
+    changes = dict.fromkeys(texts, UNICODE) | {"status": "interrupted", "ended": None, "digests": None}
+    place = {"started": UNICODE, "epoch": 1, "backend": UNICODE, "device": UNICODE, "ranks": 2}
+    changes |= {"segments": [{**place, "hosts": [UNICODE]}], "versions": {"xpnet": UNICODE}}
+    changes |= {"command": [UNICODE] * 2, "working_folder_commit": {"commit": UNICODE, "dirty": True}}
+    change_record(folder / "strange", **changes, metrics={UNICODE: 0.5}, specification_version=99)
+    (folder / "strange/metrics.jsonl").write_text(json.dumps({"epoch": 1, UNICODE: 2.0}) + "\n")
     return folder
 
 
@@ -66,7 +71,8 @@ def test_every_command_escapes_what_cannot_be_shown(trained, tmp_path, monkeypat
         patch.setattr(sys, "stderr", streams[1])
         code = main(list(words))
     texts = [stream.seek(0) or stream.read() for stream in streams]
-    assert code == (2 if "strange" in words or "--resume" in words else 0)
+    refused = {"--resume", "strange", f"no {EVIL}", f"--{EVIL}"}
+    assert code == (2 if refused & {*words} else 0)
     assert all(line.isprintable() for text in texts for line in text.split("\n"))
     assert "owned" in "".join(texts)
     assert "unexpected" not in texts[1]

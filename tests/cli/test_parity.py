@@ -2,13 +2,13 @@
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from backend_enum import BackendCase
 from commands import complaint
+from networks import pixels
 
 from xpnet import train
 from xpnet.__main__ import main
@@ -29,9 +29,7 @@ WORDS = ("--data", "small.npz", "--epochs", "2", "--hidden", "5")
 @pytest.fixture(autouse=True)
 def small_data(tmp_path, monkeypatch):
     """Work in an empty folder that holds small.npz: 60 + 20 samples, 6 features, 3 classes."""
-    generator = np.random.default_rng(0)
-    x = generator.integers(0, 256, size=(80, 6), dtype=np.uint8)
-    y = np.argmax(x[:, :3], axis=1)
+    x, y = pixels(80, 6, 3)
     np.savez(tmp_path / "small.npz", x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:])
     monkeypatch.chdir(tmp_path)
     for name in PRECISION_VARIABLES:
@@ -76,28 +74,23 @@ def test_every_backend_that_works_here_agrees(capsys):
     assert len({row["fingerprint"] for row in record()["rows"] if not row["tolerance"]}) == 1
 
 
-def test_the_table_and_the_summary(run, capsys):
-    assert run() == 0
-    lines = [re.sub(" +", " ", line.strip()) for line in capsys.readouterr().out.splitlines()]
-    row = r"{} \S+ {} [0-9a-f]{{12}} - - 0 0 \d+\.\d s same"
-    assert lines[:4] == [
-        "small, 60 samples, network 6-5-3, epochs 2, batch size full, seed 0",
-        *("", "differs from", "backend version device fingerprint epoch layer max ulp max rel time verdict"),
-    ]
-    assert lines[4] == "reproducible float64: bit for bit as NumPy"
-    assert re.fullmatch(row.format("numpy", "cpu"), lines[5])
-    assert re.fullmatch(row.format("array-api-strict", "device1"), lines[6])
-    assert lines[8] == "native float32: within 1e-4 of NumPy, relative to each tensor's largest"
-    assert lines[16:] == [
-        "absent (xpnet doctor says how to fix it):",
-        *("cupy on cuda:0: cupy is not installed", ""),
-        "parity holds: 2 reproducible runs with one fingerprint and history, 4 native runs within tolerance",
-    ]
-
-
-def test_the_record_is_of_the_run_that_train_makes(run):
+def test_the_table_and_the_record_are_of_the_run_that_train_makes(run, capsys):
     words = ("--seed", "7", "--batch-size", "16")
     assert run(*words, "--json", "parity.json", "--require", "array-api-strict:cpu") == 0
+    lines = [re.sub(" +", " ", line.strip()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[:5] == [
+        "small, 60 samples, network 6-5-3, epochs 2, batch size 16, seed 7",
+        *("", "differs from", "backend version device fingerprint epoch layer max ulp max rel time verdict"),
+        "reproducible float64: bit for bit as NumPy",
+    ]
+    for line, place in zip(lines[5:7], (r"numpy \S+ cpu", r"array-api-strict \S+ device1"), strict=True):
+        assert re.fullmatch(rf"{place} [0-9a-f]{{12}} - - 0 0 \d+\.\d s same", line)
+    assert "native float32: within 1e-4 of NumPy, relative to each tensor's largest" in lines
+    assert lines[-4:] == [
+        "absent (xpnet doctor says how to fix it):",
+        *("cupy on cuda:0: cupy is not installed", ""),
+        "parity holds: 3 reproducible runs with one fingerprint and history, 6 native runs within tolerance",
+    ]
     options = ("--device", "cpu", "--name", "run", "--quiet", "--no-report")
     assert train.main([*WORDS, *words, *options]) == 0
     report, (first, *_) = record(), record()["rows"]
@@ -116,10 +109,6 @@ def off_gradients(self, dz, a):
     return (dw + 2.0**-20, db) if dw.shape[-2] == 3 else (dw, db)  # of layer 1, 3 x 5
 
 
-def off_log(self, x, **known):
-    return Reproducible.log(self, x, **known) + 0.5
-
-
 def off_test_log(self, x, **known):
     y = Reproducible.log(self, x, **known)
     return y + 0.5 if x.shape[-1] == 20 else y
@@ -129,7 +118,6 @@ def off_test_log(self, x, **known):
     ("method", "epoch", "layer", "reason"),
     [
         (off_gradients, 1, 1, "epoch 1, step 0, block 0: weight_and_bias_gradients in linear_backward, call"),
-        (off_log, 0, None, "epoch 0, block 0: log in cross_entropy, call 0, differs first, at (0, 0): "),
         (off_test_log, None, None, "only the test metrics differ\n"),
     ],
 )
@@ -144,7 +132,7 @@ def test_a_reproducible_difference_fails_and_is_located(run, broken, capsys, met
     assert record()["passed"] is False
 
 
-@pytest.mark.parametrize(("error", "failures"), [(1e-9, 0), (1e-6, 1), (1e-3, 2)])
+@pytest.mark.parametrize(("error", "failures"), [(1e-9, 0), (1e-6, 1)])
 def test_the_native_tolerances_decide(run, broken, capsys, error, failures):
     """A relative error of the gradients moves the parameters by about as much."""
 
@@ -153,52 +141,39 @@ def test_the_native_tolerances_decide(run, broken, capsys, error, failures):
         return dw * (1.0 + 90 * error), db
 
     broken(Native, weight_and_bias_gradients=weight_and_bias_gradients)
-    assert run() == min(failures, 1)
+    assert run() == failures
     out = capsys.readouterr().out
     assert out.count("FAIL") == failures
-    reason = r"native float64: \d\.\de-\d\d from NumPy, more than 1e-7"
-    assert len(re.findall(reason, out)) == min(failures, 1)
+    assert len(re.findall(r"native float64: \d\.\de-\d\d from NumPy, more than 1e-7", out)) == failures
 
 
 def diverges(self, x, **known):
     return x * float("nan")
 
 
-def test_a_training_that_fails_elsewhere_fails_with_its_reason(run, broken, capsys):
+def interrupt(self, x):
+    raise KeyboardInterrupt
+
+
+def test_a_training_that_diverges_elsewhere_fails_with_numpy_it_is_exit_code_3_and_ctrl_c_130(
+    run, broken, monkeypatch, capsys
+):
     broken(Native, log=diverges)
     assert run("--json", "parity.json") == 1
     assert "array-api-strict on device1, native float32: training diverged" in capsys.readouterr().out
     first, _ = (row for row in record()["rows"] if row["verdict"] == "FAIL")
     assert (first["fingerprint"], first["problem"].startswith("training diverged")) == (None, True)
-
-
-def test_a_training_that_diverges_with_numpy_is_exit_code_3_and_ctrl_c_130(run, broken, monkeypatch, capsys):
-    def interrupt(self, x):
-        raise KeyboardInterrupt
-
     broken(Native, exp=interrupt)
     assert run() == 130
-    capsys.readouterr()
     monkeypatch.setitem(ARITHMETICS, "native", type("Broken", (Native,), {"log": diverges}))
     assert run() == 3
-    assert capsys.readouterr().err.startswith("xpnet: training diverged")
+    assert "xpnet: training diverged" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--max-iter", "9"], "unrecognized arguments: --max-iter 9: did you mean --epochs?"),
-        (("--epochs", "-1"), "--epochs: expected a whole number, 0 or more, got -1"),
-        (("--json", "none/parity.json"), "--json: the folder of none/parity.json does not exist"),
-        (("--require", "numpy,keras"), "unknown backend 'keras': expected numpy, cupy, torch, jax"),
-        (("--require", "numpy:cuda"), "the numpy backend cannot run on cuda:0, only on the CPU: use"),
-        (("--require", "cupy"), "--require: cupy on cuda:0: cupy is not installed; to fix it: pip install"),
-        (("--epoch-number", "3"), " (xpnet parity --help)"),
-    ],
-)
 @pytest.mark.usefixtures("run")
-def test_bad_input_is_one_line_and_exit_code_2(words, message, capsys):
-    assert message in complaint(capsys, "parity", *WORDS, *words)
+def test_a_device_that_is_required_but_missing_is_one_line(capsys):
+    line = complaint(capsys, "parity", *WORDS, "--require", "cupy")
+    assert line.startswith("--require: cupy on cuda:0: cupy is not installed; to fix it: pip install")
 
 
 @pytest.mark.parametrize("name", PRECISION_VARIABLES)
@@ -227,12 +202,6 @@ def test_the_table_fits_a_terminal(width, missing, capsys):
     assert lines[-1].split()[-1] == "FAIL"
 
 
-def test_infinities_are_text_in_the_record(run, monkeypatch):
-    monkeypatch.setattr(runs, "compare_backends", lambda *_: [replace(ROW, max_ulp=float("inf"))])
-    assert run("--json", "parity.json") == 1
-    assert (record()["rows"][0]["max_ulp"], record()["rows"][0]["max_relative"]) == ("infinite", 1.5e-3)
-
-
 def test_a_terminal_shows_progress_and_colours(run, monkeypatch, capsys):
     monkeypatch.setattr(
         parity, "make_console", lambda **options: make_console(force_terminal=True, width=100, **options)
@@ -245,17 +214,8 @@ def test_a_terminal_shows_progress_and_colours(run, monkeypatch, capsys):
     assert "\x1b[32msame" in out
 
 
-NAMES = {
-    "torch": ("torch", "cpu"),
-    "torch:cuda": ("torch", "cuda:0"),
-    "jax:cuda:1": ("jax", "cuda:1"),
-    "cupy": ("cupy", "cuda:0"),
-    "dpnp:gpu": ("dpnp", "gpu:0"),
-    "array-api-strict": ("array-api-strict", "device1"),
-}
-
-
-def test_names_of_devices():
-    targets = devices.parse_list(", ".join(["torch:cpu", *NAMES, "cupy:cuda"]))
-    assert targets == [*NAMES.values()]
-    assert [str(target) for target in targets] == [*NAMES]
+def test_a_device_is_named_by_its_library_alone_or_with_its_number():
+    targets = devices.parse_list("torch:cpu, torch, torch:cuda, jax:cuda:1, dpnp:gpu, array-api-strict, cupy")
+    names = ["torch", "torch:cuda", "jax:cuda:1", "dpnp:gpu", "array-api-strict", "cupy"]
+    assert [str(target) for target in targets] == names
+    assert [target.device for target in targets] == ["cpu", "cuda:0", "cuda:1", "gpu:0", "device1", "cuda:0"]

@@ -12,9 +12,8 @@ from pathlib import Path
 import harmed_trial
 import numpy as np
 import pytest
-from commands import complaint
 from ctrl_c import handled_by
-from folders import fail_with, tree
+from folders import fail_with
 from harmed_trial import harmed, wait_until
 from networks import pixels
 from trial_records import outcome, summary
@@ -41,11 +40,12 @@ def small_data(tmp_path, monkeypatch):
 
 def run(*words):
     """Train, by default without reports; return the exit code."""
-    settings = ["--data", "small.npz", "--batch-size", "20", "--epochs", "5", "--no-report"]
+    settings = ["--data", "small.npz", "--batch-size", "40", "--epochs", "3", "--no-report"]
     return train.main([*settings, *words])
 
 
-def test_seeds_are_trained_one_after_the_other(capsys):
+def test_seeds_are_trained_one_after_the_other_in_this_process(capsys, monkeypatch):
+    monkeypatch.delattr(trials, "Popen")
     assert run("--repeats", "3", "--seed", "4", "--name", "three", "--report") == 0
     runs = [read_run(Path("runs/three") / f"seed-{seed}") for seed in (4, 5, 6)]
     assert [record["seed"] for record in runs] == [4, 5, 6]
@@ -73,23 +73,14 @@ def test_the_learning_rate_that_validates_best_is_named(capsys):
     assert f"best          {content['best']['run']}: " in capsys.readouterr().out
 
 
-RATES = ("--lr", "0.3", "0.1", "--validation", "100")
-
-
-@pytest.mark.parametrize("words", [("--repeats", "2"), pytest.param(RATES, marks=pytest.mark.slow)])
-def test_side_by_side_gives_the_same_output_and_records(words, capsys):
+def test_side_by_side_gives_the_same_output_and_records(capsys):
     printed, outcomes = [], []
     for jobs in ("1", "2"):
-        assert run(*words, "--report", "--name", "same", "--overwrite", "--jobs", jobs) == 0
+        assert run("--repeats", "2", "--report", "--name", "same", "--overwrite", "--jobs", jobs) == 0
         printed.append(capsys.readouterr())
         outcomes.append(outcome("same"))
     assert printed[0] == printed[1]
     assert outcomes[0] == outcomes[1]
-
-
-def test_one_after_the_other_needs_no_processes(monkeypatch):
-    monkeypatch.delattr(trials, "Popen")
-    assert run("--repeats", "2", "--quiet") == 0
 
 
 def statuses(name):
@@ -99,29 +90,22 @@ def statuses(name):
     return {path.parent.name: read_run(path.parent)["status"] for path in folder.glob("*/run.json")}
 
 
-def test_a_training_that_fails_is_named_and_the_others_finish(capsys):
-    words = ("--lr", "1e300", "0.1", "1e301", "--validation", "100", "--quiet", "--name", "rates")
-    assert run(*words) == 3
+@pytest.mark.parametrize(
+    ("jobs", "rates", "problem", "status"),
+    [
+        ("1", ["1e300", "0.1", "0.2"], "training diverged", "failed"),
+        ("2", ["0.3", "0.1"], "its process ended without a result, with exit code 9", "running"),
+    ],
+)
+def test_a_training_that_fails_is_named_and_the_others_finish(capsys, jobs, rates, problem, status):
+    name, *others = [f"lr-{float(rate)!r}" for rate in rates]
+    with harmed("dies", name):  # of its own process, if it has one
+        words = ("--lr", *rates, "--validation", "100", "--quiet", "--name", "rates", "--jobs", jobs)
+        assert run(*words) == (3 if status == "failed" else 1)
     out, err = capsys.readouterr()
-    assert [line.partition(": the ")[0] for line in err.splitlines()] == [
-        "xpnet: lr-1e+300: training diverged",
-        "xpnet: lr-1e+301: training diverged",
-    ]
-    assert out == ""
-    assert statuses("rates") == {"lr-1e+300": "failed", "lr-0.1": "completed", "lr-1e+301": "failed"}
-
-
-def test_a_training_that_fails_and_one_whose_process_is_killed_are_named_and_the_others_finish(capsys):
-    words = ("--lr", "1e300", "0.1", "0.2", "--validation", "100", "--quiet", "--name", "rates")
-    with harmed("dies", "lr-0.1"):
-        assert run(*words, "--jobs", "2") == 3
-    out, err = capsys.readouterr()
-    assert [line.partition(": the ")[0] for line in err.splitlines()] == [
-        "xpnet: lr-1e+300: training diverged",
-        "xpnet: lr-0.1: its process ended without a result, with exit code 9",
-    ]
-    assert out == ""
-    assert statuses("rates") == {"lr-1e+300": "failed", "lr-0.1": "running", "lr-0.2": "completed"}
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(f"xpnet: {name}: {problem}")
+    assert statuses("rates") == {name: status} | dict.fromkeys(others, "completed")
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
@@ -134,9 +118,8 @@ def test_bad_input_ends_all_in_one_line(jobs, capsys, monkeypatch):
 
 
 def test_a_process_that_cannot_be_started_is_named(capsys, monkeypatch):
-    monkeypatch.setattr(
-        trials, "Popen", fail_with(FileNotFoundError(2, "No such file or directory", "./none"))
-    )
+    error = FileNotFoundError(2, "No such file or directory", "./none")
+    monkeypatch.setattr(trials, "Popen", fail_with(error))
     assert run("--repeats", "2", "--jobs", "2", "--quiet") == 1
     problem = "[Errno 2] No such file or directory: './none'"
     assert capsys.readouterr().err == f"xpnet: seed-0: {problem}\nxpnet: seed-1: {problem}\n"
@@ -150,7 +133,7 @@ def test_the_signals_of_a_terminal_and_a_batch_system_do_not_reach_the_trainings
         assert thread.submit(trials.TrialProcesses().run, trial, 0).result().code == 0
 
 
-LONG = [*("--data", "small.npz", "--epochs", "1000000", "--log-every", "1", "--no-report", "--name", "long")]
+LONG = ["--data", "small.npz", "--epochs", "1000000", "--log-every", "1", "--no-report", "--name", "long"]
 LONG += ["--repeats", "3", "--jobs", "2"]
 
 
@@ -162,32 +145,28 @@ def test_ctrl_c_interrupts_all_trainings_which_save_what_they_have():
     titles = re.findall("^(== seed [0-9]|interrupted after)(?: ([0-9]+))?", process.stdout, re.MULTILINE)
     assert [title for title, _ in titles[:3]] == ["== seed 0", "interrupted after", "== seed 1"]
     assert int(titles[1][1]) >= 2, "it trains on until the other process hands the signal on"
+    assert statuses("long") == {"seed-0": "interrupted", "seed-1": "interrupted"}
     for seed in (0, 1):
-        record = read_run(Path("runs/long", f"seed-{seed}"))
-        assert record["status"] == "interrupted"
-        assert record["fingerprint"] == xpnet.load(f"runs/long/seed-{seed}").fingerprint
-        assert Path("runs/long", f"seed-{seed}", "checkpoint.safetensors").exists()
-    assert sorted(path.name for path in Path("runs/long").iterdir()) == ["seed-0", "seed-1"]
+        folder = Path("runs/long", f"seed-{seed}")
+        assert read_run(folder)["fingerprint"] == xpnet.load(folder).fingerprint
+        assert (folder / "checkpoint.safetensors").exists()
 
 
 @pytest.mark.slow
-def test_ctrl_c_again_ends_a_training_that_does_not_stop(capsys):
-    with harmed("Ctrl-C twice", "seed-0"), handled_by(signal.default_int_handler):
-        assert train.main(LONG) == 130
+@pytest.mark.parametrize(
+    ("harm", "ctrl_c", "code", "status"),
+    [
+        ("Ctrl-C twice", signal.default_int_handler, 130, "running"),
+        ("SIGTERM", signal.SIG_IGN, 143, "interrupted"),  # as of a job in the background
+    ],
+)
+def test_ctrl_c_again_ends_a_training_at_once_and_sigterm_interrupts_it(capsys, harm, ctrl_c, code, status):
+    with harmed(harm, "seed-0"), handled_by(ctrl_c), handled_by(signal.SIG_DFL, signal.SIGTERM):
+        assert train.main(LONG) == code
     assert capsys.readouterr().err == ""
     wait_until(lambda: not is_locked(Path("runs/long/seed-0/.lock")))
     assert statuses("long").keys() == {"seed-0", "seed-1"}
-    assert statuses("long")["seed-0"] == "running"
-
-
-@pytest.mark.slow
-def test_sigterm_interrupts_the_trainings_of_a_process_that_ignores_ctrl_c(capsys):
-    """As of a shell script's in the background."""
-    ignored, ends = handled_by(signal.SIG_IGN), handled_by(signal.SIG_DFL, signal.SIGTERM)
-    with harmed("SIGTERM", "seed-0"), ignored, ends:
-        assert train.main(LONG) == 143
-    assert capsys.readouterr().err == ""
-    assert statuses("long") == {"seed-0": "interrupted", "seed-1": "interrupted"}
+    assert statuses("long")["seed-0"] == status
 
 
 @pytest.mark.slow
@@ -198,34 +177,6 @@ def test_trainings_do_not_outlive_the_process_that_started_them():
         assert all(is_locked(folder / ".lock") for folder in folders)
         process.kill()
     wait_until(lambda: not any(is_locked(folder / ".lock") for folder in folders))
-
-
-def test_jobs_need_several_trainings(capsys):
-    assert run("--name", "one", "--quiet") == 0
-    for words, message in (
-        ([], "--jobs: needs several trainings: add --repeats, or several --learning-rate"),
-        (["--resume", "runs/one"], "runs/one: is complete"),
-        (["--extend", "runs/one", "--epochs", "1"], "--jobs: needs several trainings"),
-    ):
-        assert complaint(capsys, "train", *words, "--jobs", "2").startswith(message)
-
-
-def test_the_folder_of_several_runs_is_not_one_run(capsys):
-    assert run("--repeats", "2", "--name", "two", "--quiet") == 0
-    missing = "runs/two/run.json: cannot be read (No such file or directory)"
-    for words in (("verify", "runs/two"), ("evaluate", "runs/two"), ("train", "--resume", "runs/two")):
-        message = f"{missing}: expected the folder of one run, and runs/two holds several"
-        assert complaint(capsys, *words) == message, words
-
-
-def test_an_existing_folder_is_kept(capsys):
-    words = ("--repeats", "2", "--name", "two", "--quiet")
-    assert run(*words) == 0
-    before = tree(Path("runs/two"))
-    assert run(*words) == 2
-    assert "runs/two: exists already" in capsys.readouterr().err
-    assert tree(Path("runs/two")) == before
-    assert run(*words, "--overwrite") == 0
 
 
 def test_with_patience_the_best_parameters_are_kept(capsys):
@@ -239,8 +190,8 @@ def test_with_patience_the_best_parameters_are_kept(capsys):
     assert (record["status"], metrics["epochs"]) == ("completed", best + 4)
     printed = capsys.readouterr().out
     assert f"stopped after {best + 4} epochs, the best was {best}" in printed
-    assert [f"\nepoch {epoch:>5}   loss " in printed for epoch in (best, best + 4)] == [True, True]
-    assert [name in rows[-1] for name in ("train_loss", "fingerprint")] == [True, True]
+    assert all(f"\nepoch {epoch:>5}   loss " in printed for epoch in (best, best + 4))
+    assert {"train_loss", "fingerprint"} <= rows[-1].keys()
     assert rows[best]["fingerprint"] == record["fingerprint"]
 
 

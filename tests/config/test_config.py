@@ -2,21 +2,29 @@
 
 import inspect
 import json
-import os
 import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
 from xpnet import train
 from xpnet.arithmetic import ARITHMETICS
-from xpnet.config import Command, TrainConfig, constraints, from_json, list_recipes, parse, to_json, to_toml
-from xpnet.config import settings as types
+from xpnet.config import (
+    Command,
+    TrainConfig,
+    constraints,
+    from_json,
+    list_recipes,
+    parse,
+    settings as types,
+    to_json,
+    to_toml,
+)
 from xpnet.config.keywords import ARGUMENTS, OF_FIT, OTHER_TYPES, FitSettings
 from xpnet.config.rules import flag
 from xpnet.config.training import RULES, read_recipe
@@ -28,17 +36,19 @@ NAMES = [field.name for field in fields(TrainConfig)]
 DEFAULT = TrainConfig()
 
 
-def command_of(*argv: str) -> Command:
+def command_of(*argv):
     return parse(argv, "xpnet train")
 
 
-def parsed(*argv: str) -> TrainConfig:
+def parsed(*argv):
     return command_of(*argv).config
 
 
 @pytest.fixture
-def toml(tmp_path: Path) -> Any:
-    def write(text: str) -> str:
+def toml(tmp_path):
+    """Write a file of settings, and return its path."""
+
+    def write(text):
         path = tmp_path / "settings.toml"
         path.write_text(text, encoding="utf-8")
         return str(path)
@@ -59,13 +69,14 @@ TAGS = "words of at most 64 letters, digits and _ . : -, each once"
 TRACKERS = "some of wandb, trackio, mlflow, each once"
 SEED = f"a whole number from 0 to 2^64 - 1 ({2**64 - 1})"
 LOSSES = "expected one of cross-entropy, squared-error"
+RECIPE = f"expected one of {', '.join(list_recipes())}"
 SWITCHES = "batch_norm require_device resume_or_start overwrite report quiet debug"
 COUNT, WHOLE = "a whole number, 0 or more", "a whole number, 1 or more"
 LITERALS = {name: hint for name, hint in get_type_hints(TrainConfig).items() if get_origin(hint) is Literal}
 AMOUNTS = [("shift", 1000, "pixels"), ("rotate", 180, "degrees"), ("scale", 0.9, "a share of the size")]
 AMOUNTS += [("shear", 10, "pixels sideways per pixel of height"), ("elastic_alpha", 10000, "pixels")]
 AMOUNTS += [("thickness", 1, "pixels")]
-KINDS: list[tuple[str, str, Sequence[object], Sequence[object]]] = [
+KINDS = [
     *(
         (name, f"one of {', '.join(get_args(literal))}", ["none of these", 1], get_args(literal))
         for name, literal in LITERALS.items()
@@ -80,12 +91,8 @@ KINDS: list[tuple[str, str, Sequence[object], Sequence[object]]] = [
     ("label", "the name or the number of a column", ["", 1], ["a\nb"]),
     ("validation", SAMPLES, [-1, 0.0, 1.0, 1.5, NAN, True, "3", 2**63], [0, 1, 10**9, 0.1, 5e-324]),
     ("epochs warmup_epochs augment_fade_epochs", COUNT, [-1, 1.5, 2.0, True, "3", 10**3999], [0, 2**63 - 1]),
-    (
-        "patience average_epochs repeats schedule_step_epochs keep_checkpoint_every",
-        WHOLE,
-        [0, 1.5, True, 2**63],
-        [1, 10**9],
-    ),
+    ("patience average_epochs repeats schedule_step_epochs", WHOLE, [0, 1.5, True, 2**63], [1, 10**9]),
+    ("keep_checkpoint_every", WHOLE, [0, 1.5, True, 2**63], [1, 10**9]),
     ("batch_size", f"full or {WHOLE}", [0, 1.5, "all", True, 2**63], ["full", 1]),
     ("workers jobs log_every", f"auto or {WHOLE}", [0, "all", 2**63], ["auto", 1]),
     ("seed", SEED, [-1, 2**64, 1.5], [0, 2**64 - 1]),
@@ -105,7 +112,7 @@ KIND_OF = {name: kind for names, *kind in KINDS for name in names.split()}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_value_is_allowed_or_refused_in_one_line_with_flag_and_what_is_allowed(name: str) -> None:
+def test_each_value_is_allowed_or_refused_in_one_line_with_flag_and_what_is_allowed(name):
     expected, bad, good = KIND_OF[name]
     message = re.escape(f"{flag(name)}: expected {expected}, got ")
     has_default = getattr(DEFAULT, name) is not None
@@ -122,11 +129,10 @@ def test_each_value_is_allowed_or_refused_in_one_line_with_flag_and_what_is_allo
         ("data", Path("a\0b"), r'"a\u0000b"'),
         ("normalize", "standardise", '"standardise": did you mean standardize?'),
         ("name", "/" * 10_000, f'"{"/" * 56}...'),
-        ("epochs", 10**3999, f"1{'0' * 56}..., which is above 2^63 - 1"),
         ("hidden", (2**63,), "[9223372036854775808], which is above 2^63 - 1"),
     ],
 )
-def test_the_message_shows_the_value_and_the_nearest_word(name: str, value: Any, got: str) -> None:
+def test_the_message_shows_the_value_and_the_nearest_word(name, value, got):
     with pytest.raises(ConfigError, match=f", got {re.escape(got)}$"):
         TrainConfig(**{name: value})
 
@@ -134,71 +140,53 @@ def test_the_message_shows_the_value_and_the_nearest_word(name: str, value: Any,
 NO_LAYERS = "needs hidden layers: leave it out, or give --hidden their units"
 MODEL = Path("m.safetensors")
 TWO_RATES = {"learning_rate": (0.1, 0.3)}
-WRONG_TOGETHER: list[tuple[dict[str, Any], str]] = [
+WRONG_TOGETHER = [
     ({"test_data": Path("t.csv")}, "--test-data: needs --data TRAIN.csv beside it, got t.csv alone"),
-    (
-        {"data": Path("d.csv"), "test_data": Path("t.csv"), "test_split": 0.2},
-        "--test-split: there is --test-data already: give one of the two",
-    ),
+    ({"data": Path("d.csv"), "test_data": Path("t.csv"), "test_split": 0.2}, "--test-split: there is --test"),
     ({"augment_elastic_sigma": 4.0}, "--augment-elastic-sigma: needs --augment-elastic-alpha, the strength "),
     ({"augment_fade_epochs": 3}, "--augment-fade-epochs: needs a distortion that fades, such as --augment-"),
-    (
-        {"augment_fade_epochs": 6, "augment_shift": 1.0, "epochs": 5},
-        "--augment-fade-epochs: expected at most the number of --epochs, 5, got 6",
-    ),
+    ({"augment_fade_epochs": 6, "augment_shift": 1.0, "epochs": 5}, "--augment-fade-epochs: expected at mos"),
     ({"activation": "tanh", "hidden": ()}, f"--activation: {NO_LAYERS}"),
     ({"batch_norm": True, "hidden": ()}, f"--batch-norm: {NO_LAYERS}"),
     ({"batch_norm": True, "batch_size": 1}, "--batch-norm: needs a --batch-size of 2 or more, got 1: one "),
     ({"dropout": 0.5, "hidden": ()}, "--dropout: needs hidden layers: give --hidden their units; --input-"),
     ({"init": "he", "init_from": MODEL}, "--init: the initial parameters come from --init-from: give one "),
     ({"patience": 3}, "--patience: needs --validation, the samples that tell when to stop"),
-    (
-        {"average_epochs": 2, "patience": 3, "validation": 5},
-        "--average-epochs: there is --patience already: give one of the two",
-    ),
-    (
-        {"average_epochs": 6, "epochs": 5},
-        "--average-epochs: expected at most the number of --epochs, 5, got 6",
-    ),
+    ({"average_epochs": 2, "patience": 3, "validation": 5}, "--average-epochs: there is --patience already:"),
+    ({"average_epochs": 6, "epochs": 5}, "--average-epochs: expected at most the number of --epochs, 5, got"),
     ({"seed": 2**64 - 2, "repeats": 3}, "--repeats: the last seed is above 2^64 - 1: use a smaller --seed"),
     ({**TWO_RATES, "repeats": 3, "validation": 10}, "--repeats: expected 1 with several learning rates: "),
     ({"jobs": 2}, "--jobs: needs several trainings: add --repeats, or several --learning-rate"),
     ({"momentum": 0.9}, "--momentum: needs --optimizer momentum or nesterov, got sgd"),
     (TWO_RATES, "--learning-rate: several need --validation, the samples to compare them "),
     ({"schedule_step_epochs": 30}, "--schedule-step-epochs: needs --schedule step, got constant"),
-    (
-        {"schedule_factor": 0.1},
-        "--schedule-factor: needs --schedule step, exponential or cosine, got constant",
-    ),
+    ({"schedule_factor": 0.1}, "--schedule-factor: needs --schedule step, exponential or cosine, got consta"),
     ({"warmup_epochs": 6, "epochs": 5}, "--warmup-epochs: expected at most the number of --epochs, 5, got 6"),
     ({"dtype": "float32"}, "--dtype: reproducible arithmetic takes auto or float64, got float32: add --arit"),
     ({"overwrite": True}, "--overwrite: needs --name NAME, the run that it replaces"),
     ({"resume_or_start": True}, "--resume-or-start: needs --name NAME, the run to go on with, and no --over"),
-    (
-        {"resume_or_start": True, "name": "big", "repeats": 2},
-        "--resume-or-start: expected one training, not --repeats or several learning rates",
-    ),
+    ({"resume_or_start": True, "name": "big", "repeats": 2}, "--resume-or-start: expected one training, not"),
 ]
 
 
 @pytest.mark.parametrize(("values", "message"), WRONG_TOGETHER)
-def test_settings_that_contradict_each_other_are_refused(values: dict[str, Any], message: str) -> None:
+def test_settings_that_contradict_each_other_are_refused(values, message):
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
         TrainConfig(**values)
 
 
-def find_violations(values: dict[str, Any]) -> list[constraints.Violation]:
+def find_violations(values):
     """Return the violated constraints, which a resumed run does not raise."""
     return list(constraints.find_violations(SimpleNamespace(**{**vars(DEFAULT), **values})))
 
 
-def test_every_constraint_has_a_row_of_its_own() -> None:
+def test_every_constraint_has_a_row_of_its_own():
     result = [find_violations(row) for row, _ in WRONG_TOGETHER]
     assert [len(one) for one in result] == [1] * len(WRONG_TOGETHER)
     assert len(result) == inspect.getsource(constraints).count("        yield ")
 
 
-def test_settings_that_go_together_are_taken() -> None:
+def test_settings_that_go_together_are_taken():
     for values in (
         {"test_data": Path("t.csv"), "data": Path("d.csv"), "seed": 2**64 - 3, "repeats": 3},
         {"input_dropout": 0.2, "hidden": (), "init": "glorot", "dtype": "float32", "arithmetic": "native"},
@@ -208,7 +196,7 @@ def test_settings_that_go_together_are_taken() -> None:
         assert vars(TrainConfig(**values)) == {**vars(DEFAULT), **values}
 
 
-def test_no_flags_mean_the_defaults_and_each_flag_is_explicit_but_print_config() -> None:
+def test_no_flags_mean_the_defaults_and_each_flag_is_explicit_but_print_config():
     assert command_of() == Command(TrainConfig(), print_config=False, explicit=frozenset())
     explicit = frozenset(name for name in NAMES if getattr(DEFAULT, name) is not None)
     expected = Command(DEFAULT, print_config=True, explicit=explicit)
@@ -217,22 +205,27 @@ def test_no_flags_mean_the_defaults_and_each_flag_is_explicit_but_print_config()
 
 
 @pytest.mark.parametrize(
-    ("words", "name", "value"),
+    ("words", "changes"),
     [
-        ("--validation 1", "validation", 1),
-        ("--validation .1", "validation", 0.1),
-        ("--hidden", "hidden", ()),
-        ("--batch_size=32", "batch_size", 32),
-        ("--lr 1e-3", "learning_rate", 0.001),
-        ("--name None", "name", "None"),
-        ("--no-report --report", "report", True),
-        ("--track mlflow --track wandb", "track", ("mlflow", "wandb")),
+        ("--validation 1", {"validation": 1}),
+        ("--validation .1", {"validation": 0.1}),
+        ("--hidden", {"hidden": ()}),
+        ("--lr 1e-3", {"learning_rate": 0.001}),
+        ("--name None", {"name": "None"}),
+        ("--no-report --report", {"report": True}),
+        ("--track mlflow --track wandb", {"track": ("mlflow", "wandb")}),
+        (
+            "--config FILE --no-quiet --track trackio",
+            {"quiet": False, "report": False, "track": ("trackio",)},
+        ),
+        ("--config FILE --track", {"quiet": True, "report": False, "track": ()}),
     ],
 )
-def test_the_forms_of_flags(words: str, name: str, value: object) -> None:
-    command = command_of(*words.split())
-    assert command.config == replace(DEFAULT, **{name: value})
-    assert command.explicit == {name}
+def test_the_forms_of_flags_which_replace_the_values_of_a_file(words, changes, toml):
+    file = toml("quiet = true\nreport = false\ntrack = ['wandb', 'mlflow']")
+    command = command_of(*words.replace("FILE", file).split())
+    assert command.config == replace(DEFAULT, **changes)
+    assert command.explicit == {*changes}
 
 
 @pytest.mark.parametrize(
@@ -240,9 +233,9 @@ def test_the_forms_of_flags(words: str, name: str, value: object) -> None:
     [
         ("--optimiser adam", "unrecognized arguments: --optimiser adam: did you mean --optimizer? ("),
         ("--max-iter 9", "unrecognized arguments: --max-iter 9: did you mean --epochs? ("),
-        ("--n_epochs=9", "unrecognized arguments: --n-epochs=9: did you mean --epochs? ("),
         ("--alpha 1", "unrecognized arguments: --alpha 1: did you mean --weight-decay (alpha / the batch si"),
-        ("--conf absent.toml", "unrecognized arguments: --conf absent.toml: did you mean --config? ("),
+        ("--config absent.toml", "absent.toml: cannot be read (No such file or directory): expected a TOML"),
+        ("--recipe Quik", f'--recipe: {RECIPE}, got "Quik": did you mean quick?'),
         ("--epochs", "argument --epochs: expected one argument (xpnet train --help)"),
         ("--validation 1.0", f"--validation: expected {SAMPLES}, got 1.0"),
         ("--out=", '--out: expected a path, got ""'),
@@ -251,23 +244,15 @@ def test_the_forms_of_flags(words: str, name: str, value: object) -> None:
         ("--warmup-epochs x --epochs 1", '--warmup-epochs: expected a whole number, 0 or more, got "x"'),
     ],
 )
-def test_a_flag_error_is_one_line_with_the_nearest_flag(words: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{re.escape(message)}[^\n]*$"):
+def test_a_flag_error_is_one_line_with_the_nearest_flag(words, message):
+    with pytest.raises(XPNetError, match=f"^{re.escape(message)}[^\n]*$"):
         parsed(*words.split())
-
-
-def test_switches_and_lists_of_the_file_are_replaced_by_flags(toml: Any) -> None:
-    file = toml("quiet = true\nreport = false\ntrack = ['wandb', 'mlflow']")
-    command = command_of("--config", file, "--no-quiet", "--track", "trackio")
-    assert command.config == TrainConfig(report=False, track=("trackio",))
-    assert command.explicit == {"quiet", "report", "track"}
-    assert parsed("--config", file, "--track").track == ()
 
 
 @pytest.mark.parametrize(
     "values", [row for row, _ in WRONG_TOGETHER if find_violations(row)[0].overridden_by]
 )
-def test_a_setting_falls_where_a_later_source_leaves_it_without_sense(values: dict[str, Any]) -> None:
+def test_a_setting_falls_where_a_later_source_leaves_it_without_sense(values):
     ((name, winner, _),) = find_violations(values)
     defaults = dict(vars(DEFAULT))
     earlier = {key: value for key, value in values.items() if key != winner}
@@ -280,7 +265,7 @@ def test_a_setting_falls_where_a_later_source_leaves_it_without_sense(values: di
     assert name in explicit
 
 
-def test_a_file_gives_settings_of_their_own_types(toml: Any) -> None:
+def test_a_file_gives_settings_of_their_own_types(toml):
     config = parsed("--config", toml("clip_norm = 5\nlearning_rate = [1, 2]\nvalidation = 1\nhidden = 32"))
     values = config.clip_norm, config.learning_rate, config.validation, config.hidden
     assert repr(values) == "(5.0, (1.0, 2.0), 1, (32,))"
@@ -290,37 +275,23 @@ def test_a_file_gives_settings_of_their_own_types(toml: Any) -> None:
     ("text", "message"),
     [
         ("epoch = 3", 'unknown key "epoch": did you mean epochs? Keys are the flags of '),
-        ("n_epochs = 3", 'unknown key "n_epochs": did you mean epochs? Keys are the flags of '),
         ('"a\\nb" = 3', 'unknown key "a\\nb": Keys are the flags '),
+        ('recipe = "../x"', f'recipe: {RECIPE}, got "../x"'),
         ("data = ''", 'data: expected a path, got ""'),
         ("learning_rate = 1" + "0" * 400, f"learning_rate: expected {RATES}, got 1000"),
-        ("name = 2020-01-01", "name: expected a folder name without / or \\, invisible characters "),
         ("epochs = ", "not a TOML file (Invalid value (at end of document)): expected lines such"),
         ("a = " + "[" * 5000, "not a TOML file ("),
     ],
 )
-def test_a_bad_file_is_refused_in_one_line_with_file_and_key(toml: Any, text: str, message: str) -> None:
+def test_a_bad_file_is_refused_in_one_line_with_file_and_key(toml, text, message):
     file = toml(text)
     with pytest.raises(ConfigError, match=f"^{re.escape(f'{file}: {message}')}[^\n]*$"):
         parsed("--config", file)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="has no FIFOs")
-def test_a_file_that_cannot_be_read_or_is_not_text_is_refused_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
-    os.mkfifo(tmp_path / "fifo.toml")
-    for name, reason in [
-        ("absent.toml", "cannot be read (No such file or directory): expected a TOML file"),
-        ("fifo.toml", "is not a regular file: expected a TOML file"),
-        ("binary.toml", "not a TOML file ("),
-    ]:
-        with pytest.raises(XPNetError, match=f"^{re.escape(f'{tmp_path / name}: {reason}')}[^\n]*$"):
-            parsed("--config", str(tmp_path / name))
-
-
-def to_flags(config: TrainConfig) -> list[str]:
+def to_flags(config):
     """Return a command line that gives all settings that are not None."""
-    argv: list[str] = []
+    argv = []
     for name, value in to_json(config).items():
         if isinstance(value, bool):
             argv.append(flag(name) if value else flag(f"no_{name}"))
@@ -351,7 +322,7 @@ THE_REST = [
 ]
 
 
-def test_settings_come_back_from_flags_toml_and_a_record(toml: Any) -> None:
+def test_settings_come_back_from_flags_toml_and_a_record(toml):
     commands = [command_of(*words.split()) for words in (EVERYTHING, *THE_REST)]
     assert frozenset.union(*(command.explicit for command in commands)) == {*NAMES}
     for config, explicit in ((command.config, command.explicit) for command in commands):
@@ -361,7 +332,7 @@ def test_settings_come_back_from_flags_toml_and_a_record(toml: Any) -> None:
         assert from_json(json.loads(json.dumps(to_json(config))), "run.json") == config
 
 
-def test_a_record_of_settings_is_checked_and_may_lack_some() -> None:
+def test_a_record_of_settings_is_checked_and_may_lack_some():
     assert from_json({"epochs": 3, "name": None}, "run.json") == TrainConfig(epochs=3)
     with pytest.raises(ConfigError, match=r'^run\.json: unknown key "epoch": did you mean epochs\? '):
         from_json({"epoch": 3}, "run.json")
@@ -369,36 +340,38 @@ def test_a_record_of_settings_is_checked_and_may_lack_some() -> None:
         from_json({"epochs": "3"}, "run.json")
 
 
-def test_a_path_that_is_no_text_cannot_be_printed_as_toml() -> None:
+def test_a_path_that_is_no_text_cannot_be_printed_as_toml():
     with pytest.raises(ConfigError, match=r"^--data: expected text that a TOML file can hold, "):
         to_toml(TrainConfig(data=Path("a\udcff")))
 
 
 @pytest.fixture
-def help_text(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
+def help_text(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-
     with pytest.raises(SystemExit, match=r"^0$"):
         parse(["--help"], "xpnet train")
     return capsys.readouterr().out
 
 
-def test_the_help_describes_every_flag_within_80_columns(help_text: str) -> None:
+def test_the_help_describes_every_flag_within_80_columns(help_text):
     names = [name.replace("-", "_") for name in re.findall(r"^  --([a-z-]+)", help_text, re.MULTILINE)]
     after = NAMES.index("columns") + 1
     with_switches = [*NAMES[:after], "pixels", "features", *NAMES[after:]]
     assert names == ["recipe", "config", "print_config", "dry_run", *with_switches]
     assert "\n  --learning-rate, --lr FLOAT [FLOAT ...]\n" in help_text
     assert help_text.count("--no-") == len(SWITCHES.split())
-    assert "None" not in help_text
     assert all(name in help_text for name in list_recipes())
     assert max(map(len, help_text.splitlines())) <= 80
 
 
-def test_the_help_names_the_defaults_that_are_elsewhere(help_text: str) -> None:
-    def default(flag: str) -> list[float]:
+def default_of(function, parameter):
+    return inspect.signature(function).parameters[parameter].default
+
+
+def test_the_help_names_the_defaults_that_are_elsewhere(help_text):
+    def default(flag):
         match = re.search(rf"  --{flag} .*?\(default:\s(.*?)\)", help_text, re.DOTALL)
-        return [float(number) for number in re.findall(r"[0-9.]+", match[1] if match else "")]
+        return [float(number) for number in re.findall(r"[0-9.]+", match[1])]
 
     assert default("augment-elastic-sigma") == [augment.ELASTIC_SIGMA]
     assert default("schedule-step-epochs") == [default_of(schedules.build, "step_epochs")]
@@ -408,11 +381,7 @@ def test_the_help_names_the_defaults_that_are_elsewhere(help_text: str) -> None:
         assert schedules.build(name, 1.0, 1, 60)(30) == fall
 
 
-def default_of(function: Any, parameter: str) -> object:
-    return inspect.signature(function).parameters[parameter].default
-
-
-def test_the_names_are_those_of_what_is_implemented() -> None:
+def test_the_names_are_those_of_what_is_implemented():
     assert get_args(types.OptimizerName) == tuple(optim.OPTIMIZERS)
     assert get_args(types.ScheduleName) == tuple(schedules.SCHEDULES)
     assert get_args(types.Activation) == tuple(functional.ACTIVATIONS)
@@ -420,7 +389,7 @@ def test_the_names_are_those_of_what_is_implemented() -> None:
     assert get_args(types.Arithmetic) == tuple(ARITHMETICS)
 
 
-def test_the_keywords_of_fit_are_the_settings_and_none() -> None:
+def test_the_keywords_of_fit_are_the_settings_and_none():
     hints, keywords = get_type_hints(TrainConfig), get_type_hints(FitSettings)
     assert keywords.keys() == OF_FIT - ARGUMENTS
     assert keywords["hidden"] == int | Sequence[int] | None
@@ -429,95 +398,94 @@ def test_the_keywords_of_fit_are_the_settings_and_none() -> None:
 
 
 @pytest.mark.tooling
-def test_type_checkers_see_the_keywords_of_fit() -> None:
+def test_type_checkers_see_the_keywords_of_fit():
     import keyword_types
 
     assert keyword_types.FILE.read_text() == keyword_types.content(), "run python scripts/keyword_types.py"
 
 
-def test_the_options_of_optimizer_schedule_and_augmentation_are_the_settings() -> None:
-    options = {"weight_decay": 0.0, "clip_norm": None, "max_norm": None}
-    for values, changes in (
-        ({"optimizer": "momentum"}, {"decay": default_of(optim.momentum, "decay")}),
-        ({"optimizer": "nesterov", "momentum": 0.0}, {"decay": 0.0}),
-        ({"optimizer": "adamw"}, {"weight_decay": 0.01}),
-        ({"optimizer": "adamw", "weight_decay": 0.0, "clip_norm": 5.0}, {"clip_norm": 5.0}),
-    ):
-        assert TrainConfig(**values).optimizer_options == {**options, **changes}
-    assert DEFAULT.schedule_options == {"factor": None, "warmup_epochs": 0}
-    result = TrainConfig(schedule="step", schedule_step_epochs=5, schedule_factor=0.5, warmup_epochs=3)
-    assert result.schedule_options == {"step_epochs": 5, "factor": 0.5, "warmup_epochs": 3}
+FEW = {"patience": 3, "validation": 9}
+NONE = {"weight_decay": 0.0, "clip_norm": None, "max_norm": None}
+STEP = {"schedule_step_epochs": 5, "schedule_factor": 0.5, "warmup_epochs": 3}
+DERIVED = [
+    *(
+        ({"epochs": epochs}, "log_interval", n)
+        for epochs, n in ((0, 1), (20, 1), (21, 2), (100, 10), (1009, 100))
+    ),
+    ({"epochs": 100, **FEW}, "log_interval", 1),
+    ({"epochs": 100, **FEW, "log_every": 7}, "log_interval", 7),
+    ({"optimizer": "momentum"}, "optimizer_options", {**NONE, "decay": default_of(optim.momentum, "decay")}),
+    ({"optimizer": "nesterov", "momentum": 0.0}, "optimizer_options", {**NONE, "decay": 0.0}),
+    ({"optimizer": "adamw"}, "optimizer_options", {**NONE, "weight_decay": 0.01}),
+    (
+        {"optimizer": "adamw", "weight_decay": 0.0, "clip_norm": 5.0},
+        "optimizer_options",
+        {**NONE, "clip_norm": 5.0},
+    ),
+    ({}, "schedule_options", {"factor": None, "warmup_epochs": 0}),
+    ({"schedule": "step", **STEP}, "schedule_options", {"step_epochs": 5, "factor": 0.5, "warmup_epochs": 3}),
+]
 
 
-@pytest.mark.parametrize(("epochs", "interval"), [(0, 1), (20, 1), (21, 2), (100, 10), (1009, 100)])
-def test_every_epoch_is_logged_up_to_20_and_every_tenth_part_of_more(epochs: int, interval: int) -> None:
-    assert TrainConfig(epochs=epochs).log_interval == interval
-    assert TrainConfig(epochs=epochs, patience=3, validation=9).log_interval == 1
-    assert TrainConfig(epochs=epochs, patience=3, validation=9, log_every=7).log_interval == 7
+@pytest.mark.parametrize(("values", "name", "expected"), DERIVED)
+def test_what_follows_from_the_settings(values, name, expected):
+    assert getattr(TrainConfig(**values), name) == expected
 
 
-@pytest.mark.parametrize(
-    ("validation", "count", "held_out"),
-    [(0, 60, 0), (1, 60, 1), (50, 60, 50), (0.1, 60, 6), (0.1, 57, 6), (0.1, 54, 5), (0.001, 60, 1)],
-)
-def test_a_share_of_the_samples_is_rounded_to_at_least_one(
-    validation: float, count: int, held_out: int
-) -> None:
-    assert TrainConfig(validation=validation).validation_samples(count) == held_out
+def test_a_share_of_the_samples_is_rounded_to_at_least_one():
+    for share, count, held_out in (0, 60, 0), (50, 60, 50), (0.1, 57, 6), (0.1, 54, 5), (0.001, 60, 1):
+        assert TrainConfig(validation=share).validation_samples(count) == held_out
 
 
 RECIPES = Path(types.__file__).parent / "recipes"
 PROMISED = {
-    "notebook": {},
-    "quick": {"hidden": (10,), "arithmetic": "native", "float_type": "float32"},
-    "lecun-linear": {"hidden": (), "loss": "squared-error", "arithmetic": "native"},
-    "softmax": {"hidden": (), "loss": "cross-entropy", "arithmetic": "native"},
-    "lecun-300": {"hidden": (300,), "arithmetic": "native"},
-    "lecun-300-100": {"hidden": (300, 100), "arithmetic": "native"},
-    "hinton-500-300": {"hidden": (500, 300), "weight_decay": 0.1, "arithmetic": "native"},
-    "simard-800-plain": {"hidden": (800,), "augment_rotate": 0.0, "arithmetic": "native"},
-    "simard-800-affine": {"hidden": (800,), "augment_rotate": 15.0, "arithmetic": "native"},
-    "ciresan-2010": {"hidden": (2500, 2000, 1500, 1000, 500), "activation": "tanh", "arithmetic": "native"},
-    "best-10": {"hidden": (10,), "arithmetic": "native"},
-    "tabular": {"hidden": (100,), "normalize": "standardize", "patience": None},
-    "simard-800": {"hidden": (800,), "arithmetic": "native"},
-    "dropout-1024": {"hidden": (1024, 1024, 1024), "arithmetic": "native"},
+    "notebook": {"hidden": (10,), "arithmetic": "reproducible"},
+    "quick": {"hidden": (10,), "float_type": "float32"},
+    "lecun-linear": {"hidden": (), "loss": "squared-error"},
+    "softmax": {"hidden": (), "loss": "cross-entropy"},
+    "lecun-300": {"hidden": (300,)},
+    "lecun-300-100": {"hidden": (300, 100)},
+    "hinton-500-300": {"hidden": (500, 300), "weight_decay": 0.1},
+    "simard-800-plain": {"hidden": (800,), "augment_rotate": 0.0},
+    "simard-800-affine": {"hidden": (800,), "augment_rotate": 15.0},
+    "ciresan-2010": {"hidden": (2500, 2000, 1500, 1000, 500), "activation": "tanh"},
+    "best-10": {"hidden": (10,)},
+    "tabular": {"hidden": (100,), "normalize": "standardize", "arithmetic": "reproducible"},
+    "simard-800": {"hidden": (800,)},
+    "dropout-1024": {"hidden": (1024, 1024, 1024)},
 }
-"""What the names of the recipes say."""
+"""What the names of the recipes say; the arithmetic is native in most."""
 LEFT_TO_THE_USER = {"data", "test_data", "device", "backend", "workers", "seed", "repeats", "jobs"}
 LEFT_TO_THE_USER |= {"out", "name", "overwrite", "resume", "init_from", "quiet", "debug"}
 
 
-def from_recipe(name: str) -> TrainConfig:
+def from_recipe(name):
     return TrainConfig(**read_recipe(name))
 
 
-def test_the_recipes_are_these_and_the_notebooks_is_the_default() -> None:
+def test_the_recipes_are_these_and_the_notebooks_is_the_default():
     assert set(list_recipes()) == set(PROMISED)
     assert from_recipe("notebook") == TrainConfig()
 
 
 @pytest.mark.parametrize("name", PROMISED)
-def test_a_recipe_is_what_its_name_says_and_nothing_about_places(name: str) -> None:
+def test_a_recipe_is_what_its_name_says_and_nothing_about_places_and_printed_it_reads_back(
+    name, toml, tmp_path, capsys, monkeypatch
+):
     config, text = from_recipe(name), (RECIPES / f"{name}.toml").read_text(encoding="utf-8")
-    assert {key: getattr(config, key) for key in PROMISED[name]} == PROMISED[name]
+    expected = {"arithmetic": "native", **PROMISED[name]}
+    assert {key: getattr(config, key) for key in expected} == expected
     assert not LEFT_TO_THE_USER & tomllib.loads(text).keys()
     assert text.startswith("# ")
     assert (config.dropout > 0) == (name == "dropout-1024")
     assert (config.augment_elastic_alpha > 0) == (name in ("simard-800", "ciresan-2010"))
-
-
-@pytest.mark.parametrize("name", PROMISED)
-def test_the_flag_gives_the_recipe_and_printed_it_reads_back(
-    name: str, toml: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.chdir(tmp_path)
     assert train.main(["--recipe", name, "--print-config"]) == 0
     assert list(tmp_path.iterdir()) == []  # nothing is trained
-    assert parsed("--recipe", name) == from_recipe(name) == parsed("--config", toml(capsys.readouterr().out))
+    assert parsed("--recipe", name) == config == parsed("--config", toml(capsys.readouterr().out))
 
 
-def test_a_flag_wins_over_the_file_the_file_over_the_recipe_and_that_over_the_default(toml: Any) -> None:
+def test_a_flag_wins_over_the_file_the_file_over_the_recipe_and_that_over_the_default(toml):
     quick, mine = from_recipe("quick"), toml('recipe = "quick"\nepochs = 7\n')
     assert quick.epochs not in (7, 9, DEFAULT.epochs)
     assert quick.optimizer != DEFAULT.optimizer
@@ -531,13 +499,3 @@ def test_a_flag_wins_over_the_file_the_file_over_the_recipe_and_that_over_the_de
     assert (config.dropout, config.input_dropout) == (0.0, recipe.input_dropout)
     with pytest.raises(ConfigError, match=r"^--momentum: needs --optimizer "):
         parsed("--config", toml("optimizer = 'adam'"), "--momentum", "0.5")
-
-
-@pytest.mark.parametrize(("name", "hint"), [("Quik", ": did you mean quick?"), ("../x", "")])
-def test_an_unknown_recipe_is_refused_with_the_names(name: str, hint: str, toml: Any) -> None:
-    reason = f'recipe: expected one of {", ".join(list_recipes())}, got "{name}"{hint}'
-    with pytest.raises(ConfigError, match=f"^{re.escape(f'--{reason}')}$"):
-        parsed("--recipe", name)
-    file = toml(f'recipe = "{name}"')
-    with pytest.raises(ConfigError, match=f"^{re.escape(f'{file}: {reason}')}$"):
-        parsed("--config", file)

@@ -6,13 +6,10 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from xpnet.data import csv
 from xpnet.data.csv import TableOptions, read_csv
 from xpnet.data.datasets import load, read_rows
-from xpnet.data.table import MISSING, NUMBER
 from xpnet.errors import ConfigError, DataError
 from xpnet.nn.columns import Columns
 
@@ -60,15 +57,15 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("piece", [1, 1 << 22])
-def test_forms(path, monkeypatch, form, packed, piece):
+def test_forms(path, monkeypatch, form, piece):
     monkeypatch.setattr(csv, "PIECE_SIZE", piece)
     content = FORMS[form](PLAIN).encode()
-    label = "label, or so" if "label, or so" in content.decode() else None
-    table = read(path, gzip.compress(content, mtime=0) if packed else content, label)
-    assert (table.x.dtype, table.y.dtype) == (np.uint8, np.int32)
-    assert (table.x.tolist(), table.y.tolist()) == (X, Y)
+    label = "label, or so" if b"label, or so" in content else None
+    for each in (content, gzip.compress(content, mtime=0)):
+        table = read(path, each, label)
+        assert (table.x.dtype, table.y.dtype) == (np.uint8, np.int32)
+        assert (table.x.tolist(), table.y.tolist()) == (X, Y)
 
 
 @pytest.mark.parametrize(
@@ -76,16 +73,12 @@ def test_forms(path, monkeypatch, form, packed, piece):
     [
         ("", "1,2,3,255", {}, True),
         ("", "1,2,3,256", {}, False),
-        ("", "1,2.5,3,255", {}, False),
         ("", "1,2,3", {}, False),
         ("", "1,2,3", {"columns": "pixels"}, True),
         ("", "1,2,3,4", {"columns": "features"}, False),
         ("pixel0,px_0_1,pix-2,1x1", "1,2,3,4", {}, True),
-        ("1x1,1x2,2x1,2x2", "1,2,3,4", {}, True),
-        ("1,2,3,4", "1,2,3,4", {}, True),
         ("age,height,weight,shoes", "1,2,3,4", {}, False),
         ("age,height,weight,shoes", "1,2,3,4", {"columns": "pixels"}, True),
-        ("a,b,c,d", "1,2,3,4", {"columns": "0.1.0"}, True),
         ("", "1,2.0,3,4", {"columns": "0.1.0"}, False),
         ("", "1,2.0,3,4", {}, True),
     ],
@@ -100,20 +93,14 @@ def test_pixels_are_whole_numbers_in_a_square_of_columns_without_other_names(
 
 
 @pytest.mark.parametrize("wide", [1, 4096])
-def test_numbers(path, monkeypatch, wide):
+def test_numbers_and_booleans(path, monkeypatch, wide):
     monkeypatch.setattr(csv, "_WIDE", wide)
-    assert "line 1, column 3: 'nan' is not" in refused(read, path, "0,1.5,nan\n")
     table = read(path, "0, -1e1 ,.5\n65535,1e30,5.\n3.0,-0,1e-320\n")
     assert table.x.tolist() == [[-10.0, 0.5], [1e30, 5.0], [-0.0, 1e-320]]
     assert table.y.tolist() == [0, 65535, 3]
-
-
-@pytest.mark.parametrize("wide", [1, 4096])
-@pytest.mark.parametrize("other", ["2.5", "False"])
-def test_booleans_are_1_and_0_also_among_numbers(path, monkeypatch, wide, other):
-    monkeypatch.setattr(csv, "_WIDE", wide)
-    table = read(path, f"a,b,label\nTrue,1.5,0\nfalse,TRUE,1\n{other},3,1\n")
-    assert table.x.tolist() == [[1, 1.5], [0, 1], [2.5 if other == "2.5" else 0, 3]]
+    for last, number in (("2.5", 2.5), ("False", 0)):
+        table = read(path, f"a,b,label\nTrue,1.5,0\nfalse,TRUE,1\n{last},3,1\n")
+        assert table.x.tolist() == [[1, 1.5], [0, 1], [number, 3]]
 
 
 @pytest.mark.parametrize(
@@ -123,8 +110,6 @@ def test_booleans_are_1_and_0_also_among_numbers(path, monkeypatch, wide, other)
         ("a,Target,b", None, 1),
         ("a,species,b", "species", 1),
         ("a,species,b", "3", 2),
-        ("label,a,b", "b", 2),
-        ("a,b,c", "2", 1),
         (None, "3", 2),
     ],
 )
@@ -144,46 +129,19 @@ def test_text_labels_are_sorted_and_their_names_are_kept(path):
     assert read(path, "0,1.5,2\n").columns == Columns()
 
 
-@given(st.data())
-def test_a_table_that_pandas_writes_is_read_back_exactly(tmp_path_factory, data):
-    rows, width = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5))
-    text = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=6)
-    is_label = lambda label: label not in MISSING and not NUMBER.fullmatch(label)  # noqa: E731
-    kind = data.draw(st.sampled_from([text.filter(is_label), st.integers(0, 65535)]))
-    cells = data.draw(
-        st.sampled_from([st.floats(allow_nan=False, allow_infinity=False), st.integers(0, 255)])
-    )
-    x = [data.draw(st.lists(cells, min_size=width, max_size=width)) for _ in range(rows)]
-    y = data.draw(st.lists(kind, min_size=rows, max_size=rows))
-    names = data.draw(st.lists(text.filter(is_label), min_size=width + 1, max_size=width + 1, unique=True))
-    frame, place = pd.DataFrame(x, columns=names[1:]), data.draw(st.integers(0, width))
-    frame.insert(place, names[0], y)
-    path, header = tmp_path_factory.getbasetemp() / "written.csv", data.draw(st.booleans())
-    # Of several delimiters in the first line, outside quotes, one that is not meant may be taken.
-    has_delimiters = not set(",;\t").isdisjoint("".join(map(str, names + y)))
-    quoting, sep = data.draw(st.integers(has_delimiters, 2)), data.draw(st.sampled_from(",;\t"))
-    frame.to_csv(path, sep=sep, quoting=quoting, index=False, header=header)
-    table = read_csv(path, TableOptions(str(place + 1)))
-    assert table.x.tolist() == x
-    classes = table.columns.classes
-    assert (table.y.tolist() if classes is None else [classes[number] for number in table.y]) == y
-    assert table.columns.features == (tuple(names[1:]) if header else None)
-
-
-@given(
-    st.integers(1, 40), st.integers(0, 4), st.sampled_from(["x", "1_0", "0x1F", "", "nan", "-inf", "1e999"])
-)
-def test_a_corrupted_cell_is_found_at_its_row_and_column(tmp_path_factory, row, column, cell):
-    rows = [["label", "a", "b", "c", "d"], *([str(i % 3), "1", "2.5", "3", "4"] for i in range(40))]
-    rows[row][column] = cell
-    path = tmp_path_factory.getbasetemp() / "corrupted.csv"
-    path.write_text("".join(f"{','.join(cells)}\n" for cells in rows))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csv, "PIECE_SIZE", 64)
-        message = refused(read_csv, path, TableOptions())
-    expected = f"{path}, line {row + 1}, column {column + 1} ({rows[0][column]}): "
-    # Of the first label, which decides what the others are, text is no defect.
-    assert message.startswith(expected) or (row, column) == (1, 0)
+@pytest.mark.parametrize("sep", [",", ";", "\t"])
+@pytest.mark.parametrize("header", [True, False])
+def test_a_table_that_pandas_writes_is_read_back_exactly(path, sep, header):
+    bits = np.random.default_rng(0).integers(0, 2**64, (50, 3), np.uint64).view(np.float64)
+    x = np.where(np.isfinite(bits), bits, 0.0)
+    y = [f"{letter}{sep} 'é\"" for letter in "abcde" * 10]
+    frame = pd.DataFrame(x, columns=["a b", f"c{sep}c", 'd"'])
+    frame.insert(1, "kind", y)
+    frame.to_csv(path, sep=sep, index=False, header=header)
+    table = read_csv(path, TableOptions("2"))
+    assert table.x.tolist() == x.tolist()
+    assert [table.columns.classes[number] for number in table.y] == y
+    assert table.columns.features == (("a b", f"c{sep}c", 'd"') if header else None)
 
 
 # Defects
@@ -194,29 +152,22 @@ MEAN = "; --missing mean puts the mean of the column in its place"
 LONG_NAMES = ",".join(f"a{i:050000}" for i in range(30))
 DEFECTS = [
     ("", ": is empty"),
-    ("\n\r\n \n", ": is empty"),
     (HEAD + "\n\n", ": has a header but no rows"),
     (HEAD + "0,1,2\n\n1,x,4\n", ", line 4, column 2 (1x1): 'x' is not a finite number"),
+    (HEAD + "0,1,2\n" * 40 + "0,1,nan\n", f", line 42, column 3 (1x2): 'nan' is not a finite number{MEAN}"),
     (HEAD + "0,1\n1,2,3\n", ", line 2: has 2 values, the first line has 3"),
-    (HEAD + "0,1,2\n1,2,3,4\n", ", line 3: has 4 values, the first line has 3"),
-    ("1,2,label\n0,1,2\n3,4\n", ", line 3: has 2 values, the first line has 3"),
     (HEAD + "0,1,\n", f", line 2, column 3 (1x2): is empty{MEAN}"),
     (HEAD + "0,True,2\n1,2.5,\n", f", line 3, column 3 (1x2): is empty{MEAN}"),
     (HEAD + "0,1,NaN\n", f", line 2, column 3 (1x2): 'NaN' is not a finite number{MEAN}"),
-    (HEAD + "0,1.5,-inf\n", ", line 2, column 3 (1x2): '-inf' is not a finite number"),
     (HEAD + "0,1.5,\x1b[2J\n", ", line 2, column 3 (1x2): '\\x1b[2J' is not a finite number"),
     (HEAD + "0,1," + "y" * 100, f", line 2, column 3 (1x2): '{'y' * 40}…' is not a finite number"),
     (HEAD + "65536,1,2\n", f", line 2, column 1 (label): label '65536': {LABEL}"),
     ("1.27,1,2\n", f", line 1, column 1: label '1.27': {LABEL}; xpnet is for classification only: round"),
-    ("1e30,1,2\n", f", line 1, column 1: label '1e30': {LABEL}"),
     (HEAD + "0,1,2\ncat,1,2\n", f", line 3, column 1 (label): label 'cat': {LABEL}"),
     (HEAD + "cat,1,2\n7,1,2\n", ", line 3, column 1 (label): label '7': a label is text here"),
-    (HEAD + "cat,1,2\nNA,1,2\n", ", line 3, column 1 (label): label 'NA': a label is text here"),
     (HEAD + ",1,2\n0,1,2\n", ", line 2, column 1 (label): is empty: a label is"),
     (HEAD + '0,1,"2\n0,1,2\n', ", line 2: has a line break inside a cell, or quotes that do not match"),
-    (HEAD + "0,1,2\r0,1,2\n", ", line 2: has a line break inside a cell, or quotes that do not match"),
     (HEAD.encode() + b"0,1,\xff\xfe\n", ", line 2: is not text in UTF-8"),
-    ("étiquette,1x1\n0,1\n".encode("latin-1"), ", line 1: is not text in UTF-8"),
     ("label,1x1\n0,1\n".encode("utf-16"), ": is not a CSV file, nor any text in UTF-8"),
     ("0\n1\n", ": has one column; a row is a label and its features, separated by commas, semicolons or t"),
     (",a,b\n0,1,2\n", ", column 1: has no name: name it, or remove it if it only counts the rows"),
@@ -232,14 +183,15 @@ DEFECTS_UNDER_SETTINGS = [
     (HEAD + "0,1.5\n", ", line 2: has 2 values, the first line has 3", {"missing": "mean"}),
     (HEAD + "0,inf,NaN\n", ", line 2, column 2 (1x1): 'inf' is not a finite number", {"missing": "mean"}),
     (TEXT, ": has no column named kinds: --label takes the name or the", {"label": "kinds"}),
-    ("1,2\n3,4\n", ": has no column named 3: --label takes the name or the", {"label": "3"}),
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("piece", [64, 1 << 22])
 @pytest.mark.parametrize(
     ("content", "message", "options"), [*((*row, {}) for row in DEFECTS), *DEFECTS_UNDER_SETTINGS]
 )
-def test_defects(path, content, message, options):
+def test_defects(path, monkeypatch, content, message, options, piece):
+    monkeypatch.setattr(csv, "PIECE_SIZE", piece)
     assert refused(read, path, content, **options).startswith(f"{path}{message}")
 
 

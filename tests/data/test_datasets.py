@@ -5,28 +5,21 @@ import hashlib
 import io
 import os
 import re
-import shutil
 import struct
-import subprocess
-import sys
+import tracemalloc
 import zipfile
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from numpy.typing import NDArray
+from folders import fail_with
 
-from xpnet.data import array_files, datasets
+from xpnet.data import array_files, csv, datasets
 from xpnet.data.array_files import is_mapped, with_random_access
 from xpnet.data.datasets import Dataset, check_copy_memory, digest, load
-from xpnet.errors import ConfigError, DataError, XPNetError
-
-ROOT = Path(__file__).resolve().parents[2]
-Array = NDArray[Any]
+from xpnet.errors import ConfigError, DataError
 
 IDX_TYPES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -37,10 +30,10 @@ NAMES = (IMAGES, LABELS, TEST_IMAGES, TEST_LABELS)
 class Arrays(NamedTuple):
     """The four arrays of a dataset, before they are written."""
 
-    x_train: Array
-    y_train: Array
-    x_test: Array
-    y_test: Array
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
 
 
 SMALL = Arrays(
@@ -104,15 +97,12 @@ def assert_holds(dataset, arrays, dtype):
 
 @pytest.fixture
 def map_all(monkeypatch):
-    """Treat small files as large ones are."""
     monkeypatch.setattr(array_files, "MIN_MAPPED_BYTES", 1)
 
 
-@pytest.fixture(params=["read", "mapped"])
-def form(request):
-    if request.param == "mapped":
-        request.getfixturevalue("map_all")
-    return str(request.param)
+@pytest.fixture(params=[1 << 26, 1], ids=["read", "mapped"])
+def form(request, monkeypatch):
+    monkeypatch.setattr(array_files, "MIN_MAPPED_BYTES", request.param)
 
 
 def by_message(value):
@@ -131,11 +121,6 @@ def test_the_bundled_mnist_is_the_notebooks_data():
     assert mnist.y_train[:5].tolist() == [5, 0, 4, 1, 9]
     assert mnist.y_test[:5].tolist() == [7, 2, 1, 0, 4]
     assert digest(mnist) == "fc3039553925eb928d6fb02df79eca7e79f972545ff90f81171969b384827235"
-    folder = datasets.find_bundled_folder()
-    lines = (folder / "SHA256SUMS").read_text().splitlines()
-    assert len(lines) == 4
-    for expected, name in map(str.split, lines):
-        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == expected
 
 
 def test_the_bundled_mnist_is_found_in_a_wheel_then_in_a_checkout(tmp_path, monkeypatch):
@@ -167,6 +152,7 @@ def test_idx_files_under_other_names(tmp_path, rename):
     assert_holds(load(tmp_path), SMALL, np.uint8)
 
 
+@pytest.mark.usefixtures("form")
 @pytest.mark.parametrize(
     ("x_train", "x_test", "dtype"),
     [
@@ -178,7 +164,7 @@ def test_idx_files_under_other_names(tmp_path, rename):
     ],
     ids=["big-endian", "Fortran order", "float16", "float32 and float64", "booleans"],
 )
-def test_arrays_in_other_types(tmp_path, x_train, x_test, dtype, form):
+def test_arrays_in_other_types(tmp_path, x_train, x_test, dtype):
     labels = SMALL.y_train.reshape(-1, 1).astype(np.float64)
     arrays = SMALL._replace(x_train=x_train, x_test=x_test, y_train=labels)
     for path in (write_npz(tmp_path / "a.npz", **arrays._asdict()), write_npy(tmp_path / "npy", arrays)):
@@ -231,45 +217,27 @@ def test_a_map_cannot_be_written_and_has_a_second_one_for_reading_in_any_order(t
         assert with_random_access(array) is array
 
 
-# Round trips
-
-
-@st.composite
-def any_arrays(draw, dtype):
-    features = draw(st.integers(1, 5))
-    limits = {"allow_nan": False, "allow_infinity": False}
-    value = {"u1": st.integers(0, 255), "f4": st.floats(width=32, **limits), "f8": st.floats(**limits)}[dtype]
-
-    def half():
-        rows = draw(st.lists(st.lists(value, min_size=features, max_size=features), min_size=1, max_size=6))
-        labels = draw(st.lists(st.integers(0, 65535), min_size=len(rows), max_size=len(rows)))
-        return np.array(rows, dtype), np.array(labels, np.int32)
-
-    return Arrays(*half(), *half())
-
-
+@pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("dtype", ["u1", "f4", "f8"])
-def test_every_format_gives_the_same_arrays_and_digest(tmp_path_factory, dtype, form):
-    @settings(max_examples=10)
-    @given(any_arrays(dtype), st.booleans())
-    def check(arrays, option):
-        folder = tmp_path_factory.mktemp("formats")
-        save = np.savez_compressed if option else np.savez
-        save(folder / "a.npz", **arrays._asdict())
-        loaded = [load(folder / "a.npz"), load(write_idx(folder, arrays, packed=option))]
-        loaded.append(load(write_npy(folder / "npy", arrays)))
-        assert is_mapped(loaded[-1].x_train) == (form == "mapped")
-        if dtype != "f4":
-            kind = "pixels" if dtype == "u1" else "features"
-            loaded.append(load(*write_csv(folder, arrays, header=option), columns=kind))
-        for dataset in loaded:
-            assert_holds(dataset, arrays, dtype)
-            assert digest(dataset) == digest(loaded[0])
-
-    check()
+def test_every_format_gives_the_same_arrays_and_digest(tmp_path, dtype):
+    scale = 1 if dtype == "u1" else 1e-30 / 3
+    x_train, x_test = ((x * scale).astype(dtype) for x in (SMALL.x_train, SMALL.x_test))
+    arrays = SMALL._replace(x_train=x_train, x_test=x_test)
+    np.savez_compressed(tmp_path / "a.npz", **arrays._asdict())
+    loaded = [load(tmp_path / "a.npz"), load(write_idx(tmp_path, arrays))]
+    loaded += [
+        load(write_idx(tmp_path / "packed", arrays, packed=True)),
+        load(write_npy(tmp_path / "npy", arrays)),
+    ]
+    if dtype != "f4":
+        kind = "pixels" if dtype == "u1" else "features"
+        loaded.append(load(*write_csv(tmp_path, arrays), columns=kind))
+    for dataset in loaded:
+        assert_holds(dataset, arrays, dtype)
+        assert digest(dataset) == digest(loaded[0])
 
 
-@pytest.mark.parametrize("size", [1, 20, 61, 1 << 24])
+@pytest.mark.parametrize("size", [1, 61, 1 << 24])
 def test_the_digest_is_that_of_names_types_shapes_and_values(monkeypatch, size):
     monkeypatch.setattr(datasets, "_HASHED_AT_ONCE", size)
     x, y = np.arange(35, dtype=np.float32).reshape(7, 5), np.arange(7, dtype=np.int32)
@@ -282,16 +250,16 @@ def test_the_digest_is_that_of_names_types_shapes_and_values(monkeypatch, size):
 # Defects: which arguments, then IDX, CSV, NPZ
 
 
-def refused(data, test_data=None):
+def refused(data, test_data=None, **options):
     """Return the message of the refusal, which must be one line."""
     with pytest.raises((DataError, ConfigError)) as caught:
-        load(data, test_data)
+        load(data, test_data, **options)
     message = str(caught.value)
     assert message.isprintable()
     return message
 
 
-def test_arguments_that_do_not_go_together(tmp_path):
+def test_arguments_that_do_not_go_together_or_name_no_file(tmp_path, monkeypatch):
     train, test = write_csv(tmp_path)
     npz, folder = write_npz(tmp_path / "a.npz"), write_idx(tmp_path / "idx")
     (tmp_path / "notes.txt").write_text("notes")
@@ -304,18 +272,12 @@ def test_arguments_that_do_not_go_together(tmp_path):
     assert refused(long) == f"{long}: cannot be read (File name too long)"
     test.unlink()
     assert refused(train, test) == f"{test}: no such file"
-
-
-def test_a_folder_where_a_file_is_expected_or_a_file_that_may_not_be_read(tmp_path, monkeypatch):
-    train, test = write_csv(tmp_path)
-    test.unlink()
     test.mkdir()
     assert refused(train, test) == f"{test}: is a folder, a file was expected"
-
-    def forbid(*_, **__):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Path, "open", forbid)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.csv")
+        assert refused(train, tmp_path / "pipe.csv").endswith("is not a regular file, a file was expected")
+    monkeypatch.setattr(Path, "open", fail_with(PermissionError(13, "Permission denied")))
     assert refused(train, test) == f"{train}: cannot be read (Permission denied)"
 
 
@@ -324,41 +286,6 @@ def flipped(content, position):
 
 
 BIG = gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (4, 30, 30), np.uint8)), mtime=0)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        (IMAGES, b"", "is empty"),
-        (IMAGES, b"\0\0\x08", "begins with 0x000008, the magic number of an IDX file is"),
-        (IMAGES, b"\0\0\x0a\1" + bytes(8), "begins with 0x00000a01, the magic number"),
-        (IMAGES, b"\0\0\x08\3\0\0\0\4\0\0", "ends inside its header"),
-        (IMAGES, idx(SMALL.x_train)[:-1], "its sizes 4x2x3 take 24 bytes, only 23"),
-        (IMAGES, idx(SMALL.x_train) + b"\0", "its sizes 4x2x3 take 24 bytes, more follow"),
-        (IMAGES, b"\0\0\x08\3" + b"\xff" * 12, r"announces more than 2\^63 bytes of values, \d+ bytes"),
-        (IMAGES, gzip.compress(b"\0\0\x0e\1\x3f\xff\xff\xff", mtime=0), "compressed bytes cannot hold them"),
-        (IMAGES, idx(SMALL.y_train), "1 dimension, features need at least 2 .*the labels?"),
-        (LABELS, idx(SMALL.x_train), "its shape is 4x2x3, labels have one dimension: .*features?"),
-        (IMAGES, idx(SMALL.x_train[:0]), "holds no values .*its shape is 0x2x3"),
-        (IMAGES, BIG[:-200], "the gzip data ends too early: download the file again"),
-        (IMAGES, flipped(BIG, len(BIG) - 8), r"the gzip data is damaged \(CRC check failed"),
-        (IMAGES, flipped(BIG, 500), "the gzip data is damaged"),
-        (IMAGES, idx(SMALL.x_train[:3]), r"holds 3 samples, .*{labels} holds 4 labels"),
-        (LABELS, idx(SMALL.y_train.astype("i1") - np.int8(1)), "row 1: label -1: a label is a whole"),
-        (LABELS, idx(np.array([0, 2, 1.5, 0])), "row 3: label 1.5: a label is a whole number"),
-        (IMAGES, idx(np.array([[0, 1], [-2, 5]] * 2, "i1")), "row 2, column 1: -2 is outside 0 to 255"),
-        (IMAGES, idx(np.array([[0, 1], [2, np.nan]] * 2)), "row 2, column 2: nan is not a finite"),
-        (TEST_IMAGES, idx(SMALL.x_test[:, :1]), "has 3 features a sample, .*{images} has 6"),
-        (TEST_IMAGES, idx(SMALL.x_test / 255), "holds whole numbers .*decimals: write both"),
-    ],
-    ids=by_message,
-)  # fmt: skip
-def test_defects_of_idx(tmp_path, name, content, message, form):
-    (write_idx(tmp_path) / name).write_bytes(content)
-    actual = refused(tmp_path)
-    assert str(tmp_path / name) in actual
-    expected = message.replace("{labels}", LABELS).replace("{images}", IMAGES)
-    assert re.search(expected, actual), actual
 
 
 def npy(array, **kwargs):
@@ -386,23 +313,82 @@ def fortran_header(shape):
     return header_only(shape).replace(b"False", b"True ")
 
 
+def changed_members(content, local, central=None):
+    """Change bytes of the first entry of an archive: in its own header, and in the directory at the end."""
+    changed = bytearray(content)
+    for start, changes in (0, local), (content.index(b"PK\1\2"), central or {}):
+        for offset, value in changes.items():
+            changed[start + offset] = value
+    return bytes(changed)
+
+
+class Trap:
+    """A pickle that ends the process."""
+
+    def __reduce__(self):
+        return (os._exit, (1,))
+
+
+STORED = npz_bytes(npy(SMALL.x_train), zipfile.ZIP_STORED)
+NOT_INTACT, UNPACKED = "is not an intact .npz archive", r"cannot be unpacked \("
+BLANK = b" " * 63 + b"\n"
+packed = partial(gzip.compress, compresslevel=1, mtime=0)
+DEFECTS = [
+    (IMAGES, b"", "is empty"),
+    (IMAGES, b"\0\0\x0a\1" + bytes(8), "begins with 0x00000a01, the magic number"),
+    (IMAGES, b"\0\0\x08\3\0\0\0\4\0\0", "ends inside its header"),
+    (IMAGES, idx(SMALL.x_train)[:-1], "its sizes 4x2x3 take 24 bytes, only 23"),
+    (IMAGES, idx(SMALL.x_train) + b"\0", "its sizes 4x2x3 take 24 bytes, more follow"),
+    (IMAGES, b"\0\0\x08\3" + b"\xff" * 12, r"announces more than 2\^63 bytes of values, \d+ bytes"),
+    (IMAGES, gzip.compress(b"\0\0\x0e\1\x3f\xff\xff\xff", mtime=0), "compressed bytes cannot hold them"),
+    (IMAGES, idx(SMALL.y_train), "1 dimension, features need at least 2 .*the labels?"),
+    (LABELS, idx(SMALL.x_train), "its shape is 4x2x3, labels have one dimension: .*features?"),
+    (IMAGES, idx(SMALL.x_train[:0]), "holds no values .*its shape is 0x2x3"),
+    (IMAGES, BIG[:-200], "the gzip data ends too early: download the file again"),
+    (IMAGES, flipped(BIG, len(BIG) - 8), r"the gzip data is damaged \(CRC check failed"),
+    (IMAGES, idx(SMALL.x_train[:3]), r"holds 3 samples, .*{labels} holds 4 labels"),
+    (LABELS, idx(SMALL.y_train.astype("i1") - np.int8(1)), "row 1: label -1: a label is a whole"),
+    (LABELS, idx(np.array([0, 2, 1.5, 0])), "row 3: label 1.5: a label is a whole number"),
+    (IMAGES, idx(np.array([[0, 1], [-2, 5]] * 2, "i1")), "row 2, column 1: -2 is outside 0 to 255"),
+    (IMAGES, idx(np.array([[0, 1], [2, np.inf]] * 2)), "row 2, column 2: inf is not a finite"),
+    (TEST_IMAGES, idx(SMALL.x_test[:, :1]), "has 3 features a sample, .*{images} has 6"),
+    (TEST_IMAGES, idx(SMALL.x_test / 255), "holds whole numbers .*decimals: write both"),
+    # The same written smaller than it is
+    (IMAGES, packed(idx(SMALL.x_train)) + packed(bytes(1 << 24)), "more follow"),
+    (IMAGES, packed(b"\0\0\x08\2" + b"\0\0\xff\xff" * 2), "cannot hold"),
+    ("a.npz", npz_bytes(header_only("(4, 6)") + bytes(1 << 24)), "more follow"),
+    ("a.npz", npz_bytes(header_only(f"({10**9}, 6)")), "cannot hold"),
+    ("a.csv.gz", packed(b"," * 60_000 + b"\n" * (1 << 23)), "has more than 4096 columns"),
+    ("a.csv.gz", packed(b"label,a\n" + b"0" * (1 << 23)), "has a line of more than 65536"),
+    ("a.csv.gz", packed(bytes(1 << 23)), "is not a CSV file"),
+    ("a.csv.gz", packed(BLANK * (1 << 16)), "is empty"),
+    ("a.csv.gz", packed(b"label,a\n" + BLANK * (1 << 16)), "has a header but no rows"),
+    # Archives
+    ("a.npz", b"", NOT_INTACT),
+    ("a.npz", STORED[: len(STORED) // 2], NOT_INTACT),
+    ("a.npz", changed_members(STORED, {}, {42: 255, 43: 255}), NOT_INTACT),
+    ("a.npz", STORED[:-6] + b"\xff\xff\xff\x7f\0\0", "cannot be read .Invalid argument"),
+    ("a.npz", changed_members(STORED, {4: 99}, {6: 99}), f"{UNPACKED}zip file version 9.9"),
+    ("a.npz", changed_members(STORED, {}, {9: 8, 46: 255}), f"{UNPACKED}'utf-8' codec can't decode"),
+    ("a.npz", changed_members(STORED, {7: 8, 30: 255}), f", x_train: {UNPACKED}'utf-8' codec can't decode"),
+    ("a.npz", changed_members(STORED, {8: 99}, {10: 99}), f", x_train: {UNPACKED}That compression method"),
+    ("a.npz", changed_members(STORED, {6: 1}, {8: 1}), f", x_train: {UNPACKED}"),  # it is encrypted
+    ("a.npz", flipped(STORED, STORED.index(SMALL.x_train.tobytes()) + 5), rf"{NOT_INTACT} .Bad CRC-32"),
+    ("a.npz", STORED.replace(b"y_train", b"y\n\x1brain"), r"found: x_test, x_train, y\\n\\x1b"),
+]  # fmt: skip
 ARRAY_DEFECTS = [
-    (npy(np.array([[{}, 1]], object), allow_pickle=True), "holds Python objects, which are never"),
+    (npy(np.array([[Trap(), 1]], object), allow_pickle=True), "holds Python objects, which are never"),
     (npy(np.array([["1", "2"]])), "its type <U1 is neither an integer nor a float"),
     (npy(np.zeros((4, 6), np.float64), version=(2, 0)), r"\.npy version \(2, 0\) is not that"),
     (b"junk" * 9, "its .npy header is damaged"),
-    (header_only("(4, 6"), "its .npy header is damaged"),
     (header_only("(4, 6)", "__import__('os')"), "its .npy header is damaged"),
-    (header_only("(-4, -6)"), r"its shape \(-4, -6\) is not possible"),
     (header_only("(True, 24)") + bytes(24), r"its shape \(True, 24\) is not possible"),
     (header_only(f"({'9' * 4000}, {'9' * 4000})"), r"its shape \(9{59} is not possible"),
     (header_only(f"({'9' * 5000}, 6)"), "its .npy header is damaged"),
     (header_only(f"({2**62}, 6)"), "announces more than 2.63 bytes of values, .* cannot hold them"),
     (header_only(f"(0, {2**62}, {2**62})"), "its shape of 3 dimensions is not possible"),
     (fortran_header("()") + b"0", "0 dimension, features need at least 2"),
-    (fortran_header(f"({'1, ' * 100})") + b"0", "its shape of 100 dimensions is not possible"),
     (header_only("(4, 6)", "('|u1', (0,))"), "its type .'u1', .0,.. is neither an integer nor a float"),
-    (header_only("(4, 6)", "('<f8', {'align': 1})"), "its .npy header is damaged"),
     (header_only(f"({'1, ' * 65})") + b"0", "its shape of 65 dimensions is not possible"),
     (npy(np.full((4, 6), 1000)), "row 1, column 1: 1000 is outside 0 to 255"),
     (header_only("(4, 6)"), "its sizes 4x6 take 24 bytes, only 0 follow"),
@@ -411,19 +397,34 @@ ARRAY_DEFECTS = [
 ]
 
 
-@pytest.mark.parametrize(("x_train", "message"), ARRAY_DEFECTS, ids=by_message)
-@pytest.mark.parametrize("container", ["npy", zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_defects_of_an_array(tmp_path, x_train, message, container, form):
-    path = tmp_path / "a.npz"
-    if isinstance(container, int):
-        path.write_bytes(npz_bytes(x_train, container))
-        actual, where = refused(path), f"{path}, x_train"
-    else:
-        where = str(write_npy(tmp_path) / "x_train.npy")
-        Path(where).write_bytes(x_train)
-        actual = refused(tmp_path)
-    assert actual.startswith(where)
-    assert re.search(message, actual), actual
+for x_train, message in ARRAY_DEFECTS:
+    DEFECTS += [
+        ("npy/x_train.npy", x_train, message),
+        ("a.npz", npz_bytes(x_train), f", x_train.*{message}"),
+        ("a.npz", npz_bytes(x_train, zipfile.ZIP_STORED), f", x_train.*{message}"),
+    ]
+
+
+@pytest.mark.usefixtures("form")
+@pytest.mark.parametrize(("name", "content", "message"), DEFECTS, ids=by_message)
+def test_a_defect_is_one_line_and_takes_little_memory(tmp_path, monkeypatch, name, content, message):
+    for limit, value in (("PIECE_SIZE", 1 << 14), ("LONGEST_LINE", 1 << 16), ("MOST_COLUMNS", 1 << 12)):
+        monkeypatch.setattr(csv, limit, value)
+    write_idx(tmp_path)
+    write_npy(tmp_path / "npy")
+    path = tmp_path / name
+    path.write_bytes(content)
+    tracemalloc.start()
+    actual = refused(
+        path if path.suffix in (".npz", ".gz") else path.parent,
+        test_split=0.5 if path.suffix == ".gz" else None,
+    )
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert str(path) in actual
+    expected = message.replace("{labels}", LABELS).replace("{images}", IMAGES)
+    assert re.search(expected, actual), actual
+    assert peak < 3 << 20
 
 
 def test_a_defect_far_down_in_mapped_features(tmp_path, map_all):
@@ -448,109 +449,12 @@ def test_folders_and_archives_that_miss_an_array_or_hold_two(tmp_path):
     assert refused(write_npz(path, y_test=np.zeros(3))) == f"{arrays}: they must be as many"
 
 
-def test_a_pickle_is_not_executed(tmp_path):
-    class Trap:
-        def __reduce__(self):
-            return (Path.touch, (tmp_path / "executed",))
-
-    trap = np.array([Trap()], object)
-    folder, archive = write_npy(tmp_path / "npy"), write_npz(tmp_path / "a.npz", y_train=trap)
-    np.save(folder / "y_train.npy", trap, allow_pickle=True)
-    for path in (folder, archive):
-        assert "holds Python objects" in refused(path)
-    assert not (tmp_path / "executed").exists()
-
-
-def test_npz_files_that_are_damaged_or_encrypted(tmp_path):
-    path = tmp_path / "a.npz"
-    whole = write_npz(path).read_bytes()
-    for content in (b"", b"junk", whole[: len(whole) // 2]):
-        path.write_bytes(content)
-        assert refused(path).startswith(f"{path}: is not an intact .npz archive")
-    path.write_bytes(flipped(whole, whole.index(SMALL.x_train.tobytes()) + 5))
-    assert "Bad CRC-32" in refused(path)
-    encrypted = bytearray(npz_bytes(npy(SMALL.x_train)))
-    encrypted[6] |= 1
-    encrypted[encrypted.index(b"PK\1\2") + 8] |= 1
-    path.write_bytes(encrypted)
-    assert refused(path).startswith(f"{path}, x_train: cannot be unpacked (")
-
-
-def changed_members(content, local, central=None):
-    """Change bytes of the first entry of an archive: in its own header, and in the directory at the end."""
-    changed = bytearray(content)
-    for start, changes in (0, local), (content.index(b"PK\1\2"), central or {}):
-        for offset, value in changes.items():
-            changed[start + offset] = value
-    return bytes(changed)
-
-
-def lzma_damaged():
-    content = npz_bytes(npy(SMALL.x_train), zipfile.ZIP_LZMA)
-    return changed_members(content, {60: content[60] ^ 0xFF})
-
-
-STORED = npz_bytes(npy(SMALL.x_train), zipfile.ZIP_STORED)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (changed_members(STORED, {4: 99}, {6: 99}), ": cannot be unpacked (zip file version 9.9)"),
-        (
-            changed_members(STORED, {8: 99}, {10: 99}),
-            ", x_train: cannot be unpacked (That compression method",
-        ),
-        (changed_members(STORED, {}, {9: 8, 46: 255}), ": cannot be unpacked ('utf-8' codec can't decode"),
-        (
-            changed_members(STORED, {7: 8, 30: 255}),
-            ", x_train: cannot be unpacked ('utf-8' codec can't decode",
-        ),
-        (changed_members(STORED, {}, {42: 255, 43: 255}), ": is not an intact .npz archive"),
-        (STORED[:-6] + b"\xff\xff\xff\x7f\0\0", ": cannot be read (Invalid argument)"),
-        (lzma_damaged(), ", x_train: cannot be unpacked (Corrupt input data): write the archive again"),
-        (
-            STORED.replace(b"y_train", b"y\n\x1brain"),
-            r": expected x_train, y_train, x_test, y_test (found: x_test, x_train, y\n\x1b",
-        ),
-    ],
-)
-def test_an_archive_whose_directory_or_members_are_damaged_is_one_line(tmp_path, content, message):
-    path = tmp_path / "a.npz"
-    path.write_bytes(content)
-    assert refused(path).startswith(f"{path}{message}")
-
-
 def test_the_names_in_an_archive_are_shortened_in_messages(tmp_path):
     np.savez(tmp_path / "a.npz", **{f"{letter * 500}": np.zeros(1) for letter in "abcdefghijkl"})
     names = ", ".join(f"{letter * 40}…" for letter in "abcdefghij")
     assert refused(tmp_path / "a.npz").endswith(f"(found: {names}, and 2 more)")
     np.savez(tmp_path / "b.npz", **{"": SMALL.x_test})
     assert datasets.read_rows(tmp_path / "b.npz", 6).x.tolist() == SMALL.x_test.reshape(2, 6).tolist()
-
-
-@settings(max_examples=150)
-@given(st.data())
-def test_no_damage_escapes_as_anything_but_a_data_error(tmp_path_factory, data):
-    """A byte changed or a tail lost: the file still loads, or one line says why it does not."""
-    folder = tmp_path_factory.getbasetemp() / "damage"
-    write_idx(folder, packed=data.draw(st.booleans()))
-    train, test = write_csv(folder)
-    npz, x_train = write_npz(folder / "a.npz"), write_npy(folder / "npy") / "x_train.npy"
-    victim = data.draw(st.sampled_from([npz, x_train, train, *sorted(folder.glob("train-*"))]))
-    content = victim.read_bytes()
-    position = data.draw(st.integers(0, len(content) - 1))
-    victim.write_bytes(content[:position] if data.draw(st.booleans()) else flipped(content, position))
-    arguments = {npz: (npz,), train: (train, test)}.get(victim, (victim.parent,))
-    message = "it still loads"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(array_files, "MIN_MAPPED_BYTES", data.draw(st.sampled_from([1, 1 << 26])))
-        try:
-            load(*arguments)
-        except XPNetError as error:
-            message = str(error)
-    shutil.rmtree(folder)
-    assert message.isprintable()
 
 
 # Memory
@@ -571,38 +475,3 @@ def test_only_mapped_values_need_not_fit_in_the_machines_memory(tmp_path, monkey
     write_npy(tmp_path / "npy", SMALL._replace(x_train=SMALL.x_train / 2, x_test=SMALL.x_test.astype("f4")))
     monkeypatch.setattr(os, "sysconf", lambda _: 9)
     assert "x_train.npy: holds 192 bytes of values, this machine has 81" in refused(tmp_path / "npy")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/status is Linux's")
-def test_decompression_bombs_stay_small(tmp_path):
-    packed = partial(gzip.compress, compresslevel=1, mtime=0)
-    bombs = {
-        "a": (packed(idx(SMALL.x_train)) + packed(bytes(1 << 24)) * 16, "more follow"),
-        "b": (packed(b"\0\0\x08\2" + b"\0\0\xff\xff" * 2), "cannot hold"),
-        "c.npz": (npz_bytes(header_only("(4, 6)") + bytes(1 << 28)), "more follow"),
-        "d.npz": (npz_bytes(header_only(f"({10**9}, 6)")), "cannot hold"),
-        "e.csv.gz": (packed(b"," * 1_000_000) * 15, "has more than 1048576 columns"),
-        "f.csv.gz": (packed(b"label,a\n") + packed(b"0" * (1 << 20)) * 32, "has a line of more than"),
-        "g.csv.gz": (packed(bytes(1 << 20)) * 128, "is not a CSV file"),
-        "h.csv.gz": (packed(b"\n" * 1_000_000) * 50, "is empty"),
-        "i.csv.gz": (packed(b"label,a\n") + packed(b" \n" * 500_000) * 50, "has a header but no rows"),
-    }
-    for name, (content, _) in bombs.items():
-        path = tmp_path / name if "." in name else write_idx(tmp_path / name) / IMAGES
-        path.write_bytes(content)
-    code = """
-import sys; from pathlib import Path
-from xpnet.data.datasets import load; from xpnet.errors import DataError
-peak = lambda: int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
-before = peak()
-for path in sorted(sys.argv[1:]):
-    try: load(Path(path), test_split=0.5 if path.endswith("csv.gz") else None)
-    except DataError as error: print(error)
-print(peak() - before)
-"""
-    words = [sys.executable, "-c", code, *map(str, tmp_path.iterdir())]
-    output = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    *messages, grown = output.splitlines()
-    for message, (_, expected) in zip(messages, bombs.values(), strict=True):
-        assert expected in message
-    assert int(grown) < 200 << 10

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from xpnet.data import datasets, pictures
@@ -59,64 +57,48 @@ def pasted(digit, rows, columns, top, left):
     return sheet
 
 
+STROKES = np.asarray(seven(paper=0, ink=255).resize((56, 56)))
+
+
 # The form
 
 
-@pytest.mark.parametrize("factor", [1, 5])
-def test_images_of_mnist_come_out_nearly_unchanged(factor):
+def test_images_of_mnist_come_out_nearly_unchanged():
     """As they are, and dark on white, moved and enlarged."""
     changes = []
-    for index, image in enumerate(datasets.load().x_test[:40].reshape(-1, FIELD, FIELD)):
-        sheet = image if factor == 1 else 255 - pasted(image, 60, 44, index % 32, index % 16)
-        changes.append(difference(form(sheet.repeat(factor, axis=0).repeat(factor, axis=1)), image))
+    for index, image in enumerate(datasets.load().x_test[:20].reshape(-1, FIELD, FIELD)):
+        sheet = 255 - pasted(image, 60, 44, index % 32, index % 16)
+        sheets = (image, sheet.repeat(3, axis=0).repeat(3, axis=1))
+        changes += [difference(form(each), image) for each in sheets]
     assert np.mean(np.array(changes) <= 12) >= 0.9
     assert np.median(changes) <= 8
 
 
-def connected_strokes():
-    """Polylines of a thick pen: sheets of ink (56, 56), 0 or 255, with a margin."""
-    point = st.tuples(st.integers(10, 46), st.integers(10, 46))
-
-    def drawn(points):
-        image = Image.new("L", (56, 56))
-        ImageDraw.Draw(image).line(points, fill=255, width=6, joint="curve")
-        for x, y in points:
-            ImageDraw.Draw(image).ellipse((x - 3, y - 3, x + 3, y + 3), fill=255)
-        return np.asarray(image)
-
-    def is_large(points):
-        return max(abs(a - b) for point in points for a, b in zip(point, points[0], strict=True)) >= 20
-
-    return st.lists(point, min_size=2, max_size=5).filter(is_large).map(drawn)
+@pytest.mark.parametrize(
+    ("sheet", "distance"),
+    [
+        (255 - pasted(STROKES, 96, 96, 0, 40), 1),
+        (pasted(STROKES, 96, 96, 33, 7).repeat(3, axis=0).repeat(3, axis=1), 1),
+        (200 - STROKES * (80 / 255), 6),
+        (40 + STROKES * (40 / 255), 6),
+    ],
+    ids=["dark", "moved and enlarged", "grey", "dim"],
+)
+def test_place_size_polarity_and_contrast_make_no_difference(sheet, distance):
+    assert nearest(form(sheet), form(STROKES)) <= distance
 
 
-@settings(max_examples=15)
-@given(connected_strokes(), st.integers(0, 40), st.integers(0, 40), st.integers(1, 4), st.booleans())
-def test_place_size_and_polarity_make_no_difference(sheet, top, left, factor, dark):
-    moved = pasted(sheet, 96, 96, top, left).repeat(factor, axis=0).repeat(factor, axis=1)
-    # The areas of fewer than three pixels for one of the field's differ by their rounding.
-    assert nearest(form(255 - moved if dark else moved), form(sheet)) <= 1
-
-
-@settings(max_examples=20)
-@given(sheet=connected_strokes(), side=st.sampled_from([1, 3, 8, 14, 28, 29, 56]))
-def test_the_longer_side_fills_the_box_and_the_centre_of_mass_is_in_the_middle(sheet, side):
-    actual = to_mnist_form(grey(sheet), side).astype(int)
+@pytest.mark.parametrize("side", [1, 3, 8, 14, 28, 29, 56])
+def test_the_longer_side_fills_the_box_and_the_centre_of_mass_is_in_the_middle(side):
+    actual = to_mnist_form(grey(seven()), side).astype(int)
     assert (actual.shape, actual.max()) == ((side, side), 255)
-    rows, columns = (np.flatnonzero((actual > 127).any(axis=axis)) for axis in (1, 0))
+    rows = np.flatnonzero((actual > 127).any(axis=1))
     box = max(1, round(BOX * side / FIELD))
-    longer = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
-    assert box - 2 <= longer <= box
+    assert box - 2 <= rows[-1] - rows[0] + 1 <= box
     for axis in (0, 1):
         profile = actual.sum(axis=axis)
         centre = (profile * (np.arange(side) + 0.5)).sum() / profile.sum()
-        clamped = profile[0] > 0 or profile[-1] > 0
-        assert int(centre) == side // 2 or clamped
-
-
-@pytest.mark.parametrize(("paper", "ink"), [(0, 255), (200, 120), (40, 80)])
-def test_contrast_makes_little_difference(paper, ink):
-    assert difference(form(seven(paper=paper, ink=ink)), form(seven())) <= 6
+        assert int(centre) == side // 2
 
 
 def test_a_photograph_of_paper_in_slanting_light_comes_out_as_the_drawing(tmp_path):
@@ -161,7 +143,7 @@ def deep(image):
 
 
 def enlarged(image):
-    return image.resize((2400, 2400), Image.Resampling.NEAREST)
+    return image.resize((2100, 2100), Image.Resampling.NEAREST)
 
 
 def with_alpha(image, colour=(20, 20, 60, 0)):
@@ -169,13 +151,6 @@ def with_alpha(image, colour=(20, 20, 60, 0)):
     alpha = Image.fromarray(((PAPER - grey(image)) * 255 / (PAPER - INK)).astype(np.uint8))
     result = Image.new("RGBA", image.size, colour)
     result.putalpha(alpha)
-    return result
-
-
-def opaque_with_hidden_colours(image):
-    """A picture whose alpha channel hides nothing but a corner, which is black beneath."""
-    result = image.convert("RGBA")
-    result.paste((0, 0, 0, 0), (290, 290, 300, 300))
     return result
 
 
@@ -187,7 +162,6 @@ def opaque_with_hidden_colours(image):
         ("palette.png", lambda image: image.convert("RGB").quantize(8), {}),
         ("transparent.png", with_alpha, {}),
         ("light-transparent.png", lambda image: with_alpha(image, (255, 250, 240, 0)), {}),
-        ("transparent-corner.png", opaque_with_hidden_colours, {}),
         ("cmyk.jpg", lambda image: image.convert("CMYK"), {}),
         ("film.gif", lambda image: image, {"save_all": True, "append_images": [Image.new("L", (300, 300))]}),
         ("deep.tif", deep, {}),
@@ -247,9 +221,11 @@ DAMAGED = "the image is too large, damaged or cut short"
         (png_header(2**31 - 1, 2**31 - 1), rf"{DAMAGED} \(Image size"),
         (encoded(Image.fromarray(np.full((9, 9), np.nan, np.float32)), "TIFF"), f"{DAMAGED} .a pixel is no"),
         (encoded(Image.new("RGBA", (90, 90)), "PNG"), "no digit found: nothing stands out"),
+        (encoded(Image.new("L", (10, 10)), "WEBP"), rf"{DAMAGED} \(10 x 10 pixels, at most 99 are read"),
     ],
 )
-def test_what_is_no_picture_of_a_digit_is_an_error_of_one_line(tmp_path, content, message):
+def test_what_is_no_picture_of_a_digit_is_an_error_of_one_line(tmp_path, monkeypatch, content, message):
+    monkeypatch.setattr(pictures, "MAX_WEBP_PIXELS", 99)
     path = tmp_path / "image.png"
     path.write_bytes(content)
     with pytest.raises(DataError, match=f"image.png: {message}") as raised:
@@ -260,39 +236,6 @@ def test_what_is_no_picture_of_a_digit_is_an_error_of_one_line(tmp_path, content
 def test_what_is_no_file_is_an_error(tmp_path):
     with pytest.raises(DataError, match="is a folder, an image file was expected"):
         read_digit(tmp_path)
-    if hasattr(os, "mkfifo"):
-        os.mkfifo(tmp_path / "pipe.png")
-        with pytest.raises(DataError, match="is not a regular file"):
-            read_digit(tmp_path / "pipe.png")
-
-
-SMALL = seven().resize((60, 60))
-ORIGINALS = [encoded(SMALL, kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")]
-
-
-@pytest.mark.filterwarnings(r"ignore:shows \d+ separate shapes")  # as damage may
-@settings(max_examples=80)
-@given(st.sampled_from(ORIGINALS), st.dictionaries(st.integers(0, 4000), st.integers(0, 255), min_size=1))
-def test_damaged_bytes_give_a_digit_or_an_error_of_one_line(tmp_path_factory, original, changes):
-    content = bytearray(original)
-    for at, value in changes.items():
-        content[at % len(content)] = value
-    path = tmp_path_factory.getbasetemp() / "damaged"
-    path.write_bytes(content)
-    try:
-        digit, message = read_digit(path), f"{path}: "
-    except DataError as error:
-        digit, message = np.zeros((FIELD, FIELD), np.uint8), str(error)
-    assert (digit.shape, digit.dtype) == ((FIELD, FIELD), np.uint8)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-
-
-def test_a_webp_image_may_have_fewer_pixels(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "MAX_WEBP_PIXELS", 99)
-    Image.new("L", (10, 10)).save(tmp_path / "a.webp")
-    with pytest.raises(DataError, match=r"10 x 10 pixels, at most 99 are read"):
-        read_grey(tmp_path / "a.webp")
 
 
 def test_a_damaged_tiff_prints_nothing_itself(tmp_path, capfd):
@@ -309,10 +252,7 @@ def test_a_damaged_tiff_prints_nothing_itself(tmp_path, capfd):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="/proc/self/status is Linux's")
-@pytest.mark.parametrize(
-    ("mode", "kind", "side"),
-    [("LA", "png", 8192), ("P", "png", 8192), ("CMYK", "tiff", 8192), ("RGBA", "webp", 5000)],
-)
+@pytest.mark.parametrize(("mode", "kind", "side"), [("P", "png", 8192), ("RGBA", "webp", 5000)])
 def test_the_largest_images_take_half_a_gigabyte(tmp_path, mode, kind, side):
     image = Image.new(mode, (side, side))
     image.paste((200,) * len(image.getbands()), (2000, 2000, 3000, 4000))

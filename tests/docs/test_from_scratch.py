@@ -18,7 +18,7 @@ pytestmark = pytest.mark.tooling
 
 
 def test_it_trains_to_the_bits_of_fit_and_prints_shapes_and_accuracies(backend, capsys):
-    data = real_data(1500)  # two blocks
+    data = real_data(2048, 1024)  # blocks of one shape, for which JAX compiles once
     with backend.workers(1):
         layers = runpy.run_path(str(SCRIPT))["gradient_descent"](backend, data, epochs=11)
     model = xpnet.fit(data.x_train, data.y_train, epochs=11, log_every=10)
@@ -32,20 +32,9 @@ def test_it_trains_to_the_bits_of_fit_and_prints_shapes_and_accuracies(backend, 
     assert re.findall(r"accuracy (\S+)", accuracies) == expected
 
 
-def test_it_has_at_most_60_lines():
+def test_it_is_a_command_of_at_most_60_lines():
     assert len(SCRIPT.read_text(encoding="utf-8").splitlines()) <= 60
-
-
-@pytest.mark.parametrize(
-    ("flags", "code", "message"),
-    [
-        (["--epochs", "1"], 0, ""),
-        (["--backend", "nompy"], 2, "xpnet: unknown backend 'nompy': expected auto, numpy"),
-    ],
-)
-def test_it_is_a_command(flags, code, message):
-    command = [sys.executable, str(SCRIPT), *flags]
+    command = [sys.executable, str(SCRIPT), "--backend", "nompy"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == code
-    assert result.stderr.startswith(message)
-    assert result.stderr.count("\n") == bool(message)
+    assert result.returncode == 2
+    assert re.fullmatch("xpnet: unknown backend 'nompy': expected auto, numpy.*\n", result.stderr)

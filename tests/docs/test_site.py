@@ -15,7 +15,6 @@ pytestmark = [pytest.mark.tooling, pytest.mark.slow, pytest.mark.needs("site")]
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = ["index", "tutorial", "math", "api", "evidence/arm64"]
 
 
 def build(source, target):
@@ -59,8 +58,7 @@ def test_the_marks_of_the_tests_are_not_in_the_pages(site):
 
 
 @pytest.mark.parametrize(
-    ("formula", "code", "text"),
-    [(r"\frac{a}{b}", 0, "<mfrac>"), (r"\unheardof{a}", 1, "unheardof"), (r"\frac{", 1, "TokensError")],
+    ("formula", "code", "text"), [(r"\frac{a}{b}", 0, "<mfrac>"), (r"\unheardof{a}", 1, "unheardof")]
 )
 def test_formulas_become_mathml_and_wrong_ones_are_errors(tmp_path, formula, code, text):
     (tmp_path / "index.md").write_text(f"# Page\n\nInline ${formula}$, and\n\n$$\n{formula}\n$$\n")
@@ -92,71 +90,31 @@ def opened(browser, site):
 
 
 @pytest.mark.needs("browser")
-@pytest.mark.parametrize("name", PAGES)
-def test_pages_have_the_colours_of_the_system_and_fit_a_phone(opened, name):
-    def brightness(scheme):
-        page = opened(f"{name}.html", color_scheme=scheme, viewport={"width": 400, "height": 800})
-        assert page.locator("h1").is_visible()
-        assert page.evaluate("document.documentElement.scrollWidth") <= 400
-        colours = "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
-        return [sum(map(float, re.findall(r"[\d.]+", colour)[:3])) for colour in page.evaluate(colours)]
-
-    (light, on_light), (dark, on_dark) = brightness("light"), brightness("dark")
-    assert min(light, on_dark) > 500
-    assert max(dark, on_light) < 200
-
-
-@pytest.mark.needs("browser")
-def test_no_page_scrolls_sideways_on_a_phone(browser, site):
-    excess = (
-        "[document.documentElement, document.querySelector('.content')].map(e => e.scrollWidth - innerWidth)"
-    )
-    page = browser.new_page(viewport={"width": 390, "height": 800})
+def test_pages_have_the_colours_of_the_system_and_do_not_scroll_sideways_on_a_phone(opened, site):
+    colours = "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+    for scheme, order in (("light", 1), ("dark", -1)):
+        page = opened("index.html", color_scheme=scheme, viewport={"width": 390, "height": 800})
+        ground, text = (
+            sum(map(float, re.findall(r"[\d.]+", colour)[:3])) for colour in page.evaluate(colours)
+        )
+        assert order * (ground - text) > 300
     wide = {}
     for file in site.rglob("*.html"):
         page.goto(file.as_uri())
-        wide[str(file.relative_to(site))] = max(page.evaluate(excess))
-    page.context.close()
+        excess = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        wide[str(file.relative_to(site))] = max(0, excess)
     assert len(wide) > 20
-    assert {name: pixels for name, pixels in wide.items() if pixels > 0} == {}
+    assert {name: pixels for name, pixels in wide.items() if pixels} == {}
+
+
+TOPICS = {"learning rate": "training", "reproducible": "reproducibility", "GPU": "devices"}
 
 
 @pytest.mark.needs("browser")
-def test_the_help_of_commands_fits_a_small_laptop(opened):
-    page = opened("cli.html", viewport={"width": 1280, "height": 800})
-    excess = page.locator("article pre").evaluate_all("all => all.map(e => e.scrollWidth - e.clientWidth)")
-    assert len(excess) > 10
-    assert max(excess) == 0
-
-
-@pytest.mark.needs("browser")
-def test_the_front_page_shows_commands_their_output_and_a_picture(opened):
-    page = opened("index.html")
-    assert page.locator("article img").evaluate("image => image.naturalWidth") > 100
-    assert "fingerprint" in page.locator("article pre").nth(1).inner_text()
-
-
-@pytest.mark.needs("browser")
-@pytest.mark.parametrize(
-    ("words", "first"),
-    [
-        ("learning rate", "training"),
-        ("reproducible", "reproducibility"),
-        ("batch-invariant", "arithmetic"),
-        ("GPU", "devices"),
-    ],
-)
-def test_the_search_shows_the_page_of_a_topic_first(opened, words, first):
-    page = opened(f"search.html?q={words}")
-    page.locator("#search-results p", has_text="Search finished").wait_for()
-    assert page.locator("#search-results li a").first.get_attribute("href").startswith(f"{first}.html")
-
-
-@pytest.mark.needs("browser")
-def test_the_search_finds_pages(opened):
-    page = opened("index.html")
-    page.locator("input[name=q]").first.fill("dropout")
-    page.keyboard.press("Enter")
-    page.locator("#search-results li a", has_text="The mathematics").first.wait_for()
-    page.locator("#search-results li a", has_text="Training").first.click()
-    assert "dropout" in page.locator("article").inner_text().lower()
+def test_the_search_shows_the_page_of_a_topic_first(opened):
+    for words, first in TOPICS.items():
+        page = opened("index.html")
+        page.locator("input[name=q]").first.fill(words)
+        page.keyboard.press("Enter")
+        page.locator("#search-results p", has_text="Search finished").wait_for()
+        assert page.locator("#search-results li a").first.get_attribute("href").startswith(f"{first}.html")

@@ -43,8 +43,8 @@ def test_gradients_are_finite_differences_of_the_loss(hidden, settings, weights)
     x, labels = generator.normal(size=(6, 9)), generator.integers(0, 4, size=9)
     layers = initialize(network.sizes, 0, batch_norm=network.batch_norm)
     masks = dropout_masks(network, 0, 1, 0, 9).hidden
-    found, _ = gradients_and_moments(OPS, layers, x, labels, network, masks=masks, weights=weights)
-    for index, (layer, gradient) in enumerate(zip(layers, found, strict=True)):
+    gradients, _ = gradients_and_moments(OPS, layers, x, labels, network, masks=masks, weights=weights)
+    for index, (layer, gradient) in enumerate(zip(layers, gradients, strict=True)):
         for name in layer._fields:
 
             def changed_loss(value, index=index, name=name):

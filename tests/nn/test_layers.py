@@ -19,12 +19,10 @@ from xpnet.nn.layers import (
 GENERATOR = np.random.default_rng(0)
 Z = GENERATOR.normal(2.0, 3.0, size=(5, 77))
 LAYER = BatchNorm(*GENERATOR.normal(1.0, 0.5, size=(2, 5, 1)))
-ZERO, ONE = np.zeros((1, 1)), np.ones((1, 1))
+OPS = reproducible(make("cpu"))
 
 
-@pytest.mark.parametrize(
-    "ops", [arithmetic(make("cpu")), reproducible(make("cpu"))], ids=lambda ops: ops.name
-)
+@pytest.mark.parametrize("ops", [arithmetic(make("cpu")), OPS], ids=lambda ops: ops.name)
 @pytest.mark.parametrize("z", [np.full((5, 64), 3.0), Z[:, :1]], ids=["constant units", "a single sample"])
 def test_what_does_not_vary_becomes_beta_and_has_no_gradient(ops, z):
     y, normalized = batch_norm(ops, LAYER, z)
@@ -34,7 +32,7 @@ def test_what_does_not_vary_becomes_beta_and_has_no_gradient(ops, z):
 
 
 def test_batch_norm_keeps_its_digits_beside_a_large_mean():
-    _, normalized = batch_norm(reproducible(make("cpu")), LAYER, Z + 1e6)
+    _, normalized = batch_norm(OPS, LAYER, Z + 1e6)
     expected = (Z - Z.mean(axis=1, keepdims=True)) / np.sqrt(Z.var(axis=1, keepdims=True) + 1e-5)
     np.testing.assert_allclose(normalized.values, expected, rtol=0, atol=1e-8)
 
@@ -46,16 +44,16 @@ def test_the_variance_over_several_blocks_has_no_bias():
     blocks = [z[:, start:stop] for start, stop in block_bounds(count)]
     squares = sum(block.shape[1] * block.var(axis=1, keepdims=True) for block in blocks)
     moments = BatchMoments(z.sum(axis=1, keepdims=True), squares)
-    found = update_running_statistics(zeros, moments, *mean_and_variance_factors(count))
-    np.testing.assert_allclose(found.mean, 0.1 * z.mean(axis=1, keepdims=True), rtol=1e-12)
-    np.testing.assert_allclose(found.variance, 0.1 * squares / (count - 3), rtol=1e-14)
-    assert np.mean(found.variance) == pytest.approx(0.1 * 4.0, rel=4 * (2 / 400 / count) ** 0.5)
+    running = update_running_statistics(zeros, moments, *mean_and_variance_factors(count))
+    np.testing.assert_allclose(running.mean, 0.1 * z.mean(axis=1, keepdims=True), rtol=1e-12)
+    np.testing.assert_allclose(running.variance, 0.1 * squares / (count - 3), rtol=1e-14)
+    assert np.mean(running.variance) == pytest.approx(0.1 * 4.0, rel=4 * (2 / 400 / count) ** 0.5)
 
 
 def test_the_running_statistics_of_a_dead_unit_never_become_subnormal():
-    running, factors = RunningStatistics(ONE, ONE), mean_and_variance_factors(64)
+    one, moments = np.ones((1, 1)), BatchMoments(np.zeros((1, 1)), np.zeros((1, 1)))
+    running, factors = RunningStatistics(one, one), mean_and_variance_factors(64)
     for _ in range(8000):
-        running = update_running_statistics(running, BatchMoments(ZERO, ZERO), *factors)
-        for statistic in running:
-            assert statistic.item() == 0.0 or statistic.item() >= 2.0**-953
+        running = update_running_statistics(running, moments, *factors)
+        assert all(statistic.item() == 0.0 or statistic.item() >= 2.0**-953 for statistic in running)
     assert max(running.mean.item(), running.variance.item()) < 2.0**-940

@@ -1,4 +1,4 @@
-"""Optimisers: against PyTorch's, the same bits on every backend, compiled by JAX.
+"""Optimisers: against PyTorch's, and where their formulas are delicate.
 
 A new optimiser gets a row in ``TORCH``.
 """
@@ -8,13 +8,12 @@ from functools import cache
 
 import numpy as np
 import pytest
-from assertions import assert_on_backend, assert_same
-from networks import arithmetic, reproducible, rows_on_backends
+from networks import arithmetic, reproducible
 
 from xpnet._lib.tree import leaves, tree_map
 from xpnet.backends.resolve import make
 from xpnet.nn.layers import BatchNorm, Linear
-from xpnet.nn.optim import OPTIMIZERS, adam, build, clip_gradients
+from xpnet.nn.optim import OPTIMIZERS, build, clip_gradients
 
 TORCH = {
     "sgd": lambda torch, groups: torch.optim.SGD(groups),
@@ -47,10 +46,6 @@ def initial():
     ]
 
 
-def put(backend, layers, dtype="float64"):
-    return tree_map(lambda array: backend.from_host(array.astype(dtype)), layers)
-
-
 def gradients_at(layers):
     return tree_map(lambda p: p * 0.5 - 0.1, layers)
 
@@ -58,17 +53,6 @@ def gradients_at(layers):
 def rate(step):
     """Learning rates that change with every step."""
     return 0.05 / (1 + 0.1 * step)
-
-
-def steps(update, start, state, count):
-    """Parameters and state after steps against ``gradients_at``."""
-    layers = start
-    for step in range(count):
-        layers, state = update(gradients_at(layers), state, layers, rate(step))
-    return layers, state
-
-
-# Against PyTorch
 
 
 @cache
@@ -111,72 +95,31 @@ def test_twenty_steps_of_pytorch(name, extras):
     expected, plain = torch_result(name, extras), torch_result(name, "plain")
     assert extras == "plain" or np.max(np.abs(expected[0] - plain[0])) > 1e-4  # the problem shows it
     for ops in (arithmetic(NUMPY), OPS):
-        optimizer = build(ops, name, **EXTRAS[extras])
-        layers, _ = steps(optimizer.update, initial(), optimizer.init(initial()), 20)
+        optimizer, layers = build(ops, name, **EXTRAS[extras]), initial()
+        state = optimizer.init(layers)
+        for step in range(20):
+            layers, state = optimizer.update(gradients_at(layers), state, layers, rate(step))
         for array, oracle in zip(leaves(layers), expected, strict=True):
             np.testing.assert_allclose(array, oracle, rtol=1e-12, atol=1e-14)
 
 
-# The same bits everywhere
+@pytest.mark.parametrize("extras", [{"weight_decay": 0.9}, {"max_norm": 0.1}, EXTRAS["all"]], ids=str)
+@every_optimizer
+def test_what_fades_away_becomes_0_and_never_subnormal(name, extras):
+    """One weight of each unit grows; the others have no gradient, and decay or are scaled down with it.
 
-
-def fading(backend, name, extras):
-    """Parameters and state after each step, while some weights and averages fade away to nothing.
-
-    One weight of each unit grows; the others have no gradient, and decay or are scaled down with it. The
-    first biases have a gradient in the first step alone.
+    The first biases have a gradient in the first step alone.
     """
-    optimizer = build(reproducible(backend), name, **extras)
+    optimizer = build(OPS, name, **extras)
     weight = np.array([[1.0, 2.0**-940, -(2.0**-941)]] * 2)
-    layers = put(backend, [Linear(weight, np.full((2, 1), 0.5)), initial()[1]])
-    state, arrays = optimizer.init(layers), []
+    layers = [Linear(weight, np.full((2, 1), 0.5)), initial()[1]]
+    state = optimizer.init(layers)
     for step in range(40):
         bias = np.full((2, 1), 0.0 if step else 2.0**-950)
-        first = put(backend, [Linear(np.array([[-0.5, 0.0, 0.0]] * 2), bias)])
-        layers, state = optimizer.update([*first, *gradients_at(layers[1:])], state, layers, 0.9)
-        arrays += [backend.to_host(array) for array in leaves([layers, state])]
-    return arrays
-
-
-FADING = [{"weight_decay": 0.9}, {"max_norm": 0.1}, EXTRAS["all"]]
-fading_on_numpy = cache(lambda name, index: fading(NUMPY, name, FADING[index]))
-
-
-@rows_on_backends("name", OPTIMIZERS, "momentum", strict=OPTIMIZERS)
-def test_the_same_bits_on_every_backend_even_of_what_fades_away(backend, name):
-    for index, extras in enumerate(FADING):
-        found = fading(backend, name, extras)
-        for array, expected in zip(found, fading_on_numpy(name, index), strict=True):
-            assert array.tobytes() == expected.tobytes()
+        first = Linear(np.array([[-0.5, 0.0, 0.0]] * 2), bias)
+        layers, state = optimizer.update([first, *gradients_at(layers[1:])], state, layers, 0.9)
+        for array in leaves([layers, state]):
             assert not np.any((array != 0.0) & (np.abs(array) < 2.0**-1022))
-
-
-@rows_on_backends("name", OPTIMIZERS, "momentum", strict=OPTIMIZERS)
-def test_compiled_updates_are_the_same(backend, name):
-    for ops, dtype, tolerance in (
-        (reproducible(backend), "float64", 0.0),
-        (arithmetic(backend, "float32"), "float32", 1e-5),
-    ):
-        optimizer, start = build(ops, name, **EXTRAS["all"]), put(backend, initial(), dtype)
-        compiled = backend.compile(optimizer.update, exact=tolerance == 0.0)
-        results = (steps(update, start, optimizer.init(start), 4) for update in (compiled, optimizer.update))
-        for array, oracle in zip(*map(leaves, results), strict=True):
-            expected = backend.to_host(oracle)
-            assert_same(array, expected, backend, rtol=tolerance, atol=tolerance * 1e-2)
-
-
-@pytest.mark.needs("torch")
-@every_optimizer
-def test_a_step_reads_nothing_back(name):
-    """PyTorch's meta device has no numbers, so that a branch on one is an error."""
-    meta = make("torch", "meta")
-    for ops in (arithmetic(meta), reproducible(meta)):
-        optimizer, layers = build(ops, name, **EXTRAS["all"]), put(meta, initial())
-        for array in leaves(optimizer.update(layers, optimizer.init(layers), layers, 0.1)):
-            assert_on_backend(array, meta)
-
-
-# Each piece alone
 
 
 def test_clipping_keeps_what_is_within_the_norm_and_does_not_hide_a_gradient_that_is_not_a_number():
@@ -186,21 +129,3 @@ def test_clipping_keeps_what_is_within_the_norm_and_does_not_hide_a_gradient_tha
     for gradients, limit in ((within, norm * 1.001), (zeros, 1.0), (broken, 1.0)):
         for new, g in zip(leaves(clip_gradients(OPS, gradients, limit)), leaves(gradients), strict=True):
             np.testing.assert_array_equal(new, np.nan * g if gradients is broken else g)
-
-
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_no_decay_adds_no_operation(name):
-    optimizer, infinite = (
-        build(OPS, name, weight_decay=0.0),
-        [Linear(np.full((1, 1), np.inf), np.ones((1, 1)))],
-    )
-    stepped, _ = optimizer.update(
-        [Linear(np.ones((1, 1)), np.ones((1, 1)))], optimizer.init(infinite), infinite, 0.1
-    )
-    assert stepped[0].weight.item() == np.inf  # which times 0 would be NaN
-
-
-def test_the_totals_of_adam_are_what_bias_correction_divides_by():
-    _, state = steps(adam(OPS).update, initial(), adam(OPS).init(initial()), 10)
-    totals = [state.m_total.item(), state.v_total.item()]
-    np.testing.assert_allclose(totals, [1.0 - 0.9**10, 1.0 - 0.999**10], rtol=1e-11)

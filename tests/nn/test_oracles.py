@@ -1,7 +1,6 @@
-"""Agreement is not correctness: the network against PyTorch's autograd, the notebook, and MNIST."""
+"""Agreement is not correctness: the network against PyTorch's autograd, and the notebook."""
 
 import importlib.util
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +10,11 @@ from fingerprints import real_data
 from networks import arithmetic, pixels, reproducible, total_loss, train
 
 from xpnet.backends.numpy import make
-from xpnet.config import TrainConfig
-from xpnet.data.datasets import load
 from xpnet.nn.architecture import Network
 from xpnet.nn.dropout import dropout_masks, dropout_scale
 from xpnet.nn.init import initial_running_statistics, initialize
 from xpnet.nn.layers import BatchNorm, mean_and_variance_factors, update_running_statistics
 from xpnet.nn.network import forward, gradients_and_moments, prepare
-from xpnet.training.trainer import Trainer
 
 NUMPY = make("cpu")
 NOTEBOOK = Path(__file__).resolve().parents[2] / "scripts" / "benchmarks" / "notebook.py"
@@ -76,13 +72,7 @@ class TorchNetwork:
         {"batch_norm": True},
         {"hidden_dropout": 0.5},
         {"input_dropout": 0.25},
-        {
-            "activation": "tanh",
-            "batch_norm": True,
-            "input_dropout": 0.25,
-            "hidden_dropout": 0.5,
-            "label_smoothing": 0.1,
-        },
+        {"activation": "tanh", "batch_norm": True, "input_dropout": 0.25, "hidden_dropout": 0.5},
     ],
     ids=str,
 )
@@ -103,10 +93,10 @@ def test_networks_of_every_kind_are_those_of_autograd(settings, arithmetic_of):
 
     ops, tolerance = arithmetic_of(NUMPY), 1e-12 if arithmetic_of is arithmetic else 1e-6
     operand, ours = ops.integers(kept.T, factor), prepare(ops, layers)
-    found = total_loss(ops, ours, operand, labels, network, masks.hidden)
-    np.testing.assert_allclose(found.item(), expected.item(), rtol=tolerance)
-    found, moments = gradients_and_moments(ops, ours, operand, labels, network, masks=masks.hidden)
-    for layer, tensors in zip(found, theirs.tensors, strict=True):
+    loss = total_loss(ops, ours, operand, labels, network, masks.hidden)
+    np.testing.assert_allclose(loss.item(), expected.item(), rtol=tolerance)
+    gradients, moments = gradients_and_moments(ops, ours, operand, labels, network, masks=masks.hidden)
+    for layer, tensors in zip(gradients, theirs.tensors, strict=True):
         for gradient, tensor in zip(layer, tensors, strict=True):
             right = tensor.grad.numpy().reshape(gradient.shape)
             np.testing.assert_allclose(gradient, right, rtol=0, atol=tolerance * 100)
@@ -136,11 +126,3 @@ def test_a_hundred_epochs_are_those_of_the_notebook():
     for array, expected_array in zip((a for layer in layers for a in layer), expected, strict=True):
         np.testing.assert_allclose(array, expected_array, rtol=0, atol=1e-10)
     assert history[-1][1] > 0.5
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_default_run_learns_mnist(seed):
-    config = TrainConfig(arithmetic="native", dtype="float32", workers=2)
-    with Trainer.open(replace(config, seed=seed), load(), NUMPY) as trainer:
-        assert trainer.evaluate_test(trainer.fit().state).accuracy >= 0.55

@@ -2,29 +2,22 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from xpnet.parity.distance import relative_difference, ulp_distance, unequal_bits
 
 LARGEST, INF, NAN = np.finfo("float64").max, np.inf, np.nan
 
 
-@settings(max_examples=30)
-@given(
-    st.sampled_from(["float16", "float32", "float64"]),
-    st.sampled_from([-1024.0, -1.0, -1e-7, 0.0, 1.0, 1024.0]),
-    st.integers(0, 50),
-)
-def test_steps_between_neighbours_are_counted_across_zero_too(dtype, start, steps):
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("start", [-1024.0, -1e-7, 0.0, 1.0])
+def test_steps_between_neighbours_are_counted_across_zero_too(dtype, start):
     first = x = np.full(1, start, dtype)
-    for _ in range(steps):
+    for steps in range(20):
+        assert ulp_distance(first, x) == ulp_distance(x, first) == steps
         x = np.nextafter(x, np.full(1, INF, dtype))
-    assert ulp_distance(first, x) == ulp_distance(x, first) == steps
 
 
-def test_what_is_special():
-    """Infinity, NaN, zeros, and complex numbers, which are compared by their parts."""
+def test_infinity_nan_zeros_and_complex_numbers():
     a = np.asarray([-LARGEST, -INF, NAN, NAN, 1.0, 0.0])
     b = np.asarray([LARGEST, LARGEST, -NAN, 1.0, NAN, -0.0])
     distance = ulp_distance(a, b)

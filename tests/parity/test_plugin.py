@@ -11,17 +11,15 @@ from xpnet.parity import devices
 pytest_plugins = ["pytester"]
 
 STRICT_CPU = "array-api-strict:cpu"
-
+HEAD = "import numpy as np, pytest\nfrom xpnet.parity import assert_parity\n"
 MARKED = """
-    import pytest
+def test_all(xp_backend):
+    x = xp_backend.xp.ones(3, dtype=xp_backend.xp.float64, device=xp_backend.device)
+    assert xp_backend.to_host(xp_backend.xp.sum(x)) == 3
 
-    def test_all(xp_backend):
-        x = xp_backend.xp.ones(3, dtype=xp_backend.xp.float64, device=xp_backend.device)
-        assert xp_backend.to_host(xp_backend.xp.sum(x)) == 3
-
-    @pytest.mark.xp_backends({})
-    def test_some(xp_backend):
-        pass
+@pytest.mark.xp_backends(MARKED)
+def test_some(xp_backend):
+    pass
 """
 
 
@@ -41,9 +39,10 @@ def session(pytester, monkeypatch):
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.delenv(devices.REQUIRE, raising=False)
 
-    def run(*words, marked='"numpy", "array-api-strict"', tests=MARKED, run=pytester.runpytest_inprocess):
-        pytester.makepyfile(tests.format(marked))
-        return run("-p", "xpnet.parity.plugin", "--strict-markers", "-ra", "-v", *words)
+    def run(*words, marked="'numpy', 'array-api-strict'", tests=MARKED):
+        pytester.makepyfile(HEAD + tests.replace("MARKED", marked))
+        words = ["-p", "xpnet.parity.plugin", "--strict-markers", "-ra", "-v", *words]
+        return pytester.runpytest_inprocess(*words)
 
     return run
 
@@ -53,8 +52,8 @@ def here(monkeypatch):
     """Choose the libraries that are installed, and whether there is an NVIDIA driver; torch does not work."""
 
     def choose(*names, driver=None):
-        found = {name.replace("-", "_") for name in names}
-        monkeypatch.setattr(devices, "find_spec", lambda name: True if name in found else None)
+        installed = {name.replace("-", "_") for name in names}
+        monkeypatch.setattr(devices, "find_spec", lambda name: True if name in installed else None)
         monkeypatch.setattr(devices, "cuda_driver_version", lambda: driver)
         works, gone = Probe(True, "2", ("cpu",)), Probe(False, "2", (), "torch is broken", "pip install it")
         probe = "xpnet.backends.resolve.probe"
@@ -63,52 +62,20 @@ def here(monkeypatch):
     return choose
 
 
-PARITY = """
-    import numpy as np
-    import pytest
-    from xpnet.parity import assert_parity
-
-    seen = []
-
-    def function(x, xp):
-        seen.append(type(x).__module__.partition(".")[0])
-        return x
-
-    def test_plain():
-        assert_parity(function, np.ones(2), tier="bitwise")
-        assert seen == {0}
-
-    def test_fixture(xp_backend):
-        seen.clear()
-        assert_parity(function, np.ones(2), tier="bitwise")
-        assert len(seen) == 2
-        assert (seen[1] == "numpy") == (xp_backend.name == "numpy")
-
-    @pytest.mark.xp_parity
-    def test_marked():
-        seen.clear()
-        assert_parity(function, np.ones(2), tier="bitwise")
-        assert len(seen) == 2
-
-    @pytest.mark.xp_parity
-    class TestClass:
-        @pytest.mark.xp_backends("numpy")
-        def test_method(self):
-            assert_parity(function, np.ones(2), tier="bitwise")
-"""
-
-
 def names(result):
     """The names of the tests in an output."""
     return [line.partition("::")[2].partition(" ")[0] for line in result.outlines if "::test_" in line]
 
 
+# The libraries of a session
+
+
 @pytest.mark.parametrize(
     ("words", "marked", "all_", "some"),
     [
-        ((), '"numpy"', ["numpy", "array-api-strict"], "numpy"),
-        (("--xp-backends", "numpy"), '"array-api-strict", "numpy"', ["numpy"], "numpy"),
-        (("--xp-backends", STRICT_CPU), '"array-api-strict"', [STRICT_CPU], STRICT_CPU),
+        ((), "'numpy'", ["numpy", "array-api-strict"], "numpy"),
+        (("--xp-backends", "numpy"), "'array-api-strict', 'numpy'", ["numpy"], "numpy"),
+        (("--xp-backends", STRICT_CPU), "'array-api-strict'", [STRICT_CPU], STRICT_CPU),
     ],
 )
 def test_option_and_marker_choose_the_libraries(session, here, words, marked, all_, some):
@@ -122,46 +89,79 @@ def test_gpus_are_among_the_defaults_where_there_is_a_driver(session, here):
     here(*devices.BACKENDS, driver=12080)
     default = ["numpy", "cupy", "torch", "jax", "dpnp", "array-api-strict", "torch:cuda", "jax:cuda"]
     assert list(map(str, devices.find_installed())) == default
-    result = session("--collect-only", "-qq", "-k", "test_some", marked='"torch"')
+    result = session("--collect-only", "-qq", "-k", "test_some", marked="'torch'")
     assert names(result) == ["test_some[torch]", "test_some[torch:cuda]"]
 
 
+REQUIRED = "*torch on cpu: torch is broken*XPNET_REQUIRE_BACKENDS names it*"
+
+
 @pytest.mark.parametrize(
-    ("installed", "words", "outcome", "message"),
+    ("installed", "required", "words", "outcome", "message"),
     [
         # An installed library that does not work skips; one that is asked for fails.
-        ("torch", (), "skipped", "SKIPPED*torch on cpu: torch is broken; to fix it: pip install it"),
-        ("numpy", ("--xp-backends", "torch"), "errors", "*torch is broken*--xp-backends names it*"),
-        ("numpy", (), "skipped", "SKIPPED*xp_backend*"),
+        ("torch", "", (), "skipped", "SKIPPED*torch on cpu: torch is broken; to fix it: pip install it"),
+        ("numpy", "", (), "skipped", "SKIPPED*xp_backend*"),
+        ("numpy", "", ("--xp-backends", "torch"), "errors", "*torch is broken*--xp-backends names it*"),
+        ("numpy", "torch", (), "errors", REQUIRED),
+        ("numpy", "1", (), "errors", REQUIRED),
+        ("numpy", "torh", (), "errors", "XPNET_REQUIRE_BACKENDS: unknown backend 'torh': expected numpy, *"),
     ],
 )
-def test_a_library_that_is_missing_is_named(session, here, installed, words, outcome, message):
+def test_a_library_that_is_missing_skips_or_fails_if_it_is_asked_for(
+    session, here, monkeypatch, installed, required, words, outcome, message
+):
     here(installed)
-    result = session(*words, "-k", "test_some", marked='"torch"')
+    monkeypatch.setenv(devices.REQUIRE, required)
+    result = session(*words, "-k", "test_some", marked="'torch:cpu'")
     assert result.parseoutcomes()[outcome] == 1
     result.stdout.fnmatch_lines([message])
-
-
-@pytest.mark.parametrize("required", ["torch", "1", "torh"])
-def test_a_library_that_the_environment_requires_and_is_missing_fails(session, here, monkeypatch, required):
-    here("numpy")
-    monkeypatch.setenv(devices.REQUIRE, required)
-    result = session("-k", "test_some", marked='"torch:cpu"')
-    assert result.parseoutcomes()["errors"] == 1
-    broken = "*torch on cpu: torch is broken*XPNET_REQUIRE_BACKENDS names it*"
-    unknown = "XPNET_REQUIRE_BACKENDS: unknown backend 'torh': expected numpy, *"
-    result.stdout.fnmatch_lines([unknown if required == "torh" else broken])
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
-# assert_parity in a session
+def test_unknown_names_are_usage_errors(session):
+    for option, message in (("numpy,keras", "unknown backend 'keras'"), (",", "expected at least one name")):
+        result = session("--xp-backends", option)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines([f"ERROR: --xp-backends: {message}*"])
+    result = session(marked="'keras'")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["marker xp_backends: unknown backend 'keras': expected numpy, *"])
+
+
+# assert_parity, the fixture and the marker
+
+
+PARITY = """
+seen = []
+
+def function(x, xp):
+    seen.append(type(x).__module__.partition(".")[0])
+    return x
+
+def test_plain():
+    assert_parity(function, np.ones(2), tier="bitwise")
+    assert seen == [MARKED]
+
+def test_fixture(xp_backend):
+    seen.clear()
+    assert_parity(function, np.ones(2), tier="bitwise")
+    assert len(seen) == 2
+    assert (seen[1] == "numpy") == (xp_backend.name == "numpy")
+
+@pytest.mark.xp_parity
+class TestClass:
+    @pytest.mark.xp_backends("numpy")
+    def test_method(self):
+        assert_parity(function, np.ones(2), tier="bitwise")
+"""
 
 
 @pytest.mark.parametrize(
     ("words", "libraries", "called"),
     [
-        ((), ["numpy", "array-api-strict"], ["numpy", "array_api_strict"]),
-        (("--xp-backends", "numpy"), ["numpy"], ["numpy", "numpy"]),
+        ((), ["numpy", "array-api-strict"], "'numpy', 'array_api_strict'"),
+        (("--xp-backends", "numpy"), ["numpy"], "'numpy', 'numpy'"),
     ],
 )
 def test_assert_parity_obeys_the_option_the_fixture_and_the_marker(
@@ -171,95 +171,54 @@ def test_assert_parity_obeys_the_option_the_fixture_and_the_marker(
     usable = [(target, devices.Probe(True, "1", ())) for target in devices.find_installed()]
     monkeypatch.setattr(devices, "probe_all", lambda: usable)
     result = session(*words, tests=PARITY, marked=called)
-    expected = [f"{test}[{name}]" for test in ("test_fixture", "test_marked") for name in libraries]
+    expected = [f"test_fixture[{name}]" for name in libraries]
     assert names(result) == ["test_plain", *expected, "TestClass::test_method[numpy]"]
     result.assert_outcomes(passed=len(expected) + 2)
 
 
-def test_a_module_may_have_the_marker_and_other_functions_stay_as_they_are(session, here):
-    here("numpy")
-    tests = """
-    import pytest
-    from xpnet.parity import assert_parity
+OWN_FIXTURE = """
+@pytest.fixture(params=["a", "b"])
+def xp_backend(request):
+    return request.param
 
-    pytestmark = pytest.mark.xp_parity
+def test_own(xp_backend):
+    assert xp_backend in "ab"
 
-    def helper(): ...
+@pytest.mark.parametrize("xp_backend", [1])
+def test_direct(xp_backend):
+    assert xp_backend == 1
 
-    def test_it():
-        assert not hasattr(helper, "pytestmark")
-    """
-    assert names(session(tests=tests)) == ["test_it[numpy]"]
+@pytest.mark.xp_parity
+def test_marked():
+    assert_parity(lambda x: x, np.ones(2), tier="bitwise")
+"""
 
 
 def test_a_fixture_of_the_project_with_the_same_name_is_left_alone(session, here):
     here("numpy")
-    tests = """
-    import numpy as np
-    import pytest
-    from xpnet.parity import assert_parity
-
-    @pytest.fixture(params=["a", "b"])
-    def xp_backend(request):
-        return request.param
-
-    def test_own(xp_backend):
-        assert xp_backend in "ab"
-
-    @pytest.mark.parametrize("xp_backend", [1, 2])
-    def test_direct(xp_backend):
-        assert xp_backend in (1, 2)
-
-    @pytest.mark.xp_parity
-    def test_marked():
-        assert_parity(lambda x: x, np.ones(2), tier="bitwise")
-    """
-    result = session(tests=tests)
-    own = ["test_own[a]", "test_own[b]", "test_direct[1]", "test_direct[2]"]
-    assert names(result) == [*own, "test_marked[numpy]"]
-    result.assert_outcomes(passed=5)
-
-
-def test_a_fixture_of_the_project_may_take_the_plugins_and_the_test_the_marker_too(session, here):
-    here("numpy")
-    tests = """
-    import pytest
-
-    @pytest.fixture
-    def xp_backend(xp_backend):
-        return [xp_backend]
-
-    @pytest.mark.xp_parity
-    def test_it(xp_backend):
-        assert xp_backend[0].name == "numpy"
-    """
-    result = session(tests=tests)
-    assert names(result) == ["test_it[numpy]"]
-    result.assert_outcomes(passed=1)
+    result = session(tests=OWN_FIXTURE)
+    assert names(result) == ["test_own[a]", "test_own[b]", "test_direct[1]", "test_marked[numpy]"]
+    result.assert_outcomes(passed=4)
 
 
 def test_a_failure_shows_the_line_of_the_test_and_the_traceback_of_the_function(session, here):
     here("numpy")
     tests = """
-    import numpy as np
-    from xpnet.parity import assert_parity
+def port(x, xp):
+    return xp.nothing(x)
 
-    def port(x, xp):
-        return xp.nothing(x)
-
-    def test_port():
-        assert_parity(port, np.ones(2), reference=np.copy, tier="bitwise", backends=["numpy"])
-    """
+def test_port():
+    assert_parity(port, np.ones(2), reference=np.copy, tier="bitwise", backends=["numpy"])
+"""
     result = session(tests=tests)
-    file = "test_a_failure_shows_the_line_of_the_test_and_the_traceback_of_the_function.py"
     result.stdout.fnmatch_lines(
         [
             ">*return xp.nothing(x)",
-            f"{file}:5: AttributeError",
+            "*.py:5: AttributeError",
             "The above exception was the direct cause of the following exception:",
             ">       assert_parity(port*",
             "E       AssertionError: numpy on cpu: AttributeError: module *has no attribute 'nothing'",
-            f"{file}:8: AssertionError",
+            "*.py:8: AssertionError",
         ]
     )
     result.stdout.no_fnmatch_line("*assertion.py*")
@@ -284,17 +243,12 @@ UNNAMED = "cupy, jax, dpnp, array-api-strict, torch:cuda, jax:cuda, dpnp:gpu: --
 )
 def test_a_line_names_the_libraries_that_took_part_and_the_reasons_of_others(session, here, words, absent):
     here("numpy", "torch")
-    lines = session(*words, marked='"numpy"').outlines
-    took_part, *reasons = [line for line in lines if line.startswith(LINE)][-1].split("; without ")
+    lines = [line for line in session(*words, marked="'numpy'").outlines if line.startswith(LINE)]
+    took_part, *reasons = lines[-1].split("; without ")
     assert took_part == f"{LINE}numpy"
     assert sorted(reasons) == sorted(absent)
-
-
-def test_the_header_names_those_of_the_option(session, here):
-    here("numpy", "torch")
     header = "xpnet: tests with numpy; without torch: torch is broken"
-    assert header in session("--xp-backends", "torch,numpy", "--collect-only").outlines
-    assert [line for line in session("--collect-only").outlines if line.startswith("xpnet: ")] == []
+    assert (lines[0] == header) == ("--xp-backends" in words)
 
 
 @pytest.mark.slow
@@ -305,17 +259,6 @@ def test_worker_processes_report_the_libraries_they_used(pytester, monkeypatch):
     result = pytester.runpytest_subprocess(*words)
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines([f"{LINE}numpy, array-api-strict; without cupy, torch, *"])
-
-
-def test_unknown_names_are_usage_errors(session):
-    for option, message in (("numpy,keras", "unknown backend 'keras'"), (",", "expected at least one name")):
-        result = session("--xp-backends", option)
-        assert result.ret == pytest.ExitCode.USAGE_ERROR
-        result.stderr.fnmatch_lines([f"ERROR: --xp-backends: {message}*"])
-    result = session(marked='"keras"')
-    assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.stdout.fnmatch_lines(["marker xp_backends: unknown backend 'keras': expected numpy, *"])
-    result.stdout.no_fnmatch_line("*Traceback*")
 
 
 def test_a_session_without_the_fixture_imports_no_array_library(pytester, monkeypatch):

@@ -16,8 +16,7 @@ from folders import change_record, fail_with, tree
 
 from xpnet._lib.locks import is_locked
 from xpnet.errors import ConfigError, DataError
-from xpnet.storage import find, json_files, run
-from xpnet.storage import folder as run_folder
+from xpnet.storage import find, folder as run_folder, json_files, run
 from xpnet.storage.record import Record, read_metrics, read_run, read_summary
 from xpnet.storage.run import Run
 

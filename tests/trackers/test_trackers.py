@@ -7,10 +7,11 @@ import io
 import json
 import os
 import re
+import shutil
+import sqlite3
 import subprocess
 import sys
 import textwrap
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import get_args
@@ -19,9 +20,10 @@ import filelock
 import pytest
 from commands import complaint
 from ctrl_c import pressed
+from folders import change_record
+from harmed_trial import wait_until
 from networks import pixels
-from read_trackers import sha256
-from report_pages import rewrite, save_data
+from report_pages import save_data
 from requirements import missing, required
 
 import xpnet
@@ -30,7 +32,6 @@ from xpnet.config.settings import TrackerName
 from xpnet.storage.record import read_metrics, read_run
 
 NAMES = get_args(TrackerName)
-COMMAND = [sys.executable, "-m", "xpnet.train"]
 RUN = ["--data", "small.npz", "--name", "run", "--epochs", "4", "--log-every", "1", "--no-report", "--quiet"]
 RUN_FOLDER = Path("runs/run")
 
@@ -52,7 +53,7 @@ def empty_folder(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def mirrored(tmp_path_factory):
-    """Where a run is that all tested trackers have, interrupted and resumed, and what was printed."""
+    """A folder with a run that all tested trackers have, interrupted and resumed, and what was printed."""
     folder = tmp_path_factory.mktemp("mirrored")
     small_data(folder)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
@@ -60,68 +61,59 @@ def mirrored(tmp_path_factory):
     options = {"cwd": folder, "env": environment}
     words = ["--data=small.npz", "--epochs=100", "--batch-size=4", "--hidden=7", "--log-every=10"]
     words += ["--track", *(name for name in NAMES if not missing(name) or name in required())]
-    assert (
-        pressed(20, [*words, "--name", "first try", "--tag=größe-1.5", "--tag=old"], **options).returncode
-        == 130
-    )
+    tags = ["--name=first try", "--tag=größe-1.5", "--tag=old"]
+    assert pressed(20, [*words, *tags], **options).returncode == 130
     assert 3 <= len(read_metrics(folder / "runs/first try/metrics.jsonl")) < 11
-    command = [*COMMAND, "--resume", "runs/first try", "--tag", "größe-1.5", "--tag", "new"]
+    command = [
+        sys.executable,
+        "-m",
+        "xpnet",
+        "train",
+        "--resume=runs/first try",
+        "--tag=größe-1.5",
+        "--tag=new",
+    ]
     again = subprocess.run(command, capture_output=True, text=True, check=True, **options)
     assert again.stderr == ""
-    return options, again.stdout
+    return folder, again.stdout
+
+
+def text_of(tracker, folder):
+    """All that a tracker holds: the log that wandb uploads later, or the tables of a data base."""
+    if tracker == "wandb":
+        logs = (folder / "runs/wandb").glob("*/*.wandb")
+        return "".join(log.read_bytes().decode(errors="replace") for log in logs)
+    path = folder / {"trackio": "trackio/xpnet.db", "mlflow": "runs/mlflow.db"}[tracker]
+    with contextlib.closing(sqlite3.connect(path)) as base:
+        tables = base.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        rows = [base.execute(f"SELECT * FROM {table}").fetchall() for (table,) in tables]  # noqa: S608
+        return str(rows)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.needs(name)) for name in NAMES])
-def test_a_real_tracker_holds_settings_data_metrics_files_times_and_ending(mirrored, name):
-    options, printed = mirrored
-    run = options["cwd"] / "runs/first try"
+def test_a_real_tracker_holds_settings_data_metrics_files_and_ending(mirrored, name):
+    folder, printed = mirrored
+    run = folder / "runs/first try"
+    record, rows, held = read_run(run), read_metrics(run / "metrics.jsonl"), text_of(name, folder)
+    losses = [*(row["train_loss"] for row in rows), record["metrics"]["test_loss"]]  # of both sessions
+    words = [
+        record["fingerprint"],
+        record["data"]["sha256"],
+        "new",
+        "FINISHED" if name == "mlflow" else "completed",
+    ]
+    assert [value for value in [*map(str, losses), *words] if value not in held] == []
+    stored = folder / {"wandb": "runs/wandb", "trackio": "trackio", "mlflow": "runs/mlartifacts"}[name]
+    contents = {path.read_bytes() for path in stored.rglob("*") if path.is_file()}
+    assert {(run / file).read_bytes() for file in ("model.safetensors", "report.html")} <= contents
     state = json.loads((run / f"track-{name}.json").read_bytes())
-    reader = Path(__file__).resolve().parents[1] / "helpers" / "read_trackers.py"
-    command = [sys.executable, reader, name, state["name"]]
-    held = json.loads(subprocess.check_output(command, text=True, **options))
-    record, rows = read_run(run), read_metrics(run / "metrics.jsonl")
-    used = {"backend_used": record["backend"], "data_sha256": record["data"]["sha256"]}
-    expected = {key: value for key, value in {**record["config"], **used}.items() if value is not None}
-    if name == "mlflow":  # its parameters are text, and its tags no parameters
-        expected = {key: str(value) for key, value in expected.items() if key != "tags"}
-    assert held["config"].items() >= expected.items()
-    logged = [(step, row["train_loss"]) for step, row in held["history"] if "train_loss" in row]
-    assert sorted(logged) == [(row["epoch"], row["train_loss"]) for row in rows]  # of both sessions, once
-    last = {name: value for step, row in held["history"] if step == 100 for name, value in row.items()}
-    assert last.items() >= {name: record["metrics"][name] for name in ("test_loss", "test_accuracy")}.items()
-    assert held["files"] == {file: sha256(run / file) for file in ("model.safetensors", "report.html")}
-    tags = None if name == "trackio" else {"größe-1.5", "new"}
-    assert held.get("tags") == tags or {*held["tags"]} == tags
-    assert (held["status"], held["fingerprint"]) == ("completed", record["fingerprint"])
-    times = [datetime.fromisoformat(record[key]).timestamp() for key in ("started", "ended")]
-    for actual, expected in zip(held["times"], times, strict=True):
-        assert actual in (None, pytest.approx(1000 * expected, abs=2))  # trackio has no end
-    seconds = [row["seconds"] for _, row in held["history"] if "seconds" in row]
-    assert max(seconds) == record["metrics"]["seconds"]
     places = {
         "wandb": rf"runs/wandb/offline-run-\d+_\d+-{state['run']}",
         "trackio": f"project xpnet, run {state['name']}",
         "mlflow": f"experiment xpnet, run {state['name']}",
     }
     assert re.search(rf"^{name:<14}{places[name]}$", printed, re.MULTILINE)
-
-
-@pytest.mark.slow
-@pytest.mark.needs("mlflow")
-def test_a_training_from_python_is_copied_too(capfd):
-    x, y = pixels(60, 36, 4)
-    model = xpnet.fit(x, y, epochs=3, run=RUN_FOLDER, track=["mlflow"], tags=["baseline"])
-    assert capfd.readouterr() == ("", "")
-    state = json.loads((RUN_FOLDER / "track-mlflow.json").read_bytes())
-    reader = Path(__file__).resolve().parents[1] / "helpers" / "read_trackers.py"
-    held = json.loads(subprocess.check_output([sys.executable, reader, "mlflow", state["name"]], text=True))
-    assert (held["status"], held["fingerprint"], held["tags"]) == (
-        "completed",
-        model.fingerprint,
-        ["baseline"],
-    )
-    assert held["files"].keys() == {"model.safetensors", "report.html"}
 
 
 RECORDER = """
@@ -176,8 +168,8 @@ def copy(name="wandb", folder=RUN_FOLDER):
 
 
 @pytest.fixture
-def finished():
-    assert train.main(RUN) == 0
+def finished(recorded):
+    shutil.copytree(recorded / "runs" / "plain", RUN_FOLDER)
 
 
 def test_a_tracker_is_told_settings_epochs_result_files_and_end(fake, child):
@@ -203,18 +195,18 @@ def test_a_tracker_is_told_settings_epochs_result_files_and_end(fake, child):
 def test_a_copy_that_goes_on_leaves_out_what_was_copied(fake, finished, child):
     path = RUN_FOLDER / "metrics.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(lines[:3]))
+    path.write_bytes(b"".join(lines[:2]))
     copy()
     path.write_bytes(b"".join(lines))
     copy()
-    assert [call[1] for call in calls("log")] == [0, 1, 2, 2, 3, 4, 4]  # each session ends with the result
+    assert [call[1] for call in calls("log")] == [0, 1, 1, 2, 3, 3]  # each session ends with the result
     first, second = calls("init")
     assert first == second
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted", "running"])  # running: the training was killed
 def test_a_training_that_does_not_complete_is_a_failed_run(fake, finished, child, status):
-    rewrite(RUN_FOLDER / "run.json", status=status, ended=None)
+    change_record(RUN_FOLDER, status=status, ended=None)
     copy()
     assert calls()[-1] == ["finish", 1]
 
@@ -234,6 +226,7 @@ def test_what_trackio_loses_is_a_warning(fake, finished, child):
         copy("trackio")
 
 
+CONSEQUENCE = "nothing is lost, runs/run has the whole record"
 PRINTS = "print('hello'); os.write(1, b'hello')\n"
 
 
@@ -265,20 +258,8 @@ def test_a_tracker_that_hangs_is_one_warning_after_the_epoch(capfd, fake, finish
         tracker.on_train_end(None, None)  # until which none hangs
         tracker._process.wait()
         tracker.on_epoch_end(None, None)
-        consequence = "nothing is lost, runs/run has the whole record"
         reason = "no answer, exit code 1 (the limit is 120 s)"
-        assert capfd.readouterr() == ("", f"xpnet: warning: --track wandb: {reason}: {consequence}\n")
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.slow
-def test_what_a_tracker_prints_is_shown_with_debug(capfd, fake, finished):
-    fake(PRINTS)
-    lines = []
-    trackers.Tracker("wandb", RUN_FOLDER, lines.append, debug=True).close()
-    out, err = capfd.readouterr()
-    assert ("hello" in err, "hello" in out) == (True, False)
-    assert lines == ["wandb         runs/wandb/offline-run"]
+        assert capfd.readouterr() == ("", f"xpnet: warning: --track wandb: {reason}: {CONSEQUENCE}\n")
 
 
 class Copying:
@@ -297,18 +278,6 @@ class Copying:
         return self.answer, None
 
 
-@pytest.mark.parametrize(
-    ("code", "answer", "reason"),
-    [(1, "OSError: disk full", "OSError: disk full"), (7, "", "no answer, exit code 7 (the limit is 120 s)")],
-    ids=["failed", "died"],
-)
-def test_a_tracker_that_fails_or_dies_is_one_warning(capsys, monkeypatch, code, answer, reason):
-    monkeypatch.setattr(trackers, "Popen", lambda *_, **__: Copying(code, answer))
-    trackers.Tracker("wandb", RUN_FOLDER, pytest.fail).close()
-    consequence = "nothing is lost, runs/run has the whole record"
-    assert capsys.readouterr().err == f"xpnet: warning: --track wandb: {reason}: {consequence}\n"
-
-
 def test_a_wait_of_more_than_a_second_is_one_line_that_names_the_tracker(monkeypatch):
     monkeypatch.setattr(trackers, "Popen", lambda *_, **__: Copying(0, "runs/wandb/offline-run", waits=1))
     lines = []
@@ -318,7 +287,7 @@ def test_a_wait_of_more_than_a_second_is_one_line_that_names_the_tracker(monkeyp
 
 
 def test_each_training_is_a_run_and_a_tracker_that_fails_leaves_all_else_alone(
-    capsys, fake, finished, child, monkeypatch
+    capsys, fake, child, monkeypatch
 ):
     fake(name="trackio")
     copied = []
@@ -334,13 +303,16 @@ def test_each_training_is_a_run_and_a_tracker_that_fails_leaves_all_else_alone(
     assert (out, err.count("warning: --track trackio: OSError: "), err.count("\n")) == ("", 2, 2)
     folders = [f"runs/seeds/seed-{seed}" for seed in (0, 1)]
     assert copied == [(name, folder) for folder in folders for name in ("trackio", "wandb")]
-    assert read_run(Path(folders[0]))["fingerprint"] == read_run(RUN_FOLDER)["fingerprint"]
+    assert train.main([*RUN, "--name", "alone"]) == 0
+    assert read_run(Path(folders[0]))["fingerprint"] == read_run(Path("runs/alone"))["fingerprint"]
     for folder in folders:
         copy(folder=Path(folder))
     (_, one, first, _), (_, two, second, _) = calls("init")
     assert one != two
     assert (first["seed"], second["seed"]) == (0, 1)
     assert calls("finish") == [["finish", 0]] * 2
+    xpnet.fit(*pixels(60, 36, 4), epochs=1, run="runs/fit", track=["wandb"], report=False)
+    assert copied[-1] == ("wandb", "runs/fit")
 
 
 @pytest.mark.slow
@@ -362,22 +334,14 @@ def test_one_process_at_a_time_makes_the_tables_of_mlflow(fake, finished, child)
         copy("mlflow")
 
 
-def wait_for(condition):
-    for _ in range(1200):
-        if condition():
-            return
-        time.sleep(0.05)
-    pytest.fail("it did not come in a minute")
-
-
 @pytest.mark.slow
 def test_when_the_training_is_killed_its_tracker_finishes(fake):
     words = [*RUN, "--epochs", "1000000", "--track", "wandb"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen([*COMMAND, *words], env=environment) as process:
-        wait_for(lambda: Path("calls.jsonl").exists() and calls("log"))
+    with subprocess.Popen([sys.executable, "-m", "xpnet.train", *words], env=environment) as process:
+        wait_until(lambda: Path("calls.jsonl").exists() and calls("log"))
         process.kill()
-    wait_for(lambda: calls()[-1] == ["finish", 1])
+    wait_until(lambda: calls()[-1] == ["finish", 1])
     assert read_run(RUN_FOLDER)["status"] == "running"
 
 

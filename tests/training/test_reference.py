@@ -16,10 +16,10 @@ from xpnet.training.trainer import Trainer
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reproducibility.md"
 
 
-def on_the_page(pattern: str) -> str:
-    """Return the one fingerprint that the page gives after the pattern."""
-    (found,) = re.findall(pattern + r"`([0-9a-f]{64})`", PAGE.read_text(encoding="utf-8"))
-    return found
+def on_the_page(pattern):
+    """The one fingerprint that the page gives after the pattern."""
+    (digest,) = re.findall(pattern + r"`([0-9a-f]{64})`", PAGE.read_text(encoding="utf-8"))
+    return digest
 
 
 def test_reference_imports_only_the_standard_library():

@@ -209,8 +209,7 @@ def bit_budget(terms: int, a_integer: bool, b_integer: bool) -> Budget:  # noqa:
     if slices * fewest < FEWEST_BITS:
         left = f"{max(fewest, 0)} of {SIGNIFICAND_BITS} bits for each factor, fewer than {FEWEST_BITS // 2}"
         remedy = "use fewer units or features, or --arithmetic native"
-        msg = f"a sum over {terms} terms leaves {left}: {remedy}"
-        raise ConfigError(msg)
+        raise ConfigError(f"a sum over {terms} terms leaves {left}: {remedy}")
     return Budget(a, b, slices)
 
 
@@ -229,8 +228,7 @@ def check_budgets(sizes: Sequence[int]) -> None:
             for terms in (inputs, units):
                 bit_budget(terms, a_integer=False, b_integer=False)
         except ConfigError as error:
-            msg = f"layer {layer} ({inputs} inputs, {units} units): {error}"
-            raise ConfigError(msg) from error
+            raise ConfigError(f"layer {layer} ({inputs} inputs, {units} units): {error}") from error
 
 
 def _as_operand(matrix: Array | Operand) -> Operand:

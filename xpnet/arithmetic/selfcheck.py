@@ -77,8 +77,7 @@ def check(ops: Arithmetic, where: str, compile_: Function = lambda function: fun
     if fault is not None:
         causes = "TF32, emulated float64, another rounding mode"
         remedy = f"a setting of the library or the device ({causes}) must be off, or use --arithmetic native"
-        msg = f"{where} does not compute {fault} in IEEE 754 double precision here: {remedy}"
-        raise BackendError(msg)
+        raise BackendError(f"{where} does not compute {fault} in IEEE 754 double precision here: {remedy}")
     if compiler_fault is not None:
         problem = f"{where} changes {compiler_fault} when it compiles"
         complain(f"warning: {problem}: not compiling, which is slower")

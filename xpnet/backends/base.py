@@ -271,5 +271,4 @@ def check_environment() -> None:
     for name, effect in PRECISION_VARIABLES.items():
         value = os.environ.get(name, "")
         if value not in ("", "0"):
-            msg = f"{name}={value}: {effect}, so results would not be comparable: unset {name}"
-            raise ConfigError(msg)
+            raise ConfigError(f"{name}={value}: {effect}, so results would not be comparable: unset {name}")

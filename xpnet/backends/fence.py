@@ -11,8 +11,7 @@ from typing import Any, Final, cast
 
 import jax
 import numpy as np
-from jax import lax
-from jax import numpy as jnp
+from jax import lax, numpy as jnp
 from jax.extend.core import Literal
 
 from xpnet._lib.text import complain

@@ -137,8 +137,7 @@ def resolve(
     if require_device:
         required = "a GPU is required: " if device == "auto" else ""
         subject = "no backend can" if backend == "auto" else f"the {backend} backend cannot"
-        msg = f"{required}{subject} run on {gpu}: {problem.reason}; to fix it: {problem.fix}"
-        raise BackendError(msg)
+        raise BackendError(f"{required}{subject} run on {gpu}: {problem.reason}; to fix it: {problem.fix}")
     remedy = f"running on the CPU with {name}; to fix it: {problem.fix}"
     warning = None if device == "auto" else f"--device {device} is not usable: {problem.reason}; {remedy}"
     return Selection(make(name, "cpu"), device, "cpu", problem.reason, warning)
@@ -193,20 +192,17 @@ def check_request(device: str, backend: str) -> None:
         The backend never runs on such a device.
     """
     if backend not in BACKENDS and backend != "auto":
-        msg = f"unknown backend {backend!r}: expected auto, {', '.join(BACKENDS)}"
-        raise ConfigError(msg)
+        raise ConfigError(f"unknown backend {backend!r}: expected auto, {', '.join(BACKENDS)}")
     others = STRICT_DEVICES if backend == "array-api-strict" else ()
     if not is_gpu(device) and device not in ("auto", "cpu", *others):
         known = "auto, cpu, cuda, cuda:N, gpu, gpu:N or mps (N = 0, 1, ...)"
-        msg = f"unknown device {device!r}: expected {known}"
-        raise ConfigError(msg)
+        raise ConfigError(f"unknown device {device!r}: expected {known}")
     names = KINDS.get(device.partition(":")[0], CPU_BACKENDS)
     if backend not in names and "auto" not in (device, backend):
         kinds = [kind for kind, can_use in KINDS.items() if backend in can_use]
         need = _any_of(KIND_NAMES[kind] for kind in kinds)
         remedy = f"use --backend {_any_of(names)}, or --device {_any_of(kinds)}"
-        msg = f"the {backend} backend cannot run on {device}, only on {need}: {remedy}"
-        raise BackendError(msg)
+        raise BackendError(f"the {backend} backend cannot run on {device}, only on {need}: {remedy}")
 
 
 def _any_of(names: Iterable[str]) -> str:

@@ -28,8 +28,7 @@ def compare_runs(runs: Sequence[FoundRun], *, everything: bool) -> dict[str, Any
         There are fewer than two runs.
     """
     if len(runs) < 2:
-        msg = f"expected two runs or more to compare, got {len(runs)}"
-        raise ConfigError(msg)
+        raise ConfigError(f"expected two runs or more to compare, got {len(runs)}")
 
     def select(objects: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
         columns = to_columns(objects).items()

@@ -33,8 +33,7 @@ def main(words: Sequence[str]) -> int:
     if out is not None and out.suffix.lower() != suffix:
         raise ConfigError.at("--out", f"expected a file name that ends in {suffix}, got {out}")
     if target == "torch" and rows != "auto":
-        msg = f"--rows {rows}: goes with --to onnx; the PyTorch modules convert all rows"
-        raise ConfigError(msg)
+        raise ConfigError(f"--rows {rows}: goes with --to onnx; the PyTorch modules convert all rows")
     from xpnet._lib.files import save
     from xpnet.inference.predictor import load_network, model_path
     from xpnet.storage.export import encode_onnx, encode_torch, is_of_pixels

@@ -25,8 +25,7 @@ from xpnet.config import TrainConfig, to_json
 from xpnet.config.flags import Parser
 from xpnet.errors import ConfigError, DataError
 from xpnet.report.charts import select_evenly
-from xpnet.storage import find
-from xpnet.storage import record as records
+from xpnet.storage import find, record as records
 from xpnet.storage.find import FoundRun
 
 SORT_HELP = """
@@ -232,15 +231,13 @@ def _find_best(runs: Sequence[FoundRun], metric: str | None, place: str) -> tupl
     """
     ended = [run for run in runs if run.ended]
     if not ended:
-        msg = f"no run {place} has ended with results: train one first (xpnet train)"
-        raise ConfigError(msg)
+        raise ConfigError(f"no run {place} has ended with results: train one first (xpnet train)")
     infos = [run.record["data"] for run in ended]
     data = {info["sha256"][: tables.FINGERPRINT_DIGITS]: info["name"] for info in infos}
     if len(data) > 1:
         listed = ", ".join(f"{format_value(name)} ({digest})" for digest, name in data.items())
         choice = "--where data=NAME, or data_sha256=DIGITS if several have that name"
-        msg = f"the runs {place} are of several data sets, {listed}: choose one with {choice}"
-        raise ConfigError(msg)
+        raise ConfigError(f"the runs {place} are of several data sets, {listed}: choose one with {choice}")
     names = _list_metrics(ended)
     metric = metric or ("validation_accuracy" if "validation_accuracy" in names else "test_accuracy")
     _check_name("--metric", metric, names)

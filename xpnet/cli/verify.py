@@ -90,8 +90,7 @@ def _read_epochs(text: str) -> tuple[int, int]:
     """Return the two epochs in A:B."""
     first, colon, last = text.partition(":")
     if not (colon and first.isdecimal() and last.isdecimal()):
-        msg = f"expected two epochs, as in 40:50, got {text}"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(f"expected two epochs, as in 40:50, got {text}")
     return int(first), int(last)
 
 

@@ -80,14 +80,12 @@ class Parser(argparse.ArgumentParser):
         """
         unknown = message.partition("unrecognized arguments: --")[2].partition(" ")[0].partition("=")[0]
         hint = suggest(f"--{unknown}", self._option_string_actions) if unknown else ""
-        msg = f"{message}{hint} ({self.prog} --help)"
-        raise ConfigError(msg)
+        raise ConfigError(f"{message}{hint} ({self.prog} --help)")
 
 
 def _read_path(text: str) -> Path:
     if not text:
-        msg = 'expected a path, got ""'
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError('expected a path, got ""')
     return Path(text)
 
 
@@ -96,8 +94,7 @@ def path_ending_in(suffix: str) -> Callable[[str], Path]:
 
     def read(text: str) -> Path:
         if not text.lower().endswith(suffix):
-            msg = f"expected a file name that ends in {suffix}, got {text}"
-            raise argparse.ArgumentTypeError(msg)
+            raise argparse.ArgumentTypeError(f"expected a file name that ends in {suffix}, got {text}")
         return Path(text)
 
     return read

@@ -132,14 +132,13 @@ def to_toml(config: TrainConfig) -> str:
     ConfigError
         A path is not valid Unicode, so that a TOML file cannot hold it.
     """
-    import tomli_w
-
-    values = {key: value for key, value in to_json(config).items() if value is not None}
-    for key, value in values.items():
+    text = ""
+    for key, value in to_json(config).items():
         if isinstance(value, str) and value.encode(errors="replace").decode() != value:
             msg = f"{flag(key)}: expected text that a TOML file can hold, got {format_value(value)}"
             raise ConfigError(msg)
-    text = tomli_w.dumps(values)
+        if value is not None:
+            text += f"{key} = {json.dumps(value, ensure_ascii=False)}\n"  # TOML writes these as JSON does
     return "".join(each if each.isprintable() or each == "\n" else f"\\U{ord(each):08x}" for each in text)
 
 

@@ -224,8 +224,7 @@ def _to_weights(name: str, values: object, keys: Sequence[object]) -> NDArray[np
     allowed = np.isfinite(numbers) & (numbers >= 0)
     if not allowed.all():
         place = int(allowed.argmin())
-        msg = f"{name}[{keys[place]!r}]: expected a finite number, 0 or more, got {numbers[place]}"
-        raise DataError(msg)
+        raise DataError(f"{name}[{keys[place]!r}]: expected a finite number, 0 or more, got {numbers[place]}")
     return numbers / (numbers.max() or 1.0)
 
 

@@ -306,5 +306,4 @@ def _parse_number(options: TableOptions, cell: str) -> float:
     kind, hint = "a finite number", MEAN_HINT * is_missing
     if pixels:
         kind, hint = "a pixel, a whole number from 0 to 255", "; --features reads other numbers"
-    msg = f"{quote(cell)} is not {kind}{hint}" if cell else f"is empty{hint}"
-    raise ValueError(msg)
+    raise ValueError(f"{quote(cell)} is not {kind}{hint}" if cell else f"is empty{hint}")

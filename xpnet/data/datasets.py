@@ -184,8 +184,7 @@ def _read_dataset(data: Path | None, test_data: Path | None, options: TableOptio
         msg = "--label, --test-split, --missing, --pixels, --features: go with a CSV file in --data"
         raise ConfigError(msg)
     if test_data is not None:
-        msg = f"--test-data {test_data}: goes with --data TRAIN.csv"
-        raise ConfigError(msg)
+        raise ConfigError(f"--test-data {test_data}: goes with --data TRAIN.csv")
     if data is None:
         return join_halves("mnist", *read_halves(find_bundled_folder()))
     if data.is_dir() or (data.exists() and data.suffix.lower() == ".npz"):
@@ -200,8 +199,7 @@ def _read_csv_dataset(data: Path, test_data: Path | None, options: TableOptions)
         msg = f"--data {data}: a CSV file needs --test-data TEST.csv beside it, or --test-split 0.2"
         raise ConfigError(msg)
     if test_data is not None and not is_csv(test_data):
-        msg = f"--test-data {test_data}: is not a .csv or .csv.gz file"
-        raise ConfigError(msg)
+        raise ConfigError(f"--test-data {test_data}: is not a .csv or .csv.gz file")
     train = read_csv(data, options)
     if test_data is not None:
         if options.columns != "0.1.0":
@@ -225,8 +223,7 @@ def _split_rows(table: Table, share: float) -> tuple[Table, Table]:
     """Return the training rows and the test rows, the same for every seed."""
     held_out = round(len(table.y) * share)
     if not 0 < held_out < len(table.y):
-        msg = f"--test-split {share}: {held_out} of {len(table.y)} rows would be test data"
-        raise ConfigError(msg)
+        raise ConfigError(f"--test-split {share}: {held_out} of {len(table.y)} rows would be test data")
     halves = random.split(0, len(table.y), held_out, random.Purpose.TEST_SPLIT)
     lines = np.asarray(table.lines)
     train, test = (replace(table, x=table.x[i], y=table.y[i], lines=lines[i]) for i in halves)

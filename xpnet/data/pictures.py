@@ -124,8 +124,7 @@ def _decode_grey(image: Image.Image) -> Grey:
     """Return the grey levels of an open image. Raise ValueError if it is too large or not finite."""
     largest = MAX_WEBP_PIXELS if image.format == "WEBP" else MAX_PIXELS
     if math.prod(image.size) > largest:
-        msg = f"{image.width} x {image.height} pixels, at most {largest} are read"
-        raise ValueError(msg)
+        raise ValueError(f"{image.width} x {image.height} pixels, at most {largest} are read")
     image.draft("L", (WORKING_SIDE, WORKING_SIDE))  # decodes a JPEG at reduced size
     image.load()
     with suppress(Exception):  # damaged EXIF data are ignored
@@ -134,8 +133,7 @@ def _decode_grey(image: Image.Image) -> Grey:
         values = _to_levels(image, lambda strip: strip.convert("F"))
         values -= values.min()
         if not math.isfinite(brightest := float(values.max())):
-            msg = "a pixel is not finite"
-            raise ValueError(msg)
+            raise ValueError("a pixel is not finite")
         return values * (255.0 / (brightest or 1.0))
     if not {"A", "a"} & set(image.getbands()) and "transparency" not in image.info:
         return _to_levels(image, lambda strip: strip.convert("L"))
@@ -199,8 +197,7 @@ def to_mnist_form(grey: Grey, side: int = FIELD) -> NDArray[np.uint8]:
     ink, noise = _extract_ink(grey)
     strongest = float(ink.max())
     if strongest < max(MIN_CONTRAST, (_NOISE + 2.0) * noise):
-        msg = "no digit found: nothing stands out from the border of the picture"
-        raise DataError(msg)
+        raise DataError("no digit found: nothing stands out from the border of the picture")
     full = float(np.percentile(ink[ink > strongest / 2], 95))
     digit, parts = _remove_specks(ink, ink > max(DIGIT_THRESHOLD * full, _NOISE * noise))
     ink[ink < max(DUST_THRESHOLD * full, _NOISE * noise)] = 0.0

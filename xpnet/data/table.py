@@ -128,8 +128,7 @@ class LabelCodes:
             is_allowed = not number and label not in MISSING and label in (classes or (label,))
             rule = f"the classes are {format_names(classes)}" if classes else "a label is text here"
         if not is_allowed:
-            msg = f"label {quote(label)}: {rule}" if label else f"is empty: {rule}"
-            raise ValueError(msg)
+            raise ValueError(f"label {quote(label)}: {rule}" if label else f"is empty: {rule}")
         return self._codes.setdefault(label, len(self._codes))
 
 

@@ -23,7 +23,7 @@ from xpnet._lib.text import complain
 from xpnet._typing import Array, Namespace
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
 from xpnet.distributed import exchange
-from xpnet.distributed.exchange import Memory, Reduction, Shapes, make_tree_sum, share_memory
+from xpnet.distributed.exchange import Memory, Reduction, Shapes, make_tree_sum
 from xpnet.distributed.launch import initialize, local_rank, rank_and_size
 from xpnet.errors import ConfigError, XPNetError
 
@@ -62,7 +62,6 @@ class Ranks:
     comm: Any = None
     backend: "Backend | Any" = None
     _exchanges: dict[object, Exchange] = field(default_factory=dict, init=False, compare=False)
-    _orders: dict[int, tuple[Any, NDArray[np.int64]]] = field(default_factory=dict, init=False, compare=False)
 
     @property
     def local_rank(self) -> int:
@@ -119,23 +118,6 @@ class Ranks:
         own = [np.asarray(self.backend.to_host(part), np.int64) for part in parts]
         everyone = _gather_arrays(self.comm, np.concatenate([np.empty(0, np.int64), *own]))
         return self.backend.put(np.concatenate(everyone))
-
-    def share_order(self, make: Callable[[], NDArray[np.int64]], samples: int) -> NDArray[np.int64]:
-        """Return the result of a function, (samples,), which one process of each machine calls.
-
-        Ranks of a machine share its memory, until the next call.
-        """
-        if self.comm is None:
-            return make()
-        if samples not in self._orders:
-            host = self.on_this_host()
-            self._orders[samples] = host, share_memory(host, (samples,), "int64")
-        host, order = self._orders[samples]
-        host.Barrier()  # all have used the last one
-        if host.rank == 0:
-            order[...] = make()
-        host.Barrier()
-        return order if self.backend.on_host else order.copy()
 
     def max(self, number: int) -> int:
         """Return the largest of the numbers of all processes, each at least 0."""
@@ -280,8 +262,7 @@ def connect() -> Ranks:
     comm, library = MPI.COMM_WORLD, _describe(MPI.Get_library_version())
     if comm.size != size:
         problem = f"mpiexec has started {size} processes, of which mpi4py's {library} sees {comm.size}"
-        msg = f"{problem}: use the mpiexec of that library, or srun with the --mpi that it needs"
-        raise ConfigError(msg)
+        raise ConfigError(f"{problem}: use the mpiexec of that library, or srun with the --mpi that it needs")
     hosts = tuple(_gather_values(comm, platform.node()))
     terminate = Terminate()
     for number in (signal.SIGINT, *TERMINATION):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_cpus
-from xpnet._lib.text import complain
+from xpnet._lib.text import complain, plain
 from xpnet._lib.tree import tree_map
 from xpnet._typing import Array, Function, HostArray
 from xpnet.arithmetic.blocks import block_bounds, tree_sum
@@ -23,7 +23,7 @@ from xpnet.inference.context import build_context
 from xpnet.nn import functional as F
 from xpnet.nn.architecture import Network
 from xpnet.nn.layers import Parameters, RunningStatistics
-from xpnet.nn.metrics import ClassMetrics, chance_note, class_metrics, confusion_matrix, summarize
+from xpnet.nn.metrics import ClassMetrics, chance_note, class_metrics, confusion_matrix
 from xpnet.nn.network import forward, prepare, sample_losses
 from xpnet.storage.export import is_of_pixels
 from xpnet.storage.find import find_newest_run, resolve_run
@@ -31,6 +31,8 @@ from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import SavedModel, load_model
 from xpnet.storage.record import MODEL_FILE, Record, is_number
 
+MOST_SHOWN = 3
+"""The number of classes and confusions in the text of an evaluation."""
 ROWS = 2560
 """Rows that are computed in one call: what starting a call takes is then little, and memory is bounded."""
 
@@ -258,9 +260,32 @@ class Evaluation:
         return f"<xpnet.Evaluation {accuracy}, {loss}, {len(self.predicted)} samples>"
 
     def __str__(self) -> str:
-        return summarize(
-            self.accuracy, self.loss, self.loss_name, self.classes, self.confusion, self.class_names
-        )
+        """Return text of at most ten lines, with the most frequent confusions of classes.
+
+        Control and other unprintable characters in the names of classes are escaped.
+        Averages are over the classes that have the metric, unweighted ("macro").
+        """
+        classes = self.classes
+        names = [plain(name) for name in self.class_names or range(len(classes))]
+        lines = [f"samples         {sum(each.support for each in classes)} of {len(classes)} classes"]
+        lines.append(f"accuracy        {self.accuracy:.4f}")
+        lines.append(f"loss            {self.loss:.4f} (mean {self.loss_name})")
+        for metric in ("precision", "recall", "F1"):
+            values = [value for each in classes if (value := getattr(each, metric.lower())) is not None]
+            if values:
+                lines.append(f"{metric:<16}{sum(values) / len(values):.4f} (mean over classes)")
+        recalls = ((each.recall, name, each.support) for each, name in zip(classes, names, strict=True))
+        known = ((recall, name, support) for recall, name, support in recalls if recall is not None)
+        worst = sorted(known, key=lambda item: item[0])[:MOST_SHOWN]
+        lowest = (f"{name} {recall:.4f} of {support}" for recall, name, support in worst)
+        lines.append(f"lowest recall   {', '.join(lowest)}")
+        if self.confusion is not None:
+            wrong = self.confusion - np.diag(np.diag(self.confusion))
+            order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_SHOWN]
+            pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
+            confused = [f"{names[i]} as {names[j]} {wrong[i, j]} times" for i, j in pairs if wrong[i, j]]
+            lines.append(f"confused        {', '.join(confused) or 'none'}")
+        return "\n".join(lines)
 
 
 def evaluate(

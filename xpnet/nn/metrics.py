@@ -1,13 +1,10 @@
 """Classification metrics, on the host. Labels and predictions are (samples,) integers from 0."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from xpnet._lib.text import plain
 
 Labels = NDArray[np.integer]
 
@@ -64,41 +61,3 @@ def class_metrics(predicted: Labels, labels: Labels, classes: int) -> list[Class
 
 def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
-
-
-MOST_SHOWN = 3
-"""The number of classes and confusions in a summary."""
-
-
-def summarize(
-    accuracy: float,
-    loss: float,
-    loss_name: str,
-    classes: Sequence[ClassMetrics],
-    confusion: NDArray[np.int64] | None,
-    names: Sequence[str] | None = None,
-) -> str:
-    """Return the metrics as text of at most ten lines, with the most frequent confusions of classes.
-
-    Control and other unprintable characters in the names of classes are escaped.
-    Averages are over the classes that have the metric, unweighted ("macro").
-    """
-    names = [plain(name) for name in (range(len(classes)) if names is None else names)]
-    lines = [f"samples         {sum(each.support for each in classes)} of {len(classes)} classes"]
-    lines += [f"accuracy        {accuracy:.4f}", f"loss            {loss:.4f} (mean {loss_name})"]
-    for metric in ("precision", "recall", "F1"):
-        values = [value for each in classes if (value := getattr(each, metric.lower())) is not None]
-        if values:
-            lines.append(f"{metric:<16}{sum(values) / len(values):.4f} (mean over classes)")
-    recalls = ((each.recall, name, each.support) for each, name in zip(classes, names, strict=True))
-    known = ((recall, name, support) for recall, name, support in recalls if recall is not None)
-    worst = sorted(known, key=lambda item: item[0])[:MOST_SHOWN]
-    lowest = (f"{name} {recall:.4f} of {support}" for recall, name, support in worst)
-    lines.append(f"lowest recall   {', '.join(lowest)}")
-    if confusion is not None:
-        wrong = confusion - np.diag(np.diag(confusion))
-        order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_SHOWN]
-        pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
-        confused = [f"{names[i]} as {names[j]} {wrong[i, j]} times" for i, j in pairs if wrong[i, j]]
-        lines.append(f"confused        {', '.join(confused) or 'none'}")
-    return "\n".join(lines)

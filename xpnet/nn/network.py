@@ -9,8 +9,7 @@ from typing import Any, TypeAlias
 
 from xpnet._typing import Array, Function
 from xpnet.arithmetic.base import Arithmetic, Operand
-from xpnet.nn import functional as F
-from xpnet.nn import layers as L
+from xpnet.nn import functional as F, layers as L
 from xpnet.nn.architecture import NOTEBOOK, Network
 from xpnet.nn.dropout import dropout_scale
 

@@ -15,7 +15,6 @@ __all__ = ["Difference", "assert_parity", "first_difference"]
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = "assertion" if name == "assert_parity" else "compare"
     return getattr(import_module(f"xpnet.parity.{module}"), name)

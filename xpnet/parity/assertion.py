@@ -125,8 +125,7 @@ def _check_arguments(arguments: Arguments) -> None:
         if not isinstance(value, np.ndarray) and not _is_plain(value):
             known = "a NumPy array, a number, text, None, or a tuple without arrays"
             remedy = "functools.partial binds everything else"
-            msg = f"argument {name} is a {type(value).__name__}: expected {known} ({remedy})"
-            raise TypeError(msg)
+            raise TypeError(f"argument {name} is a {type(value).__name__}: expected {known} ({remedy})")
 
 
 def _is_plain(value: object) -> bool:
@@ -146,8 +145,7 @@ def _find_targets(names: Sequence[str] | None, *, has_reference: bool) -> list[d
     """
     if names is not None:
         if isinstance(names, str) or not names:
-            msg = f"backends: expected a list of names such as ['torch', 'jax'], got {names!r}"
-            raise ConfigError(msg)
+            raise ConfigError(f"backends: expected a list of names such as ['torch', 'jax'], got {names!r}")
         return [devices.parse(name) for name in names]
     session = current_session()
     if session.of_test is not None:

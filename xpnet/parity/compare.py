@@ -82,11 +82,9 @@ def _check_same_run(left: Trainer, right: Trainer) -> None:
     for name, attribute in [*zip(names, names, strict=True), ("dtype", "float_type")]:
         a, b = getattr(left.config, attribute), getattr(right.config, attribute)
         if a != b:
-            msg = f"two runs can be compared if they have one {name}, got {a!r} and {b!r}"
-            raise ConfigError(msg)
+            raise ConfigError(f"two runs can be compared if they have one {name}, got {a!r} and {b!r}")
     if (left.network, left.samples.x.shape) != (right.network, right.samples.x.shape):
-        msg = "two runs can be compared if they have the same data"
-        raise ConfigError(msg)
+        raise ConfigError("two runs can be compared if they have the same data")
 
 
 class _Value(NamedTuple):

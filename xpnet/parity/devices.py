@@ -60,8 +60,7 @@ def parse(name: str) -> BackendDevice:
     backend, _, device = name.strip().partition(":")
     if backend not in BACKENDS:
         known = f"{', '.join(BACKENDS)}, or one with :cuda, :cuda:N, :gpu or :mps"
-        msg = f"unknown backend {backend!r}: expected {known}"
-        raise ConfigError(msg)
+        raise ConfigError(f"unknown backend {backend!r}: expected {known}")
     target = BackendDevice(backend, expand_device(device) or DEFAULT_DEVICES[backend])
     check_request(target.device, backend)
     return target

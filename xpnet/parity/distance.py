@@ -134,8 +134,7 @@ def parse_tolerance(
     is_sensible = all(0 <= value < float("inf") for value in (ulp or 0, rtol or 0, norm or 0, atol))
     if len(tiers) != 1 or tier not in (None, "bitwise") or (atol and rtol is None) or not is_sensible:
         known = 'tier="bitwise", ulp=n, rtol=r (which alone takes atol) and norm=r, finite and 0 or more'
-        msg = f"expected exactly one of {known}, got {tier=}, {ulp=}, {rtol=}, {atol=}, {norm=}"
-        raise ConfigError(msg)
+        raise ConfigError(f"expected exactly one of {known}, got {tier=}, {ulp=}, {rtol=}, {atol=}, {norm=}")
     if ulp is not None:
         return Tolerance(f"at most {ulp} ulp", lambda a, b: ulp_distance(a, b) > ulp)
     if rtol is not None:

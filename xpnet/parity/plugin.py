@@ -50,8 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if names is not None:
         session.selected = _parse([names], OPTION, pytest.UsageError)
         if not session.selected:
-            msg = f"{OPTION}: expected at least one name"
-            raise pytest.UsageError(msg)
+            raise pytest.UsageError(f"{OPTION}: expected at least one name")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -206,5 +205,4 @@ def _parse(names: Sequence[str], source: str, error_class: type[Exception]) -> l
     try:
         return devices.parse_list(",".join(names))
     except XPNetError as error:
-        msg = f"{source}: {error}"
-        raise error_class(msg) from error
+        raise error_class(f"{source}: {error}") from error

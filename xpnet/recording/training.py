@@ -2,8 +2,7 @@
 
 import hashlib
 import sys
-from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Sequence, Set as AbstractSet
 from dataclasses import fields, replace
 from pathlib import Path
 

@@ -20,8 +20,7 @@ from xpnet.parity.distance import first_mismatch, unequal_bits
 from xpnet.recording.recorded_run import RecordedRun, find_contradictions
 from xpnet.recording.recorder import describe_state, evaluate_result, load_state, make_row
 from xpnet.recording.training import check_start, describe_data, describe_parent
-from xpnet.storage import checkpoint, model_file
-from xpnet.storage import record as records
+from xpnet.storage import checkpoint, model_file, record as records
 from xpnet.storage.checkpoint import encode_checkpoint, load_checkpoint
 from xpnet.storage.json_files import replace_nonfinite
 from xpnet.storage.model_file import SavedModel, encode_model, load_model, name_tensors

@@ -185,8 +185,7 @@ def find_newest_run(out: Path = OUT, *, trained: bool = True) -> FoundRun:
         runs = [run for run in ended if (run.folder / records.MODEL_FILE).is_file()]
     if not runs:
         kind = "trained run" if trained else "run"
-        msg = f"no {kind} in {out}: xpnet train makes one; or give RUN, the folder of a run"
-        raise DataError(msg)
+        raise DataError(f"no {kind} in {out}: xpnet train makes one; or give RUN, the folder of a run")
     complain(f"note: no RUN given: using the newest, {plain(runs[-1].folder)}")
     return runs[-1]
 

@@ -343,8 +343,7 @@ def encode_tensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
     offset = 0
     for name, array in whole.items():
         if array.dtype.str not in CODES or name in header:
-            msg = f"{name!r} of dtype {array.dtype}: has no place in a .safetensors file"
-            raise ValueError(msg)
+            raise ValueError(f"{name!r} of dtype {array.dtype}: has no place in a .safetensors file")
         begin, offset = offset, offset + array.nbytes
         code, shape = CODES[array.dtype.str], list(array.shape)
         header[name] = {"dtype": code, "shape": shape, "data_offsets": [begin, offset]}

@@ -3,13 +3,11 @@
 import time
 from collections import deque
 from collections.abc import Sequence
-from datetime import timedelta
 from importlib.util import find_spec
 
 import numpy as np
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
-from rich.text import Text
 
 from xpnet._lib.terminal import make_console, style_text
 from xpnet._lib.text import plain
@@ -54,12 +52,14 @@ class TrainingConsole(Callback):
         # mpiexec may give ranks a terminal, whose bars would fill a log.
         self._hidden = quiet or trainer.ranks.size > 1 or not (self._console.is_terminal or jupyter)
         bar = BarColumn(bar_width=None, table_column=Column(ratio=1))
-        columns = (TextColumn(EPOCHS), bar, _Metrics(table_column=Column(no_wrap=True)))
+        metrics = TextColumn("{task.fields[metrics]}elapsed", table_column=Column(no_wrap=True))
+        times = TimeElapsedColumn(), "remaining", TimeRemainingColumn()
+        columns = EPOCHS, bar, metrics, *times
         self._progress = Progress(
             *columns, console=self._console, transient=True, expand=True, disable=self._hidden
         )
-        self._task = self._progress.add_task("train", total=epochs * self._steps, epochs=epochs, epoch=0)
-        self._next_move = 0.0
+        self._task = self._progress.add_task("train", total=epochs * self._steps, epochs=epochs)
+        self._accuracy, self._next_move = "", 0.0
 
     def print_line(self, text: str) -> None:
         """Print one line, above the progress bar if there is one; signal handlers may call it too."""
@@ -88,7 +88,7 @@ class TrainingConsole(Callback):
         """Print the metrics of a logged epoch."""
         latest = log.validation or log.training
         if latest is not None:
-            self._progress.update(self._task, accuracy=latest.accuracy)
+            self._accuracy = f"accuracy {latest.accuracy:.4f}, "
         if log.training is not None:
             self._move(log.state, loss=log.training.loss)
             held_out = "" if log.validation is None else f"   validation {log.validation.accuracy:.4f}"
@@ -128,23 +128,9 @@ class TrainingConsole(Callback):
 
     def _move(self, state: TrainState, loss: float | None = None) -> None:
         completed = state.epoch * self._steps + state.batch
+        metrics = ("" if loss is None else f"loss {loss:.4f}, ") + self._accuracy
         epoch = completed // self._steps
-        self._progress.update(self._task, completed=completed, epoch=epoch, loss=loss)
-
-
-class _Metrics(ProgressColumn):
-    """Running loss, last accuracy, elapsed and remaining time."""
-
-    def render(self, task: Task) -> Text:
-        metrics = ((name, task.fields.get(name)) for name in ("loss", "accuracy"))
-        parts = [f"{name} {value:.4f}" for name, value in metrics if value is not None]
-        parts.append(f"elapsed {_format_seconds(task.elapsed)}")
-        parts.append(f"remaining {_format_seconds(task.time_remaining)}")
-        return Text(", ".join(parts))
-
-
-def _format_seconds(seconds: float | None) -> str:
-    return "?" if seconds is None else str(timedelta(seconds=int(seconds))).removeprefix("0:")
+        self._progress.update(self._task, completed=completed, epoch=epoch, metrics=metrics)
 
 
 def _format_evaluation(evaluation: Evaluation) -> str:

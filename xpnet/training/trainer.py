@@ -229,11 +229,8 @@ class Trainer:
 
         @lru_cache(maxsize=1)
         def order(epoch: int) -> SampleOrder:
-            def shuffle() -> NDArray[np.int64]:
-                positions = random.permutation(config.seed, count, epoch=epoch)
-                return positions if training is None else training[positions]
-
-            host = self.backend.narrow(self.context.ranks.share_order(shuffle, count))
+            positions = random.permutation(config.seed, count, epoch=epoch)
+            host = self.backend.narrow(positions if training is None else training[positions])
             return SampleOrder(host, put(host))
 
         def masks(epoch: int, begin: int, end: int) -> Masks:
