@@ -92,17 +92,13 @@ def test_the_summary_says_what_was_trained_where_and_on_what(made, page):
     metrics, text = record["metrics"], page.one("header").text + section(page, "record").text
     assert page.one("h1").text == "made"
     assert page.one("head").one("title").text == "made · xpnet"
+    parameters = 144 * 9 + 9 + 9 * 8 + 8 + 8 * 3 + 3 + 2 * (9 + 8)
     expected = [
         *("completed", "network 144-9-8-3", record["fingerprint"], record["data"]["sha256"]),
         *(f"{100 * metrics[f'{part}_accuracy']:.2f}\u00a0%" for part in ("test", "validation")),
-        *(f"{metrics['test_loss']:.4f}", f"{144 * 9 + 9 + 9 * 8 + 8 + 8 * 3 + 3 + 2 * (9 + 8):,}"),
+        *(f"{metrics['test_loss']:.4f}", f"{parameters:,}", "--activation leaky-relu"),
         "300 training and 300 test samples, 144 features, 3 classes",
-        *(
-            "cpu, numpy",
-            f"numpy {record['versions']['numpy']}",
-            record["platform"],
-            "--activation leaky-relu",
-        ),
+        *("cpu, numpy", f"numpy {record['versions']['numpy']}", record["platform"]),
     ]
     assert [words for words in expected if words not in text] == []
     changed = {row.one("dt").text for row in page.all("div", class_="changed")}

@@ -17,7 +17,7 @@ from folders import change_record, fail_with, tree
 from xpnet._lib.locks import is_locked
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import find, folder as run_folder, json_files, run
-from xpnet.storage.record import Record, read_metrics, read_run, read_summary
+from xpnet.storage.record import Record, read_metrics, read_run
 from xpnet.storage.run import Run
 
 GIVEN = {"command": ["xpnet", "train", "--data", "weiß"], "seed": 2**64 - 1, "backend": "numpy"}
@@ -214,25 +214,6 @@ def test_rows_are_in_the_file_as_soon_as_they_are_logged_and_read_back_with_null
     assert record["metrics"] == {"train_loss": None}
 
 
-STRICT = {
-    '{"status": "completed", "\\u0073tatus": "failed"}': 'the key "status" occurs twice: expected it once',
-    '{"metrics": {"a": [1, -Infinity]}}': '"a": expected finite numbers, got [1, -Infinity]',
-    f'{{"seed": 1{400 * "0"}}}': f'"seed": expected finite numbers, got 1{59 * "0"}',
-}
-
-
-@pytest.mark.parametrize("text", STRICT)
-def test_json_that_readers_may_take_in_two_ways_is_refused_with_the_key(tmp_path, text):
-    rows = tmp_path / "metrics.jsonl"
-    rows.write_text(f"{{}}\n{text}\n")
-    for name, read in ("run.json", read_run), ("summary.json", read_summary):
-        (tmp_path / name).write_text(text)
-        with pytest.raises(DataError, match=f"^{re.escape(f'{tmp_path / name}: {STRICT[text]}')}$"):
-            read(tmp_path)
-    with pytest.raises(DataError, match=f"^{re.escape(f'{rows}, line 2: {STRICT[text]}')}$"):
-        read_metrics(rows)
-
-
 @pytest.mark.parametrize("status", ["completed", "failed"])
 def test_finish_completes_the_record_once_and_keeps_the_checkpoint(tmp_path, status):
     run = start(tmp_path)
@@ -291,9 +272,10 @@ def test_a_folder_in_which_no_lock_can_be_made_is_one_line(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"a\n{"a": 1}\n', r'line 1: expected a JSON object, got "{\"a"'),
-        (b'{"a": 1}\n\xff\x1b[31m\n', 'line 2: expected a JSON object, got "\\ufffd\\u001b[31m"'),
-        (b'{"train_loss": 1}\n{"epoch": true}', "line 2: epoch: expected float | None, got true"),
+        (b'{"a\n{"a": 1}\n', r': line 1: expected a JSON object, got "{\"a"'),
+        (b'{"a": 1}\n\xff\x1b[31m\n', ': line 2: expected a JSON object, got "\\ufffd\\u001b[31m"'),
+        (b'{"train_loss": 1}\n{"epoch": true}', ": line 2: epoch: expected float | None, got true"),
+        (b'{"a": {"b": [1, NaN]}}\n', ', line 1: "b": expected finite numbers, got [1, NaN]'),
     ],
 )
 def test_a_damaged_line_elsewhere_is_named(tmp_path, content, message):
@@ -301,7 +283,7 @@ def test_a_damaged_line_elsewhere_is_named(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
         read_metrics(path)
-    assert str(caught.value) == f"{path}: {message}"
+    assert str(caught.value) == f"{path}{message}"
 
 
 @pytest.mark.parametrize(
@@ -309,6 +291,8 @@ def test_a_damaged_line_elsewhere_is_named(tmp_path, content, message):
     [
         (b'{"schema_version": 1', "not a run record: expected a JSON object"),
         (b"[" * 9000, "not a run record: expected a JSON object"),
+        (b'{"status": "failed", "\\u0073tatus": ""}', 'the key "status" occurs twice: expected it once'),
+        (b'{"seed": 1' + b"0" * 400 + b"}", f'"seed": expected finite numbers, got 1{59 * "0"}'),
         ({"schema_version": 0}, "schema_version: expected one of [1, 2, 3], got 0"),
         ({"schema_version": 4}, f"written by a newer xpnet (schema version 4, {UPDATE}"),
         ({"status": "paused"}, f'status: expected {STATUSES}, got "paused"'),
