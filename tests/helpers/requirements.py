@@ -27,7 +27,6 @@ LIBRARIES = {
     "site": ("sphinx", "myst_parser", "furo", "numpydoc", "latex2mathml", "sklearn"),
     "pages": ("sybil",),
     "matplotlib": ("matplotlib",),
-    "coverage": ("coverage",),
     "sklearn": ("sklearn",),
     "onnx": ("onnx", "onnxruntime"),
     "wandb": ("wandb",),
@@ -36,6 +35,7 @@ LIBRARIES = {
     "mpi": ("mpi4py",),
     "emulated-cuda": ("cupy",),
     "kernels": ("cupy",),
+    "pooch": ("pooch",),
 }
 """The libraries that each requirement other than a backend consists of."""
 VARIABLES = {
