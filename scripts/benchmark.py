@@ -18,12 +18,11 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import checkout
 from benchmarks import against, commands
 from benchmarks.growth import FIGURE, all_series, figure
-from benchmarks.limits import DTYPES, Limits, better
+from benchmarks.limits import Limits
 from benchmarks.page import Results, page
 from benchmarks.runs import PYTHON, ContenderError, Table, entrants, environment, processes, run_in_turn
 from benchmarks.tasks import WORKLOADS, Task, takes_part
@@ -38,8 +37,6 @@ from xpnet.errors import XPNetError
 DOCS = ROOT / "docs"
 PARTS = (*WORKLOADS, *commands.PARTS, "growth")
 LIBRARIES = ("xpnet", "numpy", "pandas", "torch", "jax", "jaxlib", "scikit-learn")
-TARGET, QUICK_TARGET = 0.5, 0.02
-"""Seconds that a run of a task takes about."""
 
 
 def parse_options(argv: Sequence[str]) -> argparse.Namespace:
@@ -64,6 +61,8 @@ def parse_options(argv: Sequence[str]) -> argparse.Namespace:
     if not options.quick and options.only is None and options.against is None:
         options.out = options.out or DOCS
     options.only = options.only or parts
+    # The seconds that a run of a task takes about.
+    options.target = 0.02 if options.quick else 0.5
     options.runs = options.runs or (1 if options.quick else 5 if options.against is None else 9)
     return options
 
@@ -99,8 +98,6 @@ def measure_all(options: argparse.Namespace) -> Results:
             results.growth.append(series)
             slopes = (f"{who}: slope {series.slope(who):.3f}" for who in series.contenders)
             print(f"time by {series.key}, {', '.join(slopes)}", flush=True)
-        limits = measure_limits(threads, variables, quick=options.quick)
-        results.limits = better(results.limits, limits)
     results.about = about(threads, time.perf_counter() - begin)
     return results
 
@@ -138,7 +135,7 @@ def measure_tasks(
     with processes([who for who in takes_part(key) if who not in missing], variables) as running:
         for task in tasks:
             few = replace(task, rows=min(task.rows, 2 * (task.batch or 1000))) if options.quick else task
-            ready = entrants(few, running, QUICK_TARGET if options.quick else TARGET, missing)
+            ready = entrants(few, running, options.target, missing)
             run_in_turn(ready, options.runs)
             yield Table(key, few.title, [entrant.line for entrant in ready], few)
 
@@ -161,38 +158,12 @@ def _version(name: str) -> str:
 
 
 def write_results(results: Results, out: Path) -> None:
-    """Write the page, its figure and all runs; ConfigError if they cannot be written."""
+    """Write the page, its figure and the seconds of all runs; ConfigError if they cannot be written."""
     if results.growth:
         save(out / FIGURE, figure(results.growth))
-    content = json.dumps(record(results), indent=1, ensure_ascii=False) + "\n"
+    content = json.dumps(asdict(results), indent=1, ensure_ascii=False) + "\n"
     save(out / "benchmarks.json", content.encode())
     save(out / "benchmarks.md", page(results).encode())
-
-
-def record(results: Results) -> dict[str, Any]:
-    """Return everything as JSON values; times are seconds of the task's unit, or of a process."""
-    limits = results.limits
-    growth = []
-    for series in results.growth:
-        tables = zip(series.tasks, series.tables, strict=True)
-        points = [{"at": x, **_table_record(table, limits)} for x, table in tables]
-        slopes = {who: series.slope(who) for who in series.contenders}
-        growth.append({"by": series.key, "slopes": slopes, "points": points})
-    return {
-        "about": results.about,
-        "threads": results.threads,
-        "limits": asdict(limits),
-        "missing": results.missing,
-        "tables": [_table_record(table, limits) for table in results.tables],
-        "growth": growth,
-    }
-
-
-def _table_record(table: Table, limits: Limits) -> dict[str, Any]:
-    content: dict[str, Any] = asdict(table)
-    if table.task is not None and table.task.table is None:
-        content["floors"] = {arithmetic: limits.floor(table.task, arithmetic) for arithmetic in DTYPES}
-    return content
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -68,8 +68,7 @@ def parse_options(argv: Sequence[str]) -> argparse.Namespace:
     name = "reproduce_mnist_table.py"
     parser = Parser(debug=False, prog=name, description=__doc__, epilog="", allow_abbrev=False)
     add = parser.add_argument
-    names = ", ".join(row.key for row in ROWS)
-    add("--rows", nargs="+", metavar="NAME", type=_row, help=f"some of {names} (default: all)")
+    add("--rows", nargs="+", metavar="NAME", choices=ROWS, help=f"some of {', '.join(ROWS)} (default: all)")
     add("--seeds", type=whole_number, metavar="N", help="seeds of each row (default: 5)")
     add("--out", type=Path, default=OUT, metavar="FOLDER", help="(default: runs/mnist-table)")
     add("--backend", metavar="NAME", help="of xpnet train (default: the fastest for each row)")
@@ -77,37 +76,30 @@ def parse_options(argv: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.page and (options.rows or options.seeds):
         parser.error("--page takes all that is there: leave --rows and --seeds out")
-    options.rows = options.rows or [row for row in ROWS if row.seeds]
+    options.rows = options.rows or [key for key, row in ROWS.items() if row.seeds]
     return options
-
-
-def _row(name: str) -> Row:
-    for row in ROWS:
-        if row.key == name:
-            return row
-    msg = f"expected one of {', '.join(row.key for row in ROWS)}, got {name!r}"
-    raise argparse.ArgumentTypeError(msg)
 
 
 def train_rows(options: argparse.Namespace, results: dict[str, Result]) -> None:
     """Train the rows that have fewer seeds than wanted."""
-    for row in options.rows:
+    for key in options.rows:
+        row = ROWS[key]
         seeds = options.seeds or row.seeds or 1
-        if len(results[row.key]["trained"]) >= seeds:
+        if len(results[key]["trained"]) >= seeds:
             continue
-        print(f"{row.key}: training", flush=True)
-        folder: Path = options.out / row.key
+        print(f"{key}: training", flush=True)
+        folder: Path = options.out / f"{key}-{seeds}"
         repeats = ["--repeats", str(seeds)] if seeds > 1 else []
-        where = ["--out", str(options.out), "--name", row.key, "--overwrite", "--no-report", "--quiet"]
+        where = ["--out", str(options.out), "--name", folder.name, "--overwrite", "--no-report", "--quiet"]
         backend = ["--backend", options.backend or row.backend]
         run(folder, "train", *row.flags.split(), *repeats, *where, *backend)
         folders = [folder / name for name in read_summary(folder).runs] if seeds > 1 else [folder]
         trained = [describe_training(RunFolder(each)) for each in folders]
-        results[row.key] = describe(row, trained)
+        results[key] = describe(row, trained)
         write(results.values(), options.out)
         for result in trained:
             error, seconds = result["test_error"], spoken(result["wall"])
-            print(f"{row.key}, seed {result['seed']}: test error {error:.2f} %, {seconds}", flush=True)
+            print(f"{key}, seed {result['seed']}: test error {error:.2f} %, {seconds}", flush=True)
 
 
 def run(folder: Path, *command: str) -> None:
@@ -175,13 +167,13 @@ def read_results(folder: Path) -> dict[str, Result]:
     DataError
         The record is damaged.
     """
-    path, results = folder / RECORD_FILE, {row.key: describe(row) for row in ROWS}
+    path, results = folder / RECORD_FILE, {key: describe(row) for key, row in ROWS.items()}
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
         recorded = {each["row"]: each for each in rows}
-        for row in ROWS:
-            if recorded.get(row.key, {}).get("settings") == results[row.key]["settings"]:
-                results[row.key] = describe(row, recorded[row.key]["trained"])
+        for key, row in ROWS.items():
+            if recorded.get(key, {}).get("settings") == results[key]["settings"]:
+                results[key] = describe(row, recorded[key]["trained"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError.at(path, "damaged: remove it, the page then holds what is trained now") from error
     return results

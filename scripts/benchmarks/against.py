@@ -38,8 +38,6 @@ PARTS = ("epoch", "steps", "main", "startup")
 OWN = [who for who, contender in CONTENDERS.items() if contender.peer is None]
 STEPS = 60
 """Steps of an epoch in mini-batches, of which a run has several."""
-TARGET, QUICK_TARGET = 0.4, 0.02
-"""Seconds that a run of a training takes about."""
 PACKED = ("xpnet", "data")
 """The folders that a side needs."""
 
@@ -115,7 +113,7 @@ def trainings(
             continue
         with processes([who], sides[0]) as old, processes([who], sides[1]) as new:
             for pair, task in zip(pairs, titles.values(), strict=True):
-                ready = entrants(task, [*old, *new], QUICK_TARGET if options.quick else TARGET, missing)
+                ready = entrants(task, [*old, *new], options.target, missing)
                 if missing:
                     return []
                 entered = [Entrant(line, each.measure) for line, each in zip(pair, ready, strict=True)]

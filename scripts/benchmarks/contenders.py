@@ -137,7 +137,10 @@ def wait_for_jax() -> None:
 def contender(who: str, data: Images) -> Any:
     """Return the contender of that name."""
     peer = CONTENDERS[who].peer
-    return XPNet(*who.split(":")[1:], data) if peer is None else getattr(peers, peer)(data)
+    if peer is not None:
+        return getattr(peers, peer)(data)
+    _, arithmetic, library = who.split(":")
+    return XPNet(arithmetic, library, data)
 
 
 def prepared(one: Any, task: Task, target: float) -> Callable[[], float]:

@@ -30,11 +30,6 @@ class Limits:
         return max(task.flops / float(getattr(self, DTYPES[arithmetic])), task.bytes / self.bandwidth)
 
 
-def better(a: Limits, b: Limits) -> Limits:
-    """Return the larger of two measurements in each respect: something else may disturb one."""
-    return Limits(max(a.float32, b.float32), max(a.float64, b.float64), max(a.bandwidth, b.bandwidth), a.blas)
-
-
 def measure(threads: int, size: int, mebibytes: int, repeats: int) -> Limits:
     """Measure products of ``size`` × ``size`` matrices, and sums over an array of so many MiB.
 

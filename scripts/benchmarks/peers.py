@@ -9,6 +9,7 @@ import gzip
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -168,12 +169,8 @@ class Torch:
 
     def batches(self, task: Task) -> Sequence[Any]:
         """Return a new order of the samples in mini-batches."""
-        batches: Sequence[Any] = self.order_of(task.rows).split(task.batch)
+        batches: Sequence[Any] = self.torch.randperm(task.rows, device=self.device).split(task.batch)
         return batches
-
-    def order_of(self, rows: int) -> Any:
-        """Return the order of the samples in a new epoch."""
-        return self.torch.randperm(rows, device=self.device)
 
     def _step(self, task: Task) -> Callable[[Any, Any], None]:
         """Return a training step."""
@@ -294,28 +291,33 @@ class Jax:
 
     def training(self, task: Task) -> Timed:
         """Return what times epochs."""
-        jax, rate = self.jax, task.learning_rate
-        self.parameters = self._start(task)
+        x, y, step = self.x[: task.rows], self.y[: task.rows], self._step(task)
+        full_step = self.jax.jit(step, donate_argnums=0)
+        batch_step = self.jax.jit(lambda p, x, y, index: step(p, x[index], y[index]), donate_argnums=0)
+
+        def take_step(compiled: Any, *index: Any) -> None:
+            self.parameters = compiled(self.parameters, x, y, *index)
+
+        return epochs(
+            task, partial(take_step, full_step), partial(take_step, batch_step), finish=self._finish
+        )
+
+    def _step(self, task: Task) -> Callable[[Any, Any, Any], Any]:
+        """Return the function from parameters, images and labels to the parameters after a step."""
+        jax, self.parameters = self.jax, self._start(task)
+
+        def loss(parameters: Any, images: Any, labels: Any) -> Any:
+            logarithms = jax.nn.log_softmax(self._logits(parameters, images))
+            return -logarithms[jax.numpy.arange(len(labels)), labels].mean()
 
         def step(parameters: Any, images: Any, labels: Any) -> Any:
-            gradients = jax.grad(self._loss)(parameters, images, labels)
-            return jax.tree.map(lambda p, g: p - rate * g, parameters, gradients)
+            gradients = jax.grad(loss)(parameters, images, labels)
+            return jax.tree.map(lambda p, g: p - task.learning_rate * g, parameters, gradients)
 
-        return self._epochs(task, step, lambda: jax.block_until_ready(self.parameters))
+        return step
 
-    def _epochs(self, task: Task, step: Callable[[Any, Any, Any], Any], finish: Callable[[], Any]) -> Timed:
-        """Return what times epochs of a step: from parameters, images and labels to new parameters."""
-        jit, x, y = self.jax.jit, self.x[: task.rows], self.y[: task.rows]
-        compiled = jit(step, donate_argnums=0)
-        compiled_batch = jit(lambda p, x, y, index: step(p, x[index], y[index]), donate_argnums=0)
-
-        def full_step() -> None:
-            self.parameters = compiled(self.parameters, x, y)
-
-        def batch_step(index: Any) -> None:
-            self.parameters = compiled_batch(self.parameters, x, y, index)
-
-        return epochs(task, full_step, batch_step, finish=finish)
+    def _finish(self) -> None:
+        self.jax.block_until_ready(self.parameters)
 
     def inference(self, task: Task) -> Timed:
         """Return what times predictions."""
@@ -333,10 +335,6 @@ class Jax:
         weight, bias = parameters[-1]
         return a @ weight.T + bias
 
-    def _loss(self, parameters: Any, images: Any, labels: Any) -> Any:
-        logarithms = self.jax.nn.log_softmax(self._logits(parameters, images))
-        return -logarithms[self.jax.numpy.arange(len(labels)), labels].mean()
-
 
 class JaxScan(Jax):
     """JAX with an epoch as one ``jit``: ``lax.scan`` over the order of its batches, images taken inside.
@@ -348,10 +346,11 @@ class JaxScan(Jax):
         super().__init__(data)
         self.pixels = self.jax.numpy.asarray(data.x_train)
 
-    def _epochs(self, task: Task, step: Callable[[Any, Any, Any], Any], finish: Callable[[], Any]) -> Timed:
+    def training(self, task: Task) -> Timed:
+        """Return what times epochs."""
         if task.batch is None:
-            return super()._epochs(task, step, finish)
-        rows, batch = task.rows, task.batch
+            return super().training(task)
+        rows, batch, step = task.rows, task.batch, self._step(task)
         x, y, whole = self.pixels[:rows], self.y[:rows], rows - rows % batch
 
         def epoch(parameters: Any, x: Any, y: Any, order: Any) -> Any:
@@ -366,7 +365,7 @@ class JaxScan(Jax):
         def once() -> None:
             self.parameters = compiled(self.parameters, x, y, order_of(rows).astype(np.int32))
 
-        return repeated(once, finish)
+        return repeated(once, self._finish)
 
 
 class ScikitLearn:

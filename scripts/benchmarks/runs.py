@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from checkout import ROOT
 from shared import last_line, python_path
@@ -138,9 +138,7 @@ class Process:
         ContenderError
             The contender failed, ended, or took more than ten minutes.
         """
-        stdin, stdout = self.popen.stdin, self.popen.stdout
-        if stdin is None or stdout is None:
-            raise AssertionError
+        stdin, stdout = cast("IO[str]", self.popen.stdin), cast("IO[str]", self.popen.stdout)
         timer = threading.Timer(PATIENCE, self.popen.kill)
         timer.start()
         try:

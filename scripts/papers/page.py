@@ -35,7 +35,8 @@ class Row:
         return f"python -m xpnet.train {self.flags} --repeats 5{backend}"
 
 
-ROWS = [Row(**row) for row in tomllib.loads((FOLDER / "rows.toml").read_text(encoding="utf-8"))["row"]]
+_LIST = tomllib.loads((FOLDER / "rows.toml").read_text(encoding="utf-8"))["row"]
+ROWS = {row["key"]: Row(**row) for row in _LIST}
 
 
 def published(row: Row, errors: Sequence[float]) -> dict[str, Any]:
@@ -55,8 +56,7 @@ def published(row: Row, errors: Sequence[float]) -> dict[str, Any]:
 
 def page(results: Sequence[Mapping[str, Any]]) -> str:
     """Return the page of the figures of some rows."""
-    rows = {row.key: row for row in ROWS}
-    pairs = [(rows[result["row"]], result) for result in results]
+    pairs = [(ROWS[result["row"]], result) for result in results]
     rated: dict[tuple[str, ...], list[bool]] = {}  # a figure: what each row that is compared with it reached
     for row, result in pairs:
         if result["matched"]:

@@ -41,12 +41,10 @@ LIBRARIES = {
 VARIABLES = {
     "XPNET_REQUIRE_BACKENDS": tuple(case.value for case in BackendCase),
     "XPNET_REQUIRE_TRACKERS": ("wandb", "trackio", "mlflow"),
-    "XPNET_REQUIRE_BROWSER": ("browser",),
-    "XPNET_REQUIRE_NOTEBOOK": ("notebook",),
-    "XPNET_REQUIRE_SITE": ("site",),
-    "XPNET_REQUIRE_MPI": ("mpi",),
     "XPNET_REQUIRE_EMULATED_CUDA": ("emulated-cuda",),
-    "XPNET_REQUIRE_KERNELS": ("kernels",),
+    **{
+        f"XPNET_REQUIRE_{name.upper()}": (name,) for name in ("browser", "notebook", "site", "mpi", "kernels")
+    },
 }
 """Environment variables that insist on requirements, and those they may name; on (1) is all of them."""
 

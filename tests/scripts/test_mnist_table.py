@@ -27,7 +27,7 @@ def row(tmp_path, monkeypatch):
     flags = f"--data {tmp_path / 'digits.npz'} --hidden 3 --init he --batch-size 50 --epochs 2"
     row = replace(ROW, flags=flags, seeds=1, backend="numpy")
     for module in (table, pages):
-        monkeypatch.setattr(module, "ROWS", [row])
+        monkeypatch.setattr(module, "ROWS", {"tiny": row})
     monkeypatch.setattr(table, "DOCS", tmp_path)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     return row
@@ -37,7 +37,7 @@ def figures(folder):
     return json.loads((folder / "results.json").read_text(encoding="utf-8"))["rows"][0]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.key)
+@pytest.mark.parametrize("row", ROWS.values(), ids=lambda row: row.key)
 def test_a_command_trains_a_recipe_with_five_seeds_on_all_images(row):
     python, m, module, *words = row.command.split()
     assert (python, m, module, words[0]) == ("python", "-m", "xpnet.train", "--recipe")
@@ -64,11 +64,11 @@ def test_a_row_is_matched_by_its_mean(published, errors, matched):
     assert pages.published(replace(ROW, published=published), errors)["matched"] == matched
 
 
-def test_rows_are_trained_once_verified_and_kept_on_the_page(row, tmp_path, capsys):
+def test_rows_are_trained_once_verified_and_kept_on_the_page(row, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     words = ["--out", str(out)]
     assert table.main([*words, "--seeds", "2"]) == 0
-    records = [read_run(out / "tiny" / f"seed-{seed}") for seed in range(2)]
+    records = [read_run(out / "tiny-2" / f"seed-{seed}") for seed in range(2)]
     for run, record in zip(figures(out)["trained"], records, strict=True):
         assert run["test_error"] == pytest.approx(100 * (1 - record["metrics"]["test_accuracy"]))
         assert (run["fingerprint"], run["verified"], run["parameters"]) == (record["fingerprint"], True, 2395)
@@ -80,13 +80,9 @@ def test_rows_are_trained_once_verified_and_kept_on_the_page(row, tmp_path, caps
     assert figures(tmp_path) == figures(out)
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert records[1]["fingerprint"] in text
-
-
-def test_one_seed_is_a_run_and_other_settings_are_trained_anew(row, tmp_path, monkeypatch):
-    assert table.main(["--out", str(tmp_path)]) == 0
-    assert read_run(tmp_path / "tiny")["id"] == "tiny"
-    monkeypatch.setattr(table, "ROWS", [replace(row, flags=f"{row.flags} --lr 0.2")])
-    assert [len(result["trained"]) for result in table.read_results(tmp_path).values()] == [0]
+    monkeypatch.setattr(table, "ROWS", {"tiny": replace(row, flags=f"{row.flags} --lr 0.2")})
+    assert table.main([*words, "--seeds", "1"]) == 0  # other settings are trained anew
+    assert read_run(out / "tiny-1")["config"]["learning_rate"] == 0.2
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"about": "", "rows": [3]}'])
@@ -102,7 +98,7 @@ def test_a_damaged_record_is_one_line_and_stays(row, tmp_path, capsys, content):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--rows", "linera"], "argument --rows: expected one of tiny, got 'linera'"),
+        (["--rows", "linera"], "argument --rows: invalid choice: 'linera' (choose from "),
         (["--page", "--rows", "tiny"], "--page takes all that is there: "),
         (["--out", "/dev/null/out"], "/dev/null/out: cannot be written"),
     ],
@@ -115,7 +111,7 @@ def test_bad_input_is_one_line_and_exit_code_2(row, argv, message, capsys):
 
 @pytest.mark.parametrize(
     ("ended", "code", "message"),
-    [(2, 2, "tiny: xpnet train ended with exit code 2"), (130, 130, "stopped; the same command goes on")],
+    [(2, 2, "tiny-1: xpnet train ended with exit code 2"), (130, 130, "stopped; the same command goes on")],
 )
 def test_a_training_that_fails_or_is_stopped_ends_the_script(
     row, tmp_path, monkeypatch, capsys, ended, code, message
