@@ -1,69 +1,40 @@
 #!/usr/bin/env bash
-# Builds the image of the Dockerfile, and runs it as docs/container.md says.
+# usage: scripts/check_container.sh [--engine COMMAND] [--base IMAGE] [--extras NAMES] [-- OPTION...]
+#
+# Builds the image of the Dockerfile, compares its configuration with the Dockerfile, and runs it as docs/container.md
+# says, without network, with everything but /home/xpnet/runs read-only: training, which must end with the fingerprint
+# in README.md, the other commands, docker stop and --resume, and other users. The images are removed at the end, but
+# not the engine's build cache.
+#
+#   --engine COMMAND  docker (the default), podman, or one of them with options: "podman --runtime runc"
+#   --base IMAGE      build from IMAGE in place of the official one; debootstrap is a minimal Debian 13 with its
+#                     Python and this machine's certificates, made by that program
+#   --extras NAMES    build a second image with these extras, as in jax,torch, and train on each library; on CUDA
+#                     none is trained: CuPy is imported only
+#   OPTION...         further options of the engine's build, as --network host or --build-arg HTTPS_PROXY=...
+#
+# Needs root, and a running engine.
+#
+# Exit codes: 0 all checks passed, 1 one failed, 2 something that is needed is missing, 130 Ctrl-C.
+
 set -euo pipefail
+. "$(dirname "$0")/shared.sh"
 
-usage() {
-    cat <<'USAGE'
-usage: scripts/check_container.sh [--engine COMMAND] [--base IMAGE | --debootstrap] [--extras NAMES] [-- OPTION...]
-
-Builds the image, compares its configuration with the Dockerfile, and runs it without network, with everything
-but /home/xpnet/runs read-only: training, which must end with the fingerprint in README.md, the other commands,
-docker stop and --resume, and other users. The images are removed at the end, but not the engine's build cache.
-
-  --engine COMMAND  docker (the default), podman, or one of them with options: "podman --runtime runc"
-  --base IMAGE      build from IMAGE in place of the official one
-  --debootstrap     make that image: a minimal Debian 13 with its Python, and this machine's certificates
-  --extras NAMES    build a second image with these extras, as in jax,torch, and train on each library; on CUDA
-                    none is trained: CuPy is imported only
-  OPTION...         further options of the engine's build, as --network host or --build-arg HTTPS_PROXY=...
-
-Needs root, a running engine, and for --debootstrap that program.
-Exit codes: 0 all checks passed, 1 one failed, 2 something that is needed is missing.
-USAGE
-}
-
-fail() {
-    echo "check_container: $*" >&2
-    exit 2
-}
-
-engine=(docker) base='' debootstrap='' extras=''
-while [[ $# -gt 0 ]]; do
-    case $1 in
-        -h | --help) usage && exit 0 ;;
-        --debootstrap) debootstrap=yes && shift ;;
-        --engine | --base | --extras)
-            [[ -n ${2:-} ]] || fail "$1 needs a value (--help)"
-            if [[ $1 == --engine ]]; then read -ra engine <<<"$2"; else declare "${1#--}=$2"; fi
-            shift 2
-            ;;
-        --) shift && break ;;
-        *) fail "unknown argument $1 (--help)" ;;
-    esac
-done
-[[ -z $base || -z $debootstrap ]] || fail "--base and --debootstrap exclude each other"
+engine=docker base='' extras=''
+options "engine base extras" "$@"
+read -ra engine <<<"$engine"
 [[ $(id -u) == 0 ]] || fail "run this check as root: it makes folders that belong to other users"
-for tool in "${engine[0]}" ${debootstrap:+debootstrap}; do
-    command -v "$tool" >/dev/null || fail "$tool is missing: install it"
-done
+need "install it" "${engine[0]}"
+[[ $base != debootstrap ]] || need "install it" debootstrap
 "${engine[@]}" ps >/dev/null 2>&1 || fail "$("${engine[@]}" ps 2>&1 | tail -n 1)"
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-work=$(mktemp -d)
-name=xpnet-check-$$ part=''
-finish() {
-    local code=$?
-    "${engine[@]}" rm -f "$name-stop" >/dev/null 2>&1 || true
-    "${engine[@]}" rmi -f "$name" "$name-extras" "$name-base" >/dev/null 2>&1 || true
-    rm -rf "$work"
-    [[ $code == 0 ]] || { echo "check_container: failed: $part" >&2 && exit 1; }
+name=xpnet-check-$$
+clean() {
+    "${engine[@]}" rm -f "$name-stop"
+    "${engine[@]}" rmi -f "$name" "$name-extras" "$name-base"
 }
-trap finish EXIT
-
-part() {
-    part=$1
-    echo "== $part (after $SECONDS s)"
-}
+make_work
+cd "$repository"
 
 # Print the last argument of an instruction of the Dockerfile.
 instruction() {
@@ -72,6 +43,17 @@ instruction() {
 
 inspect() {
     "${engine[@]}" inspect --format "$1" "${2:-$name}"
+}
+
+# Build an image: NAME OPTION...
+build() {
+    "${engine[@]}" build ${base:+--build-arg BASE="$base"} "${@:2}" -t "$1" . >"$work/log" 2>&1 ||
+        { tail -n 20 "$work/log" && return 1; }
+}
+
+# Print the size of an image.
+size() {
+    echo "$(($(inspect '{{.Size}}' "$1") / 1000000)) MB"
 }
 
 # Run the image with a folder of $work for its runs: FOLDER ARGUMENT...
@@ -91,7 +73,7 @@ train() {
 fingerprint=$(grep -Eo '^fingerprint +[0-9a-f]{64}' README.md | awk 'NR == 1 { print $2 }')
 mkdir -m 777 "$work/runs"
 
-if [[ -n $debootstrap ]]; then
+if [[ $base == debootstrap ]]; then
     part "the base: a minimal Debian with Python"
     base=$name-base root=$work/root
     debootstrap --variant=minbase --include=ca-certificates,python3,python3-pip,python3-venv trixie "$root" >"$work/log" ||
@@ -103,11 +85,10 @@ if [[ -n $debootstrap ]]; then
     tar -C "$root" -c . | "${engine[@]}" import - "$base" >/dev/null
     rm -rf "$root"
 fi
-build=("${engine[@]}" build ${base:+--build-arg BASE="$base"} "$@")
 
 part "build"
-"${build[@]}" -t "$name" . >"$work/log" 2>&1 || { tail -n 20 "$work/log" && false; }
-echo "$(($(inspect '{{.Size}}') / 1000000)) MB${base:+, of these $(($(inspect '{{.Size}}' "$base") / 1000000)) MB the base}"
+build "$name" "${rest[@]}"
+echo "$(size "$name")${base:+, of these $(size "$base") the base}"
 
 part "configuration"
 wanted="$(instruction USER) $(instruction WORKDIR) $(instruction ENTRYPOINT) $(instruction CMD) {\"$(instruction VOLUME)\":{}} $(instruction STOPSIGNAL)"
@@ -149,8 +130,8 @@ part "training, in an anonymous volume"
 
 if [[ -n $extras ]]; then
     part "build with EXTRAS=$extras"
-    "${build[@]}" --build-arg EXTRAS="$extras" -t "$name-extras" . >"$work/log" 2>&1 || { tail -n 20 "$work/log" && false; }
-    echo "$(($(inspect '{{.Size}}' "$name-extras") / 1000000)) MB"
+    build "$name-extras" --build-arg EXTRAS="$extras" "${rest[@]}"
+    size "$name-extras"
     for extra in ${extras//,/ }; do
         part "$extra"
         case $extra in

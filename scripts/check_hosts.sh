@@ -1,82 +1,51 @@
 #!/usr/bin/env bash
-# Trains on four hosts, which are network namespaces of this machine, and takes one of them away.
+# usage: scripts/check_hosts.sh [--python PYTHON] [--rate RATE] [--latencies LIST] [-- OPTION...]
+#
+# Makes four hosts, each a network and a UTS namespace, joined by a network of limited rate with added latency,
+# and trains on them over TCP: `mpiexec -launcher ssh -hosts ...`, one rank each. Checks that the fingerprint is
+# that of one process; that after kill -9 of a rank the others end within 10 s, and after the silent loss of a host
+# within 60 s; and that --resume on the other three hosts gives the fingerprint of the uninterrupted training.
+# Prints latency and bandwidth between two hosts, and the time of an epoch on one, two and four hosts. All hosts share
+# this machine's processors, and the relay that adds latency (scripts/hosts/relay.py) uses one too.
+#
+#   --python PYTHON   Python with xpnet's dependencies and mpi4py (default: $PYTHON, else python3)
+#   --rate RATE       what a host sends at most, as tc writes it (default: 1gbit)
+#   --latencies LIST  microseconds added to each packet's way (default: "0 100 1000")
+#   OPTION...         further options of xpnet train, as --batch-size 8192
+#
+# Needs root, MPICH's mpiexec, and ip and tc of iproute2. The network of the machine itself is not touched.
+#
+# Exit codes: 0 all checks passed, 1 one failed, 2 something that is needed is missing, 130 Ctrl-C.
+
 set -euo pipefail
+. "$(dirname "$0")/shared.sh"
 
-usage() {
-    cat <<'USAGE'
-usage: scripts/check_hosts.sh [--python PYTHON] [--rate RATE] [--latencies LIST] [-- OPTION...]
-
-Makes four hosts, each a network and a UTS namespace, joined by a network of limited rate with added latency,
-and trains on them over TCP: `mpiexec -launcher ssh -hosts ...`, one rank each. Checks that the fingerprint is
-that of one process; that after kill -9 of a rank the others end within 10 s, and after the silent loss of a host
-within 60 s; and that --resume on the other three hosts gives the fingerprint of the uninterrupted training.
-Prints latency and bandwidth between two hosts, and the time of an epoch on one, two and four hosts. All hosts share
-this machine's processors, and the relay that adds latency (scripts/hosts/relay.py) uses one too.
-
-  --python PYTHON   Python with xpnet's dependencies and mpi4py (default: $PYTHON, else python3)
-  --rate RATE       what a host sends at most, as tc writes it (default: 1gbit)
-  --latencies LIST  microseconds added to each packet's way (default: "0 100 1000")
-  OPTION...         further options of xpnet train, as --batch-size 8192
-
-Needs root, MPICH's mpiexec, and ip and tc of iproute2. The network of the machine itself is not touched.
-Exit codes: 0 all checks passed, 1 one failed, 2 something that is needed is missing, 130 Ctrl-C.
-USAGE
-}
-
-fail() {
-    echo "check_hosts: $*" >&2
-    exit 2
-}
-
-PYTHON=${PYTHON:-python3} rate=1gbit latencies='0 100 1000'
-while [[ $# -gt 0 ]]; do
-    case $1 in
-        -h | --help) usage && exit 0 ;;
-        --python | --rate | --latencies)
-            [[ -n ${2:-} ]] || fail "$1 needs a value (--help)"
-            if [[ $1 == --python ]]; then PYTHON=$2; else declare "${1#--}=$2"; fi
-            shift 2
-            ;;
-        --) shift && break ;;
-        *) fail "unknown argument $1 (--help)" ;;
-    esac
-done
+python=${PYTHON:-python3} rate=1gbit latencies='0 100 1000'
+options "python rate latencies" "$@"
 [[ $(id -u) == 0 ]] || fail "run this check as root: it makes network namespaces"
-for tool in ip tc unshare; do
-    command -v "$tool" >/dev/null || fail "$tool is missing: install iproute2 and util-linux"
-done
-PYTHON=$(command -v "$PYTHON") || fail "no such Python: name one with --python"
-repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+need "install iproute2 and util-linux" ip tc unshare
+python=$(command -v "$python") || fail "no such Python: name one with --python"
 # ch4:ofi of MPICH, over TCP, whatever else the machine has.
 export PYTHONPATH=$repository MPIR_CVAR_CH4_NETMOD=ofi FI_PROVIDER=tcp FI_TCP_IFACE=eth0
-library=$("$PYTHON" -c 'import xpnet.train, mpi4py.MPI as MPI; print(MPI.Get_library_version().rstrip("\0"))' 2>/dev/null) ||
-    fail "$PYTHON lacks mpi4py, an MPI library or a dependency of xpnet: name another with --python"
-mpiexec=$(PATH=$(dirname "$PYTHON"):$PATH command -v mpiexec) || fail "mpiexec is missing: pip install mpich"
+library=$("$python" -c 'import xpnet.train, mpi4py.MPI as MPI; print(MPI.Get_library_version().rstrip("\0"))' 2>/dev/null) ||
+    fail "$python lacks mpi4py, an MPI library or a dependency of xpnet: name another with --python"
+mpiexec=$(PATH=$(dirname "$python"):$PATH command -v mpiexec) || fail "mpiexec is missing: pip install mpich"
 [[ $library == MPICH* ]] || fail "mpi4py finds ${library%%,*}, expected MPICH: pip install mpich"
 
-work=$(mktemp -d) name=xpnet-$$ network=10.77.0 part='' relay=''
+name=xpnet-$$ network=10.77.0 relay=''
 stop_relay() {
     [[ -z $relay ]] || { kill "$relay" && wait "$relay"; } 2>/dev/null || true
 }
-finish() {
-    local code=$? host
-    trap '' INT TERM
+clean() {
+    local host
     stop_relay
     for host in 1 2 3 4 switch; do
-        ip netns pids "$name-$host" 2>/dev/null | xargs -r kill -9 2>/dev/null || true
-        ip netns delete "$name-$host" 2>/dev/null || true
-    done
+        ip netns pids "$name-$host" | xargs -r kill -9
+        ip netns delete "$name-$host"
+    done || true
     wait
-    rm -rf "$work"
-    [[ $code == 0 || $code == 2 || $code == 130 ]] || { echo "check_hosts: failed: $part" >&2 && exit 1; }
 }
-trap finish EXIT
-trap 'exit 130' INT TERM
-
-part() {
-    part=$1
-    echo "== $part (after $SECONDS s)"
-}
+make_work
 
 # Make a namespace without IPv6, whose neighbour discovery would be in the way.
 make_namespace() {
@@ -110,7 +79,7 @@ SSH
 # Join the hosts by a network that adds so many microseconds.
 set_latency() {
     stop_relay
-    ip netns exec "$name-switch" nice -n -20 "$PYTHON" "$repository/scripts/hosts/relay.py" "$1" port{1..4} &
+    ip netns exec "$name-switch" nice -n -20 "$python" "$repository/scripts/hosts/relay.py" "$1" port{1..4} &
     relay=$!
     sleep 0.5
 }
@@ -131,7 +100,7 @@ job() {
 
 # Print fingerprint, milliseconds of an epoch, and hosts of a run.
 outcome() {
-    "$PYTHON" - "$work/runs/$1" <<'PROGRAM'
+    "$python" - "$work/runs/$1" <<'PROGRAM'
 import json, pathlib, sys
 folder = pathlib.Path(sys.argv[1])
 run = json.loads((folder / "run.json").read_text())
@@ -192,7 +161,7 @@ expect_end() {
     echo "resumed on three hosts: the fingerprint of the uninterrupted training"
 }
 
-train=("$PYTHON" -m xpnet train --out "$work/runs" --no-report --workers 1 --quiet "$@")
+train=("$python" -m xpnet train --out "$work/runs" --no-report --workers 1 --quiet "${rest[@]}")
 epochs=20 long=200
 cd "$repository"
 make_hosts
@@ -208,7 +177,7 @@ echo "$fingerprint, $milliseconds ms an epoch"
 for latency in $latencies; do
     part "$latency us added"
     set_latency "$latency"
-    job "1 2" "$PYTHON" scripts/hosts/ping_pong.py
+    job "1 2" "$python" scripts/hosts/ping_pong.py
     for hosts in "1 2" "1 2 3 4"; do
         run=$latency-${hosts// /-}
         job "$hosts" "${train[@]}" --epochs "$epochs" --log-every "$epochs" --name "$run"

@@ -1,9 +1,9 @@
 """Check the machine code of CuPy's kernels for the reproducible arithmetic, without a GPU.
 
 CuPy generates CUDA source as it computes. Here it computes on the emulated device of ``emulated_cuda.py``:
-one epoch of the default run, networks of every kind, and all functions of ``xpnet.reproducible``. NVRTC
-compiles each source with the options that CuPy gives it, nvdisasm disassembles it, and each kernel that uses
-float64 is searched for
+one epoch of the default network, networks of every kind, and all functions of ``xpnet.reproducible``. NVRTC
+compiles the sources, many in one call, with the options that CuPy gives them, nvdisasm disassembles the code,
+and each kernel that uses float64 is searched for
 
   fused products and sums    DFMA, outside of the sequences that a quotient or a square root consists of
   approximations             MUFU, outside of them and of quotients of integers
@@ -16,7 +16,7 @@ to float64, and subnormal numbers to 0, because CuPy always sets ``-ftz=true``.
 
 Reductions are compiled as CuPy's own and, for large arrays its default on a GPU, from CUB's templates. Not
 checked: kernels without float64, and those that the libraries bring compiled (cuBLAS, CUB's reductions of a
-whole device). It takes two minutes of processor time, shared by all cores, and more the first time, when g++
+whole device). It takes a minute of processor time, shared by all cores, and more the first time, when g++
 compiles for the emulated device.
 
 It needs what ``emulated_cuda.py`` needs, and ``pip install -e ".[kernels]"``. Exit codes: 0 no kernel breaks
@@ -30,11 +30,13 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import chain
 
+import checkout  # noqa: F401  it ends with one line where xpnet is not installed
 from emulation.install import VERSION
 from kernels import rules, tools
-from kernels.record import Kernel, make_block_reductions, record
+from kernels.record import make_block_reductions, record
+from kernels.tools import Kernel
 from shared import markdown
 
 from xpnet._lib.machine import available_cpus
@@ -95,14 +97,17 @@ def check_kernels(
         NVRTC or nvdisasm is not installed or fails.
     """
     spawn = multiprocessing.get_context("spawn")  # beside the emulated device, NVRTC crashes
-    sources, options = [kernel.source for kernel in kernels], [kernel.options for kernel in kernels]
     reports = {name: Report() for name in architectures}
+    batches = tools.batches(kernels)
     with ProcessPoolExecutor(available_cpus(), mp_context=spawn) as pool:
+        compiled = {
+            name: [pool.submit(tools.compile_kernels, batch, name) for batch in batches] for name in reports
+        }
         for name, report in reports.items():
-            compiled = list(pool.map(tools.compile_source, sources, options, repeat(name), chunksize=4))
-            sass = tools.disassemble([x.code for x in compiled], name)
-            for kernel, (ptx, _), opcodes in zip(kernels, compiled, sass, strict=True):
-                add_kernel(report, kernel, rules.read_ptx_opcodes(ptx), opcodes)
+            results = [result for future in compiled[name] for result in future.result()]
+            sass = tools.disassemble([result.code for result in results], name)
+            for kernel, result, opcodes in zip(chain(*batches), results, sass, strict=True):
+                add_kernel(report, kernel, rules.read_ptx_opcodes(result.ptx), opcodes)
     return reports
 
 

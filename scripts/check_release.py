@@ -22,7 +22,8 @@ from collections.abc import Sequence
 from email.parser import BytesParser
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from checkout import ROOT, need
+
 SCRIPTS = "Scripts" if os.name == "nt" else "bin"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
@@ -113,6 +114,7 @@ def main() -> int:
     tests = "the tests of the sdist to run (default: all)"
     parser.add_argument("--tests", nargs="+", default=[], metavar="TEST", help=tests)
     arguments = parser.parse_args()
+    need("build", "twine", "check_wheel_contents", fix='pip install -e ".[release]"')
     try:
         with tempfile.TemporaryDirectory() as work:
             sdist, wheel = build(arguments.out.resolve())

@@ -10,14 +10,16 @@ import io
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unittest.mock import patch
+
+from checkout import ROOT
 
 from xpnet.__main__ import COMMANDS, main
 from xpnet._lib.files import write_atomic
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "cli.md"
+PAGE = ROOT / "docs" / "cli.md"
 TERMINAL = {"COLUMNS": "100", "NO_COLOR": "1"}
 REMEDY = "python scripts/cli_reference.py"
 
@@ -33,36 +35,43 @@ What `--help` of every command prints. `python -m xpnet` is the same as `xpnet`,
 
 def page() -> str:
     """Return the page: a section for each command, and one below it for each of its actions."""
-    sections = [INTRODUCTION, _section(2, "xpnet", help_of())]
-    for command in COMMANDS:
-        text = help_of(command)
-        sections.append(_section(2, f"xpnet {command}", text))
-        sections += [
-            _section(3, f"xpnet {command} {action}", help_of(command, action)) for action in actions(text)
-        ]
+    sections = [INTRODUCTION, _section("## xpnet", printed("--help"))]
+    for words in commands():
+        title = f"{'#' * (len(words) + 1)} xpnet {' '.join(words)}"
+        sections.append(_section(title, printed(*words, "--help")))
     return "\n".join(sections)
 
 
-def help_of(*words: str) -> str:
-    """Return what ``xpnet WORDS --help`` prints at a width of 100 columns."""
+def commands() -> Iterator[list[str]]:
+    """Yield the words of each command, and of its actions, such as ``runs list``, which its help lists."""
+    for command in COMMANDS:
+        yield [command]
+        text = printed(command, "--help")
+        block = re.search(r"^positional arguments:\n  [A-Z]+\n((?:    .*\n)+)", text, re.MULTILINE)
+        for action in re.findall(r"^    ([a-z]+)\b", block[1] if block else "", re.MULTILINE):
+            yield [command, action]
+
+
+def printed(*words: str) -> str:
+    """Return what ``xpnet WORDS`` prints at a width of 100 columns.
+
+    Raises
+    ------
+    RuntimeError
+        The command fails.
+    """
     out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="\n")
     with patch.dict(os.environ, TERMINAL), contextlib.redirect_stdout(out):
         try:
-            code = main([*words, "--help"])
+            code = main(words)
         except SystemExit as ended:
             code = ended.code
     if code:
-        msg = f"xpnet {' '.join(words)} --help: expected exit code 0, got {code}"
+        msg = f"xpnet {' '.join(words)}: expected exit code 0, got {code}"
         raise RuntimeError(msg)
     out.seek(0)
     lines = [line.rstrip() for line in out.read().splitlines()]
     return "\n".join(lines).strip("\n") + "\n"
-
-
-def actions(text: str) -> list[str]:
-    """Return the second words that a command takes, such as list of xpnet runs list, by its help."""
-    block = re.search(r"^positional arguments:\n  [A-Z]+\n((?:    .*\n)+)", text, re.MULTILINE)
-    return [] if block is None else re.findall(r"^    ([a-z]+)\b", block[1], re.MULTILINE)
 
 
 def is_current(path: Path) -> bool:
@@ -77,8 +86,8 @@ def _words(text: str) -> list[str]:
     return re.sub(r"[\u2500-\u257f]", " ", text).split()
 
 
-def _section(level: int, title: str, text: str) -> str:
-    return f"{'#' * level} {title}\n\n```\n{text}```\n"
+def _section(title: str, text: str) -> str:
+    return f"{title}\n\n```\n{text}```\n"
 
 
 def run(argv: Sequence[str] | None = None) -> int:

@@ -32,6 +32,7 @@ Exit code 2, with a line that gives the reason, if there can be no emulated devi
 
 import sys
 
+import checkout  # noqa: F401  it ends with one line where xpnet is not installed
 from emulation.install import install
 
 from xpnet.errors import XPNetError

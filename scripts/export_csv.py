@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import checkout  # noqa: F401  it ends with one line where xpnet is not installed
 import numpy as np
 from numpy.typing import NDArray
 from shared import make_folder

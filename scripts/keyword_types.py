@@ -9,6 +9,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+import checkout  # noqa: F401  it ends with one line where xpnet is not installed
+
 from xpnet._lib.files import write_atomic
 from xpnet.config import keywords
 from xpnet.config.keywords import ClassifierSettings, FitSettings

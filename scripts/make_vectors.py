@@ -1,6 +1,7 @@
 """Writes the test vectors of docs/reproducibility.md: docs/vectors/*.json, computed on NumPy.
 
-With --check it writes nothing, and compares the files with what is computed.
+The inputs are those in the files. A new case is an entry with its inputs, in which floats may be decimal
+numbers. With --check the script writes nothing, and compares the files with what is computed.
 
 Exit codes: 0 done, 1 a file differs (the first difference is printed), 2 bad input.
 """
@@ -13,6 +14,7 @@ from typing import Any
 
 from shared import ROOT, make_folder
 from vectors import contractions, functions, images, network, sums, trainings, words
+from vectors.numbers import Content, hexadecimal
 
 from xpnet._lib.files import make_read_error, save
 from xpnet.arithmetic import SPECIFICATION_VERSION
@@ -24,9 +26,8 @@ from xpnet.errors import XPNetError
 FOLDER = ROOT / "docs" / "vectors"
 WIDTH = 110
 LONGEST_NUMBER = 30  # characters: a fingerprint has more
-Content = dict[str, Any]
 
-FILES: dict[str, Callable[[Backend], Content]] = {
+FILES: dict[str, Callable[[Backend, Content], Content]] = {
     "random": words.content,
     "functions": functions.content,
     "contractions": contractions.content,
@@ -35,13 +36,14 @@ FILES: dict[str, Callable[[Backend], Content]] = {
     "images": images.content,
     "trainings": trainings.content,
 }
-"""The functions that compute a file's content on a backend, inside its scope, by the file's name."""
+"""The functions that compute the content of each file on a backend, inside its scope, from that so far."""
 
 
 def content(name: str, backend: Backend) -> Content:
     """Return the content of a file as computed on a backend."""
     with backend.scope():
-        return {"specification": SPECIFICATION_VERSION, **FILES[name](backend)}
+        file = read(FOLDER / f"{name}.json")
+        return {"specification": SPECIFICATION_VERSION, **FILES[name](backend, file)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,9 +82,10 @@ def check(folder: Path) -> int:
 
 
 def read(path: Path) -> Content:
-    """Return the content of a file; DataError if it cannot be read."""
+    """Return the content of a file, decimal numbers as texts; DataError if it cannot be read."""
     try:
-        content: Content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content: Content = json.loads(text, parse_float=lambda decimal: hexadecimal(float(decimal)))
     except (OSError, ValueError) as error:
         raise make_read_error(path, error, "scripts/make_vectors.py writes it") from error
     return content

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +21,6 @@ X, Y = pixels(120, 12, 4)
 NAMES = np.array(["east", "north", "south", "west"])
 QUICK = {"epochs": 1, "hidden": []}
 RESULTS = ("predict", "predict_proba", "logits")
-ROOT = Path(__file__).resolve().parents[1]
 
 
 class WhereItComputes(xpnet.Callback):
@@ -67,26 +65,17 @@ def test_the_library_of_the_rows_trains_and_predicts_on_their_device_unless_a_se
 
 
 @pytest.mark.needs("torch", "array-api-strict")
-@pytest.mark.parametrize(("case", "other"), [("torch", "array-api-strict"), ("array-api-strict", "torch")])
-def test_a_backend_takes_the_arrays_of_another_library(case, other, model):
-    rows = BackendCase(other).make().from_host(X)
-    settings = {"backend": case, "device": BackendCase(case).device}
-    trained = xpnet.fit(rows, Y, **QUICK, **settings)
-    assert trained.fingerprint == model.fingerprint
-    assert type(trained.predict(rows)) is type(rows)
-
-
-@pytest.mark.needs("torch", "array-api-strict")
 def test_rows_labels_weights_and_validation_data_may_be_of_several_libraries():
     torch, strict = (case.make().from_host for case in (BackendCase.TORCH, BackendCase.STRICT))
     weights = np.linspace(0.5, 1.5, len(Y))
     expected = xpnet.fit(X, Y, **QUICK, sample_weight=weights, validation_data=(X, Y), device="cpu")
     data = {"sample_weight": torch(weights), "validation_data": (strict(X), torch(Y))}
-    model = xpnet.fit(torch(X), strict(Y), **QUICK, **data)
+    model = xpnet.fit(torch(X), strict(Y), **QUICK, **data, backend="array-api-strict", device="device1")
     assert (model.fingerprint, model.history) == (expected.fingerprint, expected.history)
     evaluation, of_numpy = model.evaluate(torch(X), strict(Y)), expected.evaluate(X, Y)
     assert (evaluation.accuracy, evaluation.loss) == (of_numpy.accuracy, of_numpy.loss)
     assert type(evaluation.predicted) is type(evaluation.probabilities) is np.ndarray
+    assert type(model.predict(torch(X))) is type(torch(X))
 
 
 @pytest.mark.needs("sklearn")
@@ -123,23 +112,14 @@ def test_results_in_jax_have_32_bits_unless_64_are_enabled(model):
 
 
 SECOND_DEVICE = """
-import jax, numpy as np, xpnet
+import jax, xpnet
 from networks import pixels
 
-x, y = pixels(40, 6, 3)
-second, used = jax.devices()[1], set()
-class Note(xpnet.Callback):
-    def on_train_begin(self, state):
-        arrays = jax.tree.leaves(state.variables.parameters)
-        used.update(device.id for array in arrays for device in array.devices())
-expected = xpnet.fit(x, y, hidden=[], epochs=1, device="cpu")
-model = xpnet.fit(jax.device_put(x, second), y, hidden=[], epochs=1, callbacks=[Note()])
+(first, second), (x, y) = jax.devices(), pixels(40, 6, 3)
 both = jax.device_put(x, jax.NamedSharding(jax.make_mesh((2,), ("rows",)), jax.P("rows")))
-for rows, where in ((jax.device_put(x, second), second), (both, jax.devices()[0])):
-    for model in (model, expected):
-        for result in (model.predict(rows), model.predict_proba(rows), model.logits(rows)):
-            assert result.device == where, (result.device, where)
-print(used, model.fingerprint == expected.fingerprint)
+model = xpnet.fit(jax.device_put(x, second), y, hidden=[], epochs=1)
+print(model.fingerprint == xpnet.fit(x, y, hidden=[], epochs=1, device="cpu").fingerprint)
+print(model.predict(jax.device_put(x, second)).device == second, model.logits(both).device == first)
 """
 
 
@@ -147,14 +127,11 @@ print(used, model.fingerprint == expected.fingerprint)
 @pytest.mark.needs("jax")
 def test_a_second_device_computes_and_keeps_the_results():
     """Two devices on the host take the place of two GPUs."""
-    variables = {
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "tests" / "helpers"), str(ROOT)]),
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "JAX_PLATFORMS": "cpu",
-    }
+    variables = {"PYTHONPATH": os.pathsep.join(sys.path), "JAX_PLATFORMS": "cpu"}
+    variables["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
     command = [sys.executable, "-c", SECOND_DEVICE]
     run = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False)
-    assert (run.stdout, run.returncode) == ("{1} True\n", 0), run.stderr
+    assert run.stdout.split() == ["True"] * 3, run.stderr
 
 
 TENSORS = {
@@ -178,16 +155,6 @@ def test_tensors_of_every_kind_are_taken_and_the_results_have_no_gradient(form):
     probabilities = model.predict_proba(rows)
     assert (type(probabilities), probabilities.dtype) == (torch.Tensor, torch.float64)
     assert (probabilities.requires_grad, tuple(probabilities.shape)) == (False, (len(X), 4))
-
-
-@pytest.mark.slow
-@pytest.mark.needs("jax")
-def test_jax_rows_in_bfloat16_are_taken():
-    import jax
-
-    expected = xpnet.fit((X // 128).astype(np.float32), Y, **QUICK, device="cpu")
-    rows = jax.numpy.asarray(X // 128, dtype=jax.numpy.bfloat16)
-    assert xpnet.fit(rows, Y, **QUICK).fingerprint == expected.fingerprint
 
 
 @pytest.mark.needs("torch")

@@ -5,24 +5,18 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
 from emulation.build import KERNEL_NAME
 from emulation.install import install
 
-from kernels.tools import load_nvrtc
+from kernels.tools import Kernel, load_nvrtc
 from xpnet.errors import BackendError
 
 ARCHITECTURE = re.compile(r"-arch=\w+")
-
-
-class Kernel(NamedTuple):
-    """A source of kernels, and the options that CuPy gives NVRTC, but for the architecture."""
-
-    name: str
-    source: str
-    options: tuple[str, ...]
+MACRO = "-DFIRST_PASS=1"
+"""An option for a macro that no header tests; without it, sources share their options."""
 
 
 class RecordedError(Exception):
@@ -53,9 +47,10 @@ def record() -> Iterator[list[Kernel]]:
         def compile(self, options: tuple[str, ...], *_: object) -> tuple[bytes, None]:
             if not self.source:  # CuPy reads the version of NVRTC from the PTX of an empty source
                 return b"", None
-            kept = (x for x in options if not ARCHITECTURE.fullmatch(x))
+            kept = (x for x in options if not ARCHITECTURE.fullmatch(x) and x != MACRO)
             own = tuple(x for x in kept if not x.startswith("-I") or x.startswith(f"-I{root}"))
-            kernel = Kernel(" ".join(KERNEL_NAME.findall(self.source)), self.source, own)
+            source = "#define FIRST_PASS 1\n" * (MACRO in options) + self.source
+            kernel = Kernel(" ".join(KERNEL_NAME.findall(source)), source, own)
             if kernel not in recorded:
                 recorded.append(kernel)
             raise RecordedError

@@ -12,12 +12,24 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+from emulation.build import KERNEL_NAME
+
 from xpnet.errors import BackendError
 
 NVRTC, DISASSEMBLER = "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-nvdisasm"
 BYTES = 16
 """The length of an instruction, on all architectures since sm_70."""
+AT_ONCE = 64
+"""Kernels that are compiled in one call, which reads the headers once."""
 INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]+\*/\s+(?:@!?\w+\s+)?([A-Z][\w.]*)", re.MULTILINE)
+
+
+class Kernel(NamedTuple):
+    """A source of kernels, and the options that CuPy gives NVRTC, but for the architecture."""
+
+    name: str
+    source: str
+    options: tuple[str, ...]
 
 
 class Compiled(NamedTuple):
@@ -57,36 +69,69 @@ def load_nvrtc() -> None:
     ctypes.CDLL(str(_file(NVRTC, "libnvrtc.so.12")))
 
 
-def compile_source(source: str, options: Sequence[str], architecture: str) -> Compiled:
-    """Compile a source by NVRTC, for an architecture such as ``sm_90``.
+def batches(kernels: Sequence[Kernel]) -> list[list[Kernel]]:
+    """Return kernels with the same options together, up to `AT_ONCE`."""
+    alike: dict[tuple[str, ...], list[Kernel]] = {}
+    for kernel in kernels:
+        alike.setdefault(kernel.options, []).append(kernel)
+    return [group[at : at + AT_ONCE] for group in alike.values() for at in range(0, len(group), AT_ONCE)]
+
+
+def join_sources(kernels: Sequence[Kernel]) -> str:
+    """Return one source: headers once, and each kernel, numbered, in a namespace without macros of others."""
+    includes, pieces = dict[str, None](), []
+    for number, (_, source, _) in enumerate(kernels):
+        lines = source.splitlines()
+        includes.update(dict.fromkeys(line for line in lines if line.startswith("#include")))
+        text = "\n".join(line for line in lines if not line.startswith("#include"))
+        for name in KERNEL_NAME.findall(source):
+            text = re.sub(rf"\b{name}\b", f"{name}_{number}", text)
+        macros = dict.fromkeys(re.findall(r"^\s*#define (\w+)", text, re.MULTILINE))
+        pieces += [f"namespace kernel_{number} {{", text, "}", *(f"#undef {macro}" for macro in macros)]
+    return "\n".join([*includes, *pieces])
+
+
+def compile_kernels(kernels: Sequence[Kernel], architecture: str) -> list[Compiled]:
+    """Compile a batch by NVRTC in one call, for an architecture such as ``sm_90``.
 
     Raises
     ------
     BackendError
-        NVRTC is not installed, or refuses the source.
+        NVRTC is not installed, or refuses a source.
     """
     load_nvrtc()
     nvrtc = importlib.import_module("cupy_backends.cuda.libs.nvrtc")
-    program = nvrtc.createProgram(source, "kernel.cu", (), ())
+    program = nvrtc.createProgram(join_sources(kernels), "kernel.cu", (), ())
     try:
-        nvrtc.compileProgram(program, (*options, f"-arch={architecture}"))
-        return Compiled(nvrtc.getPTX(program).decode(), b"".join(_functions(nvrtc.getCUBIN(program))))
+        nvrtc.compileProgram(program, (*kernels[0].options, f"-arch={architecture}"))
+        ptx, cubin = nvrtc.getPTX(program).decode(), nvrtc.getCUBIN(program)
     except nvrtc.NVRTCError as error:
         log = nvrtc.getProgramLog(program).splitlines() or [str(error)]
         msg = f"NVRTC cannot compile a kernel for {architecture}: {log[0]}"
         raise BackendError(msg) from error
     finally:
         nvrtc.destroyProgram(program)
+    texts, codes = [""] * len(kernels), [b""] * len(kernels)
+    for text in re.split(r"(?=\.entry )", ptx)[1:]:
+        texts[_number(text.partition("(")[0])] += text
+    for name, code in _functions(cubin):
+        codes[_number(name)] += code
+    return list(map(Compiled, texts, codes))
 
 
-def _functions(cubin: bytes) -> Iterator[bytes]:
-    """Yield the machine code of the functions in an ELF file."""
+def _number(name: str) -> int:
+    return int(name.rpartition("_")[2])
+
+
+def _functions(cubin: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield name and machine code of the functions in an ELF file."""
     (offset,) = struct.unpack_from("<Q", cubin, 0x28)
     size, count, names = struct.unpack_from("<HHH", cubin, 0x3A)
     sections = [struct.unpack_from("<IIQQQQ", cubin, offset + i * size) for i in range(count)]
     for name, _, _, _, begin, length in sections:
-        if cubin.startswith(b".text.", sections[names][4] + name):
-            yield cubin[begin : begin + length]
+        start = sections[names][4] + name
+        if cubin.startswith(b".text.", start):
+            yield cubin[start : cubin.index(b"\0", start)].decode(), cubin[begin : begin + length]
 
 
 def disassemble(codes: Sequence[bytes], architecture: str) -> list[list[str]]:

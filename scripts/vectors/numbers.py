@@ -1,4 +1,4 @@
-"""Numbers of the test vectors: as text, made by a rule, and on a device."""
+"""Numbers of the test vectors: as text, and on a device."""
 
 import re
 from collections.abc import Sequence
@@ -8,15 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._typing import Array
-from xpnet.arithmetic import Reproducible, random
+from xpnet.arithmetic import Reproducible
 from xpnet.backends.base import Backend
 
 if TYPE_CHECKING:
     from xpnet.arithmetic.random import Purpose
 
 Reals = NDArray[np.float64]
+Content = dict[str, Any]
+"""The content of a file, or a part of it."""
 UNUSED = cast("Purpose", 0)
-"""The purpose of the words that the vectors' own numbers are made of; training uses 1 to 6."""
+"""The purpose of words that training does not use: it uses 1 to 6."""
 
 
 def hexadecimal(number: float) -> str:
@@ -32,25 +34,31 @@ def hexadecimals(numbers: Any) -> Any:
     return hexadecimal(nested)
 
 
-def word_text(word: int) -> str:
+def real(value: str | float) -> float:
+    """Return the float of a text, or a whole number as it is."""
+    return float.fromhex(value) if isinstance(value, str) else value
+
+
+def reals(values: Any) -> Any:
+    """Return the floats of nested lists of texts, and of a pattern that is repeated."""
+    if isinstance(values, dict):
+        return np.resize(reals(values["repeat"]), values["length"]).tolist()
+    return [reals(item) for item in values] if isinstance(values, list) else real(values)
+
+
+def word(text: str) -> int:
+    """Return the 64-bit word of a text."""
+    return int(text, 16)
+
+
+def word_text(number: int) -> str:
     """Return a 64-bit word as text."""
-    return f"0x{int(word):016x}"
+    return f"0x{int(number):016x}"
 
 
 def word_texts(words: Any) -> list[str]:
     """Return 64-bit words as texts."""
-    return [word_text(word) for word in words]
-
-
-def uniform(count: int, *, index: int, epoch: int = 0) -> Reals:
-    """Return the first `count` numbers u, from 0 to 1, of the words of purpose 0 and seed 0."""
-    return random.uniform(random.words(0, UNUSED, count, index=index, epoch=epoch))
-
-
-def reals(count: int, *, index: int, low: float, high: float) -> Reals:
-    """Return numbers of 53 bits from `low` to `high`, made of the words of purpose 0 and seed 0."""
-    words = random.words(0, UNUSED, count, index=index)
-    return low + (high - low) * ((words >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+    return [word_text(number) for number in words]
 
 
 class Device(NamedTuple):

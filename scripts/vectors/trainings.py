@@ -3,12 +3,13 @@
 Training and test samples are made by a rule, so that nothing has to be downloaded.
 """
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vectors.numbers import UNUSED, hexadecimal, hexadecimals, word_text
+from vectors.numbers import UNUSED, Content, hexadecimal, hexadecimals, real, word, word_text
 from xpnet.arithmetic import random
 from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig
@@ -26,24 +27,10 @@ FEATURES, CLASSES, TEST = 64, 4, 20
 PROBABILITIES = 2
 """The number of test samples whose probabilities are given."""
 
-WITHOUT_EFFECT = {
-    *("data", "test_data", "test_split", "label", "missing", "columns", "init_from"),  # about files
-    *("repeats", "arithmetic", "dtype", "device", "backend", "workers", "jobs", "require_device"),
-    *(
-        "log_every",
-        "checkpoint_seconds",
-        "keep_checkpoint_every",
-        "resume",
-        "extend",
-        "out",
-        "name",
-        "overwrite",
-        "resume_or_start",
-        "tags",
-        "report",
-    ),
-    *("track", "quiet", "debug"),
-}
+FILES = "data test_data test_split label missing columns init_from out name overwrite resume extend"
+COMPUTATION = "arithmetic dtype device backend require_device workers jobs repeats"
+RECORDS = "log_every checkpoint_seconds keep_checkpoint_every resume_or_start tags report track quiet debug"
+WITHOUT_EFFECT = {*FILES.split(), *COMPUTATION.split(), *RECORDS.split()}
 """The settings that choose files, devices or records, or another arithmetic: the trainings leave them out."""
 
 DATA_RULE = (
@@ -53,217 +40,28 @@ DATA_RULE = (
 )
 
 
-@dataclass(frozen=True)
-class Training:
-    """A training: settings, and the size and kind of its data."""
-
-    name: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    samples: int = 90
-    kind: Literal["pixels", "floats"] = "pixels"
-
-
-TRAININGS = [
-    Training("the defaults, in four blocks", {"epochs": 3}, 3142),
-    Training(
-        "softmax regression",
-        {
-            "epochs": 4,
-            "hidden": (),
-            "batch_size": 200,  # more than there are samples
-            "loss": "squared-error",
-            "normalize": "none",
-            "optimizer": "momentum",
-            "momentum": 0.5,
-            "learning_rate": 0.0002,
-            "seed": 2**64 - 1,
-            "schedule": "exponential",
-        },
-    ),
-    Training(
-        "batch norm and dropout in mini-batches",
-        {
-            "epochs": 3,
-            "hidden": (10, 10),
-            "init": "he",
-            "batch_size": 70,
-            "batch_norm": True,
-            "seed": 7,
-            "dropout": 0.25,
-            "input_dropout": 0.1,
-            "label_smoothing": 0.1,
-            "optimizer": "adam",
-            "learning_rate": 0.01,
-            "schedule": "cosine",
-            "warmup_epochs": 1,
-            "clip_norm": 0.5,
-        },
-        141,  # the last batch would have one sample
-    ),
-    Training(
-        "batch norm in a full batch of three blocks",
-        {
-            "epochs": 3,
-            "activation": "tanh",
-            "init": "glorot",
-            "batch_norm": True,
-            "normalize": "standardize",
-            "optimizer": "nesterov",
-            "validation": 20,
-            "seed": 2**63 + 5,
-            "schedule": "step",
-            "schedule_step_epochs": 2,
-            "weight_decay": 0.01,
-        },
-        2138,
-        "floats",
-    ),
-    Training(
-        "mini-batches of two blocks, and of one",
-        {
-            "epochs": 2,
-            "activation": "sigmoid",
-            "batch_size": 1094,
-            "dropout": 0.5,
-            "batch_norm": True,
-            "class_weight": "balanced",
-            "optimizer": "adamw",
-            "learning_rate": 0.01,
-        },
-        2118,
-        "floats",
-    ),
-    Training(
-        "early stopping",
-        {
-            "epochs": 20,
-            "activation": "leaky-relu",
-            "batch_norm": True,
-            "batch_size": 16,
-            "validation": 0.18,
-            "patience": 3,
-            "optimizer": "adamw",
-            "weight_decay": 0.2,
-            "learning_rate": 0.01,
-            "max_norm": 1.5,
-            "seed": 10,  # the best epoch is one of two with its accuracy
-            "class_weight": "balanced",
-        },
-        110,
-    ),
-    Training(
-        "the mean of the last epochs",
-        {
-            "epochs": 5,
-            "batch_norm": True,
-            "batch_size": 32,
-            "dropout": 0.25,
-            "average_epochs": 3,
-            "input_noise": 0.3,
-            "schedule": "cosine",
-            "schedule_factor": 0.25,
-            "optimizer": "adam",
-            "learning_rate": 0.01,
-            "validation": 20,
-            "seed": 3,
-        },
-        110,
-    ),
-    Training("ELU", {"epochs": 3, "activation": "elu", "init": "he", "batch_size": 30, "seed": 4}),
-    Training(
-        "images moved, turned, scaled and sheared",
-        {
-            "epochs": 3,
-            "batch_size": 20,
-            "augment_shift": 1.5,
-            "augment_rotate": 20.0,
-            "seed": 1,
-            "augment_scale": 0.2,
-            "augment_shear": 0.3,
-            "optimizer": "momentum",
-            "schedule": "step",
-            "schedule_step_epochs": 1,
-            "schedule_factor": 0.5,
-            "learning_rate": 0.05,
-        },
-        40,
-    ),
-    Training(
-        "elastic deformation, in full batch",
-        {
-            "epochs": 3,
-            "normalize": "standardize",
-            "augment_elastic_alpha": 8.0,
-            "seed": 2,
-            "augment_elastic_sigma": 2.0,
-            "augment_rotate": 90.0,
-            "input_dropout": 0.2,
-            "validation": 20,
-            "dropout": 0.4,
-            "loss": "squared-error",
-            "label_smoothing": 0.2,
-            "warmup_epochs": 2,
-        },
-        40,
-    ),
-    Training(
-        "distortions that fade",
-        {
-            "epochs": 4,
-            "batch_size": 20,
-            "augment_shift": 1.5,
-            "augment_rotate": 20.0,
-            "augment_elastic_alpha": 8.0,
-            "augment_fade_epochs": 2,
-            "seed": 5,
-            "learning_rate": 0.05,
-        },
-        40,
-    ),
-    Training(
-        "thicker and thinner lines",
-        {
-            "epochs": 3,
-            "batch_size": 20,
-            "augment_elastic_alpha": 8.0,
-            "augment_thickness": 0.75,
-            "augment_fade_epochs": 1,
-            "seed": 6,
-            "learning_rate": 0.05,
-        },
-        40,
-    ),
-    Training(
-        "floats as they are",
-        {
-            "epochs": 3,
-            "normalize": "none",
-            "batch_size": 70,
-            "input_dropout": 0.3,
-            "max_norm": 1.0,
-            "weight_decay": 0.05,
-            "schedule": "exponential",
-            "schedule_factor": 0.7,
-            "init": "he",
-            "clip_norm": 0.5,
-        },
-        90,
-        "floats",
-    ),
-]
+def read_settings(case: Content) -> dict[str, Any]:
+    """Return the settings of a training, as they are in Python."""
+    settings = {}
+    for name, value in case["settings"].items():
+        if isinstance(value, str) and re.match("-?0x", value):
+            settings[name] = word(value) if name == "seed" else real(value)
+        else:
+            settings[name] = tuple(value) if isinstance(value, list) else value
+    return settings
 
 
-def samples(training: Training) -> Dataset:
+def samples(case: Content) -> Dataset:
     """Return training and test samples by the rule."""
-    count = training.samples + TEST
+    first = case["samples"]
+    count = first + TEST
     words: NDArray[np.uint64] = random.words_per_index(
         0, UNUSED, FEATURES, epoch=0, indices=np.arange(count, dtype=np.int64)
     )
     x: NDArray[Any] = (words % np.uint64(256)).astype(np.uint8)
-    if training.kind == "floats":
+    if case["features"] == "floats":
         x = (random.uniform(words) - 0.5) * np.ldexp(1.0, np.arange(FEATURES) % 7 - 3)
     y = (random.words(0, UNUSED, count, epoch=1) % np.uint64(CLASSES)).astype(np.int32)
-    first = training.samples
     return Dataset(x[:first], y[:first], x[first:], y[first:], "by rule")
 
 
@@ -281,10 +79,10 @@ class Record(Callback):
         self.history.append(hexadecimals([x for each in evaluations for x in (each.loss, each.accuracy)]))
 
 
-def result(training: Training, backend: Backend) -> dict[str, Any]:
-    """Return a training and what comes of it."""
-    data = samples(training)
-    config = TrainConfig(**training.settings, log_every=1)
+def train(case: Content, backend: Backend) -> Content:
+    """Return a training and its results."""
+    data = samples(case)
+    config = TrainConfig(**read_settings(case), log_every=1)
     with Trainer.open(config, data, backend) as trainer:
         # One block a call: JAX would compile each operation for stacks of blocks too, which takes a minute.
         trainer.context = replace(trainer.context, stack=1)
@@ -292,14 +90,12 @@ def result(training: Training, backend: Backend) -> dict[str, Any]:
         best = trainer.fit([Evaluate(), final, record]).best
         model, test = trainer.model(best), trainer.evaluate_test(best)
     probabilities = Predictor(model, backend).outputs(data.x_test)[1][:PROBABILITIES]
-    shown = {key: value for key, value in to_json(config).items() if value != to_json(TrainConfig())[key]}
-    del shown["log_every"]
     return {
-        "name": training.name,
-        "features": training.kind,
-        "samples": training.samples,
+        "name": case["name"],
+        "features": case["features"],
+        "samples": case["samples"],
         "sizes": list(model.sizes),
-        "settings": {key: setting_text(key, value) for key, value in shown.items()},
+        "settings": case["settings"],
         "fingerprints": record.fingerprints,
         "history": record.history,
         **{name.replace("_", " "): value for name, value in final.metrics.items()},
@@ -316,7 +112,7 @@ def setting_text(name: str, value: Any) -> Any:
     return hexadecimal(value) if isinstance(value, float) else value
 
 
-def content(backend: Backend) -> dict[str, Any]:
+def content(backend: Backend, file: Content) -> Content:
     """Return the file."""
     defaults = {key: value for key, value in to_json(TrainConfig()).items() if key not in WITHOUT_EFFECT}
     return {
@@ -325,5 +121,5 @@ def content(backend: Backend) -> dict[str, Any]:
         "classes": CLASSES,
         "test samples": TEST,
         "defaults": {key: setting_text(key, value) for key, value in defaults.items()},
-        "trainings": [result(training, backend) for training in TRAININGS],
+        "trainings": [train(case, backend) for case in file["trainings"]],
     }

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from vectors.numbers import UNUSED, hexadecimal, hexadecimals, word_text, word_texts
+from vectors.numbers import UNUSED, Content, hexadecimal, hexadecimals, real, word, word_texts
 from xpnet.arithmetic import random
 from xpnet.arithmetic.random import Purpose
 from xpnet.backends.base import Backend
@@ -14,142 +14,88 @@ from xpnet.nn.dropout import dropout_masks, dropout_scale
 from xpnet.nn.init import initialize
 from xpnet.nn.layers import Linear
 
-LARGEST = 2**64 - 1
-USES = [
-    ([0, 0, 0, 0], [0, 0]),
-    ([LARGEST] * 4, [LARGEST] * 2),
-    ([1, 2, 3, 4], [5, 0]),
-    ([0x243F6A8885A308D3, 0x13198A2E03707344, 0xA4093822299F31D0, 0x082EFA98EC4E6C89], [LARGEST, 0]),
-]
-STREAMS = [  # (seed, purpose, epoch, index, first c0)
-    *((0, purpose, 0, 0, 1) for purpose in range(7)),
-    (0, 1, 0, 1, 1),
-    (0, 2, 7, 0, 1),
-    (1, 3, 1, 59999, 1),
-    (LARGEST, 3, 12, 5, 1),
-    (LARGEST, 6, 0, 0, 1),
-    (2**63 + 11, 2, 3, 0, 1),
-    (42, 4, 2, 1, 1),
-    (42, 4, 2, 1, 3),
-    (42, 4, 2, 1, 5001),
-    (7, 0, LARGEST, LARGEST, 1),
-]
-NUMBERS = [0, 1, 2**40 - 1, 2**40, 2**63, 0x0123456789ABCDEF, 0xFEDCBA9876543210, LARGEST - 2**40, LARGEST]
-DROPOUT = [  # (seed, epoch, layer, units, first sample, samples, probability)
-    (0, 1, 1, 10, 0, 6, 0.5),
-    (0, 1, 1, 16, 0, 3, 0.5),
-    (3, 2, 1, 17, 0, 4, 0.25),
-    (3, 2, 1, 17, 1022, 4, 0.25),
-    (3, 2, 2, 5, 40, 5, 0.25),
-    (LARGEST, 9, 0, 64, 0, 3, 0.2),
-    (1, 1, 1, 40, 0, 2, 0.9999999),
-    (1, 1, 1, 40, 0, 2, 1.5 / 65536),
-    (1, 1, 1, 40, 0, 2, 2.5 / 65536),
-]
-
 
 def philox(counter: list[int], key: list[int]) -> list[int]:
     """Return the four words of one use of Philox."""
-    before = (sum(word << 64 * place for place, word in enumerate(counter)) - 1) % 2**256
+    before = (sum(number << 64 * place for place, number in enumerate(counter)) - 1) % 2**256
     generator = np.random.Philox(counter=before, key=key[0] | key[1] << 64)
-    return [int(word) for word in generator.random_raw(4)]
+    return [int(number) for number in generator.random_raw(4)]
 
 
-def content(_: Backend) -> dict[str, Any]:
+def content(_: Backend, file: Content) -> Content:
     """Return the file: everything here is drawn on the host, whatever the backend."""
     return {
-        "uses": [
-            {
-                "counter": word_texts(counter),
-                "key": word_texts(key),
-                "words": word_texts(philox(counter, key)),
-            }
-            for counter, key in USES
-        ],
-        "streams": [stream(*case) for case in STREAMS],
-        "numbers": [
-            [word_text(word), hexadecimal(random.uniform(np.array([word], dtype=np.uint64))[0])]
-            for word in NUMBERS
-        ],
-        "orders": [
-            {
-                "seed": word_text(seed),
-                "epoch": epoch,
-                "samples": samples,
-                "order": random.permutation(seed, samples, epoch=epoch).tolist(),
-            }
-            for seed, epoch, samples in ((0, 0, 10), (0, 1, 10), (LARGEST, 3, 17), (5, 2, 1), (1, 0, 100))
-        ],
-        "initial parameters": [
-            initial(*case)
-            for case in (("uniform", 0, [3, 2, 4]), ("he", 1, [5, 3, 2]), ("glorot", LARGEST, [5, 3, 2]))
-        ],
-        "dropout": [dropout(*case) for case in DROPOUT],
-        "validation samples": [
-            split(seed, m, share, TrainConfig(validation=share).validation_samples(m), Purpose.SPLIT)
-            for seed, m, share in ((0, 10, 3), (9, 25, 0.1), (LARGEST, 25, 0.3), (0, 12, 0.01))
-        ],
-        "test samples": [
-            split(0, m, share, round(m * share), Purpose.TEST_SPLIT)
-            for m, share in ((10, 0.2), (25, 0.1), (25, 0.3), (15, 0.5))
-        ],
+        "uses": [{**use, "words": uses(**use)} for use in file["uses"]],
+        "streams": [{**case, "words": stream(case)} for case in file["streams"]],
+        "numbers": [[text, number(word(text))] for text, *_ in file["numbers"]],
+        "orders": [{**case, "order": order(case)} for case in file["orders"]],
+        "initial parameters": [{**case, **initial(case)} for case in file["initial parameters"]],
+        "dropout": [{**case, **dropout(case)} for case in file["dropout"]],
+        "validation samples": [{**case, **validation(case)} for case in file["validation samples"]],
+        "test samples": [{**case, **test(case)} for case in file["test samples"]],
     }
 
 
-def stream(seed: int, purpose: int, epoch: int, index: int, first: int) -> dict[str, Any]:
-    """Return eight words of a stream from the use of c0 = `first` on."""
-    kind = Purpose(purpose) if purpose else UNUSED
-    words = random.words(seed, kind, 8, epoch=epoch, index=index, skip=first - 1)
-    return {
-        "seed": word_text(seed),
-        "purpose": purpose,
-        "epoch": word_text(epoch),
-        "index": word_text(index),
-        "first c0": first,
-        "words": word_texts(words),
-    }
+def uses(counter: list[str], key: list[str], **_: object) -> list[str]:
+    """Return the words of one use of Philox."""
+    return word_texts(philox([*map(word, counter)], [*map(word, key)]))
 
 
-def initial(kind: Any, seed: int, sizes: list[int]) -> dict[str, Any]:
+def stream(case: Content) -> list[str]:
+    """Return eight words of a stream from a use on."""
+    purpose = Purpose(case["purpose"]) if case["purpose"] else UNUSED
+    place = {"epoch": word(case["epoch"]), "index": word(case["index"]), "skip": case["first c0"] - 1}
+    return word_texts(random.words(word(case["seed"]), purpose, 8, **place))
+
+
+def number(word: int) -> str:
+    """Return the number u of a word."""
+    return hexadecimal(random.uniform(np.array([word], dtype=np.uint64))[0])
+
+
+def order(case: Content) -> list[int]:
+    """Return the order of the samples in an epoch."""
+    indices: list[int] = random.permutation(word(case["seed"]), case["samples"], epoch=case["epoch"]).tolist()
+    return indices
+
+
+def initial(case: Content) -> Content:
     """Return the initial weights and biases of each layer."""
-    layers = [layer for layer in initialize(sizes, seed, kind) if isinstance(layer, Linear)]
+    network = initialize(case["sizes"], word(case["seed"]), case["init"])
+    layers = [layer for layer in network if isinstance(layer, Linear)]
     return {
-        "init": kind,
-        "seed": word_text(seed),
-        "sizes": sizes,
         "weights": [hexadecimals(np.asarray(layer.weight)) for layer in layers],
         "biases": [hexadecimals(np.asarray(layer.bias)[:, 0] + 0.0) for layer in layers],
     }
 
 
-def dropout(
-    seed: int, epoch: int, layer: int, units: int, first: int, samples: int, probability: float
-) -> dict[str, Any]:
-    """Return the units that are dropped for each of some consecutive samples."""
-    sizes = [1] * layer + [units] + [1] * (3 - layer)
+def dropout(case: Content) -> Content:
+    """Return the units that are dropped for each of some consecutive samples, as many as the file has."""
+    layer, first, probability = case["index"], case["first sample"], real(case["probability"])
+    sizes = [1] * layer + [case["units"]] + [1] * (3 - layer)
     share: dict[str, Any] = {"input_dropout" if layer == 0 else "hidden_dropout": probability}
-    masks = dropout_masks(Network(tuple(sizes), **share), seed, epoch, first, first + samples)
+    last = first + len(case["dropped"])
+    masks = dropout_masks(Network(tuple(sizes), **share), word(case["seed"]), case["epoch"], first, last)
     kept = np.asarray(masks.inputs if layer == 0 else masks.hidden[layer - 1])
     return {
-        "seed": word_text(seed),
-        "epoch": epoch,
-        "index": layer,
-        "units": units,
-        "first sample": first,
-        "probability": hexadecimal(probability),
         "q": min(round(probability * 65536), 65535),
         "s": hexadecimal(dropout_scale(probability)),
         "dropped": [np.flatnonzero(~row).tolist() for row in kept],
     }
 
 
-def split(seed: int, samples: int, setting: float, held_out: int, purpose: Purpose) -> dict[str, Any]:
+def validation(case: Content) -> Content:
+    """Return the validation samples, by a share or a number, and the samples that remain."""
+    setting = TrainConfig(validation=real(case["setting"]))
+    return split(case, setting.validation_samples(case["samples"]), Purpose.SPLIT)
+
+
+def test(case: Content) -> Content:
+    """Return the test samples, by a share, and the samples that remain."""
+    return split(case, round(case["samples"] * real(case["setting"])), Purpose.TEST_SPLIT)
+
+
+def split(case: Content, held_out: int, purpose: Purpose) -> Content:
     """Return the positions that are held out, and those that remain."""
-    remaining, positions = random.split(seed, samples, held_out, purpose)
-    return {
-        "seed": word_text(seed),
-        "samples": samples,
-        "setting": setting if isinstance(setting, int) else hexadecimal(setting),
-        "held out": positions.tolist(),
-        "remaining": remaining.tolist(),
-    }
+    remaining, positions = random.split(word(case["seed"]), case["samples"], held_out, purpose)
+    return {"held out": positions.tolist(), "remaining": remaining.tolist()}

@@ -165,17 +165,6 @@ def test_calls_that_cannot_be_computed_are_refused_in_one_line(call, error, mess
         call()
 
 
-def test_the_check_of_a_device_says_what_it_computes_wrongly(monkeypatch):
-    message = "no sums here"
-
-    def refuse(*_):
-        raise BackendError(message)
-
-    monkeypatch.setattr(rp, "check", refuse)
-    with pytest.raises(BackendError, match=f"^{message}$"):
-        rp._arithmetic.__wrapped__("numpy", "cpu")
-
-
 def test_random_numbers_are_the_upper_53_bits_of_the_words_and_their_order():
     words = reference.words(7, index=0, epoch=0, seed=5)
     assert rp.random.uniform(5, (2, 3)).ravel().tolist() == [(next(words) >> 11) * 2.0**-53 for _ in range(6)]

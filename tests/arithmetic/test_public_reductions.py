@@ -11,13 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference
-from networks import reproducible as reproducible_on
 
 import xpnet.reproducible as rp
 from xpnet.arithmetic.full_range import FullRange, contraction_error, fewest_slices, slice_budget
 from xpnet.backends.resolve import make
 from xpnet.errors import ConfigError
-from xpnet.nn import functional as F
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "arithmetic.md").read_text("utf-8")
 NUMPY = make("numpy", "cpu")
@@ -154,13 +152,6 @@ def test_logsumexp_and_softmax_are_within_their_bounds(scale):
         for number, term, share in zip(x.tolist(), terms, rp.softmax(x).tolist(), strict=True):
             relative = Decimal(2) ** -53 * Decimal(max(x) - number + logs + 8)
             assert abs(Decimal(share) - term / total) <= relative * (term / total) + Decimal(2) ** -960
-
-
-def test_softmax_is_that_of_the_network():
-    z = wide(np.random.default_rng(0), (5, 10, 4), -5, 8)
-    with NUMPY.scope():
-        expected = F.softmax(reproducible_on(NUMPY), z)
-    assert rp.softmax(z, axis=1).tobytes() == expected.tobytes()
 
 
 def test_infinities_and_nan_are_as_in_numpy():

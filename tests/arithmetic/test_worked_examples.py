@@ -46,23 +46,19 @@ def test_kernels_threads_and_the_c_library_do_not_matter():
     assert run.stdout.split()[-1].decode() == DIGEST
 
 
-def test_kmeans_finds_the_centres_of_clusters(page):
+def test_the_examples_are_right(page):
     generator = np.random.default_rng(0)
     centres = np.array([[0.0, 0.0], [5.0, 0.0], [0.0, 5.0]])
     x = np.concatenate([centre + 0.1 * generator.normal(size=(50, 2)) for centre in centres])
-    result = page["kmeans"](x, 3, steps=10, seed=10)
-    np.testing.assert_allclose(result[np.lexsort(np.round(result.T))], centres, atol=0.1)
+    means = page["kmeans"](x, 3, steps=10, seed=10)
+    np.testing.assert_allclose(means[np.lexsort(np.round(means.T))], centres, atol=0.1)
 
-
-def test_principal_components_are_those_of_the_singular_values(page):
-    x = np.random.default_rng(0).normal(size=(200, 5)) * [5.0, 3.0, 1.0, 0.5, 0.1]
+    x = generator.normal(size=(200, 5)) * [5.0, 3.0, 1.0, 0.5, 0.1]
     expected = np.linalg.svd(x - x.mean(axis=0))[2][:2]
-    result = page["principal_components"](x, 2, steps=100)
-    np.testing.assert_allclose(np.abs(np.sum(result * expected, axis=1)), 1.0, atol=1e-12)
+    components = page["principal_components"](x, 2, steps=100)
+    np.testing.assert_allclose(np.abs(np.sum(components * expected, axis=1)), 1.0, atol=1e-12)
 
-
-def test_attention_is_the_mean_of_values_weighted_by_softmax(page):
-    queries, keys, values = np.random.default_rng(0).normal(size=(3, 2, 6, 4))
+    queries, keys, values = generator.normal(size=(3, 2, 6, 4))
     scores = np.exp(queries @ keys.swapaxes(1, 2) / 2.0)
     expected = scores @ values / scores.sum(axis=-1, keepdims=True)
     np.testing.assert_allclose(page["attention"](queries, keys, values), expected, atol=1e-12)

@@ -7,8 +7,9 @@ import ctypes
 import importlib
 import sys
 import warnings
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from types import ModuleType, SimpleNamespace
+from unittest.mock import MagicMock
 
 import array_api_compat.numpy
 import numpy as np
@@ -76,7 +77,7 @@ def fake_namespace(failure):
     return namespace
 
 
-def fake_cupy(two_gpus, _, *, gpus=2, driver_version=12080, built_for=12090):
+def fake_cupy(two_gpus, *, gpus=2, driver_version=12080, built_for=12090):
     class Device(ExitStack):
         def __init__(self, index):
             super().__init__()
@@ -85,20 +86,18 @@ def fake_cupy(two_gpus, _, *, gpus=2, driver_version=12080, built_for=12090):
         def __enter__(self):
             self.enter_context(two_gpus.entered(self.id))
 
-    runtime = SimpleNamespace(
-        driverGetVersion=answer(driver_version),
-        runtimeGetVersion=answer(built_for),
-        getDeviceCount=answer(gpus),
-        CUDARuntimeError=CUDARuntimeError,
-    )
-    return SimpleNamespace(
-        cuda=SimpleNamespace(runtime=runtime, Device=Device),
-        asarray=lambda array: two_gpus.note("upload", array),
-        asnumpy=lambda array: two_gpus.note("download", array),
-    )
+    cupy = MagicMock()
+    cupy.cuda.Device = Device
+    cupy.cuda.runtime.driverGetVersion = answer(driver_version)
+    cupy.cuda.runtime.runtimeGetVersion = answer(built_for)
+    cupy.cuda.runtime.getDeviceCount = answer(gpus)
+    cupy.cuda.runtime.CUDARuntimeError = CUDARuntimeError
+    cupy.asarray = lambda array: two_gpus.note("upload", array)
+    cupy.asnumpy = lambda array: two_gpus.note("download", array)
+    return cupy
 
 
-def fake_torch(two_gpus, _, *, gpus=2, built=True, warning=None, mps=False):
+def fake_torch(two_gpus, *, gpus=2, built=True, warning=None, mps=False):
     def is_available():
         if warning:
             warnings.warn(warning, stacklevel=1)
@@ -108,35 +107,24 @@ def fake_torch(two_gpus, _, *, gpus=2, built=True, warning=None, mps=False):
         host = SimpleNamespace(numpy=lambda *, force: two_gpus.note("download", array))
         return two_gpus.note("upload", host)
 
-    return SimpleNamespace(
-        backends=SimpleNamespace(
-            cuda=SimpleNamespace(is_built=answer(built), matmul=None),
-            cudnn=SimpleNamespace(allow_tf32=True),
-            mps=SimpleNamespace(is_available=answer(mps)),
-        ),
-        cuda=SimpleNamespace(
-            is_available=is_available,
-            device_count=answer(gpus),
-            device=lambda device: two_gpus.entered(device.index),
-        ),
-        device=lambda name: SimpleNamespace(index=int(name.partition(":")[2] or 0)),
-        no_grad=nullcontext,
-        asarray=asarray,
-        get_default_device=lambda: SimpleNamespace(index=0),
-        get_float32_matmul_precision=lambda: "high",
-        set_float32_matmul_precision=lambda _: None,
-    )
+    torch = MagicMock()
+    torch.device = lambda name: SimpleNamespace(index=int(name.partition(":")[2] or 0))
+    torch.get_default_device = lambda: SimpleNamespace(index=0)
+    torch.cuda.is_available = is_available
+    torch.cuda.device_count = answer(gpus)
+    torch.cuda.device = lambda device: two_gpus.entered(device.index)
+    torch.backends.cuda.is_built = answer(built)
+    torch.backends.mps.is_available = answer(mps)
+    torch.asarray = asarray
+    return torch
 
 
-def fake_jax(two_gpus, namespace, *, gpus=2):
-    return SimpleNamespace(
-        devices=lambda platform: ["CPU"] if platform == "cpu" else list(range(answer(gpus)())),
-        numpy=namespace,
-        enable_x64=answer(nullcontext()),
-        default_matmul_precision=answer(nullcontext()),
-        default_device=two_gpus.entered,
-        device_put=lambda array, device: two_gpus.note("upload", array),
-    )
+def fake_jax(two_gpus, *, gpus=2):
+    jax = MagicMock()
+    jax.devices = lambda platform: ["CPU"] if platform == "cpu" else list(range(answer(gpus)()))
+    jax.default_device = two_gpus.entered
+    jax.device_put = lambda array, device: two_gpus.note("upload", array)
+    return jax
 
 
 FAKES = {"cupy": fake_cupy, "torch": fake_torch, "jax": fake_jax}
@@ -161,8 +149,8 @@ def install(monkeypatch, driver):
     def replace(name, two_gpus=None, *, failure=None, driver_is=12080, **state):
         driver(driver_is)
         namespace = fake_namespace(failure)
-        library = FAKES[name](two_gpus or Gpus(), namespace, **state)
-        library.__version__ = "1.2"
+        library = FAKES[name](two_gpus or Gpus(), **state)
+        library.__version__, library.numpy = "1.2", namespace
         monkeypatch.setitem(sys.modules, name, library)
         monkeypatch.setitem(sys.modules, f"array_api_compat.{name}", namespace)
         return importlib.import_module(BACKENDS[name])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module, metadata
 from operator import truediv
 from types import SimpleNamespace
-from unittest.mock import Mock
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -64,17 +64,12 @@ def install(monkeypatch):
             return [each for each in devices if backend in ("all", each.backend) and device_type == each.kind]
 
         by_name = {each.filter_string: each for each in devices}
-        library = SimpleNamespace(
-            __version__="1.2",
-            int8="int8",
-            float32="float32",
-            empty=lambda shape, *, dtype, device: array_on(by_name.get(device, device)),
-            ones=lambda shape, **_: np.ones(shape),
-            sum=Mock(return_value=total),
-            divide=Division(lambda a, b: a * (1 / b)),
-            tensor=SimpleNamespace(divide=Division(truediv)),
-        )
-        monkeypatch.setitem(sys.modules, "dpnp", library)
+        dpnp = MagicMock(__version__="1.2")
+        dpnp.empty = lambda shape, *, dtype, device: array_on(by_name.get(device, device))
+        dpnp.ones = lambda shape, **_: np.ones(shape)
+        dpnp.sum.return_value = total
+        dpnp.divide, dpnp.tensor.divide = Division(lambda a, b: a * (1 / b)), Division(truediv)
+        monkeypatch.setitem(sys.modules, "dpnp", dpnp)
         monkeypatch.setitem(sys.modules, "dpctl", SimpleNamespace(get_devices=get_devices))
 
     return replace

@@ -90,10 +90,3 @@ def test_a_machine_without_a_gpu_that_is_required_is_an_error_after_the_report(
     reason = "a GPU is required: no backend can run on cuda:0: there is no NVIDIA driver;"
     assert err.startswith(f"xpnet: {reason}")
     assert err.count("\n") == 1
-
-
-def test_the_report_of_this_machine_has_a_numpy_that_works(capsys, monkeypatch):
-    monkeypatch.setattr(doctor, "BACKENDS", ["numpy"])  # PyTorch and JAX take seconds to load
-    assert main(["doctor", "--json"]) == 0
-    (numpy,) = json.loads(capsys.readouterr().out)["backends"]
-    assert (numpy["name"], numpy["usable"], numpy["troubles"]) == ("numpy", ["cpu"], [])

@@ -28,20 +28,10 @@ ARRAYS = {
     "label": {"x": X, "y": [0, 4, 9]},
     "narrow": {"x": X[:, 1:], "y": [0, 1, 2]},
     "unlabelled": {"x": X},
-    "short": {"x": X, "y": [0]},
-    "names": {"a": X, "b": [0]},
     "wide": {"x_train": np.eye(3), "y_train": [0, 1, 3], "x_test": np.eye(3), "y_test": [0, 1, 3]},
 }
 """Arrays that do not fit the network 36-6-4, by the name of their file."""
-TEXTS = {
-    "wide.csv": "1,2,3,4,5\n",
-    "short.csv": "1,2\n\n3\n",
-    "text.csv": "1,2\n1_0,2\n",
-    "label.csv": "1.5,2,3\n",
-    "large.csv": "1e300,1e300\n",
-    "archive.npz": "PK\x03\x04 and no more",
-    "text.png": "no picture",
-}
+TEXTS = {"text.csv": "1,2\n1_0,2\n", "large.csv": "1e300,1e300\n", "text.png": "no picture"}
 
 
 def damage_checkpoint(run, **changes):
@@ -131,13 +121,10 @@ ERRORS = [
     ("evaluate damaged/data", "small: is no longer what damaged/data was trained on"),
     ("runs show damaged/history", "damaged/history/metrics.jsonl: line 1: expected"),
     ("runs show damaged/record", "damaged/record/run.json: not a run record"),
-    ("runs compare plain damaged/record", "damaged/record/run.json: not a run record"),
     # Evaluation and prediction
     ("evaluate mine --data label.npz", "label.npz, row 2: label 4: the network tells 4 classes, 0 to 3"),
     ("evaluate mine --data narrow.npz", "narrow.npz: the network takes rows of 36 features, got an array of"),
     ("evaluate mine --data unlabelled.npz", "unlabelled.npz: has no labels to compare with"),
-    ("evaluate mine --data short.npz", "short.npz, x holds 3 samples, short.npz, y holds 1 labels"),
-    ("evaluate mine --data names.npz", "names.npz: expected x_test, or x, or a single array (found: a, b)"),
     ("evaluate mine --data absent", "absent: no such file or folder"),
     ("evaluate mine --test-data a.csv", "--test-data a.csv: goes with --data TRAIN.csv"),
     ("evaluate mine --device tpu", "unknown device 'tpu'"),
@@ -148,12 +135,8 @@ ERRORS = [
     ("predict mine digit.png --out digit.png", "argument --out: expected a file name that ends in .csv"),
     ("predict mine unlabelled.npz --out absent/a.csv", "absent/a.csv: cannot be written"),
     ("predict tiny.safetensors digit.png", "digit.png: the network takes 2 features, which make no square"),
-    ("predict tiny.safetensors wide.csv", "wide.csv: has 5 columns, the network takes 2 features"),
-    ("predict tiny.safetensors short.csv", "short.csv, line 3: has 1 values, the first line has 2"),
     ("predict tiny.safetensors text.csv", "text.csv, line 2, column 1 (1): '1_0' is not a finite number"),
-    ("predict tiny.safetensors label.csv", "label.csv, line 1, column 1: label '1.5': a label is a whole"),
     ("predict tiny.safetensors large.csv --arithmetic native", "large.csv: the network's outputs are not"),
-    ("predict tiny.safetensors archive.npz", "archive.npz: is not an intact .npz archive"),
     # Export
     ("export plain", "the following arguments are required: --to"),
     ("export plain --to keras", "argument --to: invalid choice: 'keras'"),

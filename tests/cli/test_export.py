@@ -7,8 +7,6 @@ import pytest
 from commands import complaint, printed
 from folders import tree
 
-from xpnet.__main__ import main
-
 FIRST = "runs/first"
 
 
@@ -34,12 +32,6 @@ def test_it_writes_one_file_and_prints_its_path(capsys, work, words, path):
     before = tree(work)
     assert printed(capsys, "export", *words) == f"{path}\n"
     assert tree(work).keys() - before.keys() == {path}
-
-
-def test_the_newest_run_is_exported_unless_one_is_named(capsys):
-    assert main(["export", "--to", "torch"]) == 0
-    note = "xpnet: note: no RUN given: using the newest, runs/first\n"
-    assert capsys.readouterr() == ("runs/first/model-torch.safetensors\n", note)
 
 
 @pytest.mark.needs("onnx")

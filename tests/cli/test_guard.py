@@ -80,8 +80,6 @@ def unprivileged():
     ("path", "words"),
     [
         (RUN, ["evaluate", RUN]),
-        (RUN, ["train", "--data", "small.npz", "--init-from", MODEL]),
-        ("runs", ["predict", RUN, "small.npz"]),
         ("runs/plain/run.json", ["report", RUN]),
         (MODEL, ["verify", RUN]),
         ("runs/plain/metrics.jsonl", ["verify", RUN]),

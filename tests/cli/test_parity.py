@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -110,10 +109,6 @@ def off_gradients(self, dz, a):
     return (dw + 2.0**-20, db) if dw.shape[-2] == 3 else (dw, db)  # of layer 1, 3 x 5
 
 
-def off_log(self, x, **known):
-    return Reproducible.log(self, x, **known) + 0.5
-
-
 def off_test_log(self, x, **known):
     y = Reproducible.log(self, x, **known)
     return y + 0.5 if x.shape[-1] == 20 else y
@@ -123,7 +118,6 @@ def off_test_log(self, x, **known):
     ("method", "epoch", "layer", "reason"),
     [
         (off_gradients, 1, 1, "epoch 1, step 0, block 0: weight_and_bias_gradients in linear_backward, call"),
-        (off_log, 0, None, "epoch 0, block 0: log in cross_entropy, call 0, differs first, at (0, 0): "),
         (off_test_log, None, None, "only the test metrics differ\n"),
     ],
 )
@@ -208,12 +202,6 @@ def test_the_table_fits_a_terminal(width, missing, capsys):
     assert lines[-1].split()[-1] == "FAIL"
 
 
-def test_infinities_are_text_in_the_record(run, monkeypatch):
-    monkeypatch.setattr(runs, "compare_backends", lambda *_: [replace(ROW, max_ulp=float("inf"))])
-    assert run("--json", "parity.json") == 1
-    assert (record()["rows"][0]["max_ulp"], record()["rows"][0]["max_relative"]) == ("infinite", 1.5e-3)
-
-
 def test_a_terminal_shows_progress_and_colours(run, monkeypatch, capsys):
     monkeypatch.setattr(
         parity, "make_console", lambda **options: make_console(force_terminal=True, width=100, **options)
@@ -226,10 +214,8 @@ def test_a_terminal_shows_progress_and_colours(run, monkeypatch, capsys):
     assert "\x1b[32msame" in out
 
 
-def test_names_of_devices():
-    names = ["torch", "torch:cuda", "jax:cuda:1", "cupy", "dpnp:gpu", "array-api-strict"]
-    places = ["cpu", "cuda:0", "cuda:1", "cuda:0", "gpu:0", "device1"]
-    targets = devices.parse_list(", ".join(["torch:cpu", *names, "cupy:cuda"]))
-    libraries = [name.partition(":")[0] for name in names]
-    assert targets == [*zip(libraries, places, strict=True)]
+def test_a_device_is_named_by_its_library_alone_or_with_its_number():
+    targets = devices.parse_list("torch:cpu, torch, torch:cuda, jax:cuda:1, dpnp:gpu, array-api-strict, cupy")
+    names = ["torch", "torch:cuda", "jax:cuda:1", "dpnp:gpu", "array-api-strict", "cupy"]
     assert [str(target) for target in targets] == names
+    assert [target.device for target in targets] == ["cpu", "cuda:0", "cuda:1", "gpu:0", "device1", "cuda:0"]

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -13,8 +14,7 @@ import pytest
 from folders import change_record, tree
 
 from xpnet._lib.terminal import make_console
-from xpnet.cli import comparison as comparisons
-from xpnet.cli import runs as command
+from xpnet.cli import comparison as comparisons, runs as command
 from xpnet.config import TrainConfig, to_json
 from xpnet.storage import find
 from xpnet.storage.checkpoint import encode_checkpoint
@@ -105,33 +105,57 @@ def test_a_list_has_a_line_for_each_run_in_the_order_of_their_start_and_a_column
     assert line[heading.index("tags") :].startswith("first, wide ")
 
 
-def test_a_list_has_the_runs_of_a_folder_and_those_three_levels_below_but_no_hidden_ones(capsys):
-    (RUNS / "pictures" / "old").mkdir(parents=True)
-    assert printed_with_note(capsys, "list", "--json") == ("[]\n", "no run in runs")
-    for name in ("alone", "project/five/seed-1", "project/a/b/too-deep", ".hidden/run", "five/seed-0"):
-        make(Path(name).name, RUNS / Path(name).parent)
-    (RUNS / "five" / "summary.json").write_text("{}")
-    if sys.platform != "win32":
-        (RUNS / "loop").symlink_to(RUNS.resolve())
-    names = ["alone", "project/five/seed-1", "five/seed-0"]
-    for words in [], [RUNS], ["--out", RUNS]:
-        assert column(printed(capsys, "list", *words)) == ["id", *names]
-    assert column(printed(capsys, "list", RUNS / "project")) == ["id", "five/seed-1", "a/b/too-deep"]
-    assert column(printed(capsys, "list", RUNS / "alone")) == ["id", "alone"]
+@pytest.fixture
+def several():
+    """Runs in folders of several levels, of which one has neither ended nor metrics."""
+    start("large", optimizer="adam", learning_rate=2.0, dtype="float64", batch_norm=True, tags=("first",))
+    metrics = {"test_accuracy": 0.1, "test_loss": 0.2}
+    make("small", RUNS / "project/five", hidden=(7, 5), metrics=metrics, tags=("first", "plain"))
+    iris = make("iris", RUNS / "five", optimizer="adam", learning_rate=0.01, seed=2**64 - 1)
+    change_record(iris, data=IRIS)
+    make("too-deep", RUNS / "project/a/b")
+    make("run", RUNS / ".hidden")
+    (RUNS / "five/summary.json").write_text("{}")
+    (RUNS / "loop").symlink_to(RUNS.resolve())
 
 
-def test_lists_are_sorted_by_any_metric_best_accuracy_first_and_nothing_last(capsys):
-    start("none").finish("failed")
-    make("low", optimizer="adam", learning_rate=1e-5, metrics={"test_accuracy": 0.1, "test_loss": 0.2})
-    make("high", learning_rate=2.0, metrics={"test_accuracy": 0.7, "test_loss": 0.9})
-    for sort, order, reverse in (
-        ("test_accuracy", "high low none", "low high none"),
-        ("test_loss", "low high none", "high low none"),
-        ("started", "none low high", "high low none"),
-        ("learning_rate", "low none high", "high none low"),
-    ):
-        assert column(printed(capsys, "list", "--sort", sort))[1:] == order.split()
-        assert column(printed(capsys, "list", "--sort", sort, "--reverse"))[1:] == reverse.split()
+LARGE, SMALL, IRIS_RUN = "large", "project/five/small", "five/iris"
+LISTED = [
+    ("runs", [LARGE, SMALL, IRIS_RUN]),
+    ("--out runs", [LARGE, SMALL, IRIS_RUN]),
+    ("runs/project", ["five/small", "a/b/too-deep"]),
+    ("runs/large", [LARGE]),
+    ("--sort test_accuracy", [IRIS_RUN, SMALL, LARGE]),
+    ("--sort test_accuracy --reverse", [SMALL, IRIS_RUN, LARGE]),
+    ("--sort test_loss", [SMALL, IRIS_RUN, LARGE]),
+    ("--sort started --reverse", [IRIS_RUN, SMALL, LARGE]),
+    ("--sort learning_rate", [IRIS_RUN, SMALL, LARGE]),
+    ("--where learning_rate=1e-1", [SMALL]),
+    ("--where 'hidden=[7, 5]'", [SMALL]),
+    ("--where tags=plain", [SMALL]),
+    ("--where epochs=-", [LARGE]),
+    ("--where batch_norm=true --where data=tiny", [LARGE]),
+    ("--where data_sha256=efef", [IRIS_RUN]),
+    ("--where learning_rate<0.1", [IRIS_RUN]),
+    ("--where tags!=first", [IRIS_RUN]),
+    ("--where test_accuracy>0.1 --where epochs=5", [IRIS_RUN]),
+    ("--where test_accuracy<=0.8", [SMALL, IRIS_RUN]),
+    ("--where seed!=18446744073709551615", [LARGE, SMALL]),
+    ("--where epochs>=5 --where epochs<6", [SMALL, IRIS_RUN]),  # large has none yet, whatever its setting
+    ("--tag first --tag plain", [SMALL]),
+]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a privilege for symbolic links")
+@pytest.mark.usefixtures("several")
+def test_the_runs_of_a_folder_and_three_levels_below_are_listed_sorted_and_selected(capsys):
+    for words, names in LISTED:
+        assert column(printed(capsys, "list", *shlex.split(words))) == ["id", *names], words
+    note = "no run in runs with status>0 with data=tiny"
+    words = ("list", "--json", "--where", "status>0", "--where", "data=tiny")
+    assert printed_with_note(capsys, *words) == ("[]\n", note)
+    names = [f"runs/{name}" for name in (LARGE, SMALL, IRIS_RUN)]
+    assert printed_json(capsys, "compare", *names, "--tag", "first")["runs"] == [LARGE, SMALL]
 
 
 def test_json_and_csv_say_what_the_list_says_and_every_metric_but_hold_no_formulas(capsys):
@@ -218,20 +242,25 @@ def test_a_damaged_run_is_left_out_with_a_note(capsys, put, reason):
 
 ODD = [
     {"config": {}, "data": {"name": "", "sha256": ""}, "versions": {}, "metrics": None, "fingerprint": None},
-    {"metrics": {"test_accuracy": None, "test_accuracy_per_class": [None, 1]}, "command": [], "started": ""},
-    {"metrics": {"test_accuracy": 10**308, "epochs": 10**300, "seconds": -1e300}, "error": "x" * 10**5},
+    {
+        "metrics": {
+            "test_accuracy": 10**308,
+            "test_accuracy_per_class": [None, 1],
+            "epochs": 10**300,
+            "a": None,
+        }
+    },
     {"config": {"hidden": [["a"]], "arithmetic": 7, "learning_rate": "x", "more": {"b": 1}, "tags": [{}]}},
 ]
 
 
 @pytest.mark.parametrize("changes", ODD, ids=" ".join)
 def test_a_record_that_says_little_or_much_is_shown_as_far_as_it_goes(capsys, changes):
-    change_record(make("odd"), **changes)
+    change_record(make("odd"), error="x" * 10**5, command=[], started="", **changes)
     make("good")
     assert "odd" in column(printed(capsys, "list", "--sort", "learning_rate"))
     assert printed(capsys, "show", "odd").startswith("odd\n")
     assert printed(capsys, "compare", "odd", "good", "--all").startswith("settings")
-    assert "odd" in printed(capsys, "list", "--csv")
 
 
 def test_show_says_everything_about_a_run_json_the_record_with_the_history_and_csv_the_history(capsys):
@@ -362,34 +391,24 @@ def test_a_narrow_terminal_gets_several_tables():
     assert max(len(line) for line in lines[: lines.index("surroundings: no difference")]) <= 50
 
 
-@pytest.mark.parametrize(
-    ("names", "verdict", "agree"),
-    [
-        ("a a", "fingerprints agree: the parameters are the same, bit for bit", True),
-        ("a b a", "fingerprints differ: aaaaaaaaaaaa a, a; bbbbbbbbbbbb b", False),
-        ("a none", "not every run has a fingerprint: aaaaaaaaaaaa a; none none", None),
-    ],
-)
-def test_compare_says_whether_the_fingerprints_agree(capsys, names, verdict, agree):
-    for name in "a", "b", "none":
-        change_record(make(name), fingerprint=PRINTS.get(name))
-    assert printed(capsys, "compare", *names.split()).splitlines()[-1] == verdict
-    assert printed_json(capsys, "compare", *names.split())["fingerprints_agree"] is agree
-
-
-def test_compare_prints_json_and_csv(capsys):
+def test_compare_prints_json_and_csv_and_whether_the_fingerprints_agree(capsys):
     commit = {"commit": "7" * 40, "dirty": True}
     change_record(make("a"), config={"seed": 0, "flag": True}, xpnet_commit=commit)
-    change_record(make("b"), config={"seed": 1, "flag": 1}, xpnet_commit=None)
+    change_record(make("b", fingerprint="b"), config={"seed": 1, "flag": 1}, xpnet_commit=None)
+    change_record(make("none"), fingerprint=None)
     compared = printed_json(capsys, "compare", "a", "b")
     assert repr(compared["settings"]) == repr({"seed": [0, 1], "flag": [True, 1]})  # true is not 1
     assert compared["surroundings"] == {"xpnet_commit": [f"{'7' * 40}, with changes", "none"]}
-    assert compared["metrics"]["test_accuracy"] == [0.8] * 2
+    assert (compared["metrics"]["test_accuracy"], compared["fingerprints_agree"]) == ([0.8] * 2, False)
     heading, *rows = csv.reader(printed(capsys, "compare", "a", "b", "--csv").splitlines())
     assert heading == ["kind", "name", "a", "b"]
     assert ["setting", "seed", "0", "1"] in rows
-    assert ["metric", "epochs", "5", "5"] in rows
-    assert rows[-1] == ["fingerprint", "fingerprint", *[PRINTS["a"]] * 2]
+    assert rows[-1] == ["fingerprint", "fingerprint", *PRINTS.values()]
+    for names, verdict in (
+        ("a b a", "fingerprints differ: aaaaaaaaaaaa a, a; bbbbbbbbbbbb b"),
+        ("a none", "not every run has a fingerprint: aaaaaaaaaaaa a; none none"),
+    ):
+        assert printed(capsys, "compare", *names.split()).splitlines()[-1] == verdict
 
 
 def test_best_is_chosen_by_validation_accuracy_and_else_by_test_accuracy_with_a_note(capsys):
@@ -413,54 +432,10 @@ def test_best_is_chosen_by_validation_accuracy_and_else_by_test_accuracy_with_a_
 
 def test_best_takes_any_metric_and_of_equal_runs_that_of_the_lower_loss_then_the_first(capsys):
     make("a", metrics={"test_accuracy": 0.1, "test_loss": 0.9, "seconds": 1.0})
-    make("equal", metrics={"test_accuracy": 0.3, "test_loss": 0.9, "seconds": 2.0})
-    make("b", metrics={"test_accuracy": 0.3, "test_loss": 0.8, "seconds": 2.0})
-    for each in ("c", "d"):
-        make(each, metrics={"test_accuracy": 0.2, "test_loss": 0.9, "epochs": 1})
-    for metric, name in (("test_accuracy", "b"), ("test_loss", "b"), ("seconds", "a"), ("epochs", "c")):
+    make("equal", metrics={"test_accuracy": 0.3, "test_loss": 0.9, "epochs": 1})
+    make("b", metrics={"test_accuracy": 0.3, "test_loss": 0.8, "epochs": 1})
+    for metric, name in (("test_accuracy", "b"), ("test_loss", "b"), ("seconds", "a"), ("epochs", "equal")):
         best = printed_json(capsys, "best", "--metric", metric)
         assert (best["id"], best["chosen_by"]) == (name, metric)
         assert best["commands"]["evaluate"] == f"xpnet evaluate runs/{name}"
-    assert printed(capsys, "best", "--metric", "epochs", "--csv").splitlines()[1].startswith("c,completed,")
-
-
-def test_best_compares_runs_of_the_same_data_only(capsys):
-    for name in ("a", "b"):
-        make(name, metrics={"validation_accuracy": 0.5})
-    change_record(start("failed").folder, data={"name": "other", "sha256": "01" * 32})
-    assert printed(capsys, "best").startswith("a\nthe best of 2 runs")
-    change_record(RUNS / "a", data=IRIS)
-    sets = "iris (efefefefefef), tiny (cdcdcdcdcdcd)"
-    line = commands.complaint(capsys, "runs", "best")
-    assert line.startswith(
-        f"the runs in runs are of several data sets, {sets}: choose one with --where data=N"
-    )
-    for condition, name in (("data=tiny", "b"), ("data_sha256=efefefefefef", "a")):
-        assert printed(capsys, "best", "--where", condition).startswith(f"{name}\nthe only run")
-
-
-SELECTED = {
-    "small": "learning_rate=1e-1; test_accuracy<=0.3; hidden=[7, 5]; tags=plain",
-    "large": "epochs=-; batch_norm=true; arithmetic=native float64; optimizer=adam & data=tiny",
-    "iris": "data=iris; data_sha256=efef; learning_rate<0.1; tags!=first; test_accuracy>0.3 & epochs=5",
-    "small large": "data!=iris; tags=first; seed!=18446744073709551615; seed=0 & momentum=-",
-    "small iris": "epochs >= 5; epochs<6",  # as listed: large has none yet, whatever its setting
-    "": "status>0; data=tiny & test_accuracy=0.8",
-}
-
-
-def test_where_and_tag_select_the_runs_that_fulfil_every_condition(capsys):
-    make("small", hidden=(7, 5), metrics={"test_accuracy": 0.3}, tags=("first", "plain"))
-    start("large", optimizer="adam", learning_rate=2.0, dtype="float64", batch_norm=True, tags=("first",))
-    change_record(make("iris", optimizer="adam", learning_rate=0.01, seed=2**64 - 1), data=IRIS)
-    for names, alternatives in SELECTED.items():
-        for conditions in alternatives.split("; "):
-            words = [word for each in conditions.split(" & ") for word in ("--where", each)]
-            assert commands.main(["runs", "list", "--csv", *words]) == 0
-            out, err = capsys.readouterr()
-            assert [line.partition(",")[0] for line in out.splitlines()] == ["id", *names.split()]
-            note = "xpnet: note: no run in runs with " + " with ".join(words[1::2])
-            assert err[:-1] == ("" if names else note)
-    assert column(printed(capsys, "list", "--tag", "first", "--tag", "plain")) == ["id", "small"]
-    compared = printed_json(capsys, "compare", "iris", "small", "large", "--tag", "first")
-    assert compared["runs"] == ["small", "large"]
+    assert printed(capsys, "best", "--metric", "seconds", "--csv").splitlines()[1].startswith("a,completed,")

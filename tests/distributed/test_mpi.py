@@ -212,15 +212,6 @@ def test_a_rank_that_ends_before_it_is_connected_ends_the_job(alone, rank, end, 
 
 
 @pytest.mark.slow
-def test_a_rank_that_is_late_is_waited_for(alone, tmp_path):
-    patience = "import sys; from xpnet.distributed import launch; launch.PATIENCE = 2; "
-    line = ["-c", f"{patience}from xpnet.__main__ import main; sys.exit(main())", *words("full", tmp_path)]
-    result = start_ranks(tmp_path, line, '[ "$PMI_RANK" = 1 ] && sleep 8')
-    text = f"on {HOST}: has waited 2 seconds for other ranks to start, and goes on waiting"
-    assert (result.returncode, result.stdout, result.stderr) == (0, "", f"xpnet: rank 0, {text}\n")
-
-
-@pytest.mark.slow
 def test_the_first_rank_alone_prints(alone, tmp_path):
     """What it prints of a training, its verification, and several trainings to come."""
     train = ["train", "--data", "data.npz", "--epochs", "1", "--device", "cpu", "--out", str(tmp_path)]

@@ -5,6 +5,7 @@ import platform
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Event
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from xpnet.backends import resolve
 from xpnet.cli import doctor
 from xpnet.cli.trials import Trial, TrialProcesses
 from xpnet.config import TrainConfig
+from xpnet.distributed import launch
 from xpnet.distributed.exchange import finish_tree, list_nodes, node_size, share_blocks
 from xpnet.distributed.launch import LOCAL_RANKS, VARIABLES, count_ended, rank_and_size
 from xpnet.distributed.ranks import ALONE, Ranks, count_sharing
@@ -60,6 +62,17 @@ def test_ranks_that_cannot_be_seen_are_not_taken_for_ended(monkeypatch):
     monkeypatch.setenv("PMI_RANK", "0")  # which is not in the environment that /proc shows of this process
     monkeypatch.setenv("MPI_LOCALNRANKS", "3")
     assert count_ended() == 0
+
+
+def test_a_rank_says_that_others_are_late(monkeypatch):
+    is_connected, lines = Event(), []
+    monkeypatch.setattr(launch, "POLLING_SECONDS", 0.25)
+    monkeypatch.setattr(launch, "PATIENCE", 0.5)
+    monkeypatch.setattr(launch, "count_ended", lambda: is_connected.set() if lines else 0)
+    monkeypatch.setattr(launch, "complain", lines.append)
+    launch._watch(is_connected)
+    waits = "has waited 0.5 seconds for other ranks to start, and goes on waiting"
+    assert lines == [f"rank 0, on {platform.node()}: {waits}"]
 
 
 def test_ranks_with_other_facts_are_named():

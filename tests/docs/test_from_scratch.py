@@ -18,7 +18,7 @@ pytestmark = pytest.mark.tooling
 
 
 def test_it_trains_to_the_bits_of_fit_and_prints_shapes_and_accuracies(backend, capsys):
-    data = real_data(1500)  # two blocks
+    data = real_data(2048, 1024)  # blocks of one shape, for which JAX compiles once
     with backend.workers(1):
         layers = runpy.run_path(str(SCRIPT))["gradient_descent"](backend, data, epochs=11)
     model = xpnet.fit(data.x_train, data.y_train, epochs=11, log_every=10)

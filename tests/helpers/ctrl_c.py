@@ -28,19 +28,13 @@ def handled_by(handler, number=signal.SIGINT):
 
 def pressed(epoch, words, **options):
     """Return the completed process of a training in which Ctrl-C is pressed after an epoch."""
+    command, streams = [sys.executable, __file__, str(epoch), *words], {"capture_output": True, "text": True}
     with handled_by(signal.default_int_handler):
-        return subprocess.run(
-            [sys.executable, __file__, str(epoch), *words],
-            capture_output=True,
-            text=True,
-            check=False,
-            start_new_session=True,  # a process group of its own
-            **options,
-        )
+        return subprocess.run(command, check=False, start_new_session=True, **streams, **options)
 
 
-def interrupted(epoch, words):
-    """Train in this process, with Ctrl-C pressed after an epoch."""
+def train_and_press(epoch, words, press):
+    """Train, with Ctrl-C pressed after an epoch; return the exit code."""
     from xpnet import train
     from xpnet.storage.run import Run
 
@@ -49,35 +43,24 @@ def interrupted(epoch, words):
     def log_and_press(run, values):
         log(run, values)
         if values["epoch"] == epoch:
-            signal.raise_signal(signal.SIGINT)
+            press()
 
-    with handled_by(signal.default_int_handler), patch.object(Run, "log", log_and_press):
-        assert train.main([*map(str, words)]) == 130
-
-
-def press_after(epoch):
-    """Press Ctrl-C after an epoch."""
-    from xpnet.storage.run import Run
-
-    log = Run.log
-
-    def log_and_press(run, values):
-        log(run, values)
-        if values["epoch"] == int(epoch):
-            if sys.platform == "win32":  # without process groups
-                signal.raise_signal(signal.SIGINT)
-            else:
-                os.killpg(0, signal.SIGINT)
-
-    Run.log = log_and_press
+    with patch.object(Run, "log", log_and_press):
+        return train.main(words)
 
 
-def main(epoch, *words):
-    from xpnet import train
+def interrupted(epoch, words):
+    """Train in this process, with Ctrl-C pressed after an epoch."""
+    with handled_by(signal.default_int_handler):
+        assert train_and_press(epoch, [*map(str, words)], lambda: signal.raise_signal(signal.SIGINT)) == 130
 
-    press_after(epoch)
-    return train.main(words)
+
+def press_for_group():
+    if sys.platform == "win32":  # without process groups
+        signal.raise_signal(signal.SIGINT)
+    else:
+        os.killpg(0, signal.SIGINT)
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(train_and_press(int(sys.argv[1]), sys.argv[2:], press_for_group))

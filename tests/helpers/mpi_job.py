@@ -10,16 +10,16 @@ import sys
 from requirements import MPIEXEC
 
 
-def mpi(ranks, *commands, harm=None, **options):
+def mpi(ranks, *commands, harm=None):
     """Run commands, lists of words, on so many ranks; return the completed process.
 
-    Its exit code is the largest of the commands'. ``harm`` is what, rank and epoch, as in `HARM_IN_EPOCH` and
-    `HARM_AT_START`; or the harmless "sliced" and "direct", for other ways of sending. Batches of one block
+    Its exit code is the largest of the commands'. ``harm`` is what, rank and epoch, as in `AT_START` and
+    `AFTER_EPOCH`; or the harmless "sliced" and "direct", for other ways of sending. Batches of one block
     are shared however small they are.
     """
     words = json.dumps([[*map(str, command)] for command in commands])
     line = [str(MPIEXEC), "-n", str(ranks), sys.executable, __file__, words, json.dumps(harm)]
-    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=300, **options)
+    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=300)
 
 
 def cannot_read_data():
@@ -65,23 +65,18 @@ def die_in_checkpoint(_):
     write_atomic, run.write_atomic = run.write_atomic, write_half
 
 
-HARM_AT_START = {
-    "blind": cannot_read_data,
-    "elsewhere": is_elsewhere,
-    "lose": is_elsewhere,
-    "other data": has_other_data,
-}
-"""What the rank does at the start: it cannot read data, or is on a machine of its own, with other data."""
+def receive(number):
+    return lambda _: os.kill(os.getpid(), number)
 
-HARM_IN_EPOCH = {
-    "kill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
-    "Ctrl-C": lambda _: os.kill(os.getpid(), signal.SIGINT),
-    "SIGTERM": lambda _: os.kill(os.getpid(), signal.SIGTERM),
-    "lose": lambda _: os.kill(os.getpid(), signal.SIGSTOP),
-    "parameters": has_other_parameters,
-    "checkpoint": die_in_checkpoint,
-}
-"""What the rank does after the epoch; "lose" gives no sign of life any more."""
+
+AT_START = {"blind": cannot_read_data, "elsewhere": is_elsewhere, "lose": is_elsewhere}
+AT_START |= {"other data": has_other_data}
+AFTER_EPOCH = {"kill": receive(signal.SIGKILL), "Ctrl-C": receive(signal.SIGINT)}
+AFTER_EPOCH |= {
+    "SIGTERM": receive(signal.SIGTERM),
+    "lose": receive(signal.SIGSTOP),
+}  # no sign of life any more
+AFTER_EPOCH |= {"parameters": has_other_parameters, "checkpoint": die_in_checkpoint}
 
 
 def let_mpi_access_arrays():
@@ -109,20 +104,17 @@ def prepare(what, rank, epoch):
         exchange.SMALL_BYTES = 1000  # only the sums of an evaluation are small
     if what == "direct":
         let_mpi_access_arrays()
-    if what == "other data" and rank_and_size()[0] != rank:
-        from xpnet.distributed.ranks import Ranks
-
-        Ranks.on_this_host = lambda self: self.comm.Split(0)
     if rank_and_size()[0] != rank:
+        if what == "other data":
+            ranks.Ranks.on_this_host = lambda self: self.comm.Split(0)
         return
-    if what in HARM_AT_START:
-        HARM_AT_START[what]()
+    AT_START.get(what, lambda: None)()
     evaluate = Evaluate.on_epoch_end
 
     def on_epoch_end(self, trainer, log):
         evaluate(self, trainer, log)
-        if log.epoch == epoch and what in HARM_IN_EPOCH:
-            HARM_IN_EPOCH[what](trainer)
+        if log.epoch == epoch and what in AFTER_EPOCH:
+            AFTER_EPOCH[what](trainer)
 
     Evaluate.on_epoch_end = on_epoch_end
 

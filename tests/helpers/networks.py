@@ -5,8 +5,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
-from backend_enum import BackendCase
 
 from xpnet._lib.tree import tree_map
 from xpnet.arithmetic import Native, Reproducible, random
@@ -73,27 +71,6 @@ def image_data(train=180, test=50):
     x = generator.integers(0, 256, size=(230, 36), dtype=np.uint8)
     y = np.argmax(x[:, :4].astype(int) + x[:, 4:8], axis=1).astype(np.int32)
     return Dataset(x[:train], y[:train], x[180 : 180 + test], y[180 : 180 + test], "small")
-
-
-def rows_on_backends(argument, rows, representative, *, strict=(), jax=False):
-    """Parametrize a test by backend and row; of most libraries, only one row is in the default run.
-
-    tests/arithmetic/test_closed_world.py shows that every library computes the same with each operation that
-    a network consists of. So the other rows are slow, unless on NumPy or, those in ``strict``, on
-    array-api-strict; and without ``jax`` all rows on JAX, which compiles every operation for every shape.
-    """
-
-    def marks(case, row):
-        in_full = case is BackendCase.NUMPY or (case is BackendCase.STRICT and row in strict)
-        is_quick = row == representative and (jax or case is not BackendCase.JAX)
-        return () if in_full or is_quick else pytest.mark.slow
-
-    parameters = [
-        pytest.param(case, row, id=f"{case.value}-{row}", marks=marks(case, row))
-        for case in BackendCase
-        for row in rows
-    ]
-    return pytest.mark.parametrize(("backend", argument), parameters, indirect=["backend"])
 
 
 def pixels(samples, features, classes, seed=0):

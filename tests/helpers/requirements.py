@@ -27,7 +27,6 @@ LIBRARIES = {
     "site": ("sphinx", "myst_parser", "furo", "numpydoc", "latex2mathml", "sklearn"),
     "pages": ("sybil",),
     "matplotlib": ("matplotlib",),
-    "coverage": ("coverage",),
     "sklearn": ("sklearn",),
     "onnx": ("onnx", "onnxruntime"),
     "wandb": ("wandb",),
@@ -36,17 +35,16 @@ LIBRARIES = {
     "mpi": ("mpi4py",),
     "emulated-cuda": ("cupy",),
     "kernels": ("cupy",),
+    "pooch": ("pooch",),
 }
 """The libraries that each requirement other than a backend consists of."""
 VARIABLES = {
     "XPNET_REQUIRE_BACKENDS": tuple(case.value for case in BackendCase),
     "XPNET_REQUIRE_TRACKERS": ("wandb", "trackio", "mlflow"),
-    "XPNET_REQUIRE_BROWSER": ("browser",),
-    "XPNET_REQUIRE_NOTEBOOK": ("notebook",),
-    "XPNET_REQUIRE_SITE": ("site",),
-    "XPNET_REQUIRE_MPI": ("mpi",),
     "XPNET_REQUIRE_EMULATED_CUDA": ("emulated-cuda",),
-    "XPNET_REQUIRE_KERNELS": ("kernels",),
+    **{
+        f"XPNET_REQUIRE_{name.upper()}": (name,) for name in ("browser", "notebook", "site", "mpi", "kernels")
+    },
 }
 """Environment variables that insist on requirements, and those they may name; on (1) is all of them."""
 

@@ -6,13 +6,7 @@ from decimal import Decimal, localcontext
 import pytest
 
 from xpnet.arithmetic.host import cosine_share
-from xpnet.nn.schedules import SCHEDULES, build, constant, cosine, step_decay, warmup
-
-
-def ours(schedule, count):
-    rates = [schedule(step) for step in range(count)]
-    assert all(type(rate) is float for rate in rates)
-    return rates
+from xpnet.nn.schedules import SCHEDULES, build
 
 
 def linear(schedulers, optimizer):
@@ -20,25 +14,33 @@ def linear(schedulers, optimizer):
     return schedulers.LinearLR(optimizer, start_factor=0.2, end_factor=1.0, total_iters=4)
 
 
-TORCH = {  # a schedule, and PyTorch's
-    "constant": (constant(0.1), lambda s, o: s.ConstantLR(o, factor=1.0)),
-    "step": (step_decay(0.1, 7, 0.3), lambda s, o: s.StepLR(o, step_size=7, gamma=0.3)),
-    "exponential": (build("exponential", 0.1, 1, 99, factor=0.9), lambda s, o: s.ExponentialLR(o, gamma=0.9)),
-    "cosine": (cosine(0.1, 100, 0.01), lambda s, o: s.CosineAnnealingLR(o, T_max=100, eta_min=0.01)),
-    "warm-up": (warmup(constant(0.1), 5), linear),
+TORCH = {  # name, settings, and PyTorch's
+    "constant": ("constant", {}, lambda s, o: s.ConstantLR(o, factor=1.0)),
+    "step": ("step", {"step_epochs": 7, "factor": 0.3}, lambda s, o: s.StepLR(o, step_size=7, gamma=0.3)),
+    "usual step": ("step", {}, lambda s, o: s.StepLR(o, step_size=30)),
+    "exponential": ("exponential", {"factor": 0.9}, lambda s, o: s.ExponentialLR(o, gamma=0.9)),
+    "usual exponential": ("exponential", {}, lambda s, o: s.ExponentialLR(o, gamma=0.95)),
+    "cosine": ("cosine", {"factor": 0.1}, lambda s, o: s.CosineAnnealingLR(o, T_max=100, eta_min=0.01)),
+    "usual cosine": ("cosine", {}, lambda s, o: s.CosineAnnealingLR(o, T_max=100)),
+    "warm-up": ("constant", {"warmup_epochs": 5}, linear),
     "warm-up of step": (
-        warmup(step_decay(0.1, 3, 0.5), 5),
+        "step",
+        {"step_epochs": 3, "factor": 0.5, "warmup_epochs": 5},
         lambda s, o: s.ChainedScheduler([linear(s, o), s.StepLR(o, step_size=3, gamma=0.5)], optimizer=o),
     ),
 }
 
 
+def test_every_schedule_has_a_row():
+    assert {name for name, *_ in TORCH.values()} == set(SCHEDULES)
+
+
 @pytest.mark.needs("torch")
-@pytest.mark.parametrize("name", TORCH)
-def test_schedules_are_pytorchs(name):
+@pytest.mark.parametrize("row", TORCH)
+def test_schedules_are_pytorchs(row):
     import torch
 
-    schedule, make = TORCH[name]
+    name, options, make = TORCH[row]
     optimizer, expected = torch.optim.SGD([torch.zeros(1)], lr=0.1), []
     scheduler = make(torch.optim.lr_scheduler, optimizer)
     with warnings.catch_warnings():
@@ -46,7 +48,8 @@ def test_schedules_are_pytorchs(name):
         for _ in range(100):
             expected.append(optimizer.param_groups[0]["lr"])
             scheduler.step()
-    assert ours(schedule, 100) == pytest.approx(expected, rel=1e-12, abs=1e-13)
+    schedule = build(name, 0.1, 1, 100, **options)
+    assert [schedule(step) for step in range(100)] == pytest.approx(expected, rel=1e-12, abs=1e-13)
 
 
 def true_share(step, steps):
@@ -69,17 +72,9 @@ def test_the_cosine_is_correctly_rounded():
     assert cosine_share(10**7 - 1, 10**7) == float(true_share(10**7 - 1, 10**7))
 
 
-def test_schedules_by_name():
-    options = {"step_epochs": 2, "factor": 0.5}
-    expected = {
-        "constant": constant(0.2),
-        "step": step_decay(0.2, 20, 0.5),
-        "exponential": step_decay(0.2, 10, 0.5),
-        "cosine": cosine(0.2, 60, 0.1),
-    }
-    assert set(expected) == set(SCHEDULES)
-    for name, schedule in expected.items():
-        assert ours(build(name, 0.2, 10, 6, **options), 60) == ours(schedule, 60)
-        warm = build(name, 0.2, 10, 6, **options, warmup_epochs=2)
-        assert ours(warm, 60) == ours(warmup(schedule, 20), 60)
-        build(name, 0.2, 10, 0, **options)  # no epochs need no rate
+def test_epochs_of_several_steps_and_of_none():
+    for name, options in (("step", {"step_epochs": 2}), ("cosine", {}), ("constant", {"warmup_epochs": 2})):
+        steps = {key: 10 * value for key, value in options.items()}
+        of_epochs, of_steps = build(name, 0.2, 10, 6, **options), build(name, 0.2, 1, 60, **steps)
+        assert [of_epochs(step) for step in range(60)] == [of_steps(step) for step in range(60)]
+    build("cosine", 0.2, 10, 0)  # no epochs need no rate

@@ -1,15 +1,12 @@
 """scripts/check_kernels.py: the machine code of CuPy's kernels, and planted kernels that break its rules."""
 
-import os
-import subprocess
-import sys
 from typing import get_args
 
 import check_kernels
 import pytest
 from kernels import tools, workload
-from kernels.record import Kernel
-from shared import python_path
+from kernels.tools import Kernel
+from script_processes import run
 
 from xpnet import reproducible
 from xpnet.config import TrainConfig, settings
@@ -18,35 +15,20 @@ from xpnet.errors import BackendError
 pytestmark = [pytest.mark.tooling, pytest.mark.needs("kernels")]
 
 
-def run(*words):
-    """Return the lines that a Python process prints that succeeds and says nothing on standard error."""
-    environment = os.environ | {"PYTHONPATH": python_path()}
-    process = subprocess.run(
-        [sys.executable, *words], env=environment, capture_output=True, text=True, check=False
-    )
-    assert (process.stdout if process.returncode else "", process.stderr, process.returncode) == ("", "", 0)
-    return process.stdout.splitlines()
-
-
 NOTES = [
     "note: _tensordot_core_mul_sum fuses products and sums of slices, which are exact either way",
     "note: cupy_copy__float32_float64 reads float32, and flushes subnormal numbers to zero",
 ]
 
 
-def read_table(lines):
-    """The numbers in a table of Markdown, by row and column."""
-    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return {name: dict(zip(head[1:], map(int, numbers), strict=True)) for name, *numbers in rows}
-
-
 def test_no_kernel_of_the_reproducible_arithmetic_breaks_a_rule():
     versions, *lines = run(check_kernels.__file__)
     assert versions.startswith("CuPy 14.2.0, NVRTC 12.")
     assert [line for line in lines if not line.startswith("|")] == NOTES
-    table = read_table([line for line in lines if line.startswith("|")])
-    assert list(table) == ["sm_80", "sm_90", "sm_100"]
-    for counts in table.values():
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    assert [row[0] for row in rows[2:]] == ["sm_80", "sm_90", "sm_100"]
+    for row in rows[2:]:
+        counts = dict(zip(rows[0][1:], map(int, row[1:]), strict=True))
         assert counts["kernels"] > counts["with float64"] > 100
         assert counts["with quotients or roots"] >= 2
         assert min(counts["DADD"], counts["DMUL"], counts["DFMA"]) > 0
@@ -66,37 +48,28 @@ def test_the_recorded_networks_have_every_setting_and_all_functions_are_called()
 
 RECORDED = """
 from check_kernels import check_kernels
-from kernels.record import record
+from kernels.record import make_block_reductions, record
 
 with record() as kernels:
+    make_block_reductions()
+    print(*(kernel.name for kernel in kernels))
+    kernels.clear()
     import cupy
 
     a, b, c = cupy.ones((3, 5))
     fused = cupy.ElementwiseKernel("float64 a, float64 b, float64 c", "float64 y", "y = a * b + c", "planted")
     print(fused(a, b, c))
 for report in check_kernels(kernels).values():
-    print(report.kernels, report.problems)
+    print(report.problems)
 """
 
 
-def test_a_planted_kernel_of_cupy_with_a_fused_product_and_sum_is_reported():
-    found = "['planted: fuses a product and a sum: DFMA']"
-    assert run("-c", RECORDED) == ["[2. 2. 2. 2. 2.]", *[f"2 {found}"] * 3]
-
-
-REDUCTIONS = """
-from kernels.record import make_block_reductions, record
-
-with record() as kernels:
-    make_block_reductions()
-print(*(kernel.name for kernel in kernels))
-"""
-
-
-def test_the_reductions_of_cub_are_recorded():
-    (names,) = run("-c", REDUCTIONS)
+def test_reductions_of_cub_and_a_planted_kernel_of_cupy_are_recorded_and_reported():
+    names, sums, *problems = run("-c", RECORDED)
     functions = [f"cupy_cub_{name}" for name in ("sum", "max", "argmax")]
     assert names.split() == ["cupy_fill", *(f"{x}{end}" for x in functions for end in ("_pass1", ""))]
+    assert sums == "[2. 2. 2. 2. 2.]"
+    assert problems == ["['planted: fuses a product and a sum: DFMA']"] * 3
 
 
 PRODUCT_AND_SUM = (
@@ -144,10 +117,6 @@ def test_a_planted_kernel_is_reported_if_it_breaks_a_rule(planted, name):
     expected = [f"{name}: {problem}" for problem in PLANTED[name][1]]
     for report in planted.values():
         assert [x for x in report.problems if x.startswith(f"{name}: ")] == expected
-
-
-def test_options_of_fast_mathematics_are_reported(planted):
-    for report in planted.values():
         assert "fast math: option --use_fast_math" in report.problems
 
 

@@ -1,57 +1,42 @@
 """scripts/emulated_cuda.py: CuPy on a CUDA device that the host emulates."""
 
-import os
-import subprocess
 import sys
 
 import emulated_cuda
 import pytest
 from commands import printed
 from emulation import build, install
-from shared import python_path
+from script_processes import run
 
 pytestmark = [pytest.mark.tooling, pytest.mark.needs("emulated-cuda")]
 
 TRAIN = ["train", "--epochs", "2", "--no-report", "--out"]
 
 
-def run(*words, **variables):
-    """Return what a Python process prints that succeeds and says nothing on standard error."""
-    environment = os.environ | {"PYTHONPATH": python_path()} | variables
-    process = subprocess.run(
-        [sys.executable, *map(str, words)], env=environment, capture_output=True, text=True, check=False
-    )
-    assert (process.stderr, process.returncode) == ("", 0)
-    return process.stdout
-
-
-def fingerprint(output):
+def fingerprint(lines):
     """Return the fingerprint in what a command prints."""
-    (digest,) = [line.split()[1] for line in output.splitlines() if line.startswith("fingerprint")]
+    (digest,) = [line.split()[1] for line in lines if line.startswith("fingerprint")]
     return digest
 
 
 def test_training_prints_the_fingerprint_of_numpy_and_nothing_on_standard_error(tmp_path, capsys):
-    expected = fingerprint(printed(capsys, *TRAIN, tmp_path, "--backend", "numpy", "--device", "cpu"))
-    output = run(emulated_cuda.__file__, *TRAIN, tmp_path, "--backend", "cupy", "--device", "cuda")
-    assert "cupy 14.2.0 on cuda:0" in output.splitlines()[0]
-    assert fingerprint(output) == expected
+    expected = printed(capsys, *TRAIN, tmp_path, "--backend", "numpy", "--device", "cpu").splitlines()
+    lines = run(emulated_cuda.__file__, *TRAIN, tmp_path, "--backend", "cupy", "--device", "cuda")
+    assert "cupy 14.2.0 on cuda:0" in lines[0]
+    assert fingerprint(lines) == fingerprint(expected)
 
 
-@pytest.mark.parametrize(
-    ("state", "reason"),
-    [
-        ("no cache", "(Not a directory): set XDG_CACHE_HOME to a folder that can be written"),
-        ("no g++", "g++ is not on the PATH: install it, for example with apt install g++"),
-        (
-            "another CuPy",
-            "knows cupy-cuda12x 14.1.0 alone, but found 14.2.0: pip install cupy-cuda12x==14.1.0",
-        ),
-        ("CuPy imported", "cupy is imported already: install the emulated device before"),
-        ("another processor", "needs Linux on x86-64, not linux on aarch64"),
-    ],
-)
-def test_a_machine_that_cannot_emulate_is_one_line_and_code_2(monkeypatch, capsys, state, reason):
+STATES = {
+    "no cache": "(Not a directory): set XDG_CACHE_HOME to a folder that can be written",
+    "no g++": "g++ is not on the PATH: install it, for example with apt install g++",
+    "another CuPy": "knows cupy-cuda12x 14.1.0 alone, but found 14.2.0: pip install cupy-cuda12x==14.1.0",
+    "CuPy imported": "cupy is imported already: install the emulated device before",
+    "another processor": "needs Linux on x86-64, not linux on aarch64",
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_machine_that_cannot_emulate_is_one_line_and_code_2(monkeypatch, capsys, state):
     if state == "no g++":
         monkeypatch.setenv("PATH", "")
     elif state == "no cache":
@@ -65,10 +50,9 @@ def test_a_machine_that_cannot_emulate_is_one_line_and_code_2(monkeypatch, capsy
     elif state == "CuPy imported":
         monkeypatch.setitem(sys.modules, "cupy", None)
     assert emulated_cuda.main(["train"]) == 2
-    out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
-    assert err.startswith("emulated_cuda: ")
-    assert err.endswith(f"{reason}\n")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("emulated_cuda: ")
+    assert line.endswith(STATES[state])
 
 
 PLANTED = """
@@ -101,7 +85,7 @@ print("never written", z.data.ptr == address, z.get())
 
 
 def test_a_missing_wait_and_a_read_of_fresh_memory_give_nan():
-    assert run("-c", PLANTED).splitlines() == [
+    assert run("-c", PLANTED) == [
         "waiting [3. 3. 3.]",
         "not waiting [nan nan nan]",
         "of another stream [nan nan nan]",

@@ -1,222 +1,127 @@
-"""scripts/gpu_check.py: its refusal without a GPU, the stages on a stand-in for one, and its processes."""
+"""scripts/gpu_check.py: its refusal without a GPU, its pages, and its commands; scripts/gpu_steps.py."""
 
 import json
 from functools import partial
-from pathlib import Path
+from subprocess import CompletedProcess
 
 import gpu_check
+import gpu_steps
 import pytest
 from backend_enum import BackendCase
 from benchmarks.peers import Images
 from benchmarks.tasks import Task
-from gpu import runs, work
+from gpu_check import Command
 from networks import pixels
 
 pytestmark = pytest.mark.tooling
 
-LIBRARIES = ["cupy", "torch", "jax"]
-CARD = {"name": "NVIDIA H100 80GB HBM3", "memory_gib": 79.2, "float32_to_float64": 2}
-CARD |= {"driver": "580.65", "cuda": "13.0"}
-RIGHT = gpu_check.golden(gpu_check.GOLDEN)
-STAGES = ["fingerprints", "parity", "speed", "suite"]
-CASES = {case.value for case in BackendCase}
-
-
-class Machine:
-    """A machine with a GPU, whose processes find what is right, except for those `wrong` or `broken`."""
-
-    def __init__(self, out):
-        self.out, self.started, self.commands = out, [], []
-        self.devices = {name: ["cuda:0"] for name in LIBRARIES}
-        self.wrong, self.broken = {}, {}
-
-    def check(self, *words):
-        """Run the check and return its exit code."""
-        return gpu_check.main(["--out", str(self.out), *words])
-
-    def evidence(self):
-        """Return the evidence that lies in the folder, and its page; nothing else lies there."""
-        file, page = sorted(self.out.iterdir())
-        assert file.with_suffix(".md") == page
-        return json.loads(file.read_text()), page.read_text()
-
-    def work(self, words, _, on_result):
-        self.started.append(words)
-        what, name, *rest = words
-        for result in getattr(self, what)(name, *rest):
-            on_result(result)
-        return self.broken.get((what, name))
-
-    def probe(self, name, _):
-        devices, reason = self.devices[name], f"{name} is not installed"
-        yield {"usable": bool(devices), "version": "14.2", "devices": devices, "reason": reason, "fix": "pip"}
-
-    def fingerprints(self, name, _, *marks):
-        for epochs in map(int, marks):
-            digest = (RIGHT | self.wrong.get(name, {}))[epochs]
-            yield {"epochs": epochs, "fingerprint": digest, "seconds": epochs / 8}
-
-    def speed(self, *_):
-        yield {"bandwidth": 2e12, "products": {"ratio": 31.5}}
-        for result in self.peer():
-            yield {"step": {"arithmetic": "reproducible", **result["step"]}}
-
-    def peer(self, *_):
-        for batch in (60_000, 1024, 128):
-            yield {"step": {"batch": batch, "seconds": 1e-6 * batch}}
-
-    def command(self, words, _, **variables):
-        self.commands.append((words, variables))
-        if "--json" in words:
-            Path(words[-1]).write_text('{"rows": [{"device": "cuda:0"}]}')
-        problem = self.broken.get(words[1])
-        output = "a table" if problem is None else "a table\nFAILED tests/test_x.py::test_y"
-        return {"problem": problem, "last_line": "561 passed in 93.10s", "output": output}
+TROUBLE = {"device": "cuda:0", "reason": "jax is not installed", "fix": "pip install jax"}
+JAX = {"name": "jax", "version": None, "devices": [], "usable": [], "troubles": [TROUBLE]}
+DEVICES = ["cuda:0", "cuda:1"]
+CUPY = {"name": "cupy", "version": "14.2", "devices": DEVICES, "usable": DEVICES, "troubles": []}
+TORCH = {"name": "torch", "version": "2.13", "devices": ["cpu", "cuda:0"], "usable": ["cpu", "cuda:0"]}
+TORCH |= {"troubles": []}
 
 
 @pytest.fixture
-def gpu(monkeypatch, tmp_path):
-    machine = Machine(tmp_path / "new" / "out")
-    monkeypatch.setattr(gpu_check, "work", machine.work)
-    monkeypatch.setattr(gpu_check, "command", machine.command)
-    monkeypatch.setattr(gpu_check, "card", lambda: dict(CARD))
-    return machine
+def gpu(monkeypatch):
+    """A machine with two GPUs; the commands that it runs, of which those in `broken` fail."""
+    ran, broken = [], set()
+
+    def run(command, seconds):
+        assert seconds == 480
+        ran.append((command.title, command.words, command.variables))
+        if "interrupted" in broken and len(ran) == 3:  # in the middle of a stage
+            raise KeyboardInterrupt
+        return ("FAILED: exit code 1" if command.words[1] in broken else "agrees, 2 s"), "some output\n"
+
+    monkeypatch.setattr(Command, "run", run)
+    monkeypatch.setattr(gpu_check, "describe_libraries", lambda: [CUPY, TORCH, JAX])
+    monkeypatch.setattr(gpu_check, "describe_card", lambda: "NVIDIA H100 80GB HBM3, 580.65, 81559 MiB")
+    return ran, broken
 
 
-def test_without_cuda_the_fingerprints_or_a_folder_to_write_to_it_is_one_line_and_code_2(
-    gpu, monkeypatch, tmp_path, capsys
+def test_without_a_gpu_or_a_folder_to_write_to_it_is_one_line_and_code_2(gpu, monkeypatch, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert gpu_check.main(["--out", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.startswith(f"gpu_check: {tmp_path / 'file'}: cannot be written")
+    monkeypatch.undo()
+    report = json.dumps({"backends": [{"name": "numpy", "usable": ["cpu"], "troubles": []}, JAX]})
+    monkeypatch.setattr(gpu_check.subprocess, "run", lambda words, **_: CompletedProcess(words, 0, report))
+    assert gpu_check.main([]) == 2
+    line = "gpu_check: CUDA is not usable here: jax: jax is not installed; to fix it: pip install jax\n"
+    assert capsys.readouterr().err == line
+
+
+def test_each_stage_has_a_page_that_shows_what_its_commands_print(gpu, tmp_path, capsys):
+    ran, _ = gpu
+    assert gpu_check.main(["--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.endswith("all agree\n")
+    pages = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert pages.keys() == {f"cuda-nvidia-h100-80gb-hbm3-{name}.md" for name in gpu_check.STAGES}
+    page = pages["cuda-nvidia-h100-80gb-hbm3-train.md"]
+    assert page.startswith("# train: all agree\n")
+    for line in (
+        "- NVIDIA H100 80GB HBM3, 580.65, 81559 MiB",
+        "- cupy 14.2 on cuda:0, cuda:1",
+        "- jax: jax is not installed; to fix it: pip install jax",
+        "## cupy on cuda:1: agrees, 2 s\n\n```\nsome output\n```",
+    ):
+        assert f"{line}\n" in page
+    titles = ["cupy on cuda:0", "cupy on cuda:1", "torch on cuda:0", "table", *2 * ["cupy", "torch"]]
+    assert [title for title, _, _ in ran] == titles
+    assert ran[3][1][3:] == ["--require", "numpy,cupy,torch:cuda"]
+    cases = [variables["XPNET_REQUIRE_BACKENDS"] for _, _, variables in ran[4:6]]
+    assert cases == ["cupy", "torch:cuda"]
+    assert {case.value for case in BackendCase}.issuperset(cases)
+
+
+def test_a_command_that_fails_is_named_and_an_interrupt_leaves_the_page_and_those_of_other_stages(
+    gpu, tmp_path
 ):
-    def refusal():
-        assert gpu.check() == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        return line
-
-    gpu.out.parent.touch()
-    assert "cannot be written" in refusal()
-    gpu.devices = dict.fromkeys(LIBRARIES, ())
-    reasons = " | ".join(f"{name}: {name} is not installed; to fix it: pip" for name in LIBRARIES)
-    assert refusal() == f"gpu_check: CUDA is not usable here: {reasons}"
-    assert [words[0] for words in gpu.started] == ["probe"] * 6
-    golden, page = gpu_check.GOLDEN, tmp_path / "page.md"
-    monkeypatch.setattr(gpu_check, "GOLDEN", page)
-    assert "page.md: cannot be read" in refusal()
-    page.write_text(golden.read_text().replace("| after 10 epochs |", "| later |"))
-    assert refusal().endswith("page.md: lacks the fingerprint of the default run after 10 epochs")
+    _, broken = gpu
+    broken.add("xpnet")
+    assert gpu_check.main(["--out", str(tmp_path), "--only", "parity"]) == 1
+    (page,) = tmp_path.iterdir()
+    assert page.read_text().startswith("# parity: NOT all agree\n")
+    assert "## table: FAILED: exit code 1\n" in page.read_text()
+    broken.add("interrupted")
+    assert gpu_check.main(["--out", str(tmp_path), "--only", "suite"]) == 130
+    other, suite = sorted(tmp_path.iterdir())
+    assert other == page
+    assert suite.read_text().startswith("# suite: all agree so far, 1 of 2 commands\n")
 
 
-def test_gpu_libraries_that_agree_give_evidence_and_code_0_without_those_that_are_missing(gpu, capsys):
-    gpu.devices["jax"] = []
-    assert gpu.check() == 0
-    evidence, page = gpu.evidence()
-    assert evidence["card"] == CARD
-    assert evidence["libraries"]["jax"]["reason"] == "jax is not installed"
-    assert [name for name, stage in evidence["stages"].items() if stage["complete"]] == STAGES
-    assert evidence["stages"]["parity"]["parts"]["table"]["report"] == {"rows": [{"device": "cuda:0"}]}
-    (parity, _), *suite = gpu.commands
-    assert parity[3:5] == ["--require", "numpy,cupy,torch:cuda"]
-    assert all(words[-1] == variables["XPNET_REQUIRE_BACKENDS"] in CASES for words, variables in suite)
-    assert page.startswith("# NVIDIA H100 80GB HBM3: all agree\n")
-    for line in (
-        "- 79.2 GiB, driver 580.65, CUDA 13.0",
-        "- jax not usable: jax is not installed",
-        "| torch on cuda:0 | same | same | same | same | 12.5 |",
-        "a table",
-        "| xpnet on cupy, reproducible | 60,000.0 | 1,024.0 | 128.0 |",
-        "| hand-written torch | 60,000.0 | 1,024.0 | 128.0 |",
-        "| floor | 23.6 | 0.4 | 0.1 |",
-        "- torch: 561 passed in 93.10s",
-    ):
-        assert f"{line}\n" in page
-    assert capsys.readouterr().out.splitlines()[-1].startswith("all agree; written to ")
-
-
-def test_an_interrupt_leaves_what_was_found_and_stages_that_are_not_run_stay(gpu, monkeypatch):
-    def interrupted(*_):
-        yield {"epochs": 0, "fingerprint": RIGHT[0], "seconds": 0.1}
-        raise KeyboardInterrupt
-
-    assert gpu.check("--only", "suite", "parity") == 0
-    before = gpu.evidence()[0]["stages"]
-    monkeypatch.setattr(gpu, "fingerprints", interrupted)
-    assert gpu.check("--only", "fingerprints") == 130
-    evidence, page = gpu.evidence()
-    unfinished = evidence["stages"].pop("fingerprints")
-    assert (unfinished["complete"], [*unfinished["parts"]["cupy on cuda:0"]]) == (False, ["0"])
-    assert evidence["stages"] == before
-    assert page.startswith("# NVIDIA H100 80GB HBM3: agree so far: parity, suite\n")
-    next(gpu.out.glob("*.json")).write_text('{"stages": ')  # damaged: it is replaced
-    assert gpu.check("--only", "parity") == 0
-    assert list(gpu.evidence()[0]["stages"]) == ["parity"]
-
-
-def test_each_stage_that_differs_or_fails_is_named_and_the_others_go_on_on_both_gpus(gpu, capsys):
-    for devices in gpu.devices.values():
-        devices.append("cuda:1")
-    gpu.wrong["torch"] = {100: "1" * 64}
-    ended = "ended with code 1: 3 failed"
-    gpu.broken = dict.fromkeys(["pytest", "xpnet", ("speed", "cupy")], ended)
-    gpu.broken["probe", "jax"] = "ended by signal 11: no output"
-    assert gpu.check() == 1
-    evidence, page = gpu.evidence()
-    differs = f"torch on cuda:0: after 100 epochs the fingerprint is {'1' * 64}, not {RIGHT[100]}"
-    failures = [differs, f"table: {ended}", f"cupy: {ended}", f"cupy: {ended}", f"torch: {ended}"]
-    assert [line for stage in evidence["stages"].values() for line in stage["failures"]] == failures
-    assert capsys.readouterr().err.splitlines() == [f"gpu_check: {line}" for line in failures]
-    assert page.startswith("# NVIDIA H100 80GB HBM3: NOT all agree\n")
-    for line in (
-        "- jax not usable: ended by signal 11: no output",
-        "| torch on cuda:0 | same | same | same | DIFFERS | 12.5 |",
-        f"- table: {ended}",
-        "  - `FAILED tests/test_x.py::test_y`",
-    ):
-        assert f"{line}\n" in page
-    pairs = [f"{name} on {device}" for device in ("cuda:0", "cuda:1") for name in ("cupy", "torch")]
-    assert list(evidence["stages"]["fingerprints"]["parts"]) == pairs
-    assert ["fingerprints", "torch", "cuda:1", "0", "1", "10"] in gpu.started
-
-
-ANSWER = """print('{"a": 1}', flush=True); """
-ENDLESS = """signal.signal(signal.SIGINT, signal.SIG_IGN)
+ENDLESS = """import signal, subprocess, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
 subprocess.Popen(["sleep", "1000"])  # which holds the pipe open
 time.sleep(1000)
 """
 
 
 @pytest.mark.parametrize(
-    ("program", "seconds", "problem", "count"),
+    ("program", "seconds", "ending"),
     [
-        (f"{ANSWER}os.write(2, b'gone'); os.abort()", 60.0, "ended by signal 6: gone", 1),
-        ("""print('{"error": "out of memory"}'); print('{"a": ', end='')""", 60.0, "out of memory", 0),
-        (ENDLESS, 1.0, "stopped after 1 s", 0),
+        ("print('right')", 60.0, "agrees, "),
+        ("print('wrong')", 60.0, "FAILED: does not print right"),
+        ("import os; os.abort()", 60.0, "FAILED: exit code -6"),
+        (ENDLESS, 1.0, "FAILED: stopped after 1 s"),
     ],
+    ids=["right", "wrong", "aborted", "endless"],
 )
-def test_the_answers_of_a_process_are_passed_on_and_its_last_words_or_its_limit_are_the_problem(
-    monkeypatch, program, seconds, problem, count
-):
-    monkeypatch.setattr(runs, "GRACE", 0.1)
-    monkeypatch.setattr(runs, "WORK", ["-S", "-c", f"import os, signal, subprocess, time; {program}"])
-    answers = []
-    assert runs.work([], seconds, answers.append) == problem
-    assert answers == [{"a": 1}] * count
+def test_a_command_agrees_if_it_ends_well_and_in_time_and_prints_what_is_expected(program, seconds, ending):
+    actual, output = Command("title", ["-S", "-c", program], "right").run(seconds)
+    assert actual.startswith(ending)
+    assert output == ("right\n" if ending.startswith("agrees") else "wrong\n" if "print" in ending else "")
 
 
-def test_real_processes_train_and_their_error_is_one_line():
-    answers = []
-    assert runs.work(["fingerprints", "numpy", "cpu", "0", "1"], 120.0, answers.append) is None
-    assert {one["epochs"]: one["fingerprint"] for one in answers} == {x: RIGHT[x] for x in (0, 1)}
-    problem = runs.work(["fingerprints", "numpy", "mars", "0"], 60.0, print)
-    assert problem.startswith("BackendError: the numpy backend cannot run on mars: ")
-    assert "\n" not in problem
-
-
-def test_the_speed_of_a_library(monkeypatch):
-    small = {"COPIED": 1 << 16, "SIDE": 32, "RUNS": 3, "TARGET": 0.01, "Task": partial(Task, rows=2048)}
-    for name, value in small.items():
-        monkeypatch.setattr(work, name, value)
-    (x, y), answers = pixels(2048, 784, 10), []
-    work.speed("numpy", "cpu", Images(x, y, x[:10], y[:10]), answers.append)
-    assert min(answers[0]["bandwidth"], *answers[1]["products"].values()) > 0
-    steps = [one["step"] for one in answers[2:]]
-    kinds = [(batch, kind) for batch in (2048, 1024, 128) for kind in ("reproducible", "native")]
-    assert [(step["batch"], step["arithmetic"]) for step in steps] == kinds
-    assert all(len(step["runs"]) == 3 and min(step["runs"]) > 0 for step in steps)
+def test_the_steps_of_a_library(monkeypatch, capsys):
+    x, y = pixels(2048, 784, 10)
+    monkeypatch.setattr(gpu_steps, "images", lambda: Images(x, y, x[:10], y[:10]))
+    for name, value in {"RUNS": 1, "SECONDS": 0.01, "Task": partial(Task, rows=2048)}.items():
+        monkeypatch.setattr(gpu_steps, name, value)
+    gpu_steps.main("numpy", "cpu")
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    assert head == "| numpy on cpu | batch of 60,000 | batch of 1,024 | batch of 128 |"
+    assert [row.split("|")[1].strip() for row in rows] == ["xpnet, reproducible", "xpnet, native"]
+    assert all(float(cell.replace(",", "")) > 0 for row in rows for cell in row.split("|")[2:5])

@@ -27,7 +27,7 @@ def test_the_environment_names_the_libraries_that_are_loaded_and_loads_none():
     assert not (set(sys.modules) - loaded) & set(environment.LIBRARIES)
     assert actual["versions"]["numpy"] == np.__version__
     assert set(actual["versions"]) <= loaded
-    assert actual["python"].endswith(f" {'.'.join(map(str, sys.version_info[:3]))}")
+    assert actual["python"].endswith(f" {platform.python_version()}")
     assert actual["platform"] == platform.platform()
 
 
@@ -92,17 +92,15 @@ def test_each_commit_is_that_of_its_own_repository_and_dirty_if_a_tracked_file_w
     assert commits()[1] == {"commit": there, "dirty": True}
 
 
-@pytest.mark.parametrize("spoil", ["absent", "empty", "nonsense", "installed"])
-def test_a_package_that_is_no_checkout_has_no_commit_though_it_is_in_one(package, spoil):
+@pytest.mark.parametrize("kind", ["no checkout", "nonsense", "installed"])
+def test_a_package_that_is_no_checkout_has_no_commit_though_it_is_in_one(package, kind):
     repository(package.parent)
-    if spoil == "empty":
-        (package / ".git").mkdir()
-    elif spoil != "absent":
+    if kind != "no checkout":
         repository(package)
-        if spoil == "nonsense":
-            (package / ".git" / "HEAD").write_text("nonsense")
-        else:
-            (package / "xpnet-0.1.0.dist-info").mkdir()
+    if kind == "nonsense":
+        (package / ".git" / "HEAD").write_text("nonsense")
+    elif kind == "installed":
+        (package / "xpnet-0.1.0.dist-info").mkdir()
     assert commits()[1] is None
 
 
@@ -110,20 +108,9 @@ def test_a_working_folder_without_a_commit_has_none(working_folder, package):
     repository(package)
     git(working_folder, "init", "--quiet")  # without commits
     assert commits()[0] is None
-    shutil.rmtree(working_folder / ".git")
-    git(working_folder, "init", "--quiet", "--bare")
-    assert commits()[0] is None
     shutil.rmtree(working_folder)
     assert commits()[0] is None
     assert commits()[1] is not None
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
-def test_a_repository_that_git_refuses_as_it_is_of_another_user_has_no_commit(working_folder):
-    repository(working_folder)
-    os.chown(working_folder, 12345, 12345)
-    os.chown(working_folder / ".git", 12345, 12345)
-    assert commits()[0] is None
 
 
 def test_without_git_or_with_one_that_is_slow_there_is_no_commit(working_folder, monkeypatch):

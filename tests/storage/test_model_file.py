@@ -10,8 +10,6 @@ import tracemalloc
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from saved_models import saved_model
 
 import xpnet
@@ -43,7 +41,7 @@ MODELS = [
     ((4, 2), "f8", {"normalize": "standardize", "normalization": {"shift": np.arange(4.0)}}),
     ((1, 1), "f4", {"normalize": "none"}),
     ((2, *[3] * 11, 1), "f4", {"norm": True}),
-    *(((4, 3, 2), "f8", {"activation": name, "norm": name == "tanh"}) for name in ACTIVATIONS),
+    ((4, 3, 2), "f8", {"activation": "tanh", "norm": True}),
 ]
 
 
@@ -102,9 +100,8 @@ def test_the_fingerprint_is_sha256_of_the_tensors_layer_by_layer_each_with_its_n
     first = {"bias": np.array([5, 6], np.float32), "weight": np.array([[1, 2], [3, 4]], np.float32)}
     layers = [first, {"weight": np.array([[11.0, 12.0]]), "bias": np.array([13.0])}]
     norm = {name: np.array([float(number)]) for number, name in enumerate(NORM, start=7)}
-    for norms, numbers in (([], [*range(1, 7), 11, 12, 13]), ([norm], range(1, 14))):
-        expected = struct.pack(f"<6f{len(numbers) - 6}d", *numbers)
-        assert fingerprint(layers, norms) == hashlib.sha256(expected).hexdigest()
+    expected = struct.pack("<6f7d", *range(1, 14))
+    assert fingerprint(layers, [norm]) == hashlib.sha256(expected).hexdigest()
 
 
 def ones(*shape, dtype="f4"):
@@ -141,16 +138,12 @@ WRONG = [
         f"{SHAPE} no such tensor: a model file has layers.0.weight (outputs, inputs), layers.0.bias",
     ),
     ({W0: ones(12)}, f"{SHAPE} F32 of shape (12,): a model file has "),
-    ({W0: ones(0, 4)}, f"{SHAPE} F32 of shape (0, 4): a model file has "),
     ({W0: ones(3, 4, dtype="f2")}, f"{SHAPE} F16 of shape (3, 4): a model file has "),
     ({W0: np.ones((3, 4))}, f'"{B0}": expected F64 of shape (3,), got F32 of shape (3,): a model file has '),
-    ({W1: ones(2, 4)}, f'"{W1}": expected F32 of shape (2, 3), got F32 of shape (2, 4): a model file has '),
     ({B1: None}, f'"{B1}": expected F32 of shape (2,), got no such tensor: a model file has '),
     ({B1: np.float32([np.nan, np.inf])}, f"{B1}: 2 of its 2 numbers are NaN, "),
     ({"a\nb": ones(3)}, f'"a\\nb": {ABSENT} of shape (3,): a model file has '),
     ({"layers.999999.weight": ones(2, 2)}, f'"layers.999999.weight": {ABSENT}'),
-    (statistics(np.zeros(4), None), '"normalization.scale": expected F64 of shape (4,), got no such tensor'),
-    (statistics(np.zeros(4), ones(4)), '"normalization.scale": expected F64 of shape (4,), got F32'),
     (
         statistics(np.zeros(5), np.ones(4)),
         '"normalization.shift": expected F64 of shape (4,), got F64 of shape (5',
@@ -159,8 +152,7 @@ WRONG = [
         statistics(np.zeros(4), np.full(4, np.inf)),
         "normalization.scale: 4 of its 4 numbers are NaN, infinite",
     ),
-    *((norm(**{name: None}), f'"norms.0.{name}": expected F32 of shape (3,), got no such') for name in NORM),
-    (norm(gain=ones(3)), f'"norms.0.gain": {ABSENT}'),
+    (norm(running_var=None), '"norms.0.running_var": expected F32 of shape (3,), got no such tensor'),
     ({"norms.1.bias": ones(3)}, '"norms.0.weight": expected F32 of shape (3,), got no such tensor'),
     (norm(running_var=np.float32([1, -1e-30, 0])), "norms.0.running_var: 1 of its 3 numbers are NaN, "),
 ]
@@ -169,17 +161,16 @@ MISFITS = [
     ({"classes": "3"}, "classes in the metadata: expected 2, got "),
     ({"normalize": "x\ny"}, "normalize: expected one of scale, standardize, none, got "),
     ({"activation": "x\ny"}, f"activation: expected one of {', '.join(ACTIVATIONS)}, got"),
-    ({"normalize": "standardize"}, '"normalization.shift": expected F64 of shape (4,), got no such tensor'),
     ({"format_version": "x"}, 'format_version in the metadata: expected a whole number, got "x"'),
     ({"format_version": "3"}, "written by a newer xpnet (format version 3, this one reads up to 2): update "),
     ({"specification": "0"}, 'specification in the metadata: expected a whole number, got "0"'),
 ]
 
 
-@pytest.mark.parametrize(
-    ("changes", "metadata", "message"),
-    [(changes, None, message) for changes, message in WRONG] + [({}, *row) for row in MISFITS],
-)
+ROWS = [(changes, None, message) for changes, message in WRONG] + [({}, *row) for row in MISFITS]
+
+
+@pytest.mark.parametrize(("changes", "metadata", "message"), ROWS, ids=range(len(ROWS)))
 def test_what_makes_no_network_is_refused_in_one_line(tmp_path, changes, metadata, message):
     path, tensors = tmp_path / "m.safetensors", GOOD | changes
     present = {name: array for name, array in tensors.items() if array is not None}
@@ -215,18 +206,6 @@ def test_a_damaged_file_is_refused_in_one_line_and_little_memory(tmp_path, whole
         assert tracemalloc.get_traced_memory()[1] < 4_000_000
     finally:
         tracemalloc.stop()
-
-
-@settings(max_examples=60)
-@given(position=st.integers(0, 2**32), value=st.integers(0, 255))
-def test_any_changed_byte_gives_a_model_or_a_data_error(tmp_path_factory, whole, position, value):
-    path, position = tmp_path_factory.getbasetemp() / "changed.safetensors", position % len(whole)
-    path.write_bytes(whole[:position] + bytes([value]) + whole[position + 1 :])
-    try:
-        outcome = str(load_model(path).sizes)
-    except DataError as error:
-        outcome = f"refused: {error}"
-    assert re.fullmatch(r"\(4, 3, 2\)|refused: [^\n]+", outcome)
 
 
 @pytest.mark.needs("torch")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from backend_enum import BackendCase
 from commands import printed
 
 import xpnet
@@ -27,14 +26,15 @@ EXPECTED = {
 DATA = "shapes.npz"
 SMALL = f"--data {DATA} --device cpu --hidden 12 --batch-size 16 --no-report --name next".split()
 
-DEFAULT_RUN = ("plain", "batch-norm", "native-float32", "stopped", "killed")
+DEFAULT_RUN = ("plain", "batch-norm", "native-float32", "stopped")
 """The models and resumed runs of each version that are not slow: one for each kind of file."""
 
 
-def of_each_version(kind, *values):
-    """Parameters version, name (and values) of all models or resumed runs."""
+def of_each_version(kind):
+    """Parameters version and name of all models or resumed runs."""
+    is_quick = {(version, name) for version in EXPECTED for name in DEFAULT_RUN} | {("0.1.0", "killed")}
     return [
-        pytest.param(version, name, *values, marks=() if name in DEFAULT_RUN else pytest.mark.slow)
+        pytest.param(version, name, marks=() if (version, name) in is_quick else pytest.mark.slow)
         for version, then in EXPECTED.items()
         for name in then[kind]
     ]
@@ -72,8 +72,8 @@ def record(name):
 def rows(name):
     """The metrics of a run's epochs, without what ``Model.history`` leaves out."""
     lines = Path("runs", name, "metrics.jsonl").read_text().splitlines()
-    found = [{**json.loads(line), "seconds": None} for line in lines]
-    return [{key: row[key] for key in row if key != "fingerprint"} for row in found]
+    logged = [{**json.loads(line), "seconds": None} for line in lines]
+    return [{key: row[key] for key in row if key != "fingerprint"} for row in logged]
 
 
 @pytest.mark.parametrize(("version", "name"), of_each_version("models"))
@@ -106,11 +106,10 @@ def test_runs_are_listed_shown_and_compared_as_they_were(then, capsys, run_json)
         content = run_json("runs", "show", name)
         assert holds(content, {**record(name), "status": content["status"]})
         assert record(name)["started"] in printed(capsys, "runs", "show", name)
-    for name in ("seeds", "rates"):
-        text = printed(capsys, "runs", "show", name)
-        for trial in json.loads(Path("runs", name, "summary.json").read_text())["trials"]:
-            assert f"{name}/{trial['run']}" in text
-            assert trial["fingerprint"][:12] in text
+    text = printed(capsys, "runs", "show", "seeds")
+    for trial in json.loads(Path("runs/seeds/summary.json").read_text())["trials"]:
+        assert f"seeds/{trial['run']}" in text
+        assert trial["fingerprint"][:12] in text
     content = run_json("runs", "compare", "complete", "stopped", "killed", "seeds")
     assert content["runs"] == ["complete", "stopped", "killed", "seeds/seed-0", "seeds/seed-1"]
     assert content["fingerprints"] == [record(name)["fingerprint"] for name in content["runs"]]
@@ -133,14 +132,9 @@ def test_a_run_is_evaluated_predicts_and_has_its_history_and_a_report(then, caps
         assert record(name)["fingerprint"] in Path("page.html").read_text()
 
 
-RESUMED = of_each_version("resumed", BackendCase.NUMPY)
-for case in (BackendCase.STRICT, BackendCase.TORCH):
-    RESUMED += [pytest.param(each, "killed", case, marks=pytest.mark.slow) for each in EXPECTED]
-
-
-@pytest.mark.parametrize(("version", "name", "backend"), RESUMED)
-def test_a_run_that_goes_on_ends_as_if_it_was_never_stopped(then, name, backend):
-    assert main(["train", "--resume", f"runs/{name}", "--backend", backend.backend_name, "--quiet"]) == 0
+@pytest.mark.parametrize(("version", "name"), of_each_version("resumed"))
+def test_a_run_that_goes_on_ends_as_if_it_was_never_stopped(then, name):
+    assert main(["train", "--resume", f"runs/{name}", "--quiet"]) == 0
     content, expected = record(name), then["resumed"][name]
     assert (content["status"], content["fingerprint"]) == ("completed", expected["fingerprint"])
     assert holds(content["metrics"], expected["metrics"])
@@ -149,27 +143,31 @@ def test_a_run_that_goes_on_ends_as_if_it_was_never_stopped(then, name, backend)
     assert files == {"checkpoint.safetensors", "metrics.jsonl", "model.safetensors", "run.json"}
 
 
-@pytest.mark.parametrize("version", EXPECTED)
-def test_runs_of_every_kind_are_verified(then, version, capsys):
-    names = ["complete", "stopped", "seeds/seed-1"]
-    if version not in ("0.1.0", "0.2.0"):
-        names += ["extended", "mpi"]
+VERIFIED = [(version, name) for version in EXPECTED for name in ("complete", "stopped")]
+VERIFIED += [("0.3.0", name) for name in ("extended", "mpi", "fit")]
+SLOW = [("0.1.0", "complete"), ("0.2.0", "stopped"), ("0.3.0", "complete")]
+
+
+@pytest.mark.parametrize(
+    ("version", "name"),
+    [pytest.param(*row, marks=pytest.mark.slow if row in SLOW else ()) for row in VERIFIED],
+)
+def test_runs_of_every_kind_are_verified(then, name):
+    arrays = []
+    if name == "fit":
         with np.load(DATA) as data:
-            assert xpnet.verify("runs/fit", data["x_train"], data["y_train"])
-    for name in names:
-        printed(capsys, "verify", f"runs/{name}", "--quiet")
+            arrays = [data["x_train"], data["y_train"]]
+    assert xpnet.verify(f"runs/{name}", *arrays)
 
 
 @pytest.mark.parametrize("version", EXPECTED)
 def test_settings_mean_what_they_meant(then, capsys):
     for name, file in (("printed.toml", "printed.toml"), ("by-hand.toml", "by-hand-printed.toml")):
         content = tomllib.loads(printed(capsys, "train", "--config", name, "--print-config"))
-        expected = tomllib.loads(Path(file).read_text())
+        expected, own = (tomllib.loads(Path(path).read_text()) for path in (file, name))
         if name == "by-hand.toml":
-            own = tomllib.loads(Path(name).read_text())
-            recipe = RECIPES / f"{own['recipe']}.toml"  # that of today: a recipe may become better
-            expected |= {
-                key: value for key, value in tomllib.loads(recipe.read_text()).items() if key not in own
-            }
+            recipe = tomllib.loads((RECIPES / f"{own['recipe']}.toml").read_text())
+            today = {key: value for key, value in recipe.items() if key not in own}  # it may become better
+            expected |= today
             expected["log_every"] = "auto"  # the default, which was 10
         assert holds(content, expected)

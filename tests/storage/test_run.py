@@ -1,14 +1,10 @@
 """The record of a run: what it holds, and that nothing is lost or half-written."""
 
-import contextlib
-import itertools
 import json
 import os
 import platform
 import re
 import shutil
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,8 +16,7 @@ from folders import change_record, fail_with, tree
 
 from xpnet._lib.locks import is_locked
 from xpnet.errors import ConfigError, DataError
-from xpnet.storage import find, json_files, run
-from xpnet.storage import folder as run_folder
+from xpnet.storage import find, folder as run_folder, json_files, run
 from xpnet.storage.record import Record, read_metrics, read_run, read_summary
 from xpnet.storage.run import Run
 
@@ -52,20 +47,6 @@ def stopped(out, status="interrupted", name="mine"):
     return run.folder
 
 
-def winners(count, work):
-    """The runs that the same work gives in so many threads at the same moment; the others are refused."""
-
-    barrier = threading.Barrier(count)
-
-    def one(_):
-        barrier.wait()
-        with contextlib.suppress(ConfigError):
-            return work()
-
-    with ThreadPoolExecutor(count) as pool:
-        return [run for run in pool.map(one, range(count)) if run is not None]
-
-
 def test_a_started_run_has_a_folder_named_by_its_start_with_a_running_record(tmp_path):
     before = datetime.now(UTC).replace(microsecond=0)
     run = start(tmp_path / "new" / "runs")
@@ -81,19 +62,6 @@ def test_a_started_run_has_a_folder_named_by_its_start_with_a_running_record(tmp
     assert all(record[name] is None for name in ("ended", "metrics", "fingerprint", "error", "digests"))
     assert set(tree(run.folder)) == {".lock", "run.json"}
     assert [path.name for path in run.folder.parent.iterdir()] == [run.record["id"]] == [record["id"]]
-
-
-def test_trainings_that_start_at_once_get_folders_of_their_own_but_one_a_name_or_a_run(tmp_path, monkeypatch):
-    names = {run.record["id"] for run in winners(8, lambda: start(tmp_path / "unnamed"))}
-    assert len(names) == 8
-    assert {path.name for path in (tmp_path / "unnamed").iterdir()} == names
-    assert [run.record["id"] for run in winners(6, lambda: start(tmp_path, "first try"))] == ["first try"]
-    folder = stopped(tmp_path)
-    assert [run.record["id"] for run in winners(8, lambda: Run.reopen(folder))] == ["mine"]
-    monkeypatch.setattr(os.path, "lexists", lambda _: False)  # another takes the name after it was free
-    with pytest.raises(ConfigError, match="first try: exists already"):
-        start(tmp_path, "first try")
-    assert {path.name for path in tmp_path.iterdir()} == {"unnamed", "first try", "mine"}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +83,9 @@ def test_what_is_no_run_is_never_replaced(tmp_path, put):
     assert tree(tmp_path) == before
 
 
-def test_a_run_is_replaced_only_after_its_end_with_overwrite_and_writes_nothing_into_its_successor(tmp_path):
+def test_a_run_is_replaced_only_after_its_end_with_overwrite_and_writes_nothing_into_its_successor(
+    tmp_path, monkeypatch
+):
     old = start(tmp_path, "mine", overwrite=True)  # there is none yet
     old.log({"epoch": 1})
 
@@ -128,6 +98,9 @@ def test_a_run_is_replaced_only_after_its_end_with_overwrite_and_writes_nothing_
 
     refused(IN_USE, lambda: Run.reopen(old.folder), lambda: start(tmp_path, "mine", overwrite=True))
     refused("mine: exists already: choose another --name, or ", lambda: start(tmp_path, "mine"))
+    with monkeypatch.context() as patch:  # another takes the name after it was free
+        patch.setattr(os.path, "lexists", lambda _: False)
+        refused("mine: exists already", lambda: start(tmp_path, "mine"))
     old.release()
     new = start(tmp_path, "mine", overwrite=True)
     assert set(tree(tmp_path)) == {"mine", "mine/.lock", "mine/run.json"}
@@ -194,37 +167,16 @@ def test_what_killed_starts_left_is_put_back_or_removed_unless_it_is_in_use(tmp_
     assert tree(halfway) == before
 
 
-def test_a_start_that_locks_its_file_at_this_moment_keeps_its_folder(tmp_path, monkeypatch):
-    path, is_locked_now = tmp_path / ".starting-1a.lock", run_folder.is_locked
-    path.touch()
-    lock = FileLock(path)
-
-    def locked_a_moment_later(asked):
-        answer = is_locked_now(asked)
-        if asked == path and not lock.is_locked:
-            lock.acquire()
-            path.with_suffix("").mkdir()
-        return answer
-
-    monkeypatch.setattr(run_folder, "is_locked", locked_a_moment_later)
-    start(tmp_path, "next")
-    assert {path.name for path in tmp_path.iterdir()} == {"next", ".starting-1a", ".starting-1a.lock"}
-    lock.release()
-
-
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
-    (tmp_path / "file").write_bytes(b"x")
-    message = "--out: no run can be written in {} ({}): choose another folder"
-    for out, name, reason in [
-        ("file", None, "is a file"),
-        ("runs", "n" * 300, "File name too long"),
-        ("runs", None, "No space left on device"),
-    ]:
-        if reason.startswith("No space"):
-            monkeypatch.setattr(run, "write_atomic", fail_with(NO_SPACE))
-        with pytest.raises(ConfigError) as caught:
-            start(tmp_path / out, name)
-        assert str(caught.value) == message.format(tmp_path / out, reason)
+    (tmp_path / "file").touch()
+    refusal = "^--out: no run can be written in .*{} \\({}\\): choose another folder$"
+    with pytest.raises(ConfigError, match=refusal.format("file", "is a file")):
+        start(tmp_path / "file")
+    with pytest.raises(ConfigError, match=refusal.format("runs", "File name too long")):
+        start(tmp_path / "runs", "n" * 300)
+    monkeypatch.setattr(run, "write_atomic", fail_with(NO_SPACE))
+    with pytest.raises(ConfigError, match=refusal.format("runs", "No space left on device")):
+        start(tmp_path / "runs")
     assert set(tree(tmp_path)) == {"file", "runs"}
 
 
@@ -242,10 +194,7 @@ def test_the_largest_record_that_is_accepted_is_read_after_its_end(tmp_path, mon
     with pytest.raises(ConfigError, match=refusal) as caught:
         start_named(100_000)
     assert not tree(tmp_path)
-    longest = 200_000 - int(re.findall(refusal, str(caught.value))[0])
-    started = start_named(longest)
-    with pytest.raises(ConfigError, match=refusal):
-        start_named(longest + 1)
+    started = start_named(200_000 - int(re.findall(refusal, str(caught.value))[0]))
     shares = [2 / 3e5] * 500
     started.finish("completed", metrics={"test_accuracy_per_class": shares}, fingerprint="0" * 64)
     assert read_run(started.folder) == started.record
@@ -266,10 +215,8 @@ def test_rows_are_in_the_file_as_soon_as_they_are_logged_and_read_back_with_null
 
 
 STRICT = {
-    '{"a": 1, "b": {"c": [{"d": 1, "d": 1}]}}': 'the key "d" occurs twice: expected it once',
     '{"status": "completed", "\\u0073tatus": "failed"}': 'the key "status" occurs twice: expected it once',
     '{"metrics": {"a": [1, -Infinity]}}': '"a": expected finite numbers, got [1, -Infinity]',
-    '{"metrics": {"a": 1e999}}': '"a": expected finite numbers, got Infinity',
     f'{{"seed": 1{400 * "0"}}}': f'"seed": expected finite numbers, got 1{59 * "0"}',
 }
 
@@ -280,12 +227,10 @@ def test_json_that_readers_may_take_in_two_ways_is_refused_with_the_key(tmp_path
     rows.write_text(f"{{}}\n{text}\n")
     for name, read in ("run.json", read_run), ("summary.json", read_summary):
         (tmp_path / name).write_text(text)
-        with pytest.raises(DataError) as caught:
+        with pytest.raises(DataError, match=f"^{re.escape(f'{tmp_path / name}: {STRICT[text]}')}$"):
             read(tmp_path)
-        assert str(caught.value) == f"{tmp_path / name}: {STRICT[text]}"
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=f"^{re.escape(f'{rows}, line 2: {STRICT[text]}')}$"):
         read_metrics(rows)
-    assert str(caught.value) == f"{rows}, line 2: {STRICT[text]}"
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
@@ -357,18 +302,6 @@ def test_a_damaged_line_elsewhere_is_named(tmp_path, content, message):
     with pytest.raises(DataError) as caught:
         read_metrics(path)
     assert str(caught.value) == f"{path}: {message}"
-
-
-def test_files_that_are_missing_are_refused_and_the_folder_stays_as_it_is(tmp_path):
-    reason = r": cannot be read \(No such file or directory\): expected [^\n]*$"
-    for use, folder in itertools.product((read_run, Run.reopen), (tmp_path / "absent", tmp_path)):
-        with pytest.raises(DataError, match=rf"{folder}/run\.json{reason}"):
-            use(folder)
-    assert not tree(tmp_path)
-    path = tmp_path / "metrics.jsonl"
-    path.symlink_to("absent")
-    with pytest.raises(DataError, match=r"metrics\.jsonl" + reason):
-        read_metrics(path)
 
 
 @pytest.mark.parametrize(

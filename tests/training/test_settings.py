@@ -16,6 +16,7 @@ from xpnet.errors import ConfigError
 from xpnet.training.trainer import MEMORY_MARGIN, Trainer
 
 DATA = image_data()
+NUMPY = make("cpu")
 OF_EVERY_KIND = (
     *("tanh", "glorot", "batch norm", "loss", "label smoothing", "class weight", "weight decay of adamw"),
     *("clipping", "max-norm", "cosine", "warm-up", "dropout", "input dropout of standardised inputs"),
@@ -34,7 +35,7 @@ def trained(backend, config, data=DATA):
 
 @cache
 def on_numpy(name):
-    return trained(make("cpu"), replace(BASE, **SETTINGS.get(name, {})))
+    return trained(NUMPY, replace(BASE, **SETTINGS.get(name, {})))
 
 
 def test_each_setting_changes_the_result():
@@ -46,13 +47,13 @@ def test_each_setting_changes_the_result():
 
 def test_every_backend_gives_the_same_bits_with_everything_on(backend):
     config = replace(BASE, **EVERYTHING)
-    assert trained(backend, config) == trained(make("cpu"), config)
+    assert trained(backend, config) == trained(NUMPY, config)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_native_arithmetic_comes_close(name):
     native = replace(BASE, **SETTINGS[name], arithmetic="native", dtype="float64")
-    values, expected = np.frombuffer(trained(make("cpu"), native)), np.frombuffer(on_numpy(name))
+    values, expected = np.frombuffer(trained(NUMPY, native)), np.frombuffer(on_numpy(name))
     tolerance = 2e-3 if name == "elastic" else 1e-6  # a displacement may round to another step
     np.testing.assert_allclose(values, expected, atol=tolerance * np.max(np.abs(expected)))
 
@@ -62,31 +63,31 @@ def test_workers_change_no_bit(batch_size):
     """Distortions and masks follow from a sample's place, not from the blocks, of which a batch has two."""
     data = replace(DATA, x_train=np.tile(DATA.x_train, (7, 1)), y_train=np.tile(DATA.y_train, 7))
     config = replace(BASE, **EVERYTHING, batch_size=batch_size)
-    alone, beside = make("cpu"), make("cpu")
+    beside = make("cpu")
     with beside.workers(3):
-        assert trained(beside, config, data) == trained(alone, config, data)
+        assert trained(beside, config, data) == trained(NUMPY, config, data)
 
 
 def test_distortions_fade_in_the_last_epochs_of_a_training_and_after_them():
     def images(epoch, rotate, fade):
-        config = replace(BASE, augment_rotate=rotate, augment_fade_epochs=fade, epochs=5)
-        trainer = Trainer(config, DATA, make("cpu"))
-        return trainer.loader.augment(trainer.samples.x, np.arange(180), epoch)
+        loader = Trainer(
+            replace(BASE, augment_rotate=rotate, augment_fade_epochs=fade, epochs=5), DATA, NUMPY
+        ).loader
+        return loader.augment(DATA.x_train, np.arange(180), epoch)
 
     for epoch, strength in ((1, 1), (2, 1), (3, 0.75), (4, 0.5), (5, 0.25), (6, 0.25)):
         assert np.array_equal(images(epoch, 40.0, 3), images(epoch, 40.0 * strength, 0)), epoch
 
 
 def test_a_batch_has_the_variants_of_its_epoch():
-    loader = Trainer(replace(BASE, augment_rotate=40.0, batch_size=60), DATA, make("cpu")).loader
+    loader = Trainer(replace(BASE, augment_rotate=40.0, batch_size=60), DATA, NUMPY).loader
     rows, first = loader.order(2).host[:60], next(loader.batches(2))
     variants = loader.augment(DATA.x_train[rows], rows, 2)
     assert np.array_equal(first.block(Group(0, 60, 1)).x, variants)
 
 
 def test_validation_samples_are_not_trained_on():
-    backend = make("cpu")
-    trainer = Trainer(replace(BASE, validation=60, augment_rotate=5.0), DATA, backend)
+    trainer = Trainer(replace(BASE, validation=60, augment_rotate=5.0), DATA, NUMPY)
     held_in = set(trainer.training_indices.tolist())
     held_out = sorted(set(range(180)) - held_in)
     assert len(held_out) == 60
@@ -94,7 +95,7 @@ def test_validation_samples_are_not_trained_on():
         assert sorted(trainer.loader.order(epoch).host.tolist()) == sorted(held_in)
     state = trainer.initial_state()
     alone = replace(DATA, x_test=DATA.x_train[held_out], y_test=DATA.y_train[held_out])
-    validated, expected = trainer.validate(state), Trainer(BASE, alone, backend).evaluate_test(state)
+    validated, expected = trainer.validate(state), Trainer(BASE, alone, NUMPY).evaluate_test(state)
     assert (validated.loss, validated.accuracy) == (expected.loss, expected.accuracy)
 
 
@@ -109,7 +110,7 @@ def test_a_batch_is_at_most_all_samples_and_beside_batch_norm_none_is_a_single_o
     batch_size, batch_norm, samples, fitted
 ):
     changes = {"batch_size": batch_size, "batch_norm": batch_norm, "validation": 180 - samples}
-    trainer = Trainer(replace(BASE, **changes), DATA, make("cpu"))
+    trainer = Trainer(replace(BASE, **changes), DATA, NUMPY)
     assert (trainer.loader.batch_size, trainer.config.batch_size) == (fitted, batch_size)
 
 
@@ -128,7 +129,7 @@ DECIMALS = replace(DATA, x_train=DATA.x_train / 255, x_test=DATA.x_test / 255)
 )
 def test_settings_that_do_not_fit_the_data_are_one_line(changes, data, message):
     with pytest.raises(ConfigError, match=message):
-        Trainer(replace(BASE, **changes), data, make("cpu"))
+        Trainer(replace(BASE, **changes), data, NUMPY)
 
 
 MANY_CLASSES = """
@@ -143,8 +144,8 @@ check_memory = trainer.check_memory
 trainer.check_memory = lambda *settings: print(check_memory(*settings)) or 0
 x = np.random.default_rng(0).integers(0, 256, (4096, 64)).astype(np.uint8)
 before = peak_memory()
-settings = {"batch_size": batch_size if batch_size == "full" else int(batch_size), "workers": int(workers)}
-xpnet.fit(x, np.arange(4096) % 4000, arithmetic=arithmetic, hidden=[], epochs=2, device="cpu", **settings)
+sizes = {"batch_size": batch_size if batch_size == "full" else int(batch_size), "workers": int(workers)}
+xpnet.fit(x, np.arange(4096) % 4000, arithmetic=arithmetic, hidden=[], epochs=2, device="cpu", **sizes)
 print(peak_memory() - before)
 """
 
