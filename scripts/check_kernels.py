@@ -43,17 +43,15 @@ from xpnet._lib.machine import available_cpus
 from xpnet.errors import XPNetError
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
-COUNTED = ("DADD", "DMUL", "DFMA")
+COLUMNS = ("kernels", "with float64", "with quotients or roots", "DADD", "DMUL", "DFMA", "problems")
 
 
 @dataclass
 class Report:
-    """What is found in the kernels of an architecture."""
+    """The findings in the kernels of an architecture."""
 
-    kernels: int = 0
-    with_float64: int = 0
-    with_quotients: int = 0
-    instructions: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
+    """Of the columns of the table, and of every opcode."""
     notes: set[str] = field(default_factory=set)
     """What breaks a rule, but is known."""
     problems: list[str] = field(default_factory=list)
@@ -113,29 +111,26 @@ def check_kernels(
 
 def add_kernel(report: Report, kernel: Kernel, ptx: set[str], sass: Sequence[str]) -> None:
     """Add what is found in a kernel to a report."""
-    report.kernels += 1
-    if rules.uses_float64(ptx):
-        report.with_float64 += 1
-        report.with_quotients += rules.has(rules.QUOTIENT, ptx)
-        report.instructions.update(opcode.partition(".")[0] for opcode in sass)
-        problems = rules.find_problems(kernel.options, ptx, sass)
-        if rules.has(rules.FLUSHED_INPUT, ptx):
-            report.notes.add(f"{kernel.name} reads float32, and flushes subnormal numbers to zero")
-        if kernel.name == rules.EXACT_PRODUCTS and rules.FUSED in problems:
-            problems.remove(rules.FUSED)
-            report.notes.add(f"{kernel.name} fuses products and sums of slices, which are exact either way")
-        report.problems += [f"{kernel.name}: {problem}" for problem in problems]
+    report.counts["kernels"] += 1
+    if not rules.uses_float64(ptx):
+        return
+    report.counts["with float64"] += 1
+    report.counts["with quotients or roots"] += rules.has(rules.QUOTIENT, ptx)
+    report.counts.update(opcode.partition(".")[0] for opcode in sass)
+    problems = rules.find_problems(kernel.options, ptx, sass)
+    if rules.has(rules.FLUSHED_INPUT, ptx):
+        report.notes.add(f"{kernel.name} reads float32, and flushes subnormal numbers to zero")
+    if kernel.name == rules.EXACT_PRODUCTS and rules.FUSED in problems:
+        problems.remove(rules.FUSED)
+        report.notes.add(f"{kernel.name} fuses products and sums of slices, which are exact either way")
+    report.counts["problems"] += len(problems)
+    report.problems += [f"{kernel.name}: {problem}" for problem in problems]
 
 
 def print_reports(reports: dict[str, Report]) -> None:
     """Print a table, and each problem."""
-    head = ["architecture", "kernels", "with float64", "with quotients or roots", *COUNTED, "problems"]
-    rows = []
-    for name, report in reports.items():
-        counts = [report.kernels, report.with_float64, report.with_quotients]
-        counts += [*(report.instructions[x] for x in COUNTED), len(report.problems)]
-        rows.append([name, *map(str, counts)])
-    print(markdown(head, rows))
+    rows = [[name, *(str(report.counts[x]) for x in COLUMNS)] for name, report in reports.items()]
+    print(markdown(["architecture", *COLUMNS], rows))
     for note in sorted(set().union(*(report.notes for report in reports.values()))):
         print(f"note: {note}")
     for name, report in reports.items():

@@ -60,7 +60,7 @@ def printed(*words: str) -> str:
     RuntimeError
         The command fails.
     """
-    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="\n")
+    out = io.StringIO()
     with patch.dict(os.environ, TERMINAL), contextlib.redirect_stdout(out):
         try:
             code = main(words)
@@ -69,8 +69,7 @@ def printed(*words: str) -> str:
     if code:
         msg = f"xpnet {' '.join(words)}: expected exit code 0, got {code}"
         raise RuntimeError(msg)
-    out.seek(0)
-    lines = [line.rstrip() for line in out.read().splitlines()]
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
     return "\n".join(lines).strip("\n") + "\n"
 
 

@@ -7,9 +7,9 @@ from shared import markdown, render
 
 from benchmarks import tasks
 from benchmarks.growth import FIGURE, Series
-from benchmarks.limits import DTYPES, Limits
+from benchmarks.limits import Limits
 from benchmarks.runs import Line, Table
-from benchmarks.tasks import CONTENDERS, Task
+from benchmarks.tasks import CONTENDERS
 
 REFERENCES = {"notebook": "× notebook", "plain": "× plain reader"}
 """The lines that others are compared with besides the best peer, and the heading of the column."""
@@ -32,12 +32,12 @@ class Results:
 
 def page(results: Results) -> str:
     """Return the page."""
-    timed = [(table.title, table.task) for table in results.tables if table.task and table.task.table is None]
+    timed = [table.task for table in results.tables if table.task and table.task.table is None]
     return render(
         Path(__file__).with_name("page.md.j2"),
         results=results,
         limits=results.limits,
-        floors=_floors(timed, results.limits) if timed else None,
+        timed=timed,
         tables=[table_section(table, results.limits) for table in results.tables],
         growth=[_growth_section(series) for series in results.growth],
         figure=FIGURE,
@@ -90,16 +90,6 @@ def times(line: Line, factor: float) -> list[str]:
 def number(x: float) -> str:
     """Return a number with three significant digits, and never an exponent for a large one."""
     return f"{x:,.0f}" if x >= 100 else f"{x:#.3g}".rstrip(".")
-
-
-def _floors(timed: list[tuple[str, Task]], limits: Limits) -> str:
-    """Return the table of the least times."""
-    head = ["", "GFLOP", "MB of pixels", "floor in float32, ms", "floor in float64, ms"]
-    rows = []
-    for title, task in timed:
-        floors = [1000 * limits.floor(task, arithmetic) for arithmetic in DTYPES]
-        rows.append([title, *map(number, (task.flops / 1e9, task.bytes / 1e6, *floors))])
-    return markdown(head, rows)
 
 
 def _growth_section(series: Series) -> str:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared import markdown, render
+from shared import render
 
 FOLDER = Path(__file__).parent
 MATCHES = ("yes", "to its digits")
-HEAD = ("network", "training", "published %", "test error %", "matched", "seeds", "time", "parameters")
 
 
 @dataclass(frozen=True)
@@ -62,35 +61,22 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
         if result["matched"]:
             figure = result["network"], row.source, str(row.published)
             rated.setdefault(figure, []).append(result["matched"] in MATCHES)
+    sections = [
+        {**vars(row), **result, "command": row.command, "error": _error(row, result), "time": _time(result)}
+        | {"places": _places(result)}
+        for row, result in pairs
+    ]
     return render(
-        FOLDER / "page.md.j2",
-        reached=sum(map(all, rated.values())),
-        figures=len(rated),
-        table=markdown(HEAD, [_cells(*pair) for pair in pairs], "---"),
-        sections=[
-            {"places": _places(result), "time": _time(result), **vars(row), **result}
-            | {"command": row.command}
-            for row, result in pairs
-        ],
+        FOLDER / "page.md.j2", reached=sum(map(all, rated.values())), figures=len(rated), rows=sections
     )
 
 
-def _cells(row: Row, result: Mapping[str, Any]) -> list[str]:
-    """Return a row of the table."""
+def _error(row: Row, result: Mapping[str, Any]) -> str:
+    """Return mean ± standard deviation of the test error in per cent."""
     mean, deviation = result["test_error_mean"], result["test_error_standard_deviation"]
-    spread = "" if deviation is None else f" ± {deviation:.2f}"
-    absent = "not yet run" if row.seeds else "not yet run: needs a GPU"
-    trained = result["trained"]
-    return [
-        result["network"],
-        row.training,
-        row.published or "",
-        absent if mean is None else f"{mean:.2f}{spread}",
-        result["matched"] or "",
-        f"{len(trained)}" if trained else "",
-        _time(result),
-        f"{trained[0]['parameters']:,}" if trained else "",
-    ]
+    if mean is None:
+        return "not yet run" if row.seeds else "not yet run: needs a GPU"
+    return f"{mean:.2f}" if deviation is None else f"{mean:.2f} ± {deviation:.2f}"
 
 
 def _time(result: Mapping[str, Any]) -> str:

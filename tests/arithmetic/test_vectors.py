@@ -77,16 +77,6 @@ def test_the_reference_gives_the_order_of_the_samples():
     assert reference.order_of_the_samples(case["samples"]) == case["order"]
 
 
-def test_the_reference_gives_the_uniform_initial_parameters(monkeypatch):
-    case = RANDOM["initial parameters"][0]
-    assert (case["init"], whole(case["seed"])) == ("uniform", reference.SEED)
-    for name, size in zip(("FEATURES", "HIDDEN", "CLASSES"), case["sizes"], strict=True):
-        monkeypatch.setattr(reference, name, size)
-    network = reference.initial_network()
-    assert same([layer.weight for layer in network], numbers(case["weights"]))
-    assert same([layer.bias for layer in network], numbers(case["biases"]))
-
-
 @pytest.mark.parametrize("name", ["exp", "log", "sqrt"])
 def test_the_reference_gives_the_functions(name):
     function, pairs = getattr(reference, name), numbers(FUNCTIONS[name])

@@ -113,11 +113,12 @@ def read_precisions(torch: Any) -> list[Any]:
 @pytest.mark.needs("torch")
 @pytest.mark.parametrize(("setting", "value"), SETTINGS)
 @pytest.mark.parametrize("precision", ["highest", "medium"])
-def test_torch_computes_float32_products_in_full_until_the_last_scope_ends(
+def test_torch_computes_in_full_precision_on_the_device_until_the_last_scope_ends(
     precision: str, setting: str, value: object
 ) -> None:
     import torch
 
+    torch.set_default_device("meta")
     torch.set_float32_matmul_precision(precision)
     *path, name = setting.split(".")
     setattr(reduce(getattr, path, torch.backends), name, value)
@@ -129,10 +130,13 @@ def test_torch_computes_float32_products_in_full_until_the_last_scope_ends(
             with suppress(ZeroDivisionError), last:
                 pool.submit(first.__exit__, None, None, None).result()
                 assert read_precisions(torch) == FULL
+                assert torch.ones(1).device == torch.device("cpu")
                 torch.set_float32_matmul_precision("medium")
                 raise ZeroDivisionError
         assert read_precisions(torch) == before
+        assert torch.ones(1).device == torch.device("meta")
     finally:
+        torch.set_default_device(None)
         torch.backends.fp32_precision = "none"  # type: ignore[attr-defined]
         torch.set_float32_matmul_precision("highest")
         torch.backends.cudnn.allow_tf32 = True

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from xpnet.backends import numpy as library
 from xpnet.backends.resolve import make
-from xpnet.backends.workers import MAX_PENDING
+from xpnet.backends.workers import MAX_PENDING, Workers
 
 NUMPY = library.make("cpu")
 
@@ -73,3 +73,69 @@ def test_a_forked_process_has_threads_of_its_own():
     process.join(30)
     assert process.exitcode == 0
     assert [queue.get(), queue.get()] == [[0, 1, 2, 3]] * 2
+
+
+@pytest.fixture(scope="module")
+def three_workers():
+    pool = Workers()
+    with pool.start(3, lambda: None):
+        yield pool
+
+
+def test_threads_and_the_caller_share_items_unless_the_blas_has_threads_of_its_own(three_workers):
+    meeting, threads = threading.Barrier(3, timeout=30), []
+
+    def work(_):
+        meeting.wait()
+        threads.append(threading.get_ident())
+
+    three_workers.share(work, range(3))
+    assert len(set(threads)) == 3
+    assert threading.get_ident() in threads
+    three_workers.sharing = False
+    try:
+        three_workers.share(lambda _: threads.append(threading.get_ident()), range(9))
+    finally:
+        three_workers.sharing = True
+    assert threads[3:] == [threading.get_ident()] * 9
+
+
+def test_a_thread_does_all_alone_while_the_others_are_busy(three_workers):
+    done, released, seen = [], threading.Event(), threading.Semaphore(0)
+
+    def wait(_):
+        seen.release()
+        released.wait(30)
+
+    blocker = threading.Thread(target=lambda: list(three_workers.map(wait, range(3))))
+    blocker.start()
+    try:
+        for _ in range(3):
+            seen.acquire(timeout=30)
+        three_workers.share(done.append, range(5))
+        assert sorted(done) == [0, 1, 2, 3, 4]
+    finally:
+        released.set()
+        blocker.join()
+
+
+def test_an_error_in_another_thread_reaches_the_caller(three_workers):
+    meeting, caller = threading.Barrier(3, timeout=30), threading.get_ident()
+
+    def fail_elsewhere(_):
+        meeting.wait()
+        if threading.get_ident() != caller:
+            msg = "of a thread"
+            raise ValueError(msg)
+
+    with pytest.raises(ValueError, match="of a thread"):
+        three_workers.share(fail_elsewhere, range(3))
+
+
+def test_threads_that_compute_blocks_divide_no_calls(monkeypatch):
+    a, b = np.ones((2, 2000, 300))
+    fast = NUMPY.compile(lambda a, b: [(a + b) * b - a], exact=True)
+    monkeypatch.setattr(Workers, "share", None)  # an error if it were called
+    with NUMPY.workers(2):
+        results = [*NUMPY.map_blocks(lambda _: fast(a, b), range(9))]
+    assert all(np.all(result == 1.0) for (result,) in results)

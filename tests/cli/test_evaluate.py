@@ -23,7 +23,6 @@ RUNS = {
     "native": ("--arithmetic", "native", "--batch-size", "32"),
     "squared": ("--loss", "squared-error", "--lr", "1"),
     "smoothed": ("--label-smoothing", "0.1", "--arithmetic", "native", "--dtype", "float64", "--lr", "1"),
-    "batch-norm": ("--batch-norm", "--batch-size", "64"),
 }
 RUN = "runs/native"
 
@@ -73,18 +72,17 @@ def test_without_a_run_it_is_the_newest_and_without_the_gpu_the_cpu(capsys, monk
     assert main(["evaluate", "--json", "--device", "cuda"]) == 0
     out, err = capsys.readouterr()
     note, warning = err.splitlines()
-    assert note == "xpnet: note: no RUN given: using the newest, runs/batch-norm"
+    assert note == "xpnet: note: no RUN given: using the newest, runs/smoothed"
     assert warning.startswith("xpnet: warning: --device cuda is not usable: ")
-    assert json.loads(out) == metrics_of(capsys, "runs/batch-norm")
+    assert json.loads(out) == metrics_of(capsys, "runs/smoothed")
 
 
-def test_a_run_at_chance_is_noted_again(capsys, tmp_path):
-    words = f"--data data.npz --out {tmp_path} --name a --no-report --quiet --epochs 1 --lr 1e-9"
-    assert train.main(words.split()) == 0
-    for command in ("evaluate", f"{tmp_path}/a"), ("predict", f"{tmp_path}/a", "data.npz"):
-        assert main([*command]) == 0
-        note = rf"xpnet: note: {tmp_path}/a: training accuracy 0\.\d+ is at chance \(.*help\n"
-        assert re.fullmatch(note, capsys.readouterr().err)
+@pytest.mark.parametrize("words", ["evaluate plain", "predict plain small.npz"])
+def test_a_run_at_chance_is_noted_again(recorded, capsys, monkeypatch, words):
+    monkeypatch.chdir(recorded)
+    assert main(words.split()) == 0
+    note = r"xpnet: note: runs/plain: training accuracy 0\.\d+ is at chance \(.*help\n"
+    assert re.fullmatch(note, capsys.readouterr().err)
 
 
 @pytest.mark.needs("array-api-strict")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from backend_enum import BackendCase
 from commands import complaint
 from networks import pixels
 
@@ -63,17 +62,6 @@ def record():
     return json.loads(Path("parity.json").read_text())
 
 
-@pytest.mark.slow
-def test_every_backend_that_works_here_agrees(capsys):
-    assert main(["parity", *WORDS, "--epochs", "1", "--json", "parity.json"]) == 0
-    out, err = capsys.readouterr()
-    assert (err, "parity holds" in out) == ("", True)
-    places = {(case.backend_name, case.device) for case in BackendCase if case.probe().usable}
-    assert {(row["backend"], row["device"]) for row in record()["rows"]} == places
-    assert len(record()["rows"]) == 3 * len(places)
-    assert len({row["fingerprint"] for row in record()["rows"] if not row["tolerance"]}) == 1
-
-
 def test_the_table_and_the_record_are_of_the_run_that_train_makes(run, capsys):
     words = ("--seed", "7", "--batch-size", "16")
     assert run(*words, "--json", "parity.json", "--require", "array-api-strict:cpu") == 0
@@ -94,10 +82,9 @@ def test_the_table_and_the_record_are_of_the_run_that_train_makes(run, capsys):
     options = ("--device", "cpu", "--name", "run", "--quiet", "--no-report")
     assert train.main([*WORDS, *words, *options]) == 0
     report, (first, *_) = record(), record()["rows"]
-    assert report["passed"] is True
-    assert (report["seed"], report["batch_size"], report["epochs"], report["hidden"]) == (7, 16, 2, [5])
-    assert re.fullmatch("[0-9a-f]{64}", report["data"]["sha256"])
-    assert report["absent"] == [{"backend": "cupy", "device": "cuda:0", **vars(GONE), "devices": []}]
+    expected = {"passed": True, "seed": 7, "batch_size": 16, "epochs": 2, "hidden": [5]}
+    expected["absent"] = [{"backend": "cupy", "device": "cuda:0", **vars(GONE), "devices": []}]
+    assert expected.items() <= report.items()
     assert (first["arithmetic"], first["dtype"], first["tolerance"]) == ("reproducible", "float64", None)
     assert first["fingerprint"] == read_run(Path("runs", "run"))["fingerprint"]
     results = [(row["backend"], row["device"]) for row in report["rows"]]

@@ -53,11 +53,10 @@ def idx(array):
 def write_idx(folder, arrays=SMALL, *, packed=False):
     folder.mkdir(exist_ok=True)
     for name, array in zip(NAMES, arrays, strict=True):
-        content = idx(array)
+        path, content = folder / name, idx(array)
         if packed:
-            (folder / f"{name}.gz").write_bytes(gzip.compress(content, 1, mtime=0))
-        else:
-            (folder / name).write_bytes(content)
+            path, content = folder / f"{name}.gz", gzip.compress(content, mtime=0)
+        path.write_bytes(content)
     return folder
 
 
@@ -74,25 +73,21 @@ def write_npy(folder, arrays=SMALL):
     return folder
 
 
-def write_csv(folder, arrays=SMALL, *, header=True):
+def write_csv(folder, arrays=SMALL):
     train, test = folder / "train.csv", folder / "test.csv"
     for path, x, y in ((train, arrays.x_train, arrays.y_train), (test, arrays.x_test, arrays.y_test)):
-        rows = x.reshape(len(x), -1).tolist()
-        lines = [",".join(["label", *(f"1x{i}" for i in range(len(rows[0])))])] * header
-        lines += [",".join([str(int(label)), *map(repr, row)]) for label, row in zip(y, rows, strict=True)]
+        rows = zip(y.tolist(), x.reshape(len(x), -1).tolist(), strict=True)
+        lines = [",".join(map(repr, (label, *row))) for label, row in rows]
         path.write_text("\n".join(lines) + "\n")
     return train, test
 
 
 def assert_holds(dataset, arrays, dtype):
-    for name, expected in arrays._asdict().items():
+    for name, array in arrays._asdict().items():
+        shape, kind = ((len(array), -1), dtype) if name.startswith("x") else (-1, np.int32)
         actual = getattr(dataset, name)
-        is_features = name.startswith("x")
-        assert actual.dtype == (dtype if is_features else np.int32)
         assert actual.flags.c_contiguous
-        assert actual.dtype.isnative
-        shape = (len(expected), -1) if is_features else -1
-        np.testing.assert_array_equal(actual, expected.reshape(shape))
+        np.testing.assert_array_equal(actual, array.reshape(shape).astype(kind), strict=True)
 
 
 @pytest.fixture
@@ -141,15 +136,15 @@ def test_a_dataset_has_the_name_of_its_file_and_a_class_more_than_the_largest_la
     assert load(write_npz(tmp_path / "a.npz", y_test=np.array([7, 1]))).classes == 8
 
 
-@pytest.mark.parametrize("rename", [lambda name: name.replace("-idx", ".idx"), lambda name: f"{name}.gz"])
-def test_idx_files_under_other_names(tmp_path, rename):
+def test_idx_files_under_other_names_and_of_several_gzip_members(tmp_path):
     for path in write_idx(tmp_path).iterdir():
-        path.rename(path.with_name(rename(path.name)))
-    content = (tmp_path / rename(IMAGES)).read_bytes()
+        path.rename(path.with_name(path.name.replace("-idx", ".idx")))
     assert_holds(load(tmp_path), SMALL, np.uint8)
+    write_idx(tmp_path / "packed", packed=True)
+    content = idx(SMALL.x_train)
     members = gzip.compress(content[:20], mtime=0) + gzip.compress(content[20:], mtime=0)
-    (tmp_path / rename(IMAGES)).write_bytes(members)
-    assert_holds(load(tmp_path), SMALL, np.uint8)
+    (tmp_path / "packed" / f"{IMAGES}.gz").write_bytes(members)
+    assert_holds(load(tmp_path / "packed"), SMALL, np.uint8)
 
 
 @pytest.mark.usefixtures("form")

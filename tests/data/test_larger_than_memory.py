@@ -12,7 +12,7 @@ from networks import pixels
 
 from xpnet import train
 from xpnet.data import array_files
-from xpnet.data.datasets import load
+from xpnet.data.datasets import Dataset, load
 
 BATCHES = [["--batch-size", "1000"], ["--batch-size", "full", "--normalize", "standardize"]]
 
@@ -66,12 +66,17 @@ def test_rows_are_images_moved_and_darkened_whatever_is_written_with_them(monkey
 
 
 def test_the_script_writes_data_or_one_line_and_nothing(tmp_path, monkeypatch, capsys):
-    data = tmp_path / "data"
-    assert tile_mnist.main(["100", "--out", str(data)]) == 0
-    assert load(data).x_train.shape == (100, 784)
-    assert tile_mnist.main(["100", "--out", str(data)]) == 2
+    x, y = pixels(9, 784, 3)
+    monkeypatch.setattr(tile_mnist.datasets, "load", lambda: Dataset(x, y, x, y, "mnist"))
+    folders = [tmp_path / "idx", tmp_path / "npy"]
+    for folder in folders:
+        words = ["100", "--out", str(folder), "--form", folder.name]
+        assert tile_mnist.main(words) == 0
+        written = load(folder)
+        assert (written.x_train.shape, written.y_train.tolist()) == ((100, 784), np.resize(y, 100).tolist())
+        assert tile_mnist.main(words) == 2
     assert "exists already: remove it, or choose another folder" in capsys.readouterr().err
     monkeypatch.setattr(os, "fsync", fail_with(OSError(28, "No space left on device")))
     assert tile_mnist.main(["100", "--out", str(tmp_path / "more")]) == 2
     assert "cannot be written (No space left on device): free some space" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == [data]
+    assert sorted(tmp_path.iterdir()) == folders

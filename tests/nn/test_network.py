@@ -1,4 +1,4 @@
-"""Networks of every kind: their settings, starts and masks, and the same bits of stacked blocks."""
+"""Networks: their settings, starts and masks."""
 
 import itertools
 import math
@@ -6,28 +6,15 @@ import math
 import numpy as np
 import pytest
 import reference
-from networks import pixels, reproducible, total_loss
 
-from xpnet._lib.tree import leaves, tree_map
 from xpnet.arithmetic import random
-from xpnet.backends.numpy import make
 from xpnet.errors import ConfigError
 from xpnet.nn import functional as F
 from xpnet.nn.architecture import Network
 from xpnet.nn.dropout import dropout_masks, dropout_scale, noise_scale
-from xpnet.nn.init import initial_running_statistics, initialize
-from xpnet.nn.layers import RunningStatistics, mean_and_variance_factors, update_running_statistics
-from xpnet.nn.network import forward, gradients_and_moments, prepare, sample_losses
+from xpnet.nn.init import initialize
 
 SIZES = (20, 9, 8, 5)
-EVERYTHING = {"batch_norm": True, "input_dropout": 0.2, "hidden_dropout": 0.5, "label_smoothing": 0.1}
-NETWORKS = {
-    "plain": Network(SIZES),
-    "no hidden layer": Network((20, 5), batch_norm=True, hidden_dropout=0.5, loss="squared-error"),
-    "everything": Network(SIZES, activation="tanh", loss="squared-error", **EVERYTHING),
-    "everything else": Network(SIZES, activation="sigmoid", **EVERYTHING),
-}
-OPS = reproducible(make("cpu"))
 
 
 @pytest.mark.parametrize(
@@ -89,47 +76,3 @@ def test_the_scale_is_that_of_the_probability_that_the_masks_have(probability, s
     bits = random.words(0, random.Purpose.DROPOUT, 800_000, epoch=1)[::4] & np.uint64(0xFFFF)
     mask = dropout_masks(network, 0, 1, 0, 200_000).inputs  # so many that bits are equal to the steps
     assert np.array_equal(mask[:, 0], bits >= steps)
-
-
-# Stacked blocks
-
-BLOCKS, SAMPLES = 3, 37
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_blocks_may_be_computed_in_one_call(name):
-    network, generator = NETWORKS[name], np.random.default_rng(1)
-    x, labels = pixels(BLOCKS * SAMPLES, network.sizes[0], network.sizes[-1])
-    data = x, labels, dropout_masks(network, 0, 1, 0, len(labels)), generator.random(len(labels))
-    data = tree_map(lambda array: array.reshape(BLOCKS, SAMPLES, *array.shape[1:]), data)
-    parameters = tree_map(
-        lambda p: p + 0.1 * generator.normal(size=p.shape),
-        initialize(network.sizes, 0, "he", batch_norm=network.batch_norm),
-    )
-    running = [
-        RunningStatistics(generator.normal(size=s.mean.shape), generator.uniform(0.5, 2.0, s.mean.shape))
-        for s in initial_running_statistics(network)
-    ]
-
-    def compute(blocks):
-        """Everything that a network computes from one block, or from several stacked ones."""
-        layers, factor = prepare(OPS, parameters), dropout_scale(network.input_dropout) / 255.0
-        x, labels, masks, weights = tree_map(lambda array: array[blocks], data)
-        kept = OPS.integers(np.matrix_transpose(x if masks.inputs is None else x * masks.inputs), factor)
-        loss = total_loss(OPS, layers, kept, labels, network, masks.hidden)
-        weighted = {} if name == "plain" else {"weights": weights}
-        gradients, moments = gradients_and_moments(
-            OPS, layers, kept, labels, network, masks=masks.hidden, **weighted
-        )
-        updated = [
-            update_running_statistics(*pair, *mean_and_variance_factors(SAMPLES))
-            for pair in zip(running, moments, strict=True)
-        ]
-        x = OPS.integers(np.matrix_transpose(x), 1 / 255.0)
-        logits, _ = forward(OPS, layers, x, network, running=updated)
-        return leaves([loss, gradients, updated, sample_losses(OPS, logits, labels, network), logits])
-
-    together = list(compute(slice(None)))
-    for block in range(BLOCKS):
-        for array, expected in zip(together, compute(block), strict=True):
-            assert array[block].tobytes() == expected.tobytes()

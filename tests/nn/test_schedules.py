@@ -2,11 +2,13 @@
 
 import warnings
 from decimal import Decimal, localcontext
+from typing import get_args
 
 import pytest
 
 from xpnet.arithmetic.host import cosine_share
-from xpnet.nn.schedules import SCHEDULES, build
+from xpnet.config.settings import ScheduleName
+from xpnet.nn.schedules import build
 
 
 def linear(schedulers, optimizer):
@@ -32,7 +34,7 @@ TORCH = {  # name, settings, and PyTorch's
 
 
 def test_every_schedule_has_a_row():
-    assert {name for name, *_ in TORCH.values()} == set(SCHEDULES)
+    assert {name for name, *_ in TORCH.values()} == set(get_args(ScheduleName))
 
 
 @pytest.mark.needs("torch")

@@ -21,6 +21,28 @@ def test_all(xp_backend):
 def test_some(xp_backend):
     pass
 """
+PARITY = """
+seen = []
+
+def function(x, xp):
+    seen.append(type(x).__module__.partition(".")[0])
+    return x
+
+def test_plain():
+    assert_parity(function, np.ones(2), tier="bitwise")
+    assert seen == ["numpy", "CALLED"]
+
+def test_fixture(xp_backend):
+    seen.clear()
+    assert_parity(function, np.ones(2), tier="bitwise")
+    assert len(seen) == 2
+    assert (seen[1] == "numpy") == (xp_backend.name == "numpy")
+
+@pytest.mark.xp_parity
+class TestClass:
+    def test_it(self):
+        assert_parity(function, np.ones(2), tier="bitwise")
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -71,18 +93,28 @@ def names(result):
 
 
 @pytest.mark.parametrize(
-    ("words", "marked", "all_", "some"),
+    ("words", "marked", "all_", "some", "called"),
     [
-        ((), "'numpy'", ["numpy", "array-api-strict"], "numpy"),
-        (("--xp-backends", "numpy"), "'array-api-strict', 'numpy'", ["numpy"], "numpy"),
-        (("--xp-backends", STRICT_CPU), "'array-api-strict'", [STRICT_CPU], STRICT_CPU),
+        ((), "'numpy'", ["numpy", "array-api-strict"], "numpy", "array_api_strict"),
+        (("--xp-backends", "numpy"), "'array-api-strict', 'numpy'", ["numpy"], "numpy", "numpy"),
+        (("--xp-backends", STRICT_CPU), "'array-api-strict'", [STRICT_CPU], STRICT_CPU, "array_api_strict"),
     ],
 )
-def test_option_and_marker_choose_the_libraries(session, here, words, marked, all_, some):
+def test_option_fixture_and_markers_choose_the_libraries(
+    session, here, monkeypatch, words, marked, all_, some, called
+):
     here("numpy", "array-api-strict")
-    result = session(*words, marked=marked)
-    assert names(result) == [*(f"test_all[{name}]" for name in all_), f"test_some[{some}]"]
-    result.assert_outcomes(passed=len(all_) + 1)
+    usable = [(target, devices.Probe(True, "1", ())) for target in devices.find_installed()]
+    monkeypatch.setattr(devices, "probe_all", lambda: usable)
+    result = session(*words, marked=marked, tests=MARKED + PARITY.replace("CALLED", called))
+    of_all = {
+        test: [f"{test}[{name}]" for name in all_]
+        for test in ("test_all", "test_fixture", "TestClass::test_it")
+    }
+    expected = [*of_all["test_all"], f"test_some[{some}]", "test_plain", *of_all["test_fixture"]]
+    expected += of_all["TestClass::test_it"]
+    assert names(result) == expected
+    result.assert_outcomes(passed=len(expected))
 
 
 def test_gpus_are_among_the_defaults_where_there_is_a_driver(session, here):
@@ -127,53 +159,6 @@ def test_unknown_names_are_usage_errors(session):
     result = session(marked="'keras'")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(["marker xp_backends: unknown backend 'keras': expected numpy, *"])
-
-
-# assert_parity, the fixture and the marker
-
-
-PARITY = """
-seen = []
-
-def function(x, xp):
-    seen.append(type(x).__module__.partition(".")[0])
-    return x
-
-def test_plain():
-    assert_parity(function, np.ones(2), tier="bitwise")
-    assert seen == [MARKED]
-
-def test_fixture(xp_backend):
-    seen.clear()
-    assert_parity(function, np.ones(2), tier="bitwise")
-    assert len(seen) == 2
-    assert (seen[1] == "numpy") == (xp_backend.name == "numpy")
-
-@pytest.mark.xp_parity
-class TestClass:
-    @pytest.mark.xp_backends("numpy")
-    def test_method(self):
-        assert_parity(function, np.ones(2), tier="bitwise")
-"""
-
-
-@pytest.mark.parametrize(
-    ("words", "libraries", "called"),
-    [
-        ((), ["numpy", "array-api-strict"], "'numpy', 'array_api_strict'"),
-        (("--xp-backends", "numpy"), ["numpy"], "'numpy', 'numpy'"),
-    ],
-)
-def test_assert_parity_obeys_the_option_the_fixture_and_the_marker(
-    session, here, monkeypatch, words, libraries, called
-):
-    here("numpy", "array-api-strict")
-    usable = [(target, devices.Probe(True, "1", ())) for target in devices.find_installed()]
-    monkeypatch.setattr(devices, "probe_all", lambda: usable)
-    result = session(*words, tests=PARITY, marked=called)
-    expected = [f"test_fixture[{name}]" for name in libraries]
-    assert names(result) == ["test_plain", *expected, "TestClass::test_method[numpy]"]
-    result.assert_outcomes(passed=len(expected) + 2)
 
 
 OWN_FIXTURE = """

@@ -25,9 +25,11 @@ OF_EVERY_KIND = (
 EVERYTHING = {key: value for name in OF_EVERY_KIND for key, value in SETTINGS[name].items()}
 
 
-def trained(backend, config, data=DATA):
+def trained(backend, config, data=DATA, stack=None):
     """The bytes of all parameters and running statistics."""
     with Trainer.open(config, data, backend) as trainer:
+        if stack is not None:
+            trainer.context = replace(trainer.context, stack=stack)
         variables = trainer.fit().state.variables
         arrays = map(backend.to_host, leaves([variables.parameters, variables.statistics]))
         return b"".join(array.tobytes() for array in arrays)
@@ -58,14 +60,14 @@ def test_native_arithmetic_comes_close(name):
     np.testing.assert_allclose(values, expected, atol=tolerance * np.max(np.abs(expected)))
 
 
-@pytest.mark.parametrize("batch_size", [32, 1200])
-def test_workers_change_no_bit(batch_size):
-    """Distortions and masks follow from a sample's place, not from the blocks, of which a batch has two."""
-    data = replace(DATA, x_train=np.tile(DATA.x_train, (7, 1)), y_train=np.tile(DATA.y_train, 7))
-    config = replace(BASE, **EVERYTHING, batch_size=batch_size)
+@pytest.mark.parametrize(("batch_size", "stack"), [(32, 1), (2150, 1), (2150, 2)])
+def test_workers_and_stacked_blocks_change_no_bit(batch_size, stack):
+    """Distortions and masks follow from a sample's place, not from the blocks, of which a batch has three."""
+    data = replace(DATA, x_train=np.tile(DATA.x_train, (12, 1)), y_train=np.tile(DATA.y_train, 12))
+    config = replace(BASE, **{**EVERYTHING, "validation": 0, "epochs": 2, "batch_size": batch_size})
     beside = make("cpu")
     with beside.workers(3):
-        assert trained(beside, config, data) == trained(NUMPY, config, data)
+        assert trained(beside, config, data, stack) == trained(NUMPY, config, data, stack=1)
 
 
 def test_distortions_fade_in_the_last_epochs_of_a_training_and_after_them():

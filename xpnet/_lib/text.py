@@ -40,6 +40,13 @@ def format_shape(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape)) or "()"
 
 
+def format_duration(seconds: float) -> str:
+    """Return a duration in the unit that gives a short number."""
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def format_json(value: object) -> str:
     """Return `value` as indented JSON in printable ASCII."""
     return json.dumps(value, indent=2, allow_nan=False) + "\n"

@@ -91,9 +91,9 @@ class TorchBackend(Backend):
         """Return a function that replays `function` in preallocated memory, on the CPU."""
         if self.device_name != "cpu":
             return function
-        from xpnet.backends.torch_replay import TorchPlanBuilder
+        from xpnet.backends.torch_replay import TorchTape
 
-        return compile_replay(function, TorchPlanBuilder, donated=0 in donated, transient=transient)
+        return compile_replay(function, TorchTape, donated=0 in donated, transient=transient)
 
     def from_host(self, array: HostArray) -> Array:
         """Put a NumPy array on the device, keeping its dtype.

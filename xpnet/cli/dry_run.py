@@ -9,7 +9,7 @@ from itertools import chain, count, islice
 from timeit import timeit
 
 from xpnet._lib.machine import peak_memory
-from xpnet._lib.text import plain
+from xpnet._lib.text import format_duration, plain
 from xpnet._lib.tree import leaves
 from xpnet.cli.train import describe_training, read_extension
 from xpnet.config import Command, to_toml
@@ -78,9 +78,8 @@ def _estimate(trainer: Trainer, first: int, runs: int, processes: int) -> Iterat
     yield f"memory        about {memory / 2**20:,.0f} MiB"
     spread = "one at a time" if processes == 1 else f"{processes} at a time, each on one rank"
     trainings = "" if runs == 1 else f"{runs} trainings, {spread}, of "
-    milliseconds = _format_number(1000 * step)
-    work = f"{_count(last - first, 'epoch')} of {_count(steps, 'step')} of {milliseconds} ms"
-    yield f"time          about {_format_seconds(seconds)}: {trainings}{work}, and evaluation"
+    work = f"{_count(last - first, 'epoch')} of {_count(steps, 'step')} of {_format_number(1000 * step)} ms"
+    yield f"time          about {format_duration(seconds)}: {trainings}{work}, and evaluation"
 
 
 def _time_step(trainer: Trainer, state: TrainState) -> float:
@@ -109,10 +108,3 @@ def _count(number: int, name: str) -> str:
 def _format_number(value: float) -> str:
     """Return a number with two digits at least."""
     return f"{value:.2g}" if value < 10 else f"{value:.0f}"
-
-
-def _format_seconds(seconds: float) -> str:
-    """Return a duration as text: 0.62 s, 75 s, 12 min, 3.2 h."""
-    if seconds < 120:
-        return f"{_format_number(seconds)} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

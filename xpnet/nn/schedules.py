@@ -50,21 +50,6 @@ def warmup(schedule: Schedule, steps: int) -> Schedule:
 # By name
 
 
-SCHEDULES: dict[str, Callable[..., Schedule]] = {
-    "constant": lambda rate, **_: constant(rate),
-    "step": lambda rate, steps_per_epoch, step_epochs, factor, **_: step_decay(
-        rate, step_epochs * steps_per_epoch, factor or 0.1
-    ),
-    "exponential": lambda rate, steps_per_epoch, factor, **_: step_decay(
-        rate, steps_per_epoch, factor or 0.95
-    ),
-    "cosine": lambda rate, steps_per_epoch, epochs, factor, **_: cosine(
-        rate, epochs * steps_per_epoch, rate * (factor or 0.0)
-    ),
-}
-"""Factories of schedules by name, called with the arguments of ``build`` by name."""
-
-
 def build(
     name: str,
     rate: float,
@@ -75,7 +60,7 @@ def build(
     factor: float | None = None,
     warmup_epochs: int = 0,
 ) -> Schedule:
-    """Return the schedule of a name in ``SCHEDULES``, with warm-up.
+    """Return the schedule of a name, with warm-up.
 
     Parameters
     ----------
@@ -83,7 +68,10 @@ def build(
     factor : the factor of a decay, of ``cosine`` the share of the rate that it ends with; None: 0.1 for
         ``step``, 0.95 for ``exponential``, 0 for ``cosine``
     """
-    schedule = SCHEDULES[name](
-        rate=rate, steps_per_epoch=steps_per_epoch, epochs=epochs, step_epochs=step_epochs, factor=factor
-    )
-    return warmup(schedule, warmup_epochs * steps_per_epoch)
+    schedules = {
+        "constant": constant(rate),
+        "step": step_decay(rate, step_epochs * steps_per_epoch, factor or 0.1),
+        "exponential": step_decay(rate, steps_per_epoch, factor or 0.95),
+        "cosine": cosine(rate, epochs * steps_per_epoch, rate * (factor or 0.0)),
+    }
+    return warmup(schedules[name], warmup_epochs * steps_per_epoch)

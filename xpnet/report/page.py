@@ -17,7 +17,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from xpnet._lib.files import save
-from xpnet._lib.text import format_command_line
+from xpnet._lib.text import format_command_line, format_duration
 from xpnet._lib.tree import leaves
 from xpnet.arithmetic import random
 from xpnet.backends.resolve import make
@@ -117,7 +117,7 @@ def make_environment() -> Environment:
     templates.trim_blocks = templates.lstrip_blocks = True
     templates.globals["read_source"] = read_source
     templates.filters |= {"decimal": "{:.1f}".format, "thousands": "{:,}".format}
-    templates.filters |= {"duration": format_duration, "label": format_label, "metric": format_metric}
+    templates.filters |= {"label": format_label, "metric": format_metric}
     templates.filters |= {"percent": format_percent, "value": format_value}
     templates.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return templates
@@ -138,19 +138,12 @@ def format_percent(share: float | None, digits: int = 2) -> str:
     return "\u2013" if share is None else f"{100.0 * share:.{digits}f}\u00a0%"
 
 
-def format_duration(seconds: float) -> str:
-    """Format a duration: 0.62 s, 75 s, 12 min, 3.2 h."""
-    if seconds < 120:
-        return f"{seconds:.3g}\u00a0s"
-    return f"{seconds / 60:.0f}\u00a0min" if seconds < 7200 else f"{seconds / 3600:.1f}\u00a0h"
-
-
 def format_metric(value: float | None, name: str) -> str:
     """Format a metric: accuracies in percent, seconds as a duration, None as a dash."""
     if value is None or name.endswith("accuracy"):
         return format_percent(value)
     if name == "seconds":
-        return format_duration(value)
+        return format_duration(value).replace(" ", "\u00a0")
     if "epoch" in name:
         return f"{round(value, 1):,.10g}"
     return f"{value:.4f}" if value >= 0.001 else f"{value:.2g}"
