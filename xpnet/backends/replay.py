@@ -33,8 +33,8 @@ _RECORDING = threading.local()
 class Options(NamedTuple):
     """How a function is compiled.
 
-    If the first argument is donated, results may be written into its large arrays; if not, results that depend
-    on it alone are computed anew only if it is another object than in the last call.
+    If the first argument is donated, results may be written into its large arrays; if not, what depends on
+    it alone is computed anew only if it is another object than in the last call.
     """
 
     donated: bool = False
