@@ -135,8 +135,7 @@ def driver(monkeypatch):
     """Pretend that the driver supports a CUDA version, or that there is none; to begin with, it is 12.8."""
 
     def pretend(version):
-        for module in (probing, resolve_module):
-            monkeypatch.setattr(module, "cuda_driver_version", lambda: version)
+        monkeypatch.setattr(probing, "cuda_driver_version", lambda: version)
 
     pretend(12080)
     return pretend
