@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 from folders import fail_with
 
+from xpnet.config import TrainConfig
 from xpnet.data import array_files, csv, datasets
 from xpnet.data.array_files import is_mapped, with_random_access
+from xpnet.data.arrays import normalize_weights
 from xpnet.data.datasets import Dataset, check_copy_memory, digest, load
 from xpnet.errors import ConfigError, DataError
 
@@ -240,6 +242,13 @@ def test_the_digest_is_that_of_names_types_shapes_and_values(monkeypatch, size):
     arrays = zip(heads, (x, y, x[::-1], y), strict=True)
     content = b"".join(f"{head}\n".encode() + array.tobytes() for head, array in arrays)
     assert digest(Dataset(x.astype(">f4"), y, x[::-1], y, "any")) == hashlib.sha256(content).hexdigest()
+
+
+def test_weights_have_the_mean_1_over_the_training_samples_alone():
+    x, y, training = np.ones((6, 2)), np.zeros(6, np.int32), np.array([0, 1, 4])
+    data = Dataset(x, y, x, y, "any", weights=np.arange(1.0, 7.0))
+    factors = normalize_weights(data, training, TrainConfig())
+    np.testing.assert_allclose(factors, np.arange(1.0, 7.0) * 3 / (1 + 2 + 5), rtol=1e-15)
 
 
 # Defects: which arguments, then IDX, CSV, NPZ
