@@ -357,7 +357,7 @@ def test_many_classes_are_refused_before_training_where_memory_is_short(monkeypa
 
 
 def test_the_cpu_takes_the_place_of_a_gpu_with_a_warning_in_the_line_of_the_caller(monkeypatch):
-    monkeypatch.setattr("xpnet.backends.resolve.cuda_driver_version", lambda: None)
+    monkeypatch.setattr("xpnet.backends.probing.cuda_driver_version", lambda: None)
     with pytest.warns(UserWarning, match='^device="cuda" is not usable.*running on the CPU') as caught:
         model = xpnet.fit(X, Y, epochs=0, device="cuda")
     assert caught[0].filename == __file__

@@ -8,21 +8,6 @@ imported at its first use.
 
 from importlib import import_module
 
-TYPE_CHECKING = False  # as in typing, without loading it
-if TYPE_CHECKING:
-    from xpnet import reproducible as reproducible
-    from xpnet.api import Callback as Callback, Epoch as Epoch, Model as Model, load as load
-    from xpnet.errors import (
-        BackendError as BackendError,
-        ConfigError as ConfigError,
-        DataError as DataError,
-        DivergedError as DivergedError,
-        XPNetError as XPNetError,
-    )
-    from xpnet.estimator import XPNetClassifier as XPNetClassifier
-    from xpnet.fitting import Verification as Verification, fit as fit, verify as verify
-    from xpnet.inference.predictor import Evaluation as Evaluation
-
 __version__ = "0.4.0.dev0"
 
 _MODULES = {
@@ -34,14 +19,13 @@ _MODULES = {
 }
 __all__ = ["__version__", *_MODULES]  # noqa: PLE0604
 
-if not TYPE_CHECKING:  # a type checker would accept any attribute
 
-    def __getattr__(name: str) -> object:
-        if name == "reproducible":
-            return import_module("xpnet.reproducible")
-        if name not in _MODULES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+def __getattr__(name: str) -> object:
+    if name == "reproducible":
+        return import_module("xpnet.reproducible")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

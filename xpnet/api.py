@@ -21,10 +21,9 @@ from xpnet.errors import ConfigError
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate, model_path
 from xpnet.nn.architecture import format_sizes
 from xpnet.storage.folder import RunFolder
-from xpnet.storage.model_file import SavedModel, describe_layers, fingerprint, load_model, save_model
+from xpnet.storage.model_file import SavedModel, describe_layers, load_model, save_model
 from xpnet.storage.record import RECORD_FILE, Record
 from xpnet.training import loop
-from xpnet.training.loop import EpochLog, FitResult
 from xpnet.training.step import TrainState
 from xpnet.training.trainer import Trainer
 
@@ -80,7 +79,7 @@ class Model:
     @property
     def fingerprint(self) -> str:
         """The SHA-256 of the parameters, as `xpnet train` prints it."""
-        return fingerprint(self.network.layers, self.network.norms)
+        return self.network.fingerprint
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -269,10 +268,10 @@ class Callback:
     def on_step_end(self, state: TrainState) -> None:
         """Act after a step."""
 
-    def on_epoch_end(self, log: EpochLog) -> None:
+    def on_epoch_end(self, log: loop.EpochLog) -> None:
         """Act after an epoch; called with epoch 0 before the first step."""
 
-    def on_train_end(self, result: FitResult) -> None:
+    def on_train_end(self, result: loop.FitResult) -> None:
         """Act on the result; not called after an error."""
 
     def close(self) -> None:
@@ -322,7 +321,7 @@ class UserCallbacks(loop.Callback):
         for user in self._show(trainer, state):
             user.on_step_end(state)
 
-    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:
+    def on_epoch_end(self, trainer: Trainer, log: loop.EpochLog) -> None:
         """Show the metrics and the state after an epoch, and keep the metrics."""
         if self._function is not None:
             answer = self._function(Epoch(log.epoch, log.metrics))
@@ -335,7 +334,7 @@ class UserCallbacks(loop.Callback):
         if log.metrics:
             self.rows.append({"epoch": log.epoch, **log.metrics})
 
-    def on_train_end(self, trainer: Trainer, result: FitResult) -> None:
+    def on_train_end(self, trainer: Trainer, result: loop.FitResult) -> None:
         """Show the result."""
         for user in self._show(trainer, result.best):
             user.on_train_end(result)

@@ -29,7 +29,6 @@ from xpnet.errors import ConfigError
 from xpnet.nn.inputs import scale_note
 from xpnet.recording.training import check_data, describe_run, extend_settings
 from xpnet.storage.folder import RunFolder
-from xpnet.storage.model_file import fingerprint
 from xpnet.storage.record import Record
 from xpnet.storage.run import Run, complete_record
 from xpnet.trackers import check_installed
@@ -221,11 +220,11 @@ def train(
     ended, epoch = time.time(), state.epoch
 
     def make_record() -> Record:
-        info, digest = describe_run(config, selection, data), fingerprint(network.layers, network.norms)
+        info = describe_run(config, selection, data)
         chosen, extra = (epoch, {}) if best is None else (best, {"best_epoch": best})
         metrics = next((row for row in rows if row["epoch"] == chosen), {})
         metrics = {**metrics, "epochs": epoch, "seconds": round(ended - begin, 3), **extra}
-        return complete_record(info, begin, ended, metrics=metrics, fingerprint=digest)
+        return complete_record(info, begin, ended, metrics=metrics, fingerprint=network.fingerprint)
 
     model = Model.from_settings(network, config, rows)
     model.run, model.best_epoch = None if run is None else run.folder, best

@@ -1,7 +1,6 @@
-"""exp, log, square root, tanh and sigmoid: errors and special values.
+"""exp, log, square root, tanh and sigmoid: errors, bits and special values.
 
-Of those that the network uses, whose bits test_vectors.py compares with the specification, and of the public
-ones, whose range is all of float64.
+Of those that the network uses, and of the public ones, whose range is all of float64.
 """
 
 import math
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import reference
 from networks import reproducible
 from true_functions import TRUE, uniform
 
@@ -96,6 +96,13 @@ def test_pages_and_docstrings_state_these_errors():
         text = (DOCS / f"{page}.md").read_text("utf-8")
         assert {name: float(bound) for name, bound in re.findall(row, text, re.MULTILINE)} == ULPS
     assert all(f"within {bound} ulp" in PUBLIC[name].__doc__ for name, bound in ULPS.items())
+
+
+@pytest.mark.parametrize("name", ["exp", "log", "sqrt"])
+def test_bits_are_those_of_the_pages_formulas(name):
+    x = np.concatenate([points(np.random.default_rng(0), 600) for points in POINTS[name]])
+    expected = np.array([getattr(reference, name)(number) for number in x.tolist()])
+    assert of_network(name, x).tobytes() == expected.tobytes()
 
 
 def test_the_limits_of_exp_are_inside_and_what_would_be_subnormal_is_zero():

@@ -33,7 +33,7 @@ def machine(monkeypatch):
             monkeypatch.setattr(name, probe)
         driver = 12080 if gpus else None
         monkeypatch.setattr(doctor, "cuda_driver_version", lambda: driver)
-        monkeypatch.setattr("xpnet.backends.resolve.cuda_driver_version", lambda: driver)
+        monkeypatch.setattr("xpnet.backends.probing.cuda_driver_version", lambda: driver)
 
     return pretend
 

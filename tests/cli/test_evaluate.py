@@ -68,7 +68,7 @@ def test_on_its_own_data_a_run_has_the_metrics_of_its_record(capsys, name):
 
 
 def test_without_a_run_it_is_the_newest_and_without_the_gpu_the_cpu(capsys, monkeypatch):
-    monkeypatch.setattr("xpnet.backends.resolve.cuda_driver_version", lambda: None)
+    monkeypatch.setattr("xpnet.backends.probing.cuda_driver_version", lambda: None)
     assert main(["evaluate", "--json", "--device", "cuda"]) == 0
     out, err = capsys.readouterr()
     note, warning = err.splitlines()

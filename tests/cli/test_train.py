@@ -111,7 +111,7 @@ def test_training_goes_on_from_a_saved_model_and_no_epochs_save_the_initial_para
 
 
 def test_without_a_gpu_cuda_falls_back_with_a_warning_unless_it_is_required(capsys, monkeypatch):
-    monkeypatch.setattr("xpnet.backends.resolve.cuda_driver_version", lambda: None)
+    monkeypatch.setattr("xpnet.backends.probing.cuda_driver_version", lambda: None)
     assert run("--device", "cuda", "--require-device") == 2
     assert "no NVIDIA driver" in capsys.readouterr().err
     assert not RUN.exists()
@@ -123,7 +123,7 @@ def test_without_a_gpu_cuda_falls_back_with_a_warning_unless_it_is_required(caps
 
 
 def test_where_the_environment_requires_a_gpu_auto_needs_one_in_every_command(capsys, monkeypatch):
-    monkeypatch.setattr("xpnet.backends.resolve.cuda_driver_version", lambda: None)
+    monkeypatch.setattr("xpnet.backends.probing.cuda_driver_version", lambda: None)
     monkeypatch.setenv("XPNET_REQUIRE_DEVICE", "TRUE")
     assert run("--epochs", 1, "--device", "cpu", "--quiet") == 0
     expected = "a GPU is required: no backend can run on cuda:0: there is no NVIDIA driver; to fix it: "

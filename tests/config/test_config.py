@@ -235,6 +235,7 @@ def test_the_forms_of_flags_which_replace_the_values_of_a_file(words, changes, t
         ("--alpha 1", "unrecognized arguments: --alpha 1: did you mean --weight-decay (alpha / the batch si"),
         ("--config absent.toml", "absent.toml: cannot be read (No such file or directory): expected a TOML"),
         ("--recipe Quik", f'--recipe: {RECIPE}, got "Quik": did you mean quick?'),
+        ("--dropout 0.5 --hidden", "--dropout: needs hidden layers: give --hidden their units; --input-"),
         ("--epochs", "argument --epochs: expected one argument (xpnet train --help)"),
         ("--validation 1.0", f"--validation: expected {SAMPLES}, got 1.0"),
         ("--out=", '--out: expected a path, got ""'),

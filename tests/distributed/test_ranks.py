@@ -159,7 +159,7 @@ def test_jax_reserves_no_memory_where_other_libraries_compute_too(monkeypatch, c
     ],
 )
 def test_each_rank_takes_the_gpu_of_its_number(monkeypatch, device, gpus, used):
-    monkeypatch.setattr(resolve, "count_cuda_devices", lambda: gpus)
+    monkeypatch.setattr(resolve.probing, "count_cuda_devices", lambda: gpus)
     monkeypatch.setattr(resolve, "_find_gpu_backend", lambda device, _: ("cupy", None))
     monkeypatch.setattr(resolve, "make", lambda name, device: (name, device))
     selections = [resolve.resolve(device, local_rank=rank) for rank in range(3)]

@@ -25,7 +25,7 @@ from xpnet.nn import metrics
 from xpnet.nn.columns import Columns
 from xpnet.nn.metrics import class_metrics, confusion_matrix
 from xpnet.report import images, write_report
-from xpnet.report.charts import build_line_chart, choose_ticks
+from xpnet.report.charts import build_line_chart, choose_ticks, select_evenly
 from xpnet.report.page import make_environment, summarize_classes
 from xpnet.storage.model_file import load_model, save_model
 from xpnet.storage.record import read_metrics
@@ -315,6 +315,11 @@ def test_ticks_are_round_numbers():
     for low, high, ticks in TICKS:
         assert choose_ticks(low, high) == pytest.approx(ticks, abs=1e-12)
     assert choose_ticks(0, 3, whole=True) == [0, 1, 2, 3]
+
+
+def test_points_are_selected_evenly_with_the_first_and_the_last():
+    assert select_evenly(range(10), 4) == [0, 3, 6, 9]
+    assert [*select_evenly(range(4), 4)] == [0, 1, 2, 3]
 
 
 def test_a_long_line_is_thinned_and_keeps_its_ends_and_a_single_point_is_in_the_middle():

@@ -215,7 +215,7 @@ class Backend(ABC):
         them; the function is pure, and its control flow depends only on their shapes. If `exact`, each of its
         operations must remain one operation, with the same bits. The memory of the arguments numbered
         in `donated` may be used for the results: they must not be used after the call. `transient` results
-        must not be used after the next call.
+        must not be used after the next call, in any thread.
         """
         return function
 

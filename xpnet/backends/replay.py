@@ -31,10 +31,14 @@ _RECORDING = threading.local()
 
 
 class Options(NamedTuple):
-    """How a function is compiled."""
+    """How a function is compiled.
 
-    donated: bool = False  # whether results may be written into the arrays of the first argument
-    transient: bool = False  # whether results are valid until the next call alone
+    If the first argument is donated, results may be written into its large arrays; if not, what depends on
+    it alone is computed anew only if it is another object than in the last call.
+    """
+
+    donated: bool = False
+    transient: bool = False  # whether results are valid until the next call alone, of any thread
     workers: Workers | None = None  # among which calls on large arrays are divided
 
 

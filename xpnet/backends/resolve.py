@@ -10,16 +10,9 @@ from typing import Final, cast
 import array_api_compat
 
 from xpnet._lib.switches import read_switch
+from xpnet.backends import probing
 from xpnet.backends.base import Backend
-from xpnet.backends.probing import (
-    DRIVER_FIX,
-    Probe,
-    Problem,
-    count_cuda_devices,
-    cuda_driver_version,
-    expand_device,
-    is_gpu,
-)
+from xpnet.backends.probing import Probe, Problem, expand_device, is_gpu
 from xpnet.errors import BackendError, ConfigError
 
 BACKENDS: Final = {
@@ -130,7 +123,7 @@ def resolve(
         return Selection(make(backend, "cpu"), device, "cpu")
     gpu = expand_device(kind if device == "auto" else device)
     if local_rank and kind == "cuda" and device in ("auto", "cuda"):
-        gpu = f"cuda:{local_rank % max(count_cuda_devices(), 1)}"
+        gpu = f"cuda:{local_rank % max(probing.count_cuda_devices(), 1)}"
     name, problem = _find_gpu_backend(gpu, backend)
     if problem is None or backend == "cupy":  # CuPy cannot use the CPU: make() raises with the reason
         return Selection(make(name, gpu), device, gpu)
@@ -214,8 +207,8 @@ def _any_of(names: Iterable[str]) -> str:
 def _find_gpu_backend(device: str, backend: str) -> tuple[str, Problem | None]:
     """Return the backend to use on a GPU, or the backend for the CPU, and the problem with the GPU."""
     kind = device.partition(":")[0]
-    if backend == "auto" and kind == "cuda" and cuda_driver_version() is None:
-        return "numpy", Problem("there is no NVIDIA driver", f"{DRIVER_FIX}; or pass --device cpu")
+    if backend == "auto" and kind == "cuda" and probing.cuda_driver_version() is None:
+        return "numpy", Problem("there is no NVIDIA driver", f"{probing.DRIVER_FIX}; or pass --device cpu")
     problems: list[Probe] = []
     for name in KINDS[kind] if backend == "auto" else [backend]:
         outcome = probe(name, device)

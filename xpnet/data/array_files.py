@@ -33,9 +33,7 @@ IDX_NAMES = {
 MAX_EXPANSION = 1032
 """Maximum expansion factor of deflate (zlib technical notes)."""
 MAX_BYTES = 1 << 63
-_HEADER_ERRORS = (
-    ValueError, TypeError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError,
-)  # fmt: skip
+_HEADER_ERRORS = (ValueError, TypeError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError)
 
 
 _Header = tuple[tuple[int, ...], np.dtype[np.generic], bool]

@@ -19,7 +19,6 @@ from xpnet.data.datasets import Dataset
 from xpnet.parity.compare import first_difference
 from xpnet.parity.devices import NUMPY, BackendDevice
 from xpnet.parity.distance import relative_difference, ulp_distance
-from xpnet.storage.model_file import fingerprint
 from xpnet.training.callbacks import Evaluate
 from xpnet.training.loop import Callback, EpochLog
 from xpnet.training.opening import open_training
@@ -165,12 +164,11 @@ def _train(
         if end.interrupted:
             raise KeyboardInterrupt
         test = trainer.evaluate_test(end.state)
-        layers = trainer.model(end.state).layers
+        model = trainer.model(end.state)
     seconds = round(time.perf_counter() - start, 3)
-    parameters = [array for layer in layers for array in layer.values()]
-    result = replace(
-        result, version=trainer.backend.version, fingerprint=fingerprint(layers), seconds=seconds
-    )
+    parameters = [array for layer in model.layers for array in layer.values()]
+    version, fingerprint = trainer.backend.version, model.fingerprint
+    result = replace(result, version=version, fingerprint=fingerprint, seconds=seconds)
     return _Run(result, record.epochs, parameters, (test.loss, test.accuracy))
 
 

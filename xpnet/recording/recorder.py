@@ -13,7 +13,7 @@ from xpnet.errors import DataError
 from xpnet.nn.metrics import class_metrics
 from xpnet.storage.checkpoint import RESTART, encode_checkpoint, flatten, load_checkpoint, unflatten
 from xpnet.storage.folder import RunFolder
-from xpnet.storage.model_file import encode_model, fingerprint
+from xpnet.storage.model_file import encode_model
 from xpnet.storage.record import CHECKPOINT_FILE, KEPT_CHECKPOINT, MODEL_FILE
 from xpnet.storage.run import Run
 from xpnet.trackers import Tracker
@@ -132,18 +132,19 @@ class Recorder(Callback):
         run, print_line, epochs = self._run, self._console.print_line, result.state.epoch
         model = trainer.model(result.best)
         run.write(MODEL_FILE, encode_model(model))
-        digest = fingerprint(model.layers, model.norms)
         metrics = evaluate_result(trainer, result, self._console)
         metrics |= {"epochs": epochs, "seconds": self._seconds, **self._final.metrics}
         is_complete = not (result.interrupted or result.state.batch)  # a callback may stop within an epoch
-        run.finish("completed" if is_complete else "interrupted", metrics=metrics, fingerprint=digest)
+        run.finish(
+            "completed" if is_complete else "interrupted", metrics=metrics, fingerprint=model.fingerprint
+        )
         if result.interrupted:
             saved = f"what was trained is saved, and --resume {run.folder} goes on"
             print_line(f"interrupted after {epochs} epochs; {saved}")
         elif epochs < trainer.config.epochs:
             best = f", the best was {self._final.best_epoch}" if self._final.metrics else ""
             print_line(f"stopped after {epochs} epochs{best}")
-        print_line(f"fingerprint   {digest}")
+        print_line(f"fingerprint   {model.fingerprint}")
         print_line(f"run           {run.folder}")
         if trainer.config.report:
             self._write_report(trainer)

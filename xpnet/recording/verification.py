@@ -21,7 +21,6 @@ from xpnet.recording.recorded_run import RecordedRun, find_contradictions
 from xpnet.recording.recorder import describe_state, evaluate_result, load_state, make_row
 from xpnet.recording.training import check_start, describe_data, describe_parent
 from xpnet.storage import checkpoint, model_file, record as records
-from xpnet.storage.checkpoint import encode_checkpoint, load_checkpoint
 from xpnet.storage.json_files import replace_nonfinite
 from xpnet.storage.model_file import SavedModel, encode_model, load_model, name_tensors
 from xpnet.training import callbacks
@@ -188,7 +187,7 @@ def _compare_checkpoint(
     run: RecordedRun, path: Path, trainer: Trainer, state: TrainState, final: FinalParameters
 ) -> Iterator[str]:
     """Yield the differences between a checkpoint and a state, what is kept for the network included."""
-    arrays, progress = load_checkpoint(path)
+    arrays, progress = checkpoint.load_checkpoint(path)
     rows = sum(records.is_number(epoch := row.get("epoch")) and epoch <= state.epoch for row in run.history)
     # The seconds are what no computation gives.
     computed, facts = describe_state(trainer, state, final, rows, progress["seconds"])
@@ -203,7 +202,7 @@ def _compare_checkpoint(
     yield from _compare_objects(f"{path.name}: ", progress, facts)
     specification = run.record["specification_version"]
     versions = range(checkpoint.FORMAT_VERSION, 0, -1)
-    forms = (encode_checkpoint(computed, facts, specification, version) for version in versions)
+    forms = (checkpoint.encode_checkpoint(computed, facts, specification, version) for version in versions)
     yield from _compare_form(path, forms)
 
 
@@ -217,7 +216,7 @@ def _compare_result(
     model = trainer.model(result.best)
     yield from _compare_models(run.path / records.MODEL_FILE, model)
     recorded = {"fingerprint": run.record["fingerprint"]}
-    yield from _compare_objects("run.json: ", recorded, {"fingerprint": trainer.fingerprint(result.best)})
+    yield from _compare_objects("run.json: ", recorded, {"fingerprint": model.fingerprint})
     metrics: dict[str, object] = {**evaluate_result(trainer, result), "epochs": result.state.epoch}
     metrics |= final.metrics
     yield from _compare_objects("run.json: metrics.", run.record["metrics"] or {}, metrics)

@@ -31,7 +31,7 @@ from xpnet.report import images
 from xpnet.report.charts import build_learning_curves, build_overlays
 from xpnet.storage.find import FoundRun
 from xpnet.storage.folder import RunFolder
-from xpnet.storage.model_file import SavedModel, fingerprint
+from xpnet.storage.model_file import SavedModel
 from xpnet.storage.record import REPORT_FILE, Record, Summary, format_commits
 
 MOST_WHOLE, MOST_CONFUSED = 26, 20
@@ -76,7 +76,7 @@ def render_training(
         model=model,
         data=data,
         evaluation=evaluation,
-        fingerprint=fingerprint(model.layers, model.norms),
+        fingerprint=model.fingerprint,
         parameters=sum(math.prod(array.shape) for array in leaves(model.parameters)),
         names=names,
         side=side,

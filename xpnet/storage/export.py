@@ -17,27 +17,20 @@ from xpnet.errors import ConfigError
 from xpnet.nn.functional import LEAK
 from xpnet.nn.inputs import Normalization
 from xpnet.nn.layers import EPSILON
-from xpnet.storage.model_file import (
-    STATISTICS,
-    SavedModel,
-    Tensors,
-    encode_tensors,
-    fingerprint,
-    name_tensors,
-)
+from xpnet.storage.model_file import STATISTICS, SavedModel, Tensors, encode_tensors, name_tensors
 
 OPSET, IR_VERSION = 17, 8
 """Those of ONNX 1.12 (2022), which later programs read too."""
 ONNX_LIMIT = 2**31 - 2**20
 """Maximum size of the parameters in an ONNX file, in bytes: a protobuf message has less than 2 GiB."""
 ACTIVATION_FORMS = {
-    "relu": {"ONNX": "Relu", "PyTorch": "ReLU"},
-    "leaky-relu": {"ONNX": "LeakyRelu", "PyTorch": "LeakyReLU"},
-    "elu": {"ONNX": "Elu", "PyTorch": "ELU"},
-    "tanh": {"ONNX": "Tanh", "PyTorch": "Tanh"},
-    "sigmoid": {"ONNX": "Sigmoid", "PyTorch": "Sigmoid"},
+    "relu": "ReLU",
+    "leaky-relu": "LeakyReLU",
+    "elu": "ELU",
+    "tanh": "Tanh",
+    "sigmoid": "Sigmoid",
 }
-"""The operator of ONNX and the class of torch.nn; in ONNX, leaky ReLU and ELU are computed from others."""
+"""The classes of torch.nn; in ONNX, leaky ReLU and ELU are computed from the operators of others."""
 
 
 def is_of_pixels(normalization: Normalization) -> bool:
@@ -131,7 +124,7 @@ def _add_activation(add: Callable[..., str], activation: str, z: str) -> str:
         exponential = add("Exp", add("Min", z, arrays={"zero": np.asarray(0.0)}))
         negative = add("Sub", exponential, arrays={"one": np.asarray(1.0)})
         return add("Add", add("Relu", z), negative)
-    return add(_find_form("ONNX", activation), z)
+    return add(_find_form("ONNX", activation).capitalize(), z)
 
 
 def encode_torch(model: SavedModel) -> bytes:
@@ -167,13 +160,13 @@ def _find_form(tool: str, activation: str) -> str:
     if activation not in ACTIVATION_FORMS:
         msg = f"export: no {tool} form of {activation}: expected one of {', '.join(ACTIVATION_FORMS)}"
         raise ConfigError(msg)
-    return ACTIVATION_FORMS[activation][tool]
+    return ACTIVATION_FORMS[activation]
 
 
 def _make_metadata(model: SavedModel) -> dict[str, str]:
     """Return the metadata of both formats."""
     columns = model.columns
-    metadata = {"xpnet_version": xpnet.__version__, "fingerprint": fingerprint(model.layers, model.norms)}
+    metadata = {"xpnet_version": xpnet.__version__, "fingerprint": model.fingerprint}
     names = "class_names", "feature_names", "feature_means"
     values = zip(names, (columns.classes, columns.features, columns.means), strict=True)
     return metadata | {name: json.dumps(each) for name, each in values if each is not None}

@@ -65,13 +65,16 @@ class RunFolder:
         DataError
             It is missing or damaged, or is not the one that the record names.
         """
-        from xpnet.storage.model_file import fingerprint, load_model  # loads NumPy, which lists do not need
+        from xpnet.storage.model_file import load_model  # loads NumPy, which lists do not need
 
         model = load_model(self.path / records.MODEL_FILE)
-        digest = fingerprint(model.layers, model.norms)
-        expected = self.record["fingerprint"] or ("none" if self.record["status"] == "completed" else digest)
-        if digest != expected:
-            difference = f"its model has the fingerprint {digest[:16]}…, run.json says {expected[:16]}…"
+        expected = self.record["fingerprint"] or (
+            "none" if self.record["status"] == "completed" else model.fingerprint
+        )
+        if model.fingerprint != expected:
+            difference = (
+                f"its model has the fingerprint {model.fingerprint[:16]}…, run.json says {expected[:16]}…"
+            )
             remedy = "predict and evaluate take the .safetensors file all the same"
             raise DataError.at(self.path, f"{difference}: {remedy}")
         return model

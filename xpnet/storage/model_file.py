@@ -113,6 +113,11 @@ class SavedModel:
         return self.sizes[-1]
 
     @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the parameters."""
+        return fingerprint(self.layers, self.norms)
+
+    @property
     def network(self) -> Network:
         """The architecture, without settings of the training: the file does not hold them."""
         return Network(self.sizes, self.activation, batch_norm=bool(self.statistics))

@@ -28,7 +28,7 @@ from xpnet.nn.dropout import Masks, dropout_masks
 from xpnet.nn.init import initial_running_statistics, initialize
 from xpnet.nn.inputs import Normalization, fit_normalization
 from xpnet.nn.layers import Parameters, RunningStatistics
-from xpnet.storage.model_file import SavedModel, fingerprint, load_model
+from xpnet.storage.model_file import SavedModel, load_model
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples
 from xpnet.training.loop import Callback, FitResult, fit
 from xpnet.training.step import Evaluation, Step, TrainState, Variables, evaluate
@@ -212,8 +212,7 @@ class Trainer:
 
     def fingerprint(self, state: TrainState) -> str:
         """Return the SHA-256 of the parameters of a state, as that of its model."""
-        model = self.model(state)
-        return fingerprint(model.layers, model.norms)
+        return self.model(state).fingerprint
 
     def to_host(self, tree: Tree) -> Tree:
         """Return copies on the host: the next step may reuse the memory of the arrays."""
