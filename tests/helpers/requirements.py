@@ -27,6 +27,7 @@ LIBRARIES = {
     "site": ("sphinx", "myst_parser", "furo", "numpydoc", "latex2mathml", "sklearn"),
     "pages": ("sybil",),
     "matplotlib": ("matplotlib",),
+    "coverage": ("coverage",),
     "sklearn": ("sklearn",),
     "onnx": ("onnx", "onnxruntime"),
     "wandb": ("wandb",),

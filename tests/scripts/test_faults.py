@@ -1,4 +1,4 @@
-"""scripts/faults.py: its table, the test that catches a fault, and the comparison of two results."""
+"""scripts/faults.py: its table, the lines and the tests of a fault, and what it says of the results."""
 
 import json
 
@@ -7,29 +7,65 @@ import pytest
 
 pytestmark = pytest.mark.tooling
 
-SOURCE = "LIMIT = 3\n\n\ndef double(number):\n    return number + number\n"
-TESTS = """
+SOURCE = """\
+from functools import cache
+
+LIMIT = 3
+
+def double(number):
+    if number > LIMIT:
+        return (number
+                + number)
+    return 2 * number
+
+@cache
+def quadruple(number):
+    return 4 * number
+"""
+TESTS = """\
+import subprocess, sys
+import pytest
 from xpnet.thing import double
 
-def test_a_number():
+@pytest.fixture(scope="module")
+def shared():
+    return double(3)
+
+def test_a_fixture(shared):
+    assert shared > 0
+
+def test_the_same_fixture(shared):
+    assert shared == 6
+
+def test_a_small_number():
     assert double(1) == 2
+
+def test_a_large_number():
+    assert double(4) == 8
+
+def test_in_a_process():
+    words = [sys.executable, "-c", "from xpnet.thing import double; print(double(5))"]
+    assert subprocess.run(words, capture_output=True, text=True).stdout == "10\\n"
 """
 
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A small checkout in place of that of xpnet."""
+    """A small checkout in place of that of xpnet, with the plugin of the script."""
     files = {
         "xpnet/__init__.py": "",
         "xpnet/thing.py": SOURCE,
         "xpnet/parity/__init__.py": "",
         "xpnet/parity/plugin.py": "",
-        "tests/test_other.py": TESTS,
+        "tests/test_thing.py": TESTS,
     }
+    plugin = faults.TABLE.parent
+    files |= {f"scripts/planted/{path.name}": path.read_text() for path in plugin.glob("*.py")}
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(faults, "ROOT", tmp_path)
+    monkeypatch.setattr(faults, "FOLDER", tmp_path / "build")
     monkeypatch.setattr(faults, "TABLE", tmp_path / "faults.toml")
     return tmp_path
 
@@ -43,44 +79,69 @@ def test_the_text_of_each_fault_stands_in_its_file_once(capsys):
     assert int(capsys.readouterr().out.split()[0]) > 100
 
 
-@pytest.mark.parametrize("text", ["number - 1", "number", "LIMIT = 3"])
+@pytest.mark.parametrize("text", ["number + 1", "number", "LIMIT = 3"])
 def test_a_text_that_is_not_there_once_or_not_changed_is_an_error(checkout, capsys, text):
     write_table(checkout, f'"wrong" = ["{text}", "LIMIT = 3"]')
     assert faults.main(["--check"]) == 2
-    problem = f"faults: thing.py: wrong: expected the text once, got {SOURCE.count(text)}: "
-    assert problem in capsys.readouterr().err
+    assert (
+        f"faults: thing.py: wrong: expected the text once, got {SOURCE.count(text)}: "
+        in capsys.readouterr().err
+    )
 
 
-def test_the_tests_of_the_topic_come_before_those_of_the_folder_and_all_others():
-    fault = faults.Fault("storage/run.py", "wrong", "", "")
-    topic, folder = "tests/storage/test_run.py", "tests/storage"
-    ignored = [f"--ignore={path}" for path in (topic, folder)]
-    assert list(fault.list_tests()) == [[topic], [folder, *ignored[:1]], ["tests", *ignored]]
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("2 * number", {9}),
+        ("                + number", {7, 8}),
+        ("number > LIMIT", {6}),
+        ("> LIMIT:\n        return", {6, 7, 8}),
+        ("LIMIT = 3", set()),
+        ("def double(number)", set()),
+        ("4 * number", set()),
+    ],
+)
+def test_the_lines_of_a_fault_are_those_of_its_statements_unless_they_run_once(checkout, text, lines):
+    assert faults.Fault("thing.py", "wrong", text, "").find_lines() == lines
 
 
-def test_a_fault_is_caught_by_a_test_that_fails_or_takes_too_long(checkout, capsys):
+@pytest.mark.needs("coverage")
+def test_a_fault_is_caught_by_the_tests_that_reach_it_and_fail(checkout, capsys):
     write_table(
         checkout,
-        '"more" = ["number + number", "number + number + 1"]',
-        '"endless" = ["return number + number", "while True: pass"]',
-        '"limit" = ["LIMIT = 3", "LIMIT = 4"]',
+        '"more" = ["+ number)", "+ number + 1)"]',
+        '"less" = ["2 * number", "1 * number"]',
+        '"same" = ["2 * number", "number * 2"]',
+        '"limit" = ["LIMIT = 3", "LIMIT = 4 < 3"]',
+        '"import" = ["def double", "def triple"]',
     )
-    results = checkout / "build" / "results.json"
-    words = ["--results", str(results), "--jobs", "1"]
-    assert faults.main([*words, "--only", "*: [ml]*"]) == 1
-    caught = {"thing.py: more": "tests/test_other.py::test_a_number", "thing.py: limit": None}
-    assert json.loads(results.read_text()) == caught
-    assert "thing.py: limit: NOT CAUGHT\nnot caught: 1 of 2\n" in capsys.readouterr().out
-    assert faults.main([*words, "--only", "*endless", "--minutes", "0.02"]) == 0
-    caught["thing.py: endless"] = "tests: takes longer than 1 s"
-    assert json.loads(results.read_text()) == caught
+    assert faults.main(["--jobs", "1", "--only", "*: [mls]*e*"]) == 1
+    results = json.loads((checkout / "build" / "results.json").read_text())
+    tests = {
+        fault.removeprefix("thing.py: "): [test.partition("::")[2] for test in result["caught_by"]]
+        for fault, result in results.items()
+    }
+    assert tests == {
+        "more": ["test_a_large_number", "test_in_a_process"],
+        "less": ["test_a_small_number", "test_the_same_fixture"],
+        "same": [],
+    }
+    assert [result["reached_by"] for result in results.values()] == [2, 5, 5]
     assert (checkout / "xpnet" / "thing.py").read_text() == SOURCE
+    assert "not caught: 1 of 3\n  thing.py: same\n" in capsys.readouterr().out
+    assert faults.main(["--jobs", "1", "--uncaught"]) == 1
+    results = json.loads((checkout / "build" / "results.json").read_text())
+    assert results["thing.py: import"]["caught_by"] == ["tests/test_thing.py"]  # as it cannot be imported
+    printed = capsys.readouterr().out
+    assert "caught by one test alone: 1\n  tests/test_thing.py: thing.py: import\n" in printed
+    assert "not caught: 2 of 5\n  thing.py: same\n  thing.py: limit\n" in printed
 
 
 def test_faults_that_were_caught_and_are_not_any_more_are_listed(tmp_path, capsys):
-    for name, results in ("old", {"x": "test_one", "y": None}), ("new", {"x": None, "y": "test_two"}):
+    old, new = ({"caught_by": tests} for tests in (["test_one", "test_two"], []))
+    for name, results in ("old", {"x": old, "y": new, "z": old}), ("new", {"x": old, "y": old, "z": new}):
         (tmp_path / f"{name}.json").write_text(json.dumps(results))
     words = ["--results", str(tmp_path / "new.json"), "--against"]
     assert faults.main([*words, str(tmp_path / "old.json")]) == 1
-    assert "not caught any more: x (was by test_one)\n1 faults" in capsys.readouterr().out
+    assert "not caught any more: z (was by test_one and 1 more)\n1 faults" in capsys.readouterr().out
     assert faults.main([*words, str(tmp_path / "new.json")]) == 0
