@@ -42,11 +42,8 @@ LONGEST = (
     "print_what_the_page_shows[README]",
     "test_the_default_run[torch-100]",
     "test_the_default_run[jax-100]",
-    "what_the_file_holds[jax-trainings]",
     "test_it_prints_what_is_stored_in_it",
     "print_what_the_page_shows[parity]",
-    "test_the_default_run[array-api-strict-100]",
-    "test_training_takes_less_memory",
 )
 """Parts of the names of the slow tests that take half a minute or more."""
 
