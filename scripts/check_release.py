@@ -3,9 +3,9 @@
 ``python scripts/check_release.py`` needs the extra ``release``. It writes the two files to ``dist``, where
 ``--out`` names no other folder, and checks that their metadata are valid, that the long description has no
 dead links, and that every committed file is in the sdist. The wheel then trains the default network outside
-the checkout; its fingerprint must be that of README.md. The unpacked sdist is installed with the extra
-``test-all``, and its own tests run against that installation: those that ``--tests`` names, or all of them,
-which takes as long as in a checkout.
+the checkout; its fingerprint must be that of README.md. The unpacked sdist is installed, and its own tests
+run against that installation: those that ``--tests`` names, with the extra ``test``, or with ``test-all`` all
+of them, which takes as long as in a checkout.
 """
 
 import argparse
@@ -98,11 +98,11 @@ def check_wheel(wheel: Path, work: Path) -> None:
 
 
 def check_sdist(sdist: Path, work: Path, tests: Sequence[str]) -> None:
-    """Install the unpacked sdist with the extra test-all, and run its tests."""
+    """Install the unpacked sdist with what its tests need, and run them."""
     with tarfile.open(sdist) as archive:
         archive.extractall(work, filter="data")
     folder = work / sdist.name.removesuffix(".tar.gz")
-    programs = make_environment(work / "sdist", f"{folder}[test-all]")
+    programs = make_environment(work / "sdist", f"{folder}[{'test' if tests else 'test-all'}]")
     # The program pytest, unlike python -m pytest, imports the package that is installed.
     call(programs / "pytest", "-n", "auto", "-m", "", *tests, folder=folder)
 
