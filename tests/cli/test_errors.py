@@ -157,7 +157,7 @@ ERRORS = [
     ("runs compare plain", "expected two runs or more to compare, got 1"),
     ("runs best empty", "no run in empty has ended with results"),
     ("runs best --where data=b", "no run in runs with data=b has ended with results"),
-    ("runs best", "the runs in runs are of several data sets, "),
+    ("runs best --where data!=arrays", "the runs in runs with data!=arrays are of several data sets, "),
     ("runs list --where optimiser=sgd", "--where: no run has 'optimiser': did you mean optimizer?"),
     ("runs best --where xyz=1", "--where: no run has 'xyz': xpnet runs show prints the names"),
     ("runs list --where epochs>=x", "--where: expected NAME=VALUE or NAME!=VALUE, or <, <=, >, >="),
