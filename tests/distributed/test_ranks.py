@@ -6,6 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ from xpnet.distributed import launch
 from xpnet.distributed.exchange import finish_tree, list_nodes, node_size, share_blocks
 from xpnet.distributed.launch import LOCAL_RANKS, VARIABLES, count_ended, rank_and_size
 from xpnet.distributed.ranks import ALONE, Ranks, count_sharing
-from xpnet.errors import ConfigError
+from xpnet.errors import BackendError, ConfigError
+from xpnet.training.callbacks import CompareRanks
 
 JAX = "XLA_PYTHON_CLIENT_PREALLOCATE"
 
@@ -165,3 +167,15 @@ def test_each_rank_takes_the_gpu_of_its_number(monkeypatch, device, gpus, used):
     selections = [resolve.resolve(device, local_rank=rank) for rank in range(3)]
     assert [selection.device_used for selection in selections] == used
     assert {selection.device_requested for selection in selections} == {device}
+
+
+def test_the_rank_whose_parameters_are_not_those_of_most_is_named():
+    def compare(*digests):
+        ranks = SimpleNamespace(hosts=("a", "b", "c"), gather=lambda _: digests)
+        trainer = SimpleNamespace(ranks=ranks, fingerprint=lambda _: digests[0])
+        CompareRanks().on_epoch_end(trainer, SimpleNamespace(epoch=3, state=None))
+
+    compare("same", "same", "same")
+    with pytest.raises(BackendError, match="c, rank 2: has other parameters after epoch 3") as raised:
+        compare("same", "same", "other")
+    assert raised.value.shared
