@@ -23,7 +23,7 @@ native=$(dpkg --print-architecture)
 [[ $native != arm64 ]] || fail "this machine is an arm64 one: run the check on another"
 python=$(command -v "$python") || fail "no such Python: name one with --python"
 export PYTHONPATH=$repository PYTHONNOUSERSITE=1
-"$python" -c 'import pip, xpnet.training.console, xpnet.data.datasets, rich, filelock, jinja2, tomli_w, threadpoolctl' 2>/dev/null ||
+"$python" -c 'import pip, xpnet.training.console, xpnet.data.datasets, rich, filelock, jinja2, threadpoolctl' 2>/dev/null ||
     fail "$python is no Python 3.11 or newer with pip and xpnet's dependencies: name another with --python, or pip install ."
 make_work
 root=$work/root site=$work/site

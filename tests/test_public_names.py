@@ -3,11 +3,16 @@
 tests/fixtures/VERSION/public-names.txt is the promise of a version; there may be more than it says.
 """
 
+import ast
+import importlib
 import re
 from pathlib import Path
 
 import public_names
 import pytest
+
+import xpnet
+import xpnet.parity
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
 RENAMED = {"xpnet.Epoch: 1 figures", "xpnet.Epoch: requires epoch, figures", "attribute xpnet.Epoch.figures"}
@@ -43,3 +48,15 @@ def test_nothing_public_is_missing_or_has_another_default():
 def test_calls_that_another_signature_does_not_allow_are_found(function, missing):
     promise = public_names.of_function("f", lambda x, y, *, c=1: None)
     assert promise - public_names.of_function("f", function) == missing
+
+
+@pytest.mark.needs("sklearn")
+@pytest.mark.parametrize("package", [xpnet, xpnet.parity], ids=lambda package: package.__name__)
+def test_type_checkers_are_told_of_the_names_that_there_are(package):
+    stub = ast.parse(Path(package.__file__).with_suffix(".pyi").read_text())
+    (listed,) = (ast.literal_eval(node.value) for node in stub.body if isinstance(node, ast.Assign))
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    places = {alias.name: node.module for node in imports for alias in node.names}
+    assert sorted(listed) == sorted(package.__all__)
+    for name in {*listed} - {"__version__"}:
+        assert getattr(package, name) is getattr(importlib.import_module(places[name]), name)
