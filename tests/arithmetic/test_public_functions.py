@@ -1,41 +1,202 @@
-"""xpnet.reproducible on every library: the same bits, arrays of that library, and errors in one line.
-
-The values are those of NumPy, which test_elementary.py and test_public_reductions.py compare with their
-definitions.
-"""
+"""xpnet.reproducible: definitions, the error bounds of docs/arithmetic.md, the same bits on every library."""
 
 import math
+import operator
+import re
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from functools import reduce
+from pathlib import Path
 
 import numpy as np
 import pytest
 import reference
 from assertions import assert_same
+from networks import reproducible
 
 import xpnet.reproducible as rp
+from xpnet.arithmetic.full_range import FullRange, contraction_error, fewest_slices, slice_budget
+from xpnet.arithmetic.reproducible import bit_budget
+from xpnet.backends.resolve import make
 from xpnet.errors import BackendError, ConfigError, DataError
 
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "arithmetic.md").read_text("utf-8")
+NUMPY = make("numpy", "cpu")
 INF, NAN, NORMAL = math.inf, math.nan, 2.0**-1022
-SPECIAL = [0.0, INF, 5e-324, 1e-310, NORMAL, math.nextafter(INF, 0.0), 1.0, 800.0, 709.782712893384, 1e-200]
-GENERATOR = np.random.default_rng(1)
+HALF_ULP = Fraction(1, 1 << 53)
 
 
-def wide(shape, low=-40, high=8):
+def wide(generator, shape, low=-40, high=8):
     """Numbers of both signs and many magnitudes."""
-    return np.ldexp(GENERATOR.normal(size=shape), GENERATOR.integers(low, high, shape))
+    return np.ldexp(generator.normal(size=shape), generator.integers(low, high, shape))
 
 
-EDGES = np.array([*SPECIAL, *(-x for x in SPECIAL), NAN, *wide(500, -1074, 1024), *wide(500, -20, 9)])
-TINY = wide((3, 5, 4))
-TINY[0, 0, :] = 5e-324, 1e-310, -1e-310, NORMAL
+# Products
+
+
+def exact_product(row, column):
+    return sum(map(operator.mul, map(Fraction, row.tolist()), map(Fraction, column.tolist())))
+
+
+def specified(a, b, slices):
+    """The product of a row and a column as the page defines it, from Python's integers."""
+    bits_a, bits_b, _ = slice_budget(len(a), slices)
+    left, right = reference.rounded(a, bits_a, slices), reference.rounded(b, bits_b, slices)
+    levels = [
+        reduce(operator.add, [left[level - j].dot(right[j]) for j in range(level + 1)])
+        for level in range(slices)
+    ]
+    return reduce(lambda low, high: high + low, reversed(levels)) + 0.0
+
+
+@pytest.mark.parametrize("slices", [1, 2, 3, 7])
+@pytest.mark.parametrize("terms", [1, 3, 784, 2049])
+def test_products_are_what_the_page_specifies_within_its_bound(terms, slices):
+    generator = np.random.default_rng(terms)
+    a, b = wide(generator, (2, terms)), generator.normal(size=(terms, 2))
+    product = rp.matmul(a, b, slices=slices)
+    for i, j in np.ndindex(2, 2):
+        row, column = a[i], b[:, j]
+        assert product[i, j] == specified(row.tolist(), column.tolist(), slices)
+        largest = Fraction(np.max(np.abs(row))) * Fraction(np.max(np.abs(column)))
+        bound = terms * largest * Fraction(contraction_error(terms, slices))
+        error = abs(Fraction(product[i, j]) - exact_product(row, column))
+        assert error <= bound + HALF_ULP * abs(Fraction(product[i, j]))
+    if slices == fewest_slices(terms):
+        assert rp.matmul(a, b).tobytes() == product.tobytes()
+    if slices == bit_budget(terms, a_integer=False, b_integer=False).slices:
+        assert reproducible(NUMPY).matmul(a, b).tobytes() == product.tobytes()  # the network's
+
+
+def test_the_page_states_bits_errors_and_slices():
+    rows = re.findall(r"^\| ([\d,]+) \| (\d+) and (\d+) \| (.*) \| (\d)(?: slices)? \|$", PAGE, re.MULTILINE)
+    assert len(rows) == 5
+    for count, a, b, errors, slices in rows:
+        terms = int(count.replace(",", ""))
+        assert slice_budget(terms, 1)[:2] == (int(a), int(b))
+        assert errors.split(" | ") == [f"{contraction_error(terms, each):.1e}" for each in (1, 2, 3)]
+        assert fewest_slices(terms) == int(slices)
+
+
+def test_products_depend_neither_on_the_order_of_the_terms_nor_on_other_rows():
+    generator = np.random.default_rng(0)
+    a, b = wide(generator, (7, 500)), wide(generator, (500, 5))
+    order = rp.random.permutation(0, 500)
+    product = rp.matmul(a, b)
+    assert rp.matmul(a[:, order], b[order]).tobytes() == product.tobytes()
+    assert rp.matmul(a[2:3], b[:, 1:2])[0, 0] == rp.matmul(np.stack([a, 2 * a]), b)[0, 2, 1] == product[2, 1]
+    a[0, 1], a[1, 2] = math.inf, math.nan
+    assert np.isnan(rp.matmul(a, b)).tolist() == [[True] * 5] * 2 + [[False] * 5] * 5
+
+
+def test_shapes_of_products_are_those_of_the_standard():
+    generator = np.random.default_rng(0)
+    shapes = [((4,), (4,)), ((4,), (2, 4, 3)), ((3, 1, 5, 4), (2, 4, 6)), ((0, 4), (4, 2)), ((3, 0), (0, 2))]
+    for a, b in ((generator.normal(size=left), generator.normal(size=right)) for left, right in shapes):
+        np.testing.assert_allclose(rp.matmul(a, b), a @ b, atol=1e-12, strict=True)
+    x, y = generator.normal(size=(3, 4, 2)), generator.normal(size=(4, 2))
+    np.testing.assert_allclose(rp.vecdot(x, y, axis=-2), np.sum(x * y, axis=-2), atol=1e-12, strict=True)
+
+
+# Sums
+
+
+@pytest.mark.parametrize("count", [1, 5, 33, 1000])
+def test_sums_are_folded_within_their_bound(count):
+    x = wide(np.random.default_rng(count), count)
+    total, terms = float(rp.sum(x)), list(map(Fraction, x.tolist()))
+    assert total == reference.folded_sum(x.tolist())
+    error = HALF_ULP * (count - 1).bit_length()
+    assert abs(Fraction(total) - sum(terms)) <= error * sum(map(abs, terms)) * (1 + error)
+
+
+def test_tiny_terms_count_as_multiples_of_2_to_the_minus_953():
+    x = np.array([5e-324, -1e-310, NORMAL, 2.0**-952, 2.0**-846])
+    assert rp.sum(x[:, None], axis=1).tolist() == [0.0, 0.0, 0.0, 2.0**-952, 2.0**-846]
+
+
+def test_means_and_variances_are_within_their_bounds():
+    x = wide(np.random.default_rng(0), 1000) + 3.0
+    levels, terms = 10, list(map(Fraction, x.tolist()))
+    mean = sum(terms) / 1000
+    error = abs(Fraction(float(rp.mean(x))) - mean)
+    assert error <= (levels + 1) * HALF_ULP * sum(map(abs, terms)) / 1000
+    for correction in (0, 1, 0.5):
+        variance = sum((term - mean) ** 2 for term in terms) / (1000 - Fraction(correction))
+        result = Fraction(float(rp.var(x, correction=correction)))
+        assert abs(result - variance) <= (levels + 5) * HALF_ULP * variance + 2 * error**2
+
+
+@pytest.mark.parametrize("scale", [1.0, 300.0])
+def test_logsumexp_and_softmax_are_within_their_bounds(scale):
+    x = np.random.default_rng(0).normal(size=100) * scale
+    with localcontext(prec=50):
+        terms = [(Decimal(number) - Decimal(max(x))).exp() for number in x.tolist()]
+        true, total = sum(terms).ln() + Decimal(max(x)), sum(terms)
+        logs = math.log(100) + math.log2(128)
+        bound = Decimal(2) ** -53 * Decimal(abs(float(true)) + 5.2 * math.log(100) + 7 + 3)
+        assert abs(Decimal(float(rp.logsumexp(x))) - true) <= bound
+        for number, term, share in zip(x.tolist(), terms, rp.softmax(x).tolist(), strict=True):
+            relative = Decimal(2) ** -53 * Decimal(max(x) - number + logs + 8)
+            assert abs(Decimal(share) - term / total) <= relative * (term / total) + Decimal(2) ** -960
+
+
+NUMPYS = {rp.sum: np.sum, rp.mean: np.mean, rp.var: np.var, rp.logsumexp: np.logaddexp.reduce}
 INFINITE = np.array([[INF, 1], [-INF, 1], [INF, -INF], [NAN, 1], [-INF, -INF], [1e308, 1e308]])
+
+
+def test_infinities_and_nan_are_as_in_numpy():
+    with np.errstate(all="ignore"):
+        for function, numpys in NUMPYS.items():
+            np.testing.assert_array_equal(function(INFINITE, axis=1), numpys(INFINITE, axis=1))
+    np.testing.assert_array_equal([function(np.ones(0)) for function in NUMPYS], [0.0, NAN, NAN, -INF])
+
+
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("axis", [None, -3, (2, 0), ()])
+def test_axes_are_those_of_numpy(axis, keepdims):
+    x, options = np.random.default_rng(0).normal(size=(3, 4, 5)), {"axis": axis, "keepdims": keepdims}
+    for function in (rp.sum, rp.mean, rp.var):
+        expected = NUMPYS[function](x, **options)
+        np.testing.assert_allclose(function(x, **options), expected, atol=1e-13, strict=True)
+    exponentials = np.sum(np.exp(x), **options)
+    np.testing.assert_allclose(rp.logsumexp(x, **options), np.log(exponentials), atol=1e-13, strict=True)
+
+
+@pytest.mark.parametrize("function", [*NUMPYS, rp.softmax])
+@pytest.mark.parametrize("length", [3, 20_001])
+def test_rows_alone_have_the_bits_that_they_have_among_others(function, length):
+    x = wide(np.random.default_rng(0), (60, length))
+    together = function(x, axis=1)
+    for rows in (slice(59, 60), slice(7, 30)):
+        assert function(x[rows], axis=1).tobytes() == together[rows].tobytes()
+        assert function(x[rows].T, axis=0).tobytes() == np.ascontiguousarray(together[rows].T).tobytes()
+    if function is rp.sum:  # a long one is computed in pieces
+        whole = FullRange(NUMPY.xp, "cpu", np.float64).total(x, 1)
+        assert together.tobytes() == whole.tobytes()
+
+
+def test_random_numbers_are_the_upper_53_bits_of_the_words_and_their_order():
+    words = reference.words(7, index=0, epoch=0, seed=5)
+    assert rp.random.uniform(5, (2, 3)).ravel().tolist() == [(next(words) >> 11) * 2.0**-53 for _ in range(6)]
+    words = reference.words(8, index=0, epoch=0, seed=5)
+    drawn = [next(words) for _ in range(20)]
+    assert rp.random.permutation(5, 20).tolist() == sorted(range(20), key=drawn.__getitem__)
+
+
+# Every library
+
+GENERATOR = np.random.default_rng(1)
+SPECIAL = [0.0, INF, 5e-324, 1e-310, NORMAL, math.nextafter(INF, 0.0), 1.0, 800.0, 709.782712893384, 1e-200]
+EDGES = np.array([*SPECIAL, *(-x for x in SPECIAL), NAN, *wide(GENERATOR, 500, -1074, 1024)])
+TINY = wide(GENERATOR, (3, 5, 4))
+TINY[0, 0, :] = 5e-324, 1e-310, -1e-310, NORMAL
 SUBNORMAL = np.array([2.0**-128, -(2.0**-128), 2.0**-126, -0.0, NAN, INF], dtype=np.float32)
 NOTHING, NUMBER = np.ones((2, 0)), np.array(0.5)
 CALLS = {
     **{name: (getattr(rp, name), EDGES) for name in ("exp", "log", "sqrt", "tanh", "sigmoid")},
-    **{
-        f"exp of {kind}": (rp.exp, np.array([0, 1, 3, 1]).astype(kind))
-        for kind in ("float32", "uint8", "bool")
-    },
+    "exp in pieces": (rp.exp, wide(GENERATOR, (3, 20_001))),
+    **{f"exp of {kind}": (rp.exp, np.array([0, 1, 3, 1]).astype(kind)) for kind in ("uint8", "bool")},
     "sqrt of subnormal float32 numbers": (rp.sqrt, SUBNORMAL),
     "log of a number": (rp.log, NUMBER),
     "log of nothing": (rp.log, NOTHING),
@@ -46,10 +207,9 @@ CALLS = {
     "softmax": (lambda x: rp.softmax(x, axis=1), TINY),
     **{
         f"{function.__name__} of {kind}": (lambda x, function=function: function(x, axis=1), rows)
-        for function in (rp.sum, rp.mean, rp.var, rp.logsumexp)
+        for function in NUMPYS
         for kind, rows in (("infinities", INFINITE), ("nothing", NOTHING))
     },
-    "softmax of nothing": (rp.softmax, NOTHING),
     "matmul": (lambda x: rp.matmul(x[:, :4, :], x[0, :4, :], slices=3), TINY),
     "vecdot": (lambda x: rp.vecdot(x, x[0, :, :], axis=-2), TINY),
     "uniform": (lambda x: rp.random.uniform(5, (2, 3), like=x), NUMBER),
@@ -67,28 +227,6 @@ def test_every_backend_gives_the_same_bits(backend, name):
     assert backend.to_host(result)[numbers].tobytes() == expected[numbers].tobytes()
 
 
-@pytest.mark.needs("torch")
-@pytest.mark.parametrize("name", ["exp", "log", "sqrt", "tanh", "sigmoid"])
-def test_a_mode_that_replaces_subnormal_numbers_by_zero_does_not_matter(name):
-    import torch
-
-    function, x = CALLS[name]
-    expected = function(x)
-    if not torch.set_flush_denormal(True):
-        pytest.skip("this processor has no such mode")
-    try:
-        result = function(torch.asarray(x)).numpy()
-    finally:
-        torch.set_flush_denormal(False)
-    numbers = ~np.isnan(expected)
-    assert result[numbers].tobytes() == expected[numbers].tobytes()
-
-
-def test_long_arrays_are_computed_in_pieces_with_the_same_bits():
-    x = np.random.default_rng(0).uniform(-700, 700, (3, 20_001))
-    assert rp.exp(x).tobytes() == np.concatenate([rp.exp(x[:, :7]), rp.exp(x[:, 7:])], axis=1).tobytes()
-
-
 @pytest.mark.needs("jax")
 def test_jax_has_float64_for_the_call_only_and_compiles_no_function():
     import jax
@@ -99,21 +237,15 @@ def test_jax_has_float64_for_the_call_only_and_compiles_no_function():
         jax.jit(rp.exp)(jax.numpy.ones(3))
 
 
-@pytest.mark.needs("torch")
-def test_results_have_no_gradient_and_arrays_of_two_libraries_are_refused():
+@pytest.mark.needs("array-api-strict", "torch")
+def test_results_have_no_gradient_and_devices_without_float64_or_values_or_in_common_are_refused():
+    import array_api_strict
     import torch
 
     x = torch.ones((2, 2), dtype=torch.float64, requires_grad=True)
     assert not rp.tanh(x).requires_grad
     with pytest.raises(DataError, match=r"^matmul: .* one device, got numpy on cpu and torch on cpu$"):
         rp.matmul(np.ones((2, 2)), x)
-
-
-@pytest.mark.needs("array-api-strict", "torch")
-def test_devices_without_float64_and_arrays_without_values_are_refused_in_one_line():
-    import array_api_strict
-    import torch
-
     x = array_api_strict.ones(2, device=array_api_strict.Device("no_float64"), dtype=array_api_strict.float32)
     with pytest.raises(BackendError, match=r"^array-api-strict on no_float64 has no float64, [^\n]*$"):
         rp.exp(x)
@@ -122,52 +254,24 @@ def test_devices_without_float64_and_arrays_without_values_are_refused_in_one_li
 
 
 ONES = np.ones((3, 3))
+REFUSED = [
+    (lambda: rp.exp([1.0]), "exp: expected an array of NumPy, CuPy, PyTorch, .* a list"),
+    (lambda: rp.exp(np.ma.ones(2)), "exp: expected .*, with values, got a MaskedArray"),
+    (lambda: rp.exp(ONES * 1j), "exp: expected real numbers, got an array of complex128"),
+    (lambda: rp.matmul(ONES, ONES * 2.0**401), r"matmul: a magnitude is above 2\^400 .*: scale .*"),
+    (lambda: rp.matmul(ONES, ONES[:2]), r"matmul: .* shapes .*, got \(3, 3\) and \(2, 3\)"),
+    (lambda: rp.matmul(ONES, ONES[0, 0]), r"matmul: .* shapes .*, got \(3, 3\) and \(\)"),
+    (lambda: rp.matmul(np.ones((2, 3, 3)), np.ones((3, 3, 3))), "matmul: expected stacks .*"),
+    (lambda: rp.vecdot(ONES, ONES[:, :1]), "vecdot: expected the same length of axis -1, .*"),
+    (lambda: rp.vecdot(ONES, ONES, axis=0), "vecdot: expected an axis from -2 to -1, got 0"),
+    (lambda: rp.matmul(ONES, ONES, slices=0), "matmul: expected slices from 1 to 7, .* got 0"),
+    (lambda: rp.sum(ONES, axis=2), "sum: expected an axis from -2 to 1, .*, got 2"),
+    (lambda: rp.mean(ONES, axis=(0, -2)), r"mean: .* different ones, got \(0, -2\)"),
+    (lambda: rp.random.uniform(2**64, 3), r"random: expected a seed from 0 to 2\^64 - 1, .*"),
+]
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (lambda: rp.exp([1.0]), DataError, "exp: expected an array of NumPy, CuPy, PyTorch, .* a list"),
-        (lambda: rp.exp(np.ma.ones(2)), DataError, "exp: expected .*, with values, got a MaskedArray"),
-        (lambda: rp.exp(ONES * 1j), DataError, "exp: expected real numbers, got an array of complex128"),
-        (lambda: rp.exp(np.array(["a"])), DataError, "exp: expected real numbers, got an array of <U1"),
-        (
-            lambda: rp.matmul(ONES, ONES * 2.0**401),
-            DataError,
-            r"matmul: a magnitude is above 2\^400 .*: scale .*",
-        ),
-        (lambda: rp.vecdot(-ONES * 1e200, ONES), DataError, r"vecdot: a magnitude is above 2\^400 .*"),
-        (lambda: rp.matmul(ONES, ONES[:2]), DataError, r"matmul: .* shapes .*, got \(3, 3\) and \(2, 3\)"),
-        (lambda: rp.matmul(ONES, ONES[0, 0]), DataError, r"matmul: .* shapes .*, got \(3, 3\) and \(\)"),
-        (lambda: rp.matmul(np.ones((2, 3, 3)), np.ones((3, 3, 3))), DataError, "matmul: expected stacks .*"),
-        (lambda: rp.vecdot(ONES, ONES[:, :1]), DataError, "vecdot: expected the same length of axis -1, .*"),
-        (lambda: rp.vecdot(ONES, ONES, axis=0), ConfigError, "vecdot: expected an axis from -2 to -1, got 0"),
-        (
-            lambda: rp.matmul(ONES, ONES, slices=0),
-            ConfigError,
-            "matmul: expected slices from 1 to 7, .* got 0",
-        ),
-        (lambda: rp.sum(ONES, axis=2), ConfigError, "sum: expected an axis from -2 to 1, .*, got 2"),
-        (lambda: rp.mean(ONES, axis=(0, -2)), ConfigError, r"mean: .* different ones, got \(0, -2\)"),
-        (lambda: rp.softmax(ONES, axis=-3), ConfigError, r"softmax: .* from -2 to 1, .*, got \(-3,\)"),
-        *(
-            (
-                lambda seed=seed: rp.random.uniform(seed, 3),
-                ConfigError,
-                r"random: expected a seed from 0 to 2\^64 - 1, .*",
-            )
-            for seed in (-1, 2**64, 0.5)
-        ),
-    ],
-)
-def test_calls_that_cannot_be_computed_are_refused_in_one_line(call, error, message):
-    with pytest.raises(error, match=f"^{message}$"):
+@pytest.mark.parametrize(("call", "message"), REFUSED)
+def test_calls_that_cannot_be_computed_are_refused_in_one_line(call, message):
+    with pytest.raises((ConfigError, DataError), match=f"^{message}$"):
         call()
-
-
-def test_random_numbers_are_the_upper_53_bits_of_the_words_and_their_order():
-    words = reference.words(7, index=0, epoch=0, seed=5)
-    assert rp.random.uniform(5, (2, 3)).ravel().tolist() == [(next(words) >> 11) * 2.0**-53 for _ in range(6)]
-    words = reference.words(8, index=0, epoch=0, seed=5)
-    drawn = [next(words) for _ in range(20)]
-    assert rp.random.permutation(5, 20).tolist() == sorted(range(20), key=drawn.__getitem__)

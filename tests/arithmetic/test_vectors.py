@@ -5,9 +5,8 @@ test_closed_world.py shows.
 """
 
 import re
-import subprocess
-import sys
 from dataclasses import fields
+from decimal import localcontext
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import make_vectors
@@ -50,18 +49,12 @@ def test_every_backend_computes_what_the_file_holds(backend, name):
     assert make_vectors.first_difference(computed, FILES[name]) is None
 
 
-def test_the_files_are_small_and_as_the_script_writes_them():
-    texts = {name: (make_vectors.FOLDER / f"{name}.json").read_text() for name in FILES}
-    assert {path.stem for path in make_vectors.FOLDER.glob("*.json")} == set(FILES)
-    assert max(map(len, texts.values())) < 150_000
-    assert sum(map(len, texts.values())) < 500_000
+def test_the_files_are_as_the_script_writes_them():
+    texts = {path.stem: path.read_text() for path in make_vectors.FOLDER.glob("*.json")}
     assert texts == {name: f"{make_vectors.as_text(content)}\n" for name, content in FILES.items()}
 
 
-# The second implementation
-
-
-def test_the_reference_gives_the_random_words():
+def test_the_reference_gives_the_random_words_and_the_order_of_the_samples():
     for use in RANDOM["uses"]:
         assert list(reference.philox(whole(use["counter"]), whole(use["key"]))) == whole(use["words"])
     for case in RANDOM["streams"]:
@@ -69,24 +62,22 @@ def test_the_reference_gives_the_random_words():
         key = whole(case["seed"]), 0
         uses = [reference.philox(counter, key), reference.philox([counter[0] + 1, *counter[1:]], key)]
         assert [word for use in uses for word in use] == whole(case["words"])
-
-
-def test_the_reference_gives_the_order_of_the_samples():
     case = RANDOM["orders"][0]
     assert (whole(case["seed"]), case["epoch"]) == (reference.SEED, 0)
     assert reference.order_of_the_samples(case["samples"]) == case["order"]
 
 
-@pytest.mark.parametrize("name", ["exp", "log", "sqrt"])
-def test_the_reference_gives_the_functions(name):
-    function, pairs = getattr(reference, name), numbers(FUNCTIONS[name])
-    assert len(pairs) == 200
-    assert [x for x, y in pairs if not same(function(x), y)] == []
-
-
-def test_the_reference_gives_the_softmaxes():
+def test_the_reference_gives_the_functions_and_sums():
+    for name in ("exp", "log", "sqrt"):
+        function, pairs = getattr(reference, name), numbers(FUNCTIONS[name])
+        assert [x for x, y in pairs if not same(function(x), y)] == []
     for case in FUNCTIONS["softmax"]:
         assert same(reference.softmax(numbers(case["logits"])), numbers(case["probabilities"]))
+    for case in SUMS["folded"]:
+        assert same(reference.folded_sum(numbers(case["terms"])), numbers(case["sum"]))
+    for case in SUMS["tree"]:
+        layers = ([reference.Layer([[term]], [])] for term in numbers(case["blocks"]))
+        assert same(reference.tree_sum(layers)[0].weight, [[numbers(case["sum"])]])
 
 
 def is_in_range(vectors):
@@ -117,35 +108,17 @@ def test_the_reference_gives_the_products_and_sums_within_its_range(case):
             assert same(high + sum(low) + 0.0, numbers(case["sums"][i]))
 
 
-def test_the_reference_gives_the_sums():
-    for case in SUMS["folded"]:
-        assert same(reference.folded_sum(numbers(case["terms"])), numbers(case["sum"]))
-    for case in SUMS["tree"]:
-        layers = ([reference.Layer([[term]], [])] for term in numbers(case["blocks"]))
-        assert same(reference.tree_sum(layers)[0].weight, [[numbers(case["sum"])]])
-
-
-# The settings
-
-
 def test_the_trainings_use_every_setting_that_affects_the_result():
-    hints = get_type_hints(TrainConfig)
-    names = {field.name for field in fields(TrainConfig)}
-    assert names >= trainings.WITHOUT_EFFECT
-    unused = {}
+    hints, names = get_type_hints(TrainConfig), {field.name for field in fields(TrainConfig)}
+    names -= trainings.WITHOUT_EFFECT
+    assert FILES["trainings"]["defaults"].keys() == names
     of_trainings = [trainings.read_settings(case) for case in FILES["trainings"]["trainings"]]
-    for name in names - trainings.WITHOUT_EFFECT:
+    for name in names:
         used = {settings.get(name, DEFAULTS[name]) for settings in of_trainings}
-        choices = get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
-        if hints[name] is bool:
-            choices = (False, True)
-        if missing := set(choices) - used if choices else len(used) < 2:
-            unused[name] = missing
-    assert unused == {}
-    assert FILES["trainings"]["defaults"].keys() == names - trainings.WITHOUT_EFFECT
-
-
-# The script and the page
+        if get_origin(hints[name]) is Literal:
+            assert used >= set(get_args(hints[name])), name
+        else:
+            assert len(used) >= 2, name
 
 
 @pytest.mark.tooling
@@ -164,9 +137,10 @@ def test_check_names_the_first_difference_or_a_missing_file_and_writes_nothing(t
 
 
 @pytest.mark.tooling
-def test_the_example_of_the_page_finds_no_difference():
+def test_the_example_of_the_page_finds_no_difference(capsys, monkeypatch):
     text = (make_vectors.FOLDER / "README.md").read_text(encoding="utf-8")
     program, output = re.search(r"```python\n(.*?)```.*?```\n(.*?)```", text, re.DOTALL).groups()
-    words = [sys.executable, "-c", program]
-    result = subprocess.run(words, cwd=make_vectors.ROOT, capture_output=True, text=True, check=True)
-    assert result.stdout == output == "200 of 200\n"
+    monkeypatch.chdir(make_vectors.ROOT)
+    with localcontext():
+        exec(program, {})  # noqa: S102
+    assert capsys.readouterr().out == output == "200 of 200\n"
