@@ -42,13 +42,7 @@ def assert_close(ops, actual, expected):
     assert actual.shape == np.shape(expected)
 
 
-def test_every_activation_has_an_oracle_and_every_loss_a_formula_here():
-    missing = F.ACTIVATIONS.keys() - ORACLES.keys()
-    assert not missing, f"add {sorted(missing)} to ORACLES of tests/helpers/activations.py"
-    assert set(LOSSES) == set(F.LOSSES)
-
-
-@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize("name", F.ACTIVATIONS)
 def test_activations(ops, name):
     activation, (formula, derivative, _) = F.ACTIVATIONS[name], ORACLES[name]
     for size in (1e-4, 0.3, 3.0, 30.0):
@@ -59,21 +53,18 @@ def test_activations(ops, name):
         assert_close(ops, activation.backward(ops, da, z, a), DA * derivative(z.astype("float64")))
 
 
-@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize("name", F.ACTIVATIONS)
 def test_activations_of_large_and_missing_numbers(ops, name):
     large = float(np.finfo(ops.dtype).max)
-    z = np.array([[-np.inf, -large, -1e4, np.nan, 1e4, large, np.inf]], ops.dtype)
+    z = np.array([[-np.inf, np.inf, np.nan, -large, -1e4, 1e4, large]], ops.dtype)
     (a,) = F.ACTIVATIONS[name].forward(ops, z)
-    assert np.isnan(a[3])
-    assert np.isfinite(a[[1, 2, 4, 5]]).all()
     with np.errstate(invalid="ignore"):
-        low, high = ORACLES[name].formula(np.array([-np.inf, np.inf]))
-    np.testing.assert_array_equal(a[[0, -1]], [low, high])
-    if np.isfinite(high):
-        assert a[[1, 2, 4, 5]].tolist() == [low, low, high, high]
+        limits = ORACLES[name].formula(np.array([-np.inf, np.inf, np.nan]))
+    np.testing.assert_array_equal(a[:3], limits)
+    assert np.isfinite(a[3:]).all()
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", F.LOSSES)
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 def test_losses_and_softmax(ops, name, smoothing):
     y = (1.0 - smoothing) * Y + smoothing / 7
@@ -87,16 +78,3 @@ def test_softmax_and_cross_entropy_are_right_of_large_and_infinite_logits(ops):
     y = np.array([[1.0, 1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 1.0, 0.0]], ops.dtype)
     assert_close(ops, F.cross_entropy(ops, z, y), [[0.0, 5e4, math.log(2.0), 0.0, np.inf]])
     assert_close(ops, F.softmax(ops, z), [[1.0, 0.0, 0.5, 0.0, 0.0], [0.0, 1.0, 0.5, 1.0, 1.0]])
-
-
-def test_tiny_numbers_become_zero_before_they_are_subnormal():
-    x = np.array([1.0, 1e-30, -3e-38, 0.0, 1e-255, 1e-290, 1e-310])
-    assert F.flush_tiny(x).tolist() == [*x[:5], round(1e-290 * 2.0**953) * 2.0**-953, 0.0]
-    assert np.array_equal(F.flush_tiny(x[:4].astype("float32")), x[:4].astype("float32"))
-
-
-def test_predictions_are_the_first_largest_unit_and_counted_if_correct(ops):
-    z = np.array([[1.0, 2.0, 0.0], [3.0, 2.0, 0.0], [2.0, 1.0, 0.0]], ops.dtype)
-    predicted = F.predictions(ops, z)
-    assert predicted.tolist() == [1, 0, 0]
-    assert F.count_correct(ops, predicted, np.array([1, 1, 0], dtype=np.int32)).tolist() == [2]
