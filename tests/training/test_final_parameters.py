@@ -62,13 +62,3 @@ def test_after_ctrl_c_within_the_averaged_epochs_it_goes_on_to_the_same_mean():
     assert read_run(Path("runs/stopped"))["fingerprint"] == trained(3, 2).fingerprint  # 2 and 3 are complete
     assert train.main(["--resume", "runs/stopped", "--quiet"]) == 0
     assert read_run(Path("runs/stopped"))["fingerprint"] == trained(5, 4).fingerprint
-
-
-def test_partial_fit_averages_nothing():
-    fingerprints = set()
-    for averaged in (1, 3):
-        estimator = xpnet.XPNetClassifier(**SETTINGS, epochs=4, average_epochs=averaged)
-        for _ in range(2):
-            estimator.partial_fit(X[:300], Y[:300], classes=np.unique(Y))
-        fingerprints.add(estimator.model_.fingerprint)
-    assert len(fingerprints) == 1

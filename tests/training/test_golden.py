@@ -19,14 +19,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "reproducibility.md"
 ROW = re.compile(r"^\| (?:initial|after (\d+) epochs?) \| `([0-9a-f]{64})` \|$", re.MULTILINE)
 GOLDEN = {int(epoch or 0): digest for epoch, digest in ROW.findall(PAGE.read_text())}
 """The fingerprints in the page's table, by epoch."""
-FEW = {
-    BackendCase.NUMPY: 10,
-    BackendCase.STRICT: 1,
-    BackendCase.JAX: 1,
-    BackendCase.CUPY: 10,
-    BackendCase.DPNP: 10,
-}
-"""Epochs of the default tests; NumPy is trained for 100 below, and array-api-strict takes long."""
+FEW = {BackendCase.NUMPY: 10, BackendCase.STRICT: 1, BackendCase.CUPY: 10, BackendCase.DPNP: 10}
+"""Epochs of the default tests; NumPy is trained for 100 below. array-api-strict takes long."""
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from functools import cache
 import fingerprints
 import numpy as np
 import pytest
-from fingerprints import NETWORKS, leave_unrounded, probabilities, real_data, trained
+from fingerprints import NETWORKS, leave_unrounded, real_data, trained
 from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 
 from xpnet.arithmetic import Reproducible
@@ -29,11 +29,6 @@ OLDEST = "XPNET_OLDEST_PYTHON"
 @cache
 def numpys(name):
     return trained(name, make("numpy", "cpu"))
-
-
-@pytest.mark.parametrize("name", ["default", "batches of a prime size", "batches of one"])
-def test_the_number_of_workers_does_not_matter(name):
-    assert trained(name, make("numpy", "cpu"), workers=2) == numpys(name)
 
 
 def test_the_memory_order_of_the_inputs_does_not_matter():
@@ -91,13 +86,6 @@ def test_native_training_makes_no_float64_where_there_is_none():
     assert without == results(make("torch", "cpu"))
 
 
-def test_a_samples_probabilities_do_not_depend_on_its_neighbours():
-    trainer = Trainer(TrainConfig(hidden=(30,)), real_data(100), make("numpy", "cpu"))
-    state = trainer.initial_state()
-    together, alone = (probabilities(trainer, state, rows) for rows in (slice(0, 300), slice(100, 203)))
-    assert alone.tobytes() == np.ascontiguousarray(together[:, 100:203]).tobytes()
-
-
 ENVIRONMENTS = {
     "Nehalem kernels, 1 thread": {"OPENBLAS_CORETYPE": "Nehalem", "OPENBLAS_NUM_THREADS": "1"},
     "2 threads": {"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"},
@@ -135,10 +123,3 @@ def test_without_rounding_backends_differ(monkeypatch):
     monkeypatch.setattr(Reproducible, "_round_to_grid", leave_unrounded)
     ours, theirs = (trained("deep", make(name, "cpu"), real_data(300, 50)) for name in ("numpy", "torch"))
     assert ours != theirs
-
-
-@pytest.mark.slow
-def test_without_rounding_kernels_differ():
-    if not __cpu_features__["AVX2"]:
-        pytest.skip("this processor has no AVX2, and may choose Nehalem's kernels itself")
-    assert in_process("--unrounded", **ENVIRONMENTS[FIRST]) != in_process("--unrounded")
