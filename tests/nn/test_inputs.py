@@ -1,7 +1,5 @@
 """Normalising: statistics of the training data, applied on the device."""
 
-import re
-
 import numpy as np
 import pytest
 from networks import arithmetic
@@ -34,11 +32,10 @@ def test_inputs_are_what_the_name_says(kind, x, expected):
     np.testing.assert_allclose(product, expected.T, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("largest", [1.7e308, 1e200])
-def test_features_too_large_to_standardize_are_named(largest):
-    x = np.array([[1.0, largest], [2.0, -largest], [3.0, largest]])
-    extremes = f"values from {-largest:.3g} to {largest:.3g}"
-    with pytest.raises(DataError, match=re.escape(f"feature 1: {extremes} are too large to standardise: ")):
+def test_features_too_large_to_standardize_are_named():
+    x = np.array([[1.0, 1e200], [2.0, -1e200], [3.0, 1e200]])
+    expected = r"^feature 1: values from -1e\+200 to 1e\+200 are too large to standardise: "
+    with pytest.raises(DataError, match=expected):
         fit_normalization("standardize", x)
 
 

@@ -1,4 +1,4 @@
-"""Networks: their settings, starts and masks."""
+"""Networks: their first weights, and masks."""
 
 import itertools
 
@@ -6,24 +6,9 @@ import numpy as np
 import pytest
 
 from xpnet.arithmetic import random
-from xpnet.errors import ConfigError
-from xpnet.nn import functional as F
 from xpnet.nn.architecture import Network
 from xpnet.nn.dropout import dropout_masks, dropout_scale
 from xpnet.nn.init import initialize
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"activation": "odd"}, f"activation: expected one of {', '.join(F.ACTIVATIONS)}, got 'odd'"),
-        ({"hidden_dropout": 1.0}, "hidden_dropout: expected a number from 0 to below 1, got 1.0"),
-        ({"sizes": (784, 0, 10)}, r"sizes: expected .*, each positive, got \(784, 0, 10\)"),
-    ],
-)
-def test_bad_settings_are_refused(changes, message):
-    with pytest.raises(ConfigError, match=message):
-        Network(**{"sizes": (20, 9, 8, 5), **changes})
 
 
 @pytest.mark.parametrize("kind", ["he", "glorot"])
