@@ -23,7 +23,6 @@ FEATURES[3, 2] = -12.0  # the largest magnitude
         ("none", FEATURES, FEATURES),
         ("standardize", FEATURES, (FEATURES - FEATURES.mean(axis=0)) / FEATURES.std(axis=0)),
     ],
-    ids=lambda value: value if isinstance(value, str) else str(value.dtype),
 )
 def test_inputs_are_what_the_name_says(kind, x, expected):
     ops = arithmetic(make("cpu"))
@@ -39,10 +38,7 @@ def test_features_too_large_to_standardize_are_named():
         fit_normalization("standardize", x)
 
 
-def test_a_constant_feature_is_only_shifted_and_zeros_stay_zero():
+def test_a_constant_feature_is_only_shifted():
     normalization = fit_normalization("standardize", np.array([[1.0, 5.0], [3.0, 5.0]]))
     assert normalization.shift.tolist() == [2.0, 5.0]
     assert normalization.scale.tolist() == [1.0, 1.0]
-    for kind in ("scale", "standardize", "none"):
-        normalization = fit_normalization(kind, np.zeros((4, 3)))
-        assert np.all((np.zeros(3) - normalization.shift) * normalization.scale == 0.0)

@@ -4,7 +4,6 @@ import io
 import re
 
 import numpy as np
-import pytest
 from networks import image_data
 from rich.console import Console
 
@@ -25,44 +24,40 @@ class Refreshed(TrainingConsole):
         self._progress.refresh()
 
 
-@pytest.fixture
-def train(monkeypatch):
+def train(monkeypatch, *, terminal, data=None, width=100, epochs=2):
     """Train a small network and return what is printed, without escape sequences."""
-
-    def train(*, terminal, data=None, width=100, epochs=2):
-        output = io.StringIO()
-        console = Console(file=output, force_terminal=terminal, width=width, soft_wrap=True)
-        monkeypatch.setattr(console_module, "make_console", lambda **_: console)
-        monkeypatch.setattr(console_module, "MOVE_SECONDS", 0.0)
-        config = TrainConfig(epochs=epochs, batch_size=20, log_every=1, workers=1)
-        with Trainer.open(config, data or image_data(100, 20), make("numpy", "cpu")) as trainer:
-            trainer.fit([Evaluate(), Refreshed(trainer, epochs)])
-        text = re.sub(r"\x1b\[[0-9;]*m", "", output.getvalue())  # colours, and then movements of the cursor
-        return re.sub(r"(\x1b\[[0-9;?]*[A-Za-z]|\r)+", "\n", text)
-
-    return train
-
-
-def test_the_bar_moves_within_an_epoch_and_tells_its_loss_accuracy_and_times(train, monkeypatch):
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=terminal, width=width, soft_wrap=True)
+    monkeypatch.setattr(console_module, "make_console", lambda **_: console)
+    monkeypatch.setattr(console_module, "MOVE_SECONDS", 0.0)
     monkeypatch.setattr(context, "MOST_STEPS", 1)
-    text = train(terminal=True)
+    config = TrainConfig(epochs=epochs, batch_size=20, log_every=1, workers=1)
+    with Trainer.open(config, data or image_data(100, 20), make("numpy", "cpu")) as trainer:
+        trainer.fit([Evaluate(), Refreshed(trainer, epochs)])
+    text = re.sub(r"\x1b\[[0-9;]*m", "", output.getvalue())  # colours, and then movements of the cursor
+    return re.sub(r"(\x1b\[[0-9;?]*[A-Za-z]|\r)+", "\n", text)
+
+
+def test_the_bar_moves_within_an_epoch_and_tells_its_loss_accuracy_and_times(monkeypatch):
+    text = train(monkeypatch, terminal=True)
     times = r"elapsed 0:00:0\d remaining (?:0:00:0\d|-:--:--)"
     losses = re.findall(rf"epoch 1/2 \S+ loss (\d\.\d{{4}}), accuracy [01]\.\d{{4}}, {times}", text)
     assert len(set(losses)) > 2
 
 
-def test_a_narrow_terminal_has_the_bar_on_one_line_and_elsewhere_there_are_lines_only(train):
-    bars = [line for line in train(terminal=True, width=60).splitlines() if "elapsed" in line]
+def test_a_narrow_terminal_has_the_bar_on_one_line_and_elsewhere_there_are_lines_only(monkeypatch):
+    bars = [line for line in train(monkeypatch, terminal=True, width=60).splitlines() if "elapsed" in line]
     assert set(map(len, bars)) == {60}
-    lines = train(terminal=False).splitlines()
+    lines = train(monkeypatch, terminal=False).splitlines()
     assert [line[:11] for line in lines[:3]] == ["epoch     0", "epoch     1", "epoch     2"]
 
 
-def test_a_network_that_learns_nothing_gets_one_hint(train):
+def test_a_network_that_learns_nothing_gets_one_hint(monkeypatch):
     data = image_data(100, 20)
     data.x_train[:] = 7
     data.y_train[:] = np.arange(100) % 3
-    (hint,) = [line for line in train(terminal=False, data=data).splitlines() if line.startswith("note: ")]
+    lines = train(monkeypatch, terminal=False, data=data).splitlines()
+    (hint,) = [line for line in lines if line.startswith("note: ")]
     assert hint.startswith("note: training accuracy 0.3")
     assert "at chance (0.3400 of the samples are of the largest class)" in hint
-    assert "note" not in train(terminal=False, data=data, epochs=0)
+    assert "note" not in train(monkeypatch, terminal=False, data=data, epochs=0)

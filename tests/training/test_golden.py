@@ -19,22 +19,15 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "reproducibility.md"
 ROW = re.compile(r"^\| (?:initial|after (\d+) epochs?) \| `([0-9a-f]{64})` \|$", re.MULTILINE)
 GOLDEN = {int(epoch or 0): digest for epoch, digest in ROW.findall(PAGE.read_text())}
 """The fingerprints in the page's table, by epoch."""
-FEW = {BackendCase.NUMPY: 10, BackendCase.STRICT: 1, BackendCase.CUPY: 10, BackendCase.DPNP: 10}
-"""Epochs of the default tests; NumPy is trained for 100 below. array-api-strict takes long."""
+EPOCHS = [
+    *((BackendCase.NUMPY, 10), (BackendCase.STRICT, 1), (BackendCase.CUPY, 10), (BackendCase.DPNP, 10)),
+    *(pytest.param(case, 100, marks=pytest.mark.slow) for case in [*BackendCase][2:]),
+]
+"""Backends and epochs; NumPy is trained for 100 below, and array-api-strict takes long."""
 
 
 @pytest.mark.parametrize(
-    ("backend", "epochs"),
-    [
-        *FEW.items(),
-        *(
-            pytest.param(case, 100, marks=pytest.mark.slow)
-            for case in BackendCase
-            if case not in (BackendCase.NUMPY, BackendCase.STRICT)
-        ),
-    ],
-    indirect=["backend"],
-    ids=lambda value: getattr(value, "value", value),
+    ("backend", "epochs"), EPOCHS, indirect=["backend"], ids=lambda value: getattr(value, "value", value)
 )
 def test_the_default_run(backend, epochs):
     digests = {}

@@ -34,11 +34,10 @@ def test_equivalent_weights_give_the_same_bits(expected, settings):
     assert fitted(**settings).fingerprint == fitted(**expected).fingerprint
 
 
-def test_weights_change_training_but_no_evaluation():
+def test_weights_change_no_evaluation():
     weights = [{}, {"sample_weight": DOUBLE}, {"class_weight": "balanced"}]
-    validation = {"validation_data": (X[:50], Y[:50])}
-    assert len({fitted(**each).fingerprint for each in weights}) == 3
-    assert len({str(fitted(epochs=0, **validation, **each).history) for each in weights}) == 1
+    options = {"epochs": 0, "validation_data": (X[:50], Y[:50])}
+    assert len({str(fitted(**options, **each).history) for each in weights}) == 1
 
 
 @pytest.mark.parametrize(("arithmetic", "tolerance"), [("native", 1e-13), ("reproducible", 1e-6)])
@@ -52,7 +51,6 @@ def test_integer_weights_in_full_batch_are_repeated_samples(optimizer, arithmeti
 
 
 NUMBER, COUNT = "expected a finite number, 0 or more, got", "expected 120 numbers, one for each sample, got"
-RULE = "a label is a whole number from 0 to 65535"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +62,7 @@ RULE = "a label is a whole number from 0 to 65535"
         ({"class_weight": {0: 1, 1: -1}}, f"class_weight[1]: {NUMBER} -1"),
         ({"class_weight": {0: 1, "1": 1}}, "class_weight: '1' is none of 0, 1, 2"),
         ({"class_weight": "balance"}, "fit: class_weight: expected one of none, balanced, got "),
-        ({"y": Y / 4 + 1}, f"y, row 1: label {Y[0] / 4 + 1}: {RULE}; xpnet is for classification only: "),
+        ({"y": Y / 4 + 1}, f"y, row 1: label {Y[0] / 4 + 1}: a label is a whole number from 0 to 65535; "),
     ],
 )
 def test_weights_and_labels_that_cannot_be_are_one_line(settings, message):
