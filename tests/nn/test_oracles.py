@@ -14,7 +14,7 @@ from xpnet.nn.architecture import Network
 from xpnet.nn.dropout import dropout_masks, dropout_scale
 from xpnet.nn.init import initialize
 from xpnet.nn.layers import BatchNorm
-from xpnet.nn.network import gradients_and_moments, prepare
+from xpnet.nn.network import gradients_and_moments
 
 NUMPY = make("cpu")
 NOTEBOOK = Path(__file__).resolve().parents[2] / "scripts" / "benchmarks" / "notebook.py"
@@ -78,10 +78,10 @@ def test_networks_of_every_kind_are_those_of_autograd(settings, arithmetic_of):
     expected.backward()
 
     ops, tolerance = arithmetic_of(NUMPY), 1e-12 if arithmetic_of is arithmetic else 1e-6
-    operand, ours = ops.integers(kept.T, factor), prepare(ops, layers)
-    loss = total_loss(ops, ours, operand, labels, network, masks.hidden)
+    operand = ops.integers(kept.T, factor)
+    loss = total_loss(ops, layers, operand, labels, network, masks.hidden)
     np.testing.assert_allclose(loss.item(), expected.item(), rtol=tolerance)
-    gradients, _ = gradients_and_moments(ops, ours, operand, labels, network, masks=masks.hidden)
+    gradients, _ = gradients_and_moments(ops, layers, operand, labels, network, masks=masks.hidden)
     for layer, tensors in zip(gradients, theirs, strict=True):
         for gradient, tensor in zip(layer, tensors, strict=True):
             right = tensor.grad.numpy().reshape(gradient.shape)
