@@ -115,11 +115,8 @@ def test_the_oldest_numpy_gives_the_same_bits():
     assert in_process(python=os.environ[OLDEST]) == {network: numpys(network) for network in NETWORKS}
 
 
-# These tests can fail
-
-
 @pytest.mark.needs("torch")
-def test_without_rounding_backends_differ(monkeypatch):
+def test_without_rounding_these_tests_would_fail(monkeypatch):
     monkeypatch.setattr(Reproducible, "_round_to_grid", leave_unrounded)
     ours, theirs = (trained("deep", make(name, "cpu"), real_data(300, 50)) for name in ("numpy", "torch"))
     assert ours != theirs
