@@ -1,7 +1,4 @@
-"""exp, log, square root, tanh and sigmoid: errors, bits and special values.
-
-Of those that the network uses, and of the public ones, whose range is all of float64.
-"""
+"""exp, log, square root, tanh and sigmoid, of the network and public: errors, bits, special values."""
 
 import math
 import re

@@ -1,7 +1,4 @@
-"""Optimisers: against PyTorch's, and where their formulas are delicate.
-
-A new optimiser gets a row in ``TORCH``.
-"""
+"""Optimisers: against PyTorch's, and where their formulas are delicate."""
 
 import math
 
