@@ -92,11 +92,8 @@ def test_pixels_are_whole_numbers_in_a_square_of_columns_without_other_names(
 @pytest.mark.parametrize("wide", [1, 4096])
 def test_numbers_and_booleans(path, monkeypatch, wide):
     monkeypatch.setattr(csv, "_WIDE", wide)
-    table = read(path, "0, -1e1 ,.5\n65535,1e30,5.\n3.0,-0,1e-320\n")
-    assert table.x.tolist() == [[-10.0, 0.5], [1e30, 5.0], [-0.0, 1e-320]]
-    assert table.y.tolist() == [0, 65535, 3]
-    for last, number in (("2.5", 2.5), ("False", 0)):
-        table = read(path, f"a,b,label\nTrue,1.5,0\nfalse,TRUE,1\n{last},3,1\n")
+    for last, number in (("-1e1", -10), (".5", 0.5), ("1e-320", 1e-320), ("False", 0)):
+        table = read(path, f"a,b,label\nTrue,1.5,0\nfalse,TRUE,1\n{last},3,65535\n")
         assert table.x.tolist() == [[1, 1.5], [0, 1], [number, 3]]
 
 
@@ -264,18 +261,12 @@ KNOWN = Columns(("a", "b"), "kind", 2, ("cat", "dog"))
 
 
 @pytest.mark.parametrize(
-    ("content", "x", "labels"),
-    [
-        ("b,a\n1,2\n", [[2, 1]], None),
-        ("b,kind,a\n1,dog,2\n", [[2, 1]], [1]),
-        ("1,2\n", [[1, 2]], None),
-        ("1,2,dog\n", [[1, 2]], [1]),
-    ],
+    ("content", "labels"), [("b,kind,a\n1,dog,2\n", [1]), ("b,a\n1,2\n", None), ("2,1,dog\n", [1])]
 )
-def test_rows_are_read_by_the_columns_of_the_training(path, content, x, labels):
+def test_rows_are_read_by_the_columns_of_the_training(path, content, labels):
     path.write_text(content)
     rows = read_rows(path, 2, KNOWN)
-    assert (rows.x.tolist(), None if rows.labels is None else rows.labels.tolist()) == (x, labels)
+    assert (rows.x.tolist(), rows.labels if labels is None else rows.labels.tolist()) == ([[2, 1]], labels)
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ from xpnet.errors import DataError
 PAPER, INK = 235, 30
 
 
-def seven(width=300, pen=24, paper=PAPER, ink=INK):
+def seven(width=300, pen=24, ink=INK):
     """A 7 drawn with a pen, off the centre of a sheet."""
-    image = Image.new("L", (width, 300), paper)
+    image = Image.new("L", (width, 300), PAPER)
     draw = ImageDraw.Draw(image)
     draw.line([(60, 50), (170, 50), (110, 210)], fill=ink, width=pen, joint="curve")
     return image
@@ -51,15 +51,6 @@ def nearest(first, second, measure=difference):
     return min(measure(shifted, second) for shifted in moved)
 
 
-def pasted(digit, rows, columns, top, left):
-    sheet = np.zeros((rows, columns), np.uint8)
-    sheet[top : top + digit.shape[0], left : left + digit.shape[1]] = digit
-    return sheet
-
-
-STROKES = np.asarray(seven(paper=0, ink=255).resize((56, 56)))
-
-
 # The form
 
 
@@ -67,28 +58,16 @@ def test_images_of_mnist_come_out_nearly_unchanged():
     """As they are, and dark on white, moved and enlarged."""
     changes = []
     for index, image in enumerate(datasets.load().x_test[:20].reshape(-1, FIELD, FIELD)):
-        sheet = 255 - pasted(image, 60, 44, index % 32, index % 16)
+        sheet = np.full((60, 44), 255, np.uint8)
+        top, left = index % 32, index % 16
+        sheet[top : top + FIELD, left : left + FIELD] -= image
         sheets = (image, sheet.repeat(3, axis=0).repeat(3, axis=1))
         changes += [difference(form(each), image) for each in sheets]
     assert np.mean(np.array(changes) <= 12) >= 0.9
     assert np.median(changes) <= 8
 
 
-@pytest.mark.parametrize(
-    ("sheet", "distance"),
-    [
-        (255 - pasted(STROKES, 96, 96, 0, 40), 1),
-        (pasted(STROKES, 96, 96, 33, 7).repeat(3, axis=0).repeat(3, axis=1), 1),
-        (200 - STROKES * (80 / 255), 6),
-        (40 + STROKES * (40 / 255), 6),
-    ],
-    ids=["dark", "moved and enlarged", "grey", "dim"],
-)
-def test_place_size_polarity_and_contrast_make_no_difference(sheet, distance):
-    assert nearest(form(sheet), form(STROKES)) <= distance
-
-
-@pytest.mark.parametrize("side", [1, 3, 8, 14, 28, 29, 56])
+@pytest.mark.parametrize("side", [1, 8, 28, 29, 56])
 def test_the_longer_side_fills_the_box_and_the_centre_of_mass_is_in_the_middle(side):
     actual = to_mnist_form(grey(seven()), side).astype(int)
     assert (actual.shape, actual.max()) == ((side, side), 255)
@@ -122,17 +101,12 @@ def test_specks_are_no_part_of_the_digit_but_separate_strokes_are_and_a_thin_pen
 
 @pytest.mark.parametrize(
     "sheet",
-    [
-        np.full((1, 1), 7.0),
-        np.where(np.arange(1600).reshape(40, 40) == 820, 240.0, 255.0),
-        np.random.default_rng(0).normal(128, 20, (200, 200)),
-        np.add.outer(np.arange(100.0), np.arange(100.0)),
-    ],
-    ids=["one pixel", "nearly white", "noise", "a gradient"],
+    [np.full((1, 1), 7.0), np.random.default_rng(0).normal(128, 20, (200, 200)), np.mgrid[:100, :100].sum(0)],
+    ids=["one pixel", "noise", "a gradient"],
 )
 def test_a_blank_sheet_is_an_error(sheet):
     with pytest.raises(DataError, match="no digit found: nothing stands out"):
-        to_mnist_form(sheet)
+        to_mnist_form(grey(sheet))
 
 
 # Files
@@ -146,10 +120,10 @@ def enlarged(image):
     return image.resize((2100, 2100), Image.Resampling.NEAREST)
 
 
-def with_alpha(image, colour=(20, 20, 60, 0)):
+def with_alpha(image):
     """The ink alone, its strength in the alpha channel."""
     alpha = Image.fromarray(((PAPER - grey(image)) * 255 / (PAPER - INK)).astype(np.uint8))
-    result = Image.new("RGBA", image.size, colour)
+    result = Image.new("RGBA", image.size, (20, 20, 60, 0))
     result.putalpha(alpha)
     return result
 
@@ -161,7 +135,6 @@ def with_alpha(image, colour=(20, 20, 60, 0)):
         ("deep.png", deep, {}),
         ("palette.png", lambda image: image.convert("RGB").quantize(8), {}),
         ("transparent.png", with_alpha, {}),
-        ("light-transparent.png", lambda image: with_alpha(image, (255, 250, 240, 0)), {}),
         ("cmyk.jpg", lambda image: image.convert("CMYK"), {}),
         ("film.gif", lambda image: image, {"save_all": True, "append_images": [Image.new("L", (300, 300))]}),
         ("deep.tif", deep, {}),
@@ -213,10 +186,8 @@ DAMAGED = "the image is too large, damaged or cut short"
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a text\n" * 100, NOT_AN_IMAGE),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", NOT_AN_IMAGE),
         (encoded(seven(), "PNG")[:600], DAMAGED),
-        (png_header(10, 100), DAMAGED),
         (png_header(9000, 9000), rf"{DAMAGED} \(9000 x 9000 pixels, at most {MAX_PIXELS} are read"),
         (png_header(2**31 - 1, 2**31 - 1), rf"{DAMAGED} \(Image size"),
         (encoded(Image.fromarray(np.full((9, 9), np.nan, np.float32)), "TIFF"), f"{DAMAGED} .a pixel is no"),
@@ -231,11 +202,6 @@ def test_what_is_no_picture_of_a_digit_is_an_error_of_one_line(tmp_path, monkeyp
     with pytest.raises(DataError, match=f"image.png: {message}") as raised:
         read_digit(path)
     assert "\n" not in str(raised.value)
-
-
-def test_what_is_no_file_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="is a folder, an image file was expected"):
-        read_digit(tmp_path)
 
 
 def test_a_damaged_tiff_prints_nothing_itself(tmp_path, capfd):
