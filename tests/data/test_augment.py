@@ -158,18 +158,12 @@ def test_the_strength_falls_in_the_last_epochs_to_almost_nothing():
 # What a variant depends on
 
 
-@pytest.mark.parametrize(
-    "augmentation", [THICK, replace(ALL, augment_elastic_alpha=0)], ids=["all", "affine"]
-)
-def test_variants_depend_on_neither_batch_nor_order_nor_chunk_nor_thread(augmentation):
-    rows, indices = strokes(20), np.arange(1000, 1020)
-    whole = variants(OPS, augmentation, rows, indices, 2)
-    order = np.random.default_rng(0).permutation(20)
-    mixed = variants(OPS, augmentation, rows[order], indices[order], 2, chunk=10)
+def test_variants_depend_on_neither_batch_nor_order_nor_chunk_nor_thread():
+    rows, indices, order = strokes(20), np.arange(1000, 1020), np.random.default_rng(0).permutation(20)[:15]
+    whole = variants(OPS, THICK, rows, indices, 2)
+    mixed = variants(OPS, THICK, rows[order], indices[order], 2, chunk=10)
     assert np.array_equal(mixed, whole[order])
-    part = variants(OPS, augmentation, rows[3:13], indices[3:13], 2, chunk=1000)
-    assert np.array_equal(part, whole[3:13])
-    function = build_augmenter(OPS, augmentation, 28, 28, SEED, NUMPY.from_host, chunk=8)
+    function = build_augmenter(OPS, THICK, 28, 28, SEED, NUMPY.from_host, chunk=8)
     with ThreadPoolExecutor(4) as pool:
         results = pool.map(lambda _: function(rows, indices, 2), range(8))
     assert all(np.array_equal(result, whole) for result in results)
@@ -189,11 +183,3 @@ def test_native_arithmetic_agrees_within_a_grey_in_999_of_1000_pixels():
     expected = variants(OPS, ALL, rows, indices, 1).astype(int)
     actual = variants(arithmetic(NUMPY, Native, "float32"), ALL, rows, indices, 1)
     assert np.mean(np.abs(actual - expected) <= 1) > 0.999
-
-
-@pytest.mark.needs("torch")
-def test_nothing_is_read_back_from_the_device():
-    meta = make("torch", "meta")  # its arrays hold no numbers: reading one is an error
-    augment = build_augmenter(arithmetic(meta), THICK, 28, 28, SEED, meta.from_host, chunk=10)
-    result = augment(meta.from_host(strokes(25)), np.arange(25), 1)
-    assert (result.shape, result.dtype, result.device.type) == ((25, 784), meta.xp.uint8, "meta")
