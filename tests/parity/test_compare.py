@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from backend_enum import BackendCase
 
-from xpnet._lib.tree import tree_map
 from xpnet.arithmetic import Reproducible
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
@@ -70,7 +69,6 @@ def columns(operand):
 
 PRODUCT = broken("matmul", lambda a, b: columns(a) == 5)  # by the weights of layer 1
 BACKWARD = broken("matmul", lambda a, b: columns(a) == 3)  # by these, transposed
-GRADIENTS = broken("weight_and_bias_gradients", lambda dz, a: dz.shape[-2] == 3)  # of layer 1
 SHORT_BLOCK = broken("weight_and_bias_gradients", lambda dz, a: dz.shape[-1] == 176)
 VALIDATION = broken("log", lambda x, *_: x.shape[-1] == 8)
 ONE_ULP = {"sqrt": lambda self, x: np.nextafter(Reproducible.sqrt(self, x), np.inf)}
@@ -82,7 +80,6 @@ ONE_ULP = {"sqrt": lambda self, x: np.nextafter(Reproducible.sqrt(self, x), np.i
         (AUGMENTED, BackendCase.STRICT),
         (replace(CONFIG, learning_rate=1e300), BackendCase.STRICT),  # it diverges
         (replace(EVERYTHING, epochs=1), BackendCase.TORCH),
-        (replace(EVERYTHING, epochs=1), BackendCase.DPNP),
     ],
 )
 def test_reproducible_trainings_do_not_differ(config, case):
@@ -96,7 +93,6 @@ def test_reproducible_trainings_do_not_differ(config, case):
         (CONFIG, 40, PRODUCT, (0, None, 0, 1), "matmul in linear"),
         # and does without these: call 0 is the last layer's, for they go backward.
         (CONFIG, 40, BACKWARD, (1, 0, 0, 0), "matmul in linear_backward_input"),
-        (CONFIG, 40, GRADIENTS, (1, 0, 0, 0), "weight_and_bias_gradients in linear_backward"),
         (EVERYTHING, 40, ONE_ULP, (1, 0, 0, 0), "sqrt in _reciprocal_deviation"),
         (VALIDATED, 40, VALIDATION, (0, None, 0, 0), "log in cross_entropy of validation samples"),
         # A batch of two blocks, with 1,024 and 176 samples.
@@ -106,10 +102,8 @@ def test_reproducible_trainings_do_not_differ(config, case):
 def test_the_operation_is_named(config, samples, methods, place, operation):
     data = dataset(samples)
     difference = first_difference(trainer(config, data=data), trainer(config, data=data, **methods))
-    assert ((difference.epoch, difference.step, difference.block, difference.call), difference.operation) == (
-        place,
-        operation,
-    )
+    assert (difference.epoch, difference.step, difference.block, difference.call) == place
+    assert difference.operation == operation
 
 
 def test_the_difference_is_one_line_with_both_values_and_their_distance():
@@ -147,16 +141,6 @@ def move_bias(made):
     made.optimizer = Optimizer(optimizer.init, update)
 
 
-def move_state(made):
-    optimizer = made.optimizer
-
-    def update(*arguments):
-        parameters, state = optimizer.update(*arguments)
-        return parameters, tree_map(lambda array: array * 2.0, state)
-
-    made.optimizer = Optimizer(optimizer.init, update)
-
-
 def move_loss(made):
     evaluate = made.evaluate
     made.evaluate = lambda state: replace(evaluate(state), loss=math.inf)
@@ -167,39 +151,26 @@ def move_loss(made):
     [
         (CONFIG, move_loss, (0, None), "train_loss"),
         (STEPS, move_bias, (2, 2), "parameters.1.bias after the update"),
-        (EVERYTHING, move_state, (1, 0), "optimizer.m.0.weight after the update"),
     ],
 )
 def test_the_result_is_named_if_no_operation_differs(config, change, place, operation):
     sides = trainer(config), trainer(config)
     change(sides[1])
     difference = first_difference(*sides)
-    assert ((difference.epoch, difference.step), difference.block, difference.operation) == (
-        place,
-        None,
-        operation,
-    )
-
-
-def test_blocks_may_be_stacked_on_one_side():
-    data, config = dataset(2100), replace(CONFIG, epochs=1)
-    right = trainer(config, data=data, **PRODUCT)
-    right.context = replace(right.context, stack=2)
-    difference = first_difference(trainer(config, data=data), right)
-    assert (difference.epoch, difference.operation) == (0, "matmul in linear")
+    assert (difference.epoch, difference.step) == place
+    assert (difference.block, difference.operation) == (None, operation)
 
 
 @pytest.mark.parametrize(
-    ("left", "right", "message"),
+    ("config", "message"),
     [
-        ({}, {"seed": 1}, "one seed, got 0 and 1"),
-        ({}, {"hidden": (4,)}, r"one hidden, got \(5,\) and \(4,\)"),
+        (replace(CONFIG, seed=1), "one seed, got 0 and 1"),
         # An automatic dtype is the one it comes to.
-        ({"arithmetic": "native"}, {}, "one dtype, got 'float32' and 'float64'"),
+        (replace(CONFIG, arithmetic="native"), "one dtype, got 'float64' and 'float32'"),
     ],
 )
-def test_other_settings_and_data_are_not_compared(left, right, message):
+def test_other_settings_and_data_are_not_compared(config, message):
     with pytest.raises(ConfigError, match=message):
-        first_difference(trainer(replace(CONFIG, **left)), trainer(replace(CONFIG, **right)))
+        first_difference(trainer(), trainer(config))
     with pytest.raises(ConfigError, match="the same data"):
         first_difference(trainer(), trainer(data=dataset(41)))
