@@ -18,7 +18,7 @@ import pytest
 from xpnet.backends import probing
 from xpnet.backends.probing import Probe
 from xpnet.backends.resolve import BACKENDS, make, resolve
-from xpnet.errors import BackendError, ConfigError
+from xpnet.errors import BackendError, XPNetError
 from xpnet.inference.context import build_context
 from xpnet.nn.architecture import NOTEBOOK
 from xpnet.nn.inputs import fit_normalization
@@ -164,7 +164,7 @@ def test_a_library_is_usable_if_every_step_succeeds(install, name):
     assert library.probe("cuda") == library.probe("cuda:1") == Probe(True, "1.2", devices)
 
 
-CUPY, CUPY13, JAX = (f'pip install "{x}"' for x in ("cupy-cuda12x[ctk]", "cupy-cuda13x[ctk]", "jax[cuda12]"))
+CUPY, JAX = 'pip install "cupy-cuda12x[ctk]"', 'pip install "jax[cuda12]"'
 DRIVER, NVIDIA_SMI = "install or update the NVIDIA driver: https://www.nvidia.com/drivers", "run nvidia-smi"
 NO_BACKEND = RuntimeError("Unknown backend cuda. Available backends are ['cpu']")
 NO_NVRTC = RuntimeError("CuPy failed to load libnvrtc.so.12:\n OSError: no such file.")
@@ -206,23 +206,18 @@ def test_torch_on_an_apple_gpu_is_usable_without_float64_and_compared_only_if_it
     assert parity_devices.parse("torch:mps") == ("torch", "mps:0")
 
 
-BROKEN = "installed but does not import"
-
-
+@pytest.mark.usefixtures("driver")
 @pytest.mark.parametrize(
-    ("error", "version", "reason", "fix"),
+    ("error", "reason"),
     [
-        (ModuleNotFoundError("No cupy", name="cupy"), None, "not installed", CUPY),
-        (OSError("libx.so: cannot\nopen."), 12080, f"{BROKEN}: libx.so: cannot open", CUPY),
+        (ModuleNotFoundError("No cupy", name="cupy"), "not installed"),
+        (OSError("libx.so: cannot\nopen."), "installed but does not import: libx.so: cannot open"),
     ],
 )
-def test_a_missing_or_damaged_library_names_its_installation(
-    monkeypatch, driver, error, version, reason, fix
-):
-    driver(version)
+def test_a_missing_or_damaged_library_names_its_installation(monkeypatch, error, reason):
     library = importlib.import_module(BACKENDS["cupy"])
     monkeypatch.setattr(importlib, "import_module", answer(error))
-    assert library.probe("cuda:0") == Probe(False, None, (), f"cupy is {reason}", fix)
+    assert library.probe("cuda:0") == Probe(False, None, (), f"cupy is {reason}", CUPY)
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -231,28 +226,14 @@ def test_every_backend_names_a_device_that_it_has(name):
         make(name, "nowhere")
 
 
-def fill(value):
-    """Return a function of the driver that writes to where its first argument points."""
-
-    def call(target, *_):
-        if target:
-            target._obj.value = value
+def test_the_driver_tells_the_version_of_cuda_that_it_supports(monkeypatch):
+    def write_version(pointer):
+        pointer._obj.value = 12040
         return 0
 
-    return call
-
-
-VERSION = {"cuDriverGetVersion": fill(12040)}
-RATIO = {"cuInit": fill(0), "cuDeviceGet": fill(5), "cuDeviceGetAttribute": fill(32)}
-
-
-@pytest.mark.parametrize(("functions", "version", "ratio"), [(VERSION | RATIO, 12040, 32), ({}, None, None)])
-def test_the_drivers_own_library_tells_its_version_and_how_slow_float64_is(
-    monkeypatch, functions, version, ratio
-):
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(ctypes, "CDLL", answer(SimpleNamespace(**functions)))
-    assert (probing.cuda_driver_version(), probing.float64_ratio(0)) == (version, ratio)
+    monkeypatch.setattr(ctypes, "CDLL", answer(SimpleNamespace(cuDriverGetVersion=write_version)))
+    assert probing.cuda_driver_version() == 12040
 
 
 @pytest.mark.parametrize("name", FAKES)
@@ -349,15 +330,22 @@ LACKING = "the jax backend cannot run on cuda:0: jax lacks cuda:0; to fix it: me
         ("mps", "jax", False, f"the jax backend cannot run on mps, {ON_CUDA}"),
         ("cpu", "cupy", False, f"the cupy backend cannot run on cpu, {ON_GPU}"),
         ("cuda", "jax", True, LACKING),
+        (
+            "cuda:x",
+            "torch",
+            False,
+            "unknown device 'cuda:x': expected auto, cpu, cuda, cuda:N, gpu, gpu:N or",
+        ),
+        ("cpu", "tensorflow", False, "unknown backend 'tensorflow': expected auto, numpy, cupy, torch, jax,"),
         ("auto", "auto", True, f"a GPU is required: {NOT_ANY}"),
         ("cuda", "auto", True, NOT_ANY),
     ],
 )
 def test_a_named_backend_is_never_replaced_nor_a_required_gpu(machine, device, backend, required, message):
     machine(**CPUS)
-    with pytest.raises(BackendError) as caught:
+    with pytest.raises(XPNetError) as caught:
         resolve(device, backend, require_device=required)
-    assert str(caught.value) == message
+    assert str(caught.value).startswith(message)
 
 
 def test_arrays_on_the_cpu_are_no_gpu_that_is_required(machine, monkeypatch):
@@ -373,12 +361,3 @@ def test_without_a_driver_no_gpu_library_is_loaded(machine, driver):
     driver(None)
     assert resolve("auto").reason == "there is no NVIDIA driver"
     assert set(loaded) == {"numpy"}
-
-
-@pytest.mark.parametrize("device", ["cuda:x", "cuda:", "gpu:x", "CPU", "", "device1"])
-def test_unknown_devices_and_backends_name_the_known_ones(device):
-    known = "auto, cpu, cuda, cuda:N, gpu, gpu:N or mps"
-    with pytest.raises(ConfigError, match=f"unknown device '{device}': expected {known}"):
-        resolve(device, "torch")
-    with pytest.raises(ConfigError, match="unknown backend 'tensorflow': expected auto, numpy, cupy, torch"):
-        resolve("cpu", "tensorflow")

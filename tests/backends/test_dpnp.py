@@ -3,11 +3,10 @@
 Stand-ins take the place of dpnp and dpctl where devices matter that are not here.
 """
 
-import os
 import sys
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module, metadata
+from importlib import import_module
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
@@ -20,7 +19,6 @@ import xpnet
 import xpnet.reproducible as rp
 from xpnet.backends.resolve import BACKENDS, backend_of, make
 
-DRIVERS = "OCL_ICD_FILENAMES"
 module = import_module(BACKENDS["dpnp"])
 
 
@@ -42,7 +40,7 @@ def array_on(sycl_device):
 @pytest.fixture
 def install(monkeypatch):
     """Put stand-ins in the place of dpnp and dpctl, where there are these SYCL devices."""
-    monkeypatch.setenv(DRIVERS, "libx.so")
+    monkeypatch.setenv("OCL_ICD_FILENAMES", "libx.so")
 
     def replace(*devices, total=12.0):
         def get_devices(backend="all", device_type="all"):
@@ -102,26 +100,6 @@ def test_a_gpu_may_lack_float64_and_other_devices_keep_sycls_name(install):
     install(CPU, SyclDevice("level_zero", "gpu", has_aspect_fp64=False), accelerator)
     assert (module.make("cpu").has_float64, module.make("gpu").has_float64) == (True, False)
     assert module.of(array_on(accelerator)).device_name == "opencl:accelerator"
-
-
-@pytest.mark.parametrize(
-    ("wheel", "named", "expected"),
-    [(True, None, "/a/libintelocl.so"), (True, "mine.so", "mine.so"), (False, None, None)],
-)
-def test_the_driver_of_the_installed_wheel_is_named_unless_the_user_names_one(
-    monkeypatch, install, wheel, named, expected
-):
-    def files(_):
-        if not wheel:
-            raise metadata.PackageNotFoundError
-        names = ("x.so", "libintelocl.so")
-        return [SimpleNamespace(name=name, locate=lambda name=name: f"/a/b/../{name}") for name in names]
-
-    install(CPU)
-    monkeypatch.delenv(DRIVERS) if named is None else monkeypatch.setenv(DRIVERS, named)
-    monkeypatch.setattr(metadata, "files", files)
-    assert module.probe("cpu").usable
-    assert os.environ.get(DRIVERS) == expected
 
 
 # dpnp itself, on its CPU device

@@ -20,10 +20,8 @@ def torch():
 def operations(xp):
     return {
         "add": lambda x, y: x + y * 0.5,
-        "number first": lambda x, y: 1.0 - y + 2.0 * x,
         "divide": lambda x, y: x / (xp.abs(y) + 1.0),
         "max": xp.maximum,
-        "relu": lambda x, y: xp.maximum(x, 0.0) + y,
         "where": lambda x, y: xp.where((x > y) & (x >= -0.5), x, 0.5),
         "mask": lambda x, y: xp.where(x < y, x, 0.0) + xp.where(x == y, y, -0.0),
         "sum": lambda x, y: y - xp.sum(x, axis=-1, keepdims=True) * 0.125,
@@ -32,9 +30,7 @@ def operations(xp):
         "matmul": lambda x, y: xp.matmul(x, y) * 0.25,
         "cut": lambda x, y: xp.concat([x[:2, :], y[2:, :]], axis=0),
         "rows": lambda x, y: xp.take(x, xp.argmax(y, axis=1), axis=0),
-        "narrow": lambda x, y: xp.astype(xp.astype(x * 8.0, xp.int32), x.dtype) * 0.125,
         "shape alone": lambda x, y: xp.full_like(x, 3.0) / (xp.ones_like(y) + xp.abs(y)),
-        "reshape": lambda x, y: xp.reshape(xp.reshape(xp.matrix_transpose(x), (-1,)) * 2.0, x.shape),
     }
 
 
@@ -74,14 +70,6 @@ def test_any_program_gives_the_same(torch, steps, size, dtype):
             for result, expected in results:
                 assert_same(result, expected)
     assert_same((a, b), before)
-
-
-def test_shapes_of_arguments_may_change(torch):
-    fast = torch.compile(lambda weight, x: torch.xp.matmul(weight[0], x) * 2.0, exact=True)
-    weight = torch.from_host(RNG.normal(size=(5, 7)))
-    for columns in (7, 3, 7, 1):
-        x = torch.from_host(np.ones((7, columns)))
-        assert_same(fast([weight], x), torch.xp.matmul(weight, x) * 2.0)
 
 
 def test_workers_use_one_thread_each_and_leave_the_number_of_threads(torch):

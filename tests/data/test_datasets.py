@@ -153,18 +153,6 @@ def test_features_that_need_no_conversion_are_mapped(tmp_path, map_all, write, d
     assert (is_mapped(dataset.x_train), is_mapped(dataset.x_train[1:3])) == (expected, expected)
 
 
-def test_files_that_are_compressed_small_or_not_aligned_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(array_files, "MIN_MAPPED_BYTES", SMALL.x_train.nbytes)
-    dataset = load(write_idx(tmp_path / "plain"))
-    assert (is_mapped(dataset.x_train), is_mapped(dataset.x_test)) == (True, False)
-    assert not is_mapped(load(write_idx(tmp_path / "packed", packed=True)).x_train)
-    folder, x = write_npy(tmp_path / "npy", SMALL._replace(x_test=SMALL.x_test / 4)), SMALL.x_train / 4
-    (folder / "x_train.npy").write_bytes(header_only("(4, 2, 3)", "'<f8'", 115) + x.tobytes())
-    x_train = load(folder).x_train
-    assert (is_mapped(x_train), x_train.flags.aligned) == (False, True)
-    np.testing.assert_array_equal(x_train, x.reshape(4, 6))
-
-
 def test_a_map_cannot_be_written_and_has_a_second_one_for_reading_in_any_order(tmp_path, map_all):
     x = load(write_npy(tmp_path)).x_train
     with pytest.raises(ValueError, match="WRITEABLE"):
@@ -268,24 +256,8 @@ def header_only(shape, descr="'|u1'", width=117):
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
 
 
-def changed_members(content, local, central=None):
-    """Change bytes of the first entry of an archive: in its own header, and in the directory at the end."""
-    changed = bytearray(content)
-    for start, changes in (0, local), (content.index(b"PK\1\2"), central or {}):
-        for offset, value in changes.items():
-            changed[start + offset] = value
-    return bytes(changed)
-
-
-class Trap:
-    """A pickle that ends the process."""
-
-    def __reduce__(self):
-        return (os._exit, (1,))
-
-
 STORED = npz_bytes(npy(SMALL.x_train), zipfile.ZIP_STORED)
-NOT_INTACT, UNPACKED = "is not an intact .npz archive", r"cannot be unpacked \("
+NOT_INTACT = "is not an intact .npz archive"
 BLANK = b" " * 63 + b"\n"
 packed = partial(gzip.compress, compresslevel=1, mtime=0)
 DEFECTS = [
@@ -310,25 +282,19 @@ DEFECTS = [
     ("a.npz", npz_bytes(header_only(f"({10**9}, 6)")), "cannot hold"),
     ("a.csv.gz", packed(b"," * 60_000 + b"\n" * (1 << 23)), "has more than 4096 columns"),
     ("a.csv.gz", packed(b"label,a\n" + b"0" * (1 << 23)), "has a line of more than 65536"),
-    ("a.csv.gz", packed(b"label,a\n" + BLANK * (1 << 16)), "has a header but no rows"),
     # Archives
     ("a.npz", STORED[: len(STORED) // 2], NOT_INTACT),
     ("a.npz", STORED[:-6] + b"\xff\xff\xff\x7f\0\0", "cannot be read .Invalid argument"),
-    ("a.npz", changed_members(STORED, {4: 99}, {6: 99}), f"{UNPACKED}zip file version 9.9"),
-    ("a.npz", changed_members(STORED, {7: 8, 30: 255}), f", x_train: {UNPACKED}'utf-8' codec can't decode"),
-    ("a.npz", changed_members(STORED, {8: 99}, {10: 99}), f", x_train: {UNPACKED}That compression method"),
     ("a.npz", flipped(STORED, STORED.index(SMALL.x_train.tobytes()) + 5), rf"{NOT_INTACT} .Bad CRC-32"),
     ("a.npz", STORED.replace(b"y_train", b"y\n\x1brain"), r"found: x_test, x_train, y\\n\\x1b"),
 ]  # fmt: skip
 ARRAY_DEFECTS = [
-    (npy(np.array([[Trap(), 1]], object), allow_pickle=True), "holds Python objects, which are never"),
+    (npy(np.array([[None, 1]], object), allow_pickle=True), "holds Python objects, which are never"),
     (npy(np.array([["1", "2"]])), "its type <U1 is neither an integer nor a float"),
     (b"junk" * 9, "its .npy header is damaged"),
     (header_only("(4, 6)", "__import__('os')"), "its .npy header is damaged"),
     (header_only("(True, 24)") + bytes(24), r"its shape \(True, 24\) is not possible"),
-    (header_only(f"({'9' * 4000}, {'9' * 4000})"), r"its shape \(9{59} is not possible"),
     (header_only(f"({2**62}, 6)"), "announces more than 2.63 bytes of values, .* cannot hold them"),
-    (header_only("(4, 6)"), "its sizes 4x6 take 24 bytes, only 0 follow"),
     (header_only("(4, 6)") + bytes(25), "its sizes 4x6 take 24 bytes, more follow"),
 ]
 

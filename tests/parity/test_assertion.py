@@ -177,16 +177,12 @@ def test_errors_of_the_function_are_the_cause_of_the_failure():
     def fail(x):
         raise ValueError("first line\n\nsecond line") if x.device == "cpu" else KeyError
 
+    with pytest.raises(ZeroDivisionError, match="division by zero"):
+        assert_parity(lambda x: 1 / 0, X, **EXACT)
     group = failure(fail, X, reference=np.copy, **EXACT, backends=["numpy", *STRICT])
     lines = ["numpy on cpu: ValueError: first line", "array-api-strict on device1: KeyError: no message"]
     assert str(group).splitlines() == lines
     assert [type(error) for error in group.__cause__.exceptions] == [ValueError, KeyError]
-
-
-def test_an_error_with_numpy_itself_is_raised_as_it_is():
-    with pytest.raises(ZeroDivisionError) as caught:
-        assert_parity(lambda x: 1 / 0, X, **EXACT, backends=STRICT)
-    assert caught.value.__notes__ == ["raised with numpy on cpu"]
 
 
 def test_an_argument_that_is_changed_in_place_is_an_error_and_the_arrays_are_copies():
@@ -231,16 +227,15 @@ def test_without_x64_jax_computes_in_32_bits_and_the_dtypes_follow_its_rule():
 
 @pytest.mark.needs("jax")
 @pytest.mark.parametrize(
-    ("function", "x", "message"),
+    ("x", "message"),
     [
-        (on_others(lambda x: x.astype("float16")), X, "result has dtype float16, NumPy's float32$"),
-        (lambda x, xp: x - xp.mean(x), 1e6 + X / 7, r"result differs first at .*, norm \d"),
-        (lambda x: x, np.asarray([2**32, 1]), "result has dtype int32, NumPy's int64"),
-        (lambda x: x, np.asarray([-1e39, 1]), "result has dtype float32, NumPy's float64"),
+        (1e6 + X / 7, r"result differs first at .*, norm \d"),
+        (np.asarray([2**32, 1]), "result has dtype int32, NumPy's int64"),
+        (np.asarray([-1e39, 1]), "result has dtype float32, NumPy's float64"),
     ],
 )
-def test_what_32_bits_lose_is_found_without_x64(function, x, message):
-    error = failure(function, x, norm=1e-3, **NARROW)
+def test_what_32_bits_lose_is_found_without_x64(x, message):
+    error = failure(lambda x, xp: x - xp.min(x), x, norm=1e-3, **NARROW)
     assert re.search(f"^jax on cpu, 32 bits: {message}", str(error))
 
 

@@ -106,15 +106,6 @@ def test_the_operation_is_named(config, samples, methods, place, operation):
     assert difference.operation == operation
 
 
-def test_the_difference_is_one_line_with_both_values_and_their_distance():
-    difference = first_difference(trainer(), trainer(**PRODUCT))
-    assert difference.right == pytest.approx(off(difference.left), abs=1e-7)
-    assert str(difference) == (
-        "epoch 0, block 0: matmul in linear, call 1, differs first, at (0, 0): "
-        f"{difference.left!r} and {difference.right!r} ({difference.ulp:.1e} ulp)"
-    )
-
-
 def test_a_broken_elementwise_function_is_an_operand_of_the_next_operation(monkeypatch):
     """Broken in training alone: the loss of an evaluation does without softmax."""
     softmax = functional.softmax
@@ -161,16 +152,10 @@ def test_the_result_is_named_if_no_operation_differs(config, change, place, oper
     assert (difference.block, difference.operation) == (None, operation)
 
 
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        (replace(CONFIG, seed=1), "one seed, got 0 and 1"),
-        # An automatic dtype is the one it comes to.
-        (replace(CONFIG, arithmetic="native"), "one dtype, got 'float64' and 'float32'"),
-    ],
-)
-def test_other_settings_and_data_are_not_compared(config, message):
-    with pytest.raises(ConfigError, match=message):
-        first_difference(trainer(), trainer(config))
+def test_other_settings_and_data_are_not_compared():
+    with pytest.raises(ConfigError, match="one seed, got 0 and 1"):
+        first_difference(trainer(), trainer(replace(CONFIG, seed=1)))
+    with pytest.raises(ConfigError, match="one dtype, got 'float64' and 'float32'"):  # automatic ones
+        first_difference(trainer(), trainer(replace(CONFIG, arithmetic="native")))
     with pytest.raises(ConfigError, match="the same data"):
         first_difference(trainer(), trainer(data=dataset(41)))
