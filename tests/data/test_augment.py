@@ -70,40 +70,26 @@ def test_transforms_invert_slant_scale_rotation_and_shift():
 # The whole, from the documented words on
 
 
-def bilinear(image, column, row):
-    """The value between pixels, with zeros outside."""
-    padded, (height, width) = np.pad(image.astype(float), 2), image.shape
-    x, y = min(max(math.floor(column), -2), width), min(max(math.floor(row), -2), height)
-    across, down = column - math.floor(column), row - math.floor(row)
-    return np.array([1 - down, down]) @ padded[y + 2 : y + 4, x + 2 : x + 4] @ np.array([1 - across, across])
-
-
 def resampled(image, transform, displacement):
-    """A variant of one image, pixel by pixel; places are rounded to 1/128 pixel, and halves up."""
-    height, width = image.shape
-    result = np.empty((height, width))
-    for j in range(height):
-        for k in range(width):
-            position = [k - (width - 1) / 2, j - (height - 1) / 2, 1.0]
-            places = (
-                math.fsum(a * b for a, b in zip(line, position, strict=True)) + displacement[c, j, k]
-                for c, line in enumerate(transform)
-            )
-            result[j, k] = bilinear(image, *(math.floor(128 * place + 0.5) / 128 for place in places))
-    return np.floor(result + 0.5)
+    """A variant of an image with zeros around it; places are rounded to 1/128 pixel, and halves up."""
+    (height, width), padded = image.shape, np.pad(image.astype(float), 2)
+    rows, columns = np.mgrid[:height, :width]
+    offsets = np.stack([columns - (width - 1) / 2, rows - (height - 1) / 2])
+    places = np.tensordot(transform[:, :2], offsets, 1) + transform[:, 2, None, None] + displacement
+    x, y = np.floor(128 * places + 0.5) / 128
+    x, y = np.clip(x, -2, width), np.clip(y, -2, height)
+    column, row, right, below = np.floor(x).astype(int) + 2, np.floor(y).astype(int) + 2, x % 1, y % 1
+    upper = (1 - right) * padded[row, column] + right * padded[row, column + 1]
+    lower = (1 - right) * padded[row + 1, column] + right * padded[row + 1, column + 1]
+    return np.floor((1 - below) * upper + below * lower + 0.5)
 
 
 def thickened(image, share):
     """The image, and that share of the way to the brightest of each five pixels, or to the darkest."""
-    height, width = image.shape
-    padded, result = np.pad(image, 1), np.empty(image.shape)
-    cross = [(0, 1), (1, 0), (1, 1), (1, 2), (2, 1)]
-    for j in range(height):
-        for k in range(width):
-            five = [padded[j + y, k + x] for y, x in cross]
-            target = max(five) if share > 0 else min(five)
-            result[j, k] = math.floor(image[j, k] + abs(share) * (target - image[j, k]) + 0.5)
-    return result
+    (height, width), padded = image.shape, np.pad(image, 1)
+    cross = [padded[y : y + height, x : x + width] for y, x in ((0, 1), (1, 0), (1, 1), (1, 2), (2, 1))]
+    target = np.max(cross, axis=0) if share > 0 else np.min(cross, axis=0)
+    return np.floor(image + abs(share) * (target - image) + 0.5)
 
 
 def gaussian_matrix(size, sigma):
