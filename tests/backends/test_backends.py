@@ -67,14 +67,6 @@ def test_jax_has_64_bits_inside_the_scope_and_in_its_thread_only() -> None:
 
 PRECISIONS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
 FULL = ["highest", False, False, *["ieee"] * len(PRECISIONS)]
-SETTINGS = [
-    ("unused", None),
-    ("cuda.matmul.allow_tf32", True),
-    ("cudnn.conv.fp32_precision", "ieee"),
-    ("mkldnn.matmul.fp32_precision", "bf16"),
-    ("fp32_precision", "tf32"),
-]
-"""Some of ``torch.backends``, by PyTorch's older interface and by the newer one."""
 
 
 def read_precisions(torch: Any) -> list[Any]:
@@ -91,7 +83,10 @@ def read_precisions(torch: Any) -> list[Any]:
 
 
 @pytest.mark.needs("torch")
-@pytest.mark.parametrize(("setting", "value"), SETTINGS)
+@pytest.mark.parametrize(
+    ("setting", "value"),  # of ``torch.backends``, by PyTorch's older interface and by the newer one
+    [("cuda.matmul.allow_tf32", True), ("mkldnn.matmul.fp32_precision", "bf16"), ("fp32_precision", "tf32")],
+)
 @pytest.mark.parametrize("precision", ["highest", "medium"])
 def test_torch_computes_in_full_precision_on_the_device_until_the_last_scope_ends(
     precision: str, setting: str, value: object

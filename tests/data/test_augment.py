@@ -15,7 +15,7 @@ from xpnet.arithmetic import Native, Reproducible, random
 from xpnet.backends.resolve import make
 from xpnet.config.settings import AugmentationSettings
 from xpnet.data import augment
-from xpnet.data.augment import build_augmenter, compute_transforms
+from xpnet.data.augment import build_augmenter
 
 ALL = AugmentationSettings(
     augment_shift=2, augment_rotate=15, augment_scale=0.15, augment_shear=0.15, augment_elastic_alpha=34
@@ -50,24 +50,14 @@ def variants(ops, settings, rows, indices, epoch, size=(28, 28), seed=SEED, **op
     return augment(rows, np.asarray(indices), epoch)
 
 
-# Geometry
-
-
-def test_transforms_invert_slant_scale_rotation_and_shift():
-    settings = AugmentationSettings(augment_shift=4, augment_rotate=170, augment_scale=0.5, augment_shear=0.8)
-    amounts = np.random.default_rng(0).uniform(-1, 1, (50, 5))
-    actual = compute_transforms(settings, 20, 30, amounts)
-    for i, (across, down, rotation, scale, shear) in enumerate(amounts):
-        angle = math.radians(170 * rotation)
-        turn = [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]
-        slant = np.array([[1, -0.8 * shear], [0, 1]])
-        source = np.array([3.0, -7.0])  # from the centre
-        target = (1 + 0.5 * scale) * np.array(turn) @ slant @ source + 4 * np.array([across, down])
-        column, row = actual[:, i, :2] @ target + actual[:, i, 2]
-        assert (column, row) == pytest.approx((source[0] + 14.5, source[1] + 9.5), abs=1e-12)
-
-
-# The whole, from the documented words on
+def documented_transform(settings, height, width, across, down, rotation, scale, shear):
+    """The affine map from places in a variant to those in the image."""
+    angle = math.radians(settings.augment_rotate * rotation)
+    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    slant = np.array([[1, -settings.augment_shear * shear], [0, 1]])
+    inverse = np.linalg.inv((1 + settings.augment_scale * scale) * turn @ slant)
+    shift = settings.augment_shift * np.array([across, down])
+    return np.column_stack([inverse, np.array([(width - 1) / 2, (height - 1) / 2]) - inverse @ shift])
 
 
 def resampled(image, transform, displacement):
@@ -106,7 +96,7 @@ def documented_variant(image, index, epoch, settings, strength=256):
     uses = (reference.philox((use, index, epoch, 3), (SEED, 0)) for use in range(1, 10**9))
     stream = chain.from_iterable(uses)
     numbers = ((2 * (word >> 40) / 2**24 - 1) * strength / 256 for word in stream)
-    transform = compute_transforms(settings, height, width, np.array([list(islice(numbers, 5))]))[:, 0]
+    transform = documented_transform(settings, height, width, *islice(numbers, 5))
     thickness = settings.augment_thickness * next(numbers) if settings.augment_thickness else 0.0
     noise = []
     while len(noise) < 2 * height * width:

@@ -25,12 +25,9 @@ def read(path, content, *options, **more):
 
 
 def refused(read, *arguments, **options):
-    """Return the message of the refusal, which must be one line."""
     with pytest.raises((DataError, ConfigError)) as caught:
         read(*arguments, **options)
-    message = str(caught.value)
-    assert message.isprintable()
-    return message
+    return str(caught.value)
 
 
 # Forms
@@ -169,7 +166,9 @@ DEFECTS_UNDER_SETTINGS = [
 )
 def test_defects(path, monkeypatch, content, message, options, piece):
     monkeypatch.setattr(csv, "PIECE_SIZE", piece)
-    assert refused(read, path, content, **options).startswith(f"{path}{message}")
+    line = refused(read, path, content, **options)
+    assert line.startswith(f"{path}{message}")
+    assert line.isprintable()
 
 
 # Training and test data

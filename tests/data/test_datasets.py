@@ -251,14 +251,13 @@ def npz_bytes(x_train, compression=zipfile.ZIP_DEFLATED):
     return file.getvalue()
 
 
-def header_only(shape, descr="'|u1'", width=117):
-    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".ljust(width) + "\n"
+def header_only(shape, descr="'|u1'"):
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
 
 
 STORED = npz_bytes(npy(SMALL.x_train), zipfile.ZIP_STORED)
 NOT_INTACT = "is not an intact .npz archive"
-BLANK = b" " * 63 + b"\n"
 packed = partial(gzip.compress, compresslevel=1, mtime=0)
 DEFECTS = [
     (IMAGES, b"\0\0\x0a\1" + bytes(8), "begins with 0x00000a01, the magic number"),

@@ -1,7 +1,6 @@
 """first_difference names the epoch, the step, the block and the operation."""
 
 import itertools
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -75,12 +74,7 @@ ONE_ULP = {"sqrt": lambda self, x: np.nextafter(Reproducible.sqrt(self, x), np.i
 
 
 @pytest.mark.parametrize(
-    ("config", "case"),
-    [
-        (AUGMENTED, BackendCase.STRICT),
-        (replace(CONFIG, learning_rate=1e300), BackendCase.STRICT),  # it diverges
-        (replace(EVERYTHING, epochs=1), BackendCase.TORCH),
-    ],
+    ("config", "case"), [(AUGMENTED, BackendCase.STRICT), (replace(EVERYTHING, epochs=1), BackendCase.TORCH)]
 )
 def test_reproducible_trainings_do_not_differ(config, case):
     assert first_difference(trainer(config), trainer(config, case.make())) is None
@@ -119,37 +113,20 @@ def test_a_broken_elementwise_function_is_an_operand_of_the_next_operation(monke
     assert difference.operation == "operand of weight_and_bias_gradients in linear_backward"
 
 
-def move_bias(made):
-    """Let the update give another last bias from the sixth step on."""
-    optimizer, count = made.optimizer, itertools.count(1)
+def test_the_result_is_named_if_no_operation_differs():
+    left, right = trainer(STEPS), trainer(STEPS)
+    update, count = right.optimizer.update, itertools.count(1)
 
-    def update(*arguments):
-        parameters, state = optimizer.update(*arguments)
+    def move_bias(*arguments):
+        parameters, state = update(*arguments)
         if next(count) >= 6:
             parameters = [*parameters[:-1], parameters[-1]._replace(bias=parameters[-1].bias * np.inf)]
         return parameters, state
 
-    made.optimizer = Optimizer(optimizer.init, update)
-
-
-def move_loss(made):
-    evaluate = made.evaluate
-    made.evaluate = lambda state: replace(evaluate(state), loss=math.inf)
-
-
-@pytest.mark.parametrize(
-    ("config", "change", "place", "operation"),
-    [
-        (CONFIG, move_loss, (0, None), "train_loss"),
-        (STEPS, move_bias, (2, 2), "parameters.1.bias after the update"),
-    ],
-)
-def test_the_result_is_named_if_no_operation_differs(config, change, place, operation):
-    sides = trainer(config), trainer(config)
-    change(sides[1])
-    difference = first_difference(*sides)
-    assert (difference.epoch, difference.step) == place
-    assert (difference.block, difference.operation) == (None, operation)
+    right.optimizer = Optimizer(right.optimizer.init, move_bias)
+    difference = first_difference(left, right)
+    assert (difference.epoch, difference.step, difference.block) == (2, 2, None)
+    assert difference.operation == "parameters.1.bias after the update"
 
 
 def test_other_settings_and_data_are_not_compared():
