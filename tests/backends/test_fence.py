@@ -81,19 +81,6 @@ def test_fences_hold_in_the_body_of_a_loop(jax: Any) -> None:
     assert np.asarray(result).tobytes() == expected.tobytes()
 
 
-def test_a_function_of_a_number_is_compiled_once(jax: Any) -> None:
-    traced = []
-
-    def scale(x: Any, rate: float) -> Any:
-        traced.append(rate)
-        return x - x * rate
-
-    compiled, (x, *_) = jax.compile(scale, exact=True), operands("float32")
-    for rate in (0.1, 0.2, 0.3):
-        assert np.asarray(compiled(x, rate)).tobytes() == (x - x * np.float32(rate)).tobytes()
-    assert len(traced) == 1
-
-
 def test_an_unknown_primitive_is_named_and_its_function_not_compiled(jax: Any, capsys: Any) -> None:
     from xpnet.backends.fence import ZERO, UnknownPrimitiveError, fenced
 

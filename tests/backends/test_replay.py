@@ -165,18 +165,6 @@ def test_a_call_that_is_interrupted_leaves_nothing_of_its_first_argument():
     assert_same(fast(first, b.T), a * 6.0 @ b.T)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_transient_results_last_to_the_next_call_in_memory_that_no_other_uses(name):
-    function, second = FUNCTIONS[name], FUNCTIONS["operand used again"]
-    fast, later = compiled(function, transient=True), compiled(second)
-    for _ in range(4):
-        a, b = operands(37, COLUMNS)
-        result = fast(a, b)
-        for _ in range(2):
-            assert_same(later(b, a), second(b, a))
-        assert_same(result, function(a, b))
-
-
 def test_native_results_do_not_depend_on_how_often_a_thread_has_called_before():
     images, weight = RNG.normal(size=(1024, 784)).astype(np.float32), np.full((10, 784), 0.1, np.float32)
     fast = compiled(lambda w, x: xp.matmul(w, xp.matrix_transpose(x * 2.0)) + 1.0, exact=False)

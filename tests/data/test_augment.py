@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain, islice
 
@@ -129,20 +128,6 @@ def test_the_strength_falls_in_the_last_epochs_to_almost_nothing():
     strength = augment.build_fade(3, 8)
     assert [strength(epoch) for epoch in range(1, 11)] == [256] * 5 + [192, 128, 64, 64, 64]
     assert {augment.build_fade(0, 8)(epoch) for epoch in range(1, 11)} == {256}
-
-
-# What a variant depends on
-
-
-def test_variants_depend_on_neither_batch_nor_order_nor_chunk_nor_thread():
-    rows, indices, order = strokes(20), np.arange(1000, 1020), np.random.default_rng(0).permutation(20)[:15]
-    whole = variants(OPS, THICK, rows, indices, 2)
-    mixed = variants(OPS, THICK, rows[order], indices[order], 2, chunk=10)
-    assert np.array_equal(mixed, whole[order])
-    function = build_augmenter(OPS, THICK, 28, 28, SEED, NUMPY.from_host, chunk=8)
-    with ThreadPoolExecutor(4) as pool:
-        results = pool.map(lambda _: function(rows, indices, 2), range(8))
-    assert all(np.array_equal(result, whole) for result in results)
 
 
 def test_every_backend_gives_the_same_bytes(backend):

@@ -106,13 +106,6 @@ def test_the_column_of_the_labels(path, header, label, place):
 TEXT = "a,b,kind\n1.5,2,dog\n3,4,cat\n5,6,dog\n"
 
 
-def test_text_labels_are_sorted_and_their_names_are_kept(path):
-    table = read(path, TEXT, "kind")
-    assert table.y.tolist() == [1, 0, 1]
-    assert table.columns == Columns(("a", "b"), "kind", 2, ("cat", "dog"))
-    assert read(path, "0,1.5,2\n").columns == Columns()
-
-
 @pytest.mark.parametrize("header", [True, False])
 def test_a_table_that_pandas_writes_is_read_back_exactly(path, header):
     bits = np.random.default_rng(0).integers(0, 2**64, (50, 3), np.uint64).view(np.float64)

@@ -16,7 +16,7 @@ import pytest
 
 from xpnet.config import TrainConfig
 from xpnet.data import array_files, csv, datasets
-from xpnet.data.array_files import is_mapped, with_random_access
+from xpnet.data.array_files import is_mapped
 from xpnet.data.arrays import normalize_weights
 from xpnet.data.datasets import Dataset, check_copy_memory, digest, load
 from xpnet.errors import ConfigError, DataError
@@ -153,19 +153,6 @@ def test_features_that_need_no_conversion_are_mapped(tmp_path, map_all, write, d
     assert (is_mapped(dataset.x_train), is_mapped(dataset.x_train[1:3])) == (expected, expected)
 
 
-def test_a_map_cannot_be_written_and_has_a_second_one_for_reading_in_any_order(tmp_path, map_all):
-    x = load(write_npy(tmp_path)).x_train
-    with pytest.raises(ValueError, match="WRITEABLE"):
-        x.flags.writeable = True
-    for view in (x, x[1:3]):
-        shuffled = with_random_access(view)
-        assert is_mapped(shuffled)
-        assert not np.shares_memory(shuffled, x)
-        np.testing.assert_array_equal(shuffled, view)
-    for array in (x[::2], x.copy()):
-        assert with_random_access(array) is array
-
-
 @pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("dtype", ["u1", "f8"])
 def test_every_format_gives_the_same_arrays_and_digest(tmp_path, dtype):
@@ -263,9 +250,7 @@ DEFECTS = [
     (IMAGES, b"\0\0\x0a\1" + bytes(8), "begins with 0x00000a01, the magic number"),
     (IMAGES, b"\0\0\x08\3\0\0\0\4\0\0", "ends inside its header"),
     (IMAGES, idx(SMALL.x_train)[:-1], "its sizes 4x2x3 take 24 bytes, only 23"),
-    (IMAGES, idx(SMALL.x_train) + b"\0", "its sizes 4x2x3 take 24 bytes, more follow"),
     (IMAGES, b"\0\0\x08\3" + b"\xff" * 12, r"announces more than 2\^63 bytes of values, \d+ bytes"),
-    (IMAGES, gzip.compress(b"\0\0\x0e\1\x3f\xff\xff\xff", mtime=0), "compressed bytes cannot hold them"),
     (IMAGES, idx(SMALL.y_train), "1 dimension, features need at least 2 .*the labels?"),
     (IMAGES, BIG[:-200], "the gzip data ends too early: download the file again"),
     (IMAGES, flipped(BIG, len(BIG) - 8), r"the gzip data is damaged \(CRC check failed"),
@@ -283,7 +268,6 @@ DEFECTS = [
     ("a.csv.gz", packed(b"label,a\n" + b"0" * (1 << 23)), "has a line of more than 65536"),
     # Archives
     ("a.npz", STORED[: len(STORED) // 2], NOT_INTACT),
-    ("a.npz", STORED[:-6] + b"\xff\xff\xff\x7f\0\0", "cannot be read .Invalid argument"),
     ("a.npz", flipped(STORED, STORED.index(SMALL.x_train.tobytes()) + 5), rf"{NOT_INTACT} .Bad CRC-32"),
     ("a.npz", STORED.replace(b"y_train", b"y\n\x1brain"), r"found: x_test, x_train, y\\n\\x1b"),
 ]  # fmt: skip

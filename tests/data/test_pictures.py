@@ -2,10 +2,8 @@
 
 import io
 import os
-import struct
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +11,15 @@ import pytest
 from PIL import Image, ImageDraw
 
 from xpnet.data import datasets, pictures
-from xpnet.data.pictures import BOX, FIELD, MAX_PIXELS, WORKING_SIDE, read_digit, read_grey, to_mnist_form
+from xpnet.data.pictures import FIELD, MAX_PIXELS, WORKING_SIDE, read_digit, read_grey, to_mnist_form
 from xpnet.errors import DataError
 
 PAPER, INK = 235, 30
 
 
-def seven(width=300, pen=24, ink=INK):
+def seven(pen=24, ink=INK):
     """A 7 drawn with a pen, off the centre of a sheet."""
-    image = Image.new("L", (width, 300), PAPER)
+    image = Image.new("L", (300, 300), PAPER)
     draw = ImageDraw.Draw(image)
     draw.line([(60, 50), (170, 50), (110, 210)], fill=ink, width=pen, joint="curve")
     return image
@@ -65,19 +63,6 @@ def test_images_of_mnist_come_out_nearly_unchanged():
         changes += [difference(form(each), image) for each in sheets]
     assert np.mean(np.array(changes) <= 12) >= 0.9
     assert np.median(changes) <= 8
-
-
-@pytest.mark.parametrize("side", [1, 8, 28, 29, 56])
-def test_the_longer_side_fills_the_box_and_the_centre_of_mass_is_in_the_middle(side):
-    actual = to_mnist_form(grey(seven()), side).astype(int)
-    assert (actual.shape, actual.max()) == ((side, side), 255)
-    rows = np.flatnonzero((actual > 127).any(axis=1))
-    box = max(1, round(BOX * side / FIELD))
-    assert box - 2 <= rows[-1] - rows[0] + 1 <= box
-    for axis in (0, 1):
-        profile = actual.sum(axis=axis)
-        centre = (profile * (np.arange(side) + 0.5)).sum() / profile.sum()
-        assert int(centre) == side // 2
 
 
 def test_a_photograph_of_paper_in_slanting_light_comes_out_as_the_drawing(tmp_path):
@@ -128,6 +113,10 @@ def with_alpha(image):
     return result
 
 
+TURNED = Image.Exif()
+TURNED[0x0112] = 5  # the camera was turned
+
+
 @pytest.mark.parametrize(
     ("name", "convert", "options"),
     [
@@ -141,6 +130,7 @@ def with_alpha(image):
         ("decimals.tif", lambda image: Image.fromarray(grey(image).astype(np.float32) / 255), {}),
         ("transparent.webp", with_alpha, {}),
         ("exif.jpg", lambda image: image, {"exif": b"Exif\0\0II*\0\xff\xff\xff\xff garbage"}),
+        ("turned.jpg", lambda image: image.transpose(Image.Transpose.TRANSPOSE), {"exif": TURNED}),
         ("large.png", enlarged, {}),
         ("large.jpg", enlarged, {}),
     ],
@@ -151,25 +141,7 @@ def test_every_form_of_file_gives_the_same_digit(tmp_path, name, convert, option
     assert nearest(read_digit(path), form(seven())) <= 12
 
 
-def test_a_turned_camera_makes_no_difference(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 5
-    stored = seven(width=320).transpose(Image.Transpose.TRANSPOSE).convert("RGB")
-    path = saved(stored, tmp_path / "turned.jpg", exif=exif)
-    assert read_grey(path).shape == (300, 320)
-    assert nearest(read_digit(path), form(seven(width=320))) <= 12
-
-
 # Files that are no pictures
-
-
-def png_header(width, height):
-    """A PNG file that says how large it is and has next to nothing in it."""
-    parts = {b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)}
-    parts |= {b"IDAT": zlib.compress(b"\0" * 100), b"IEND": b""}
-    size = struct.Struct(">I").pack
-    chunks = (size(len(part)) + key + part + size(zlib.crc32(key + part)) for key, part in parts.items())
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def encoded(image, kind):
@@ -187,8 +159,10 @@ DAMAGED = "the image is too large, damaged or cut short"
     [
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", NOT_AN_IMAGE),
         (encoded(seven(), "PNG")[:600], DAMAGED),
-        (png_header(9000, 9000), rf"{DAMAGED} \(9000 x 9000 pixels, at most {MAX_PIXELS} are read"),
-        (png_header(2**31 - 1, 2**31 - 1), rf"{DAMAGED} \(Image size"),
+        (
+            encoded(Image.new("1", (9000, 9000)), "PNG"),
+            rf"{DAMAGED} \(9000 x 9000 pixels, at most {MAX_PIXELS} are read",
+        ),
         (encoded(Image.fromarray(np.full((9, 9), np.nan, np.float32)), "TIFF"), f"{DAMAGED} .a pixel is no"),
         (encoded(Image.new("RGBA", (90, 90)), "PNG"), "no digit found: nothing stands out"),
         (encoded(Image.new("L", (10, 10)), "WEBP"), rf"{DAMAGED} \(10 x 10 pixels, at most 99 are read"),
