@@ -19,7 +19,7 @@ from xpnet.backends import probing
 from xpnet.backends.probing import Probe
 from xpnet.backends.resolve import BACKENDS, make, resolve
 from xpnet.errors import BackendError, XPNetError
-from xpnet.parity import devices as parity_devices
+from xpnet.parity.devices import probe_all
 
 # The package's attribute of this name is the module; `from ... import resolve` is the function.
 resolve_module = importlib.import_module("xpnet.backends.resolve")
@@ -196,8 +196,7 @@ def test_torch_on_an_apple_gpu_is_usable_without_float64_and_compared_only_if_it
     apple, narrow = library.make("mps"), np.float32([0.1])
     np.testing.assert_array_equal(apple.to_host(apple.put(np.array([0.1]))), narrow, strict=True)
     assert not apple.has_float64
-    assert [str(target) for target, _ in parity_devices.probe_all(["torch"])] == ["torch", "torch:cuda"]
-    assert parity_devices.parse("torch:mps") == ("torch", "mps:0")
+    assert [str(target) for target, _ in probe_all(["torch"])] == ["torch", "torch:cuda"]
 
 
 @pytest.mark.usefixtures("driver")

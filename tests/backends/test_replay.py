@@ -75,7 +75,6 @@ FUNCTIONS = {
     "reshape that copies": lambda a, b: xp.reshape(xp.matrix_transpose(a + b), (-1,)) * 2.0,
     "other layouts": lambda a, b: (a * xp.matrix_transpose(xp.matrix_transpose(b) + 0.0) + b[::-1, :]) * 0.5,
     "lookup": lambda a, b: xp.take(TABLE, xp.astype(xp.abs(a * b) < 40.0, xp.int32), axis=0) * b,
-    "rows": lambda a, b: xp.take(a + b, xp.argmax(b, axis=1)[:2], axis=1),
     "concatenation": lambda a, b: xp.concat([a * b, b, xp.zeros((2, COLUMNS))], axis=0) * 2.0,
     "largest": lambda a, b: (xp.argmax(a - b, axis=-2), xp.maximum(a, 0.0), xp.minimum(a, b)),
     "product of two results": lambda a, b: xp.matmul((a * b)[:, :2], (a * b)[:2, :]) * (a * b) - b,
@@ -83,7 +82,6 @@ FUNCTIONS = {
     "view of what is read last": lambda a, b: [
         ((c.view(xp.int64) & -4).view(xp.float64) * b + a) * b for c in (xp.concat([a * b], axis=0),)
     ],
-    "unused": lambda a, b: (a + b, (a - b) * (a - b))[0],
     "structure": lambda a, b: [Pair(a + b, None), (a * b,), [], 3],
     "functions without a rule": lambda a, b: (np.sort(a * b, axis=1) + np.flip(b), quotient_and_rest(a, b)),
 }

@@ -90,11 +90,6 @@ def assert_holds(dataset, arrays, dtype):
         np.testing.assert_array_equal(actual, array.reshape(shape).astype(kind), strict=True)
 
 
-@pytest.fixture
-def map_all(monkeypatch):
-    monkeypatch.setattr(array_files, "MIN_MAPPED_BYTES", 1)
-
-
 @pytest.fixture(params=[1 << 26, 1], ids=["read", "mapped"])
 def form(request, monkeypatch):
     monkeypatch.setattr(array_files, "MIN_MAPPED_BYTES", request.param)
@@ -145,7 +140,8 @@ def test_arrays_in_other_types(tmp_path, x_train, x_test, dtype):
 
 @pytest.mark.parametrize("dtype", ["u1", "i2", "f8"])
 @pytest.mark.parametrize("write", [write_npy, write_idx])
-def test_features_that_need_no_conversion_are_mapped(tmp_path, map_all, write, dtype):
+def test_features_that_need_no_conversion_are_mapped(tmp_path, monkeypatch, write, dtype):
+    monkeypatch.setattr(array_files, "MIN_MAPPED_BYTES", 1)
     arrays = SMALL._replace(x_train=SMALL.x_train.astype(dtype), x_test=SMALL.x_test.astype(dtype))
     dataset = load(write(tmp_path, arrays))
     assert_holds(dataset, arrays, dtype if dtype[0] == "f" else np.uint8)
@@ -312,7 +308,8 @@ def test_a_defect_is_one_line_and_takes_little_memory(tmp_path, monkeypatch, nam
     assert peak < 3 << 20
 
 
-def test_a_defect_far_down_in_mapped_features(tmp_path, map_all):
+@pytest.mark.usefixtures("form")
+def test_a_defect_far_down_in_features(tmp_path):
     x = np.zeros((3000, 6))
     x[2500, 4] = x[2999, 1] = np.nan
     path = write_npy(tmp_path, SMALL._replace(x_train=x, y_train=np.zeros(3000))) / "x_train.npy"

@@ -102,9 +102,3 @@ def test_a_sample_has_the_same_outputs_alone_and_among_thousands_of_another_dtyp
     for row in (0, 1023, 1024, 2499):
         np.testing.assert_array_equal(predictor.outputs(x[row : row + 1])[0][0], logits[row])
     assert predictor.predict(x[:0]).shape == (0,)
-
-
-def test_the_arithmetic_follows_the_parameters_unless_it_is_named():
-    assert numpy_predictor(model(np.float64)).arithmetic == "reproducible"
-    assert numpy_predictor(model(np.float32)).arithmetic == "native"
-    assert numpy_predictor(model(np.float64), "native").arithmetic == "native"
