@@ -25,9 +25,6 @@ from xpnet.parity.devices import probe_all
 resolve_module = importlib.import_module("xpnet.backends.resolve")
 
 
-# The stand-ins: libraries with two GPUs, which compute with NumPy
-
-
 class Gpus:
     """The current GPUs, that of the inner scope last, and the operations with the GPU of each."""
 

@@ -19,10 +19,8 @@ WHOLE = 1.5 * 2.0**23
 PROGRAMS: dict[str, Callable[..., Any]] = {
     "product and sum": lambda a, b, c: a * b + c,
     "product and difference": lambda a, b, c: c - a * b,
-    "two products": lambda a, b, c: a * b + c * b,
     "polynomial": lambda a, b, c: ((a * b + c) * b + a) * b + c,
     "constant and sum": lambda a, b, c: a * 0.1 + c,
-    "two constants": lambda a, b, c: (a * 0.1) * 0.3,
     "rounding": lambda a, b, c: (a + WHOLE) - WHOLE,
     "zeros": lambda a, b, c: a * 0.0 + 0.0,
     "quotients by a constant": lambda a, b, c: a / 3.0,

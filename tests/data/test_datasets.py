@@ -135,9 +135,6 @@ def test_arrays_in_other_types(tmp_path, x_train, x_test, dtype):
         assert_holds(load(path), arrays, dtype)
 
 
-# Maps of files
-
-
 @pytest.mark.parametrize("dtype", ["u1", "i2", "f8"])
 @pytest.mark.parametrize("write", [write_npy, write_idx])
 def test_features_that_need_no_conversion_are_mapped(tmp_path, monkeypatch, write, dtype):
@@ -328,9 +325,6 @@ def test_folders_and_archives_that_miss_an_array_or_hold_two(tmp_path):
     assert refused(path) == f"{path}: expected x_train, y_train, x_test, y_test (found: {names})"
     arrays = f"{path}, x_test holds 2 samples, {path}, y_test holds 3 labels"
     assert refused(write_npz(path, y_test=np.zeros(3))) == f"{arrays}: they must be as many"
-
-
-# Memory
 
 
 def test_only_mapped_values_need_not_fit_in_the_machines_memory(tmp_path, monkeypatch):

@@ -49,9 +49,6 @@ def nearest(first, second, measure=difference):
     return min(measure(shifted, second) for shifted in moved)
 
 
-# The form
-
-
 def test_images_of_mnist_come_out_nearly_unchanged():
     """As they are, and dark on white, moved and enlarged."""
     changes = []
@@ -139,9 +136,6 @@ def test_every_form_of_file_gives_the_same_digit(tmp_path, name, convert, option
     path = saved(convert(seven()), tmp_path / name, **options)
     assert max(read_grey(path).shape) < 2 * WORKING_SIDE
     assert nearest(read_digit(path), form(seven())) <= 12
-
-
-# Files that are no pictures
 
 
 def encoded(image, kind):

@@ -73,7 +73,6 @@ def test_equal_results_pass_in_every_tier(case):
 @pytest.mark.parametrize(
     ("function", "x", "options"),
     [
-        (on_others(lambda x: x * (1.0 + 2.0**-50)), X, {"ulp": 8}),
         (on_others(lambda x: x * (1.0 + 2.0**-50)), X, {"rtol": 0.0, "atol": 1e-14}),
         (on_others(lambda x: x * -1.0), np.zeros(2), {"ulp": 0}),
         (on_others(lambda x: x + 1e-6), np.asarray([1e-8, -100.0, np.inf, np.nan]), {"norm": 1.1e-8}),
@@ -153,7 +152,6 @@ def test_the_message_names_output_index_values_and_distance(x, change, tier, pro
         (on_others(lambda _: X), {}, "result is a numpy.ndarray, not an array of array-api-strict"),
         (on_others(to_host_device), {}, "result is on device array_api_strict.Device"),
         (on_others(to_float32), {}, "result has dtype float32, NumPy's float64"),
-        (on_others(lambda x: (x,)), {}, "returns result[0], NumPy result"),
         (on_others(lambda x: to_float32(x) + 4.0), {"check_dtype": False}, "result differs first"),
         (on_others(lambda x: x[:, :2]), {"check_shape": False}, "result has shape (2, 2), NumPy's (2, 3)"),
         (on_others(lambda x: to_host_device(x) + 4.0), {"check_device": False}, "result differs first"),
@@ -191,9 +189,6 @@ def test_an_argument_that_is_changed_in_place_is_an_error_and_the_arrays_are_cop
     lines = [f"numpy on cpu: {problem}", f"array-api-strict on device1: {problem}"]
     assert str(failure(overwrite, X, y=y, **EXACT)).splitlines() == lines
     assert np.array_equal(y, X)
-
-
-# JAX
 
 
 @pytest.mark.needs("jax")
@@ -243,7 +238,6 @@ ONE_OF = "expected exactly one of .*, finite and 0 or more, got"
     [
         ((X,), {}, ConfigError, ONE_OF),
         ((X,), {**EXACT, "ulp": 1}, ConfigError, ONE_OF),
-        ((X,), {"rtol": 1.0, "atol": float("inf")}, ConfigError, ONE_OF),
         ((X,), {"norm": -1.0}, ConfigError, ONE_OF),
         ((X, [2.0]), EXACT, TypeError, "argument 1 is a list: expected a NumPy array, a number, text, None,"),
         ((X,), {**EXACT, "backends": ["tensorflow"]}, ConfigError, "unknown backend 'tensorflow'"),

@@ -89,9 +89,6 @@ def names(result):
     return [line.partition("::")[2].partition(" ")[0] for line in result.outlines if "::test_" in line]
 
 
-# The libraries of a session
-
-
 @pytest.mark.parametrize(
     ("words", "marked", "libraries", "some"),
     [
@@ -166,9 +163,6 @@ def test_a_fixture_of_the_project_with_the_same_name_is_left_alone(session, here
     result.assert_outcomes(passed=2)
 
 
-# The line about the libraries
-
-
 def test_a_line_names_the_libraries_that_took_part_and_the_reasons_of_others(session, here):
     here("numpy", "torch")
     result = session("--xp-backends", "numpy,torch", marked="'numpy'")
@@ -178,16 +172,6 @@ def test_a_line_names_the_libraries_that_took_part_and_the_reasons_of_others(ses
     )
     lines = [line for line in result.outlines if line.startswith("xpnet: tests with ")]
     assert lines == [header, f"xpnet: tests with numpy; without {unnamed}; without torch: torch is broken"]
-
-
-@pytest.mark.slow
-def test_worker_processes_report_the_libraries_they_used(pytester, monkeypatch):
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    pytester.makepyfile("def test_it(xp_backend): pass")
-    words = ["-p", "xdist", "-p", "xpnet.parity.plugin", "-n", "1", "--xp-backends", "numpy,array-api-strict"]
-    result = pytester.runpytest_subprocess(*words)
-    result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["xpnet: tests with numpy, array-api-strict; without cupy, torch, *"])
 
 
 def test_a_session_without_the_fixture_imports_no_array_library(pytester, monkeypatch):
