@@ -1,4 +1,4 @@
-"""Functions that JAX compiles with arithmetic fences have the bits of NumPy; without fences, others."""
+"""Functions that JAX compiles with arithmetic fences have the bits of NumPy."""
 
 from __future__ import annotations
 

@@ -52,7 +52,6 @@ def assert_same(results, expected):
 )
 def test_any_program_gives_the_same(torch, steps, size, dtype):
     """Results of 67 x 67 numbers are written into the memory of operands."""
-
     functions = operations(torch.xp)
 
     def run(a, b, factor):
