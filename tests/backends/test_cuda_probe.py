@@ -168,9 +168,11 @@ OLD_DRIVER = "CUDA initialization: The NVIDIA driver\n is too old."
 @pytest.mark.parametrize(
     ("name", "state", "reason", "fix"),
     [
+        ("cupy", {"driver_version": 0}, "there is no NVIDIA driver", DRIVER),
         ("cupy", {"driver_version": 11040}, "supports CUDA 11.4 and this CuPy needs CUDA 12", DRIVER),
         ("cupy", {"built_for": 13000}, "", f"or in place of this CuPy: {CUPY}"),
         ("cupy", {"gpus": CUDARuntimeError(803)}, "library and kernel module differ", "sudo reboot"),
+        ("cupy", {"gpus": CUDARuntimeError(46)}, "CUDA does not start: 46", DRIVER),
         ("cupy", {"gpus": 0}, "the NVIDIA driver sees no GPU", NVIDIA_SMI),
         ("cupy", {"gpus": 1}, "cupy has no cuda:1 here, only cuda:0", "--device cuda:0"),
         ("cupy", {"failure": NO_NVRTC}, "failed: CuPy failed to load libnvrtc.so.12: OSError: no", CUPY),

@@ -130,6 +130,7 @@ DEFECTS = [
     (HEAD + "\n\n", ": has a header but no rows"),
     (HEAD + "0,1,2\n\n1,x,4\n", ", line 4, column 2 (1x1): 'x' is not a finite number"),
     (HEAD + "0,1,2\n" * 40 + "0,1,nan\n", f", line 42, column 3 (1x2): 'nan' is not a finite number{MEAN}"),
+    (HEAD + "0,1,\n", f", line 2, column 3 (1x2): is empty{MEAN}"),
     (HEAD + "0,1\n1,2,3\n", ", line 2: has 2 values, the first line has 3"),
     (HEAD + "0,1.5,\x1b[2J\n", ", line 2, column 3 (1x2): '\\x1b[2J' is not a finite number"),
     (HEAD + "65536,1,2\n", f", line 2, column 1 (label): label '65536': {LABEL}"),
