@@ -4,10 +4,11 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import linear_regression
 from typing import Any
 
 from benchmarks.runs import Table
-from benchmarks.tasks import CONTENDERS, TIMING_RATE, Task, takes_part
+from benchmarks.tasks import TIMING_RATE, Task, takes_part
 
 FIGURE = "benchmarks-growth.svg"
 COLOURS = ("#1f6fb4", "#c2410c", "#4d7c0f")
@@ -38,10 +39,7 @@ class Series:
 
     def slope(self, who: str) -> float:
         """Return the slope of the least-squares line through the logarithms of numbers and times."""
-        u, v = [math.log(x) for x in self.tasks], [math.log(y) for y in self.medians(who)]
-        mean_u, mean_v = sum(u) / len(u), sum(v) / len(v)
-        spread = sum((a - mean_u) ** 2 for a in u)
-        return sum((a - mean_u) * (b - mean_v) for a, b in zip(u, v, strict=True)) / spread
+        return linear_regression([*map(math.log, self.tasks)], [*map(math.log, self.medians(who))]).slope
 
 
 def all_series() -> list[Series]:
@@ -78,35 +76,20 @@ def draw(rows: int, columns: int, fill: Callable[[Any], None], **options: Any) -
 
 
 def figure(growth: Sequence[Series]) -> bytes:
-    """Return the figure of the series."""
+    """Return the times of the series, a panel each: a line a contender, and proportional growth below."""
 
     def fill(grid: Any) -> None:
-        first, memory, *others = grid.flat
-        for axes, series in zip((first, *others), growth, strict=True):
-            times = {who: [1000 * each for each in series.medians(who)] for who in series.contenders}
-            _draw(axes, series, times, f"time of {series.unit} (ms)")
-            slopes = (f"{series.slope(who):.2f} {who.split(':')[1]}" for who in series.contenders)
-            axes.set_title(f"slope: {', '.join(slopes)}", fontsize=9, loc="right", color="#444444")
-        tables, contenders = growth[0].tables, growth[0].contenders
-        peaks = {who: [table.by_contender[who].peak for table in tables] for who in contenders}
-        _draw(memory, growth[0], peaks, "peak memory of the process (MiB)")
-        first.legend(frameon=False, loc="upper left")
+        for axes, series in zip(grid.flat, growth, strict=True):
+            xs = list(series.tasks)
+            times = [[1000 * time for time in series.medians(who)] for who in series.contenders]
+            for who, ys, colour in zip(series.contenders, times, COLOURS, strict=False):
+                axes.plot(xs, ys, "o-", color=colour, label=who.split(":")[1])
+            last = 0.8 * min(ys[-1] for ys in times)
+            guide = [last * x / xs[-1] for x in xs]
+            axes.plot(xs, guide, ":", color="#888888", label="slope 1 (proportional)")
+            axes.set(xscale="log", yscale="log", xlabel=series.title, ylabel=f"ms {series.unit}")
+            axes.set_xticks(xs, [f"{x:,}" for x in xs])
+            axes.yaxis.set_major_formatter(lambda y, _: f"{y:,.10g}")
+        grid.flat[0].legend(frameon=False, loc="upper left")
 
-    return draw(2, 2, fill, figsize=(9.5, 7.5))
-
-
-def _draw(axes: Any, series: Series, values: dict[str, list[float]], label: str) -> None:
-    """Draw one panel: a line a contender, and proportional growth from the lower one's last point."""
-    from matplotlib.ticker import LogLocator
-
-    xs = list(series.tasks)
-    for (who, ys), marker, colour in zip(values.items(), "os", COLOURS, strict=False):
-        axes.plot(xs, ys, marker=marker, color=colour, label=CONTENDERS[who].title.partition(",")[0])
-    last = min(ys[-1] for ys in values.values())
-    guide = [0.8 * last * x / xs[-1] for x in xs]
-    axes.plot(xs, guide, color="#888888", linestyle=":", label="slope 1 (proportional)")
-    axes.set(xscale="log", yscale="log", xlabel=series.title, ylabel=label)
-    axes.set_ylim(bottom=0.5 * min(min(ys) for ys in values.values()))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.set_xticks(xs, [f"{x:,}" for x in xs])
-    axes.yaxis.set_major_formatter(lambda y, _: f"{y:,.10g}")
+    return draw(1, 3, fill, figsize=(14, 4))

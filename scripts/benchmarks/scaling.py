@@ -101,14 +101,6 @@ def epoch_seconds(cost: Cost, link: Link, task: Task, ranks: int) -> float:
     return seconds + step_seconds(cost, link, rest, ranks) if rest else seconds
 
 
-def limits(seconds: Sequence[float]) -> tuple[int | None, int]:
-    """Return the least of RANKS with an efficiency below 50 %, or None, and that with the least time."""
-    wasteful = (
-        ranks for ranks, time in zip(RANKS, seconds, strict=True) if seconds[0] / (ranks * time) < 0.5
-    )
-    return next(wasteful, None), RANKS[seconds.index(min(seconds))]
-
-
 def measure(task: Task, repeats: int) -> Cost:
     """Measure what a step costs on this machine, with all of its processors."""
     rows = min(task.batch or task.rows, MOST_MEASURED)
@@ -154,10 +146,16 @@ def predict(task: Task, cost: Cost) -> dict[str, Any]:
     """Return what was measured for a task, and what is predicted from it, as JSON values."""
     predictions = []
     for link in LINKS:
-        seconds = [epoch_seconds(cost, link, task, ranks) for ranks in RANKS]
-        wasteful, fastest = limits(seconds)
-        ends = {"first_below_half_efficiency": wasteful, "fastest": fastest}
-        predictions.append({"link": link.name, "epoch_seconds": seconds, **ends})
+        seconds = {ranks: epoch_seconds(cost, link, task, ranks) for ranks in RANKS}
+        wasteful = (ranks for ranks, time in seconds.items() if seconds[1] / (ranks * time) < 0.5)
+        predictions.append(
+            {
+                "link": link.name,
+                "epoch_seconds": list(seconds.values()),
+                "first_below_half_efficiency": next(wasteful, None),
+                "fastest": min(seconds, key=seconds.__getitem__),
+            }
+        )
     network = "-".join(map(str, task.sizes))
     return {"network": network, "batch": task.batch, "measured": asdict(cost), "predictions": predictions}
 
@@ -178,36 +176,30 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     return markdown([*head, "below 50 %", "fastest"], rows)
 
 
+def _batch_name(batch: int | None) -> str:
+    return f"full batch of {IMAGES:,}" if batch is None else f"batches of {batch:,}"
+
+
 def figure(results: Sequence[dict[str, Any]]) -> bytes:
     """Return the speed-ups as SVG, a row a network and a column a batch size."""
 
     def fill(grid: Any) -> None:
         for axes, result in zip(grid.flat, results, strict=True):
-            _draw(axes, result)
-        for axes in grid[-1]:
-            axes.set_xlabel("ranks, one a machine")
-        for axes in grid[:, 0]:
-            axes.set_ylabel("speed-up of an epoch")
+            axes.plot(RANKS, RANKS, ":", color="#888888", label="as many times as ranks")
+            for prediction, colour in zip(result["predictions"], COLOURS, strict=False):
+                first, *_ = seconds = prediction["epoch_seconds"]
+                axes.plot(
+                    RANKS, [first / each for each in seconds], "o-", color=colour, label=prediction["link"]
+                )
+            axes.set_title(f"{result['network']}\n{_batch_name(result['batch'])}", fontsize=9)
+            axes.set(xscale="log", yscale="log", ylim=(0.5, 1100))
+            axes.set(xlabel="ranks, one a machine", ylabel="speed-up of an epoch")
+            axes.label_outer()
+            axes.xaxis.set_major_formatter("{x:,.0f}")
+            axes.yaxis.set_major_formatter("{x:,.0f}")
         grid[0, 0].legend(frameon=False, loc="upper left", fontsize=9)
 
     return draw(len(HIDDEN), len(BATCHES), fill, figsize=(9.5, 6.5), sharex=True, sharey=True)
-
-
-def _batch_name(batch: int | None) -> str:
-    return f"full batch of {IMAGES:,}" if batch is None else f"batches of {batch:,}"
-
-
-def _draw(axes: Any, result: dict[str, Any]) -> None:
-    """Draw one panel: a line a network between the ranks, and the ideal."""
-    axes.plot(RANKS, RANKS, color="#888888", linestyle=":", label="as many times as ranks")
-    for prediction, colour, marker in zip(result["predictions"], COLOURS, "os^", strict=False):
-        seconds = prediction["epoch_seconds"]
-        ratios = [seconds[0] / each for each in seconds]
-        axes.plot(RANKS, ratios, marker=marker, markersize=4, color=colour, label=prediction["link"])
-    axes.set_title(f"{result['network']}\n{_batch_name(result['batch'])}", fontsize=9)
-    axes.set(xscale="log", yscale="log", ylim=(0.5, 1100))
-    axes.set_xticks((1, 4, 16, 64, 256, 1024), ("1", "4", "16", "64", "256", "1,024"))
-    axes.set_yticks((1, 10, 100, 1000), ("1", "10", "100", "1,000"))
 
 
 def predict_all(repeats: int, out: Path) -> None:

@@ -50,9 +50,7 @@ def test_as_many_epochs_of_xpnet_are_trained_as_are_timed(monkeypatch, small):
     one = contenders.XPNet("native", "numpy", small)
     timed = one.training(Task(batch=16, rows=50))
     assert min(timed(3), timed(1)) > 0
-    one.current.end()
-    assert epochs == [0, 1, 2, 3, 4]
-    assert not one.current.is_alive()
+    assert epochs == [0, 1, 2, 3, 4, 0, 1, 2]  # the first epoch of each training warms up
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +73,7 @@ def one_epoch(small):
 @pytest.mark.parametrize(
     "who",
     ["notebook", *(pytest.param(who, marks=pytest.mark.needs(who.split("-")[0]))
-        for who in ("sklearn", "torch", "torch-manual", "jax", "jax-scan"))],
+        for who in ("sklearn", "torch", "torch-manual", "jax"))],
 )  # fmt: skip
 def test_contenders_have_the_parameters_of_xpnet_after_an_epoch(who, batch, small, one_epoch, monkeypatch):
     start, order, end = one_epoch[batch]
@@ -119,9 +117,9 @@ def test_contenders_run_in_turn_and_an_absent_library_is_left_out(monkeypatch, c
     ready = runs.entrants(Task(), running, 1.0, missing)
     asked.clear()
     runs.run_in_turn(ready, 2)
-    assert (asked, missing) == (["torch", NATIVE] * 2, absent)
+    assert (asked, missing) == (["torch", NATIVE, NATIVE, "torch"], absent)
     assert ready[0].line == Line("torch", "PyTorch eager, float32", [2.0, 2.0], [5.0, 5.0])
-    assert "JAX jit, float32 does not take part: no compiler" in capsys.readouterr().err
+    assert "JAX, float32 does not take part: no compiler" in capsys.readouterr().err
 
 
 def test_a_training_that_fails_ends_the_benchmark_with_one_line_and_code_1(monkeypatch, capsys):
