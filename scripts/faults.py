@@ -1,6 +1,6 @@
 """Plant faults in copies of the package, one at a time, and tell which tests catch each of them.
 
-``python scripts/faults.py`` needs pytest, pytest-xdist and coverage. It first runs the tests once, to learn
+``python scripts/faults.py`` needs pytest, pytest-xdist and pytest-cov. It first runs the tests once, to learn
 how long each takes and which lines it reaches, in subprocesses too, and keeps both in ``build/faults`` for
 the next times; ``--learn`` learns anew, after changes of the package or the tests. A fault of
 ``planted/faults.toml`` then stands in a copy of the checkout, never in the checkout itself, while the tests
@@ -24,22 +24,28 @@ run, and exits with code 1 if a fault is not caught any more.
 import argparse
 import ast
 import json
+import os
 import re
+import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from importlib.util import cache_from_source
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 from checkout import ROOT, need
-from planted.checkout import Checkout, Tests
+from planted.observer import CHOSEN, OUTCOMES
 from shared import whole_number
 
 from xpnet._lib.files import write_atomic
@@ -50,16 +56,24 @@ FOLDER = ROOT / "build" / "faults"
 COVERAGE = """\
 [run]
 source_pkgs = xpnet
-parallel = True
 data_file = {data}
 context = ${{PYTEST_CURRENT_TEST-}}
 disable_warnings = no-data-collected, module-not-measured, module-not-imported
 """
+PYTEST = (sys.executable, "-m", "pytest", "-p", "planted.observer", "-p", "no:cacheprovider", "-q", "--tb=no")
+PYTEST += ("--continue-on-collection-errors",)
+NO_TESTS = 5  # exit code of pytest
+NOT_COPIED = {".git", ".venv", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", "__pycache__"}
+NOT_COPIED |= {"build", "dist", "runs", "site"}
+OF_THIS_RUN = ("PYTEST_CURRENT", "PYTEST_XDIST", "COVERAGE_")
+"""Beginnings of environment variables of a run of pytest that runs this script."""
+FEW = 3
+"""So many tests may have failed for another reason than the fault, such as a busy machine."""
+PHASE = re.compile(r"( \(call\)|\|run)$|::.*( \((setup|teardown)\)|\|(setup|teardown))$")
+"""The part of a context of coverage after the name of the test, or of its file for fixtures."""
+
 Results = dict[str, dict[str, Any]]
 """For each fault the number of tests that reach it and of those that ran, and the tests that catch it."""
-
-PHASE = re.compile(r" \(call\)$|::.* \((setup|teardown)\)$")
-"""The part of the variable of the current test after the name of the test, or of its file for fixtures."""
 
 
 class FaultsError(Exception):
@@ -110,6 +124,78 @@ def read_table() -> list[Fault]:
     return [Fault(file, name, *texts) for file, lines in table.items() for name, texts in lines.items()]
 
 
+@dataclass
+class Tests:
+    """The tests that ran: the seconds that each took, and which failed; and files that cannot be imported."""
+
+    seconds: dict[str, float]
+    failed: set[str]
+
+
+class Checkout:
+    """A copy of the checkout, in which tests run."""
+
+    def __init__(self, folder: Path, marks: str) -> None:
+        self.copy, self._marks = folder / "copy", marks
+        self._outcomes, self._chosen = folder / "outcomes", folder / "chosen"
+        top = str(ROOT)
+        shutil.copytree(ROOT, self.copy, ignore=lambda at, _: NOT_COPIED if at == top else {"__pycache__"})
+        own = {name: value for name, value in os.environ.items() if not name.startswith(OF_THIS_RUN)}
+        self._environment = own | {
+            "PYTHONPATH": os.pathsep.join((str(self.copy), str(self.copy / "scripts"))),
+            "OMP_NUM_THREADS": "1",  # as of the tests in one of several processes
+            OUTCOMES: str(self._outcomes),
+        }
+
+    def run(self, names: Collection[str], limit: float | None, *words: str) -> Tests:
+        """Run the tests of these names, or all; after so many seconds, the test that runs has failed."""
+        self._outcomes.write_text("")
+        self._chosen.write_text("\n".join(names), encoding="utf-8")
+        process = subprocess.Popen(
+            [*PYTEST, "-m", self._marks, *words, *sorted({name.partition("::")[0] for name in names})],
+            cwd=self.copy,
+            env=self._environment | ({CHOSEN: str(self._chosen)} if names else {}),
+            stdout=subprocess.DEVNULL if names else None,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            process.wait(limit)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            with suppress(ProcessLookupError):  # its session, unless all processes have ended
+                os.killpg(process.pid, signal.SIGKILL)
+        seconds, failed, ended = Counter[str](), set[str](), set[str]()
+        for line in self._outcomes.read_text(encoding="utf-8").split("\n")[:-1]:
+            outcome, duration, name = line.split("\t", 2)
+            seconds[name] += float(duration)
+            if outcome in {"failed", "ended"}:
+                (failed if outcome == "failed" else ended).add(name)
+        if not seconds and process.wait() not in {0, NO_TESTS}:  # the fault keeps pytest from starting
+            return Tests(dict.fromkeys(names, 0.0), set(names))
+        return Tests(seconds, failed | seconds.keys() - ended)
+
+    def plant(self, fault: Fault, names: Sequence[str], limit: float) -> Tests:
+        """Run tests with a fault."""
+        path = self.copy / "xpnet" / fault.file
+        text = path.read_text(encoding="utf-8")
+        try:
+            _write(path, text.replace(fault.old, fault.new))
+            tests = self.run(names, limit)
+        finally:
+            _write(path, text)
+        if 0 < len(tests.failed) <= FEW:
+            tests.failed -= self.run(tests.failed, limit).failed
+        return tests
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file and remove what is compiled of it, which Python would take if the sizes are the same."""
+    path.write_text(text, encoding="utf-8")
+    Path(cache_from_source(str(path))).unlink(missing_ok=True)
+
+
 class Reach:
     """The seconds of the tests that pass, and the lines that each of them reaches."""
 
@@ -120,53 +206,41 @@ class Reach:
         self._data = CoverageData(str(FOLDER / "coverage"))
         self._data.read()
 
-    def tests(self, fault: Fault) -> list[str]:
-        """Return the tests that reach a fault: those of its topic first, and then the quickest."""
-        lines, place, names = fault.find_lines(), Path("xpnet", fault.file), set[str]()
-        near = {place.parent, place.parent.parent} if place.suffix != ".py" else set[Path]()
-        for path in self._data.measured_files():
-            if Path(path) == place or Path(path).parent in near:
-                for line, contexts in self._data.contexts_by_lineno(path).items():
+    def choose(self, fault: Fault, limit: float) -> tuple[int, list[str]]:
+        """Return how many tests reach a fault, and those that take no longer together than a limit.
+
+        Those of its topic come first, and then the quickest; one at least.
+        """
+        lines, place, names = fault.find_lines(), Path("copy/xpnet", fault.file), set[str]()
+        near = (place.parent, place.parent.parent) if place.suffix != ".py" else ()
+        for path in map(Path, self._data.measured_files()):
+            if path.match(str(place)) or any(path.parent.match(str(folder)) for folder in near):
+                for line, contexts in self._data.contexts_by_lineno(str(path)).items():
                     if line in lines or not lines:
-                        names.update(PHASE.sub("", context) for context in contexts)
+                        names.update(PHASE.sub("", context.strip("|")) for context in contexts)
         own = f"tests/{Path(fault.file).with_name(f'test_{place.stem}.py').as_posix()}::"
         topics = own, f"tests/{Path(fault.file).parts[0]}/"
         known = [name for name in self.seconds if name in names or name.partition("::")[0] in names]
-        return sorted(
+        chosen = list[str]()
+        for name in sorted(
             known,
             key=lambda name: (*(not name.startswith(topic) for topic in topics), self.seconds[name], name),
-        )
-
-    def choose(self, names: Sequence[str], limit: float) -> list[str]:
-        """Return the first of some tests that together take no longer than a limit; one at least."""
-        chosen = list[str]()
-        for name in names:
+        ):
             if not chosen or self.seconds[name] <= limit:
                 chosen.append(name)
                 limit -= self.seconds[name]
-        return chosen
+        return len(known), chosen
 
 
 def learn(marks: str, jobs: int) -> None:
     """Run all tests once, and write the seconds of those that pass and the lines that each reaches."""
-    from coverage import CoverageData
-    from coverage.exceptions import CoverageException
-
     with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        checkout = Checkout(ROOT, work, marks)
-        settings = work / "coverage.ini"
-        settings.write_text(COVERAGE.format(data=work / "lines"), encoding="utf-8")
-        variables = {"COVERAGE_PROCESS_START": str(settings), "COVERAGE_CORE": "ctrace"}
-        tests = checkout.run((), None, "-n", str(jobs), **variables)
+        checkout = Checkout(Path(folder), marks)
+        settings = Path(folder, "coverage.ini")
+        settings.write_text(COVERAGE.format(data=FOLDER / "coverage"), encoding="utf-8")
         FOLDER.mkdir(parents=True, exist_ok=True)
-        (FOLDER / "coverage").unlink(missing_ok=True)
-        combined = CoverageData(str(FOLDER / "coverage"))
-        for path in work.glob("lines.*"):
-            data = CoverageData(str(path))
-            with suppress(CoverageException):  # of a process that was killed
-                data.read()
-                combined.update(data, map_path=lambda name: str(Path(name).relative_to(checkout.copy)))
+        coverage = ("--cov", f"--cov-config={settings}", "--cov-context=test", "--cov-report=")
+        tests = checkout.run((), None, "-n", str(jobs), *coverage)
     passed = {name: round(seconds, 3) for name, seconds in tests.seconds.items() if name not in tests.failed}
     (FOLDER / "seconds.json").write_text(json.dumps(passed, indent=0), encoding="utf-8")
     failed = ", ".join(sorted(tests.failed)) or "none"
@@ -176,31 +250,25 @@ def learn(marks: str, jobs: int) -> None:
 def plant_all(faults: Sequence[Fault], results: Results, options: argparse.Namespace) -> None:
     """Plant faults, print which tests catch each, and write that among the results of others."""
     reach, checkouts = Reach(), SimpleQueue[Checkout]()
-    limit = options.seconds
 
     def plant(fault: Fault, names: Sequence[str]) -> tuple[Tests, float]:
-        checkout = checkouts.get()
-        begin, chosen = time.monotonic(), reach.choose(names, limit)
-        tests = (
-            checkout.plant(fault.file, fault.old, fault.new, chosen, 3 * limit + 60)
-            if chosen
-            else Tests({}, set())
-        )
+        checkout, begin = checkouts.get(), time.monotonic()
+        tests = checkout.plant(fault, names, 3 * options.seconds + 60) if names else Tests({}, set())
         checkouts.put(checkout)
         return tests, time.monotonic() - begin
 
     options.results.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as executor:
         for job in range(options.jobs):
-            checkouts.put(Checkout(ROOT, Path(folder, str(job)), options.marks))
-        reaching = list(map(reach.tests, faults))
-        planted = executor.map(plant, faults, reaching)
-        for fault, names, (tests, seconds) in zip(faults, reaching, planted, strict=True):
+            checkouts.put(Checkout(Path(folder, str(job)), options.marks))
+        counts, chosen = zip(*(reach.choose(fault, options.seconds) for fault in faults), strict=True)
+        planted = executor.map(plant, faults, chosen)
+        for fault, count, (tests, seconds) in zip(faults, counts, planted, strict=True):
             ran, failed = len(tests.seconds), sorted(tests.failed)
-            results[str(fault)] = {"reached_by": len(names), "ran": ran, "caught_by": failed}
+            results[str(fault)] = {"reached_by": count, "ran": ran, "caught_by": failed}
             write_atomic(options.results, json.dumps(results, indent=1).encode())
             caught = f"{len(failed):4}" if failed else " NOT"
-            print(f"{caught} of {ran:4} that ran of {len(names):4}, {seconds:4.0f} s  {fault}", flush=True)
+            print(f"{caught} of {ran:4} that ran of {count:4}, {seconds:4.0f} s  {fault}", flush=True)
 
 
 def read_results(path: Path) -> Results:
@@ -262,7 +330,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if options.check:
         print(f"{len(table)} faults")
         return 0
-    need("pytest", "xdist", "coverage", fix='pip install -e ".[test-all,dev]"')
+    need("pytest", "xdist", "pytest_cov", fix='pip install -e ".[test-all,dev]"')
     if options.learn or not (FOLDER / "seconds.json").exists():
         learn(options.marks, options.jobs)
     results = {str(fault): results[str(fault)] for fault in table if str(fault) in results}

@@ -1,7 +1,6 @@
-"""A plugin of pytest: runs the tests that a file lists, writes their outcomes, and names them to coverage."""
+"""A plugin of pytest: runs the tests that a file lists, and writes their outcomes to another one."""
 
 import os
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -21,22 +20,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items[:] = [item for item in items if item.nodeid in names]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Attribute the lines of fixtures, which other tests of the file may share, to the file."""
-    _attribute(item.nodeid.partition("::")[0])
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_call(item: pytest.Item) -> None:
-    """Attribute the lines of a test to it."""
-    _attribute(item.nodeid)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_teardown(item: pytest.Item) -> None:
-    """Attribute what follows to the file."""
-    _attribute(item.nodeid.partition("::")[0])
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Let coverage, if it measures, measure the processes that tests start too, each under its test's name."""
+    options = session.config.option
+    if getattr(options, "cov_source", None):
+        os.environ["COVERAGE_PROCESS_START"] = options.cov_config
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
@@ -55,13 +43,6 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     _write("ended" if report.when == "teardown" else report.outcome, report.duration, report.nodeid)
     if report.when == "teardown" and report.failed:
         _write("failed", 0, report.nodeid)
-
-
-def _attribute(context: str) -> None:
-    """Let coverage note a context with the lines of this process, if it measures them."""
-    coverage = sys.modules.get("coverage")  # imported at the start of a process that it measures
-    if coverage is not None and (measured := coverage.Coverage.current()) is not None:
-        measured.switch_context(context)
 
 
 def _write(outcome: str, seconds: float, name: str) -> None:
