@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Let coverage, if it measures, measure the processes that tests start too, each under its test's name."""
+    """Let coverage, if it measures, measure processes that tests start, each under the name of its test."""
     options = session.config.option
     if getattr(options, "cov_source", None):
         os.environ["COVERAGE_PROCESS_START"] = options.cov_config
