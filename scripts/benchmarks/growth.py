@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import linear_regression
 from typing import Any
@@ -11,7 +11,6 @@ from benchmarks.runs import Table
 from benchmarks.tasks import TIMING_RATE, Task, takes_part
 
 FIGURE = "benchmarks-growth.svg"
-COLOURS = ("#1f6fb4", "#c2410c", "#4d7c0f")
 
 
 @dataclass
@@ -55,41 +54,28 @@ def all_series() -> list[Series]:
     ]
 
 
-def draw(rows: int, columns: int, fill: Callable[[Any], None], **options: Any) -> bytes:
-    """Return a grid of panels, which ``fill`` draws, as SVG: the same bytes for the same content."""
+def figure(growth: Sequence[Series]) -> bytes:
+    """Return SVG, the same for the same times: a panel a series, with proportional growth below its lines."""
     import matplotlib as mpl
 
     mpl.use("svg")
     from matplotlib import pyplot as plt
 
-    style = {"svg.hashsalt": "xpnet", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
-    with mpl.rc_context(style):
-        drawing, grid = plt.subplots(rows, columns, layout="constrained", **options)
-        fill(grid)
-        for axes in grid.flat:
+    content = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "xpnet", "axes.spines.top": False, "axes.spines.right": False}):
+        drawing, grid = plt.subplots(1, len(growth), layout="constrained", figsize=(14, 4))
+        for axes, series in zip(grid, growth, strict=True):
+            xs = list(series.tasks)
+            times = [[1000 * time for time in series.medians(who)] for who in series.contenders]
+            for who, ys in zip(series.contenders, times, strict=True):
+                axes.plot(xs, ys, "o-", label=who.split(":")[1])
+            last = 0.8 * min(ys[-1] for ys in times)
+            axes.plot(xs, [last * x / xs[-1] for x in xs], ":", color="gray", label="proportional")
+            axes.set(xscale="log", yscale="log", xlabel=series.title, ylabel=f"ms {series.unit}")
             axes.minorticks_off()
-            axes.grid(color="#dddddd", linewidth=0.6)
-        content = io.BytesIO()
+            axes.set_xticks(xs, [f"{x:,}" for x in xs])
+            axes.yaxis.set_major_formatter(lambda y, _: f"{y:,.10g}")
+        grid[0].legend()
         drawing.savefig(content, format="svg", metadata={"Date": None}, facecolor="white")
         plt.close(drawing)
     return content.getvalue()
-
-
-def figure(growth: Sequence[Series]) -> bytes:
-    """Return the times of the series, a panel each: a line a contender, and proportional growth below."""
-
-    def fill(grid: Any) -> None:
-        for axes, series in zip(grid.flat, growth, strict=True):
-            xs = list(series.tasks)
-            times = [[1000 * time for time in series.medians(who)] for who in series.contenders]
-            for who, ys, colour in zip(series.contenders, times, COLOURS, strict=False):
-                axes.plot(xs, ys, "o-", color=colour, label=who.split(":")[1])
-            last = 0.8 * min(ys[-1] for ys in times)
-            guide = [last * x / xs[-1] for x in xs]
-            axes.plot(xs, guide, ":", color="#888888", label="slope 1 (proportional)")
-            axes.set(xscale="log", yscale="log", xlabel=series.title, ylabel=f"ms {series.unit}")
-            axes.set_xticks(xs, [f"{x:,}" for x in xs])
-            axes.yaxis.set_major_formatter(lambda y, _: f"{y:,.10g}")
-        grid.flat[0].legend(frameon=False, loc="upper left")
-
-    return draw(1, 3, fill, figsize=(14, 4))
