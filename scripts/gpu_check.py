@@ -119,13 +119,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def describe_libraries() -> list[dict[str, Any]]:
-    """Return what ``xpnet doctor`` says of the libraries that could use the GPU.
-
-    Raises
-    ------
-    BackendError
-        None works.
-    """
+    """Return what ``xpnet doctor`` says of the libraries for GPUs; BackendError if none can use one."""
     words = [sys.executable, "-m", "xpnet", "doctor", "--json"]
     environment = {**os.environ, "PYTHONPATH": python_path()}
     doctor = subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, check=False)
@@ -159,13 +153,7 @@ def describe_card() -> str:
 def run_stage(
     name: str, commands: list[Command], libraries: list[dict[str, Any]], options: argparse.Namespace
 ) -> int:
-    """Run the commands of a stage, write its page after each, and return how many failed.
-
-    Raises
-    ------
-    XPNetError
-        The page cannot be written.
-    """
+    """Run the commands of a stage, write its page after each, and return how many failed."""
     card, git = describe_card(), collect_environment()["xpnet_commit"]
     commit = f", commit {git['commit']}{' with changes' * git['dirty']}" if git else ""
     slug = re.sub(r"[^a-z0-9]+", "-", card.partition(",")[0].lower())

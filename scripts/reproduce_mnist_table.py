@@ -103,15 +103,7 @@ def train_rows(options: argparse.Namespace, results: dict[str, Result]) -> None:
 
 
 def run(folder: Path, *command: str) -> None:
-    """Run a command of xpnet.
-
-    Raises
-    ------
-    XPNetError
-        It failed; its own message came before.
-    KeyboardInterrupt
-        The user stopped it.
-    """
+    """Run a command of xpnet; XPNetError if it fails, after its own message, or KeyboardInterrupt."""
     code = xpnet.main(command)
     if code in (INTERRUPTED, 128 + signal.SIGTERM):
         raise KeyboardInterrupt
@@ -160,13 +152,7 @@ def describe(row: Row, trained: Sequence[Result] = ()) -> Result:
 
 
 def read_results(folder: Path) -> dict[str, Result]:
-    """Return the figures of every row, as far as the record in a folder has them with the same settings.
-
-    Raises
-    ------
-    DataError
-        The record is damaged.
-    """
+    """Return the figures of all rows, from a folder's record if it has them with the same settings."""
     path, results = folder / RECORD_FILE, {key: describe(row) for key, row in ROWS.items()}
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
