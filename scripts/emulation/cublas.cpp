@@ -18,7 +18,7 @@ namespace {
 
 struct Handle { void* stream; };
 struct Sizes { bool transpose_a, transpose_b; int64_t m, n, k, lda, ldb, ldc; };
-template <class T> struct Batch { T* first; int64_t stride; };
+template <class T> using Matrix = std::function<T*(int)>;  // the address of one of a batch of matrices
 
 constexpr int64_t ROWS = 32;  // of C at a time: their sums fit in registers
 
@@ -45,12 +45,19 @@ template <class T> void multiply(const Sizes& s, T alpha, const T* a, const T* b
 }
 
 template <class T>
-int enqueue(void* h, Sizes sizes, const void* alpha, Batch<T> a, Batch<T> b, const void* beta, Batch<T> c, int count) {
+int enqueue(void* h, Sizes sizes, const void* alpha, Matrix<T> a, Matrix<T> b, const void* beta, Matrix<T> c, int count) {
   T x = *(const T*)alpha, y = *(const T*)beta;
   return emulated_enqueue(((Handle*)h)->stream, [=] {
-    for (int i = 0; i < count; i++)
-      multiply<T>(sizes, x, a.first + i * a.stride, b.first + i * b.stride, y, c.first + i * c.stride);
+    for (int i = 0; i < count; i++) multiply<T>(sizes, x, a(i), b(i), y, c(i));
   });
+}
+
+template <class T> Matrix<T> strided(const void* first, int64_t stride) {
+  return [=](int i) { return (T*)first + i * stride; };
+}
+
+template <class T> Matrix<T> listed(const void* addresses) {  // in device memory, read when the product is computed
+  return [=](int i) { return ((T* const*)addresses)[i]; };
 }
 
 }  // namespace
@@ -60,18 +67,28 @@ API int cublasDestroy_v2(void* handle) { delete (Handle*)handle; return 0; }
 API int cublasSetStream_v2(void* handle, void* stream) { ((Handle*)handle)->stream = stream; return 0; }
 API int cublasGetMathMode(void*, int* mode) { *mode = 0; return 0; }
 
-API int cublasGemmStridedBatchedEx(void* h, int ta, int tb, int m, int n, int k, const void* alpha, const void* a, int a_type, int lda,
+#define SIZES int ta, int tb, int m, int n, int k
+#define LEADING Sizes{ta != 0, tb != 0, m, n, k, lda, ldb, ldc}
+#define BATCHED(LETTER, T)                                                                                             \
+  API int cublas##LETTER##gemmBatched(void* h, SIZES, const void* alpha, const void* a, int lda, const void* b,        \
+                                      int ldb, const void* beta, void* c, int ldc, int count) {                        \
+    return enqueue<T>(h, LEADING, alpha, listed<T>(a), listed<T>(b), beta, listed<T>(c), count);                       \
+  }
+BATCHED(S, float)
+BATCHED(D, double)
+
+API int cublasGemmStridedBatchedEx(void* h, SIZES, const void* alpha, const void* a, int a_type, int lda,
                                    long long a_stride, const void* b, int b_type, int ldb, long long b_stride,
                                    const void* beta, void* c, int c_type, int ldc, long long c_stride, int count, int, int) {
   if (a_type != b_type || b_type != c_type || a_type > 1) return unsupported();
   auto call = [&](auto zero) {
     using T = decltype(zero);
-    return enqueue<T>(h, {ta != 0, tb != 0, m, n, k, lda, ldb, ldc}, alpha, {(T*)a, a_stride}, {(T*)b, b_stride}, beta,
-                      {(T*)c, c_stride}, count);
+    return enqueue<T>(h, LEADING, alpha, strided<T>(a, a_stride), strided<T>(b, b_stride), beta,
+                      strided<T>(c, c_stride), count);
   };
   return a_type == 0 ? call(0.0f) : call(0.0);  // CUDA_R_32F, CUDA_R_64F
 }
-API int cublasGemmEx(void* h, int ta, int tb, int m, int n, int k, const void* alpha, const void* a, int a_type, int lda, const void* b, int b_type,
+API int cublasGemmEx(void* h, SIZES, const void* alpha, const void* a, int a_type, int lda, const void* b, int b_type,
                      int ldb, const void* beta, void* c, int c_type, int ldc, int compute, int algorithm) {
   return cublasGemmStridedBatchedEx(h, ta, tb, m, n, k, alpha, a, a_type, lda, 0, b, b_type, ldb, 0, beta, c, c_type,
                                     ldc, 0, 1, compute, algorithm);

@@ -20,7 +20,7 @@
 namespace {
 
 enum Status { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_IMAGE = 200,
-              NOT_FOUND = 500, NOT_SUPPORTED = 801 };
+              NOT_FOUND = 500, NOT_READY = 600, NOT_SUPPORTED = 801 };
 constexpr int VERSION = 12090;
 
 struct Stream;
@@ -180,6 +180,11 @@ API int cudaStreamCreateWithPriority(void** handle, unsigned flags, int) {
 }
 API int cudaStreamDestroy(void*) { return SUCCESS; }
 API int cudaStreamSynchronize(void* stream) { return wait_for(stream_of(stream)); }
+API int cudaStreamQuery(void* handle) {
+  Lock lock(mutex);
+  Stream* stream = stream_of(handle);
+  return stream->finished == stream->enqueued ? SUCCESS : NOT_READY;
+}
 API int cudaStreamIsCapturing(void*, int* value) { return answer(value, 0); }
 API int cudaStreamWaitEvent(void* stream, void* event, unsigned) {
   Position recorded = ((Event*)event)->recorded;
@@ -190,6 +195,11 @@ API int cudaEventDestroy(void*) { return SUCCESS; }
 API int cudaEventRecord(void* event, void* stream) {
   Lock lock(mutex);
   return answer(&((Event*)event)->recorded, end_of(stream_of(stream)));
+}
+API int cudaEventQuery(void* event) {
+  Lock lock(mutex);
+  Position recorded = ((Event*)event)->recorded;
+  return !recorded.stream || recorded.stream->finished >= recorded.count ? SUCCESS : NOT_READY;
 }
 API int cudaEventSynchronize(void* event) {
   Lock lock(mutex);

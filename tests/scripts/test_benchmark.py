@@ -234,12 +234,12 @@ def test_two_commits_are_compared_each_with_its_own_code(tmp_path, monkeypatch, 
     with against.unpacked(old, new) as roots:
         assert ["'old'" in (root / "xpnet" / "side.py").read_text() for root in roots] == [True, False]
         code = "import xpnet.side; print(xpnet.side.SIDE)"
-        for root in roots:
-            words, variables = [sys.executable, "-c", code], runs.environment(1, root)
-            side = subprocess.run(
+        for side in roots:
+            words, variables = [sys.executable, "-c", code], runs.environment(1, side)
+            ran = subprocess.run(
                 words, cwd=tmp_path, env=variables, check=True, capture_output=True, text=True
             )
-            assert side.stdout.strip() == root.name
+            assert ran.stdout.strip() == side.name
     with pytest.raises(ConfigError, match=r"^--against: expected a commit of .*, got '--upload-pack=x'$"):
         against.commits("--upload-pack=x")
     (root / "xpnet" / "side.py").write_text("SIDE = 'neither'")
