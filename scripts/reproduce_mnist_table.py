@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse_options(argv: Sequence[str]) -> argparse.Namespace:
     """Return the options; ConfigError if they are wrong."""
-    parser = Parser(debug=False, prog="reproduce_mnist_table.py", description=__doc__, allow_abbrev=False)
+    parser = Parser(debug=False, description=__doc__, epilog="", allow_abbrev=False)
     add = parser.add_argument
     add("--rows", nargs="+", metavar="NAME", choices=ROWS, help=f"some of {', '.join(ROWS)} (default: all)")
     add("--seeds", type=whole_number, metavar="N", help="seeds of each row (default: 5)")
