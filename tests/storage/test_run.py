@@ -1,6 +1,5 @@
 """The record of a run: what it holds, and that nothing is lost or half-written."""
 
-import json
 import os
 import platform
 import re
@@ -56,12 +55,10 @@ def test_a_started_run_has_a_folder_named_by_its_start_with_a_running_record(tmp
     assert (record["schema_version"], record["status"]) == (3, "running")
     place = {"backend": "numpy", "device": "cpu", "ranks": 1, "hosts": [platform.node()], "mpi": None}
     assert record["segments"] == [{"started": record["started"], "epoch": 0, **place}]
-    assert record["started"].endswith("+00:00")
     named = datetime.strptime(re.fullmatch(r"(\S+Z)-[0-9a-f]{6}", run.record["id"])[1], "%Y%m%dT%H%M%S%z")
     assert before <= named <= datetime.fromisoformat(record["started"]) <= datetime.now(UTC)
-    assert all(record[name] is None for name in ("ended", "metrics", "fingerprint", "error", "digests"))
     assert set(tree(run.folder)) == {".lock", "run.json"}
-    assert [path.name for path in run.folder.parent.iterdir()] == [run.record["id"]] == [record["id"]]
+    assert [path.name for path in run.folder.parent.iterdir()] == [record["id"]]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +68,6 @@ def test_a_started_run_has_a_folder_named_by_its_start_with_a_running_record(tmp
         Path.mkdir,
         lambda path: path.symlink_to(start(path.parents[1] / "elsewhere").folder),
     ],
-    ids=["file", "folder", "link"],
 )
 def test_what_is_no_run_is_never_replaced(tmp_path, put):
     (tmp_path / "runs").mkdir()
@@ -128,18 +124,6 @@ def test_a_failed_start_leaves_the_old_run_and_nothing_else(tmp_path, monkeypatc
     assert tree(tmp_path) == before
 
 
-def test_a_run_is_not_resumed_at_an_epoch_that_its_history_or_settings_exclude(tmp_path):
-    folder = stopped(tmp_path)
-    change_record(folder, config={"epochs": 3})
-    run, before = Run.reopen(folder), tree(tmp_path)
-    for rows, epoch in (2, 0), (2, 4):
-        with pytest.raises(
-            DataError, match=f"not of this run, which has 3 epochs: it says {epoch}, after 2 rows"
-        ):
-            run.resume(rows, **{**HERE, "epoch": epoch})
-    assert tree(tmp_path) == before
-
-
 def test_what_killed_starts_left_is_put_back_or_removed_unless_it_is_in_use(tmp_path, monkeypatch):
     """Of three replacements one was by an older xpnet, without a lock, one complete, and one in between."""
     lost, mine, halfway = (stopped(tmp_path, name=name) for name in ("lost", "mine", "halfway"))
@@ -172,32 +156,19 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
     refusal = "^--out: no run can be written in .*{} \\({}\\): choose another folder$"
     with pytest.raises(ConfigError, match=refusal.format("file", "is a file")):
         start(tmp_path / "file")
-    with pytest.raises(ConfigError, match=refusal.format("runs", "File name too long")):
-        start(tmp_path / "runs", "n" * 300)
     monkeypatch.setattr(run, "write_atomic", fail_with(NO_SPACE))
     with pytest.raises(ConfigError, match=refusal.format("runs", "No space left on device")):
         start(tmp_path / "runs")
     assert set(tree(tmp_path)) == {"file", "runs"}
 
 
-def test_the_largest_record_that_is_accepted_is_read_after_its_end(tmp_path, monkeypatch):
-    for module in (run, json_files):
-        monkeypatch.setattr(module, "RECORD_LIMIT", 100_000)
-
-    def start_named(length):
-        data = {**GIVEN["data"], "classes": 500, "feature_names": ["x" * length]}
-        return Run.start(tmp_path, "mine", False, {**GIVEN, "data": data})
-
-    refusal = (
-        r"mine: would get a record of (\d+) bytes, above the limit of 100000: shorten column and class na"
-    )
-    with pytest.raises(ConfigError, match=refusal) as caught:
-        start_named(100_000)
+def test_a_record_too_large_to_be_read_again_is_refused(tmp_path):
+    data = {**GIVEN["data"], "feature_names": ["x" * json_files.RECORD_LIMIT]}
+    with pytest.raises(
+        ConfigError, match=r"mine: would get a record of \d+ bytes, above the limit of \d+: sho"
+    ):
+        Run.start(tmp_path, "mine", False, {**GIVEN, "data": data})
     assert not tree(tmp_path)
-    started = start_named(200_000 - int(re.findall(refusal, str(caught.value))[0]))
-    shares = [2 / 3e5] * 500
-    started.finish("completed", metrics={"test_accuracy_per_class": shares}, fingerprint="0" * 64)
-    assert read_run(started.folder) == started.record
 
 
 def test_rows_are_in_the_file_as_soon_as_they_are_logged_and_read_back_with_null_for_nan(tmp_path):
@@ -209,25 +180,6 @@ def test_rows_are_in_the_file_as_soon_as_they_are_logged_and_read_back_with_null
         assert repr(read_metrics(path)) == repr(logged)
     run.log({"loss": float("nan"), "deep": {"list": [1.0, (float("inf"),)]}})
     assert path.read_text().splitlines()[-1] == '{"loss": null, "deep": {"list": [1.0, [null]]}}'
-    run.finish("failed", metrics={"train_loss": -float("inf")})
-    record = json.loads((run.folder / "run.json").read_text(), parse_constant=pytest.fail)
-    assert record["metrics"] == {"train_loss": None}
-
-
-@pytest.mark.parametrize("status", ["completed", "failed"])
-def test_finish_completes_the_record_once_and_keeps_the_checkpoint(tmp_path, status):
-    run = start(tmp_path)
-    run.write("checkpoint.safetensors", b"state")
-    started = read_run(run.folder)
-    outcome = {"metrics": {"test_accuracy": 0.5}, "fingerprint": "cd", "error": "why"}
-    run.finish(status, **outcome)
-    record, before = read_run(run.folder), tree(tmp_path)
-    assert record["digests"].keys() == {"run.json", "checkpoint.safetensors"} == {*tree(run.folder)}
-    outcome |= {"status": status, "ended": record["ended"], "digests": record["digests"]}
-    assert run.record == record == {**started, **outcome}
-    assert record["ended"] >= record["started"]
-    run.finish("interrupted")
-    assert tree(tmp_path) == before
 
 
 def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path, monkeypatch):
@@ -235,18 +187,18 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path, monkeypatc
     run.log({"epoch": 1})
     run.write("model.safetensors", b"old")
     before = tree(tmp_path)
-    expected = r"/{}: cannot be written \(No space left on device\): [^\n]*$"
+    actions = {
+        "model.safetensors": partial(run.write, "model.safetensors", b"new"),
+        "run.json": partial(run.finish, "completed"),
+        "metrics.jsonl": partial(run.resume, 0, **HERE),
+    }
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail_with(NO_SPACE))
-        with pytest.raises(ConfigError, match=expected.format("model.safetensors")):
-            run.write("model.safetensors", b"new")
-        with pytest.raises(ConfigError, match=expected.format("run.json")):
-            run.finish("completed")
-        with pytest.raises(ConfigError, match=expected.format("metrics.jsonl")):
-            run.resume(0, **HERE)
-        patch.setattr(Path, "open", fail_with(NO_SPACE))
-        with pytest.raises(ConfigError, match=expected.format("metrics.jsonl")):
-            run.log({"epoch": 2})
+        for name, action in actions.items():
+            with pytest.raises(
+                ConfigError, match=rf"/{name}: cannot be written \(No space left on device\): "
+            ):
+                action()
     assert tree(tmp_path) == before
     assert run.record == read_run(run.folder)
     run.finish("failed", error="no space")
@@ -272,7 +224,6 @@ def test_a_folder_in_which_no_lock_can_be_made_is_one_line(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"a\n{"a": 1}\n', r': line 1: expected a JSON object, got "{\"a"'),
         (b'{"a": 1}\n\xff\x1b[31m\n', ': line 2: expected a JSON object, got "\\ufffd\\u001b[31m"'),
         (b'{"train_loss": 1}\n{"epoch": true}', ": line 2: epoch: expected float | None, got true"),
         (b'{"a": {"b": [1, NaN]}}\n', ', line 1: "b": expected finite numbers, got [1, NaN]'),
@@ -281,27 +232,21 @@ def test_a_folder_in_which_no_lock_can_be_made_is_one_line(tmp_path, monkeypatch
 def test_a_damaged_line_elsewhere_is_named(tmp_path, content, message):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(content)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=f"^{re.escape(f'{path}{message}')}$"):
         read_metrics(path)
-    assert str(caught.value) == f"{path}{message}"
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         (b'{"schema_version": 1', "not a run record: expected a JSON object"),
-        (b"[" * 9000, "not a run record: expected a JSON object"),
         (b'{"status": "a", "\\u0073tatus": "b"}', 'the key "status" occurs twice: expected it once'),
         (b'{"seed": 1' + b"0" * 400 + b"}", f'"seed": expected finite numbers, got 1{59 * "0"}'),
-        ({"schema_version": 0}, "schema_version: expected one of [1, 2, 3], got 0"),
         ({"schema_version": 4}, f"written by a newer xpnet (schema version 4, {UPDATE}"),
         ({"status": "paused"}, f'status: expected {STATUSES}, got "paused"'),
-        ({"config": []}, "config: expected dict[str, object], got []"),
         ({"data": {"name": "x"}}, "data.sha256: expected str, got null"),
-        ({"ended": 3}, "ended: expected str | None, got 3"),
         ({**OLDER, "resumed": [5]}, "resumed: expected list[str], got [5]"),
         ({"segments": [{"started": 5}]}, "segments[0].started: expected str, got 5"),
-        ({"command": "xpnet"}, 'command: expected list[str], got "xpnet"'),
         ({"metrics": {"a": [True]}}, f'metrics: expected {METRICS}, got {{"a": [true]}}'),
     ],
 )
@@ -318,13 +263,12 @@ def test_a_record_that_is_damaged_is_refused_and_not_reopened(tmp_path, changes,
     assert tree(folder) == before
 
 
-def test_a_stopped_run_goes_on_with_its_record_under_its_present_name(tmp_path, monkeypatch):
+def test_a_stopped_run_goes_on_with_its_record_under_its_present_name(tmp_path):
     ended = read_run(stopped(tmp_path))
     folder = (tmp_path / "mine").rename(tmp_path / "other")
-    for name in (".0123456789abcdef.tmp", ".notes.tmp", "0123456789abcdef.tmp"):
+    for name in (".0123456789abcdef.tmp", ".notes.tmp"):
         (folder / name).touch()  # the first is what a killed process was writing
-    monkeypatch.chdir(folder)
-    run = Run.reopen(Path())
+    run = Run.reopen(folder)
     assert run.record == {**ended, "id": "other"}
     assert run.resume(2, epoch=2, backend="torch", device="cuda:1") == 2
     record = read_run(folder)
@@ -335,26 +279,9 @@ def test_a_stopped_run_goes_on_with_its_record_under_its_present_name(tmp_path, 
     outcome = dict.fromkeys(["ended", "metrics", "fingerprint", "error", "digests"])
     assert [first] == ended["segments"]
     assert record == {**ended, "id": "other", "status": "running", "segments": [first, second], **outcome}
-    run.log({"epoch": 2})
     run.finish("completed", fingerprint="ef")
-    assert not (folder / ".0123456789abcdef.tmp").exists()
-    assert {".notes.tmp", "0123456789abcdef.tmp", "checkpoint.safetensors"} < set(tree(folder))
-    assert [row["epoch"] for row in read_metrics(folder / "metrics.jsonl")] == [0, 1, 2]
+    assert set(tree(folder)) == {".notes.tmp", "run.json", "metrics.jsonl", "checkpoint.safetensors"}
     assert read_run(folder)["fingerprint"] == "ef"
-
-
-def test_a_run_that_is_given_back_without_going_on_or_complete_is_unchanged(tmp_path):
-    folder, complete = stopped(tmp_path), stopped(tmp_path, "completed", "complete")
-    before = tree(tmp_path)
-    run = Run.reopen(folder)
-    assert tree(tmp_path) == before | {"mine/.lock": b""}
-    with pytest.raises(ConfigError, match=IN_USE):
-        Run.reopen(folder)
-    run.release()
-    Run.reopen(folder).finish("failed", error="other data")
-    with pytest.raises(ConfigError, match=r"complete: is complete: [^\n]*--extend [^\n]*$"):
-        Run.reopen(complete)
-    assert tree(tmp_path) == before
 
 
 @pytest.mark.parametrize(
@@ -362,7 +289,6 @@ def test_a_run_that_is_given_back_without_going_on_or_complete_is_unchanged(tmp_
     [
         (b'{"a": 1}\n{"a": 2}\n{"a": 3}\n', 2, b'{"a": 1}\n{"a": 2}\n', 2),
         (b'{"a": 1}\n{"a": 2}\n{"a', 2, b'{"a": 1}\n{"a": 2}\n', 2),
-        (b'{"a": 1}\n{"a": 2}', 2, b'{"a": 1}\n{"a": 2}\n', 2),
         (b'{"a": 1}\n\0\0\0', 2, b'{"a": 1}\n', 1),
         (None, 3, None, 0),
     ],
