@@ -28,6 +28,7 @@ from xpnet.storage.model_file import encode_tensors
 RUNS = [f"runs/{name}" for name in ("mine", "plain", "table", "stopped", "started", "more", "weighted")]
 MINE, PLAIN_RUN, TABLE, STOPPED, STARTED, MORE, WEIGHTED = RUNS
 """Runs with most features, with few, of a CSV file, interrupted, from a model, extended, weighted."""
+LAST = "checkpoint.safetensors"
 STATEMENT = "says when, where and by what a training was computed, which its results do not depend on"
 RENAMED = "folders and files may be renamed and copied"
 OUTPUT = "chooses what is printed and written, not what is computed"
@@ -55,7 +56,10 @@ def folder(recorded, tmp_path, monkeypatch):
     monkeypatch.chdir(shutil.copytree(recorded, tmp_path / "copy"))
 
 
-@pytest.mark.parametrize("run", RUNS)
+HONEST = [pytest.param(run, marks=() if run == TABLE else pytest.mark.slow) for run in RUNS]
+
+
+@pytest.mark.parametrize("run", HONEST)
 def test_the_honest_runs_are_verified(run):
     assert is_verified(run)
 
@@ -213,17 +217,10 @@ def replaced(path, old, new):
 
 TWICE = {
     "an accuracy": ("run.json", '"metrics": {', '"metrics": {"test_accuracy": 0.999,'),
-    "a setting": ("run.json", '"config": {', '"config": {"learning_rate": 0.5,'),
-    "a fingerprint": ("run.json", "{", '{"fingerprint": "00",'),
     "an escaped key": ("run.json", "{", '{"\\u0066ingerprint": "00",'),
-    "data": ("run.json", '"data": {', '"data": {"name": "mnist",'),
     "not a number": ("run.json", '"error": null', '"error": NaN'),
-    "infinity": ("run.json", '"error": null', '"error": -Infinity'),
     "a large number": ("run.json", '"parent": null', '"parent": 1e999'),
-    "a larger number": ("run.json", '"parent": null', f'"parent": 1{"0" * 400}'),
-    "a row's accuracy": ("metrics.jsonl", '{"epoch": 2', '{"train_accuracy": 0.999, "epoch": 2'),
     "a row's epoch": ("metrics.jsonl", '{"epoch": 2', '{"epoch": 9, "epoch": 2'),
-    "a row's seconds": ("metrics.jsonl", '"seconds": ', '"seconds": NaN, "seconds": '),
 }
 
 
@@ -248,7 +245,7 @@ def train_a_step_more(run):
     record = {**record_of("runs/further"), "status": "completed"}
     record["config"] |= {"epochs": 3, "name": run.name}
     write_record(run, record)
-    for name in ("metrics.jsonl", "model.safetensors", "checkpoint.safetensors"):
+    for name in ("metrics.jsonl", "model.safetensors", LAST):
         shutil.copy(Path("runs/further", name), run / name)
 
 
@@ -267,34 +264,25 @@ def change_model(**changes):
 
 def change_facts(**changes):
     def change(run):
-        path = run / "checkpoint.safetensors"
+        path = run / LAST
         arrays, facts = load_checkpoint(path)
         path.write_bytes(encode_checkpoint(arrays, {**facts, **changes}, 1))
 
     return change
 
 
-def insert_metadata(name, key):
-    """Add an entry to the text of a file's header, beside one of that key."""
-
-    def change(run):
-        content = (run / name).read_bytes()
-        length = int.from_bytes(content[:8], "little")
-        start = b'"__metadata__":{'
-        header = content[8 : 8 + length].replace(start, start + f'"{key}":"9",'.encode(), 1)
-        assert len(header) > length
-        header += b" " * (-len(header) % 8)
-        (run / name).write_bytes(len(header).to_bytes(8, "little") + header + content[8 + length :])
-
-    return change
+def insert_metadata(run):
+    """Add an entry to the metadata in a file's header, beside one of that key."""
+    path, start = run / "model.safetensors", b'"__metadata__":{'
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + length].replace(start, start + b'"classes":"9",', 1)
+    header += b" " * (-len(header) % 8)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + length :])
 
 
 def copy_checkpoint(name):
-    return lambda run: shutil.copy(run / "checkpoint.safetensors", run / name)
-
-
-def replace_by(source, target):
-    return lambda _: shutil.copy(source, target)
+    return lambda run: shutil.copy(run / LAST, run / name)
 
 
 def append(text):
@@ -316,33 +304,23 @@ FILES = {
     "native arithmetic with a specification": (native, PLAIN_RUN),
     "a checkpoint after the last epoch": (copy_checkpoint("checkpoint-8.safetensors"), MINE),
     "a checkpoint of noise": (lambda run: (run / "checkpoint-9.safetensors").write_bytes(b"anything"), MINE),
-    "a checkpoint before the first epoch": (copy_checkpoint("checkpoint-0.safetensors"), MINE),
     "a checkpoint of another epoch": (copy_checkpoint("checkpoint-3.safetensors"), MINE),
     "a checkpoint before the extension": (copy_checkpoint("checkpoint-2.safetensors"), MORE),
     "a checkpoint with 0 before its number": (copy_checkpoint("checkpoint-02.safetensors"), MINE),
-    "a checkpoint with a name instead of a number": (copy_checkpoint("checkpoint-best.safetensors"), MINE),
     "a second last checkpoint": (copy_checkpoint("checkpoint.safetensors.bak"), MINE),
     "a tensor in the model": (change_model(norms__0__num_batches_tracked=np.int64(7)), MINE),
     "metadata in the model": (change_model(accuracy="0.999"), PLAIN_RUN),
-    "another specification in the model": (change_model(specification="7"), PLAIN_RUN),
-    "metadata twice in the model": (insert_metadata("model.safetensors", "classes"), PLAIN_RUN),
-    "metadata in a checkpoint": (insert_metadata("checkpoint.safetensors", "best"), PLAIN_RUN),
+    "metadata twice in the model": (insert_metadata, PLAIN_RUN),
     "a fact in a checkpoint": (change_facts(accuracy=0.999), PLAIN_RUN),
     "the rows of a checkpoint": (change_facts(rows=3), PLAIN_RUN),
     "the steps of a checkpoint": (change_facts(batch=1), PLAIN_RUN),
     "the epochs of a checkpoint": (change_facts(epoch=2), PLAIN_RUN),
     "the best of a checkpoint": (change_facts(best=[1, 0.9, 0.1]), MINE),
     "the steps of an interrupted run": (change_facts(batch=1), STOPPED),
-    "more steps of an interrupted run": (change_facts(batch=3), STOPPED),
     "an unfinished line": (append(b'{"epoch": 4, "train_accuracy": 0.999'), PLAIN_RUN),
-    "an unfinished line that is complete": (append(b'{"epoch": 4}'), PLAIN_RUN),
     "a row more": (append(b'{"epoch": 4}\n'), PLAIN_RUN),
-    "an empty row": (append(b"\n"), PLAIN_RUN),
-    "another start": (replace_by("runs/more/model.safetensors", "start.safetensors"), STARTED),
-    "another state of the parent": (
-        replace_by("runs/more/checkpoint.safetensors", "runs/plain/checkpoint.safetensors"),
-        MORE,
-    ),
+    "another start": (lambda _: shutil.copy(f"{MORE}/model.safetensors", "start.safetensors"), STARTED),
+    "another state of the parent": (lambda _: shutil.copy(f"{MORE}/{LAST}", PLAIN_RUN), MORE),
     "another parent": (lambda _: shutil.copytree(TABLE, PLAIN_RUN, dirs_exist_ok=True), MORE),
 }
 """Changes of files, each with the run that it is made in."""

@@ -70,17 +70,13 @@ def test_the_history_has_the_fingerprint_of_each_logged_epoch_and_the_last_is_th
     assert (record["specification_version"], record["segments"][0]["ranks"]) == (1, 1)
 
 
-@pytest.mark.parametrize("words", ["0:2", "2:4", "4:6"])
-def test_a_part_of_the_training_is_verified_from_a_kept_checkpoint(words, capsys):
-    first, last = map(int, words.split(":"))
-    part = f"epochs {first + 1} to {last}{', model and metrics' if last == 6 else ''} are the same bits"
-    if first > 0:
-        kept = RUN / f"checkpoint-{first}.safetensors"
-        part += f", starting from {kept}, {digest_file(kept)[:16]}…"
-    out = printed(capsys, "verify", RUN, "--between", words)
+def test_a_part_of_the_training_is_verified_from_a_kept_checkpoint(capsys):
+    kept = RUN / "checkpoint-2.safetensors"
+    part = f"epochs 3 to 4 are the same bits, starting from {kept}, {digest_file(kept)[:16]}…"
+    out = printed(capsys, "verify", RUN, "--between", "2:4")
     assert out.endswith(f"verified      runs/mine: {part}\n")
-    assert f"epoch     {first}   loss" in out
-    assert (f"epoch     {max(first - 2, 0)}   loss" in out) == (first == 0)
+    assert "epoch     2   loss" in out
+    assert "epoch     0   loss" not in out
 
 
 def test_an_extended_run_is_verified_from_the_state_of_the_parent_beside_it(capsys):
@@ -98,18 +94,15 @@ def test_the_model_that_a_training_started_from_is_named_with_its_digest(capsys)
     start, run = Path("start.safetensors"), Path("runs/started")
     digest = digest_file(start)
     assert read_run(run)["init_from_sha256"] == digest
-    origin = f"are the same bits, starting from start.safetensors, {digest[:16]}…\n"
-    assert printed(capsys, "verify", run).endswith(origin)
     assert xpnet.verify(run).start == (start, digest)
     start.rename("moved.safetensors")
     words = ["verify", run, "--init-from"]
+    origin = f"are the same bits, starting from start.safetensors, {digest[:16]}…\n"
     assert printed(capsys, *words, "moved.safetensors").endswith(origin)
-    problem = f"runs/started: started from another model: expected SHA-256 {digest[:16]}…, found "
     message = complaint(capsys, *words, run / "model.safetensors", "--quiet")
-    assert message.startswith(f"{problem}runs/started/model.safetensors with ")
-    shutil.copy(run / "model.safetensors", start)
-    change_record(run, status="interrupted")
-    assert complaint(capsys, "train", "--resume", run, "--quiet").startswith(problem)
+    assert message.startswith(
+        f"runs/started: started from another model: expected SHA-256 {digest[:16]}…, fo"
+    )
 
 
 def test_data_at_another_place_are_named(capsys):
@@ -138,10 +131,6 @@ def change_arrays(name, change):
     return change_checkpoint
 
 
-def next_number(arrays):
-    return {"state.2.m.3.beta": np.nextafter(arrays["state.2.m.3.beta"], 9.0)}
-
-
 def add_row(run):
     path = run / "metrics.jsonl"
     path.write_text(path.read_text() + '{"epoch": null}\n')
@@ -152,21 +141,20 @@ DIFFERENCES = {
     "epoch 1: ": change_part("config", clip_norm=0.01),
     "training diverged: the loss is not finite in epoch 1": change_part("config", learning_rate=1e300),
     f"{LAST}: state.9: is not expected": change_arrays(LAST, lambda _: {"state.9": np.zeros(2)}),
-    f"{LAST}: : is not expected": change_arrays(LAST, lambda _: {"": np.zeros(2)}),
     "epoch 2: train_loss: recorded 0.5 (0x1.0000000000000p-1), computed ": change_row(train_loss=0.5),
-    "epoch 2: fingerprint: recorded ": change_row(fingerprint="f" * 64),
     "epoch 2: learning_rate: recorded 0.5 ": change_row(learning_rate=0.5),
     "metrics.jsonl: expected a row of epoch 2": change_row(),
     "metrics.jsonl: has a row of epoch null, which the training has not": add_row,
     "run.json: fingerprint: recorded": lambda run: change_record(run, fingerprint="0" * 64),
     "run.json: seed: recorded 4 and config.seed 0": lambda run: change_record(run, seed=4),
     "run.json: metrics.test_loss: recorded 1.0 ": change_part("metrics", test_loss=1.0),
-    "run.json: data.training_samples: recorded 181, found 180": change_part("data", training_samples=181),
 }
 DIFFERENCES_OF_MINE = {
     "model.safetensors: norms.1.weight": lambda run: flip(run / "model.safetensors", -1),
-    "checkpoint-4.safetensors: optimizer.m.3.beta": change_arrays("checkpoint-4.safetensors", next_number),
-    f"{LAST}: optimizer.m.3.beta": change_arrays(LAST, next_number),
+    "checkpoint-4.safetensors: optimizer.m.3.beta": change_arrays(
+        "checkpoint-4.safetensors",
+        lambda arrays: {"state.2.m.3.beta": np.nextafter(arrays["state.2.m.3.beta"], 9.0)},
+    ),
 }
 
 
@@ -178,21 +166,19 @@ def test_what_differs_is_named_with_its_place_whatever_the_digests(expected, cap
     assert differing(capsys, run, "--quiet").startswith(expected)
 
 
-OTHER_DATA = {"name": "small", "sha256": ""}
+OTHER = "runs/mine: follows version 2 of the specification, expected version 1: "
 REFUSED = [
     ({}, "--between 3:4", "has no checkpoint after epoch 3: only after 2, 4"),
     ({}, "--between 0:3", "has neither a fingerprint nor a checkpoint after epoch 3"),
     ({}, "--between 4:9", "expected epochs from 0 to 6, got 4:9"),
-    ({}, "--between 4", "expected two epochs, as in 40:50, got 4"),
     ({"status": "failed"}, "", "runs/mine: is failed: expected a training that has ended"),
     ({"specification_version": None}, "", "runs/mine: was trained in native arithmetic, which gives "),
+    ({"specification_version": 2}, "", OTHER),
     (
-        {"specification_version": 2},
+        {"data": {"name": "small", "sha256": ""}},
         "",
-        "runs/mine: follows version 2 of the specification, expected version 1: ",
+        "runs/mine: was trained on other data: small with SHA-256 ",
     ),
-    ({"data": OTHER_DATA | {"source": "arrays"}}, "", "runs/mine: was trained on arrays in Python"),
-    ({"data": OTHER_DATA}, "", "runs/mine: was trained on other data: small with SHA-256 "),
 ]
 
 
@@ -213,20 +199,15 @@ def test_a_run_of_another_specification_is_neither_resumed_nor_extended(capsys):
 def test_files_are_compared_with_their_digests_without_training(capsys):
     same = "verified      runs/mine: the files are the same bits\n"
     assert printed(capsys, "verify", RUN, "--files") == same
-    names = {path.name for path in RUN.iterdir()}
-    assert names == {*read_run(RUN)["digests"]}
-    for name in names - {"run.json"}:
+    for name in {path.name for path in RUN.iterdir()} - {"run.json"}:
         flip(RUN / name, -3)
         assert differing(capsys, RUN, "--files").startswith(f"{name}: is not what was recorded (SHA-256 ")
         flip(RUN / name, -3)
-    change_record(RUN, seed=4)
-    assert differing(capsys, RUN, "--files").startswith("run.json: is not what was recorded (SHA-256 ")
-    change_record(RUN, seed=5)
-    shutil.copy(RUN / "checkpoint.safetensors", RUN / "checkpoint-3.safetensors")
+    shutil.copy(RUN / "checkpoint-4.safetensors", RUN / "checkpoint-3.safetensors")
     assert differing(capsys, RUN, "--files") == "checkpoint-3.safetensors: is not in the record"
     (RUN / "checkpoint-3.safetensors").unlink()
-    (RUN / "checkpoint-2.safetensors").unlink()
-    assert differing(capsys, RUN, "--files") == "checkpoint-2.safetensors: is missing"
+    (RUN / "checkpoint-4.safetensors").unlink()
+    assert differing(capsys, RUN, "--files") == "checkpoint-4.safetensors: is missing"
     assert printed(capsys, "verify", RUN, "--quiet", "--workers", "3") == ""  # which needs no checkpoint
     (RUN / "model.safetensors").unlink()
     assert differing(capsys, RUN) == "model.safetensors: is missing"
@@ -256,38 +237,20 @@ def test_a_run_that_ends_within_the_patience_is_verified(capsys):
     assert differing(capsys, run, "--quiet").startswith("run.json: metrics.epochs: recorded ")
 
 
-def test_a_run_of_an_older_xpnet_which_logged_no_best_epochs_is_verified(capsys):
-    rows = read_metrics(RUN / "metrics.jsonl")
-    for row in rows:
-        for name in ("fingerprint", *(("train_loss", "train_accuracy") if row["epoch"] % 2 else ())):
-            row.pop(name, None)
-    (RUN / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    change_record(RUN, schema_version=2, segments=None, digests=None, specification_version=None)
-    assert printed(capsys, "verify", RUN, "--quiet") == ""
-    rows[2]["train_loss"] += 1e-9
-    (RUN / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert differing(capsys, RUN, "--quiet").startswith("epoch 2: train_loss: recorded ")
-
-
 def test_a_training_on_arrays_is_verified_from_python(capsys):
     data = image_data()
-    names = np.array(["a", "b", "c", "d"])
-    labels, held_out = names[data.y_train], (data.x_test, names[data.y_test])
+    labels = np.array(["a", "b", "c", "d"])[data.y_train]
     weights = {"sample_weight": np.linspace(0, 1, len(labels)), "class_weight": {"a": 2.0}}
-    arrays = {"X": data.x_train, "y": labels, "validation_data": held_out, **weights}
+    arrays = {"X": data.x_train, "y": labels, **weights}
     stop = {"callback": lambda epoch: epoch.epoch == 3, "log_every": 5}
     run = "runs/fit"
     xpnet.fit(**arrays, **stop, epochs=9, hidden=6, batch_size=50, run=run, report=False)
-    assert {"train_loss", "fingerprint"} <= read_metrics(Path(run, "metrics.jsonl"))[-1].keys()
     assert "xpnet.verify takes them in Python" in complaint(capsys, "verify", run)
     result = xpnet.verify(run, **arrays, backend="numpy")
     assert (bool(result), result.difference) == (True, None)
     with pytest.raises(xpnet.ConfigError, match=r"^runs/fit: was trained on other data: "):
         xpnet.verify(run, **{**arrays, "X": 255 - data.x_train})
-    with pytest.raises(xpnet.DataError, match=r"^X: expected values without a mask, got a MaskedArray"):
-        xpnet.verify(run, **{**arrays, "X": np.ma.array(data.x_train)})
     result = xpnet.verify(run, **{**arrays, "class_weight": {"a": 3.0}})
-    assert not result
     assert result.difference.startswith("run.json: data.weights_sha256: recorded '")
     assert capsys.readouterr().out == ""
 
