@@ -31,7 +31,6 @@ SETTINGS = {
     "native-in-32-bits": "--epochs 1 --arithmetic native --backend array-api-strict --device no_x64",
     "torch": "--epochs 1 --backend torch --batch-size 1700 --normalize standardize",
     "torch-small-batches": "--epochs 1 --backend torch --batch-size 400",
-    "strict": "--epochs 1 --backend array-api-strict --batch-size 1999 --hidden 3",
     "table": "--data table.csv --test-split 0.2 --recipe tabular --epochs 2",
     "long": "--epochs 9 --optimizer adam --batch-size 1500",
 }
@@ -59,7 +58,6 @@ def alone(tmp_path_factory):
         patch.chdir(tmp_path_factory.mktemp("alone"))
         np.savez("data.npz", x_train=x[:4000], y_train=y[:4000], x_test=x[4000:], y_test=y[4000:])
         Path("table.csv").write_text("".join(["a,b,label\n", *rows]))
-        Path("old.toml").write_text('loss = "squared-error"\n')
 
         @cache
         def train_alone(name):
@@ -72,17 +70,12 @@ def alone(tmp_path_factory):
 
 JOBS = [
     (3, "sliced", ["full", "everything", "batch-norm", "native"]),
-    *(
-        pytest.param(ranks, how, names, marks=pytest.mark.slow)
-        for ranks, how, names in [
-            (2, "blind", ["table", "full"]),  # the data are read once on a machine
-            (3, "direct", ["torch", "torch-small-batches"]),  # MPI may access the arrays of a library
-            (4, "elsewhere", ["early-stopping", "everything"]),
-            (5, "sliced", ["smallest-batches", "early-stopping", "native-in-32-bits", "strict"]),
-            (7, None, ["full", "everything"]),
-        ]
-    ),
+    (2, "blind", ["table", "full"]),  # the data are read once on a machine
+    (3, "direct", ["torch", "torch-small-batches"]),  # MPI may access the arrays of a library
+    (4, "elsewhere", ["early-stopping", "everything"]),
+    (5, "sliced", ["smallest-batches", "native-in-32-bits"]),
 ]
+JOBS[1:] = [pytest.param(*job, marks=pytest.mark.slow) for job in JOBS[1:]]
 
 
 @pytest.mark.parametrize(("ranks", "how", "names"), JOBS)
@@ -137,34 +130,6 @@ def test_a_signal_to_one_rank_saves_what_all_have_trained(alone, name, code, tmp
 
 
 @pytest.mark.slow
-def test_a_rank_with_other_parameters_ends_the_training_and_is_named(alone, tmp_path):
-    result = mpi(3, words("long", tmp_path), harm=("parameters", 1, 2))
-    message = "has other parameters after epoch 2: is its memory or processor faulty?"
-    assert (result.returncode, result.stderr) == (2, f"xpnet: {HOST}, rank 1: {message}\n")
-    assert read_run(tmp_path / "long")["status"] == "failed"
-
-
-@pytest.mark.slow
-def test_bad_input_is_one_line_and_leaves_nothing(alone, tmp_path):
-    wrong = ["--data", "absent.npz"], ["--epochs", "-1"], ["--jobs", "2", "--repeats", "2"], ["--lr", "1e300"]
-    result = mpi(3, *([*words("long", tmp_path / "runs"), *each] for each in wrong))
-    assert (result.returncode, result.stdout) == (3, "")
-    for line, start in zip(
-        result.stderr.splitlines(),
-        (
-            "xpnet: absent.npz: no such file or folder; --data takes ",
-            "xpnet: --epochs: expected a whole number, 0 or more, got -1",
-            "xpnet: --jobs: the ranks of an MPI job train side by side: leave it out",
-            "xpnet: training diverged: the loss is not finite in ",
-        ),
-        strict=True,
-    ):
-        assert line.startswith(start)
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["long"]
-    assert read_run(tmp_path / "runs" / "long")["status"] == "failed"
-
-
-@pytest.mark.slow
 def test_machines_with_other_data_train_nothing(alone, tmp_path):
     result = mpi(3, words("long", tmp_path / "runs"), harm=("other data", 2, 0))
     start = "xpnet: the data's SHA-256: differs between the ranks: "
@@ -183,8 +148,6 @@ def start_ranks(folder, line, script=""):
 
 DIFFER = {
     'set -- "$@" --dropout 0.2': "--dropout: differs between the ranks: 0.0 on rank 0, 2 (HOST); 0.2 on",
-    'set -- "$@" --config old.toml': "--loss: differs between the ranks: cross-entropy on rank 0, 2 (HOST)",
-    'set -- "$@" --help': "--help: differs between the ranks: false on rank 0, 2 (HOST); true on rank 1",
     'set -- "$@" --bogus': "HOST, rank 1: unrecognized arguments: --bogus",
     "cd /": "working folder: differs between the ranks: ",
 }
@@ -202,10 +165,9 @@ def test_ranks_that_differ_end_in_one_line_before_anything_is_read(alone, script
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("rank", "end"), [(1, "exit 0"), (0, "cd / && exec python3 nothing.py")])
-def test_a_rank_that_ends_before_it_is_connected_ends_the_job(alone, rank, end, tmp_path):
+def test_a_rank_that_ends_before_it_is_connected_ends_the_job(alone, tmp_path):
     line = ["-m", "xpnet", *words("long", tmp_path / "runs")]
-    result = start_ranks(tmp_path, line, f'[ "$PMI_RANK" = {rank} ] && {{ {end}; }}')
+    result = start_ranks(tmp_path, line, '[ "$PMI_RANK" = 1 ] && { exit 0; }')
     assert result.returncode != 0
     assert "1 of the ranks on this machine ended before all were connected" in result.stderr
     assert not (tmp_path / "runs").exists()
@@ -213,22 +175,14 @@ def test_a_rank_that_ends_before_it_is_connected_ends_the_job(alone, rank, end, 
 
 @pytest.mark.slow
 def test_the_first_rank_alone_prints(alone, tmp_path):
-    """What it prints of a training, its verification, and several trainings to come."""
-    train = ["train", "--data", "data.npz", "--epochs", "1", "--device", "cpu", "--out", str(tmp_path)]
-    commands = [
-        [*train, "--name", "one", "--batch-size", "64"],
-        ["verify", str(tmp_path / "one")],
-        [*train, "--dry-run", "--repeats", "5"],
-    ]
-    code = f"from xpnet.__main__ import main\nfor words in {commands}: assert main(words) == 0"
+    """What it prints of a training, and of its verification."""
+    name = str(tmp_path / "one")
+    train = f"train --data data.npz --epochs 1 --device cpu --batch-size 64 --out {tmp_path} --name one"
+    code = f"from xpnet.__main__ import main; assert main({train.split()}) == main(['verify', {name!r}]) == 0"
     result = start_ranks(tmp_path, ["-c", code])
     assert (result.returncode, result.stderr) == (0, "")
     assert re.match(r"3 ranks on 1 host \(MPICH \d[\d.]*\)\n", result.stdout)
-    expected = {
-        "every rank computes all of each batch: larger batches, without batch norm, would be shared": 2,
-        "epoch     1   loss": 2,
-        f"verified      {tmp_path / 'one'}: epoch 1, model and metrics are the same bits\n": 1,
-        ": 5 trainings, 3 at a time, each on one rank, of 1 epoch of 1 step of ": 1,
-    }
-    assert {text: result.stdout.count(text) for text in expected} == expected
-    assert (tmp_path / "one" / "report.html").exists()
+    hint = "every rank computes all of each batch: larger batches, without batch norm, would be shared"
+    verified = f"verified      {name}: epoch 1, model and metrics are the same bits\n"
+    assert [result.stdout.count(text) for text in (hint, "epoch     1   loss", verified)] == [2, 2, 1]
+    assert Path(name, "report.html").exists()

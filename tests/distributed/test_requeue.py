@@ -29,17 +29,7 @@ PROGRAMS = {
     "scontrol": 'echo "$@" >> requeued\n',
 }
 PREEMPTIONS = 2 * int(os.environ.get("XPNET_FUZZ", "1"))
-WORDS = [
-    "--data",
-    "data.npz",
-    "--batch-size",
-    "1500",
-    "--optimizer",
-    "adam",
-    "--log-every",
-    "1",
-    "--no-report",
-]
+WORDS = "--data data.npz --batch-size 1500 --optimizer adam --log-every 1 --no-report".split()  # noqa: SIM905
 
 
 @pytest.fixture(autouse=True)

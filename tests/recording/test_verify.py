@@ -58,18 +58,6 @@ def test_a_run_of_numpy_is_proven_on_every_backend(case, capsys):
     assert tree(Path()) == before
 
 
-def test_the_history_has_the_fingerprint_of_each_logged_epoch_and_the_last_is_that_of_the_model():
-    rows = read_metrics(RUN / "metrics.jsonl")
-    assert [row["epoch"] for row in rows] == [*range(7)]  # all have a validation loss
-    ranks = [(row["validation_accuracy"], -row["validation_loss"]) for row in rows]
-    best = {epoch for epoch in range(7) if max(ranks[: epoch + 1]) == ranks[epoch]}
-    logged = {row["epoch"] for row in rows if len(row.get("fingerprint", "")) == 64}
-    assert logged == {0, 2, 4, 6} | best > {0, 2, 4, 6}
-    record = read_run(RUN)
-    assert rows[record["metrics"]["best_epoch"]]["fingerprint"] == record["fingerprint"]
-    assert (record["specification_version"], record["segments"][0]["ranks"]) == (1, 1)
-
-
 def test_a_part_of_the_training_is_verified_from_a_kept_checkpoint(capsys):
     kept = RUN / "checkpoint-2.safetensors"
     part = f"epochs 3 to 4 are the same bits, starting from {kept}, {digest_file(kept)[:16]}…"
@@ -187,13 +175,6 @@ def test_what_cannot_be_verified_is_refused_in_one_line(changes, words, message,
     change_record(RUN, **changes)
     seal(RUN)
     assert message in complaint(capsys, "verify", RUN, "--quiet", *words.split())
-
-
-def test_a_run_of_another_specification_is_neither_resumed_nor_extended(capsys):
-    change_record(RUN, specification_version=2)
-    assert "follows version 2" in complaint(capsys, "train", "--extend", RUN, "--epochs", "1")
-    change_record(RUN, status="interrupted")
-    assert "follows version 2" in complaint(capsys, "train", "--resume", RUN)
 
 
 def test_files_are_compared_with_their_digests_without_training(capsys):

@@ -5,15 +5,13 @@ import math
 import re
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from xpnet.errors import DataError
-from xpnet.nn.layers import Linear
-from xpnet.storage.checkpoint import encode_checkpoint, flatten, load_checkpoint, unflatten
+from xpnet.storage.checkpoint import encode_checkpoint, load_checkpoint
 
 DTYPES = ["?", *(f"{kind}{width}" for kind in "iu" for width in (1, 2, 4, 8)), "f2", "f4", "f8"]
 NO_CHECKPOINT = "not a checkpoint of a training that this xpnet can resume"
@@ -110,13 +108,3 @@ def test_a_hostile_file_is_refused_in_one_line(tmp_path, content, message):
     path = tmp_path / "s"
     path.write_bytes(content)
     assert re.match(message, refused(path))
-
-
-def test_the_first_array_that_does_not_fit_is_named():
-    good = [Linear(np.zeros((2, 3)), np.zeros((2, 1))), None]
-    arrays = {**flatten("p", good), "p.0.bias": np.zeros(2)}
-    with pytest.raises(DataError) as caught:
-        unflatten(Path("run/s"), "p", good, arrays)
-    shapes = "expected float64 of shape (2, 1), got float64 of shape (2,)"
-    remedy = "remove the file, and --resume starts from the first epoch"
-    assert str(caught.value) == f'run/s: not a checkpoint of this training: "p.0.bias": {shapes}: {remedy}'

@@ -5,7 +5,6 @@ import itertools
 import json
 import re
 import struct
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -136,32 +135,6 @@ def test_what_makes_no_network_is_refused_in_one_line(tmp_path, changes, metadat
     safetensors.numpy.save_file(present, path, metadata)
     with pytest.raises(DataError, match=f"^{re.escape(f'{path}: {message}')}[^\n]*$"):
         load_model(path)
-
-
-def damaged(header):
-    return struct.pack("<Q", len(header)) + header
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        damaged(b'{"a":' * 50_000),
-        damaged(b'{"a":{"dtype":"F32","shape":[1000000,1000],"data_offsets":[0,4000000000]}}'),
-        damaged(b'{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}'),
-        b"\xff" * 8 + b"{}",  # a header of 2^64 - 1 bytes
-    ],
-    ids=range(4),
-)
-def test_a_damaged_file_is_refused_in_one_line_and_little_memory(tmp_path, content):
-    path = tmp_path / "m.safetensors"
-    path.write_bytes(content)
-    tracemalloc.start()
-    try:
-        with pytest.raises(DataError, match=r"^[^\n]*m\.safetensors: not a complete [^\n]*$"):
-            load_model(path)
-        assert tracemalloc.get_traced_memory()[1] < 4_000_000
-    finally:
-        tracemalloc.stop()
 
 
 @pytest.mark.needs("torch")
