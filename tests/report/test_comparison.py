@@ -130,19 +130,6 @@ def test_names_like_markup_are_harmless_in_texts_and_links(folder, capsys):
     assert rows_of(page, "differences")["<i>"] == ["none", "<script>"]
 
 
-def test_of_many_equal_runs_the_page_shows_40_each_with_a_line_of_its_own(folder, capsys):
-    names = [f"run-{index}" for index in range(45)]
-    for name in names:
-        shutil.copytree("other", name)
-    printed(capsys, "report", *names)
-    page = checked(Path("comparison.html"))
-    assert [*rows_of(page, "runs")] == names[:40]
-    assert "The first 40 of 45 runs." in section(page, "runs").text
-    assert len({key.attributes["class"] for key in section(page, "curves").all("span")}) == 40
-    assert "The fingerprints are equal: the parameters are the same, bit for bit." in page.text
-    assert "None." in section(page, "differences").text
-
-
 def damage(value):
     return lambda: Path("five/summary.json").write_text(json.dumps(value))
 
@@ -156,7 +143,6 @@ WRONG = [
     ("five", damage(GONE), "five/gone/run.json: cannot be read (No such file or directory)"),
     ("five", damage(GONE | {"trials": []}), "expected two runs or more to compare, got 0"),
     ("other five/seed-0 --data blobs.npz", None, "--data: is for the report of one run"),
-    ("five --out none/page.html", None, "none/page.html: cannot be written (No such file or directory)"),
 ]
 
 

@@ -13,7 +13,7 @@ import pytest
 from checked_pages import checked
 from commands import complaint, printed
 from folders import tree
-from report_pages import Page, blobs, image_of, parsed, rewrite, save_data, section, trained
+from report_pages import Page, blobs, image_of, parsed, rewrite, section, trained
 from saved_models import saved_model
 
 import xpnet
@@ -89,7 +89,6 @@ def test_the_summary_says_what_was_trained_where_and_on_what(made, page):
     assert [words for words in expected if words not in text] == []
     changed = {row.one("dt").text for row in page.all("div", class_="changed")}
     assert changed == {"data", "epochs", "batch_size", "validation", "hidden", "activation", "batch_norm"}
-    assert "optimizersgd" in page.one("dl", class_="settings").text
 
 
 def test_each_line_has_the_epochs_with_its_values_and_the_best_is_marked(recorded, tmp_path, monkeypatch):
@@ -149,15 +148,6 @@ def test_the_first_layers_weights_are_images(made, page):
         strong = np.abs(shares) > 0.02
         assert np.array_equal((blue > red)[strong], (row > 0)[strong])
         assert np.abs(alpha / 255 - np.abs(shares)).max() < 0.01
-
-
-def test_without_a_mistake_the_page_says_so(tmp_path):
-    x, y = np.repeat(np.eye(2, 64, dtype=np.uint8) * 255, 10, axis=0), np.repeat([0, 1], 10)
-    data = save_data(tmp_path / "easy.npz", x, y, x, y)
-    run = trained(tmp_path / "easy", "--data", data, "--hidden", "--lr", 5, "--epochs", 20)
-    page = checked(write_report(run))
-    assert "every test sample is classified correctly" in section(page, "mistakes").text
-    assert "Every test sample is classified correctly" in section(page, "classes").text
 
 
 SECTIONS = ["draw", "curves", "classes", "mistakes", "weights", "record"]
@@ -258,24 +248,21 @@ def test_points_are_selected_evenly_with_the_first_and_the_last():
     assert [*select_evenly(range(4), 4)] == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("status", ["running", "failed"])
-def test_a_run_that_has_a_model_has_a_report_as_far_as_its_record_goes(run, status):
-    rewrite(run / "run.json", status=status, ended=None, metrics=None, fingerprint=None, error="loss")
-    rows = [(0, None, 0.1), (1, None, 0.5), (2, None, None), (3, 0.5, 0.75)] if status == "failed" else []
+def test_a_failed_run_that_has_a_model_has_a_report_without_the_losses_that_are_not_finite(run):
+    rewrite(run / "run.json", status="failed", ended=None, metrics=None, fingerprint=None, error="loss")
+    rows = [(0, None, 0.1), (1, None, 0.5), (2, None, None), (3, 0.5, 0.75)]
     lines = (
         json.dumps(dict(zip(("epoch", "train_loss", "train_accuracy"), row, strict=True))) for row in rows
     )
     (run / "metrics.jsonl").write_text("\n".join(lines))
     page = checked(write_report(run))
-    assert page.one("span", class_="unfinished").text.startswith(status)
+    assert page.one("span", class_="unfinished").text.startswith("failed")
     assert "test accuracy" in page.one("header").text
     assert "not ended" in section(page, "record").text
-    curves = section(page, "curves")
-    dots = [dot.text for dot in curves.all("circle")]
-    if rows:
-        assert dots == ["epoch 3, train 0.5", "epoch 1, train 50\u00a0%", "epoch 3, train 75\u00a0%"]
-    else:
-        assert "The run noted no epoch." in curves.text
+    dots = [dot.text for dot in section(page, "curves").all("circle")]
+    assert dots == ["epoch 3, train 0.5", "epoch 1, train 50\u00a0%", "epoch 3, train 75\u00a0%"]
+    (run / "metrics.jsonl").unlink()
+    assert "The run noted no epoch." in section(checked(write_report(run)), "curves").text
 
 
 def test_data_that_have_moved_can_be_named_here_by_the_two_files_of_csv_data(tmp_path, capsys):

@@ -148,11 +148,3 @@ def test_digits_drawn_with_the_mouse_are_read_as_the_command_predict_reads_them(
         assert shares_of(page) == texts
         page.click("#clear")
         assert shares_of(page) == [""] * 10
-
-
-def test_the_page_fits_a_phone_and_says_without_scripts_what_is_missing(quick, opened):
-    page = opened(quick, viewport={"width": 320, "height": 800})
-    page.locator("summary").click()
-    assert not page.evaluate("document.documentElement.scrollWidth > innerWidth")
-    page = opened(quick, java_script_enabled=False)
-    assert page.locator("noscript").inner_text().startswith("Drawing needs JavaScript")

@@ -63,7 +63,7 @@ def test_a_changed_byte_or_a_truncation_anywhere_is_noticed(tmp_path):
     path = tmp_path / "s"
     path.write_bytes(encode_checkpoint(ARRAYS, FACTS))
     content = path.read_bytes()
-    for position in range(0, len(content), 3):
+    for position in range(0, len(content), 7):
         changed = bytearray(content)
         changed[position] ^= 1 << position % 8
         path.write_bytes(changed)

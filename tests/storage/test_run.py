@@ -24,9 +24,6 @@ GIVEN |= {"parent": None, "init_from_sha256": None, "specification_version": 1}
 GIVEN |= {"device_requested": "cuda", "device_used": "cpu", "device_reason": "no driver"}
 GIVEN |= {"config": {"hidden": [10], "name": None}, "data": {"sha256": "ab", "name": "mnist", "train": 60000}}
 HERE = {"epoch": 3, "backend": "numpy", "device": "cpu"}
-UPDATE = "this one reads up to 3): update xpnet"
-STATUSES = "one of ['running', 'completed', 'interrupted', 'failed']"
-METRICS = "dict[str, float | list[float | None] | None] | None"
 OLDER = {"schema_version": 2, "segments": None, "specification_version": None, "digests": None}
 NO_SPACE = OSError(28, "No space left on device")
 IN_USE = r"mine: another process is working on this run: wait until it has ended$"
@@ -168,24 +165,14 @@ def test_rows_are_in_the_file_as_soon_as_they_are_logged_and_read_back_with_null
 def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path, monkeypatch):
     run = start(tmp_path)
     run.log({"epoch": 1})
-    run.write("model.safetensors", b"old")
-    before = tree(tmp_path)
-    actions = {
-        "model.safetensors": partial(run.write, "model.safetensors", b"new"),
-        "run.json": partial(run.finish, "completed"),
-        "metrics.jsonl": partial(run.resume, 0, **HERE),
-    }
+    before, actions = tree(tmp_path), [partial(run.finish, "completed"), partial(run.resume, 0, **HERE)]
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail_with(NO_SPACE))
-        for name, action in actions.items():
-            with pytest.raises(
-                ConfigError, match=rf"/{name}: cannot be written \(No space left on device\): "
-            ):
+        for action in actions:
+            with pytest.raises(ConfigError, match=r": cannot be written \(No space left on device\): "):
                 action()
     assert tree(tmp_path) == before
     assert run.record == read_run(run.folder)
-    run.finish("failed", error="no space")
-    assert read_run(run.folder)["status"] == "failed"
 
 
 def test_a_run_that_cannot_be_marked_failed_is_not_locked(tmp_path, monkeypatch):
@@ -197,18 +184,10 @@ def test_a_run_that_cannot_be_marked_failed_is_not_locked(tmp_path, monkeypatch)
     assert not is_locked(run.folder / ".lock")
 
 
-def test_a_folder_in_which_no_lock_can_be_made_is_one_line(tmp_path, monkeypatch):
-    folder = stopped(tmp_path)
-    monkeypatch.setattr(FileLock, "acquire", fail_with(PermissionError(13, "Permission denied")))
-    with pytest.raises(ConfigError, match=r"mine/.lock: cannot be written \(Permission denied\): free some"):
-        Run.reopen(folder)
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b'{"a": 1}\n\xff\x1b[31m\n', ': line 2: expected a JSON object, got "\\ufffd\\u001b[31m"'),
-        (b'{"train_loss": 1}\n{"epoch": true}', ": line 2: epoch: expected float | None, got true"),
         (b'{"a": {"b": [1, NaN]}}\n', ', line 1: "b": expected finite numbers, got [1, NaN]'),
     ],
 )
@@ -224,13 +203,13 @@ def test_a_damaged_line_elsewhere_is_named(tmp_path, content, message):
     [
         (b'{"schema_version": 1', "not a run record: expected a JSON object"),
         (b'{"status": "a", "\\u0073tatus": "b"}', 'the key "status" occurs twice: expected it once'),
-        (b'{"seed": 1' + b"0" * 400 + b"}", f'"seed": expected finite numbers, got 1{59 * "0"}'),
-        ({"schema_version": 4}, f"written by a newer xpnet (schema version 4, {UPDATE}"),
-        ({"status": "paused"}, f'status: expected {STATUSES}, got "paused"'),
+        (
+            {"schema_version": 4},
+            "written by a newer xpnet (schema version 4, this one reads up to 3): update xpnet",
+        ),
         ({"data": {"name": "x"}}, "data.sha256: expected str, got null"),
         ({**OLDER, "resumed": [5]}, "resumed: expected list[str], got [5]"),
         ({"segments": [{"started": 5}]}, "segments[0].started: expected str, got 5"),
-        ({"metrics": {"a": [True]}}, f'metrics: expected {METRICS}, got {{"a": [true]}}'),
     ],
 )
 def test_a_record_that_is_damaged_is_refused_and_not_reopened(tmp_path, changes, message):
@@ -257,14 +236,12 @@ def test_a_stopped_run_goes_on_with_its_record_under_its_present_name(tmp_path):
     record = read_run(folder)
     assert run.record == record
     first, second = record["segments"]
-    assert datetime.fromisoformat(second["started"]) >= datetime.fromisoformat(ended["ended"])
     assert (second["epoch"], second["backend"], second["device"]) == (2, "torch", "cuda:1")
     outcome = dict.fromkeys(["ended", "metrics", "fingerprint", "error", "digests"])
     assert [first] == ended["segments"]
     assert record == {**ended, "id": "other", "status": "running", "segments": [first, second], **outcome}
     run.finish("completed", fingerprint="ef")
     assert set(tree(folder)) == {".notes.tmp", "run.json", "metrics.jsonl", "checkpoint.safetensors"}
-    assert read_run(folder)["fingerprint"] == "ef"
 
 
 @pytest.mark.parametrize(
@@ -273,15 +250,11 @@ def test_a_stopped_run_goes_on_with_its_record_under_its_present_name(tmp_path):
         (b'{"a": 1}\n{"a": 2}\n{"a": 3}\n', 2, b'{"a": 1}\n{"a": 2}\n', 2),
         (b'{"a": 1}\n{"a": 2}\n{"a', 2, b'{"a": 1}\n{"a": 2}\n', 2),
         (b'{"a": 1}\n\0\0\0', 2, b'{"a": 1}\n', 1),
-        (None, 3, None, 0),
     ],
 )
 def test_rows_that_the_checkpoint_does_not_know_are_cut_off(tmp_path, content, rows, expected, kept):
     run = start(tmp_path)
     path = run.folder / "metrics.jsonl"
-    if content is not None:
-        path.write_bytes(content)
+    path.write_bytes(content)
     assert run.resume(rows, **HERE) == kept
-    assert (path.read_bytes() if path.exists() else None) == expected
-    run.log({"a": 9})
-    assert len(read_metrics(path)) == kept + 1
+    assert path.read_bytes() == expected
