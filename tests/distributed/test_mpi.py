@@ -1,18 +1,23 @@
 """Trainings shared by the ranks of an MPI job give the bits of one process."""
 
+import os
 import platform
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 
+import harmed_trial
 import numpy as np
 import pytest
+from ctrl_c import handled_by
 from mpi_job import mpi
 from networks import pixels
 from requirements import MPIEXEC
+from trial_records import outcome as recorded_trials
 
 from xpnet.__main__ import main
 from xpnet.storage.record import read_metrics, read_run
@@ -186,3 +191,109 @@ def test_the_first_rank_alone_prints(alone, tmp_path):
     verified = f"verified      {name}: epoch 1, model and metrics are the same bits\n"
     assert [result.stdout.count(text) for text in (hint, "epoch     1   loss", verified)] == [2, 2, 1]
     assert Path(name, "report.html").exists()
+
+
+# Several trainings in a job, each by one of its ranks
+
+
+TRIALS = ["train", "--data", "small.npz", "--batch-size", "20", "--epochs", "5", "--device", "cpu"]
+LONG = [*TRIALS, "--repeats", "3", "--name", "long", "--log-every", "1", "--no-report"]
+
+
+@pytest.fixture
+def small_data(tmp_path, monkeypatch):
+    """Work in an empty folder that holds small.npz: 400 + 50 samples, 12 features, 4 classes."""
+    x, y = pixels(450, 12, 4)
+    np.savez(tmp_path / "small.npz", x_train=x[:400], y_train=y[:400], x_test=x[400:], y_test=y[400:])
+    monkeypatch.chdir(tmp_path)
+
+
+def test_records_and_output_are_those_of_one_after_the_other(small_data, capsys):
+    words = [*TRIALS, "--repeats", "3", "--no-report", "--name", "same", "--overwrite"]
+    assert main(words) == 0
+    printed, expected = capsys.readouterr(), recorded_trials("same")
+    result = mpi(2, words)
+    assert (result.returncode, result.stdout, result.stderr) == (0, *printed)
+    assert recorded_trials("same") == expected
+    for folder in Path("runs/same").glob("*/run.json"):
+        (segment,) = read_run(folder.parent)["segments"]
+        assert (segment["ranks"], len(segment["hosts"]), segment["mpi"]) == (1, 1, None)
+
+
+HARM = {
+    "SIGINT": ("seed-1", ["--repeats", "30"], 130, ["completed", "interrupted"]),  # and none begins
+    "Ctrl-C twice": ("seed-0", ["--epochs", "1000000"], 130, ["running"]),
+    "dies": ("seed-1", ["--quiet"], 1, ["completed", "running", "completed"]),
+    "waits": ("seed-0", [], 0, ["completed"] * 3),  # it goes on only when the last one has begun
+}
+"""What happens to the training of a seed, further words, the exit code, and what becomes of each seed."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("harm", HARM)
+def test_when_a_training_comes_to_harm_the_others_end_as_they_should(small_data, harm):
+    name, words, code, expected = HARM[harm]
+    line = [MPIEXEC, "-n", "2", sys.executable, harmed_trial.__file__, harm, name, *LONG, *words]
+    with handled_by(signal.default_int_handler):
+        result = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == code
+    ended = [read_run(path.parent)["status"] for path in sorted(Path("runs/long").glob("*/run.json"))]
+    assert ended[: len(expected)] == expected
+    if harm == "SIGINT":
+        assert len(ended) == 2
+    if harm == "dies":
+        problem = "its process ended without a result, with exit code 9"
+        assert (result.stdout, result.stderr) == ("", f"xpnet: seed-1: {problem}\n")
+    assert Path("runs/long/summary.json").exists() == (code == 0)
+
+
+# A batch job that is preempted, and queued again: bash runs the script of docs/scaling.md, with stand-ins for
+# what Slurm provides: srun starts ranks with mpiexec and passes signals on, scontrol requeue makes a note
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "scaling.md"
+PROGRAMS = {
+    "srun": f'while [[ $1 == --* ]]; do shift; done\nexec "{MPIEXEC}" -n "$RANKS" "$@"\n',
+    "scontrol": 'echo "$@" >> requeued\n',
+}
+BIG = "--data data.npz --batch-size 1500 --optimizer adam --log-every 1 --no-report".split()  # noqa: SIM905
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """A folder with the data, the script of the page, and the stand-ins."""
+    monkeypatch.chdir(tmp_path)
+    x, y = pixels(3300, 64, 4)
+    np.savez("data.npz", x_train=x[:3000], y_train=y[:3000], x_test=x[3000:], y_test=y[3000:])
+    (script,) = re.findall(r"```sh\n(#!/bin/bash\n#SBATCH.*?)```", PAGE.read_text(), re.DOTALL)
+    Path("big.sh").write_text(script)
+    Path("bin").mkdir()
+    for name, text in PROGRAMS.items():
+        Path("bin", name).write_text(f"#!/bin/bash\n{text}")
+        Path("bin", name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{MPIEXEC.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+
+
+def submit(words, ranks):
+    """Start the script, as sbatch does."""
+    line, environment = ["bash", "big.sh", *words], {**os.environ, "RANKS": str(ranks)}
+    with Path("log").open("a") as log:
+        return subprocess.Popen(line, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+
+@pytest.mark.slow
+def test_a_job_that_is_preempted_ends_as_one_that_never_was(cluster):
+    words = [*BIG, "--epochs", "300"]
+    history, log = Path("runs/big/metrics.jsonl"), Path("log")
+    job = submit(words, 3)
+    harmed_trial.wait_until(lambda: history.exists() and len(read_metrics(history)) > 3)
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(60) == 0, log.read_text()
+    assert Path("requeued").read_text() == "requeue 17\n"
+    for _ in range(2):  # the second time it is complete
+        assert submit(words, 2).wait(600) == 0, log.read_text()
+    assert re.search(r"^goes on after epoch \d+", log.read_text(), re.MULTILINE)
+    assert log.read_text().endswith("run           runs/big is complete\n")
+    assert main(["train", *words, "--name", "whole", "--quiet"]) == 0
+    assert outcome(Path("runs/big")) == outcome(Path("runs/whole"))

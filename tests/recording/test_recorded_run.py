@@ -147,17 +147,6 @@ def test_a_resumed_run_has_a_segment_for_each_process_and_keeps_its_checkpoints(
     assert printed(capsys, "verify", run, "--quiet") == ""
 
 
-def test_a_run_that_ends_within_the_patience_is_verified(capsys):
-    words = [*PLAIN[:-2], "--validation", "60", "--patience", "2", "--lr", "2", "--epochs", "99"]
-    assert train.main([*words, "--name", "early", *QUIET]) == 0
-    run = Path("runs/early")
-    assert read_run(run)["metrics"]["epochs"] < 99
-    assert printed(capsys, "verify", run, "--quiet") == ""
-    change_record(run, config={**read_run(run)["config"], "patience": 3})
-    seal(run)
-    assert differing(capsys, run, "--quiet").startswith("run.json: metrics.epochs: recorded ")
-
-
 def test_a_training_on_arrays_is_verified_from_python(capsys):
     data = image_data()
     labels = np.array(["a", "b", "c", "d"])[data.y_train]
@@ -242,17 +231,6 @@ def test_an_interrupted_extension_goes_on_even_without_its_parent():
     record, history = outcome("longer")
     assert (record["status"], record["fingerprint"]) == ("completed", whole["fingerprint"])
     assert history == rows[3:]
-
-
-def test_patience_counts_from_the_start_of_the_extension_and_the_best_epoch_of_both_is_kept():
-    words = ["--validation", 60, "--patience", 3, "--epochs", 60, "--lr", 2]
-    parent, _ = trained("parent", *PLAIN, *words)
-    best, last = parent["metrics"]["best_epoch"], parent["metrics"]["epochs"]
-    assert last == best + 3 < 60
-    words = ["--extend", "runs/parent", "--epochs", 40, "--lr", 1e-9]  # which makes no epoch better
-    record, rows = trained("longer", *words)
-    assert [row["epoch"] for row in rows if "validation_loss" in row] == [*range(last, last + 4)]
-    assert (record["metrics"]["best_epoch"], record["fingerprint"]) == (best, parent["fingerprint"])
 
 
 def test_it_says_which_epochs_it_adds(capsys):

@@ -8,7 +8,6 @@ import zlib
 
 import numpy as np
 import pytest
-import safetensors.numpy
 
 from xpnet.errors import DataError
 from xpnet.storage.checkpoint import encode_checkpoint, load_checkpoint
@@ -44,12 +43,6 @@ def test_every_dtype_comes_back_in_any_layout_and_the_facts_exactly(tmp_path):
     assert repr(facts) == repr(FACTS)
 
 
-def test_the_bytes_depend_on_the_content_alone_and_other_tools_read_them():
-    content = encode_checkpoint(ARRAYS, FACTS)
-    assert content == encode_checkpoint(dict(reversed(ARRAYS.items())), FACTS)
-    assert_equal(safetensors.numpy.load(content), ARRAYS)
-
-
 def refused(path):
     with pytest.raises(DataError) as caught:
         load_checkpoint(path)
@@ -75,30 +68,21 @@ def test_a_changed_byte_or_a_truncation_anywhere_is_noticed(tmp_path):
         assert refused(path).endswith("(the checksum differs)")
 
 
-def header(entries, body=b"", **metadata):
-    """A file's content; the checksum is right if there are no arrays."""
+def header(**metadata):
+    """A file's content; without arrays, the checksum of no facts is right."""
     whole = {"format": "xpnet-snapshot", "format_version": "1", "facts": "{}"}
     whole |= {"checksum": f"{zlib.crc32(b'{}'):08x}", **metadata}
-    text = json.dumps({"__metadata__": whole, **entries}).encode()
-    return struct.pack("<Q", len(text)) + text + body
-
-
-def entry(dtype, shape, size):
-    return {"dtype": dtype, "shape": shape, "data_offsets": [0, size]}
+    text = json.dumps({"__metadata__": whole}).encode()
+    return struct.pack("<Q", len(text)) + text
 
 
 HOSTILE = [
-    (header({}, format="pt"), NO_CHECKPOINT),
-    (header({}, format_version="3"), "written by a newer xpnet .format version 3, .* up to 2.: update xpnet"),
-    (header({"a": entry("BF16", [1], 2)}, b"12"), '"a": expected one of BOOL, .*, got BF16'),
-    (header({"a": entry("I8", [1] * 100, 1)}, b"1"), '"a": cannot be read '),
-    (header({}, checksum="00000001"), "damaged: its content is not what was written .the checksum diff"),
+    (header(format="pt"), NO_CHECKPOINT),
+    (header(format_version="3"), "written by a newer xpnet .format version 3, .* up to 2.: update xpnet"),
+    (header(checksum="00000001"), "damaged: its content is not what was written .the checksum diff"),
 ]
 HOSTILE += [
-    (
-        header({}, facts=facts, checksum=f"{zlib.crc32(facts.encode()):08x}"),
-        NO_CHECKPOINT + r" \(its facts are",
-    )
+    (header(facts=facts, checksum=f"{zlib.crc32(facts.encode()):08x}"), NO_CHECKPOINT + r" \(its facts are")
     for facts in ("[" * 100_000, json.dumps({**FACTS, "words": None, "rows": 5}))
 ]
 

@@ -12,9 +12,7 @@ import safetensors.numpy
 from saved_models import saved_model
 
 import xpnet
-from xpnet._lib.tree import leaves
 from xpnet.errors import DataError
-from xpnet.nn.architecture import Network
 from xpnet.nn.functional import ACTIVATIONS
 from xpnet.storage.model_file import fingerprint, load_model, save_model
 
@@ -29,28 +27,6 @@ def model(sizes=(4, 3, 2), dtype=np.float32, *, norm=False, **options):
     ]
     norms = [{name: rng.uniform(0.5, 2.0, units).astype(dtype) for name in NORM} for units in sizes[1:-1]]
     return saved_model(layers, norms=norms if norm else (), **options)
-
-
-def arrays(model):
-    inputs = model.normalization
-    return [inputs.shift, inputs.scale, *leaves((model.parameters, model.statistics))]
-
-
-@pytest.mark.parametrize(
-    ("sizes", "dtype", "options"),
-    [
-        ((4, 2), "f8", {"normalize": "standardize", "normalization": {"shift": np.arange(4.0)}}),
-        ((2, *[3] * 11, 1), "f4", {"normalize": "none", "activation": "tanh", "norm": True}),
-    ],
-)
-def test_a_saved_model_loads_bit_for_bit(tmp_path, sizes, dtype, options):
-    expected = model(sizes, dtype, **options)
-    save_model(tmp_path / "m", expected)
-    loaded = load_model(tmp_path / "m")
-    network = Network(sizes, options.get("activation", "relu"), batch_norm="norm" in options)
-    assert (loaded.network, loaded.normalization.kind) == (network, options["normalize"])
-    for actual, array in zip(arrays(loaded), arrays(expected), strict=True):
-        np.testing.assert_array_equal(actual, array, strict=True)
 
 
 def test_other_tools_find_pytorchs_names_and_shapes_and_the_metadata(tmp_path):

@@ -189,6 +189,7 @@ def test_a_run_that_cannot_be_marked_failed_is_not_locked(tmp_path, monkeypatch)
     [
         (b'{"a": 1}\n\xff\x1b[31m\n', ': line 2: expected a JSON object, got "\\ufffd\\u001b[31m"'),
         (b'{"a": {"b": [1, NaN]}}\n', ', line 1: "b": expected finite numbers, got [1, NaN]'),
+        (b'{"epoch": 2, "epoch": 9}\n', ', line 1: the key "epoch" occurs twice: expected it once'),
     ],
 )
 def test_a_damaged_line_elsewhere_is_named(tmp_path, content, message):
@@ -202,6 +203,7 @@ def test_a_damaged_line_elsewhere_is_named(tmp_path, content, message):
     ("changes", "message"),
     [
         (b'{"schema_version": 1', "not a run record: expected a JSON object"),
+        (b'{"seed": 1e999}', '"seed": expected finite numbers, got Infinity'),
         (b'{"status": "a", "\\u0073tatus": "b"}', 'the key "status" occurs twice: expected it once'),
         (
             {"schema_version": 4},

@@ -6,7 +6,6 @@ import importlib
 import io
 import json
 import os
-import re
 import shutil
 import sqlite3
 import subprocess
@@ -53,7 +52,7 @@ def empty_folder(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def mirrored(tmp_path_factory):
-    """A folder with a run that all tested trackers have, interrupted and resumed, and what was printed."""
+    """A folder with a run that all tested trackers have, interrupted and resumed."""
     folder = tmp_path_factory.mktemp("mirrored")
     small_data(folder)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
@@ -68,7 +67,7 @@ def mirrored(tmp_path_factory):
     command += ["--tag=größe-1.5", "--tag=new"]
     again = subprocess.run(command, capture_output=True, text=True, check=True, **options)
     assert again.stderr == ""
-    return folder, again.stdout
+    return folder
 
 
 def text_of(tracker, folder):
@@ -86,8 +85,7 @@ def text_of(tracker, folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.needs(name)) for name in NAMES])
 def test_a_real_tracker_holds_settings_data_metrics_files_and_ending(mirrored, name):
-    folder, printed = mirrored
-    run = folder / "runs/first try"
+    folder, run = mirrored, mirrored / "runs/first try"
     record, rows, held = read_run(run), read_metrics(run / "metrics.jsonl"), text_of(name, folder)
     losses = [*(row["train_loss"] for row in rows), record["metrics"]["test_loss"]]  # of both sessions
     end = "FINISHED" if name == "mlflow" else "completed"
@@ -96,13 +94,6 @@ def test_a_real_tracker_holds_settings_data_metrics_files_and_ending(mirrored, n
     stored = folder / {"wandb": "runs/wandb", "trackio": "trackio", "mlflow": "runs/mlartifacts"}[name]
     contents = {path.read_bytes() for path in stored.rglob("*") if path.is_file()}
     assert {(run / file).read_bytes() for file in ("model.safetensors", "report.html")} <= contents
-    state = json.loads((run / f"track-{name}.json").read_bytes())
-    places = {
-        "wandb": rf"runs/wandb/offline-run-\d+_\d+-{state['run']}",
-        "trackio": f"project xpnet, run {state['name']}",
-        "mlflow": f"experiment xpnet, run {state['name']}",
-    }
-    assert re.search(rf"^{name:<14}{places[name]}$", printed, re.MULTILINE)
 
 
 RECORDER = """
