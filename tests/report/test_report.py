@@ -265,13 +265,13 @@ def test_a_failed_run_that_has_a_model_has_a_report_without_the_losses_that_are_
     assert "The run noted no epoch." in section(checked(write_report(run)), "curves").text
 
 
-def test_data_that_have_moved_can_be_named_here_by_the_two_files_of_csv_data(tmp_path, capsys):
+def test_data_that_have_moved_can_be_named(tmp_path, capsys):
     csv, moved = tmp_path / "data.csv", tmp_path / "moved.csv"
     np.savetxt(csv, np.c_[np.arange(20) % 2, np.arange(180).reshape(20, 9)], fmt="%d", delimiter=",")
     run = initialised(tmp_path, csv, "--test-data", csv)
     csv.rename(moved)
     error = complaint(capsys, "report", run)
-    assert f"{run}: name its data with --data: {csv}: no such file" in error
+    assert error.startswith(f"{run}: name its data with --data: {csv}: no such file")
     printed(capsys, "report", run, "--data", moved, "--test-data", moved)
 
 
@@ -285,7 +285,6 @@ WRONG = [
     ((), lambda run: (run / "model.safetensors").unlink(), "model.safetensors: no such file"),
     ((), other_model, "its model has the fingerprint "),
     (("--test-data", "x.csv"), None, "--test-data x.csv: goes with --data TRAIN.csv"),
-    (("--data", "absent.npz"), None, "absent.npz: no such file or folder; --data takes "),
     (("--data", "other.npz"), None, "name the data of the training with --data"),
     (("--out", "none/page.html"), None, "none/page.html: cannot be written (No such file or directory)"),
 ]
