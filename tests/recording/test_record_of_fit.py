@@ -47,14 +47,8 @@ def test_it_is_the_record_of_the_command_but_for_what_the_data_are(capsys):
     [
         ({"tags": ["a"]}, "fit: tags: expected run too"),
         ({"run": "runs/.hidden"}, "fit: run: expected a folder name without / or"),
-        (
-            {"run": "runs/a", "track": "wand"},
-            "fit: track: expected some of wandb, trackio, mlflow, each once, ",
-        ),
-        (
-            {"run": "runs/a", "callbacks": [print]},
-            "fit: callbacks: expected instances of xpnet.Callback, got",
-        ),
+        ({"run": "runs/a", "track": "wand"}, "fit: track: expected some of wandb, trackio, mlflow"),
+        ({"run": "runs/a", "callbacks": [print]}, "fit: callbacks: expected instances of xpnet.Callback"),
     ],
 )
 def test_what_cannot_be_recorded_is_refused_before_any_file_is_written(settings, message):
@@ -122,10 +116,6 @@ def test_the_estimator_takes_callbacks_and_has_a_loss_curve():
     assert classifier.n_iter_ == len(classifier.loss_curve_) == 2
     assert watcher.seen[-1] == ("end", classifier.model_.fingerprint)
     assert classifier.loss_curve_ == [row["train_loss"] for row in classifier.model_.history[1:]]
-    each = xpnet.XPNetClassifier(epochs=9)
-    for _ in range(2):
-        each.partial_fit(X, Y, classes=range(4))
-    assert each.loss_curve_ == classifier.loss_curve_
 
 
 def test_a_model_writes_its_report_with_or_without_a_run():
@@ -148,9 +138,7 @@ def test_a_model_writes_its_report_with_or_without_a_run():
 def test_a_model_without_its_data_says_so_in_place_of_a_report(recorded, capsys):
     shutil.copytree(recorded, ".", dirs_exist_ok=True)
     xpnet.load("runs/plain").report("page.html")
-    with pytest.raises(
-        xpnet.ConfigError, match=r"^report: expected a model that xpnet.fit has returned or t"
-    ):
+    with pytest.raises(xpnet.ConfigError, match=r"^report: expected a model that xpnet.fit has returned "):
         xpnet.load("start.safetensors").report("page.html")
     start = "runs/weighted: was trained on arrays in Python, which are in no file: "
     remedy = "its report is in its folder, and the model that xpnet.fit returns writes it anew"

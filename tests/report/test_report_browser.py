@@ -27,14 +27,10 @@ NETWORKS += [
 ]
 
 
-@pytest.fixture(scope="module")
-def mnist():
-    return datasets.load()
-
-
 @pytest.mark.parametrize(("kind", "divisor", "flags"), NETWORKS)
-def test_the_page_computes_what_python_does(mnist, tmp_path, opened, kind, divisor, flags):
+def test_the_page_computes_what_python_does(tmp_path, opened, kind, divisor, flags):
     """Logits and probabilities, of every kind of network, for the raw rows pixels / divisor."""
+    mnist = datasets.load()
     arrays = {name: getattr(mnist, name)[:IMAGES] for name in ("x_train", "y_train", "x_test", "y_test")}
     if kind == "floats":
         arrays |= {name: arrays[name] / 255.0 for name in ("x_train", "x_test")}
@@ -95,13 +91,6 @@ def opened(browser):
     assert [text for text in trouble if not text.startswith(allowed)] == []
 
 
-@pytest.fixture(scope="module")
-def quick(browser, tmp_path_factory):
-    """The report of a short run with the recipe quick on MNIST."""
-    folder = tmp_path_factory.mktemp("browser") / "quick"
-    return write_report(trained(folder, "--recipe", "quick", "--epochs", 5))
-
-
 STROKES = {
     0: [[(14, 4), (8, 8), (7, 15), (10, 22), (15, 23), (20, 18), (20, 9), (14, 4)]],
     4: [[(8, 5), (7, 14), (19, 14)], [(18, 4), (17, 24)]],
@@ -126,8 +115,8 @@ def shares_of(page):
     return page.locator("#bars .share").all_inner_texts()
 
 
-def test_digits_drawn_with_the_mouse_are_read_as_the_command_predict_reads_them(quick, opened):
-    page = opened(quick)
+def test_digits_drawn_with_the_mouse_are_read_as_the_command_predict_reads_them(tmp_path, opened):
+    page = opened(write_report(trained(tmp_path / "quick", "--recipe", "quick", "--epochs", 5)))
     for digit, lines in STROKES.items():
         draw(page, *lines)
         shares = [float(text[:-2]) for text in shares_of(page)]

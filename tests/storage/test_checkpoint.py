@@ -23,13 +23,6 @@ FACTS = {"epoch": 3, "batch": 0, "rows": 4, "seconds": 0.1 + 0.2, "best": [2, -0
 FACTS |= {"words": ["weiß\n\ud800", None, {"": [-0.0, 2**70, True]}], "nan": math.nan}
 
 
-def assert_equal(actual, expected):
-    assert sorted(actual) == sorted(expected)
-    for name, array in expected.items():
-        assert (actual[name].dtype, actual[name].shape) == (array.dtype, array.shape)
-        assert actual[name].tobytes() == array.tobytes()
-
-
 def test_every_dtype_comes_back_in_any_layout_and_the_facts_exactly(tmp_path):
     arrays, expected = {"": np.zeros((0, 2)), "scalar\n": np.array(7)}, {}
     for dtype in DTYPES:
@@ -39,7 +32,9 @@ def test_every_dtype_comes_back_in_any_layout_and_the_facts_exactly(tmp_path):
         expected |= {f"{dtype} turned": plain}
     (tmp_path / "s").write_bytes(encode_checkpoint(arrays, FACTS))
     actual, facts = load_checkpoint(tmp_path / "s")
-    assert_equal(actual, arrays | expected)
+    for name, array in (arrays | expected).items():
+        np.testing.assert_array_equal(actual.pop(name), array, strict=True)
+    assert not actual
     assert repr(facts) == repr(FACTS)
 
 
@@ -68,11 +63,11 @@ def test_a_changed_byte_or_a_truncation_anywhere_is_noticed(tmp_path):
         assert refused(path).endswith("(the checksum differs)")
 
 
-def header(**metadata):
-    """A file's content; without arrays, the checksum of no facts is right."""
-    whole = {"format": "xpnet-snapshot", "format_version": "1", "facts": "{}"}
-    whole |= {"checksum": f"{zlib.crc32(b'{}'):08x}", **metadata}
-    text = json.dumps({"__metadata__": whole}).encode()
+def header(facts="{}", **metadata):
+    """The content of a file without arrays."""
+    checksum = f"{zlib.crc32(facts.encode()):08x}"
+    whole = {"format": "xpnet-snapshot", "format_version": "1", "facts": facts, "checksum": checksum}
+    text = json.dumps({"__metadata__": {**whole, **metadata}}).encode()
     return struct.pack("<Q", len(text)) + text
 
 
@@ -80,10 +75,8 @@ HOSTILE = [
     (header(format="pt"), NO_CHECKPOINT),
     (header(format_version="3"), "written by a newer xpnet .format version 3, .* up to 2.: update xpnet"),
     (header(checksum="00000001"), "damaged: its content is not what was written .the checksum diff"),
-]
-HOSTILE += [
-    (header(facts=facts, checksum=f"{zlib.crc32(facts.encode()):08x}"), NO_CHECKPOINT + r" \(its facts are")
-    for facts in ("[" * 100_000, json.dumps({**FACTS, "words": None, "rows": 5}))
+    (header("[" * 100_000), rf"{NO_CHECKPOINT} \(its facts are"),
+    (header(json.dumps({**FACTS, "words": None, "rows": 5})), rf"{NO_CHECKPOINT} \(its facts are"),
 ]
 
 

@@ -29,21 +29,6 @@ def model(sizes=(4, 3, 2), dtype=np.float32, *, norm=False, **options):
     return saved_model(layers, norms=norms if norm else (), **options)
 
 
-def test_other_tools_find_pytorchs_names_and_shapes_and_the_metadata(tmp_path):
-    expected = model((784, 10, 10), norm=True)
-    save_model(tmp_path / "m", expected)
-    tensors = safetensors.numpy.load_file(tmp_path / "m")
-    weights = {"layers.0.weight": (10, 784), "layers.1.weight": (10, 10)}
-    vectors = ["layers.0.bias", "layers.1.bias", *(f"norms.0.{name}" for name in NORM)]
-    scalars = ["normalization.shift", "normalization.scale"]
-    shapes = weights | dict.fromkeys(vectors, (10,)) | dict.fromkeys(scalars, ())
-    assert {name: array.shape for name, array in tensors.items()} == shapes
-    np.testing.assert_array_equal(tensors["layers.0.weight"], expected.layers[0]["weight"], strict=True)
-    described = {"sizes": "[784, 10, 10]", "classes": "10", "activation": "relu", "normalize": "scale"}
-    with safetensors.safe_open(tmp_path / "m", "numpy") as file:
-        assert file.metadata() == {"format_version": "2", **described}
-
-
 def saved_bytes(path, model):
     save_model(path, model)
     return path.read_bytes()

@@ -59,12 +59,7 @@ def test_a_started_run_has_a_folder_named_by_its_start_with_a_running_record(tmp
 
 
 @pytest.mark.parametrize(
-    "put",
-    [
-        lambda path: path.write_bytes(b"precious"),
-        Path.mkdir,
-        lambda path: path.symlink_to(start(path.parents[1] / "elsewhere").folder),
-    ],
+    "put", [Path.mkdir, lambda path: path.symlink_to(start(path.parents[1] / "elsewhere").folder)]
 )
 def test_what_is_no_run_is_never_replaced(tmp_path, put):
     (tmp_path / "runs").mkdir()
@@ -76,9 +71,7 @@ def test_what_is_no_run_is_never_replaced(tmp_path, put):
     assert tree(tmp_path) == before
 
 
-def test_a_run_is_replaced_only_after_its_end_with_overwrite_and_writes_nothing_into_its_successor(
-    tmp_path, monkeypatch
-):
+def test_a_run_is_replaced_only_after_its_end_and_writes_nothing_into_its_successor(tmp_path, monkeypatch):
     old = start(tmp_path, "mine", overwrite=True)  # there is none yet
     old.log({"epoch": 1})
 
