@@ -208,7 +208,7 @@ def small_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def test_records_and_output_are_those_of_one_after_the_other(small_data, capsys):
+def test_several_trainings_leave_the_records_and_output_of_one_after_the_other(small_data, capsys):
     words = [*TRIALS, "--repeats", "3", "--no-report", "--name", "same", "--overwrite"]
     assert main(words) == 0
     printed, expected = capsys.readouterr(), recorded_trials("same")
