@@ -234,7 +234,7 @@ def test_an_extension_says_which_epochs_it_adds(capsys):
 MORE = "--epochs 2"
 NOT_EXTENDED = {
     "--extend: expected --epochs N beside it, the epochs to add to the 3 of runs/plain": "runs/plain",
-    "--extend: there is --resume runs/mine already": f"runs/plain {MORE} --resume runs/mine",
+    "--loss: runs/plain was trained with": f"runs/plain {MORE} --loss squared-error",
     "--hidden: runs/plain was trained with [6], got [3]: leave": f"runs/plain {MORE} --hidden=3",
     "--extend: runs/plain: expected another folder": f"runs/plain {MORE} --name=plain --overwrite",
     "runs/old: has no checkpoint.safetensors, the state of its optimiser: --init-from": f"runs/old {MORE}",
