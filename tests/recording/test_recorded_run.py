@@ -235,7 +235,7 @@ MORE = "--epochs 2"
 NOT_EXTENDED = {
     "--extend: expected --epochs N beside it, the epochs to add to the 3 of runs/plain": "runs/plain",
     "--loss: runs/plain was trained with": f"runs/plain {MORE} --loss squared-error",
-    "--hidden: runs/plain was trained with [6], got [3]: leave": f"runs/plain {MORE} --hidden=3",
+    "--extend: there is --resume runs/mine already": f"runs/plain {MORE} --resume runs/mine",
     "--extend: runs/plain: expected another folder": f"runs/plain {MORE} --name=plain --overwrite",
     "runs/old: has no checkpoint.safetensors, the state of its optimiser: --init-from": f"runs/old {MORE}",
     "runs/stopped: is not completed but interrupted: xpnet train --resume": f"runs/stopped {MORE}",
