@@ -188,7 +188,7 @@ def test_a_quick_run_writes_every_run_a_page_and_a_figure_without_date(tmp_path,
         (["--runs", "0"], "--runs: expected a whole number, 1 or more, got '0'"),
         (["--only", "epoch,nothing"], "got 'nothing'"),
         (["--against", "HEAD", "--out", "here"], "--out: does not go with --against"),
-        (["--against", "HEAD", "--only", "epoch,wide"], "some of epoch,steps,main,startup, got 'wide'"),
+        (["--against", "HEAD", "--only", "epoch,wide"], "some of epoch,steps,large,main,startup, got 'wide'"),
         (["--only", "startup", "--out", "/dev/null/out"], "/dev/null/out: cannot be written"),
     ],
 )
