@@ -23,11 +23,7 @@ from xpnet import train
 from xpnet._lib.locks import is_locked
 from xpnet.cli import trials
 from xpnet.config import TrainConfig
-from xpnet.nn.layers import Linear
-from xpnet.storage.record import read_metrics, read_run
-from xpnet.training.callbacks import EarlyStopping, FinalParameters
-from xpnet.training.loop import EpochLog, FitResult
-from xpnet.training.step import Evaluation, TrainState, Variables
+from xpnet.storage.record import read_run
 
 
 @pytest.fixture(autouse=True)
@@ -44,22 +40,23 @@ def run(*words):
     return train.main([*settings, *words])
 
 
-def test_seeds_are_trained_one_after_the_other_in_this_process(capsys, monkeypatch):
-    monkeypatch.delattr(trials, "Popen")
-    assert run("--repeats", "3", "--seed", "4", "--name", "three", "--report") == 0
-    runs = [read_run(Path("runs/three") / f"seed-{seed}") for seed in (4, 5, 6)]
-    assert [record["seed"] for record in runs] == [4, 5, 6]
+def test_seeds_are_trained_in_this_process_or_side_by_side_with_the_same_output_and_records(
+    capsys, monkeypatch
+):
+    words = ("--repeats", "2", "--seed", "4", "--name", "seeds", "--overwrite")
+    with monkeypatch.context() as patch:
+        patch.delattr(trials, "Popen")
+        assert run(*words) == 0
+    printed, records = capsys.readouterr(), outcome("seeds")
+    assert run(*words, "--jobs", "2") == 0
+    assert (capsys.readouterr(), outcome("seeds")) == (printed, records)
+    runs = [read_run(Path("runs/seeds") / f"seed-{seed}") for seed in (4, 5)]
     accuracies = [record["metrics"]["test_accuracy"] for record in runs]
     mean, deviation = statistics.fmean(accuracies), statistics.stdev(accuracies)
-    content = summary("three")
+    content = summary("seeds")
     assert content["figures"]["test_accuracy"] == {"mean": mean, "standard_deviation": deviation}
     assert [trial["fingerprint"] for trial in content["trials"]] == [r["fingerprint"] for r in runs]
-    out = capsys.readouterr().out
-    assert f"test accuracy       {mean:.4f} ± {deviation:.4f}\n" in out
-    for seed in (4, 5, 6):
-        report = Path("runs/three", f"seed-{seed}", "report.html")
-        assert report.exists()
-        assert f"report        {report}\n" in out
+    assert f"test accuracy       {mean:.4f} ± {deviation:.4f}\n" in printed.out
     assert run("--seed", "5", "--name", "alone", "--quiet") == 0
     assert read_run(Path("runs/alone"))["fingerprint"] == runs[1]["fingerprint"]
 
@@ -71,16 +68,6 @@ def test_the_learning_rate_that_validates_best_is_named(capsys):
     assert list(accuracy) == ["lr-0.0001", "lr-0.3", "lr-0.1"]
     assert accuracy[content["best"]["run"]] == max(accuracy.values()) > accuracy["lr-0.0001"]
     assert f"best          {content['best']['run']}: " in capsys.readouterr().out
-
-
-def test_side_by_side_gives_the_same_output_and_records(capsys):
-    printed, outcomes = [], []
-    for jobs in ("1", "2"):
-        assert run("--repeats", "2", "--report", "--name", "same", "--overwrite", "--jobs", jobs) == 0
-        printed.append(capsys.readouterr())
-        outcomes.append(outcome("same"))
-    assert printed[0] == printed[1]
-    assert outcomes[0] == outcomes[1]
 
 
 def statuses(name):
@@ -177,32 +164,3 @@ def test_trainings_do_not_outlive_the_process_that_started_them():
         assert all(is_locked(folder / ".lock") for folder in folders)
         process.kill()
     wait_until(lambda: not any(is_locked(folder / ".lock") for folder in folders))
-
-
-def test_with_patience_the_best_parameters_are_kept(capsys):
-    """A learning rate that is too large soon spoils what was learned."""
-    words = ["--validation", "100", "--patience", "4", "--optimizer", "adam", "--lr", "0.3"]
-    assert run(*words, "--epochs", "50", "--name", "early", "--log-every", "30") == 0
-    record, rows = read_run(Path("runs/early")), read_metrics(Path("runs/early/metrics.jsonl"))
-    metrics, accuracies = record["metrics"], [row["validation_accuracy"] for row in rows]
-    best = metrics["best_epoch"]
-    assert accuracies[best] == max(accuracies) == metrics["validation_accuracy"]
-    assert (record["status"], metrics["epochs"]) == ("completed", best + 4)
-    printed = capsys.readouterr().out
-    assert f"stopped after {best + 4} epochs, the best was {best}" in printed
-    assert all(f"\nepoch {epoch:>5}   loss " in printed for epoch in (best, best + 4))
-    assert {"train_loss", "fingerprint"} <= rows[-1].keys()
-    assert rows[best]["fingerprint"] == record["fingerprint"]
-
-
-@pytest.mark.parametrize(
-    ("stopping", "best", "stops"), [(EarlyStopping(2), 2, True), (FinalParameters(), 4, False)]
-)
-def test_the_first_epoch_of_the_highest_accuracy_and_then_the_lowest_loss_is_kept(stopping, best, stops):
-    for epoch, (accuracy, loss) in enumerate([(0.5, 1.0), (0.6, 1.0), (0.6, 0.9), (0.6, 0.9), (0.5, 0.1)]):
-        state = TrainState(Variables([Linear(np.array(epoch), np.array(0))], [], None), epoch)
-        stopping.on_epoch_end(None, EpochLog(state, None, Evaluation(loss, accuracy, None)))
-        assert (stopping.stop is not None) == (stops and epoch == 4)
-    result = FitResult(state, state)
-    stopping.on_train_end(None, result)
-    assert int(result.best.variables.parameters[0].weight) == best
