@@ -4,39 +4,28 @@ import io
 import json
 import shutil
 import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
 from folders import change_record
 
-import xpnet
 from xpnet.__main__ import main
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has no such names")
 
 UNICODE = "e\x1b]0;owned\x07\x1b[31m\x9b2J\x7f\r\n\u202e±"
 EVIL = f"{UNICODE}\udcff"
-OUT = ("--out", EVIL)
 COMMANDS = [
     ("report", EVIL, "run", "--out", f"{EVIL}.html"),
     ("export", EVIL, "--to", "torch"),
     ("evaluate", EVIL),
     ("predict", EVIL, f"{EVIL}.npz"),
-    ("train", "--data", f"{EVIL}.npz", "--epochs", "1", *OUT, "--repeats", "2", "--name", "two"),
-    ("train", "--data", f"{UNICODE}.npz", "--epochs", "1", "--dry-run"),
+    ("train", "--data", f"{EVIL}.npz", "--epochs", "1", "--out", EVIL, "--repeats", "2", "--name", "two"),
     ("train", "--resume", EVIL),
-    ("train", "--extend", EVIL, "--epochs", "1", *OUT),
-    ("train", "--resume", "strange", "--debug"),
     ("verify", EVIL, "--files"),
-    ("verify", "strange"),
     ("runs", "list", ".", "--sort", UNICODE),
     ("runs", "list", ".", "--json"),
     ("runs", "list", ".", "--csv"),
-    ("runs", "list", ".", "--sort", f"no {EVIL}"),
-    ("runs", "best", ".", "--metric", UNICODE),
     ("runs", "show", "./strange"),
-    ("runs", "show", f"no {EVIL}"),
     ("runs", "compare", "./strange", EVIL, "--all"),
     ("runs", "list", f"--{EVIL}"),
 ]
@@ -71,24 +60,7 @@ def test_every_command_escapes_what_cannot_be_shown(trained, tmp_path, monkeypat
         patch.setattr(sys, "stderr", streams[1])
         code = main(list(words))
     texts = [stream.seek(0) or stream.read() for stream in streams]
-    refused = {"--resume", "strange", f"no {EVIL}", f"--{EVIL}"}
-    assert code == (2 if refused & {*words} else 0)
+    assert code == (2 if {"--resume", f"--{EVIL}"} & {*words} else 0)
     assert all(line.isprintable() for text in texts for line in text.split("\n"))
     assert "owned" in "".join(texts)
     assert "unexpected" not in texts[1]
-
-
-def test_an_evaluation_is_printed_with_escapes_in_the_names_of_classes():
-    x, y = np.arange(40.0).reshape(10, 4), np.array([EVIL, UNICODE])[np.arange(10) % 2]
-    text = str(xpnet.fit(x, y, epochs=0).evaluate(x, y))
-    assert all(line.isprintable() for line in text.split("\n"))
-    assert r"e\x1b]0;owned\x07\x1b[31m\x9b2J\x7f\r\n\u202e±\udcff" in text
-
-
-def test_settings_that_are_printed_with_escapes_read_back(trained, monkeypatch, capsys):
-    monkeypatch.chdir(trained)
-    words = ["train", "--print-config"]
-    assert main([*words, "--out", UNICODE]) == 0
-    Path("config.toml").write_text(text := capsys.readouterr().out)
-    assert main([*words, "--config", "config.toml"]) == 0
-    assert capsys.readouterr().out == text
