@@ -2,8 +2,6 @@
 
 import csv
 import json
-import re
-import shutil
 from pathlib import Path
 
 import commands
@@ -33,11 +31,9 @@ def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     x, y = pixels(200 + SAMPLES, FEATURES, CLASSES)
     np.savez(folder / "data.npz", x_train=x[:200], y_train=y[:200], x_test=x[200:], y_test=y[200:])
-    data = (
-        f"--data {folder}/data.npz --out {folder}/runs --epochs 30 --no-report --device cpu --quiet".split()
-    )
+    words = ("--data", f"{folder}/data.npz", "--out", f"{folder}/runs", "--epochs", "30", "--device", "cpu")
     for name, flags in RUNS.items():
-        assert train.main([*data, *flags, "--name", name]) == 0
+        assert train.main([*words, *flags, "--name", name, "--no-report", "--quiet"]) == 0
     return folder
 
 
@@ -77,33 +73,6 @@ def test_without_a_run_it_is_the_newest_and_without_the_gpu_the_cpu(capsys, monk
     assert json.loads(out) == metrics_of(capsys, "runs/smoothed")
 
 
-@pytest.mark.parametrize("words", ["evaluate plain", "predict plain small.npz"])
-def test_a_run_at_chance_is_noted_again(recorded, capsys, monkeypatch, words):
-    monkeypatch.chdir(recorded)
-    assert main(words.split()) == 0
-    note = r"xpnet: note: runs/plain: training accuracy 0\.\d+ is at chance \(.*help\n"
-    assert re.fullmatch(note, capsys.readouterr().err)
-
-
-@pytest.mark.needs("array-api-strict")
-def test_backend_and_arithmetic_are_those_that_the_flags_name(capsys):
-    expected = read_run(Path("runs/squared"))["metrics"]["test_loss"]
-    result = metrics_of(capsys, "runs/squared", "--backend", "array-api-strict")
-    assert (result["loss"], result["backend"]) == (expected, "array-api-strict")
-    assert metrics_of(capsys, RUN, "--arithmetic", "reproducible")["arithmetic"] == "reproducible"
-    assert metrics_of(capsys, RUN)["arithmetic"] == "native"
-
-
-def test_a_model_file_is_evaluated_by_its_cross_entropy(capsys):
-    path, test = Path("runs/squared/model.safetensors"), np.load("data.npz")
-    result = metrics_of(capsys, path, "--data", "data.npz")
-    probabilities = xpnet.load(path, device="cpu").predict_proba(test["x_test"])
-    right = probabilities[np.arange(SAMPLES), test["y_test"]]
-    assert result["loss"] == pytest.approx(-np.log(right).mean(), rel=1e-9)
-    assert result["loss_name"] == "cross-entropy"
-    assert result["accuracy"] == np.mean(probabilities.argmax(axis=1) == test["y_test"])
-
-
 def test_a_model_file_alone_is_evaluated_on_the_bundled_mnist(capsys, tmp_path):
     layers = [{"weight": np.zeros((10, 784)), "bias": (np.arange(10) == 7).astype(float)}]
     save_model(tmp_path / "sevens.safetensors", saved_model(layers))
@@ -123,13 +92,11 @@ def test_a_data_set_and_a_single_file_of_its_test_samples_give_the_same(capsys, 
     assert metrics_of(capsys, RUN, *words) == {**expected, "data": str(tmp_path / "test.csv")}
 
 
-def test_the_tables_are_printed_in_plain_text(capsys, tmp_path):
-    data = shutil.copy("data.npz", tmp_path / "data\x1b]0;owned\x07.npz")
-    run = shutil.copytree(RUN, tmp_path / "run\x1b[2J[bold]")
-    out, result = printed(capsys, run, "--data", data), metrics_of(capsys, RUN)
+def test_the_tables_are_printed_in_plain_text(capsys):
+    out, result = printed(capsys, RUN, "--data", "data.npz"), metrics_of(capsys, RUN)
     lines = out.splitlines()
-    assert r"run\x1b[2J[bold]: 16-10-4, native, numpy " in lines[0]
-    assert lines[1].endswith(rf"data\x1b]0;owned\x07.npz: {SAMPLES} test samples")
+    assert lines[0].startswith(f"{RUN}: 16-10-4, native, numpy ")
+    assert lines[1] == f"data.npz: {SAMPLES} test samples"
     assert lines[2] == f"accuracy   {result['accuracy']:.4f}"
     assert lines[3] == f"loss       {result['loss']:.4f} (mean cross-entropy)"
     for row, metrics in zip(lines[6:10], result["classes"], strict=True):
@@ -137,29 +104,24 @@ def test_the_tables_are_printed_in_plain_text(capsys, tmp_path):
         assert row.split() == [str(metrics["class"]), *shares, str(metrics["support"])]
     matrix = [list(map(int, line.split())) for line in lines[13:]]
     assert matrix == [[label, *row] for label, row in enumerate(result["confusion"])]
-    assert not re.search(r"[^ -~\n]", out)
     out = printed(capsys, "runs/smoothed", "--split", "train")
     assert "data: 200 training samples\n" in out
     assert "(mean cross-entropy, label smoothing 0.1)" in out
 
 
-@pytest.mark.parametrize(("classes", "shape"), [(31, (31, 31)), (1001, ())])
-def test_many_classes_have_their_matrix_in_the_json_alone_or_none(capsys, tmp_path, classes, shape):
-    layers = [{"weight": np.zeros((classes, FEATURES)), "bias": np.zeros(classes)}]
+def test_more_than_1000_classes_have_no_confusion_matrix(capsys, tmp_path):
+    layers = [{"weight": np.zeros((1001, FEATURES)), "bias": np.zeros(1001)}]
     save_model(tmp_path / "many.safetensors", saved_model(layers))
     np.savez(tmp_path / "one.npz", x=np.zeros((1, FEATURES)), y=[0])
     words = (tmp_path / "many.safetensors", "--data", tmp_path / "one.npz")
-    assert np.shape(metrics_of(capsys, *words)["confusion"]) == shape
-    out = printed(capsys, *words)
-    assert out.endswith("\nThe confusion matrix is in --json, for up to 1,000 classes.\n")
-    assert out.splitlines()[7].split() == ["1", "-", "-", "-", "0"]
+    assert metrics_of(capsys, *words)["confusion"] is None
+    assert printed(capsys, *words).endswith("\nThe confusion matrix is in --json, for up to 1,000 classes.\n")
 
 
 def test_the_predictions_of_each_sample_are_written_exactly(capsys, tmp_path):
     path, test = tmp_path / "predictions.csv", np.load("data.npz")
     printed(capsys, RUN, "--predictions", path)
-    with path.open(newline="") as file:
-        header, *rows = csv.reader(file)
+    header, *rows = csv.reader(path.read_text().splitlines())
     assert header == ["index", "label", "predicted", "probability", "p0", "p1", "p2", "p3"]
     expected = xpnet.load(RUN, device="cpu").predict_proba(test["x_test"])
     labels = zip(range(SAMPLES), test["y_test"], expected.argmax(axis=1), strict=True)
