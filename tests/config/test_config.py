@@ -123,19 +123,6 @@ def test_each_value_is_allowed_or_refused_in_one_line_with_flag_and_what_is_allo
             TrainConfig(**{name: value})
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "got"),
-    [
-        ("data", Path("a\0b"), r'"a\u0000b"'),
-        ("name", "/" * 10_000, f'"{"/" * 56}...'),
-        ("hidden", (2**63,), "[9223372036854775808], which is above 2^63 - 1"),
-    ],
-)
-def test_the_message_shows_the_value_and_the_nearest_word(name, value, got):
-    with pytest.raises(ConfigError, match=f", got {re.escape(got)}$"):
-        TrainConfig(**{name: value})
-
-
 NO_LAYERS = "needs hidden layers: leave it out, or give --hidden their units"
 MODEL = Path("m.safetensors")
 TWO_RATES = {"learning_rate": (0.1, 0.3)}
@@ -185,16 +172,6 @@ def test_every_constraint_has_a_row_of_its_own():
     assert len(result) == inspect.getsource(constraints).count("        yield ")
 
 
-def test_settings_that_go_together_are_taken():
-    for values in (
-        {"test_data": Path("t.csv"), "data": Path("d.csv"), "seed": 2**64 - 3, "repeats": 3},
-        {"input_dropout": 0.2, "hidden": (), "init": "glorot", "dtype": "float32", "arithmetic": "native"},
-        {"batch_norm": True, "batch_size": 2, "patience": 3, "validation": 1, "warmup_epochs": 100},
-        {**TWO_RATES, "momentum": 0.0, "optimizer": "momentum", "validation": 1},
-    ):
-        assert vars(TrainConfig(**values)) == {**vars(DEFAULT), **values}
-
-
 def test_no_flags_mean_the_defaults_and_each_flag_is_explicit_but_print_config():
     assert command_of() == Command(TrainConfig(), print_config=False, explicit=frozenset())
     explicit = frozenset(name for name in NAMES if getattr(DEFAULT, name) is not None)
@@ -206,17 +183,10 @@ def test_no_flags_mean_the_defaults_and_each_flag_is_explicit_but_print_config()
 @pytest.mark.parametrize(
     ("words", "changes"),
     [
-        ("--validation 1", {"validation": 1}),
         ("--validation .1", {"validation": 0.1}),
         ("--hidden", {"hidden": ()}),
-        ("--lr 1e-3", {"learning_rate": 0.001}),
-        ("--name None", {"name": "None"}),
-        ("--no-report --report", {"report": True}),
         ("--track mlflow --track wandb", {"track": ("mlflow", "wandb")}),
-        (
-            "--config FILE --no-quiet --track trackio",
-            {"quiet": False, "report": False, "track": ("trackio",)},
-        ),
+        ("--config FILE --no-quiet --track wandb", {"quiet": False, "report": False, "track": ("wandb",)}),
         ("--config FILE --track", {"quiet": True, "report": False, "track": ()}),
     ],
 )
@@ -232,16 +202,11 @@ def test_the_forms_of_flags_which_replace_the_values_of_a_file(words, changes, t
     [
         ("--optimiser adam", "unrecognized arguments: --optimiser adam: did you mean --optimizer? ("),
         ("--max-iter 9", "unrecognized arguments: --max-iter 9: did you mean --epochs? ("),
-        ("--alpha 1", "unrecognized arguments: --alpha 1: did you mean --weight-decay (alpha / the batch si"),
-        ("--config absent.toml", "absent.toml: cannot be read (No such file or directory): expected a TOML"),
         ("--recipe Quik", f'--recipe: {RECIPE}, got "Quik": did you mean quick?'),
-        ("--dropout 0.5 --hidden", "--dropout: needs hidden layers: give --hidden their units; --input-"),
-        ("--epochs", "argument --epochs: expected one argument (xpnet train --help)"),
         ("--validation 1.0", f"--validation: expected {SAMPLES}, got 1.0"),
         ("--out=", '--out: expected a path, got ""'),
         ("--hidden 3 x", '--hidden: expected whole numbers, each 1 or more, got [3, "x"]'),
         ("--loss Cross-entropi", f'--loss: {LOSSES}, got "Cross-entropi": did you mean cross-entropy?'),
-        ("--warmup-epochs x --epochs 1", '--warmup-epochs: expected a whole number, 0 or more, got "x"'),
     ],
 )
 def test_a_flag_error_is_one_line_with_the_nearest_flag(words, message):
@@ -275,10 +240,7 @@ def test_a_file_gives_settings_of_their_own_types(toml):
     ("text", "message"),
     [
         ("epoch = 3", 'unknown key "epoch": did you mean epochs? Keys are the flags of '),
-        ('"a\\nb" = 3', 'unknown key "a\\nb": Keys are the flags '),
         ('recipe = "../x"', f'recipe: {RECIPE}, got "../x"'),
-        ("data = ''", 'data: expected a path, got ""'),
-        ("learning_rate = 1" + "0" * 400, f"learning_rate: expected {RATES}, got 1000"),
         ("epochs = ", "not a TOML file (Invalid value (at end of document)): expected lines such"),
         ("a = " + "[" * 5000, "not a TOML file ("),
     ],
@@ -340,35 +302,15 @@ def test_a_record_of_settings_is_checked_and_may_lack_some():
         from_json({"epochs": "3"}, "run.json")
 
 
-def test_a_path_that_is_no_text_cannot_be_printed_as_toml():
-    with pytest.raises(ConfigError, match=r"^--data: expected text that a TOML file can hold, "):
-        to_toml(TrainConfig(data=Path("a\udcff")))
-
-
-@pytest.fixture
-def help_text(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    with pytest.raises(SystemExit, match=r"^0$"):
-        parse(["--help"], "xpnet train")
-    return capsys.readouterr().out
-
-
-def test_the_help_describes_every_flag_within_80_columns(help_text):
-    names = [name.replace("-", "_") for name in re.findall(r"^  --([a-z-]+)", help_text, re.MULTILINE)]
-    after = NAMES.index("columns") + 1
-    with_switches = [*NAMES[:after], "pixels", "features", *NAMES[after:]]
-    assert names == ["recipe", "config", "print_config", "dry_run", *with_switches]
-    assert "\n  --learning-rate, --lr FLOAT [FLOAT ...]\n" in help_text
-    assert help_text.count("--no-") == len(SWITCHES.split())
-    assert all(name in help_text for name in list_recipes())
-    assert max(map(len, help_text.splitlines())) <= 80
-
-
 def default_of(function, parameter):
     return inspect.signature(function).parameters[parameter].default
 
 
-def test_the_help_names_the_defaults_that_are_elsewhere(help_text):
+def test_the_help_names_the_defaults_that_are_elsewhere(capsys):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        parse(["--help"], "xpnet train")
+    help_text = capsys.readouterr().out
+
     def default(flag):
         match = re.search(rf"  --{flag} .*?\(default:\s(.*?)\)", help_text, re.DOTALL)
         return [float(number) for number in re.findall(r"[0-9.]+", match[1])]
@@ -408,7 +350,6 @@ NONE = {"weight_decay": 0.0, "clip_norm": None, "max_norm": None}
 STEP = {"schedule_step_epochs": 5, "schedule_factor": 0.5, "warmup_epochs": 3}
 DERIVED = [
     *(({"epochs": count}, "log_interval", n) for count, n in ((0, 1), (20, 1), (21, 2), (1009, 100))),
-    (FEW, "log_interval", 1),
     ({**FEW, "log_every": 7}, "log_interval", 7),
     ({"optimizer": "momentum"}, "optimizer_options", {**NONE, "decay": default_of(optim.momentum, "decay")}),
     ({"optimizer": "nesterov", "momentum": 0.0}, "optimizer_options", {**NONE, "decay": 0.0}),
@@ -430,23 +371,6 @@ def test_a_share_of_the_samples_is_rounded_to_at_least_one():
 
 
 RECIPES = Path(types.__file__).parent / "recipes"
-PROMISED = {
-    "notebook": {"hidden": (10,), "arithmetic": "reproducible"},
-    "quick": {"hidden": (10,), "float_type": "float32"},
-    "lecun-linear": {"hidden": (), "loss": "squared-error"},
-    "softmax": {"hidden": (), "loss": "cross-entropy"},
-    "lecun-300": {"hidden": (300,)},
-    "lecun-300-100": {"hidden": (300, 100)},
-    "hinton-500-300": {"hidden": (500, 300), "weight_decay": 0.1},
-    "simard-800-plain": {"hidden": (800,), "augment_rotate": 0.0},
-    "simard-800-affine": {"hidden": (800,), "augment_rotate": 15.0},
-    "ciresan-2010": {"hidden": (2500, 2000, 1500, 1000, 500), "activation": "tanh"},
-    "best-10": {"hidden": (10,)},
-    "tabular": {"hidden": (100,), "normalize": "standardize", "arithmetic": "reproducible"},
-    "simard-800": {"hidden": (800,)},
-    "dropout-1024": {"hidden": (1024, 1024, 1024)},
-}
-"""What the names of the recipes say; the arithmetic is native in most."""
 LEFT_TO_THE_USER = {"data", "test_data", "device", "backend", "workers", "seed", "repeats", "jobs"}
 LEFT_TO_THE_USER |= {"out", "name", "overwrite", "resume", "init_from", "quiet", "debug"}
 
@@ -455,26 +379,15 @@ def from_recipe(name):
     return TrainConfig(**read_recipe(name))
 
 
-def test_the_recipes_are_these_and_the_notebooks_is_the_default():
-    assert set(list_recipes()) == set(PROMISED)
-    assert from_recipe("notebook") == TrainConfig()
-
-
-@pytest.mark.parametrize("name", PROMISED)
-def test_a_recipe_is_what_its_name_says_and_nothing_about_places_and_printed_it_reads_back(
-    name, toml, tmp_path, capsys, monkeypatch
-):
-    config, text = from_recipe(name), (RECIPES / f"{name}.toml").read_text(encoding="utf-8")
-    expected = {"arithmetic": "native", **PROMISED[name]}
-    assert {key: getattr(config, key) for key in expected} == expected
+@pytest.mark.parametrize("name", list_recipes())
+def test_a_recipe_says_nothing_about_places_and_printed_it_reads_back(name, toml, capsys):
+    text = (RECIPES / f"{name}.toml").read_text(encoding="utf-8")
     assert not LEFT_TO_THE_USER & tomllib.loads(text).keys()
     assert text.startswith("# ")
-    assert (config.dropout > 0) == (name == "dropout-1024")
-    assert (config.augment_elastic_alpha > 0) == (name in ("simard-800", "ciresan-2010"))
-    monkeypatch.chdir(tmp_path)
     assert train.main(["--recipe", name, "--print-config"]) == 0
-    assert list(tmp_path.iterdir()) == []  # nothing is trained
-    assert parsed("--recipe", name) == config == parsed("--config", toml(capsys.readouterr().out))
+    config = parsed("--recipe", name)
+    assert from_recipe(name) == config == parsed("--config", toml(capsys.readouterr().out))
+    assert (config == DEFAULT) == (name == "notebook")
 
 
 def test_a_flag_wins_over_the_file_the_file_over_the_recipe_and_that_over_the_default(toml):
