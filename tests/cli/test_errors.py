@@ -51,7 +51,6 @@ def link(path):
 DAMAGED = {
     "damaged/model": lambda run: (run / "model.safetensors").write_bytes(b"\x80"),
     "damaged/exchanged": lambda run: shutil.copy("runs/more/model.safetensors", run),
-    "damaged/unnamed": lambda run: change_record(run, fingerprint=None),
     "damaged/running": lambda run: change_record(run, status="running"),
     "damaged/failed": lambda run: change_record(run, status="failed"),
     "damaged/data": lambda run: change_record(run, data={"name": "x", "sha256": "0" * 64}),
@@ -59,10 +58,8 @@ DAMAGED = {
     "damaged/record": lambda run: (run / "run.json").write_text("{"),
     "broken/steps": lambda run: damage_checkpoint(run, batch=1000),
     "broken/array": damage_checkpoint,
-    "broken/garbage": lambda run: (run / "checkpoint.safetensors").write_bytes(b"garbage"),
     "broken/data": lambda run: change_record(run, data={"name": "x", "sha256": "0" * 64}),
     "broken/lock": lambda run: link(run / ".lock"),
-    "broken/rows": lambda run: link(run / "metrics.jsonl"),
 }
 """What is done to copies of runs/plain, or of runs/stopped."""
 
@@ -100,11 +97,9 @@ ERRORS = [
     ("report plain plain", "runs/plain: is named twice: expected different runs"),
     ("verify weighted", "runs/weighted: was trained on arrays in Python"),
     ("evaluate trials", f"trials/run.json: {SEVERAL}"),
-    ("train --resume trials", f"trials/run.json: {SEVERAL}"),
     # Damaged runs
     ("evaluate damaged/model", "damaged/model/model.safetensors: not a complete .safetensors file"),
     ("evaluate damaged/exchanged", "damaged/exchanged: its model has the fingerprint"),
-    ("evaluate damaged/unnamed", "damaged/unnamed: its model has the fingerprint"),
     ("evaluate damaged/running", "damaged/running: is still running, or was killed: wait"),
     ("export damaged/failed --to torch", "damaged/failed: holds no trained network"),
     ("evaluate damaged/data", "small: is no longer what damaged/data was trained on"),
@@ -114,7 +109,6 @@ ERRORS = [
     ("evaluate mine --data label.npz", "label.npz, row 2: label 4: the network tells 4 classes, 0 to 3"),
     ("evaluate mine --data narrow.npz", "narrow.npz: the network takes rows of 36 features, got an array of"),
     ("evaluate mine --data unlabelled.npz", "unlabelled.npz: has no labels to compare with"),
-    ("evaluate mine --data absent", "absent: no such file or folder"),
     ("evaluate mine --test-data a.csv", "--test-data a.csv: goes with --data TRAIN.csv"),
     ("evaluate mine --predictions runs/plain/run.json", "argument --predictions: expected a file name"),
     ("predict", "the following arguments are required: FILE (xpnet predict --help)"),
@@ -124,7 +118,6 @@ ERRORS = [
     ("predict tiny.safetensors text.csv", "text.csv, line 2, column 1 (1): '1_0' is not a finite number"),
     ("predict tiny.safetensors large.csv --arithmetic native", "large.csv: the network's outputs are not"),
     # Export
-    ("export plain", "the following arguments are required: --to"),
     ("export plain --to onnx --out a.pb", "--out: expected a file name that ends in .onnx, got a.pb"),
     ("export plain --to torch --out a.pt", "--out: expected a file name that ends in .safetensors, got a.pt"),
     ("export plain --to torch --out runs/plain/model.safetensors", "runs/plain/model.safetensors: is the"),
@@ -132,10 +125,7 @@ ERRORS = [
     # Runs
     ("runs show --out empty", "no run in empty: xpnet train makes one; or give RUN"),
     ("runs list small.csv", "small.csv: cannot be read (Not a directory): expected a folder"),
-    ("runs list 'a\0b'", r"a\x00b: cannot be read (not a path): expected a folder"),
-    ("runs show plain --out runs/mine", "plain: no such file or folder: expected the folder"),
     ("runs show empty", "empty: no run in it"),
-    ("runs best --where data=b", "no run in runs with data=b has ended with results"),
     ("runs best --where data!=arrays", "the runs in runs with data!=arrays are of several data sets, "),
     ("runs list --where optimiser=sgd", "--where: no run has 'optimiser': did you mean optimizer?"),
     ("runs list --where epochs>=x", "--where: expected NAME=VALUE or NAME!=VALUE, or <, <=, >, >="),
@@ -143,7 +133,6 @@ ERRORS = [
     ("runs best --where validation=40 --metric loss", "--metric: no run has 'loss': expected one of train"),
     # Training
     (f"{TRAIN} --hidden 1000000000000", "--hidden: a 36-1000000000000-4 network has"),
-    ("train --data absent", "absent: no such file or folder"),
     ("train --data small.csv --label kind --test-split 0.2", "small.csv: has no column named kind"),
     pytest.param(f"{ON_STRICT} --workers 2", "--workers: the array-api-strict backend", marks=STRICT),
     pytest.param(f"{ON_STRICT} --device no_float64", "array-api-strict has no float64", marks=STRICT),
@@ -155,14 +144,11 @@ ERRORS = [
     ("train --resume broken/data", "--resume: broken/data was trained on other data: x"),
     ("train --resume broken/steps", "broken/steps/checkpoint.safetensors: not a checkpoint"),
     ("train --resume broken/array", "broken/array/checkpoint.safetensors: not a checkpoint"),
-    ("train --resume broken/garbage", "broken/garbage/checkpoint.safetensors: "),
     ("train --resume broken/lock", "broken/lock/.lock: is a symbolic link, to a file that"),
-    ("train --resume broken/rows", "broken/rows/metrics.jsonl: is a symbolic link, to a file"),
     ("train --dry-run --resume stopped", "--dry-run: expected a new training, not --resume"),
     # Parity
     ("parity --json none/parity.json", "--json: the folder of none/parity.json does not exist"),
     ("parity --require numpy,keras", "unknown backend 'keras': expected numpy, cupy, torch, jax"),
-    ("parity --require numpy:cuda", "the numpy backend cannot run on cuda:0, only on the CPU: use"),
 ]
 
 

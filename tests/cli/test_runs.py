@@ -127,20 +127,15 @@ def several():
 
 LARGE, SMALL, IRIS_RUN = "large", "project/five/small", "five/iris"
 LISTED = [
-    ("--out runs", [LARGE, SMALL, IRIS_RUN]),
     ("runs/project", ["five/small", "a/b/too-deep"]),
     ("runs/large", [LARGE]),
-    ("--sort test_accuracy", [IRIS_RUN, SMALL, LARGE]),
     ("--sort test_accuracy --reverse", [SMALL, IRIS_RUN, LARGE]),
     ("--sort test_loss", [SMALL, IRIS_RUN, LARGE]),
     ("--sort learning_rate", [IRIS_RUN, SMALL, LARGE]),
-    ("--where learning_rate=1e-1", [SMALL]),
     ("--where 'hidden=[7, 5]'", [SMALL]),
     ("--where epochs=-", [LARGE]),
     ("--where batch_norm=true --where data=tiny", [LARGE]),
-    ("--where data_sha256=efef", [IRIS_RUN]),
     ("--where tags!=first", [IRIS_RUN]),
-    ("--where test_accuracy<=0.8", [SMALL, IRIS_RUN]),
     ("--where seed!=18446744073709551615", [LARGE, SMALL]),
     ("--where epochs>=5 --where epochs<6", [SMALL, IRIS_RUN]),  # large has none yet, whatever its setting
     ("--tag first --tag plain", [SMALL]),
@@ -224,18 +219,6 @@ evaluate xpnet evaluate runs/a""".strip().splitlines():
     assert printed(capsys, "show", "a", "--csv") == "epoch,train_loss,seconds\n0,3.0,0.0\n5,0.5,1.25\n"
 
 
-def test_a_failed_run_is_shown_with_its_error_forty_lines_of_a_long_history_and_the_command_to_go_on(capsys):
-    run = start("my run")
-    for epoch in range(100):
-        run.log({"epoch": epoch})
-    run.finish("failed", error="no more space")
-    lines = squeezed(printed(capsys, "show", "my run"))
-    assert "error no more space" in lines
-    _, _, *epochs, _, resume = lines[lines.index("history (40 of 100 lines; --csv gives all)") :]
-    assert (len(set(epochs)), epochs[0], epochs[-1]) == (40, "0", "99")
-    assert resume == "resume xpnet train --resume 'runs/my run'"
-
-
 def test_the_newest_trained_run_has_ended_and_has_a_model(capsys):
     for name in ("trained", "no model", "running", "failed", "damaged"):
         (make(name) / "model.safetensors").touch()
@@ -296,20 +279,17 @@ def test_compare_shows_the_settings_that_differ_and_the_metrics_with_all_what_is
     lines = squeezed(printed(capsys, "compare", "a", "b", "--all"))
     marked = {"* learning_rate 0.1 0.2", "* name a b", "* backend numpy torch"}
     assert {"optimizer sgd sgd", "device cpu cpu"} | marked <= set(lines)
-    comparison = comparisons.compare_runs(survey(RUNS).runs, everything=True)
-    text, _ = on_terminal(100, comparisons.print_comparison, comparison, everything=True)
-    assert re.search("\x1b\\[33m\\* learning_rate *\x1b\\[0m", text)
+    comparison = comparisons.compare_runs(survey(RUNS).runs, everything=False)
+    text, lines = on_terminal(20, comparisons.print_comparison, comparison, everything=False)
+    assert len([line for line in lines if line.startswith("settings ")]) == 2  # a table for each run
     green = re.findall("\x1b\\[32m(0\\.[0-9]+)\x1b", text)
     assert sorted(green) == ["0.4000", "0.8000"]  # the best of those that differ
-    _, lines = on_terminal(20, comparisons.print_comparison, comparison, everything=False)
-    assert len([line for line in lines if line.startswith("settings ")]) == 2  # a table for each run
 
 
 def test_compare_prints_json_and_csv_and_whether_the_fingerprints_agree(capsys):
     commit = {"commit": "7" * 40, "dirty": True}
     change_record(make("a"), config={"seed": 0, "flag": True}, xpnet_commit=commit)
     change_record(make("b", fingerprint="b"), config={"seed": 1, "flag": 1}, xpnet_commit=None)
-    change_record(make("none"), fingerprint=None)
     compared = printed_json(capsys, "compare", "a", "b")
     assert repr(compared["settings"]) == repr({"seed": [0, 1], "flag": [True, 1]})  # true is not 1
     assert compared["surroundings"] == {"xpnet_commit": [f"{'7' * 40}, with changes", "none"]}
@@ -318,11 +298,11 @@ def test_compare_prints_json_and_csv_and_whether_the_fingerprints_agree(capsys):
     assert heading == ["kind", "name", "a", "b"]
     assert ["setting", "seed", "0", "1"] in rows
     assert rows[-1] == ["fingerprint", "fingerprint", *PRINTS.values()]
-    for names, verdict in (
-        ("a b a", "fingerprints differ: aaaaaaaaaaaa a, a; bbbbbbbbbbbb b"),
-        ("a none", "not every run has a fingerprint: aaaaaaaaaaaa a; none none"),
-    ):
-        assert printed(capsys, "compare", *names.split()).splitlines()[-1] == verdict
+    verdict = "fingerprints differ: aaaaaaaaaaaa a, a; bbbbbbbbbbbb b"
+    assert printed(capsys, "compare", "a", "b", "a").splitlines()[-1] == verdict
+    change_record(RUNS / "b", fingerprint=None)
+    verdict = "not every run has a fingerprint: aaaaaaaaaaaa a; none b"
+    assert printed(capsys, "compare", "a", "b").splitlines()[-1] == verdict
 
 
 def test_best_is_chosen_by_validation_accuracy_else_by_test_accuracy_with_a_note_or_by_any_metric(capsys):

@@ -154,13 +154,3 @@ def test_ctrl_c_again_ends_a_training_at_once_and_sigterm_interrupts_it(capsys, 
     wait_until(lambda: not is_locked(Path("runs/long/seed-0/.lock")))
     assert statuses("long").keys() == {"seed-0", "seed-1"}
     assert statuses("long")["seed-0"] == status
-
-
-@pytest.mark.slow
-def test_trainings_do_not_outlive_the_process_that_started_them():
-    folders = [Path("runs/long", f"seed-{seed}") for seed in (0, 1)]
-    with subprocess.Popen([sys.executable, "-m", "xpnet.train", *LONG, "--quiet"]) as process:
-        wait_until(lambda: all((folder / "metrics.jsonl").exists() for folder in folders))
-        assert all(is_locked(folder / ".lock") for folder in folders)
-        process.kill()
-    wait_until(lambda: not any(is_locked(folder / ".lock") for folder in folders))
