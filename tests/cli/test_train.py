@@ -1,18 +1,27 @@
-"""The command, end to end: what it prints, writes and returns."""
+"""xpnet train, end to end: what it prints, writes and returns.
 
+A training that is stopped and goes on ends as one that was never stopped; --dry-run trains nothing.
+"""
+
+import itertools
 import re
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 from threading import Timer
 from unittest.mock import Mock
 
 import pytest
-from commands import complaint
+from commands import complaint, printed
+from ctrl_c import pressed
+from recorded_runs import SETTINGS, train_and_press
 
+import xpnet
 from xpnet import train
 from xpnet.__main__ import main
 from xpnet.cli import train as runner
+from xpnet.config import from_json, parse
 from xpnet.storage.model_file import fingerprint, load_model
 from xpnet.storage.record import read_metrics, read_run
 
@@ -136,3 +145,83 @@ def test_reading_that_takes_a_second_says_on_a_terminal_what_it_reads(monkeypatc
     for command in [["train", "--quiet"]] if quiet else [["train"], ["parity"]]:
         assert main([*command, *words]) == 2
         assert capsys.readouterr().err == f"{note}xpnet: absent.csv: no such file\n"
+
+
+@pytest.mark.parametrize("words", [[], ["--hidden", "5", "3", "--batch-size", "100", "--repeats", "4"]])
+def test_settings_parameters_memory_and_time_are_printed_and_nothing_is_written(words, capsys):
+    out = printed(capsys, "train", "--data", "small.npz", "--dry-run", *words)
+    config = parse(["--data", "small.npz", *words], "train").config
+    assert from_json(tomllib.loads(out), "out") == config
+    parameters = sum(b * (a + 1) for a, b in itertools.pairwise((36, *config.hidden, 4)))
+    assert f"\n# parameters    {parameters}\n" in out
+    (mebibytes,) = re.findall(r"^# memory +about ([\d,]+) MiB$", out, re.MULTILINE)
+    assert 30 < int(mebibytes.replace(",", "")) < 20_000
+    steps = "1 step" if config.batch_size == "full" else "2 steps"
+    trainings = "4 trainings, one at a time, of " if words else ""
+    trainings += f"{config.epochs} epochs of {steps}"
+    form = rf"^# time +about [\d.e-]+ s: {trainings} of [\d.e-]+ ms, and evaluation$"
+    assert re.search(form, out, re.MULTILINE)
+    assert [path.name for path in Path().iterdir()] == ["small.npz"]
+
+
+def test_an_extension_counts_the_epochs_that_it_adds(recorded, capsys):
+    shutil.copytree(recorded / "runs/plain", "runs/plain")
+    out = printed(capsys, "train", "--dry-run", "--extend", "runs/plain", "--epochs", "2")
+    assert "\n# epochs 4 to 5, after those of runs/plain\n" in out
+    assert "s: 2 epochs of 3 steps of " in out
+    Path("again.toml").write_text(out)
+    again = printed(capsys, "train", "--dry-run", "--config", "again.toml")
+    assert tomllib.loads(again) == tomllib.loads(out)
+    assert [path.name for path in Path("runs").iterdir()] == ["plain"]
+
+
+COMMAND = [*SETTINGS, "--epochs", "6", "--log-every", "2", "--keep-checkpoint-every", "2", "--no-report"]
+"""The command of the recorded run runs/mine."""
+
+
+def outcome(folder):
+    """What must not depend on interruptions."""
+    content = read_run(Path(folder))
+    assert content["status"] == "completed"
+    rows = [{**row, "seconds": None} for row in read_metrics(Path(folder, "metrics.jsonl"))]
+    return content["fingerprint"], rows, {**content["metrics"], "seconds": None}
+
+
+def test_after_ctrl_c_it_goes_on(recorded):
+    process = pressed(2, [*COMMAND, "--name", "stopped"])
+    assert re.search(r"^interrupted after 2 epochs; .* --resume runs/stopped goes on$", process.stdout, re.M)
+    assert process.returncode == 130
+    stopped = read_run(Path("runs/stopped"))
+    assert (stopped["status"], stopped["metrics"]["epochs"]) == ("interrupted", 2)
+    assert stopped["fingerprint"] == xpnet.load("runs/stopped").fingerprint
+    assert train.main(["--resume", "runs/stopped", "--quiet"]) == 0
+    assert outcome("runs/stopped") == outcome(recorded / "runs/mine")
+
+
+def test_a_repeated_command_starts_goes_on_and_then_says_that_the_run_is_complete(recorded, capsys):
+    words = [*COMMAND, "--name", "again", "--resume-or-start"]
+    train_and_press(words, 1, 3)
+    assert train.main([*words, "--no-quiet"]) == 0
+    assert "\ngoes on after epoch 1 and 3 steps\n" in capsys.readouterr().out
+    assert outcome("runs/again") == outcome(recorded / "runs/mine")
+    assert train.main([*words, "--no-quiet"]) == 0
+    assert capsys.readouterr().out == "run           runs/again is complete\n"
+    message = "--epochs: runs/again was started with 6, got 7: leave it out, or start a new run"
+    assert complaint(capsys, "train", *words, "--epochs", "7") == message
+
+
+@pytest.mark.needs("array-api-strict")
+def test_what_only_says_where_to_compute_and_what_to_write_may_change(recorded):
+    train_and_press([*COMMAND, "--name", "run"], 3, 2)
+    words = ["--resume", "runs/run", "--backend", "array-api-strict", "--report", "--quiet"]
+    assert train.main([*words, "--tag", "first", "--tag", "again"]) == 0
+    assert read_run(Path("runs/run"))["config"]["tags"] == ["first", "again"]
+    assert outcome("runs/run") == outcome(recorded / "runs/mine")
+    assert Path("runs/run/report.html").exists()
+
+
+def test_without_its_checkpoint_it_starts_from_the_first_epoch(recorded):
+    train_and_press([*COMMAND, "--name", "run"], 1, 3)
+    Path("runs/run/checkpoint.safetensors").unlink()
+    assert train.main(["--resume", "runs/run", "--quiet"]) == 0
+    assert outcome("runs/run") == outcome(recorded / "runs/mine")
