@@ -3,7 +3,6 @@
 import ast
 import re
 import traceback
-from functools import cache
 from pathlib import Path
 
 import conftest
@@ -12,13 +11,12 @@ import pytest
 from networks import pixels
 
 import xpnet
-from xpnet import errors, train
+from xpnet import train
 from xpnet.nn import layers
 
 PACKAGE = Path(xpnet.__file__).resolve().parent
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted(PACKAGE.rglob("*.py"))
-parsed = cache(lambda file: ast.parse(file.read_text()))
 
 
 def name(path):
@@ -33,39 +31,10 @@ def body_length(function):
 
 def test_no_file_and_no_function_is_long():
     assert [name(file) for file in FILES if len(file.read_text().splitlines()) > 420] == []
-    nodes = [(name(file), node) for file in FILES for node in ast.walk(parsed(file))]
+    nodes = [(name(file), node) for file in FILES for node in ast.walk(ast.parse(file.read_text()))]
     functions = [(file, node) for file, node in nodes if isinstance(node, ast.FunctionDef)]
     assert functions
     assert [(file, function.name) for file, function in functions if body_length(function) > 60] == []
-
-
-ERRORS = {error for error in vars(errors) if error.endswith("Error")}
-
-
-def raised_errors(function):
-    """The errors of xpnet that a function raises itself."""
-    raised = [node.exc for node in ast.walk(function) if isinstance(node, ast.Raise) and node.exc]
-    return {node.id for exc in raised for node in ast.walk(exc) if isinstance(node, ast.Name)} & ERRORS
-
-
-def public_functions(node, path):
-    """Yield the public functions in a tree, and the public methods of public classes, with their paths."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.FunctionDef | ast.ClassDef) and not child.name.startswith("_"):
-            if isinstance(child, ast.ClassDef):
-                yield from public_functions(child, f"{path}: {child.name}")
-            else:
-                yield f"{path}: {child.name}", child
-
-
-def test_public_functions_document_the_errors_they_raise():
-    missing = {}
-    for file in FILES:
-        for path, function in public_functions(parsed(file), name(file)):
-            section = (ast.get_docstring(function) or "").partition("Raises\n------\n")[2]
-            if undocumented := sorted(error for error in raised_errors(function) if error not in section):
-                missing[path] = undocumented
-    assert missing == {}
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import commands
 import numpy as np
 import pandas as pd
 import pytest
-from folders import change_record
 from networks import pixels
 from PIL import Image, ImageDraw
 from saved_models import saved_model
@@ -102,13 +101,6 @@ def test_without_a_run_it_is_the_newest_and_without_the_gpu_the_cpu(capsys, monk
     assert note == "xpnet: note: no RUN given: using the newest, runs/smoothed"
     assert warning.startswith("xpnet: warning: --device cuda is not usable: ")
     assert json.loads(out) == metrics_of(capsys, "runs/smoothed")
-
-
-def test_a_model_file_alone_is_evaluated_on_the_bundled_mnist(capsys, tmp_path):
-    layers = [{"weight": np.zeros((10, 784)), "bias": (np.arange(10) == 7).astype(float)}]
-    save_model(tmp_path / "sevens.safetensors", saved_model(layers))
-    result = metrics_of(capsys, tmp_path / "sevens.safetensors")
-    assert (result["data"], result["samples"], result["accuracy"]) == ("mnist", 10000, 0.1028)
 
 
 def test_a_data_set_and_a_single_file_of_its_test_samples_give_the_same(capsys, tmp_path):
@@ -243,8 +235,8 @@ def test_of_several_files_the_good_ones_are_printed_and_each_bad_one_is_named(ca
     assert second.startswith("xpnet: model.bin: is no image that can be read")
 
 
-SETTINGS = ("--device", "cpu", "--hidden", "4", "--epochs", "20", "--lr", "0.5", "--normalize", "standardize")
-TRAIN = ("train", "--label", "kind", "--test-split", "0.25", "--missing", "mean", *SETTINGS)
+TRAIN = ["train", "--data", "flowers.csv", "--label", "kind", "--test-split", "0.25", "--missing", "mean"]
+TRAIN += ["--hidden", "4", "--epochs", "20", "--lr", "0.5", "--normalize", "standardize", "--out", "."]
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +249,7 @@ def trained(tmp_path_factory):
     frame = pd.DataFrame({"petal": petal, "kind": np.array(["iris", "rose"])[kind], "sepal": sepal})
     with chdir(folder):
         frame.to_csv("flowers.csv", sep=";", index=False)
-        assert main([*TRAIN, "--data", "flowers.csv", "--out", ".", "--name", "run"]) == 0
+        assert main([*TRAIN, "--name", "run"]) == 0
     return folder
 
 
@@ -269,7 +261,7 @@ def flowers(trained, tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("flowers")
 def test_training_says_what_it_reads_and_model_and_record_keep_the_names(capsys):
-    output = commands.printed(capsys, *TRAIN, "--data", "flowers.csv", "--out", ".", "--name", "next")
+    output = commands.printed(capsys, *TRAIN, "--name", "next")
     assert "flowers.csv: 2 feature columns, label column 'kind', 2 classes\n" in output
     for name in ("iris", "rose"):
         assert f"  class {name}                accuracy 1.0000\n" in output
@@ -321,16 +313,3 @@ def test_python_finds_the_columns_of_data_frames_by_name_and_keeps_their_names()
     model.save("model.safetensors")
     again = xpnet.load("model.safetensors", device="cpu")
     assert np.array_equal(again.predict(frame[["petal", "sepal"]]), model.predict(frame))
-
-
-@pytest.mark.usefixtures("flowers")
-def test_a_run_of_0_1_0_is_read_by_the_rule_it_was_made_with(capsys):
-    for name in ("train", "test"):
-        Path(f"{name}.csv").write_text("species,a,b\n" + "1,2,3\n0,255,7\n" * 8)
-    words = ("train", "--data", "train.csv", "--test-data", "test.csv", *SETTINGS, "--no-report")
-    commands.printed(capsys, *words, "--columns", "0.1.0", "--out", ".", "--name", "old")
-    config = read_run(Path("old"))["config"]
-    newer = {"label", "test_split", "missing", "columns"}
-    change_record(Path("old"), config={name: config[name] for name in config.keys() - newer})
-    assert "accuracy   1.0000" in commands.printed(capsys, "evaluate", "old")
-    assert "train.csv: has no column named label, target or class" in commands.complaint(capsys, *words)

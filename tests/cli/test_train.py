@@ -20,7 +20,6 @@ from recorded_runs import SETTINGS, train_and_press
 import xpnet
 from xpnet import train
 from xpnet.__main__ import main
-from xpnet.cli import train as runner
 from xpnet.config import from_json, parse
 from xpnet.storage.model_file import fingerprint, load_model
 from xpnet.storage.record import read_metrics, read_run
@@ -110,14 +109,6 @@ def test_where_the_environment_requires_a_gpu_auto_needs_one_in_every_command(ca
     monkeypatch.setenv("XPNET_REQUIRE_DEVICE", "2")
     line = "XPNET_REQUIRE_DEVICE: expected 1, true, yes, on, 0, false, no, off or nothing, got '2'"
     assert complaint(capsys, "train", "--data", "small.npz", "--device", "cpu") == line
-
-
-def test_a_gpu_with_slow_float64_is_noted(capsys, monkeypatch):
-    monkeypatch.setattr(runner, "cuda_index", lambda _: 0)
-    for ratio, noted in ((2, False), (64, True)):
-        monkeypatch.setattr(runner, "float64_ratio", Mock(return_value=ratio))
-        assert run("--epochs", 0) == 0
-        assert ("float64 is 1/64 as fast as float32 on this GPU" in capsys.readouterr().out) is noted
 
 
 def test_training_that_diverges_ends_with_code_3_and_a_failed_record(capsys):
