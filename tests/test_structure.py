@@ -5,7 +5,6 @@ import re
 import traceback
 from pathlib import Path
 
-import conftest
 import numpy as np
 import pytest
 from networks import pixels
@@ -31,8 +30,8 @@ def body_length(function):
 
 def test_no_file_and_no_function_is_long():
     assert [name(file) for file in FILES if len(file.read_text().splitlines()) > 420] == []
-    nodes = [(name(file), node) for file in FILES for node in ast.walk(ast.parse(file.read_text()))]
-    functions = [(file, node) for file, node in nodes if isinstance(node, ast.FunctionDef)]
+    trees = ((name(file), ast.walk(ast.parse(file.read_text()))) for file in FILES)
+    functions = [(file, node) for file, tree in trees for node in tree if isinstance(node, ast.FunctionDef)]
     assert functions
     assert [(file, function.name) for file, function in functions if body_length(function) > 60] == []
 
@@ -75,10 +74,3 @@ def test_a_step_is_few_calls_from_the_command_to_the_product_as_the_page_shows(
         page = (ROOT / "docs" / "code.md").read_text()
         shown = re.findall(r"^(xpnet/\S+) +(?:\w+\.)?(\w+)\b.*$", page, re.MULTILINE)
         assert shown == [(f"xpnet/{file}", call) for file, call in stack]
-
-
-def test_the_longest_tests_are_tests():
-    """Their names stand in tests/conftest.py, and would lose their effect if a test were renamed."""
-    tests = "".join(file.read_text() for file in ROOT.glob("tests/**/test_*.py"))
-    names = [name.partition("[")[0] for name in conftest.LONGEST]
-    assert [name for name in names if not re.search(rf"def \w*{name}", tests)] == []

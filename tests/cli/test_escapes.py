@@ -20,11 +20,9 @@ COMMANDS = [
     ("evaluate", EVIL),
     ("predict", EVIL, f"{EVIL}.npz"),
     ("train", "--data", f"{EVIL}.npz", "--epochs", "1", "--out", EVIL, "--repeats", "2", "--name", "two"),
-    ("train", "--resume", EVIL),
     ("verify", EVIL, "--files"),
     ("runs", "list", ".", "--sort", UNICODE),
     ("runs", "list", ".", "--json"),
-    ("runs", "list", ".", "--csv"),
     ("runs", "show", "./strange"),
     ("runs", "compare", "./strange", EVIL, "--all"),
     ("runs", "list", f"--{EVIL}"),
@@ -60,7 +58,7 @@ def test_every_command_escapes_what_cannot_be_shown(trained, tmp_path, monkeypat
         patch.setattr(sys, "stderr", streams[1])
         code = main(list(words))
     texts = [stream.seek(0) or stream.read() for stream in streams]
-    assert code == (2 if {"--resume", f"--{EVIL}"} & {*words} else 0)
+    assert code == (2 if f"--{EVIL}" in words else 0)
     assert all(line.isprintable() for text in texts for line in text.split("\n"))
     assert "owned" in "".join(texts)
     assert "unexpected" not in texts[1]

@@ -132,16 +132,6 @@ def test_the_tables_are_printed_in_plain_text(capsys):
     assert "(mean cross-entropy, label smoothing 0.1)" in out
 
 
-def test_more_than_1000_classes_have_no_confusion_matrix(capsys, tmp_path):
-    layers = [{"weight": np.zeros((1001, SIDE * SIDE)), "bias": np.zeros(1001)}]
-    save_model(tmp_path / "many.safetensors", saved_model(layers))
-    np.savez(tmp_path / "one.npz", x=np.zeros((1, SIDE * SIDE)), y=[0])
-    words = (tmp_path / "many.safetensors", "--data", tmp_path / "one.npz")
-    assert metrics_of(capsys, *words)["confusion"] is None
-    note = "\nThe confusion matrix is in --json, for up to 1,000 classes.\n"
-    assert printed(capsys, "evaluate", *words).endswith(note)
-
-
 def test_the_predictions_of_each_sample_are_written_exactly(capsys, tmp_path):
     path, expected = tmp_path / "predictions.csv", probabilities_of(RUN, X_TEST)
     printed(capsys, "evaluate", RUN, "--predictions", path)

@@ -6,10 +6,8 @@ A training that is stopped and goes on ends as one that was never stopped; --dry
 import itertools
 import re
 import shutil
-import sys
 import tomllib
 from pathlib import Path
-from threading import Timer
 from unittest.mock import Mock
 
 import pytest
@@ -19,7 +17,6 @@ from recorded_runs import SETTINGS, train_and_press
 
 import xpnet
 from xpnet import train
-from xpnet.__main__ import main
 from xpnet.config import from_json, parse
 from xpnet.storage.model_file import fingerprint, load_model
 from xpnet.storage.record import read_metrics, read_run
@@ -120,24 +117,6 @@ def test_training_that_diverges_ends_with_code_3_and_a_failed_record(capsys):
     assert not (RUN / "model.safetensors").exists()
 
 
-class Elapsed(Timer):
-    """A timer whose time is over at once."""
-
-    def start(self):
-        self.function(*self.args)
-
-
-@pytest.mark.parametrize(("terminal", "quiet"), [(True, False), (True, True), (False, False)])
-def test_reading_that_takes_a_second_says_on_a_terminal_what_it_reads(monkeypatch, capsys, terminal, quiet):
-    monkeypatch.setattr("xpnet._lib.terminal.Timer", Elapsed)
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-    words = ["--data", "absent.csv", "--test-split", "0.1"]
-    note = "xpnet: note: reading absent.csv\n" * (terminal and not quiet)
-    for command in [["train", "--quiet"]] if quiet else [["train"], ["parity"]]:
-        assert main([*command, *words]) == 2
-        assert capsys.readouterr().err == f"{note}xpnet: absent.csv: no such file\n"
-
-
 @pytest.mark.parametrize("words", [[], ["--hidden", "5", "3", "--batch-size", "100", "--repeats", "4"]])
 def test_settings_parameters_memory_and_time_are_printed_and_nothing_is_written(words, capsys):
     out = printed(capsys, "train", "--data", "small.npz", "--dry-run", *words)
@@ -199,16 +178,6 @@ def test_a_repeated_command_starts_goes_on_and_then_says_that_the_run_is_complet
     assert capsys.readouterr().out == "run           runs/again is complete\n"
     message = "--epochs: runs/again was started with 6, got 7: leave it out, or start a new run"
     assert complaint(capsys, "train", *words, "--epochs", "7") == message
-
-
-@pytest.mark.needs("array-api-strict")
-def test_what_only_says_where_to_compute_and_what_to_write_may_change(recorded):
-    train_and_press([*COMMAND, "--name", "run"], 3, 2)
-    words = ["--resume", "runs/run", "--backend", "array-api-strict", "--report", "--quiet"]
-    assert train.main([*words, "--tag", "first", "--tag", "again"]) == 0
-    assert read_run(Path("runs/run"))["config"]["tags"] == ["first", "again"]
-    assert outcome("runs/run") == outcome(recorded / "runs/mine")
-    assert Path("runs/run/report.html").exists()
 
 
 def test_without_its_checkpoint_it_starts_from_the_first_epoch(recorded):
