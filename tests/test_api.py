@@ -104,28 +104,18 @@ def test_every_setting_of_the_command_that_is_not_about_files_is_taken_and_class
 
 
 UNLIKE = np.tile([[2.5, 3, -197], [3.5, 3, 203]], (20, 1)), np.arange(40) % 3
-ADVICE = "the features differ in scale (standard deviations from 0.5 to 200): use {}standardize{}tabular"
-SCALES = ADVICE.format('normalize="', '", or recipe="') + '"'
+ADVICE = "the features differ in scale (standard deviations from 0.5 to 200): use "
+ADVICE += 'normalize="standardize", or recipe="tabular"'
 QUANTITIES = np.ones((303, 2), np.uint8), np.arange(303) % 101
 
 
 @pytest.mark.parametrize(
-    ("data", "message"), [(UNLIKE, SCALES), (QUANTITIES, "the labels have 101 values, most of them with")]
+    ("data", "message"), [(UNLIKE, ADVICE), (QUANTITIES, "the labels have 101 values, most of them with")]
 )
 def test_a_warning_about_the_data_is_in_the_line_of_the_caller(data, message):
     with pytest.warns(UserWarning, match=f"^{re.escape(message)}") as caught:
         xpnet.fit(*data, epochs=0)
     assert [warning.filename for warning in caught] == [__file__]
-
-
-def test_the_command_says_it_once_unless_a_setting_tells_how_to_normalise(capsys):
-    x, y = UNLIKE
-    np.savez("table.npz", x_train=x, y_train=y, x_test=x, y_test=y)
-    words = ["--data", "table.npz", "--epochs", "0", "--no-report"]
-    note = f"xpnet: note: {ADVICE.format('--normalize ', ', or --recipe ')}\n"
-    for settings, expected in ("--repeats 2", note), ("--normalize scale", ""), ("--quiet", ""):
-        assert train.main([*words, *settings.split()]) == 0
-        assert capsys.readouterr().err == expected
 
 
 def test_missing_values_become_the_mean_of_the_training_rows():

@@ -28,6 +28,7 @@ ARRAYS = {
     "label": {"x": X, "y": [0, 4, 2]},
     "narrow": {"x": X[:, 1:], "y": [0, 1, 2]},
     "unlabelled": {"x": X},
+    "wide": {"x_train": np.eye(3), "y_train": [0, 1, 3], "x_test": np.eye(3), "y_test": [0, 1, 3]},
 }
 """Arrays that do not fit the network 36-6-4, by the name of their file."""
 TEXTS = {"text.csv": "1,2\n1_0,2\n", "large.csv": "1e300,1e300\n"}
@@ -48,6 +49,7 @@ def link_lock(run):
 
 DAMAGED = {
     "damaged/model": lambda run: (run / "model.safetensors").write_bytes(b"\x80"),
+    "damaged/unnamed": lambda run: change_record(run, fingerprint=None),
     "damaged/running": lambda run: change_record(run, status="running"),
     "damaged/failed": lambda run: change_record(run, status="failed"),
     "damaged/data": lambda run: change_record(run, data={"name": "x", "sha256": "0" * 64}),
@@ -94,6 +96,7 @@ ERRORS = [
     ("verify weighted", "runs/weighted: was trained on arrays in Python"),
     # Damaged runs
     ("evaluate damaged/model", "damaged/model/model.safetensors: not a complete .safetensors file"),
+    ("evaluate damaged/unnamed", "damaged/unnamed: its model has the fingerprint"),
     ("evaluate damaged/running", "damaged/running: is still running, or was killed: wait"),
     ("export damaged/failed --to torch", "damaged/failed: holds no trained network"),
     ("evaluate damaged/data", "small: is no longer what damaged/data was trained on"),
@@ -127,6 +130,7 @@ ERRORS = [
     pytest.param(f"{ON_STRICT} --workers 2", "--workers: the array-api-strict backend", marks=STRICT),
     pytest.param(f"{ON_STRICT} --device no_float64", "array-api-strict has no float64", marks=STRICT),
     (f"{TRAIN} --init-from start.safetensors --hidden 7", "--init-from: start.safetensors holds a 36-6-4"),
+    ("train --data wide.npz --init-from start.safetensors --hidden 6", "--init-from: start.safetensors"),
     (f"{TRAIN} --name plain", "runs/plain: exists already"),
     (f"{TRAIN} --repeats 2 --name plain", "runs/plain: exists already"),
     ("train --resume stopped --lr 0.5", "--learning-rate: runs/stopped was started with 0.1, got 0.5"),

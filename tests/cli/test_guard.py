@@ -1,13 +1,14 @@
 """Whatever ends a command, the user sees one line at most and an exit code that says why.
 
-Standard output that is closed, full or broken ends no training and no other command.
+Standard output that is closed, full or broken ends no training. No name in files or folders moves the cursor
+of a terminal, and none is too strange to be printed.
 """
 
+import io
 import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from unittest.mock import Mock
@@ -15,7 +16,7 @@ from unittest.mock import Mock
 import pytest
 from commands import complaint
 from ctrl_c import handled_by
-from folders import fail_with
+from folders import change_record, fail_with
 
 from xpnet.__main__ import main
 from xpnet.cli.guard import handle_errors
@@ -23,7 +24,7 @@ from xpnet.storage.record import read_metrics, read_run
 from xpnet.storage.run import Run
 from xpnet.training import trainer
 
-not_on_windows = pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+not_on_windows = pytest.mark.skipif(sys.platform == "win32", reason="has no such signals and names")
 on_linux = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="has no /dev/full and no POSIX shell"
 )
@@ -63,13 +64,6 @@ def test_a_traceback_is_shown_with_debug_only(capsys, monkeypatch):
     err = capsys.readouterr().err
     assert err.startswith("Traceback")
     assert err.endswith(expected)
-
-
-def test_ctrl_c_before_training_leaves_nothing(capsys, monkeypatch):
-    monkeypatch.setattr("xpnet.data.datasets.digest", Mock(side_effect=KeyboardInterrupt))
-    assert main(TRAIN) == 130
-    assert capsys.readouterr() == ("", "")
-    assert not Path("runs").exists()
 
 
 @not_on_windows
@@ -137,12 +131,61 @@ def test_a_training_goes_on_to_its_end_without_a_stream(capsys, monkeypatch, str
 
 
 @on_linux
-def test_help_into_a_full_disk_is_one_line_and_an_exit_code_of_its_own_wins(capsys, monkeypatch):
-    with Path("/dev/full").open("w") as stream:
-        words = [sys.executable, "-m", "xpnet", "runs", "--help"]
-        process = subprocess.run(words, stdout=stream, stderr=subprocess.PIPE, text=True, check=False)
-    assert process.stderr == FULL
+def test_an_exit_code_of_its_own_wins(capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdout", full())
     assert main([*TRAIN, "--lr", "1e300"]) == 3
     sys.stdout.close()
     assert FULL in capsys.readouterr().err
+
+
+UNICODE = "e\x1b]0;owned\x07\x1b[31m\x9b2J\x7f\r\n\u202e±"
+EVIL = f"{UNICODE}\udcff"
+STRANGE = [
+    ("report", EVIL, "run", "--out", f"{EVIL}.html"),
+    ("export", EVIL, "--to", "torch"),
+    ("evaluate", EVIL),
+    ("predict", EVIL, f"{EVIL}.npz"),
+    ("train", "--data", f"{EVIL}.npz", "--epochs", "1", "--out", EVIL, "--repeats", "2", "--name", "two"),
+    ("verify", EVIL, "--files"),
+    ("runs", "list", ".", "--sort", UNICODE),
+    ("runs", "list", ".", "--json"),
+    ("runs", "show", "./strange"),
+    ("runs", "compare", "./strange", EVIL, "--all"),
+    ("runs", "list", f"--{EVIL}"),
+]
+
+
+@pytest.fixture(scope="module")
+def trained(recorded, tmp_path_factory):
+    """A folder with a run, a copy that has another name, one with another record, and data."""
+    folder = tmp_path_factory.mktemp("strange")
+    for name in EVIL, UNICODE, "small":
+        shutil.copy(recorded / "small.npz", folder / f"{name}.npz")
+    for name in "run", "strange", EVIL:
+        shutil.copytree(recorded / "runs/plain", folder / name)
+    texts = ("id", "started", "backend", "device_used", "device_reason", "error", "python", "fingerprint")
+    changes = dict.fromkeys(texts, UNICODE) | {"status": "interrupted", "ended": None, "digests": None}
+    place = {"started": UNICODE, "epoch": 1, "backend": UNICODE, "device": UNICODE, "ranks": 2}
+    changes |= {"segments": [{**place, "hosts": [UNICODE]}], "versions": {"xpnet": UNICODE}}
+    changes |= {"command": [UNICODE] * 2, "working_folder_commit": {"commit": UNICODE, "dirty": True}}
+    change_record(folder / "strange", **changes, metrics={UNICODE: 0.5}, specification_version=99)
+    (folder / "strange/metrics.jsonl").write_text(json.dumps({"epoch": 1, UNICODE: 2.0}) + "\n")
+    return folder
+
+
+@not_on_windows
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize("words", STRANGE, ids=lambda words: " ".join(words)[:20])
+def test_every_command_escapes_what_cannot_be_shown(trained, tmp_path, monkeypatch, words, encoding):
+    shutil.copytree(trained, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding, errors) for errors in ("strict", "backslashreplace")]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", streams[0])
+        patch.setattr(sys, "stderr", streams[1])
+        code = main(list(words))
+    texts = [stream.seek(0) or stream.read() for stream in streams]
+    assert code == (2 if f"--{EVIL}" in words else 0)
+    assert all(line.isprintable() for text in texts for line in text.split("\n"))
+    assert "owned" in "".join(texts)
+    assert "unexpected" not in texts[1]

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -10,12 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import harmed_trial
-import numpy as np
 import pytest
 from ctrl_c import handled_by
 from folders import fail_with
 from harmed_trial import harmed
-from networks import pixels
 from trial_records import outcome, summary
 
 import xpnet
@@ -26,10 +25,9 @@ from xpnet.storage.record import read_run
 
 
 @pytest.fixture(autouse=True)
-def small_data(tmp_path, monkeypatch):
-    """Work in an empty folder that holds small.npz: 400 + 50 samples, 12 features, 4 classes."""
-    x, y = pixels(450, 12, 4)
-    np.savez(tmp_path / "small.npz", x_train=x[:400], y_train=y[:400], x_test=x[400:], y_test=y[400:])
+def small_data(recorded, tmp_path, monkeypatch):
+    """Work in a folder that holds small.npz: 180 + 50 samples, 36 features, 4 classes."""
+    shutil.copy(recorded / "small.npz", tmp_path)
     monkeypatch.chdir(tmp_path)
 
 

@@ -180,23 +180,6 @@ def test_no_flags_mean_the_defaults_and_each_flag_is_explicit_but_print_config()
 
 
 @pytest.mark.parametrize(
-    ("words", "changes"),
-    [
-        ("--validation .1", {"validation": 0.1}),
-        ("--hidden", {"hidden": ()}),
-        ("--track mlflow --track wandb", {"track": ("mlflow", "wandb")}),
-        ("--config FILE --no-quiet --track wandb", {"quiet": False, "report": False, "track": ("wandb",)}),
-        ("--config FILE --track", {"quiet": True, "report": False, "track": ()}),
-    ],
-)
-def test_the_forms_of_flags_which_replace_the_values_of_a_file(words, changes, toml):
-    file = toml("quiet = true\nreport = false\ntrack = ['wandb', 'mlflow']")
-    command = command_of(*words.replace("FILE", file).split())
-    assert command.config == replace(DEFAULT, **changes)
-    assert command.explicit == {*changes}
-
-
-@pytest.mark.parametrize(
     ("words", "message"),
     [
         ("--optimiser adam", "unrecognized arguments: --optimiser adam: did you mean --optimizer? ("),
@@ -315,17 +298,13 @@ def test_type_checkers_see_the_keywords_of_fit():
     assert keyword_types.FILE.read_text() == keyword_types.content(), "run python scripts/keyword_types.py"
 
 
-FEW = {"epochs": 100, "patience": 3, "validation": 9}
 NONE = {"weight_decay": 0.0, "clip_norm": None, "max_norm": None}
 STEP = {"schedule_step_epochs": 5, "schedule_factor": 0.5, "warmup_epochs": 3}
 DERIVED = [
     *(({"epochs": count}, "log_interval", n) for count, n in ((0, 1), (20, 1), (21, 2), (1009, 100))),
-    ({**FEW, "log_every": 7}, "log_interval", 7),
     ({"optimizer": "momentum"}, "optimizer_options", {**NONE, "decay": 0.9}),
     ({"optimizer": "nesterov", "momentum": 0.0}, "optimizer_options", {**NONE, "decay": 0.0}),
     ({"optimizer": "adamw"}, "optimizer_options", {**NONE, "weight_decay": 0.01}),
-    ({"optimizer": "adamw", "weight_decay": 0.0}, "optimizer_options", NONE),
-    ({}, "schedule_options", {"factor": None, "warmup_epochs": 0}),
     ({"schedule": "step", **STEP}, "schedule_options", {"step_epochs": 5, "factor": 0.5, "warmup_epochs": 3}),
 ]
 
