@@ -36,41 +36,34 @@ def test_no_file_and_no_function_is_long():
     assert [(file, function.name) for file, function in functions if body_length(function) > 60] == []
 
 
-@pytest.fixture
-def calls_of_a_step(tmp_path, monkeypatch):
+def calls_of_a_step(folder, batch_size):
     """Train, and return the calls from the command to the first product of a step, by file and function."""
-    (x, y), linear = pixels(3000, 4, 3), layers.linear
-    np.savez(tmp_path / "data.npz", x_train=x, y_train=y, x_test=x, y_test=y)
-    words = ["--data", str(tmp_path / "data.npz"), "--name", "run", "--out", str(tmp_path), "--overwrite"]
+    stacks, linear = [], layers.linear
+
+    def watched(*arguments, **options):
+        frames = [(Path(frame.filename), frame.name) for frame in traceback.extract_stack()]
+        stacks.append([(name(file), call) for file, call in frames if file.is_relative_to(PACKAGE)])
+        return linear(*arguments, **options)
+
+    words = ["--data", str(folder / "data.npz"), "--name", "run", "--out", str(folder), "--overwrite"]
     words += ["--backend", "numpy", "--workers", "1", "--epochs", "1", "--quiet", "--no-report"]
-
-    def call(batch_size):
-        stacks = []
-
-        def watched(*arguments, **options):
-            frames = [(Path(frame.filename), frame.name) for frame in traceback.extract_stack()]
-            stacks.append([(name(file), call) for file, call in frames if file.is_relative_to(PACKAGE)])
-            return linear(*arguments, **options)
-
-        monkeypatch.setattr(layers, "linear", watched)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layers, "linear", watched)
         assert train.main([*words, "--batch-size", batch_size]) == 0
-        stack = next(stack for stack in stacks if ("training/step.py", "__call__") in stack)
-        return [*stack, ("nn/layers.py", "linear")]
-
-    return call
+    stack = next(stack for stack in stacks if ("training/step.py", "__call__") in stack)
+    return [*stack, ("nn/layers.py", "linear")]
 
 
-@pytest.mark.parametrize(("batch_size", "most"), [("full", 14), ("1000", 11)])
-def test_a_step_is_few_calls_from_the_command_to_the_product_as_the_page_shows(
-    calls_of_a_step, monkeypatch, batch_size, most
-):
-    assert len(calls_of_a_step(batch_size)) <= most + 2
+def test_a_step_is_few_calls_from_the_command_to_the_product_as_the_page_shows(tmp_path, monkeypatch):
+    x, y = pixels(3000, 4, 3)
+    np.savez(tmp_path / "data.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    assert len(calls_of_a_step(tmp_path, "full")) <= 16
     monkeypatch.setenv("XPNET_COMPILE", "0")
-    stack = calls_of_a_step(batch_size)
+    assert len(calls_of_a_step(tmp_path, "1000")) <= 11
+    stack = calls_of_a_step(tmp_path, "full")
     assert stack[0] == ("train.py", "main")
-    assert len(stack) <= most, stack
+    assert len(stack) <= 14, stack
     assert len({file for file, _ in stack}) <= 8, stack
-    if batch_size == "full":
-        page = (ROOT / "docs" / "code.md").read_text()
-        shown = re.findall(r"^(xpnet/\S+) +(?:\w+\.)?(\w+)\b.*$", page, re.MULTILINE)
-        assert shown == [(f"xpnet/{file}", call) for file, call in stack]
+    page = (ROOT / "docs" / "code.md").read_text()
+    shown = re.findall(r"^(xpnet/\S+) +(?:\w+\.)?(\w+)\b.*$", page, re.MULTILINE)
+    assert shown == [(f"xpnet/{file}", call) for file, call in stack]

@@ -53,7 +53,6 @@ DAMAGED = {
     "damaged/running": lambda run: change_record(run, status="running"),
     "damaged/failed": lambda run: change_record(run, status="failed"),
     "damaged/data": lambda run: change_record(run, data={"name": "x", "sha256": "0" * 64}),
-    "damaged/history": lambda run: (run / "metrics.jsonl").write_text("no\n{}\n"),
     "damaged/record": lambda run: (run / "run.json").write_text("{"),
     "broken/array": shorten_checkpoint,
     "broken/data": lambda run: change_record(run, data={"name": "x", "sha256": "0" * 64}),
@@ -93,14 +92,12 @@ ERRORS = [
     *((f"{words} plaim", f"plaim: {NO_RUN}") for words in ("evaluate", "report", "runs show")),
     ("train --resume runs/plaim", f"runs/plaim: {NO_RUN}"),
     ("report plain plain", "runs/plain: is named twice: expected different runs"),
-    ("verify weighted", "runs/weighted: was trained on arrays in Python"),
     # Damaged runs
     ("evaluate damaged/model", "damaged/model/model.safetensors: not a complete .safetensors file"),
     ("evaluate damaged/unnamed", "damaged/unnamed: its model has the fingerprint"),
     ("evaluate damaged/running", "damaged/running: is still running, or was killed: wait"),
     ("export damaged/failed --to torch", "damaged/failed: holds no trained network"),
     ("evaluate damaged/data", "small: is no longer what damaged/data was trained on"),
-    ("runs show damaged/history", "damaged/history/metrics.jsonl: line 1: expected"),
     ("runs show damaged/record", "damaged/record/run.json: not a run record"),
     # Evaluation and prediction
     ("evaluate mine --data label.npz", "label.npz, row 2: label 4: the network tells 4 classes, 0 to 3"),
@@ -116,7 +113,6 @@ ERRORS = [
     # Export
     ("export plain --to torch --out a.pt", "--out: expected a file name that ends in .safetensors, got a.pt"),
     ("export plain --to torch --out runs/plain/model.safetensors", "runs/plain/model.safetensors: is the"),
-    ("export plain --to torch --rows uint8", "--rows uint8: goes with --to onnx"),
     # Runs
     ("runs show --out empty", "no run in empty: xpnet train makes one; or give RUN"),
     ("runs list small.csv", "small.csv: cannot be read (Not a directory): expected a folder"),

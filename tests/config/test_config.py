@@ -212,12 +212,6 @@ def test_a_setting_falls_where_a_later_source_leaves_it_without_sense(values):
     assert name in explicit
 
 
-def test_a_file_gives_settings_of_their_own_types(toml):
-    config = parsed("--config", toml("clip_norm = 5\nlearning_rate = [1, 2]\nvalidation = 1\nhidden = 32"))
-    values = config.clip_norm, config.learning_rate, config.validation, config.hidden
-    assert repr(values) == "(5.0, (1.0, 2.0), 1, (32,))"
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
