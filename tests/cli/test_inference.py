@@ -128,8 +128,7 @@ def test_the_tables_are_printed_in_plain_text(capsys):
     matrix = [list(map(int, line.split())) for line in lines[13:]]
     assert matrix == [[label, *row] for label, row in enumerate(result["confusion"])]
     out = printed(capsys, "evaluate", "runs/smoothed", "--split", "train")
-    assert "data: 200 training samples\n" in out
-    assert "(mean cross-entropy, label smoothing 0.1)" in out
+    assert "data: 200 training samples\naccuracy " in out
 
 
 def test_the_predictions_of_each_sample_are_written_exactly(capsys, tmp_path):

@@ -67,7 +67,6 @@ BAD_RATES = [0.0, -0.1, NAN, INFINITY, True, (), (0.1, 0.0), (0.1, 0.1)]
 TAGS = "words of at most 64 letters, digits and _ . : -, each once"
 TRACKERS = "some of wandb, trackio, mlflow, each once"
 SEED = f"a whole number from 0 to 2^64 - 1 ({2**64 - 1})"
-LOSSES = "expected one of cross-entropy, squared-error"
 RECIPE = f"expected one of {', '.join(list_recipes())}"
 SWITCHES = "batch_norm require_device resume_or_start overwrite report quiet debug"
 COUNT, WHOLE = "a whole number, 0 or more", "a whole number, 1 or more"
@@ -185,10 +184,7 @@ def test_no_flags_mean_the_defaults_and_each_flag_is_explicit_but_print_config()
         ("--optimiser adam", "unrecognized arguments: --optimiser adam: did you mean --optimizer? ("),
         ("--max-iter 9", "unrecognized arguments: --max-iter 9: did you mean --epochs? ("),
         ("--recipe Quik", f'--recipe: {RECIPE}, got "Quik": did you mean quick?'),
-        ("--validation 1.0", f"--validation: expected {SAMPLES}, got 1.0"),
-        ("--out=", '--out: expected a path, got ""'),
         ("--hidden 3 x", '--hidden: expected whole numbers, each 1 or more, got [3, "x"]'),
-        ("--loss Cross-entropi", f'--loss: {LOSSES}, got "Cross-entropi": did you mean cross-entropy?'),
     ],
 )
 def test_a_flag_error_is_one_line_with_the_nearest_flag(words, message):
