@@ -13,8 +13,7 @@ import benchmark
 import numpy as np
 import pytest
 from benchmarks import against, contenders, peers, runs
-from benchmarks.limits import Limits
-from benchmarks.page import number, table_section
+from benchmarks.page import table_section
 from benchmarks.peers import Images
 from benchmarks.runs import ContenderError, Line, Table
 from benchmarks.tasks import Task
@@ -30,7 +29,6 @@ from xpnet.training.trainer import Trainer
 
 pytestmark = pytest.mark.tooling
 
-LIMITS = Limits(float32=100e9, float64=50e9, bandwidth=10e9, blas="openblas 1.2 Kernel")
 NATIVE = "xpnet:native:numpy"
 
 
@@ -50,9 +48,7 @@ def test_as_many_epochs_of_xpnet_are_trained_as_are_timed(monkeypatch, small):
     one = contenders.XPNet("native", "numpy", small)
     timed = one.training(Task(batch=16, rows=50))
     assert min(timed(3), timed(1)) > 0
-    one.current.end()
-    assert epochs == [0, 1, 2, 3, 4]
-    assert not one.current.is_alive()
+    assert epochs == [0, 1, 2, 3, 4, 0, 1, 2]  # the first epoch of each training warms up
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +71,7 @@ def one_epoch(small):
 @pytest.mark.parametrize(
     "who",
     ["notebook", *(pytest.param(who, marks=pytest.mark.needs(who.split("-")[0]))
-        for who in ("sklearn", "torch", "torch-manual", "jax", "jax-scan"))],
+        for who in ("sklearn", "torch", "torch-manual", "jax"))],
 )  # fmt: skip
 def test_contenders_have_the_parameters_of_xpnet_after_an_epoch(who, batch, small, one_epoch, monkeypatch):
     start, order, end = one_epoch[batch]
@@ -119,14 +115,13 @@ def test_contenders_run_in_turn_and_an_absent_library_is_left_out(monkeypatch, c
     ready = runs.entrants(Task(), running, 1.0, missing)
     asked.clear()
     runs.run_in_turn(ready, 2)
-    assert (asked, missing) == (["torch", NATIVE] * 2, absent)
+    assert (asked, missing) == (["torch", NATIVE, NATIVE, "torch"], absent)
     assert ready[0].line == Line("torch", "PyTorch eager, float32", [2.0, 2.0], [5.0, 5.0])
-    assert "JAX jit, float32 does not take part: no compiler" in capsys.readouterr().err
+    assert "JAX, float32 does not take part: no compiler" in capsys.readouterr().err
 
 
 def test_a_training_that_fails_ends_the_benchmark_with_one_line_and_code_1(monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "WORKLOADS", {"tables": [Task(hidden=(0,))]})
-    monkeypatch.setattr(benchmark, "measure_limits", lambda *_, **__: LIMITS)
     monkeypatch.setattr(benchmark, "takes_part", lambda _: [NATIVE])
     assert benchmark.main(["--quick", "--only", "tables"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
@@ -148,20 +143,20 @@ def test_without_xpnet_a_script_says_so_in_one_line(script):
     assert process.stderr.count("\n") == 1
 
 
-def test_a_table_shows_times_floors_memory_and_the_medians_of_the_ratios_within_a_round():
+def test_a_table_shows_times_memory_and_the_medians_of_the_ratios_within_a_round():
     lines = [
         Line("notebook", "notebook", [0.2, 0.1, 0.3], [800.0, 801.0, 802.0]),
         Line("torch", "PyTorch eager", [0.1, 0.1, 0.1], [600.0] * 3),
         Line(NATIVE, "xpnet native", [0.06, 0.05, 0.04], [150.0] * 3),
     ]
-    assert table_section(Table("epoch", "One epoch", lines, Task()), LIMITS).splitlines() == [
+    assert table_section(Table("epoch", "One epoch", lines, Task())).splitlines() == [
         "## One epoch",
         "",
-        "|  | ms an epoch | min - max | × notebook | × best peer | × floor | peak MiB |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-        "| notebook | 200 | 100 - 300 |  | 2.00 |  | 801 |",
-        "| **PyTorch eager** | 100 | 100 - 100 | 0.500 |  |  | 600 |",
-        "| xpnet native | 50.0 | 40.0 - 60.0 | 0.300 | 0.500 | 2.61 | 150 |",
+        "|  | ms an epoch | min - max | × notebook | × best peer | peak MiB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| notebook | 200 | 100 - 300 |  | 2.00 | 801 |",
+        "| **PyTorch eager** | 100 | 100 - 100 | 0.500 |  | 600 |",
+        "| xpnet native | 50.0 | 40.0 - 60.0 | 0.300 | 0.500 | 150 |",
     ]
 
 
@@ -177,15 +172,12 @@ def test_a_quick_run_writes_every_run_a_page_and_a_figure_without_date(tmp_path,
     record = json.loads((tmp_path / "benchmarks.json").read_text())
     lines = record["tables"][0]["lines"]
     assert {line["who"]: len(line["seconds"]) for line in lines} == {NATIVE: 1}
-    assert min(record["limits"][name] for name in ("float32", "float64", "bandwidth")) > 1e6
     assert [len(each["tables"]) for each in record["growth"]] == [2, 2, 2]
     text = (tmp_path / "benchmarks.md").read_text()
     assert text.strip() in capsys.readouterr().out
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    assert len(tables) == 5
+    assert len(tables) == 4
     assert all(len({line.count("|") for line in table}) == 1 for table in tables)
-    floor = Limits(**record["limits"]).floor(Task(batch=32, rows=64, unit="a step"), "native")
-    assert f"| {number(lines[0]['seconds'][0] / floor)} |" in text
     svg = (tmp_path / "benchmarks-growth.svg").read_bytes()
     assert (b"<svg " in svg, b"dc:date" in svg) == (True, False)
 
@@ -196,7 +188,7 @@ def test_a_quick_run_writes_every_run_a_page_and_a_figure_without_date(tmp_path,
         (["--runs", "0"], "--runs: expected a whole number, 1 or more, got '0'"),
         (["--only", "epoch,nothing"], "got 'nothing'"),
         (["--against", "HEAD", "--out", "here"], "--out: does not go with --against"),
-        (["--against", "HEAD", "--only", "epoch,wide"], "some of epoch,steps,main,startup, got 'wide'"),
+        (["--against", "HEAD", "--only", "epoch,wide"], "some of epoch,steps,large,main,startup, got 'wide'"),
         (["--only", "startup", "--out", "/dev/null/out"], "/dev/null/out: cannot be written"),
     ],
 )
@@ -241,8 +233,13 @@ def test_two_commits_are_compared_each_with_its_own_code(tmp_path, monkeypatch, 
     assert last.startswith("worst ratio: ")
     with against.unpacked(old, new) as roots:
         assert ["'old'" in (root / "xpnet" / "side.py").read_text() for root in roots] == [True, False]
-        with pytest.raises(ContenderError, match="expected import xpnet to find the package there"):
-            against.check_origin(roots[0], tmp_path, runs.environment(1, roots[1]))
+        code = "import xpnet.side; print(xpnet.side.SIDE)"
+        for side in roots:
+            words, variables = [sys.executable, "-c", code], runs.environment(1, side)
+            ran = subprocess.run(
+                words, cwd=tmp_path, env=variables, check=True, capture_output=True, text=True
+            )
+            assert ran.stdout.strip() == side.name
     with pytest.raises(ConfigError, match=r"^--against: expected a commit of .*, got '--upload-pack=x'$"):
         against.commits("--upload-pack=x")
     (root / "xpnet" / "side.py").write_text("SIDE = 'neither'")
