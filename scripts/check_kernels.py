@@ -1,7 +1,7 @@
 """Check the machine code of CuPy's kernels for the reproducible arithmetic, without a GPU.
 
 CuPy generates CUDA source as it computes. Here it computes on the emulated device of ``emulated_cuda.py``:
-one epoch of the default network, networks of every kind, and all functions of ``xpnet.reproducible``. NVRTC
+the test vectors, an epoch of the default network, and all functions of ``xpnet.reproducible``. NVRTC
 compiles the sources, many in one call, with the options that CuPy gives them, nvdisasm disassembles the code,
 and each kernel that uses float64 is searched for
 
@@ -40,6 +40,7 @@ from kernels.tools import Kernel
 from shared import markdown
 
 from xpnet._lib.machine import available_cpus
+from xpnet.backends.resolve import make
 from xpnet.errors import XPNetError
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
@@ -59,10 +60,8 @@ class Report:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Check all kernels and return the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.parse_args(argv)
+    formatter = argparse.RawDescriptionHelpFormatter
+    argparse.ArgumentParser(description=__doc__, formatter_class=formatter).parse_args(argv)
     try:
         tools.check()
         reports = check_kernels(record_kernels())
@@ -79,7 +78,7 @@ def record_kernels() -> list[Kernel]:
     with record() as recorded:
         from kernels.workload import run  # xpnet.reproducible
 
-        run()
+        run(make("cupy", "cuda:0"))
         make_block_reductions()
     return recorded
 
