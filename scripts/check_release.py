@@ -66,14 +66,13 @@ def check_files(sdist: Path, wheel: Path) -> None:
     if dead := find_dead_links(str(metadata.get_payload())):
         msg = f"the long description has dead links: {', '.join(dead)}"
         raise ReleaseError(msg)
-    if (ROOT / ".git").exists():
-        words = ["git", "ls-files", "-z"]
-        listed = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
-        with tarfile.open(sdist) as archive:
-            packed = {member.name.partition("/")[2] for member in archive}
-        if missing := sorted({*listed.decode().rstrip("\0").split("\0")} - packed):
-            msg = f"the sdist lacks committed files: {', '.join(missing)}"
-            raise ReleaseError(msg)
+    words = ["git", "ls-files", "-z"]
+    listed = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
+    with tarfile.open(sdist) as archive:
+        packed = {member.name.partition("/")[2] for member in archive}
+    if missing := sorted({*listed.decode().rstrip("\0").split("\0")} - packed):
+        msg = f"the sdist lacks committed files: {', '.join(missing)}"
+        raise ReleaseError(msg)
 
 
 def make_environment(folder: Path, package: str) -> Path:

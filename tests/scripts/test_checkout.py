@@ -8,8 +8,8 @@ from checkout import SCRIPTS
 
 pytestmark = pytest.mark.tooling
 
-NEED_XPNET = """check_kernels check_release cli_reference emulated_cuda export_csv faults fetch_mnist gpu_check
-gpu_steps keyword_types make_fixtures make_vectors public_names tile_mnist"""
+NEED_XPNET = """check_kernels check_release cli_reference emulated_cuda export_csv faults fetch_mnist
+gpu_check gpu_steps keyword_types make_fixtures make_vectors public_names tile_mnist"""
 
 
 @pytest.mark.parametrize("name", NEED_XPNET.split())
