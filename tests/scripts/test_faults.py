@@ -79,8 +79,8 @@ def test_the_text_of_each_fault_stands_in_its_file_once(capsys):
     assert int(capsys.readouterr().out.split()[0]) > 100
 
 
-@pytest.mark.parametrize("text", ["number + 1", "number", "LIMIT = 3"])
-def test_a_text_that_is_not_there_once_or_not_changed_is_an_error(checkout, capsys, text):
+@pytest.mark.parametrize("text", ["number + 1", "number"])
+def test_a_text_that_is_not_there_once_is_an_error(checkout, capsys, text):
     write_table(checkout, f'"wrong" = ["{text}", "LIMIT = 3"]')
     assert faults.main(["--check"]) == 2
     assert (
@@ -92,12 +92,9 @@ def test_a_text_that_is_not_there_once_or_not_changed_is_an_error(checkout, caps
 @pytest.mark.parametrize(
     ("text", "lines"),
     [
-        ("2 * number", {9}),
         ("                + number", {7, 8}),
-        ("number > LIMIT", {6}),
         ("> LIMIT:\n        return", {6, 7, 8}),
         ("LIMIT = 3", set()),
-        ("def double(number)", set()),
         ("4 * number", set()),
     ],
 )
@@ -138,10 +135,9 @@ def test_a_fault_is_caught_by_the_tests_that_reach_it_and_fail(checkout, capsys)
 
 
 def test_faults_that_were_caught_and_are_not_any_more_are_listed(tmp_path, capsys):
-    old, new = ({"caught_by": tests} for tests in (["test_one", "test_two"], []))
-    for name, results in ("old", {"x": old, "y": new, "z": old}), ("new", {"x": old, "y": old, "z": new}):
-        (tmp_path / f"{name}.json").write_text(json.dumps(results))
+    for name, tests in ("old", ["test_one", "test_two"]), ("new", []):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"x": {"caught_by": tests}}))
     words = ["--results", str(tmp_path / "new.json"), "--against"]
     assert faults.main([*words, str(tmp_path / "old.json")]) == 1
-    assert "not caught any more: z (was by test_one and 1 more)\n1 faults" in capsys.readouterr().out
+    assert "not caught any more: x (was by test_one and 1 more)\n1 faults" in capsys.readouterr().out
     assert faults.main([*words, str(tmp_path / "new.json")]) == 0
