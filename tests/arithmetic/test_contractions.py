@@ -107,7 +107,7 @@ def test_each_rounded_operand_is_taken_as_one_slice_or_two(monkeypatch, patterns
 def test_one_bit_more_would_be_one_too_many(terms, more):
     budget = bit_budget(terms, a_integer=False, b_integer=False)
     x, y = 1 - 2.0 ** -(budget.a + more), 1 - 2.0**-budget.b  # all their bits are ones
-    (row,) = OPS._round_to_grid(np.full((1, terms), x), -1, budget.a + more, 1)
+    (row,) = OPS._round_to_grid(np.full((1, terms), x), OPS._find_powers(np.array(x)), budget.a + more, 1)
     (column,) = OPS._round_to_grid(np.full((terms, 1), y), -2, budget.b, 1)
     is_exact = Fraction(float((row @ column)[0, 0])) == terms * Fraction(x) * Fraction(y)
     assert is_exact == (more == 0)

@@ -20,7 +20,7 @@ from xpnet.config import TrainConfig
 from xpnet.data import datasets
 from xpnet.data.datasets import Dataset
 from xpnet.nn import functional as F
-from xpnet.nn.network import forward, prepare
+from xpnet.nn.network import forward
 from xpnet.storage.model_file import fingerprint
 from xpnet.training.callbacks import Evaluate
 from xpnet.training.loop import Callback
@@ -83,7 +83,7 @@ def probabilities(trainer: Trainer, state: TrainState, rows: slice = slice(None)
     """Return the probabilities (classes, samples) of test samples."""
     context = trainer.context
     x = context.inputs(trainer.test.x[rows, :])
-    logits, _ = forward(context.ops, prepare(context.ops, state.variables.parameters), x)
+    logits, _ = forward(context.ops, state.variables.parameters, x)
     return np.ascontiguousarray(trainer.backend.to_host(F.softmax(context.ops, logits)))
 
 

@@ -14,7 +14,7 @@ from xpnet.nn.architecture import Network
 from xpnet.nn.dropout import dropout_masks, dropout_scale
 from xpnet.nn.init import initial_running_statistics, initialize
 from xpnet.nn.layers import BatchNorm, mean_and_variance_factors, update_running_statistics
-from xpnet.nn.network import forward, gradients_and_moments, prepare
+from xpnet.nn.network import forward, gradients_and_moments
 
 NUMPY = make("cpu")
 NOTEBOOK = Path(__file__).resolve().parents[2] / "scripts" / "benchmarks" / "notebook.py"
@@ -92,10 +92,10 @@ def test_networks_of_every_kind_are_those_of_autograd(settings, arithmetic_of):
     expected.backward()
 
     ops, tolerance = arithmetic_of(NUMPY), 1e-12 if arithmetic_of is arithmetic else 1e-6
-    operand, ours = ops.integers(kept.T, factor), prepare(ops, layers)
-    loss = total_loss(ops, ours, operand, labels, network, masks.hidden)
+    operand = ops.integers(kept.T, factor)
+    loss = total_loss(ops, layers, operand, labels, network, masks.hidden)
     np.testing.assert_allclose(loss.item(), expected.item(), rtol=tolerance)
-    gradients, moments = gradients_and_moments(ops, ours, operand, labels, network, masks=masks.hidden)
+    gradients, moments = gradients_and_moments(ops, layers, operand, labels, network, masks=masks.hidden)
     for layer, tensors in zip(gradients, theirs.tensors, strict=True):
         for gradient, tensor in zip(layer, tensors, strict=True):
             right = tensor.grad.numpy().reshape(gradient.shape)
@@ -108,7 +108,7 @@ def test_networks_of_every_kind_are_those_of_autograd(settings, arithmetic_of):
     for statistics, tensors in zip(running, theirs.running, strict=True):
         for statistic, tensor in zip(statistics, tensors, strict=True):
             np.testing.assert_allclose(statistic[:, 0], tensor.numpy(), rtol=tolerance, atol=tolerance)
-    logits, _ = forward(ops, ours, ops.integers(x.T, 1.0 / 255.0), network, running=running)
+    logits, _ = forward(ops, layers, ops.integers(x.T, 1.0 / 255.0), network, running=running)
     evaluated = theirs.logits(x / 255.0, training=False).detach().numpy().T
     np.testing.assert_allclose(logits, evaluated, rtol=0, atol=tolerance * 100)
 

@@ -22,7 +22,8 @@ class Operand:
     factor: float = 1.0
     integer: bool = False  # True if the values are known to be integers from 0 to 255
     transposed: bool = False  # True if the matrix is the transpose of the values
-    roundings: dict[tuple[int, int, int], list[Array]] = field(default_factory=dict)  # a cache
+    is_shared: bool = False  # True if it is a factor of several products, along both axes
+    powers: dict[int, Array] = field(default_factory=dict)  # of its grids along an axis, once known
 
     @property
     def columns(self) -> int:
@@ -73,7 +74,7 @@ class Arithmetic:
             return self.xp.matmul(a * b.factor, b.values)
         return self.xp.matmul(a, b.values) * b.factor
 
-    def weight_and_bias_gradients(self, dz: Array, a: Array | Operand) -> tuple[Array, Array]:
+    def weight_and_bias_gradients(self, dz: Array | Operand, a: Array | Operand) -> tuple[Array, Array]:
         """Return dZ Aᵀ and Σ dZ, the contractions over the m samples.
 
         (..., n, m) and an operand (..., k, m) -> (..., n, k) and (..., n, 1).

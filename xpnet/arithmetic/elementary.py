@@ -53,7 +53,7 @@ def exp(xp: Namespace, table: Array, x: Array) -> Array:
     inside = x >= LOWEST
     safe = xp.where(inside, x, 0.0)  # an index must be valid even where the result is not used
     result = _exp_from_table(xp, table, safe, float(_FIRST * _STEPS))
-    return xp.where(inside, result, xp.where(x < LOWEST, 0.0, x))  # NaN stays NaN
+    return xp.where(inside, result, xp.maximum(x, LOWEST) - LOWEST)  # zero below; NaN stays NaN
 
 
 def exp_of_any(xp: Namespace, table: Array, x: Array) -> Array:

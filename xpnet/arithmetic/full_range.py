@@ -11,6 +11,7 @@ from itertools import count
 
 from xpnet._typing import Array
 from xpnet.arithmetic import elementary
+from xpnet.arithmetic.base import Operand
 from xpnet.arithmetic.reproducible import SIGNIFICAND_BITS, Budget, Reproducible
 from xpnet.errors import ConfigError
 
@@ -39,8 +40,11 @@ class FullRange(Reproducible):
             k is so large that no bits are left.
         """
         bits_a, bits_b, _ = slice_budget(a.shape[-1], slices)
-        left = self._round_to_grid(a, -1, bits_a, slices)
-        return self._product(left, self._round_to_grid(b, -2, bits_b, slices), 1.0)
+        left, right = Operand(a), Operand(b)
+        self._prepare_grids((left, -1), (right, -2))
+        return self._product(
+            self._slices(left, -1, bits_a, slices), self._slices(right, -2, bits_b, slices), 1.0
+        )
 
     def exp(self, x: Array) -> Array:
         """Return e to the power x, by ``xpnet.arithmetic.elementary.exp_of_any``."""

@@ -51,8 +51,8 @@ class Reproducible(Arithmetic):
     has_native_roots = False
 
     def operand(self, matrix: Array) -> Operand:
-        """Return the matrix with a cache of its roundings."""
-        return Operand(matrix)
+        """Return the matrix with a cache of the powers of two of its grids."""
+        return Operand(matrix, is_shared=True)
 
     def integers(self, values: Array, factor: float) -> Operand:
         """Return ``values``, which need no rounding, with the factor of their products."""
@@ -74,10 +74,10 @@ class Reproducible(Arithmetic):
         a, b = _as_operand(a), _as_operand(b)
         return self._product(*self._round_factors(a, b), a.factor * b.factor)
 
-    def weight_and_bias_gradients(self, dz: Array, a: Array | Operand) -> tuple[Array, Array]:
+    def weight_and_bias_gradients(self, dz: Array | Operand, a: Array | Operand) -> tuple[Array, Array]:
         """Return dZ Aᵀ and Σ dZ over the samples, both exact, from the same rounding of dZ."""
         inputs = self.transpose(a)
-        left, right = self._round_factors(Operand(dz), inputs)
+        left, right = self._round_factors(_as_operand(dz), inputs)
         sums = [self.xp.sum(part, axis=-1, keepdims=True) for part in reversed(left)]
         return self._product(left, right, inputs.factor), reduce(operator.add, sums) + 0.0
 
@@ -92,8 +92,10 @@ class Reproducible(Arithmetic):
         """Return the exact dZ Aᵀ, without the factor of A, and Σ dZ, rounded by the batch's maxima."""
         xp, a = self.xp, _as_operand(a)
         budget = bit_budget(samples, a_integer=False, b_integer=a.integer)  # one slice for up to 2^13 samples
-        left = self._round_to_grid(dz, -1, budget.a, 1, next(maxima))[0]
-        right = a.values if a.integer else self._round_to_grid(a.values, -1, budget.b, 1, next(maxima))[0]
+        left = self._round_to_grid(dz, self._find_powers(next(maxima)), budget.a, 1)[0]
+        right = a.values
+        if not a.integer:
+            right = self._round_to_grid(right, self._find_powers(next(maxima)), budget.b, 1)[0]
         return xp.matmul(left, xp.matrix_transpose(right)), xp.sum(left, axis=-1, keepdims=True)
 
     def sum(self, x: Array, axis: int) -> Array:
@@ -131,8 +133,41 @@ class Reproducible(Arithmetic):
     def _round_factors(self, a: Operand, b: Operand) -> tuple[list[Array], list[Array]]:
         """Return the slices of both operands of a product, rounded to their shares of the bits."""
         budget = bit_budget(a.columns, a.integer, b.integer)
+        self._prepare_grids((a, -1), (b, -2))
         left = self._slices(a, -1, budget.a, budget.slices)
         return left, self._slices(b, -2, budget.b, budget.slices)
+
+    def _prepare_grids(self, *factors: tuple[Operand, int]) -> None:
+        """Find the powers of two of the grids of factors, along an axis or, of those shared, along both.
+
+        Those of all are found together: an operation on so few numbers takes little longer than on one.
+        """
+        xp, vectors = self.xp, list[tuple[Operand, int, Array]]()
+        for operand, contracted in factors:
+            axis = -3 - contracted if operand.transposed else contracted
+            if not operand.integer and axis not in operand.powers:
+                magnitudes = xp.abs(operand.values)
+                for each in (-1, -2) if operand.is_shared else (axis,):
+                    vectors.append((operand, each, xp.max(magnitudes, axis=each, keepdims=True)))
+        if len(vectors) > 1:
+            powers = self._find_powers(xp.concat([xp.reshape(largest, (-1,)) for *_, largest in vectors]))
+            start = 0
+            for operand, axis, largest in vectors:
+                stop = start + math.prod(largest.shape)
+                operand.powers[axis] = xp.reshape(powers[start:stop], largest.shape)
+                start = stop
+        else:
+            for operand, axis, largest in vectors:
+                operand.powers[axis] = self._find_powers(largest)
+
+    def _find_powers(self, largest: Array) -> Array:
+        """Return the smallest power of two at or above each largest magnitude, within the range of the grids.
+
+        Above the range it overflows (Rump 2009, "Ultimately fast accurate summation", algorithm 3.5).
+        """
+        scaled = largest * 2.0**53
+        power = scaled - (scaled - largest)
+        return self.xp.maximum(power, SMALLEST) * TO_OVERFLOW
 
     def _product(self, left: list[Array], right: list[Array], factor: float) -> Array:
         """Multiply two operands in slices, without the products of slices that are low in both.
@@ -157,31 +192,18 @@ class Reproducible(Arithmetic):
         else:
             if operand.transposed:
                 axis = -3 - axis
-            key = axis, bits, count
-            if key not in operand.roundings:
-                operand.roundings[key] = self._round_to_grid(operand.values, axis, bits, count)
-            slices = operand.roundings[key]
+            slices = self._round_to_grid(operand.values, operand.powers[axis], bits, count)
         return [self.xp.matrix_transpose(s) for s in slices] if operand.transposed else slices
 
-    def _round_to_grid(
-        self, x: Array, axis: int, bits: int, count: int, largest: Array | None = None
-    ) -> list[Array]:
-        """Round ``x`` to the multiples of p 2^-bits, with a p for each vector along ``axis``.
+    def _round_to_grid(self, x: Array, powers: Array, bits: int, count: int) -> list[Array]:
+        """Round x to the multiples of p 2^-bits, with the ``powers`` p of each vector times ``TO_OVERFLOW``.
 
-        p is the smallest power of two at or above the vector's ``largest`` magnitude (Rump 2009,
-        "Ultimately fast accurate summation", algorithm 3.5). Adding and subtracting 1.5 · 2^52 steps
-        rounds to a multiple, ties to even. A second slice is the rest, on a grid 2^bits times finer.
+        Adding and subtracting 1.5 · 2^52 steps rounds to a multiple, ties to even. A second slice is the
+        rest, on a grid 2^bits times finer. Beyond the range p is infinity: infinity - infinity is NaN.
         """
-        xp = self.xp
-        if largest is None:
-            largest = xp.max(xp.abs(x), axis=axis, keepdims=True)
-        scaled = largest * 2.0**53
-        power = scaled - (scaled - largest)
-        # Beyond the range this overflows: infinity, and then infinity - infinity, NaN.
-        power = xp.maximum(power, SMALLEST) * TO_OVERFLOW
         slices = []
         for index in range(count):
-            shift = power * (1.5 * 2.0 ** (52 - bits * (index + 1)) / TO_OVERFLOW)
+            shift = powers * (1.5 * 2.0 ** (52 - bits * (index + 1)) / TO_OVERFLOW)
             slices.append((x + shift) - shift)
             if index + 1 < count:
                 x = x - slices[-1]

@@ -18,7 +18,7 @@ from xpnet.nn import functional as F
 from xpnet.nn.architecture import NOTEBOOK, Network
 from xpnet.nn.inputs import Inputs, Normalization
 from xpnet.nn.layers import Parameters, RunningStatistics
-from xpnet.nn.network import forward, prepare, sample_losses
+from xpnet.nn.network import forward, sample_losses
 
 LEAST_SAMPLES, LEAST_MULTIPLICATIONS = 128, 1 << 21
 """Samples of a batch of one block, and multiplications of its forward pass, from which processes share it."""
@@ -92,8 +92,8 @@ class ComputeContext:
         def evaluate_block(
             parameters: Parameters, running: Sequence[RunningStatistics], x: Array, labels: Array, /
         ) -> tuple[Array, Array, Array]:
-            ops, layers = self.ops, prepare(self.ops, parameters)
-            logits, _ = forward(ops, layers, self.inputs(x), self.network, running=running)
+            ops = self.ops
+            logits, _ = forward(ops, parameters, self.inputs(x), self.network, running=running)
             loss = ops.sum(sample_losses(ops, logits, labels, self.network), axis=-1)
             predictions = F.predictions(ops, logits)
             right = F.count_correct(ops, predictions, labels)

@@ -24,7 +24,7 @@ from xpnet.nn import functional as F
 from xpnet.nn.architecture import Network
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.metrics import ClassMetrics, chance_note, class_metrics, confusion_matrix
-from xpnet.nn.network import forward, prepare, sample_losses
+from xpnet.nn.network import forward, sample_losses
 from xpnet.storage.export import is_of_pixels
 from xpnet.storage.find import find_newest_run, resolve_run
 from xpnet.storage.folder import RunFolder
@@ -71,8 +71,7 @@ class Predictor:
             self._parameters, self._statistics = tree_map(on_device, (model.parameters, model.statistics))
 
         def logits(layers: Parameters, running: list[RunningStatistics], x: Array) -> Array:
-            prepared, inputs = prepare(context.ops, layers), context.inputs(x)
-            return forward(context.ops, prepared, inputs, context.network, running=running)[0]
+            return forward(context.ops, layers, context.inputs(x), context.network, running=running)[0]
 
         def outputs(*args: Any) -> list[Array]:
             z = logits(*args)

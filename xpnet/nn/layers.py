@@ -20,7 +20,7 @@ def linear(ops: Arithmetic, layer: Linear, a: Array | Operand) -> Array:
     return ops.matmul(layer.weight, a) + layer.bias
 
 
-def linear_backward(ops: Arithmetic, a: Array | Operand, dz: Array) -> Linear:
+def linear_backward(ops: Arithmetic, a: Array | Operand, dz: Array | Operand) -> Linear:
     """Return the gradients with respect to the parameters, summed over the samples: dW = dZ Aᵀ, db = Σ dZ.
 
     ``a`` (inputs, samples) is the layer's input, ``dz`` (units, samples) the gradient of the loss with
@@ -36,12 +36,12 @@ class SampleTerms(NamedTuple):
     dz: Array  # (units, samples)
 
 
-def keep_terms(ops: Arithmetic, a: Array | Operand, dz: Array) -> SampleTerms:  # noqa: ARG001
+def keep_terms(ops: Arithmetic, a: Array | Operand, dz: Array | Operand) -> SampleTerms:  # noqa: ARG001
     """Return the arguments, in place of `linear_backward`."""
-    return SampleTerms(a, dz)
+    return SampleTerms(a, dz.values if isinstance(dz, Operand) else dz)
 
 
-def linear_backward_input(ops: Arithmetic, layer: Linear, dz: Array) -> Array:
+def linear_backward_input(ops: Arithmetic, layer: Linear, dz: Array | Operand) -> Array:
     """Return the gradient with respect to the input, dA = Wᵀ dZ: (units, samples) -> (inputs, samples)."""
     return ops.matmul(ops.transpose(layer.weight), dz)
 

@@ -18,14 +18,6 @@ Cache: TypeAlias = "list[tuple[Any, Array | Operand | None, Array]]"
 batch normalisation, the cache that ``batch_norm`` returns, None, and Y."""
 
 
-def prepare(ops: Arithmetic, parameters: L.Parameters) -> L.Parameters:
-    """Prepare the weights for products, once for the forward and the backward pass."""
-    return [
-        layer._replace(weight=ops.operand(layer.weight)) if isinstance(layer, L.Linear) else layer
-        for layer in parameters
-    ]
-
-
 def forward(
     ops: Arithmetic,
     layers: L.Parameters,
@@ -88,10 +80,11 @@ def backward(
         if isinstance(layer, L.BatchNorm):
             gradient, dz = L.batch_norm_backward(ops, layer, cached, dz)
         else:
-            gradient = linear_backward(ops, dropped, dz)
+            factor = ops.operand(dz) if index > 0 else dz
+            gradient = linear_backward(ops, dropped, factor)
             if index > 0:
                 mask = next(hidden_masks, None)
-                da = _apply_dropout(ops, network, L.linear_backward_input(ops, layer, dz), mask)
+                da = _apply_dropout(ops, network, L.linear_backward_input(ops, layer, factor), mask)
                 dz = activation_backward(ops, da, cache[index - 1][-1], cached)
         gradients.append(gradient)
     return gradients[::-1]
@@ -121,6 +114,7 @@ def gradients_and_moments(
     ``backward``. Added up over the blocks of a batch, the moments, which have no weights, go to
     ``layers.update_running_statistics``.
     """
+    layers = [*layers[:1], *(_prepare(ops, layer) for layer in layers[1:])]
     logits, cache = forward(ops, layers, x, network, masks=masks)
     y = F.targets(ops, labels, logits.shape[-2], network.label_smoothing)
     dz = F.LOSSES[network.loss].backward(ops, F.softmax(ops, logits), y)
@@ -129,6 +123,11 @@ def gradients_and_moments(
     moments = [cached.sums for cached, *_ in cache if isinstance(cached, L.Normalized)]
     gradients = backward(ops, layers, cache, dz, network, masks=masks, linear_backward=linear_backward)
     return gradients, moments
+
+
+def _prepare(ops: Arithmetic, layer: L.Linear | L.BatchNorm) -> L.Linear | L.BatchNorm:
+    """Return a layer with a weight prepared for the products of the forward and the backward pass."""
+    return layer._replace(weight=ops.operand(layer.weight)) if isinstance(layer, L.Linear) else layer
 
 
 def _apply_dropout(ops: Arithmetic, network: Network, a: Array, mask: Array | None) -> Array:

@@ -11,7 +11,7 @@ from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, add, tree_sum, unstack
 from xpnet.inference.context import ComputeContext
 from xpnet.nn import layers as L
 from xpnet.nn.dropout import dropout_scale
-from xpnet.nn.network import gradients_and_moments, prepare
+from xpnet.nn.network import gradients_and_moments
 from xpnet.nn.optim import Optimizer, OptimizerState
 from xpnet.training.batches import Batch, Block, Samples, gather_rows, single_batch
 
@@ -86,7 +86,7 @@ class Step:
         inputs = self.context.inputs(x, masks, network)
         gradients, moments = gradients_and_moments(
             ops,
-            prepare(ops, parameters),
+            parameters,
             inputs,
             labels,
             network,
