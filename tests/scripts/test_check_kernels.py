@@ -7,7 +7,6 @@ from kernels.tools import Kernel
 from script_processes import run
 
 from xpnet import reproducible
-from xpnet.errors import BackendError
 
 pytestmark = [pytest.mark.tooling, pytest.mark.needs("kernels")]
 
@@ -104,8 +103,3 @@ def test_without_the_packages_it_is_one_line_and_code_2(monkeypatch, capsys):
     out, err = capsys.readouterr()
     reason = 'nvidia-cuda-nvrtc-cu99 is not installed: pip install -e ".[kernels]"'
     assert (out, err) == ("", f"check_kernels: {reason}\n")
-
-
-def test_code_that_is_not_disassembled_is_an_error():
-    with pytest.raises(BackendError, match="nvdisasm cannot disassemble code of sm_90"):
-        tools.disassemble([b"\0" * 8], "sm_90")
