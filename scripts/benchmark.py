@@ -13,9 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -68,15 +69,19 @@ def parse_options(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure, print the page, and write it where it belongs."""
-    if "growth" in options.only and options.out is not None:
-        checkout.need("matplotlib", fix='pip install -e ".[bench]"')
+    """Measure, print the page, and write it, its figure and all runs; ConfigError if that fails."""
     if options.out is not None:
+        if "growth" in options.only:
+            checkout.need("matplotlib", fix='pip install -e ".[bench]"')
         make_folder(options.out)
     results = measure_all(options)
     print(f"\n{page(results)}")
     if options.out is not None:
-        write_results(results, options.out)
+        if results.growth:
+            save(options.out / FIGURE, figure(results.growth))
+        content = json.dumps(asdict(results), indent=1, ensure_ascii=False)
+        save(options.out / "benchmarks.json", f"{content}\n".encode())
+        save(options.out / "benchmarks.md", page(results).encode())
         print(f"written to {options.out}")
 
 
@@ -87,14 +92,14 @@ def measure_all(options: argparse.Namespace) -> Results:
         folder = Path(name)
         variables = environment(threads) | {"TORCHINDUCTOR_CACHE_DIR": str(folder / "compiled")}
         results = Results(options.runs, threads, measure_limits(threads, variables, quick=options.quick))
-        for table in measure_tables(options, folder, variables, results.missing):
+        measure_group = partial(measure_tasks, options, variables, results.missing)
+        for table in measure_tables(options, measure_group, folder, variables):
             results.tables.append(table)
             lines = (f"  {line.name}: {line.median:.4g} s" for line in table.lines)
             print(table.title, *lines, sep="\n", flush=True)
         for series in all_series() if "growth" in options.only else ():
-            for task in series.tasks.values():
-                tables = measure_tasks(series.key, [task], options, variables, results.missing)
-                series.tables += tables
+            for task in series.tasks.values():  # each in processes of its own, for their memory
+                series.tables += measure_group(series.key, [task])
             results.growth.append(series)
             slopes = (f"{who}: slope {series.slope(who):.3f}" for who in series.contenders)
             print(f"time by {series.key}, {', '.join(slopes)}", flush=True)
@@ -111,59 +116,48 @@ def measure_limits(threads: int, variables: dict[str, str], *, quick: bool) -> L
 
 
 def measure_tables(
-    options: argparse.Namespace, folder: Path, variables: dict[str, str], missing: dict[str, str]
+    options: argparse.Namespace,
+    measure_group: Callable[[str, Sequence[Task]], Iterator[Table]],
+    folder: Path,
+    variables: dict[str, str],
 ) -> Iterator[Table]:
     """Measure workloads and commands, and yield their tables."""
     for key, tasks in WORKLOADS.items():
         if key in options.only:
-            yield from measure_tasks(key, tasks[:1] if options.quick else tasks, options, variables, missing)
+            yield from measure_group(key, tasks[:1] if options.quick else tasks)
     if set(commands.PARTS) & set(options.only):
         commands.export_csv(folder)
         for key, title, several in commands.groups(folder):
             if key in options.only:
-                yield commands.measure(key, title, several, folder, variables, options.runs)
+                ready = [command.entrant(folder, variables) for command in several]
+                yield Table(key, title, commands.measure(ready, options.runs))
 
 
 def measure_tasks(
-    key: str,
-    tasks: Sequence[Task],
     options: argparse.Namespace,
     variables: dict[str, str],
     missing: dict[str, str],
+    key: str,
+    tasks: Sequence[Task],
 ) -> Iterator[Table]:
     """Measure tasks in the processes of their contenders; in a quick run, on the images of two batches."""
     with processes([who for who in takes_part(key) if who not in missing], variables) as running:
         for task in tasks:
             few = replace(task, rows=min(task.rows, 2 * (task.batch or 1000))) if options.quick else task
             ready = entrants(few, running, options.target, missing)
-            run_in_turn(ready, options.runs)
-            yield Table(key, few.title, [entrant.line for entrant in ready], few)
+            yield Table(key, few.title, run_in_turn(ready, options.runs), few)
 
 
 def about(threads: int, seconds: float) -> dict[str, str]:
     """Return what the figures depend on."""
+    installed = {each.name.lower(): each.version for each in metadata.distributions()}
+    versions = (f"{name} {installed.get(name, 'absent')}" for name in LIBRARIES)
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}, in {seconds / 60:.0f} minutes",
         "machine": f"{processor()}, {threads} processors for this process, "
         f"{platform.system()} {platform.machine()}",
-        "versions": f"Python {platform.python_version()}, {', '.join(map(_version, LIBRARIES))}",
+        "versions": f"Python {platform.python_version()}, {', '.join(versions)}",
     }
-
-
-def _version(name: str) -> str:
-    try:
-        return f"{name} {metadata.version(name)}"
-    except metadata.PackageNotFoundError:
-        return f"{name} absent"
-
-
-def write_results(results: Results, out: Path) -> None:
-    """Write the page, its figure and the seconds of all runs; ConfigError if they cannot be written."""
-    if results.growth:
-        save(out / FIGURE, figure(results.growth))
-    content = json.dumps(asdict(results), indent=1, ensure_ascii=False) + "\n"
-    save(out / "benchmarks.json", content.encode())
-    save(out / "benchmarks.md", page(results).encode())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

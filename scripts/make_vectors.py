@@ -9,15 +9,16 @@ Exit codes: 0 done, 1 a file differs (the first difference is printed), 2 bad in
 import json
 import sys
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from shared import ROOT, make_folder
-from vectors import contractions, functions, images, network, sums, trainings, words
-from vectors.numbers import Content, hexadecimal
+from vectors import arithmetic, images, network, trainings, words
+from vectors.numbers import Content, Device, hexadecimal
 
 from xpnet._lib.files import make_read_error, save
-from xpnet.arithmetic import SPECIFICATION_VERSION
+from xpnet.arithmetic import SPECIFICATION_VERSION, Reproducible
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import make
 from xpnet.config.flags import Parser
@@ -27,23 +28,23 @@ FOLDER = ROOT / "docs" / "vectors"
 WIDTH = 110
 LONGEST_NUMBER = 30  # characters: a fingerprint has more
 
-FILES: dict[str, Callable[[Backend, Content], Content]] = {
+FILES: dict[str, Callable[[Device, Content], Content]] = {
     "random": words.content,
-    "functions": functions.content,
-    "contractions": contractions.content,
-    "sums": sums.content,
+    "functions": arithmetic.functions,
+    "contractions": arithmetic.contractions,
+    "sums": arithmetic.sums,
     "network": network.content,
     "images": images.content,
     "trainings": trainings.content,
 }
-"""The functions that compute the content of each file on a backend, inside its scope, from that so far."""
+"""The functions that compute the content of each file on a device from that so far."""
 
 
 def content(name: str, backend: Backend) -> Content:
     """Return the content of a file as computed on a backend."""
     with backend.scope():
-        file = read(FOLDER / f"{name}.json")
-        return {"specification": SPECIFICATION_VERSION, **FILES[name](backend, file)}
+        device = Device(backend, Reproducible(backend.xp, backend.device, backend.xp.float64))
+        return {"specification": SPECIFICATION_VERSION, **FILES[name](device, read(FOLDER / f"{name}.json"))}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,41 +92,32 @@ def read(path: Path) -> Content:
     return content
 
 
-def first_difference(computed: Any, written: Any, place: str = "") -> str | None:
+def first_difference(computed: Content, written: Content) -> str | None:
     """Return where two contents first differ, and how; None if they are equal."""
-    if isinstance(computed, dict) and isinstance(written, dict) and computed.keys() == written.keys():
-        items = [(f"{place}/{key}", computed[key], written[key]) for key in computed]
-    elif isinstance(computed, list) and isinstance(written, list) and len(computed) == len(written):
-        items = [(f"{place}/{i}", *pair) for i, pair in enumerate(zip(computed, written, strict=True))]
-    elif type(computed) is type(written) and computed == written:
-        return None
-    else:
-        return f"{place}: computed {shorten(computed)}, the file has {shorten(written)}"
-    differences = (first_difference(left, right, where) for where, left, right in items)
-    return next((difference for difference in differences if difference is not None), None)
-
-
-def shorten(value: Any) -> str:
-    """Return a value for a message."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:59]}…"
+    lines = (as_text(content).splitlines() for content in (computed, written))
+    for number, (left, right) in enumerate(zip_longest(*lines, fillvalue=""), 1):
+        if left != right:
+            at = next(i for i, (a, b) in enumerate(zip_longest(left, right)) if a != b)
+            ours, theirs = (line[max(at - 40, 0) : at + 40] for line in (left, right))
+            return f"line {number}: computed {ours}, the file has {theirs}"
+    return None
 
 
 def as_text(value: Any, indent: str = "") -> str:
     """Return JSON: lists of numbers and what is short on one line, of anything else one item a line."""
-    text = json.dumps(value, ensure_ascii=False)
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    is_long = any(isinstance(item, list | dict) or len(str(item)) > LONGEST_NUMBER for item in items)
-    if len(indent) + len(text) <= WIDTH or (isinstance(value, list) and not is_long) or not items:
+    text, inner = json.dumps(value, ensure_ascii=False), f"{indent} "
+    if len(indent) + len(text) <= WIDTH or not isinstance(value, list | dict):
         return text
-    inner = f"{indent} "
     if isinstance(value, dict):
         lines = [
-            f"{inner}{json.dumps(key, ensure_ascii=False)}: {as_text(item, inner)}"
-            for key, item in value.items()
+            f"{json.dumps(key, ensure_ascii=False)}: {as_text(item, inner)}" for key, item in value.items()
         ]
-        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
-    return "[\n" + ",\n".join(f"{inner}{as_text(item, inner)}" for item in items) + f"\n{indent}]"
+    elif any(isinstance(item, list | dict) or len(str(item)) > LONGEST_NUMBER for item in value):
+        lines = [as_text(item, inner) for item in value]
+    else:
+        return text
+    start, *_, end = text
+    return f"{start}\n{inner}" + f",\n{inner}".join(lines) + f"\n{indent}{end}"
 
 
 if __name__ == "__main__":

@@ -3,11 +3,9 @@
 Both commits are unpacked into a temporary folder and run from there, in the same environment. They are driven
 through what is public alone, so that their insides may differ in any way: epochs are timed from one call of
 ``xpnet.fit``'s callback to a later one (contenders.py), without start-up, compiling and evaluation;
-the main job, ``--help`` and the import in processes of their own. In each round one side runs after the
-other, in the order old, new, new, old and so on, after a run of each to warm up. A ratio is the new
-side's time over the old one's in the same round, so that a slow moment of the machine touches both.
-A process has a speed of its own, by where its memory happens to lie: the rounds of a training are
-spread over several pairs of processes, as far as these start quickly.
+the main job, ``--help`` and the import in processes of their own. The sides run in the order old, new, new,
+old and so on, after a run of each to warm up. A ratio is the new side's time over the old one's in the same
+round, so that a slow moment of the machine touches both.
 """
 
 import argparse
@@ -18,18 +16,16 @@ import statistics
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 from checkout import ROOT
 from shared import last_line
 
-from benchmarks.commands import TRAIN, Command
+from benchmarks.commands import TRAIN, Command, measure
 from benchmarks.page import number, scale
-from benchmarks.runs import PYTHON, ContenderError, Entrant, Line, entrants, environment, processes
+from benchmarks.runs import PYTHON, ContenderError, Line, entrants, environment, processes, run_in_turn
 from benchmarks.tasks import CONTENDERS, IMAGES, Task
 from xpnet._lib.machine import available_cpus
 from xpnet.errors import ConfigError
@@ -50,8 +46,6 @@ print(time.perf_counter() - begin)
 """
 
 Variables = dict[str, str]
-Pair = tuple[Line, Line]
-"""How long the same takes on the old side and on the new one, in the same rounds."""
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -68,64 +62,38 @@ def compare(options: argparse.Namespace) -> None:
     rounds = f"{options.runs} round{'s' if options.runs > 1 else ''}"
     print(f"old {old[:12]}, new {new[:12]}, {rounds}, {threads} threads")
     print(_COLUMNS.format("", "old", "new", "new/old", "quartiles", "min - max").rstrip())
-    pairs = []
+    ratios = []
     with unpacked(old, new) as roots, tempfile.TemporaryDirectory() as name:
-        sides = environment(threads, roots[0]), environment(threads, roots[1])
+        sides = [environment(threads, root) for root in roots]
         for root, variables in zip(roots, sides, strict=True):
             check_origin(root, Path(name), variables)
-        for pair in compared(options, Path(name), sides):
-            pairs.append(pair)
-            print(row(pair), flush=True)
-    ratio, title = max((new.ratio(old), new.name) for old, new in pairs)
+        for title, before, after in compared(options, Path(name), sides):
+            print(row(title, before, after), flush=True)
+            ratios.append((after.ratio(before), title))
+    ratio, title = max(ratios)
     print(f"worst ratio: {ratio:.3f}, {title}")
 
 
-def compared(options: argparse.Namespace, folder: Path, sides: tuple[Variables, Variables]) -> Iterator[Pair]:
-    """Measure trainings and commands on both sides."""
+def compared(
+    options: argparse.Namespace, folder: Path, sides: list[Variables]
+) -> Iterator[tuple[str, Line, Line]]:
+    """Measure trainings and commands on both sides, and yield their titles and lines."""
     steps = 2 if options.quick else STEPS
-    batches = [Task(batch=size, rows=min(steps * size, IMAGES), unit="a step") for size in (32, 128, 1024)]
-    titles = {f"a step, batches of {task.batch:,}": task for task in batches if "steps" in options.only}
-    if "epoch" in options.only:
-        titles = {"an epoch, full batch": Task(), **titles}
-    for who in OWN if titles else ():
-        yield from trainings(who, titles, options, sides)
+    tasks = {"an epoch, full batch": Task()} if "epoch" in options.only else {}
+    for size in (32, 128, 1024) if "steps" in options.only else ():
+        task = Task(batch=size, rows=min(steps * size, IMAGES), unit="a step")
+        tasks[f"a step, batches of {size:,}"] = task
+    for who in OWN if tasks else ():
+        missing = dict[str, str]()
+        with processes([who], sides[0]) as old, processes([who], sides[1]) as new:
+            for title, task in tasks.items():
+                ready = entrants(task, [*old, *new], options.target, missing)
+                if not missing:
+                    yield f"{CONTENDERS[who].title}: {title}", *run_in_turn(ready, options.runs)
     for part, command in commands(quick=options.quick):
         if part in options.only:
-            runs = [partial(command.run, folder, variables) for variables in sides]
-            pair = Line("old", command.name), Line("new", command.name)
-            for run in runs[: 2 * (not options.quick)]:
-                run()  # once to warm up
-            often = 3 if part == "startup" else 1  # a busy moment disturbs those of an instant most
-            alternate([Entrant(*each) for each in zip(pair, runs, strict=True)], range(options.runs * often))
-            yield pair
-
-
-def trainings(
-    who: str, titles: dict[str, Task], options: argparse.Namespace, sides: tuple[Variables, Variables]
-) -> list[Pair]:
-    """Time trainings of a contender in pairs of processes: several where it takes little to start them."""
-    name, missing = CONTENDERS[who].title, dict[str, str]()
-    pairs = [(Line("old", f"{name}: {title}"), Line("new", f"{name}: {title}")) for title in titles]
-    count = 3 if who.endswith("numpy") else 1
-    ends = [options.runs * i // count for i in range(count + 1)]
-    for begin, end in pairwise(ends):
-        if begin == end:
-            continue
-        with processes([who], sides[0]) as old, processes([who], sides[1]) as new:
-            for pair, task in zip(pairs, titles.values(), strict=True):
-                ready = entrants(task, [*old, *new], options.target, missing)
-                if missing:
-                    return []
-                entered = [Entrant(line, each.measure) for line, each in zip(pair, ready, strict=True)]
-                alternate(entered, range(begin, end))
-    return pairs
-
-
-def alternate(both: Sequence[Entrant], rounds: range) -> None:
-    """Run both sides in each round: the old one first in those of an even number, else the new one."""
-    for index in rounds:
-        for entrant in both if index % 2 == 0 else reversed(both):
-            entrant.run()
+            ready = [command.entrant(folder, variables) for variables in sides]
+            yield command.name, *measure(ready, options.runs)
 
 
 def commands(*, quick: bool) -> list[tuple[str, Command]]:
@@ -140,15 +108,14 @@ def commands(*, quick: bool) -> list[tuple[str, Command]]:
     ]
 
 
-def row(pair: Pair) -> str:
-    """Return a pair's line: the medians of both sides, and the ratios."""
-    old, new = pair
+def row(title: str, old: Line, new: Line) -> str:
+    """Return what is printed of one measurement: the medians of both sides, and the ratios."""
     unit, factor = scale(min(old.median, new.median))
     ratios = new.ratios(old)
     low, _, high = statistics.quantiles(ratios * 2 if len(ratios) == 1 else ratios, n=4, method="inclusive")
-    medians = [f"{number(factor * line.median)} {unit}" for line in pair]
+    medians = [f"{number(factor * line.median)} {unit}" for line in (old, new)]
     spreads = [f"{a:.3f} - {b:.3f}" for a, b in ((low, high), (min(ratios), max(ratios)))]
-    return _COLUMNS.format(new.name, *medians, f"{new.ratio(old):.3f}", *spreads).rstrip()
+    return _COLUMNS.format(title, *medians, f"{new.ratio(old):.3f}", *spreads).rstrip()
 
 
 def check_origin(root: Path, folder: Path, variables: Variables) -> None:

@@ -11,83 +11,38 @@ The argument is a name of ``benchmarks.tasks.CONTENDERS``.
 import json
 import resource
 import sys
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from queue import Queue
 from typing import IO, Any
 
 from shared import take_stdout
 
 import xpnet
 from benchmarks import peers
-from benchmarks.peers import Images, Timed, cross_validated, images, repeated
-from benchmarks.tasks import CLASSES, CONTENDERS, TABLE_BATCH, TABLE_EPOCHS, Task
+from benchmarks.peers import Images, Timed, cross_validated, images, make_wait, repeated
+from benchmarks.tasks import CLASSES, CONTENDERS, TABLE_EPOCHS, Task
 
-ENDLESS = 10**9
-
-
-class Training(threading.Thread):
-    """A training that goes on in a thread of its own, some epochs at a time.
-
-    What a training does once, such as compiling, is then done once and not in every run. ``xpnet.fit``
-    calls back after each epoch, and before the first: the time from one call to the one that many epochs
-    later is that of the epochs alone, whatever xpnet is like inside.
-    """
-
-    def __init__(self, fit: Callable[[Any], object], finish: Callable[[], object]) -> None:
-        super().__init__(daemon=True)
-        self.fit, self.finish = fit, finish
-        self.turns: Queue[int] = Queue()  # how many epochs come next; 0 ends the training
-        self.results: Queue[float | Exception] = Queue()
-        self.left, self.begin = 0, 0.0
-        self.start()
-
-    def epochs(self, count: int) -> float:
-        """Train for so many epochs more and return their seconds, without any evaluation."""
-        self.turns.put(count)
-        result = self.results.get()
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-    def end(self) -> None:
-        """End the training."""
-        self.turns.put(0)
-        self.join()
-
-    def run(self) -> None:
-        """Train; called by ``start``."""
-        try:
-            self.fit(self._on_epoch)
-        except Exception as error:  # noqa: BLE001
-            self.results.put(error)
-
-    def _on_epoch(self, epoch: xpnet.Epoch) -> bool:
-        self.left -= 1
-        if epoch.epoch > 0 and self.left > 0:
-            return False
-        self.finish()
-        if epoch.epoch > 0:
-            self.results.put(time.perf_counter() - self.begin)
-        self.left = self.turns.get()
-        self.begin = time.perf_counter()
-        return self.left == 0
+NEVER = 10**9
 
 
 class XPNet:
     """xpnet with one arithmetic on one array library."""
 
+    skipped = 1
+    """Epochs of a training that are not timed: the first one compiles."""
+
     def __init__(self, arithmetic: str, library: str, data: Images, device: str = "cpu") -> None:
         self.data = data
         self.own: dict[str, Any] = {"arithmetic": arithmetic, "backend": library, "device": device}
-        self.current: Training | None = None
+        self.wait = make_wait(library, device)
 
     def training(self, task: Task) -> Timed:
-        """Return what times the epochs of a training; that of an earlier task ends."""
-        if self.current is not None:
-            self.current.end()
+        """Return what times the epochs of a training, without any evaluation.
+
+        ``xpnet.fit`` calls back before the first epoch and after each: the time from one call to a later one
+        is that of the epochs alone, whatever xpnet is like inside.
+        """
         x, y = self.data.resized(task.rows)
         settings = {"hidden": task.hidden, "learning_rate": task.learning_rate}
         fit = partial(
@@ -96,14 +51,25 @@ class XPNet:
             y,
             classes=CLASSES,
             **(settings if task.recipe is None else {"recipe": task.recipe}),
-            epochs=ENDLESS,
+            epochs=NEVER,
             batch_size=task.batch or "full",
-            log_every=ENDLESS,
+            log_every=NEVER,
             **self.own,
         )
-        finish = wait_for_jax if self.own["backend"] == "jax" else lambda: None
-        self.current = Training(lambda callback: fit(callback=callback), finish)
-        return self.current.epochs
+
+        def run(passes: int) -> float:
+            moments = []
+
+            def stop_after(epoch: xpnet.Epoch) -> bool:
+                if epoch.epoch in {self.skipped, self.skipped + passes}:
+                    self.wait()
+                    moments.append(time.perf_counter())
+                return len(moments) == 2
+
+            fit(callback=stop_after)
+            return moments[1] - moments[0]
+
+        return run
 
     def inference(self, task: Task) -> Timed:
         """Return what times predictions."""
@@ -118,20 +84,13 @@ class XPNet:
         classifier = XPNetClassifier(
             hidden=task.hidden,
             epochs=TABLE_EPOCHS,
-            batch_size=TABLE_BATCH,
+            batch_size=task.batch,
             learning_rate=task.learning_rate,
             schedule="constant",
             weight_decay=0,
             **self.own,
         )
         return cross_validated(classifier, task)
-
-
-def wait_for_jax() -> None:
-    """Wait until JAX, which returns before it has computed, has computed everything."""
-    import jax
-
-    jax.block_until_ready(jax.live_arrays())
 
 
 def contender(who: str, data: Images) -> Any:
@@ -147,9 +106,7 @@ def prepared(one: Any, task: Task, target: float) -> Callable[[], float]:
     """Warm up, and return what runs the task for about ``target`` seconds and returns those of a unit."""
     timed: Timed = getattr(one, task.kind)(task)
     timed(1)
-    seconds = timed(1)
-    if seconds < target:  # the first of many may be slow
-        seconds = min(seconds, timed(1))
+    seconds = min(timed(1), timed(1))  # the first of many may be slow
     passes = max(1, round(target / max(seconds, 1e-6)))
     return lambda: timed(passes) / passes / task.units
 

@@ -7,14 +7,13 @@ Both are measured in turn, on all ranks at once; the first rank prints medians i
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
 from checkout import need
 
+from benchmarks.limits import seconds
 from benchmarks.tasks import IMAGES
 
 SIZES = ((784, 10, 10), (784, 1024, 1024, 1024, 10))
@@ -34,14 +33,6 @@ def main() -> None:
     ranks = replace(connect(), backend=make("numpy", "cpu"))
     if ranks.comm is None:
         parser.error("expected several ranks: start it with mpiexec -n 2")
-
-    def measure(call: Callable[[], object]) -> float:
-        """Return the seconds of a call that all ranks make together."""
-        ranks.comm.Barrier()
-        start = time.perf_counter()
-        call()
-        return time.perf_counter() - start
-
     for sizes in SIZES:
         shapes = [shape for inputs, units in pairwise(sizes) for shape in ((units, inputs), (units, 1))]
         nodes = len(ranks.chunks(IMAGES, 1))
@@ -49,8 +40,12 @@ def main() -> None:
         numbers = np.concatenate([np.ravel(array) for array in sums[0]])
         tree = partial(ranks.finish, sums, IMAGES, tuple(shapes), "float64")
         allreduce = partial(ranks.comm.Allreduce, numbers, np.empty_like(numbers))
-        times = [[measure(call) for call in (tree, allreduce)] for _ in range(rounds)]
-        ours, theirs = (statistics.median(column) * 1e6 for column in zip(*times, strict=True))
+        times: list[list[float]] = [[], []]
+        for _ in range(rounds):
+            for column, call in zip(times, (tree, allreduce), strict=True):
+                ranks.comm.Barrier()
+                column.append(1e6 * seconds(call))
+        ours, theirs = map(statistics.median, times)
         if ranks.rank == 0:
             name = "-".join(map(str, sizes))
             line = f"{name}: {numbers.nbytes} bytes, {ranks.size} ranks: tree {ours:.0f} us"

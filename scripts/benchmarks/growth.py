@@ -2,15 +2,15 @@
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import linear_regression
 from typing import Any
 
 from benchmarks.runs import Table
-from benchmarks.tasks import CONTENDERS, TIMING_RATE, Task, takes_part
+from benchmarks.tasks import TIMING_RATE, Task, takes_part
 
 FIGURE = "benchmarks-growth.svg"
-COLOURS = ("#1f6fb4", "#c2410c", "#4d7c0f")
 
 
 @dataclass
@@ -38,10 +38,7 @@ class Series:
 
     def slope(self, who: str) -> float:
         """Return the slope of the least-squares line through the logarithms of numbers and times."""
-        u, v = [math.log(x) for x in self.tasks], [math.log(y) for y in self.medians(who)]
-        mean_u, mean_v = sum(u) / len(u), sum(v) / len(v)
-        spread = sum((a - mean_u) ** 2 for a in u)
-        return sum((a - mean_u) * (b - mean_v) for a, b in zip(u, v, strict=True)) / spread
+        return linear_regression([*map(math.log, self.tasks)], [*map(math.log, self.medians(who))]).slope
 
 
 def all_series() -> list[Series]:
@@ -57,56 +54,28 @@ def all_series() -> list[Series]:
     ]
 
 
-def draw(rows: int, columns: int, fill: Callable[[Any], None], **options: Any) -> bytes:
-    """Return a grid of panels, which ``fill`` draws, as SVG: the same bytes for the same content."""
+def figure(growth: Sequence[Series]) -> bytes:
+    """Return SVG, the same for the same times: a panel a series, with proportional growth below its lines."""
     import matplotlib as mpl
 
     mpl.use("svg")
     from matplotlib import pyplot as plt
 
-    style = {"svg.hashsalt": "xpnet", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
-    with mpl.rc_context(style):
-        drawing, grid = plt.subplots(rows, columns, layout="constrained", **options)
-        fill(grid)
-        for axes in grid.flat:
+    content = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "xpnet", "axes.spines.top": False, "axes.spines.right": False}):
+        drawing, grid = plt.subplots(1, len(growth), layout="constrained", figsize=(14, 4))
+        for axes, series in zip(grid, growth, strict=True):
+            xs = list(series.tasks)
+            times = [[1000 * time for time in series.medians(who)] for who in series.contenders]
+            for who, ys in zip(series.contenders, times, strict=True):
+                axes.plot(xs, ys, "o-", label=who.split(":")[1])
+            last = 0.8 * min(ys[-1] for ys in times)
+            axes.plot(xs, [last * x / xs[-1] for x in xs], ":", color="gray", label="proportional")
+            axes.set(xscale="log", yscale="log", xlabel=series.title, ylabel=f"ms {series.unit}")
             axes.minorticks_off()
-            axes.grid(color="#dddddd", linewidth=0.6)
-        content = io.BytesIO()
+            axes.set_xticks(xs, [f"{x:,}" for x in xs])
+            axes.yaxis.set_major_formatter(lambda y, _: f"{y:,.10g}")
+        grid[0].legend()
         drawing.savefig(content, format="svg", metadata={"Date": None}, facecolor="white")
         plt.close(drawing)
     return content.getvalue()
-
-
-def figure(growth: Sequence[Series]) -> bytes:
-    """Return the figure of the series."""
-
-    def fill(grid: Any) -> None:
-        first, memory, *others = grid.flat
-        for axes, series in zip((first, *others), growth, strict=True):
-            times = {who: [1000 * each for each in series.medians(who)] for who in series.contenders}
-            _draw(axes, series, times, f"time of {series.unit} (ms)")
-            slopes = (f"{series.slope(who):.2f} {who.split(':')[1]}" for who in series.contenders)
-            axes.set_title(f"slope: {', '.join(slopes)}", fontsize=9, loc="right", color="#444444")
-        tables, contenders = growth[0].tables, growth[0].contenders
-        peaks = {who: [table.by_contender[who].peak for table in tables] for who in contenders}
-        _draw(memory, growth[0], peaks, "peak memory of the process (MiB)")
-        first.legend(frameon=False, loc="upper left")
-
-    return draw(2, 2, fill, figsize=(9.5, 7.5))
-
-
-def _draw(axes: Any, series: Series, values: dict[str, list[float]], label: str) -> None:
-    """Draw one panel: a line a contender, and proportional growth from the lower one's last point."""
-    from matplotlib.ticker import LogLocator
-
-    xs = list(series.tasks)
-    for (who, ys), marker, colour in zip(values.items(), "os", COLOURS, strict=False):
-        axes.plot(xs, ys, marker=marker, color=colour, label=CONTENDERS[who].title.partition(",")[0])
-    last = min(ys[-1] for ys in values.values())
-    guide = [0.8 * last * x / xs[-1] for x in xs]
-    axes.plot(xs, guide, color="#888888", linestyle=":", label="slope 1 (proportional)")
-    axes.set(xscale="log", yscale="log", xlabel=series.title, ylabel=label)
-    axes.set_ylim(bottom=0.5 * min(min(ys) for ys in values.values()))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.set_xticks(xs, [f"{x:,}" for x in xs])
-    axes.yaxis.set_major_formatter(lambda y, _: f"{y:,.10g}")

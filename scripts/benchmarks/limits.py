@@ -33,43 +33,41 @@ class Limits:
 def measure(threads: int, size: int, mebibytes: int, repeats: int) -> Limits:
     """Measure products of ``size`` × ``size`` matrices, and sums over an array of so many MiB.
 
-    Of two ways, the better rate counts: one product by the BLAS's threads or one in each thread; sums or
-    scalar products over an array far larger than any cache.
+    The array is far larger than any cache. Products have the threads of the BLAS, or one a product in as many
+    threads: the better rate counts.
     """
     import numpy as np
     from threadpoolctl import threadpool_info, threadpool_limits
 
-    def rate(work: Callable[[int], object], amount: float) -> float:
-        """Return the rate of ``work(index)``, which does so much: once, or in all threads at a time."""
-        alone = amount / shortest(lambda: work(0), repeats)
+    def parallel(work: Callable[[int], object]) -> float:
         with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-            seconds = shortest(lambda: list(pool.map(work, range(threads))), repeats)
-        return max(alone, threads * amount / seconds)
+            return shortest(lambda: list(pool.map(work, range(threads))), repeats)
 
     def product_rate(dtype: str) -> float:
-        a, b = (np.full((threads, size, size), 0.5, dtype) for _ in range(2))
-        out = np.empty((threads, size, size), dtype)
-        return rate(lambda index: np.matmul(a[index], b[index], out=out[index]), 2.0 * size**3)
+        a, b, out = np.full((3, threads, size, size), 0.5, dtype)
+        alone = shortest(lambda: np.matmul(a[0], b[0], out=out[0]), repeats)
+        beside = parallel(lambda index: np.matmul(a[index], b[index], out=out[index])) / threads
+        return 2.0 * size**3 / min(alone, beside)
 
-    products = product_rate("float32"), product_rate("float64")
     parts = np.ones((threads, mebibytes * 2**20 // 8 // threads))
-    readings = (
-        rate(lambda index: np.sum(parts[index]), parts[0].nbytes),
-        rate(lambda index: np.dot(parts[index], parts[index]), parts[0].nbytes),
-    )
+    reading = parts.nbytes / parallel(lambda index: np.sum(parts[index]))
     library = next((x for x in threadpool_info() if x["user_api"] == "blas"), {})
     words = (library.get("internal_api"), library.get("version"), library.get("architecture"))
-    return Limits(*products, max(readings), " ".join(str(word) for word in words if word) or "unknown")
+    blas = " ".join(str(word) for word in words if word) or "unknown"
+    return Limits(product_rate("float32"), product_rate("float64"), reading, blas)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Return the seconds that a call takes."""
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
 
 
 def shortest(call: Callable[[], object], repeats: int) -> float:
     """Return the shortest of the seconds that some calls take, after one to warm up."""
-    times = []
-    for _ in range(repeats + 1):
-        begin = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - begin)
-    return min(times[1:])
+    call()
+    return min(seconds(call) for _ in range(repeats))
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ from benchmarks.limits import Limits
 from benchmarks.runs import Line, Table
 from benchmarks.tasks import CONTENDERS
 
-REFERENCES = {"notebook": "× notebook", "plain": "× plain reader"}
-"""The lines that others are compared with besides the best peer, and the heading of the column."""
 UNITS = (("s", 1.0, 1.0), ("ms", 1e3, 1e-3), ("µs", 1e6, 0.0))
 """Names of units of time, how many make a second, and the least time that each is used for."""
 
@@ -51,9 +49,8 @@ def table_section(table: Table, limits: Limits) -> str:
     """Return a table under its heading."""
     unit, factor = scale(min(line.median for line in table.lines))
     lines, best, task = table.by_contender, best_peer(table), table.task
-    references = {heading: lines[who] for who, heading in REFERENCES.items() if who in lines}
-    if best is not None:
-        references["× best peer"] = best
+    compared = {"× notebook": lines.get("notebook"), "× best peer": best}
+    references = {heading: line for heading, line in compared.items() if line is not None}
     with_floor = task is not None and task.table is None
     with_memory = table.key != "steps"  # whose tasks share processes
     head = ["", f"{unit} {task.unit if task else ''}".strip(), "min - max", *references]

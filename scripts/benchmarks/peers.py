@@ -1,15 +1,13 @@
 """The other contenders: the notebook's code, PyTorch, JAX and scikit-learn, as their users write them.
 
-Each class is made of the images. ``training(task)`` and ``inference(task)`` return a function from a
-number of passes to the seconds that they took. All but scikit-learn train from
-``initial_layers``, and in a new order in each epoch.
+Each class is made of the images. ``training(task)`` and ``inference(task)`` return a function from a number
+of passes to their seconds. All but scikit-learn train from ``initial_layers``, in each epoch in a new order.
 """
 
 import gzip
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -17,7 +15,8 @@ import numpy as np
 from checkout import ROOT
 from numpy.typing import NDArray
 
-from benchmarks.tasks import FOLDS, TABLE_BATCH, TABLE_EPOCHS, Task
+from benchmarks.limits import seconds
+from benchmarks.tasks import FOLDS, TABLE_EPOCHS, Task
 
 Timed = Callable[[int], float]
 
@@ -50,6 +49,23 @@ def images() -> Images:
     return Images(*halves)
 
 
+def make_wait(library: str, device: str = "cpu") -> Callable[[], object]:
+    """Return what waits until a library has computed everything: JAX and GPUs return before that."""
+    if library == "jax":
+        import jax
+
+        return lambda: jax.block_until_ready(jax.live_arrays())
+    if device == "cpu":
+        return lambda: None
+    if library == "cupy":
+        import cupy
+
+        return cupy.cuda.Device().synchronize
+    import torch
+
+    return torch.cuda.synchronize
+
+
 def repeated(once: Callable[[], object], finish: Callable[[], object] = lambda: None) -> Timed:
     """Return what times so many calls of ``once`` and then one of ``finish``."""
 
@@ -78,31 +94,6 @@ def order_of(rows: int) -> NDArray[np.int64]:
     return np.random.default_rng().permutation(rows)
 
 
-def batches(task: Task) -> Sequence[Any]:
-    """Return a new order of the samples in mini-batches; the last one may be short."""
-    order, size = order_of(task.rows), task.batch or task.rows
-    return [order[start : start + size] for start in range(0, task.rows, size)]
-
-
-def epochs(
-    task: Task,
-    full_step: Callable[[], object],
-    batch_step: Callable[[Any], object],
-    batches: Callable[[Task], Sequence[Any]] = batches,
-    finish: Callable[[], object] = lambda: None,
-) -> Timed:
-    """Return what times epochs of one ``full_step``, or of a ``batch_step`` for each of new mini-batches."""
-
-    def epoch() -> None:
-        if task.batch is None:
-            full_step()
-            return
-        for index in batches(task):
-            batch_step(index)
-
-    return repeated(epoch, finish)
-
-
 def cross_validated(classifier: Any, task: Task) -> Timed:
     """Return what times a cross-validation of a classifier on a table of scikit-learn."""
     from sklearn import datasets
@@ -125,7 +116,7 @@ class Notebook:
     def training(self, task: Task) -> Timed:
         """Return what times epochs."""
         call = self.functions
-        x, y = _as_columns(self.data.x_train[: task.rows]), self.data.y_train[: task.rows]
+        x, y = self._columns(self.data.x_train[: task.rows]), self.data.y_train[: task.rows]
         (w1, b1), (w2, b2) = [(w.astype(float).T, b[:, None].astype(float)) for w, b in initial_layers(task)]
         self.parameters = w1, b1, w2, b2
 
@@ -134,22 +125,30 @@ class Notebook:
             gradients = call.back_prop(z1, a1, a2, self.parameters[2], images, labels)
             self.parameters = call.update_params(*self.parameters, *gradients, task.learning_rate)
 
-        return epochs(task, lambda: step(x, y), lambda index: step(x[:, index], y[index]))
+        def epoch() -> None:
+            if task.batch is None:
+                step(x, y)
+                return
+            order = order_of(task.rows)
+            for start in range(0, task.rows, task.batch):
+                index = order[start : start + task.batch]
+                step(x[:, index], y[index])
+
+        return repeated(epoch)
 
     def inference(self, task: Task) -> Timed:
         """Return what times predictions."""
         call, parameters = self.functions, self.functions.init_params()
-        x = _as_columns(self.data.x_test[: task.rows])
+        x = self._columns(self.data.x_test[: task.rows])
         return repeated(lambda: call.get_predictions(call.forward_prop(*parameters, x)[3]))
 
-
-def _as_columns(pixels: Any) -> Any:
-    """Return pixels as the notebook has them: one image a column, of the integers that pandas reads."""
-    return pixels.astype(np.int64).T / 255
+    def _columns(self, pixels: Any) -> Any:
+        """Return pixels as the notebook has them: one image a column, of the integers that pandas reads."""
+        return pixels.astype(np.int64).T / 255
 
 
 class Torch:
-    """PyTorch with autograd and ``torch.optim.SGD``; a batch is ``x[index]``."""
+    """PyTorch with autograd and ``torch.optim.SGD``; a batch is ``x.index_select(0, index)``."""
 
     compiled = False
 
@@ -163,9 +162,16 @@ class Torch:
 
     def training(self, task: Task) -> Timed:
         """Return what times epochs."""
-        step = self._step(task) if task.recipe is None else self._recipe_step(task)
-        x, y = self.x[: task.rows], self.y[: task.rows]
-        return epochs(task, lambda: step(x, y), lambda index: step(x[index], y[index]), self.batches)
+        x, y, step = self.x[: task.rows], self.y[: task.rows], self._step(task)
+
+        def epoch() -> None:
+            if task.batch is None:
+                step(x, y)
+                return
+            for index in self.batches(task):
+                step(x.index_select(0, index), y.index_select(0, index))
+
+        return repeated(epoch, make_wait("torch", self.device))
 
     def batches(self, task: Task) -> Sequence[Any]:
         """Return a new order of the samples in mini-batches."""
@@ -173,44 +179,31 @@ class Torch:
         return batches
 
     def _step(self, task: Task) -> Callable[[Any, Any], None]:
-        """Return a training step."""
-        torch, model = self.torch, self._model(task)
-        optimizer = torch.optim.SGD(model.parameters(), task.learning_rate)
-        loss = torch.nn.functional.cross_entropy
-
-        def step(images: Any, labels: Any) -> None:
-            optimizer.zero_grad()
-            loss(model(images), labels).backward()
-            optimizer.step()
-
-        return step
-
-    def _recipe_step(self, task: Task) -> Callable[[Any, Any], None]:
-        """Return a training step of the recipe dropout-1024: ``Dropout``, ``BatchNorm1d`` and ``Adam``."""
+        """Return a training step on images and labels."""
         torch, nn = self.torch, self.torch.nn
-        layers: list[Any] = [nn.Dropout(0.2)]
-        for inputs, units in pairwise(task.sizes[:-1]):
-            linear = nn.Linear(inputs, units, bias=False)
-            layers += [linear, nn.BatchNorm1d(units), nn.ReLU(), nn.Dropout(0.4)]
-        model = nn.Sequential(*layers, nn.Linear(*task.sizes[-2:])).to(self.device)
-        weights = [layer.weight for layer in model if isinstance(layer, nn.Linear)]
-        optimizer = torch.optim.Adam(model.parameters(), 0.003)
-        loss = nn.CrossEntropyLoss(label_smoothing=0.1)
-        forward = torch.compile(model, dynamic=False) if self.compiled else model
+        model = self._model(task) if task.recipe is None else self._recipe_model(task)
+        limited = (
+            [] if task.recipe is None else [each.weight for each in model if isinstance(each, nn.Linear)]
+        )
+        if task.recipe is None:
+            optimizer, loss = torch.optim.SGD(model.parameters(), task.learning_rate), nn.CrossEntropyLoss()
+        else:
+            optimizer = torch.optim.Adam(model.parameters(), 0.003)
+            loss = nn.CrossEntropyLoss(label_smoothing=0.1)
+        forward = self._compile(model)
 
         def step(images: Any, labels: Any) -> None:
             optimizer.zero_grad()
             loss(forward(images), labels).backward()
             optimizer.step()
-            with torch.no_grad():
-                for weight in weights:
-                    weight.copy_(torch.renorm(weight, 2, 0, 3.0))  # the norm of each unit is at most 3
+            for weight in limited:  # the norm of each unit is at most 3
+                weight.data.copy_(torch.renorm(weight.data, 2, 0, 3.0))
 
         return step
 
     def inference(self, task: Task) -> Timed:
         """Return what times predictions."""
-        model, x = self._model(task), self.x_test[: task.rows]
+        model, x = self._compile(self._model(task)), self.x_test[: task.rows]
         return repeated(self.torch.inference_mode()(lambda: model(x).argmax(1)))
 
     def _model(self, task: Task) -> Any:
@@ -222,6 +215,18 @@ class Torch:
             layers += [linear, nn.ReLU()]
         model = nn.Sequential(*layers[:-1]).to(self.device)
         self.parameters = list(model.parameters())
+        return model
+
+    def _recipe_model(self, task: Task) -> Any:
+        """Return the network of the recipe dropout-1024."""
+        nn = self.torch.nn
+        layers: list[Any] = [nn.Dropout(0.2)]
+        for inputs, units in pairwise(task.sizes[:-1]):
+            linear = nn.Linear(inputs, units, bias=False)
+            layers += [linear, nn.BatchNorm1d(units), nn.ReLU(), nn.Dropout(0.4)]
+        return nn.Sequential(*layers, nn.Linear(*task.sizes[-2:])).to(self.device)
+
+    def _compile(self, model: Any) -> Any:
         return self.torch.compile(model, dynamic=False) if self.compiled else model
 
 
@@ -240,13 +245,8 @@ class TorchManual(Torch):
 
     def training(self, task: Task) -> Timed:
         """Return what times epochs."""
-        no_graph, step = self.torch.inference_mode(), self._step(task)
-        x, y = self.x[: task.rows], self.y[: task.rows]
-
-        def batch_step(index: Any) -> None:
-            step(x.index_select(0, index), y.index_select(0, index))
-
-        return no_graph(epochs(task, lambda: step(x, y), batch_step, self.batches))
+        timed: Timed = self.torch.inference_mode()(super().training(task))
+        return timed
 
     def _step(self, task: Task) -> Callable[[Any, Any], None]:
         """Return a training step on images and one-hot labels."""
@@ -276,35 +276,23 @@ class TorchManual(Torch):
 
 
 class Jax:
-    """JAX: ``jit`` of ``grad`` and the update, parameters donated, ``x[index]`` inside.
+    """JAX: an epoch of mini-batches as one ``jit`` of ``lax.scan`` over their order, images taken inside.
 
-    Weights are (units, inputs), which takes less time than (inputs, units).
+    Pixels are bytes that a step widens, but float32 in a full batch, and weights are (units, inputs): of the
+    forms tried the fastest.
     """
 
     def __init__(self, data: Images) -> None:
         import jax
 
         self.jax = jax
-        self.x = jax.numpy.asarray(data.x_train.astype(np.float32) / 255)
-        self.y = jax.numpy.asarray(data.y_train)
-        self.x_test = jax.numpy.asarray(data.x_test.astype(np.float32) / 255)
+        self.x, self.y, self.x_test = map(jax.numpy.asarray, (data.x_train, data.y_train, data.x_test))
 
     def training(self, task: Task) -> Timed:
         """Return what times epochs."""
-        x, y, step = self.x[: task.rows], self.y[: task.rows], self._step(task)
-        full_step = self.jax.jit(step, donate_argnums=0)
-        batch_step = self.jax.jit(lambda p, x, y, index: step(p, x[index], y[index]), donate_argnums=0)
-
-        def take_step(compiled: Any, *index: Any) -> None:
-            self.parameters = compiled(self.parameters, x, y, *index)
-
-        return epochs(
-            task, partial(take_step, full_step), partial(take_step, batch_step), finish=self._finish
-        )
-
-    def _step(self, task: Task) -> Callable[[Any, Any, Any], Any]:
-        """Return the function from parameters, images and labels to the parameters after a step."""
-        jax, self.parameters = self.jax, self._start(task)
+        jax, rows, batch = self.jax, task.rows, task.batch
+        x, y, self.parameters = self.x[:rows], self.y[:rows], self._start(task)
+        x = self._widen(x) if batch is None else x
 
         def loss(parameters: Any, images: Any, labels: Any) -> Any:
             logarithms = jax.nn.log_softmax(self._logits(parameters, images))
@@ -314,14 +302,28 @@ class Jax:
             gradients = jax.grad(loss)(parameters, images, labels)
             return jax.tree.map(lambda p, g: p - task.learning_rate * g, parameters, gradients)
 
-        return step
+        def epoch(parameters: Any, x: Any, y: Any, order: Any) -> Any:
+            if batch is None:
+                return step(parameters, x, y)
 
-    def _finish(self) -> None:
-        self.jax.block_until_ready(self.parameters)
+            def body(parameters: Any, index: Any) -> Any:
+                return step(parameters, self._widen(x[index]), y[index]), None
+
+            whole = rows - rows % batch
+            parameters, _ = jax.lax.scan(body, parameters, order[:whole].reshape(-1, batch))
+            return parameters if whole == rows else body(parameters, order[whole:])[0]
+
+        compiled = jax.jit(epoch, donate_argnums=0)
+
+        def once() -> None:
+            order = None if batch is None else order_of(rows).astype(np.int32)
+            self.parameters = compiled(self.parameters, x, y, order)
+
+        return repeated(once, make_wait("jax"))
 
     def inference(self, task: Task) -> Timed:
         """Return what times predictions."""
-        parameters, x = self._start(task), self.x_test[: task.rows]
+        parameters, x = self._start(task), self._widen(self.x_test[: task.rows])
         predict = self.jax.jit(lambda p, x: self._logits(p, x).argmax(1))
         return repeated(lambda: predict(parameters, x).block_until_ready())
 
@@ -329,43 +331,14 @@ class Jax:
         """Return the parameters that a network starts with."""
         return self.jax.device_put([(weight.T, bias) for weight, bias in initial_layers(task)])
 
+    def _widen(self, pixels: Any) -> Any:
+        return pixels.astype(np.float32) * (1 / 255)
+
     def _logits(self, parameters: Any, a: Any) -> Any:
         for weight, bias in parameters[:-1]:
             a = self.jax.nn.relu(a @ weight.T + bias)
         weight, bias = parameters[-1]
         return a @ weight.T + bias
-
-
-class JaxScan(Jax):
-    """JAX with an epoch as one ``jit``: ``lax.scan`` over the order of its batches, images taken inside.
-
-    Images are bytes that a step widens, but float32 in a full batch: of the forms tried the fastest.
-    """
-
-    def __init__(self, data: Images) -> None:
-        super().__init__(data)
-        self.pixels = self.jax.numpy.asarray(data.x_train)
-
-    def training(self, task: Task) -> Timed:
-        """Return what times epochs."""
-        if task.batch is None:
-            return super().training(task)
-        rows, batch, step = task.rows, task.batch, self._step(task)
-        x, y, whole = self.pixels[:rows], self.y[:rows], rows - rows % batch
-
-        def epoch(parameters: Any, x: Any, y: Any, order: Any) -> Any:
-            def body(parameters: Any, index: Any) -> Any:
-                return step(parameters, x[index].astype(np.float32) * (1 / 255), y[index]), None
-
-            parameters, _ = self.jax.lax.scan(body, parameters, order[:whole].reshape(-1, batch))
-            return parameters if whole == rows else body(parameters, order[whole:])[0]
-
-        compiled = self.jax.jit(epoch, donate_argnums=0)
-
-        def once() -> None:
-            self.parameters = compiled(self.parameters, x, y, order_of(rows).astype(np.int32))
-
-        return repeated(once, self._finish)
 
 
 class ScikitLearn:
@@ -383,39 +356,36 @@ class ScikitLearn:
         x, y = self.x[: task.rows], self.y[: task.rows]
 
         def run(passes: int) -> float:
-            self.model = self._model(task, passes, **PLAIN_DESCENT)
-            begin = time.perf_counter()
-            self.model.fit(x, y)
-            return time.perf_counter() - begin
+            self.model = self._model(task, passes)
+            return seconds(lambda: self.model.fit(x, y))
 
         return run
 
     def inference(self, task: Task) -> Timed:
         """Return what times ``predict``."""
-        model = self._model(task, 1, **PLAIN_DESCENT).fit(self.x[:1000], self.y[:1000])
-        x = self.x_test[: task.rows]
+        model, x = self._model(task, 1).fit(self.x[:1000], self.y[:1000]), self.x_test[: task.rows]
         return repeated(lambda: model.predict(x))
 
     def validation(self, task: Task) -> Timed:
-        """Return what times a cross-validation, with ``StandardScaler`` before the network."""
+        """Return what times a cross-validation with Adam, and ``StandardScaler`` before the network."""
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        network = self._model(task, TABLE_EPOCHS, batch_size=TABLE_BATCH)
+        network = self._model(task, TABLE_EPOCHS, solver="adam")
         return cross_validated(make_pipeline(StandardScaler(), network), task)
 
-    def _model(self, task: Task, epochs: int, **settings: Any) -> Any:
+    def _model(self, task: Task, epochs: int, solver: str = "sgd") -> Any:
         from sklearn.neural_network import MLPClassifier
 
         return MLPClassifier(
             hidden_layer_sizes=task.hidden,
+            solver=solver,
+            momentum=0,
+            nesterovs_momentum=False,
             alpha=0,
             learning_rate_init=task.learning_rate,
+            batch_size=task.batch or "auto",
             max_iter=epochs,
             tol=0,
             n_iter_no_change=10**9,
-            **({"batch_size": task.batch or "auto"} | settings),
         )
-
-
-PLAIN_DESCENT = {"solver": "sgd", "momentum": 0, "nesterovs_momentum": False}

@@ -9,8 +9,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,13 +16,11 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from checkout import ROOT
-from shared import last_line, python_path
+from shared import python_path
 
 from benchmarks.tasks import CONTENDERS, Task
 
 PYTHON = sys.executable
-PATIENCE = 600.0
-"""Seconds after which a contender that has not answered is given up."""
 PAUSE = 0.05
 """Seconds between two runs, in which the threads of the last one go to sleep."""
 
@@ -83,18 +79,15 @@ class Entrant:
     line: Line
     measure: Callable[[], tuple[float, float]]  # seconds, and peak MiB
 
-    def run(self) -> None:
-        """Run once."""
-        seconds, mebibytes = self.measure()
-        self.line.seconds.append(seconds)
-        self.line.mebibytes.append(mebibytes)
 
-
-def run_in_turn(ready: Sequence[Entrant], runs: int) -> None:
-    """Run all, one after the other, so many times."""
-    for _ in range(runs):
-        for entrant in ready:
-            entrant.run()
+def run_in_turn(ready: Sequence[Entrant], runs: int) -> list[Line]:
+    """Run all so many times, in a round forwards and in the next backwards, and return their lines."""
+    for index in range(runs):
+        for entrant in ready if index % 2 == 0 else reversed(ready):
+            seconds, mebibytes = entrant.measure()
+            entrant.line.seconds.append(seconds)
+            entrant.line.mebibytes.append(mebibytes)
+    return [entrant.line for entrant in ready]
 
 
 def environment(threads: int, root: Path = ROOT) -> dict[str, str]:
@@ -120,40 +113,21 @@ class Process:
 
     def __init__(self, who: str, variables: dict[str, str]) -> None:
         self.who = who
-        self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed in `close`
+        words = [PYTHON, "-m", "benchmarks.contenders", who]
         self.popen = subprocess.Popen(
-            [PYTHON, "-m", "benchmarks.contenders", who],
-            env=variables,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            encoding="utf-8",
+            words, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
         )
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """Send a request and return the answer.
-
-        Raises
-        ------
-        ContenderError
-            The contender failed, ended, or took more than ten minutes.
-        """
+        """Send a request and return the answer; ContenderError if the contender failed or ended."""
         stdin, stdout = cast("IO[str]", self.popen.stdin), cast("IO[str]", self.popen.stdout)
-        timer = threading.Timer(PATIENCE, self.popen.kill)
-        timer.start()
-        try:
-            with contextlib.suppress(BrokenPipeError):  # its last words say why
-                stdin.write(json.dumps(request) + "\n")
-                stdin.flush()
-            text = stdout.readline()
-        finally:
-            timer.cancel()
-        if not text:
-            code = self.popen.wait()
-            self.errors.seek(0)
-            words = last_line(self.errors.read().decode(errors="replace").splitlines())
-            text = json.dumps({"error": f"ended with code {code}: {words}"})
-        answer: dict[str, Any] = json.loads(text)
+        with contextlib.suppress(BrokenPipeError):  # its last answer says why
+            stdin.write(json.dumps(request) + "\n")
+            stdin.flush()
+        text = stdout.readline()
+        answer: dict[str, Any] = (
+            json.loads(text) if text else {"error": f"its process ended with code {self.popen.wait()}"}
+        )
         if "error" in answer:
             raise ContenderError(answer["error"])
         return answer
@@ -164,18 +138,17 @@ class Process:
         answer = self.ask()
         return answer["seconds"], answer["mebibytes"]
 
-    def close(self) -> None:
-        """End the process."""
-        self.popen.kill()
-        self.popen.communicate()
-        self.errors.close()
-
 
 @contextlib.contextmanager
 def processes(contenders: Sequence[str], variables: dict[str, str]) -> Iterator[list[Process]]:
     """Start contenders, which load libraries and data side by side, and end them in the end."""
-    with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(contextlib.closing(Process(who, variables))) for who in contenders]
+    running = [Process(who, variables) for who in contenders]
+    try:
+        yield running
+    finally:
+        for process in running:
+            process.popen.kill()
+            process.popen.communicate()
 
 
 def entrants(task: Task, running: Sequence[Process], target: float, missing: dict[str, str]) -> list[Entrant]:

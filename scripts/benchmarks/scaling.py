@@ -1,6 +1,6 @@
 """Predicts the time of an epoch on the ranks of an MPI job, one a machine.
 
-Measures a training step and its update in this process, and writes scaling.json and scaling.svg:
+Measures a training step and its update in this process, and prints a table:
 `PYTHONPATH=scripts python -m benchmarks.scaling`. LINKS are latency and bandwidth between the ranks.
 
 A step takes the blocks of the rank with most of them, the exchange of the sums, and the update. The nodes of
@@ -9,22 +9,16 @@ batch of up to 1,024 samples is split by samples, with one Allreduce for the max
 gradients. Not counted are evaluations, waiting for slower ranks, and messages that share a cable.
 """
 
-import json
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
-from checkout import ROOT, need
-from shared import make_folder, markdown, processor
+from shared import markdown, processor
 
-from benchmarks.growth import COLOURS, draw
 from benchmarks.limits import shortest
 from benchmarks.tasks import IMAGES, TIMING_RATE, Task
-from xpnet._lib.files import save
 from xpnet._lib.machine import available_cpus
 from xpnet.arithmetic.blocks import BLOCK_SIZE
 from xpnet.config.flags import Parser
@@ -35,6 +29,7 @@ BYTES = 8
 """Bytes of a number, in reproducible arithmetic."""
 RANKS = tuple(2**power for power in range(11))
 HIDDEN = ((10,), (1024, 1024, 1024))
+SHOWN = (4, 64, 1024)
 BATCHES = (None, 8192, 1024)
 MOST_MEASURED = 16 * BLOCK_SIZE
 """The largest batch that is measured; of larger ones, blocks take as long."""
@@ -101,14 +96,6 @@ def epoch_seconds(cost: Cost, link: Link, task: Task, ranks: int) -> float:
     return seconds + step_seconds(cost, link, rest, ranks) if rest else seconds
 
 
-def limits(seconds: Sequence[float]) -> tuple[int | None, int]:
-    """Return the least of RANKS with an efficiency below 50 %, or None, and that with the least time."""
-    wasteful = (
-        ranks for ranks, time in zip(RANKS, seconds, strict=True) if seconds[0] / (ranks * time) < 0.5
-    )
-    return next(wasteful, None), RANKS[seconds.index(min(seconds))]
-
-
 def measure(task: Task, repeats: int) -> Cost:
     """Measure what a step costs on this machine, with all of its processors."""
     rows = min(task.batch or task.rows, MOST_MEASURED)
@@ -150,87 +137,40 @@ def measure_step(task: Task, rows: int, repeats: int) -> tuple[float, float]:
         return shortest(take_step, repeats), update_time
 
 
-def predict(task: Task, cost: Cost) -> dict[str, Any]:
-    """Return what was measured for a task, and what is predicted from it, as JSON values."""
-    predictions = []
-    for link in LINKS:
-        seconds = [epoch_seconds(cost, link, task, ranks) for ranks in RANKS]
-        wasteful, fastest = limits(seconds)
-        ends = {"first_below_half_efficiency": wasteful, "fastest": fastest}
-        predictions.append({"link": link.name, "epoch_seconds": seconds, **ends})
-    network = "-".join(map(str, task.sizes))
-    return {"network": network, "batch": task.batch, "measured": asdict(cost), "predictions": predictions}
-
-
-def table(results: Sequence[dict[str, Any]]) -> str:
-    """Return the predictions as a Markdown table."""
-    columns = (4, 64, 1024)
-    head = ["network, batch", "between ranks", "1 rank, ms", *[f"{ranks:,} ranks" for ranks in columns]]
+def predict(task: Task, cost: Cost) -> list[list[str]]:
+    """Return the rows of the table for a task: its network and batch, and the speed-ups over each link."""
+    network, batch = "-".join(map(str, task.sizes)), f"batches of {task.batch or 0:,}"
+    name = f"{network}, {batch if task.batch else f'full batch of {IMAGES:,}'}"
     rows = []
-    for result in results:
-        for prediction in result["predictions"]:
-            seconds, fastest = prediction["epoch_seconds"], prediction["fastest"]
-            *ratios, best = [seconds[0] / seconds[RANKS.index(ranks)] for ranks in (*columns, fastest)]
-            row = [f"{result['network']}, {_batch_name(result['batch'])}", prediction["link"]]
-            row += [f"{1000 * seconds[0]:,.0f}", *[f"{ratio:.1f}×" for ratio in ratios]]
-            row += [str(prediction["first_below_half_efficiency"] or "none"), f"{fastest:,} ({best:.1f}×)"]
-            rows.append(row)
-    return markdown([*head, "below 50 %", "fastest"], rows)
-
-
-def figure(results: Sequence[dict[str, Any]]) -> bytes:
-    """Return the speed-ups as SVG, a row a network and a column a batch size."""
-
-    def fill(grid: Any) -> None:
-        for axes, result in zip(grid.flat, results, strict=True):
-            _draw(axes, result)
-        for axes in grid[-1]:
-            axes.set_xlabel("ranks, one a machine")
-        for axes in grid[:, 0]:
-            axes.set_ylabel("speed-up of an epoch")
-        grid[0, 0].legend(frameon=False, loc="upper left", fontsize=9)
-
-    return draw(len(HIDDEN), len(BATCHES), fill, figsize=(9.5, 6.5), sharex=True, sharey=True)
-
-
-def _batch_name(batch: int | None) -> str:
-    return f"full batch of {IMAGES:,}" if batch is None else f"batches of {batch:,}"
-
-
-def _draw(axes: Any, result: dict[str, Any]) -> None:
-    """Draw one panel: a line a network between the ranks, and the ideal."""
-    axes.plot(RANKS, RANKS, color="#888888", linestyle=":", label="as many times as ranks")
-    for prediction, colour, marker in zip(result["predictions"], COLOURS, "os^", strict=False):
-        seconds = prediction["epoch_seconds"]
-        ratios = [seconds[0] / each for each in seconds]
-        axes.plot(RANKS, ratios, marker=marker, markersize=4, color=colour, label=prediction["link"])
-    axes.set_title(f"{result['network']}\n{_batch_name(result['batch'])}", fontsize=9)
-    axes.set(xscale="log", yscale="log", ylim=(0.5, 1100))
-    axes.set_xticks((1, 4, 16, 64, 256, 1024), ("1", "4", "16", "64", "256", "1,024"))
-    axes.set_yticks((1, 10, 100, 1000), ("1", "10", "100", "1,000"))
-
-
-def predict_all(repeats: int, out: Path) -> None:
-    """Measure, predict, print the table, and write scaling.json and scaling.svg."""
-    make_folder(out)
-    tasks = [Task(hidden=hidden, batch=batch) for hidden in HIDDEN for batch in BATCHES]
-    results = [predict(task, measure(task, repeats)) for task in tasks]
-    about = f"{processor()}, {available_cpus()} processors, NumPy, reproducible arithmetic"
-    record = {"about": about, "links": [asdict(link) for link in LINKS], "ranks": RANKS, "results": results}
-    save(out / "scaling.json", (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
-    save(out / "scaling.svg", figure(results))
-    print(f"{about}\n\n{table(results)}\n\nwritten to {out}")
+    for link in LINKS:
+        seconds = {ranks: epoch_seconds(cost, link, task, ranks) for ranks in RANKS}
+        speed_ups = {ranks: seconds[1] / time for ranks, time in seconds.items()}
+        wasteful = (f"{ranks:,}" for ranks in RANKS if speed_ups[ranks] < 0.5 * ranks)
+        fastest = max(RANKS, key=speed_ups.__getitem__)
+        shown = [f"{speed_ups[ranks]:.1f}×" for ranks in SHOWN]
+        ends = [next(wasteful, "none"), f"{fastest:,} ({speed_ups[fastest]:.1f}×)"]
+        rows.append([name, link.name, f"{1000 * seconds[1]:,.0f}", *shown, *ends])
+    return rows
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the prediction and return the exit code: 2 bad options or folder."""
+    """Measure, predict, print the table, and return the exit code: 2 bad options."""
     parser = Parser(debug=False, prog="scaling.py", description=__doc__, allow_abbrev=False)
     parser.add_argument("--quick", action="store_true", help="measure each step once")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder (default: docs)")
     try:
         options = parser.parse_args(sys.argv[1:] if argv is None else argv)
-        need("matplotlib", fix='pip install -e ".[bench]"')
-        predict_all(1 if options.quick else 7, options.out)
+        print(f"{processor()}, {available_cpus()} processors, NumPy, reproducible arithmetic\n")
+        tasks = [Task(hidden=hidden, batch=batch) for hidden in HIDDEN for batch in BATCHES]
+        rows = [row for task in tasks for row in predict(task, measure(task, 1 if options.quick else 7))]
+        ends = ["below 50 %", "fastest"]
+        head = [
+            "network, batch",
+            "between ranks",
+            "1 rank, ms",
+            *(f"{ranks:,} ranks" for ranks in SHOWN),
+            *ends,
+        ]
+        print(markdown(head, rows))
     except XPNetError as error:
         print(f"scaling: {error}", file=sys.stderr)
         return 2

@@ -26,20 +26,18 @@ def cache_folder() -> Path:
 
     It lies in the user's cache folder; BackendError if it cannot be made.
     """
-    digest = hashlib.sha256()
-    for file in sorted(HERE.rglob("*.*")):
-        if file.suffix in {".py", ".h", ".cpp", ".cuh", ".map"}:
-            digest.update(file.read_bytes())
-    processor = Path("/proc/cpuinfo").read_bytes().splitlines()
-    digest.update(next(line for line in processor if line.startswith(b"flags")))
+    sources = sorted(
+        file for file in HERE.rglob("*.*") if file.suffix in {".py", ".h", ".cpp", ".cuh", ".map"}
+    )
+    processor = Path("/proc/cpuinfo").read_bytes().partition(b"flags")[2].partition(b"\n")[0]
+    digest = hashlib.sha256(b"".join([processor, *(file.read_bytes() for file in sources)]))
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = caches / "xpnet-emulated-cuda" / digest.hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        msg = (
-            f"{folder}: cannot be made ({error.strerror}): set XDG_CACHE_HOME to a folder that can be written"
-        )
+        fix = "set XDG_CACHE_HOME to a folder that can be written"
+        msg = f"{folder}: cannot be made ({error.strerror}): {fix}"
         raise BackendError(msg) from error
     return folder
 
@@ -59,11 +57,11 @@ def build_driver() -> Path:
 
 def build_cublas(functions: Iterable[str]) -> Path:
     """Return the path of libcublas.so.12, in which all `functions` exist, if only to be refused."""
-    exports = f"-Wl,--version-script={HERE}/cublas.map"
     weak = '__attribute__((weak, alias("missing"))) int'
     stubs = "\n".join(
         ['extern "C" {', "int missing() { return 15; }", *(f"{weak} {x}();" for x in functions), "}"]
     )
+    exports = f"-Wl,--version-script={HERE}/cublas.map"
     flags = ("-O3", exports, "-Wl,-soname,libcublas.so.12", HERE / "cublas.cpp")
     linked = (f"-L{cache_folder()}", "-l:libcuda.so.1")
     return _build(cache_folder() / "libcublas.so.12", (*flags, "-x", "c++", "-", *linked), stubs)

@@ -21,6 +21,7 @@ namespace {
 
 enum Status { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_IMAGE = 200,
               NOT_FOUND = 500, NOT_READY = 600, NOT_SUPPORTED = 801 };
+constexpr int VERSION = 12090;
 
 struct Stream;
 struct Position { Stream* stream; uint64_t count; };  // the first `count` operations of a stream
@@ -115,8 +116,7 @@ int attribute(int number) {
     case 12: return 65536;                     // registers of a block
     case 16: return 8;                         // multiprocessors
     case 39: return 2048;                      // threads of a multiprocessor
-    case 75: return 9;                         // compute capability
-    case 76: return 0;
+    case 75: return 9;                         // compute capability, 9.0
     case 87: return 2;                         // throughput of float32 relative to float64
     default: return 0;
   }
@@ -134,19 +134,11 @@ API int emulated_enqueue(void* stream, std::function<void()> run) { return enque
 API int emulated_unsupported() { return NOT_SUPPORTED; }
 
 // The runtime: devices
-API const char* cudaGetErrorName(int status) {
-  switch (status) {
-    case OUT_OF_MEMORY: return "cudaErrorMemoryAllocation";
-    case INVALID_DEVICE: return "cudaErrorInvalidDevice";
-    case NOT_READY: return "cudaErrorNotReady";
-    case NOT_SUPPORTED: return "cudaErrorNotSupported";
-    default: return "cudaErrorUnknown";
-  }
-}
+API const char* cudaGetErrorName(int) { return "a CUDA error"; }
 API const char* cudaGetErrorString(int) { return "on the emulated device"; }
 API int cudaGetLastError() { return SUCCESS; }
-API int cudaDriverGetVersion(int* version) { return answer(version, 12090); }
-API int cudaRuntimeGetVersion(int* version) { return answer(version, 12090); }
+API int cudaDriverGetVersion(int* version) { return answer(version, VERSION); }
+API int cudaRuntimeGetVersion(int* version) { return answer(version, VERSION); }
 API int cudaGetDevice(int* device) { return answer(device, 0); }
 API int cudaSetDevice(int device) { return device == 0 ? SUCCESS : INVALID_DEVICE; }
 API int cudaGetDeviceCount(int* count) { return answer(count, 1); }
@@ -217,7 +209,7 @@ API int cudaEventSynchronize(void* event) {
 
 // The driver
 API int cuInit(unsigned) { return SUCCESS; }
-API int cuDriverGetVersion(int* version) { return answer(version, 12090); }
+API int cuDriverGetVersion(int* version) { return answer(version, VERSION); }
 API int cuDeviceGet(int* device, int index) { return index ? INVALID_DEVICE : answer(device, 0); }
 API int cuDeviceGetCount(int* count) { return answer(count, 1); }
 API int cuDeviceGetAttribute(int* value, int number, int) { return answer(value, attribute(number)); }

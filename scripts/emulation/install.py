@@ -7,11 +7,11 @@ import os
 import platform
 import re
 import struct
+import subprocess
 import sys
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from emulation.build import build_cublas, build_driver, build_kernels, check_compiler
 from xpnet.errors import BackendError
@@ -20,16 +20,6 @@ WHEEL = "cupy-cuda12x"
 VERSION = "14.2.0"
 """The one version whose internals are known here."""
 RUNTIME, CUBLAS = "cupy_backends.cuda.api.runtime", "cupy_backends.cuda.libs.cublas"
-SYMBOL_TABLES = (2, 11)  # SHT_SYMTAB, SHT_DYNSYM
-UNDEFINED = 0
-
-
-class Symbol(NamedTuple):
-    """An entry of an ELF file's symbol tables."""
-
-    name: str
-    section: int
-    address: int
 
 
 def install() -> None:
@@ -45,8 +35,8 @@ def install() -> None:
         msg = "cupy is imported already: install the emulated device before"
         raise BackendError(msg)
     driver = ctypes.CDLL(str(build_driver()), ctypes.RTLD_GLOBAL)
-    called = {x.name for x in read_symbols(path_of(CUBLAS)) if re.fullmatch(r"cublas\w+", x.name)}
-    ctypes.CDLL(str(build_cublas(sorted(called))), ctypes.RTLD_GLOBAL)
+    called = sorted(name for name in read_symbols(path_of(CUBLAS)) if re.fullmatch(r"cublas\w+", name))
+    ctypes.CDLL(str(build_cublas(called)), ctypes.RTLD_GLOBAL)
     redirect(path_of(RUNTIME), driver)
     os.environ["CUPY_ACCELERATORS"] = ""  # else reductions are CUB's, in machine code of a GPU
     cupy = importlib.import_module("cupy")
@@ -80,19 +70,12 @@ def path_of(module: str) -> Path:
     return Path(spec.origin)
 
 
-def read_symbols(path: Path) -> Iterator[Symbol]:
-    """Yield the symbols of an ELF file."""
-    data = path.read_bytes()
-    (offset,) = struct.unpack_from("<Q", data, 0x28)
-    size, count = struct.unpack_from("<HH", data, 0x3A)
-    sections = [struct.unpack_from("<IIQQQQI", data, offset + i * size) for i in range(count)]
-    for _, kind, _, _, begin, length, link in sections:
-        if kind in SYMBOL_TABLES:
-            strings = sections[link][4]
-            for at in range(begin, begin + length, 24):
-                name, section, address = struct.unpack_from("<IxxHQ", data, at)
-                text = data[strings + name : data.index(b"\0", strings + name)]
-                yield Symbol(text.decode(), section, address)
+def read_symbols(path: Path) -> dict[str, int | None]:
+    """Return the addresses of a library's symbols by name; None for those of other libraries."""
+    words = ["nm", str(path)], ["nm", "-D", str(path)]
+    lists = [subprocess.run(each, capture_output=True, text=True, check=True).stdout for each in words]
+    symbols = re.findall(r"^(\w*) +\w (\w+)", "\n".join(lists), re.MULTILINE)
+    return {name: int(address, 16) if address else None for address, name in symbols}
 
 
 def redirect(module: Path, driver: ctypes.CDLL) -> None:
@@ -101,7 +84,7 @@ def redirect(module: Path, driver: ctypes.CDLL) -> None:
     The jumps are written over the machine code in this process's memory; the file stays as it is.
     """
     loaded, libc = ctypes.CDLL(str(module)), ctypes.CDLL(None)  # Python will find the module loaded
-    addresses = {x.name: x.address for x in read_symbols(module) if x.section != UNDEFINED}
+    addresses = {name: address for name, address in read_symbols(module).items() if address is not None}
     base = address_of(loaded.PyInit_runtime) - addresses["PyInit_runtime"]
     for name, address in addresses.items():
         if re.fullmatch(r"cuda[A-Z]\w*", name):

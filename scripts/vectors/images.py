@@ -10,7 +10,6 @@ from vectors.numbers import Content, Device, hexadecimal, hexadecimals, real, wo
 from xpnet.arithmetic import random
 from xpnet.arithmetic.host import gaussian_matrix, sine_and_cosine
 from xpnet.arithmetic.random import Purpose
-from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig
 from xpnet.data.augment import (
     ELASTIC_SIGMA,
@@ -142,12 +141,11 @@ def gaussian(case: Content) -> Content:
     return {**case, "first row": hexadecimals(gaussian_matrix(case["side"], real(case["sigma"]))[0])}
 
 
-def content(backend: Backend, file: Content) -> Content:
+def content(device: Device, file: Content) -> Content:
     """Return the file."""
     if STEPS != 128:
         msg = f"the page has 128 steps a pixel, the code {STEPS}"
         raise AssertionError(msg)
-    device = Device.of(backend)
     return {
         "G": [gaussian(case) for case in file["G"]],
         "variants": [variant(device, case) for case in file["variants"]],

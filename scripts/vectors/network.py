@@ -3,7 +3,6 @@
 import numpy as np
 
 from vectors.numbers import Content, Device, hexadecimal, hexadecimals, real, reals
-from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig
 from xpnet.data.arrays import normalize_weights
 from xpnet.data.datasets import Dataset
@@ -94,9 +93,8 @@ def optimizer_steps(device: Device, case: Content) -> Content:
     return {**case, "steps": steps}
 
 
-def content(backend: Backend, file: Content) -> Content:
+def content(device: Device, file: Content) -> Content:
     """Return the file."""
-    device = Device.of(backend)
     return {
         "normalisation": [normalization(case) for case in file["normalisation"]],
         "weights": [weights(case) for case in file["weights"]],

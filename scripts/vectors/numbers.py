@@ -67,11 +67,6 @@ class Device(NamedTuple):
     backend: Backend
     ops: Reproducible
 
-    @classmethod
-    def of(cls, backend: Backend) -> "Device":
-        """Return the device of a backend; call it inside the backend's scope."""
-        return cls(backend, Reproducible(backend.xp, backend.device, backend.xp.float64))
-
     def put(self, numbers: Sequence[Any] | Reals) -> Array:
         """Return floats as an array on the device."""
         return self.backend.from_host(np.ascontiguousarray(numbers, dtype=np.float64))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vectors.numbers import UNUSED, Content, hexadecimal, hexadecimals, real, word, word_text
+from vectors.numbers import UNUSED, Content, Device, hexadecimal, hexadecimals, real, word, word_text
 from xpnet.arithmetic import random
 from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig
@@ -112,7 +112,7 @@ def setting_text(name: str, value: Any) -> Any:
     return hexadecimal(value) if isinstance(value, float) else value
 
 
-def content(backend: Backend, file: Content) -> Content:
+def content(device: Device, file: Content) -> Content:
     """Return the file."""
     defaults = {key: value for key, value in to_json(TrainConfig()).items() if key not in WITHOUT_EFFECT}
     return {
@@ -121,5 +121,5 @@ def content(backend: Backend, file: Content) -> Content:
         "classes": CLASSES,
         "test samples": TEST,
         "defaults": {key: setting_text(key, value) for key, value in defaults.items()},
-        "trainings": [train(case, backend) for case in file["trainings"]],
+        "trainings": [train(case, device.backend) for case in file["trainings"]],
     }

@@ -4,10 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from vectors.numbers import UNUSED, Content, hexadecimal, hexadecimals, real, word, word_texts
+from vectors.numbers import UNUSED, Content, Device, hexadecimal, hexadecimals, real, word, word_texts
 from xpnet.arithmetic import random
 from xpnet.arithmetic.random import Purpose
-from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig
 from xpnet.nn.architecture import Network
 from xpnet.nn.dropout import dropout_masks, dropout_scale
@@ -22,8 +21,8 @@ def philox(counter: list[int], key: list[int]) -> list[int]:
     return [int(number) for number in generator.random_raw(4)]
 
 
-def content(_: Backend, file: Content) -> Content:
-    """Return the file: everything here is drawn on the host, whatever the backend."""
+def content(_: Device, file: Content) -> Content:
+    """Return the file: everything here is drawn on the host, whatever the device."""
     return {
         "uses": [{**use, "words": uses(**use)} for use in file["uses"]],
         "streams": [{**case, "words": stream(case)} for case in file["streams"]],

@@ -57,7 +57,7 @@ def one_epoch(small):
 @pytest.mark.parametrize(
     "who",
     ["notebook", *(pytest.param(who, marks=pytest.mark.needs(who.split("-")[0]))
-        for who in ("sklearn", "torch", "torch-manual", "jax", "jax-scan"))],
+        for who in ("sklearn", "torch", "torch-manual", "jax"))],
 )  # fmt: skip
 def test_contenders_have_the_parameters_of_xpnet_after_an_epoch(who, batch, small, one_epoch, monkeypatch):
     start, order, end = one_epoch[batch]

@@ -1,0 +1,126 @@
+"""functions.json, sums.json and contractions.json: the functions, sums and products of the arithmetic."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from vectors.numbers import Content, Device, hexadecimal, hexadecimals, real, reals
+from xpnet._typing import Array
+from xpnet.arithmetic.base import Operand
+from xpnet.arithmetic.blocks import block_bounds, tree_sum
+from xpnet.arithmetic.host import cosine_share, power, sine_and_cosine
+from xpnet.arithmetic.reproducible import bit_budget
+from xpnet.errors import ConfigError
+from xpnet.nn import functional as F, schedules
+
+
+def pairs(function: Callable[[Array], Array], rows: list[Any], device: Device) -> Any:
+    """Return the points of a function and its values on the device."""
+    points = [real(point) for point, *_ in rows]
+    values = device.get(function(device.put(points))).tolist()
+    return hexadecimals(list(zip(points, values, strict=True)))
+
+
+def softmax(case: Content, device: Device) -> Content:
+    """Return logits with their probabilities."""
+    logits = reals(case["logits"])
+    probabilities = device.get(F.softmax(device.ops, device.put(np.array([logits]).T)))[:, 0]
+    return {"logits": hexadecimals(logits), "probabilities": hexadecimals(probabilities)}
+
+
+def rates(case: Content) -> Content:
+    """Return the learning rate of each step of a schedule."""
+    numbers = {key: value if key == "schedule" else real(value) for key, value in case.items()}
+    options: dict[str, Any] = {"step_epochs": 30, "factor": None, "warmup_epochs": 0}
+    options |= {name: value for name, value in numbers.items() if name in options}
+    steps, epochs = numbers["steps"], numbers["epochs"]
+    rate = schedules.build(numbers["schedule"], numbers["learning_rate"], steps, epochs, **options)
+    texts = {key: hexadecimal(x) if isinstance(x, float) else x for key, x in numbers.items()}
+    return {**texts, "rates": [hexadecimal(rate(step)) for step in range(steps * epochs)]}
+
+
+def functions(device: Device, file: Content) -> Content:
+    """Return functions.json."""
+    ops = device.ops
+    angles = [real(angle) for angle, *_ in file["sine and cosine"]]
+    sines, cosines = sine_and_cosine(np.array(angles))
+    calls = {
+        "exp": ops.exp,
+        "log": ops.log,
+        "sqrt": ops.sqrt,
+        "tanh": lambda z: F.tanh(ops, z),
+        "sigmoid": lambda z: F.sigmoid(ops, z),
+    }
+    return {
+        **{name: pairs(call, file[name], device) for name, call in calls.items()},
+        "sine and cosine": hexadecimals(list(zip(angles, sines.tolist(), cosines.tolist(), strict=True))),
+        "powers": [[x, n, hexadecimal(power(real(x), n))] for x, n, _ in file["powers"]],
+        "cosine shares": [[t, of, hexadecimal(cosine_share(t, of))] for t, of, _ in file["cosine shares"]],
+        "learning rates": [rates(case) for case in file["learning rates"]],
+        "softmax": [softmax(case, device) for case in file["softmax"]],
+    }
+
+
+def folded(case: Content, device: Device) -> Content:
+    """Return terms and their folded sum."""
+    terms = reals(case["terms"])
+    total = device.get(device.ops.sum(device.put(terms), axis=0))[0]
+    return {"terms": hexadecimals(terms), "sum": hexadecimal(total)}
+
+
+def tree(case: Content, device: Device) -> Content:
+    """Return the sums of blocks, a number each, and their sum in the tree."""
+    numbers = reals(case["blocks"])
+    blocks: list[list[Array]] = [[device.put([number])] for number in numbers]
+    return {"blocks": hexadecimals(numbers), "sum": hexadecimal(device.get(tree_sum(blocks)[0])[0])}
+
+
+def sums(device: Device, file: Content) -> Content:
+    """Return sums.json: folded sums, the tree of blocks, the rounding [x], and the sizes of blocks."""
+    sizes = {
+        samples: [stop - start for start, stop in block_bounds(samples)] for samples, _ in file["blocks"]
+    }
+    return {
+        "folded": [folded(case, device) for case in file["folded"]],
+        "tree": [tree(case, device) for case in file["tree"]],
+        "[x]": pairs(F.flush_tiny, file["[x]"], device),
+        "blocks": [[samples, size] for samples, size in sizes.items()],
+    }
+
+
+def contraction(case: Content, device: Device) -> Content:
+    """Return a contraction: the rows of the first operand with the columns of the second.
+
+    With a factor, the second operand holds pixels. With sums, the rows are gradients dZ, whose sums over the
+    samples are given too.
+    """
+    ops, first = device.ops, np.array(reals(case["rows"]))
+    rows, second = device.put(first), device.put(np.array(reals(case["columns"])).T)
+    operand = ops.integers(second, real(case["factor"])) if "factor" in case else Operand(second)
+    budget = bit_budget(first.shape[1], a_integer=False, b_integer="factor" in case)
+    bits = {"terms": first.shape[1], "bits": [budget.a, budget.b], "slices": budget.slices}
+    if "sums" not in case:
+        return {**case, **bits, "product": hexadecimals(device.get(ops.matmul(rows, operand)))}
+    dw, db = map(device.get, ops.weight_and_bias_gradients(rows, ops.transpose(operand)))
+    return {**case, **bits, "product": hexadecimals(dw), "sums": hexadecimals(db[:, 0])}
+
+
+def budget(terms: int) -> list[Any]:
+    """Return terms, and bits and slices of two floats, and of floats with pixels; null if refused."""
+    result: list[Any] = [terms]
+    for whole in (False, True):
+        try:
+            result.append(list(bit_budget(terms, a_integer=False, b_integer=whole)))
+        except ConfigError:
+            result.append(None)
+    return result
+
+
+def contractions(device: Device, file: Content) -> Content:
+    """Return contractions.json: products from rounded operands, sums over samples, and budgets."""
+    return {
+        "budgets": [budget(terms) for terms, *_ in file["budgets"]],
+        "products": [contraction(case, device) for case in file["products"]],
+        "gradients": [contraction(case, device) for case in file["gradients"]],
+    }
