@@ -36,12 +36,7 @@ def call(*words: object, folder: Path | None = None) -> None:
     """Run a program, whose output is shown."""
     texts = list(map(str, words))
     print(f"$ {shlex.join(texts)}", flush=True)
-    try:
-        subprocess.run(texts, cwd=folder, env=ENVIRONMENT, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        code = f"exit code {error.returncode}" if isinstance(error, subprocess.CalledProcessError) else error
-        msg = f"the last command has failed ({code})"
-        raise ReleaseError(msg) from error
+    subprocess.run(texts, cwd=folder, env=ENVIRONMENT, check=True)
 
 
 def build(out: Path) -> tuple[Path, Path]:
@@ -120,7 +115,7 @@ def main() -> int:
             check_files(sdist, wheel)
             check_wheel(wheel, Path(work))
             check_sdist(sdist, Path(work), arguments.tests)
-    except ReleaseError as error:
+    except (ReleaseError, OSError, subprocess.CalledProcessError) as error:
         print(f"check_release: {error}", file=sys.stderr)
         return 1
     print(f"{sdist}\n{wheel}")

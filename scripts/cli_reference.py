@@ -45,13 +45,7 @@ def commands() -> Iterator[list[str]]:
 
 
 def printed(*words: str) -> str:
-    """Return what ``xpnet WORDS`` prints at a width of 100 columns.
-
-    Raises
-    ------
-    RuntimeError
-        The command fails.
-    """
+    """Return what ``xpnet WORDS`` prints at a width of 100 columns."""
     out = io.StringIO()
     with patch.dict(os.environ, TERMINAL), contextlib.redirect_stdout(out):
         try:
