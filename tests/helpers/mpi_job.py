@@ -69,14 +69,20 @@ def receive(number):
     return lambda _: os.kill(os.getpid(), number)
 
 
-AT_START = {"blind": cannot_read_data, "elsewhere": is_elsewhere, "lose": is_elsewhere}
-AT_START |= {"other data": has_other_data}
-AFTER_EPOCH = {"kill": receive(signal.SIGKILL), "Ctrl-C": receive(signal.SIGINT)}
-AFTER_EPOCH |= {
+AT_START = {
+    "blind": cannot_read_data,
+    "elsewhere": is_elsewhere,
+    "lose": is_elsewhere,
+    "other data": has_other_data,
+}
+AFTER_EPOCH = {
+    "kill": receive(signal.SIGKILL),
+    "Ctrl-C": receive(signal.SIGINT),
     "SIGTERM": receive(signal.SIGTERM),
-    "lose": receive(signal.SIGSTOP),
-}  # no sign of life any more
-AFTER_EPOCH |= {"parameters": has_other_parameters, "checkpoint": die_in_checkpoint}
+    "lose": receive(signal.SIGSTOP),  # no sign of life any more
+    "parameters": has_other_parameters,
+    "checkpoint": die_in_checkpoint,
+}
 
 
 def let_mpi_access_arrays():
