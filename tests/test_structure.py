@@ -7,7 +7,6 @@ from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-import conftest
 import numpy as np
 import pytest
 from networks import pixels
@@ -124,10 +123,3 @@ def test_a_step_is_few_calls_from_the_command_to_the_product_as_the_page_shows(
         page = (ROOT / "docs" / "code.md").read_text()
         shown = re.findall(r"^(xpnet/\S+) +(?:\w+\.)?(\w+)\b.*$", page, re.MULTILINE)
         assert shown == [(f"xpnet/{file}", call) for file, call in stack]
-
-
-def test_the_longest_tests_are_tests():
-    """Their names stand in tests/conftest.py, and would lose their effect if a test were renamed."""
-    tests = "".join(file.read_text() for file in ROOT.glob("tests/**/test_*.py"))
-    names = [name.partition("[")[0] for name in conftest.LONGEST]
-    assert [name for name in names if not re.search(rf"def \w*{name}", tests)] == []
