@@ -1,26 +1,12 @@
 """Run a command of xpnet on an emulated CUDA device: the unmodified CuPy wheel, on the host's processor.
 
 ``python scripts/emulated_cuda.py train --epochs 2 --backend cupy --device cuda`` takes the words of
-``xpnet``; with ``XPNET_EMULATED_CUDA=1`` in the environment pytest runs the tests' cases of CuPy on that
-device. It needs Linux on x86-64, g++, and the one version of ``cupy-cuda12x`` that is known
-(``emulation/install.py``).
+``xpnet``. It needs Linux on x86-64, g++, and the one version of ``cupy-cuda12x`` that is known.
 
-Libraries, loaded before CuPy looks for them by these names:
-
-  libcuda.so.1     the driver, and the functions of the CUDA runtime (``emulation/driver.cpp``)
-  libcublas.so.12  matrix products of float32 and float64 (``emulation/cublas.cpp``)
-
-Replaced in CuPy, in this process's memory alone:
-
-  the CUDA runtime     its functions, part of a module of CuPy, jump to those of libcuda.so.1
-  the call of NVRTC    g++ compiles the CUDA source of each kernel, with ``emulation/kernel.h`` before it
-  complex and atomics  two of CuPy's headers for kernels, by nearly empty ones: xpnet needs neither
-  CUB                  switched off by CUPY_ACCELERATORS: reductions are CuPy's own kernels
-
-A stream is a queue whose operations run only when something waits for them: a synchronisation, an event, the
-end of a blocking copy. Memory from CuPy's pool holds the bits of NaN. A missing wait, and a read of what was
-never written, therefore give wrong results. Products and sums within an expression are fused, matrix
-products have an order of their own, and the threads of a block take turns at ``__syncthreads()`` only.
+  libcuda.so.1     the driver and the CUDA runtime (``emulation/driver.cpp``), loaded before CuPy looks for it
+  libcublas.so.12  matrix products of float32 and float64 (``emulation/cublas.cpp``), too
+  NVRTC            g++ compiles the CUDA source of each kernel, with ``emulation/kernel.h`` before it
+  CUB              switched off by CUPY_ACCELERATORS: reductions are CuPy's own kernels
 
 It cannot show the rounding of real hardware and of CUDA's mathematical functions, which expressions NVRTC
 fuses, subnormal float32 (CuPy has them flushed to zero), speed, the memory model and races between threads,

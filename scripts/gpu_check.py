@@ -39,6 +39,7 @@ from xpnet.errors import BackendError, XPNetError
 from xpnet.parity.devices import BackendDevice
 from xpnet.storage.environment import collect_environment
 
+STAGES = ("train", "parity", "suite", "speed")
 FIRST = "cuda:0"
 PLUGIN = "xpnet.parity.plugin"
 LINES = 100
@@ -107,8 +108,8 @@ def main(argv: list[str] | None = None) -> int:
         devices = {each["name"]: each["devices"] for each in libraries if FIRST in each["usable"]}
         make_folder(options.out)
         with tempfile.TemporaryDirectory() as runs:
-            stages = {name: STAGES[name](devices, runs) for name in options.only or STAGES}
-            failures = [run_stage(name, stages[name], libraries, options) for name in stages]
+            stages = list_commands(devices, runs)
+            failures = [run_stage(x, stages[x], libraries, options) for x in options.only or STAGES]
     except XPNetError as error:
         print(f"gpu_check: {error}", file=sys.stderr)
         return 2
@@ -119,13 +120,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def describe_libraries() -> list[dict[str, Any]]:
-    """Return what ``xpnet doctor`` says of the libraries that could use the GPU.
-
-    Raises
-    ------
-    BackendError
-        None works.
-    """
+    """Return what ``xpnet doctor`` says of the libraries for GPUs; BackendError if none can use one."""
     words = [sys.executable, "-m", "xpnet", "doctor", "--json"]
     environment = {**os.environ, "PYTHONPATH": python_path()}
     doctor = subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, check=False)
@@ -159,13 +154,7 @@ def describe_card() -> str:
 def run_stage(
     name: str, commands: list[Command], libraries: list[dict[str, Any]], options: argparse.Namespace
 ) -> int:
-    """Run the commands of a stage, write its page after each, and return how many failed.
-
-    Raises
-    ------
-    XPNetError
-        The page cannot be written.
-    """
+    """Run the commands of a stage, write its page after each, and return how many failed."""
     card, git = describe_card(), collect_environment()["xpnet_commit"]
     commit = f", commit {git['commit']}{' with changes' * git['dirty']}" if git else ""
     slug = re.sub(r"[^a-z0-9]+", "-", card.partition(",")[0].lower())
@@ -188,52 +177,31 @@ def run_stage(
     return sum(ending.startswith("FAILED") for ending in endings)
 
 
-Devices = dict[str, list[str]]
-"""For each library that can use the first GPU, its devices."""
-
-
-def train(devices: Devices, runs: str) -> list[Command]:
-    """Return the default run with each library on each of its GPUs."""
+def list_commands(devices: dict[str, list[str]], runs: str) -> dict[str, list[Command]]:
+    """Return the commands of each stage, of the libraries that can use the first GPU, with their devices."""
     page = (ROOT / "docs/reproducibility.md").read_text(encoding="utf-8")
     golden = re.findall(r"^\| after 100 epochs \| `([0-9a-f]{64})` \|$", page, re.MULTILINE)[0]
-    words = ["-m", "xpnet", "train", "--epochs", "100", "--no-report", "--out", runs]
-    return [
-        Command(f"{name} on {device}", [*words, "--backend", name, "--device", device], golden)
-        for name, usable in devices.items()
-        for device in usable
-        if device.startswith("cuda")
-    ]
-
-
-def parity(devices: Devices, _: str) -> list[Command]:
-    """Return the parity table."""
-    required = ",".join(["numpy", *map(_case, devices)])
-    return [Command("table", ["-m", "xpnet", "parity", "--require", required])]
-
-
-def suite(devices: Devices, _: str) -> list[Command]:
-    """Return the tests' cases of each library on the GPU."""
-    words = ["-m", "pytest", "-q", "-n", "auto", "--maxprocesses", "8", "-m", "cuda"]
+    train = ["-m", "xpnet", "train", "--epochs", "100", "--no-report", "--out", runs]
+    cases = {name: str(BackendDevice(name, FIRST)) for name in devices}  # as tests and parity know them
+    suite = ["-m", "pytest", "-q", "-n", "auto", "--maxprocesses", "8", "-m", "cuda"]
     if not any(point.value == PLUGIN for point in metadata.entry_points(group="pytest11")):
-        words += ["-p", PLUGIN]
-    cases = {name: _case(name) for name in devices}
-    return [
-        Command(name, [*words, "-k", case], variables={"XPNET_REQUIRE_BACKENDS": case})
-        for name, case in cases.items()
-    ]
-
-
-def speed(devices: Devices, _: str) -> list[Command]:
-    """Return the measurement of each library."""
-    return [Command(name, [str(SCRIPTS / "gpu_steps.py"), name, FIRST]) for name in devices]
-
-
-STAGES = {"train": train, "parity": parity, "suite": suite, "speed": speed}
-
-
-def _case(name: str) -> str:
-    """Return a library's name on the GPU, as tests and parity know it."""
-    return str(BackendDevice(name, FIRST))
+        suite += ["-p", PLUGIN]
+    return {
+        "train": [
+            Command(f"{name} on {device}", [*train, "--backend", name, "--device", device], golden)
+            for name, usable in devices.items()
+            for device in usable
+            if device.startswith("cuda")
+        ],
+        "parity": [
+            Command("table", ["-m", "xpnet", "parity", "--require", ",".join(["numpy", *cases.values()])])
+        ],
+        "suite": [
+            Command(name, [*suite, "-k", case], variables={"XPNET_REQUIRE_BACKENDS": case})
+            for name, case in cases.items()
+        ],
+        "speed": [Command(name, [str(SCRIPTS / "gpu_steps.py"), name, FIRST]) for name in devices],
+    }
 
 
 if __name__ == "__main__":

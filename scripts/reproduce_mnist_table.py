@@ -65,8 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse_options(argv: Sequence[str]) -> argparse.Namespace:
     """Return the options; ConfigError if they are wrong."""
-    name = "reproduce_mnist_table.py"
-    parser = Parser(debug=False, prog=name, description=__doc__, epilog="", allow_abbrev=False)
+    parser = Parser(debug=False, description=__doc__, epilog="", allow_abbrev=False)
     add = parser.add_argument
     add("--rows", nargs="+", metavar="NAME", choices=ROWS, help=f"some of {', '.join(ROWS)} (default: all)")
     add("--seeds", type=whole_number, metavar="N", help="seeds of each row (default: 5)")
@@ -103,15 +102,7 @@ def train_rows(options: argparse.Namespace, results: dict[str, Result]) -> None:
 
 
 def run(folder: Path, *command: str) -> None:
-    """Run a command of xpnet.
-
-    Raises
-    ------
-    XPNetError
-        It failed; its own message came before.
-    KeyboardInterrupt
-        The user stopped it.
-    """
+    """Run a command of xpnet; XPNetError if it fails, after its own message, or KeyboardInterrupt."""
     code = xpnet.main(command)
     if code in (INTERRUPTED, 128 + signal.SIGTERM):
         raise KeyboardInterrupt
@@ -160,13 +151,7 @@ def describe(row: Row, trained: Sequence[Result] = ()) -> Result:
 
 
 def read_results(folder: Path) -> dict[str, Result]:
-    """Return the figures of every row, as far as the record in a folder has them with the same settings.
-
-    Raises
-    ------
-    DataError
-        The record is damaged.
-    """
+    """Return the figures of all rows, from a folder's record if it has them with the same settings."""
     path, results = folder / RECORD_FILE, {key: describe(row) for key, row in ROWS.items()}
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from checkout import need
 
-from benchmarks.limits import seconds
+from benchmarks.runs import seconds
 from benchmarks.tasks import IMAGES
 
 SIZES = ((784, 10, 10), (784, 1024, 1024, 1024, 10))

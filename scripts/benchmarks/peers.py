@@ -15,7 +15,7 @@ import numpy as np
 from checkout import ROOT
 from numpy.typing import NDArray
 
-from benchmarks.limits import seconds
+from benchmarks.runs import seconds
 from benchmarks.tasks import FOLDS, TABLE_EPOCHS, Task
 
 Timed = Callable[[int], float]

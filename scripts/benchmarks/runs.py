@@ -80,12 +80,25 @@ class Entrant:
     measure: Callable[[], tuple[float, float]]  # seconds, and peak MiB
 
 
+def seconds(call: Callable[[], object]) -> float:
+    """Return the seconds that a call takes."""
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
+
+
+def shortest(call: Callable[[], object], repeats: int) -> float:
+    """Return the shortest of the seconds that some calls take, after one to warm up."""
+    call()
+    return min(seconds(call) for _ in range(repeats))
+
+
 def run_in_turn(ready: Sequence[Entrant], runs: int) -> list[Line]:
     """Run all so many times, in a round forwards and in the next backwards, and return their lines."""
     for index in range(runs):
         for entrant in ready if index % 2 == 0 else reversed(ready):
-            seconds, mebibytes = entrant.measure()
-            entrant.line.seconds.append(seconds)
+            time_of_unit, mebibytes = entrant.measure()
+            entrant.line.seconds.append(time_of_unit)
             entrant.line.mebibytes.append(mebibytes)
     return [entrant.line for entrant in ready]
 
@@ -152,14 +165,9 @@ def processes(contenders: Sequence[str], variables: dict[str, str]) -> Iterator[
 
 
 def entrants(task: Task, running: Sequence[Process], target: float, missing: dict[str, str]) -> list[Entrant]:
-    """Prepare a task in each process, whose runs take about ``target`` seconds.
+    """Prepare a task in each process, with runs of about ``target`` seconds; ContenderError if xpnet fails.
 
-    A contender that cannot take part is added to ``missing``, with the reason, and then left out.
-
-    Raises
-    ------
-    ContenderError
-        xpnet failed. A library that is absent, or does not work on this machine, is no failure.
+    A contender whose library is absent or does not work is left out, and added to ``missing``.
     """
     ready = []
     for process in running:

@@ -17,7 +17,7 @@ from itertools import pairwise
 
 from shared import markdown, processor
 
-from benchmarks.limits import shortest
+from benchmarks.runs import shortest
 from benchmarks.tasks import IMAGES, TIMING_RATE, Task
 from xpnet._lib.machine import available_cpus
 from xpnet.arithmetic.blocks import BLOCK_SIZE

@@ -78,13 +78,7 @@ def build_kernels(source: str, options: Sequence[str]) -> Path:
 
 
 def _build(target: Path, flags: Iterable[object], text: str = "") -> Path:
-    """Compile `target` unless it exists; several processes may do so at once.
-
-    Raises
-    ------
-    BackendError
-        The compiler fails.
-    """
+    """Compile `target` unless it exists, also in several processes at once; BackendError if that fails."""
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             words = [*LIBRARY, "-o", f"{folder}/library", *map(str, flags)]

@@ -23,13 +23,7 @@ RUNTIME, CUBLAS = "cupy_backends.cuda.api.runtime", "cupy_backends.cuda.libs.cub
 
 
 def install() -> None:
-    """Make the emulated device the GPU of CuPy, which must not have been imported before.
-
-    Raises
-    ------
-    BackendError
-        This machine, CuPy's version or its state does not permit it, or there is no g++.
-    """
+    """Make the emulated device the GPU of CuPy, not yet imported; BackendError if that is not possible."""
     check()
     if "cupy" in sys.modules:
         msg = "cupy is imported already: install the emulated device before"

@@ -35,7 +35,7 @@ class Row:
 
 
 _LIST = tomllib.loads((FOLDER / "rows.toml").read_text(encoding="utf-8"))["row"]
-ROWS = {row["key"]: Row(**row) for row in _LIST}
+ROWS = {row["key"]: Row(**{"flags": f"--recipe {row['key']}", **row}) for row in _LIST}
 
 
 def published(row: Row, errors: Sequence[float]) -> dict[str, Any]:
@@ -55,20 +55,28 @@ def published(row: Row, errors: Sequence[float]) -> dict[str, Any]:
 
 def page(results: Sequence[Mapping[str, Any]]) -> str:
     """Return the page of the figures of some rows."""
-    pairs = [(ROWS[result["row"]], result) for result in results]
     rated: dict[tuple[str, ...], list[bool]] = {}  # a figure: what each row that is compared with it reached
-    for row, result in pairs:
+    sections = []
+    for result in results:
+        row, runs = ROWS[result["row"]], result["trained"]
         if result["matched"]:
             figure = result["network"], row.source, str(row.published)
             rated.setdefault(figure, []).append(result["matched"] in MATCHES)
-    sections = [
-        {**vars(row), **result, "command": row.command, "error": _error(row, result), "time": _time(result)}
-        | {"places": _places(result)}
-        for row, result in pairs
-    ]
-    return render(
-        FOLDER / "page.md.j2", reached=sum(map(all, rated.values())), figures=len(rated), rows=sections
-    )
+        # The time of a run that waited for its processors is its processor time.
+        times = [min(run["wall"], run.get("cpu", run["wall"])) for run in runs]
+        places = dict.fromkeys((run["backend"], run["machine"], run["processors"]) for run in runs)
+        shown = {
+            "command": row.command,
+            "error": _error(row, result),
+            "time": spoken(statistics.fmean(times)) if times else "",
+            "places": " and ".join(
+                f"{backend} on {machine}, {processors} processor{'s' if processors > 1 else ''}"
+                for backend, machine, processors in places
+            ),
+        }
+        sections.append({**vars(row), **result, **shown})
+    reached = sum(map(all, rated.values()))
+    return render(FOLDER / "page.md.j2", reached=reached, figures=len(rated), rows=sections)
 
 
 def _error(row: Row, result: Mapping[str, Any]) -> str:
@@ -79,21 +87,6 @@ def _error(row: Row, result: Mapping[str, Any]) -> str:
     return f"{mean:.2f}" if deviation is None else f"{mean:.2f} ± {deviation:.2f}"
 
 
-def _time(result: Mapping[str, Any]) -> str:
-    """Return the mean time of a training; of one that waited for its processors, the processor time."""
-    times = [min(run["wall"], run.get("cpu", run["wall"])) for run in result["trained"]]
-    return spoken(statistics.fmean(times)) if times else ""
-
-
 def spoken(seconds: float) -> str:
     """Return a time in seconds below two minutes, in minutes from there on."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-
-
-def _places(result: Mapping[str, Any]) -> str:
-    """Return the libraries and machines."""
-    places = dict.fromkeys((run["backend"], run["machine"], run["processors"]) for run in result["trained"])
-    return " and ".join(
-        f"{backend} on {machine}, {processors} processor{'s' if processors > 1 else ''}"
-        for backend, machine, processors in places
-    )

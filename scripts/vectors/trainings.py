@@ -105,21 +105,18 @@ def train(case: Content, backend: Backend) -> Content:
     }
 
 
-def setting_text(name: str, value: Any) -> Any:
-    """Return the value of a setting for the file: floats in hexadecimal, the seed as a word."""
-    if name == "seed":
-        return word_text(value)
-    return hexadecimal(value) if isinstance(value, float) else value
-
-
 def content(device: Device, file: Content) -> Content:
     """Return the file."""
-    defaults = {key: value for key, value in to_json(TrainConfig()).items() if key not in WITHOUT_EFFECT}
+    defaults = {
+        key: hexadecimal(value) if isinstance(value, float) else value
+        for key, value in to_json(TrainConfig()).items()
+        if key not in WITHOUT_EFFECT
+    }
     return {
         "data": DATA_RULE,
         "features": FEATURES,
         "classes": CLASSES,
         "test samples": TEST,
-        "defaults": {key: setting_text(key, value) for key, value in defaults.items()},
+        "defaults": defaults | {"seed": word_text(defaults["seed"])},
         "trainings": [train(case, device.backend) for case in file["trainings"]],
     }

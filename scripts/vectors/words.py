@@ -14,17 +14,10 @@ from xpnet.nn.init import initialize
 from xpnet.nn.layers import Linear
 
 
-def philox(counter: list[int], key: list[int]) -> list[int]:
-    """Return the four words of one use of Philox."""
-    before = (sum(number << 64 * place for place, number in enumerate(counter)) - 1) % 2**256
-    generator = np.random.Philox(counter=before, key=key[0] | key[1] << 64)
-    return [int(number) for number in generator.random_raw(4)]
-
-
 def content(_: Device, file: Content) -> Content:
     """Return the file: everything here is drawn on the host, whatever the device."""
     return {
-        "uses": [{**use, "words": uses(**use)} for use in file["uses"]],
+        "uses": [{**use, "words": philox(use)} for use in file["uses"]],
         "streams": [{**case, "words": stream(case)} for case in file["streams"]],
         "numbers": [[text, number(word(text))] for text, *_ in file["numbers"]],
         "orders": [{**case, "order": order(case)} for case in file["orders"]],
@@ -35,9 +28,11 @@ def content(_: Device, file: Content) -> Content:
     }
 
 
-def uses(counter: list[str], key: list[str], **_: object) -> list[str]:
-    """Return the words of one use of Philox."""
-    return word_texts(philox([*map(word, counter)], [*map(word, key)]))
+def philox(use: Content) -> list[str]:
+    """Return the four words of one use of Philox."""
+    counter = sum(word(text) << 64 * place for place, text in enumerate(use["counter"]))
+    key = sum(word(text) << 64 * place for place, text in enumerate(use["key"]))
+    return word_texts(np.random.Philox(counter=(counter - 1) % 2**256, key=key).random_raw(4))
 
 
 def stream(case: Content) -> list[str]:

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from importlib import import_module
 from itertools import cycle
 
@@ -11,10 +12,9 @@ import benchmark
 import numpy as np
 import pytest
 from benchmarks import against, contenders, peers, runs
-from benchmarks.limits import Limits
-from benchmarks.page import number, table_section
+from benchmarks.page import table_section
 from benchmarks.peers import Images
-from benchmarks.runs import ContenderError, Line, Table
+from benchmarks.runs import Line, Table
 from benchmarks.tasks import Task
 from checkout import ROOT
 from networks import pixels
@@ -27,7 +27,6 @@ from xpnet.training.trainer import Trainer
 
 pytestmark = pytest.mark.tooling
 
-LIMITS = Limits(float32=100e9, float64=50e9, bandwidth=10e9, blas="openblas 1.2 Kernel")
 NATIVE = "xpnet:native:numpy"
 
 
@@ -83,20 +82,20 @@ def test_contenders_have_the_parameters_of_xpnet_after_an_epoch(who, batch, smal
         np.testing.assert_allclose(values.reshape(right.shape), right, rtol=0, atol=1e-5)
 
 
-def test_a_table_shows_times_floors_memory_and_the_medians_of_the_ratios_within_a_round():
+def test_a_table_shows_times_memory_and_the_medians_of_the_ratios_within_a_round():
     lines = [
         Line("notebook", "notebook", [0.2, 0.1, 0.3], [800.0, 801.0, 802.0]),
         Line("torch", "PyTorch eager", [0.1, 0.1, 0.1], [600.0] * 3),
         Line(NATIVE, "xpnet native", [0.06, 0.05, 0.04], [150.0] * 3),
     ]
-    assert table_section(Table("epoch", "One epoch", lines, Task()), LIMITS).splitlines() == [
+    assert table_section(Table("epoch", "One epoch", lines, Task())).splitlines() == [
         "## One epoch",
         "",
-        "|  | ms an epoch | min - max | × notebook | × best peer | × floor | peak MiB |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-        "| notebook | 200 | 100 - 300 |  | 2.00 |  | 801 |",
-        "| **PyTorch eager** | 100 | 100 - 100 | 0.500 |  |  | 600 |",
-        "| xpnet native | 50.0 | 40.0 - 60.0 | 0.300 | 0.500 | 2.61 | 150 |",
+        "|  | ms an epoch | min - max | × notebook | × best peer | peak MiB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| notebook | 200 | 100 - 300 |  | 2.00 | 801 |",
+        "| **PyTorch eager** | 100 | 100 - 100 | 0.500 |  | 600 |",
+        "| xpnet native | 50.0 | 40.0 - 60.0 | 0.300 | 0.500 | 150 |",
     ]
 
 
@@ -112,15 +111,12 @@ def test_a_quick_run_writes_every_run_a_page_and_a_figure_without_date(tmp_path,
     record = json.loads((tmp_path / "benchmarks.json").read_text())
     lines = record["tables"][0]["lines"]
     assert {line["who"]: len(line["seconds"]) for line in lines} == {NATIVE: 1}
-    assert min(record["limits"][name] for name in ("float32", "float64", "bandwidth")) > 1e6
     assert [len(each["tables"]) for each in record["growth"]] == [2, 2, 2]
     text = (tmp_path / "benchmarks.md").read_text()
     assert text.strip() in capsys.readouterr().out
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    assert len(tables) == 5
+    assert len(tables) == 4
     assert all(len({line.count("|") for line in table}) == 1 for table in tables)
-    floor = Limits(**record["limits"]).floor(Task(batch=32, rows=64, unit="a step"), "native")
-    assert f"| {number(lines[0]['seconds'][0] / floor)} |" in text
     svg = (tmp_path / "benchmarks-growth.svg").read_bytes()
     assert (b"<svg " in svg, b"dc:date" in svg) == (True, False)
 
@@ -157,9 +153,13 @@ def test_two_commits_are_compared_each_with_its_own_code(tmp_path, monkeypatch, 
     assert [line.partition("  ")[0] for line in lines] == [*titles, "--help", "import xpnet"]
     assert last.startswith("worst ratio: ")
     with against.unpacked(old, new) as roots:
-        assert ["'old'" in (root / "xpnet" / "side.py").read_text() for root in roots] == [True, False]
-        with pytest.raises(ContenderError, match="expected import xpnet to find the package there"):
-            against.check_origin(roots[0], tmp_path, runs.environment(1, roots[1]))
+        code = "import xpnet.side; print(xpnet.side.SIDE)"
+        for side in roots:
+            words, variables = [sys.executable, "-c", code], runs.environment(1, side)
+            ran = subprocess.run(
+                words, cwd=tmp_path, env=variables, check=True, capture_output=True, text=True
+            )
+            assert ran.stdout.strip() == side.name
     (root / "xpnet" / "side.py").write_text("SIDE = 'neither'")
     with pytest.raises(ConfigError, match=r"but xpnet/side.py has changes: commit or stash them$"):
         against.commits("HEAD")
