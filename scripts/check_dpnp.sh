@@ -25,22 +25,7 @@ echo "installing dpnp and the tests' libraries ..."
 quietly "make an environment with $python" "$python" -m venv "$work/env"
 quietly "install" "$bin/pip" install --quiet -e "$repository[test,dpnp]"
 
-part "packages and devices"
 cd "$work"
-"$bin/python" - <<'PROGRAM'
-import platform
-from importlib import metadata
-from xpnet.backends.resolve import probe
-
-probe("dpnp", "cpu")
-import dpctl
-
-print(platform.platform(), "Python", platform.python_version())
-print(*(f"{name} {metadata.version(name)}" for name in ("xpnet", "dpnp", "dpctl", "intel-opencl-rt", "numpy")))
-for device in dpctl.get_devices():
-    print(device.filter_string, device.name, device.driver_version)
-PROGRAM
-
 part "doctor"
 "$bin/xpnet" doctor | tee "$work/doctor"
 grep -qE '^dpnp +[0-9.]+ +cpu' "$work/doctor"
