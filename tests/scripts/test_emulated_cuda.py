@@ -8,7 +8,7 @@ from script_processes import run
 
 pytestmark = [pytest.mark.tooling, pytest.mark.needs("emulated-cuda")]
 
-TRAIN = ["train", "--epochs", "2", "--no-report", "--out"]
+TRAIN = ["train", "--epochs", "1", "--no-report", "--out"]
 
 
 def test_training_prints_the_fingerprint_of_numpy_and_nothing_on_standard_error(tmp_path, capsys):
