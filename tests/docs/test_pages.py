@@ -8,6 +8,7 @@ import tomllib
 from importlib import import_module
 from pathlib import Path
 
+import cli_reference
 import pytest
 
 from xpnet.backends.base import PRECISION_VARIABLES
@@ -58,6 +59,13 @@ def test_parity_shows_the_kinds_of_runs_their_tolerances_and_the_refused_variabl
     variables = [f"`{name}`" for name in PRECISION_VARIABLES]
     parts = [*map(describe_kind, runs.KINDS), tolerances, *variables]
     assert [part for part in parts if part not in PARITY] == []
+
+
+def test_the_page_of_commands_has_the_words_of_every_help():
+    """Their layout is up to the libraries that print it, and to their versions."""
+    texts = (TEXTS[ROOT / "docs" / "cli.md"], cli_reference.page())
+    page, printed = (re.sub(r"[\u2500-\u257f]", " ", text).split() for text in texts)
+    assert page == printed, "run python scripts/cli_reference.py"
 
 
 def test_contributing_and_readme_are_short_and_name_files_that_exist():
