@@ -9,6 +9,7 @@ Exit codes: 0 done, 1 a contender failed, 2 bad input, 130 interrupted.
 import argparse
 import json
 import platform
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,8 +23,9 @@ from pathlib import Path
 import checkout
 from benchmarks import against, commands
 from benchmarks.growth import FIGURE, all_series, figure
+from benchmarks.limits import Limits
 from benchmarks.page import Results, page
-from benchmarks.runs import ContenderError, Table, entrants, environment, processes, run_in_turn
+from benchmarks.runs import PYTHON, ContenderError, Table, entrants, environment, processes, run_in_turn
 from benchmarks.tasks import WORKLOADS, Task, takes_part
 from checkout import ROOT
 from shared import make_folder, processor, whole_number
@@ -89,7 +91,7 @@ def measure_all(options: argparse.Namespace) -> Results:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         variables = environment(threads) | {"TORCHINDUCTOR_CACHE_DIR": str(folder / "compiled")}
-        results = Results(options.runs, threads)
+        results = Results(options.runs, threads, measure_limits(threads, variables, quick=options.quick))
         measure_group = partial(measure_tasks, options, variables, results.missing)
         for table in measure_tables(options, measure_group, folder, variables):
             results.tables.append(table)
@@ -103,6 +105,14 @@ def measure_all(options: argparse.Namespace) -> Results:
             print(f"time by {series.key}, {', '.join(slopes)}", flush=True)
     results.about = about(threads, time.perf_counter() - begin)
     return results
+
+
+def measure_limits(threads: int, variables: dict[str, str], *, quick: bool) -> Limits:
+    """Measure what the machine can do, in a process of its own."""
+    size, mebibytes, repeats = (512, 128, 2) if quick else (2048, 1024, 7)
+    words = [PYTHON, "-m", "benchmarks.limits", *map(str, (threads, size, mebibytes, repeats))]
+    answer = subprocess.run(words, env=variables, check=True, capture_output=True, text=True)
+    return Limits(**json.loads(answer.stdout))
 
 
 def measure_tables(

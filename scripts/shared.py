@@ -33,12 +33,6 @@ def python_path(root: Path = ROOT) -> str:
     return os.pathsep.join(filter(None, (str(root), str(SCRIPTS), os.environ.get("PYTHONPATH"))))
 
 
-def last_line(lines: Sequence[str]) -> str:
-    """Return the last line that says something, without the rules that pytest draws around it."""
-    filled = [line.strip("= \n") for line in lines if line.strip("= \n")]
-    return filled[-1] if filled else "no output"
-
-
 def take_stdout() -> IO[str]:
     """Return a stream to standard output; what libraries print there goes to standard error from now on."""
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")

@@ -5,7 +5,8 @@ through what is public alone, so that their insides may differ in any way: epoch
 ``xpnet.fit``'s callback to a later one (contenders.py), without start-up, compiling and evaluation;
 the main job, ``--help`` and the import in processes of their own. The sides run in the order old, new, new,
 old and so on, after a run of each to warm up. A ratio is the new side's time over the old one's in the same
-round, so that a slow moment of the machine touches both.
+round, so that a slow moment of the machine touches both. The trainings of a library share a process: its peak
+memory is that of the task until then that takes the most.
 """
 
 import argparse
@@ -25,18 +26,18 @@ from checkout import ROOT
 from benchmarks.commands import TRAIN, Command, measure
 from benchmarks.page import number, scale
 from benchmarks.runs import PYTHON, Line, entrants, environment, processes, run_in_turn
-from benchmarks.tasks import CONTENDERS, IMAGES, Task
+from benchmarks.tasks import CONTENDERS, IMAGES, WORKLOADS, Task
 from xpnet._lib.machine import available_cpus
 from xpnet.errors import ConfigError
 
-PARTS = ("epoch", "steps", "main", "startup")
+PARTS = ("epoch", "steps", "large", "main", "startup")
 OWN = [who for who, contender in CONTENDERS.items() if contender.peer is None]
 STEPS = 60
 """Steps of an epoch in mini-batches, of which a run has several."""
 PACKED = ("xpnet", "data")
 """The folders that a side needs."""
 
-_COLUMNS = "{:<52} {:>10} {:>10}   {:>7}   {:<13}   {:<13}"
+_COLUMNS = "{:<58} {:>10} {:>10}   {:>7}   {:<13}   {:<13}   {:<13}"
 _IMPORT = """
 import time
 begin = time.perf_counter()
@@ -52,7 +53,7 @@ def compare(options: argparse.Namespace) -> None:
     (old, new), threads = commits(options.against), available_cpus()
     rounds = f"{options.runs} round{'s' if options.runs > 1 else ''}"
     print(f"old {old[:12]}, new {new[:12]}, {rounds}, {threads} threads")
-    print(_COLUMNS.format("", "old", "new", "new/old", "quartiles", "min - max").rstrip())
+    print(_COLUMNS.format("", "old", "new", "new/old", "quartiles", "min - max", "peak MiB").rstrip())
     ratios = []
     with unpacked(old, new) as roots, tempfile.TemporaryDirectory() as name:
         sides = [environment(threads, root) for root in roots]
@@ -72,6 +73,8 @@ def compared(
     for size in (32, 128, 1024) if "steps" in options.only else ():
         task = Task(batch=size, rows=min(steps * size, IMAGES), unit="a step")
         tasks[f"a step, batches of {size:,}"] = task
+    if "large" in options.only:
+        tasks["a step of dropout-1024"] = WORKLOADS["large"][0]
     for who in OWN if tasks else ():
         missing = dict[str, str]()
         with processes([who], sides[0]) as old, processes([who], sides[1]) as new:
@@ -98,13 +101,14 @@ def commands(*, quick: bool) -> list[tuple[str, Command]]:
 
 
 def row(title: str, old: Line, new: Line) -> str:
-    """Return what is printed of one measurement: the medians of both sides, and the ratios."""
+    """Return what is printed of one measurement: medians, ratios, and the peak memory of both processes."""
     unit, factor = scale(min(old.median, new.median))
     ratios = new.ratios(old)
     low, _, high = statistics.quantiles(ratios * 2 if len(ratios) == 1 else ratios, n=4, method="inclusive")
     medians = [f"{number(factor * line.median)} {unit}" for line in (old, new)]
     spreads = [f"{a:.3f} - {b:.3f}" for a, b in ((low, high), (min(ratios), max(ratios)))]
-    return _COLUMNS.format(title, *medians, f"{new.ratio(old):.3f}", *spreads).rstrip()
+    peaks = f"{old.peak:.0f} -> {new.peak:.0f}"
+    return _COLUMNS.format(title, *medians, f"{new.ratio(old):.3f}", *spreads, peaks)
 
 
 def commits(commit: str) -> tuple[str, str]:

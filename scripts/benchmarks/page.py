@@ -7,6 +7,7 @@ from shared import markdown, render
 
 from benchmarks import tasks
 from benchmarks.growth import FIGURE, Series
+from benchmarks.limits import Limits
 from benchmarks.runs import Line, Table
 from benchmarks.tasks import CONTENDERS
 
@@ -20,6 +21,7 @@ class Results:
 
     runs: int
     threads: int
+    limits: Limits
     about: dict[str, str] = field(default_factory=dict)  # what ran, where: one line each
     tables: list[Table] = field(default_factory=list)
     growth: list[Series] = field(default_factory=list)
@@ -31,28 +33,34 @@ def page(results: Results) -> str:
     return render(
         Path(__file__).with_name("page.md.j2"),
         results=results,
-        tables=[table_section(table) for table in results.tables],
+        tables=[table_section(table, results.limits) for table in results.tables],
         growth=[_growth_section(series) for series in results.growth],
         figure=FIGURE,
+        number=number,
         absent={CONTENDERS[who].title: why for who, why in results.missing.items()},
         tasks=tasks,
     )
 
 
-def table_section(table: Table) -> str:
+def table_section(table: Table, limits: Limits) -> str:
     """Return a table under its heading."""
     unit, factor = scale(min(line.median for line in table.lines))
     lines, best, task = table.by_contender, best_peer(table), table.task
     compared = {"× notebook": lines.get("notebook"), "× best peer": best}
     references = {heading: line for heading, line in compared.items() if line is not None}
     with_memory = table.key != "steps"  # whose tasks share processes
+    with_floor = task is not None and task.table is None
     head = ["", f"{unit} {task.unit if task else ''}".strip(), "min - max", *references]
+    head += ["× floor"] * with_floor + ["peak MiB"] * with_memory
     rows = []
     for line in table.lines:
         row = [f"**{line.name}**" if line is best else line.name, *times(line, factor)]
         row += ["" if peer is line else number(line.ratio(peer)) for peer in references.values()]
+        if task is not None and with_floor:
+            is_own = CONTENDERS[line.who].peer is None
+            row.append(number(line.median / limits.floor(task, line.who.split(":")[1])) if is_own else "")
         rows.append(row + [f"{line.peak:.0f}"] * with_memory)
-    return f"## {table.title}\n\n{markdown(head + ['peak MiB'] * with_memory, rows)}"
+    return f"## {table.title}\n\n{markdown(head, rows)}"
 
 
 def best_peer(table: Table) -> Line | None:

@@ -1,6 +1,7 @@
 """Who takes part in the benchmark, what is asked of them, and the least work that each task needs."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 PIXELS, CLASSES = 784, 10
 IMAGES, TEST_IMAGES = 60_000, 10_000
@@ -73,6 +74,21 @@ class Task:
     def units(self) -> int:
         """Units of time in a pass: the steps of an epoch, whose last batch may be short, or 1."""
         return 1 if self.batch is None or self.unit != "a step" else -(-self.rows // self.batch)
+
+    @property
+    def flops(self) -> float:
+        """Operations of a unit: 2 n k m for each product of n × k and k × m matrices.
+
+        Training takes three products a layer, W A, dZ Aᵀ and Wᵀ dZ, the last one not in the first layer.
+        """
+        layers = [2 * inputs * units for inputs, units in pairwise(self.sizes)]
+        products = 3 * sum(layers) - layers[0] if self.kind == "training" else sum(layers)
+        return products * self.rows / self.units
+
+    @property
+    def bytes(self) -> float:
+        """Bytes that a unit must read at least: each pixel once, as uint8."""
+        return PIXELS * self.rows / self.units
 
     @property
     def title(self) -> str:

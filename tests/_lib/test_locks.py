@@ -29,31 +29,6 @@ def test_a_lock_is_held_by_one_and_leaves_no_file_but_that_of_the_next(path):
     assert Lock.take(path) is not None
 
 
-def test_is_locked_neither_makes_nor_removes_nor_writes_the_file(path):
-    assert not is_locked(path)
-    assert not path.exists()
-    held = Lock.take(path)
-    path.chmod(0o400)
-    assert is_locked(path)
-    held.release()
-    path.touch()
-    assert not is_locked(path)
-    assert path.exists()
-
-
-def test_those_who_ask_whether_it_is_locked_hold_up_nobody(path, monkeypatch):
-    fcntl, asking = pytest.importorskip("fcntl"), path.open("w")
-    fcntl.flock(asking, fcntl.LOCK_SH)  # as `is_locked` does, on a machine so busy that it takes long
-    answer = is_locked(path)
-
-    def is_locked_then(_):
-        asking.close()
-        return answer
-
-    monkeypatch.setattr("xpnet._lib.locks.is_locked", is_locked_then)
-    assert Lock.take(path) is not None
-
-
 def test_without_locks_in_the_file_system_everybody_has_one(path, monkeypatch):
     error = OSError(errno.ENOLCK, "No locks available")
     monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", fail_with(error))

@@ -1,8 +1,6 @@
 """The processors and memory that the process may use, and switches in its environment."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -21,15 +19,7 @@ def cgroups(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("quota", "jobs", "cpus"),
-    [
-        ("", 1, 8),
-        ("max 100000", 1, 8),
-        ("200000 100000", 1, 2),
-        ("150000 100000", 1, 2),
-        ("5000 100000", 1, 1),
-        ("", 3, 2),
-        ("", 9, 1),
-    ],
+    [("max 100000", 1, 8), ("200000 100000", 1, 2), ("150000 100000", 1, 2), ("", 3, 2)],
 )
 def test_a_quota_and_the_affinity_limit_the_processors_and_jobs_share_them(
     cgroups, monkeypatch, quota, jobs, cpus
@@ -53,26 +43,13 @@ def test_a_container_and_a_limit_of_the_process_limit_the_memory(cgroups, monkey
     assert machine.available_memory() == 2**20
 
 
-def test_the_peak_is_that_of_the_process_and_not_of_the_one_that_started_it():
-    filled = b"\1" * 2**27
-    code = "from xpnet._lib.machine import peak_memory; print(peak_memory())"
-    child = int(subprocess.check_output([sys.executable, "-c", code]))
-    assert 2**20 < child < len(filled) < machine.peak_memory()
-
-
-ON, OFF = ("1", "true", "TRUE", "Yes", "oN"), ("0", "false", "FALSE", "No", "oFF", "")
-
-
 def test_a_switch_is_on_off_or_refused_and_has_a_default(monkeypatch):
-    for values, state in ((ON, True), (OFF, False)):
-        for value in values:
-            monkeypatch.setenv("XPNET_TRY", value)
-            assert read_switch("XPNET_TRY") is state
-    assert read_switch("XPNET_TRY", default=True)  # it is empty
+    for value, state in (("1", True), ("TRUE", True), ("oN", True), ("0", False), ("No", False), ("", False)):
+        monkeypatch.setenv("XPNET_TRY", value)
+        assert read_switch("XPNET_TRY") is state
     monkeypatch.delenv("XPNET_TRY")
     assert (read_switch("XPNET_TRY"), read_switch("XPNET_TRY", default=True)) == (False, True)
-    for value in ("2", "y", "truth", " "):
-        monkeypatch.setenv("XPNET_TRY", value)
-        line = f"^XPNET_TRY: expected 1, true, yes, on, 0, false, no, off or nothing, got '{value}'$"
-        with pytest.raises(ConfigError, match=line):
-            read_switch("XPNET_TRY")
+    monkeypatch.setenv("XPNET_TRY", "2")
+    line = "^XPNET_TRY: expected 1, true, yes, on, 0, false, no, off or nothing, got '2'$"
+    with pytest.raises(ConfigError, match=line):
+        read_switch("XPNET_TRY")

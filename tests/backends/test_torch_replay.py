@@ -1,8 +1,5 @@
 """A compiled function of PyTorch's tensors gives what the function gives, call after call."""
 
-import weakref
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -23,10 +20,8 @@ def torch():
 def operations(xp):
     return {
         "add": lambda x, y: x + y * 0.5,
-        "number first": lambda x, y: 1.0 - y + 2.0 * x,
         "divide": lambda x, y: x / (xp.abs(y) + 1.0),
         "max": xp.maximum,
-        "relu": lambda x, y: xp.maximum(x, 0.0) + y,
         "where": lambda x, y: xp.where((x > y) & (x >= -0.5), x, 0.5),
         "mask": lambda x, y: xp.where(x < y, x, 0.0) + xp.where(x == y, y, -0.0),
         "sum": lambda x, y: y - xp.sum(x, axis=-1, keepdims=True) * 0.125,
@@ -35,9 +30,7 @@ def operations(xp):
         "matmul": lambda x, y: xp.matmul(x, y) * 0.25,
         "cut": lambda x, y: xp.concat([x[:2, :], y[2:, :]], axis=0),
         "rows": lambda x, y: xp.take(x, xp.argmax(y, axis=1), axis=0),
-        "narrow": lambda x, y: xp.astype(xp.astype(x * 8.0, xp.int32), x.dtype) * 0.125,
         "shape alone": lambda x, y: xp.full_like(x, 3.0) / (xp.ones_like(y) + xp.abs(y)),
-        "reshape": lambda x, y: xp.reshape(xp.reshape(xp.matrix_transpose(x), (-1,)) * 2.0, x.shape),
     }
 
 
@@ -45,8 +38,8 @@ NAMES = sorted(operations(np))
 STEP = st.tuples(st.sampled_from(NAMES), st.integers(0, 9), st.integers(0, 9))
 
 
-def assert_same(found, expected):
-    for value, expected_value in zip(leaves(found), leaves(expected), strict=True):
+def assert_same(results, expected):
+    for value, expected_value in zip(leaves(results), leaves(expected), strict=True):
         assert value.dtype == expected_value.dtype
         np.testing.assert_array_equal(value.numpy(), expected_value.numpy(), strict=True)
 
@@ -59,77 +52,23 @@ def assert_same(found, expected):
 )
 def test_any_program_gives_the_same(torch, steps, size, dtype):
     """Results of 67 x 67 numbers are written into the memory of operands."""
+    functions = operations(torch.xp)
 
     def run(a, b, factor):
         values = [a, b * factor]
         for name, i, j in steps:
-            values.append(
-                operations(torch.xp)[name](values[-1 - i % len(values)], values[-1 - j % len(values)])
-            )
+            values.append(functions[name](values[-1 - i % len(values)], values[-1 - j % len(values)]))
         return values[-1], (values[len(values) // 2], [])
 
     a, b = (torch.from_host(x) for x in np.clip(RNG.normal(size=(2, size, size)), -1, 1).astype(dtype))
+    before = (a + 0.0, b + 0.0)
     fast, results = torch.compile(run, exact=True), []
     with torch.workers(1):  # for products of the same bits
         for factor in (1.0, 0.5, -1.0):
             results.append((fast(a, b, factor), run(a, b, factor)))
-            for found, expected in results:
-                assert_same(found, expected)
-
-
-def test_arguments_are_unchanged_and_their_shapes_may_change(torch):
-    fast = torch.compile(lambda weight, x: torch.xp.matmul(weight[0], x) * 2.0, exact=True)
-    weight = torch.from_host(RNG.normal(size=(5, 7)))
-    for columns in (7, 3, 7, 1):
-        x = torch.from_host(np.ones((7, columns)))
-        assert_same(fast([weight], x), torch.xp.matmul(weight, x) * 2.0)
-        assert_same(x, torch.xp.ones_like(x))
-
-
-def test_pixels_are_converted_in_memory_that_is_reused(torch):
-    pixels = torch.from_host(RNG.integers(0, 256, (5, 7), np.uint8))
-    fast = torch.compile(lambda x: torch.xp.astype(x, torch.xp.float64), exact=True, transient=True)
-    *_, third, fourth = (fast(pixels) for _ in range(4))
-    assert third.data_ptr() == fourth.data_ptr()
-    assert_same(fourth, torch.xp.astype(pixels, torch.xp.float64))
-
-
-def test_recording_keeps_no_large_values(torch):
-    def chain(x):
-        values = []
-        for _ in range(5):
-            x = torch.xp.abs(x * 2.0)
-            values.append(weakref.ref(x))
-        alive.append([value() is not None for value in values])
-        return x
-
-    alive, fast = [], torch.compile(chain, exact=True)
-    for _ in range(2):
-        fast(torch.from_host(np.ones(5000)))
-    assert alive == [[False] * 4 + [True]] * 2
-
-
-def test_threads_have_memory_of_their_own(torch):
-    a, b = (torch.from_host(x) for x in RNG.normal(size=(2, 5, 7)))
-    fast = torch.compile(lambda a, b: torch.xp.abs(a * b) - a * b + b, exact=True)
-
-    def work(factor):
-        x = a * factor
-        expected = torch.xp.abs(x * b) - x * b + b
-        return all(bool(torch.xp.all(fast(x, b) == expected)) for _ in range(500))
-
-    with ThreadPoolExecutor(3) as pool:
-        assert all(pool.map(work, (1.0, 2.0, 3.0)))
-
-
-def test_a_compiled_function_may_be_part_of_another(torch):
-    a, b = (torch.from_host(x) for x in RNG.normal(size=(2, 5, 7)))
-    inner = torch.compile(lambda a, b: a * b + 1.0, exact=True)
-    inner(a, b)
-    outer = torch.compile(lambda a, b: inner(a + b, b) - inner(a, b), exact=True)
-    for factor in (1.0, 2.0, 3.0):
-        x = a * factor
-        assert_same(outer(x, b), ((x + b) * b + 1.0) - (x * b + 1.0))
+            for result, expected in results:
+                assert_same(result, expected)
+    assert_same((a, b), before)
 
 
 def test_workers_use_one_thread_each_and_leave_the_number_of_threads(torch):

@@ -25,12 +25,9 @@ def read(path, content, *options, **more):
 
 
 def refused(read, *arguments, **options):
-    """Return the message of the refusal, which must be one line."""
     with pytest.raises((DataError, ConfigError)) as caught:
         read(*arguments, **options)
-    message = str(caught.value)
-    assert message.isprintable()
-    return message
+    return str(caught.value)
 
 
 # Forms
@@ -41,7 +38,6 @@ X, Y = [[1, 2, 3, 4], [5, 60, 7, 255], [0, 0, 0, 9]], [0, 2, 1]
 FORMS = {
     "header": lambda text: text,
     "no header": lambda text: text.split("\n", 1)[1],
-    "no last line end": lambda text: text.removesuffix("\n"),
     "blank lines": lambda text: "\n \n" + text.replace("\n", "\n\n   \n", 3) + "\n\n",
     "Windows line ends": lambda text: text.replace("\n", "\r\n") + "\r\n\r\n",
     "byte-order mark": lambda text: "\ufeff" + text,
@@ -50,7 +46,6 @@ FORMS = {
     "spaces": lambda text: text.replace(",", ", "),
     "names that count": lambda text: "class,0,1,2,3\n" + text.split("\n", 1)[1],
     "whole numbers with a point": lambda text: text.replace("60", "60.0").replace("\n2,", "\n2.0,"),
-    "signs and leading zeros": lambda text: text.replace("60", "+060"),
     "semicolons": lambda text: text.replace(",", ";"),
     "tabs": lambda text: text.replace(",", "\t"),
 }  # fmt: skip
@@ -74,7 +69,6 @@ def test_forms(path, monkeypatch, form, piece):
         ("", "1,2,3,255", {}, True),
         ("", "1,2,3,256", {}, False),
         ("", "1,2,3", {}, False),
-        ("", "1,2,3", {"columns": "pixels"}, True),
         ("", "1,2,3,4", {"columns": "features"}, False),
         ("pixel0,px_0_1,pix-2,1x1", "1,2,3,4", {}, True),
         ("age,height,weight,shoes", "1,2,3,4", {}, False),
@@ -95,23 +89,13 @@ def test_pixels_are_whole_numbers_in_a_square_of_columns_without_other_names(
 @pytest.mark.parametrize("wide", [1, 4096])
 def test_numbers_and_booleans(path, monkeypatch, wide):
     monkeypatch.setattr(csv, "_WIDE", wide)
-    table = read(path, "0, -1e1 ,.5\n65535,1e30,5.\n3.0,-0,1e-320\n")
-    assert table.x.tolist() == [[-10.0, 0.5], [1e30, 5.0], [-0.0, 1e-320]]
-    assert table.y.tolist() == [0, 65535, 3]
-    for last, number in (("2.5", 2.5), ("False", 0)):
-        table = read(path, f"a,b,label\nTrue,1.5,0\nfalse,TRUE,1\n{last},3,1\n")
+    for last, number in (("-1e1", -10), (".5", 0.5), ("1e-320", 1e-320), ("False", 0)):
+        table = read(path, f"a,b,label\nTrue,1.5,0\nfalse,TRUE,1\n{last},3,65535\n")
         assert table.x.tolist() == [[1, 1.5], [0, 1], [number, 3]]
 
 
 @pytest.mark.parametrize(
-    ("header", "label", "place"),
-    [
-        ("a,b,label", None, 2),
-        ("a,Target,b", None, 1),
-        ("a,species,b", "species", 1),
-        ("a,species,b", "3", 2),
-        (None, "3", 2),
-    ],
+    ("header", "label", "place"), [("a,Target,b", None, 1), ("a,species,b", "species", 1), (None, "3", 2)]
 )
 def test_the_column_of_the_labels(path, header, label, place):
     table, row = read(path, f"{header or ''}\n7,8,9\n", label), [7.0, 8.0, 9.0]
@@ -122,26 +106,17 @@ def test_the_column_of_the_labels(path, header, label, place):
 TEXT = "a,b,kind\n1.5,2,dog\n3,4,cat\n5,6,dog\n"
 
 
-def test_text_labels_are_sorted_and_their_names_are_kept(path):
-    table = read(path, TEXT, "kind")
-    assert table.y.tolist() == [1, 0, 1]
-    assert table.columns == Columns(("a", "b"), "kind", 2, ("cat", "dog"))
-    assert read(path, "0,1.5,2\n").columns == Columns()
-
-
-@pytest.mark.parametrize("sep", [",", ";", "\t"])
 @pytest.mark.parametrize("header", [True, False])
-def test_a_table_that_pandas_writes_is_read_back_exactly(path, sep, header):
+def test_a_table_that_pandas_writes_is_read_back_exactly(path, header):
     bits = np.random.default_rng(0).integers(0, 2**64, (50, 3), np.uint64).view(np.float64)
-    x = np.where(np.isfinite(bits), bits, 0.0)
-    y = [f"{letter}{sep} 'é\"" for letter in "abcde" * 10]
-    frame = pd.DataFrame(x, columns=["a b", f"c{sep}c", 'd"'])
+    x, y = np.where(np.isfinite(bits), bits, 0.0), [f"{letter}; 'é\"" for letter in "abcde" * 10]
+    frame = pd.DataFrame(x, columns=["a b", "c;c", 'd"'])
     frame.insert(1, "kind", y)
-    frame.to_csv(path, sep=sep, index=False, header=header)
+    frame.to_csv(path, sep=";", index=False, header=header)
     table = read_csv(path, TableOptions("2"))
     assert table.x.tolist() == x.tolist()
     assert [table.columns.classes[number] for number in table.y] == y
-    assert table.columns.features == (("a b", f"c{sep}c", 'd"') if header else None)
+    assert table.columns.features == (("a b", "c;c", 'd"') if header else None)
 
 
 # Defects
@@ -155,16 +130,11 @@ DEFECTS = [
     (HEAD + "\n\n", ": has a header but no rows"),
     (HEAD + "0,1,2\n\n1,x,4\n", ", line 4, column 2 (1x1): 'x' is not a finite number"),
     (HEAD + "0,1,2\n" * 40 + "0,1,nan\n", f", line 42, column 3 (1x2): 'nan' is not a finite number{MEAN}"),
-    (HEAD + "0,1\n1,2,3\n", ", line 2: has 2 values, the first line has 3"),
     (HEAD + "0,1,\n", f", line 2, column 3 (1x2): is empty{MEAN}"),
-    (HEAD + "0,True,2\n1,2.5,\n", f", line 3, column 3 (1x2): is empty{MEAN}"),
-    (HEAD + "0,1,NaN\n", f", line 2, column 3 (1x2): 'NaN' is not a finite number{MEAN}"),
+    (HEAD + "0,1\n1,2,3\n", ", line 2: has 2 values, the first line has 3"),
     (HEAD + "0,1.5,\x1b[2J\n", ", line 2, column 3 (1x2): '\\x1b[2J' is not a finite number"),
-    (HEAD + "0,1," + "y" * 100, f", line 2, column 3 (1x2): '{'y' * 40}…' is not a finite number"),
     (HEAD + "65536,1,2\n", f", line 2, column 1 (label): label '65536': {LABEL}"),
     ("1.27,1,2\n", f", line 1, column 1: label '1.27': {LABEL}; xpnet is for classification only: round"),
-    (HEAD + "0,1,2\ncat,1,2\n", f", line 3, column 1 (label): label 'cat': {LABEL}"),
-    (HEAD + "cat,1,2\n7,1,2\n", ", line 3, column 1 (label): label '7': a label is text here"),
     (HEAD + ",1,2\n0,1,2\n", ", line 2, column 1 (label): is empty: a label is"),
     (HEAD + '0,1,"2\n0,1,2\n', ", line 2: has a line break inside a cell, or quotes that do not match"),
     (HEAD.encode() + b"0,1,\xff\xfe\n", ", line 2: is not text in UTF-8"),
@@ -173,14 +143,11 @@ DEFECTS = [
     (",a,b\n0,1,2\n", ", column 1: has no name: name it, or remove it if it only counts the rows"),
     ("label,a,a\n0,1,2\n", ": has 2 columns named a: rename them"),
     (f"label,{LONG_NAMES}\n", ": the names of its columns have more than 1048576 characters"),
-    ("a,b,c\n1,2,3\n", ": has no column named label, target or class: --label takes the name or the number"),
-    ("class,b,label\n1,2,3\n", ": has two columns named label, target or class: --label takes"),
     (gzip.compress(b"0,1\n" * 900, mtime=0)[:-9], ": the gzip data ends too early"),
 ]  # fmt: skip
 DEFECTS_UNDER_SETTINGS = [
     (HEAD + "0,1,2.5\n", ", line 2, column 3 (1x2): '2.5' is not a pixel, a", {"columns": "pixels"}),
     (HEAD + "0,1,\n", ", line 2, column 3 (1x2): is empty; --feat", {"columns": "pixels", "missing": "mean"}),
-    (HEAD + "0,1.5\n", ", line 2: has 2 values, the first line has 3", {"missing": "mean"}),
     (HEAD + "0,inf,NaN\n", ", line 2, column 2 (1x1): 'inf' is not a finite number", {"missing": "mean"}),
     (TEXT, ": has no column named kinds: --label takes the name or the", {"label": "kinds"}),
 ]  # fmt: skip
@@ -192,7 +159,9 @@ DEFECTS_UNDER_SETTINGS = [
 )
 def test_defects(path, monkeypatch, content, message, options, piece):
     monkeypatch.setattr(csv, "PIECE_SIZE", piece)
-    assert refused(read, path, content, **options).startswith(f"{path}{message}")
+    line = refused(read, path, content, **options)
+    assert line.startswith(f"{path}{message}")
+    assert line.isprintable()
 
 
 # Training and test data
@@ -209,10 +178,9 @@ def pair(folder, train, test, **options):
     [
         ("label,a,b\n0,1.5,2\n", "b,label,a\n4,1,3\n", None, [[3, 4]], [1], None),
         (TEXT, "5,6,dog\n", "kind", [[5, 6]], [1], ("cat", "dog")),
-        ("0,1.5,2,3,4\n", "1,2,3,4,5\n", None, [[2, 3, 4, 5]], [1], None),
         ("label,a\nc,1.5\na,2\n", "label,a\nb,1\na,2\n", None, [[1], [2]], [1, 0], ("a", "b", "c")),
     ],
-    ids=["other order", "no header", "whole numbers", "other classes"],
+    ids=["other order", "no header", "other classes"],
 )
 def test_test_data_have_the_columns_and_the_classes_of_the_training(
     tmp_path, train, test, label, x, y, classes
@@ -228,8 +196,6 @@ def test_test_data_have_the_columns_and_the_classes_of_the_training(
         ("label,a,b\n0,1,2\n", "label,a,c\n0,1,2\n", "its columns are not .* training: without b, with c"),
         ("0,1,2\n", "0,1,2,3\n", "has 3 features a sample, .*train.csv has 2"),
         ("0,1,2,3,4\n", "0,1,2,3,4.5\n", "line 1, column 5: '4.5' is not a pixel"),
-        ("label,a\n0,1.5\n", "label,a\ncat,1\n", f"line 2, column 1 .label.: label 'cat': {LABEL}"),
-        ("label,a\ncat,1.5\n", "label,a\n0,1\n", "line 2, column 1 .label.: label '0': a label is text here"),
     ],
 )  # fmt: skip
 def test_test_data_that_do_not_belong_to_the_training(tmp_path, train, test, message):
@@ -238,32 +204,15 @@ def test_test_data_that_do_not_belong_to_the_training(tmp_path, train, test, mes
     assert re.search(message, actual), actual
 
 
-@pytest.mark.parametrize(
-    ("train", "test", "notes"),
-    [
-        ("0,1,2,3,4\n1,1,2,3,4\n", "1,1,2,3,4\n", ["4 pixel columns, label column 1, 2 classes"]),
-        (TEXT, TEXT, ["2 feature columns, label column 'kind', 2 classes"]),
-        ("0,1,2,3,400\n1,1,2,3,4\n", "1,1,2,3,4\n",
-         ["4 feature columns (400 in column 5 is no pixel), label column 1, 2 classes"]),
-        ("0,1.5\n4,2\n", "2,1\n",
-         ["1 feature column (1.5 in column 2 is no pixel), label column 1, 5 classes",
-          "notice: no training samples of class 1, 2, 3"]),
-    ],
-)  # fmt: skip
-def test_one_line_says_what_was_read_and_another_which_classes_are_empty(tmp_path, train, test, notes):
-    data = pair(tmp_path, train, test, label="kind" if train is TEXT else None)
-    assert data.notes == (f"train.csv: {notes[0]}", *notes[1:])
-
-
-def test_whole_numbers_with_many_values_and_few_samples_of_most_are_noticed_as_quantities(tmp_path, capsys):
+def test_notices_of_classes_without_samples_and_of_labels_that_look_like_quantities(tmp_path):
+    summary = "train.csv: 1 feature column (1.5 in column 2 is no pixel), label column 1, 5 classes"
+    empty = "notice: no training samples of class 1, 2, 3"
+    assert pair(tmp_path, "0,1.5\n4,2\n", "2,1\n").notes == (summary, empty)
     rows = [f"{number // 9},{number % 7 + 0.5},2\n" for number in range(909)]
+    advice = "most of them with fewer than 10 samples; xpnet is for classification only: if they are quant"
     notes = pair(tmp_path, "".join(rows), rows[0]).notes
-    advice = (
-        "most of them with fewer than 10 samples; xpnet is for classification only: if they are quantities"
-    )
     assert notes[1].startswith(f"notice: the labels have 101 values, {advice}")
-    assert len(pair(tmp_path, "".join(rows[9:]), rows[9]).notes[2:]) == 0
-    assert len(pair(tmp_path, "".join(f"c{row}" for row in rows), f"c{rows[0]}").notes[1:]) == 0
+    assert len(pair(tmp_path, "".join(f"c{row}" for row in rows), f"c{rows[0]}").notes) == 1
 
 
 def test_missing_values_become_the_mean_of_the_training_rows(tmp_path, path):
@@ -294,39 +243,23 @@ def test_settings_of_tables_go_with_tables(tmp_path):
             assert "go with a CSV file in --data" in refused(load, data, **option)
 
 
-def test_a_table_of_0_1_0_is_read_by_its_rule(tmp_path):
-    table = "species,a,b\n1,2,3\n0,255,7\n"
-    data = pair(tmp_path, table, table, columns="0.1.0")
-    assert (data.x_train.tolist(), data.y_train.tolist()) == ([[2, 3], [255, 7]], [1, 0])
-    assert data.x_train.dtype == np.uint8
-    assert data.columns == Columns()
-
-
 # Rows to predict
 
 KNOWN = Columns(("a", "b"), "kind", 2, ("cat", "dog"))
 
 
 @pytest.mark.parametrize(
-    ("content", "x", "labels"),
-    [
-        ("a,b\n1,2\n", [[1, 2]], None),
-        ("b,a\n1,2\n", [[2, 1]], None),
-        ("b,kind,a\n1,dog,2\n", [[2, 1]], [1]),
-        ("1,2\n", [[1, 2]], None),
-        ("1,2,dog\n", [[1, 2]], [1]),
-    ],
+    ("content", "labels"), [("b,kind,a\n1,dog,2\n", [1]), ("b,a\n1,2\n", None), ("2,1,dog\n", [1])]
 )
-def test_rows_are_read_by_the_columns_of_the_training(path, content, x, labels):
+def test_rows_are_read_by_the_columns_of_the_training(path, content, labels):
     path.write_text(content)
     rows = read_rows(path, 2, KNOWN)
-    assert (rows.x.tolist(), None if rows.labels is None else rows.labels.tolist()) == (x, labels)
+    assert (rows.x.tolist(), rows.labels if labels is None else rows.labels.tolist()) == ([[2, 1]], labels)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a,c\n1,2\n", ": its columns are not those of the training: without b, with c"),
         ("a,b,kind\n1,2,lion\n", ", line 2, column 3 (kind): label 'lion': the classes are cat, dog"),
         ("a,b,c\n1,2,3\n", ": has no column named label, target or class"),
         ("1,2,3,4\n", ": has 4 columns, the network takes 2 features: expected 2 columns, or one more with"),

@@ -9,16 +9,14 @@ import struct
 import tracemalloc
 import zipfile
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
-from folders import fail_with
 
 from xpnet.config import TrainConfig
 from xpnet.data import array_files, csv, datasets
-from xpnet.data.array_files import is_mapped, with_random_access
+from xpnet.data.array_files import is_mapped
 from xpnet.data.arrays import normalize_weights
 from xpnet.data.datasets import Dataset, check_copy_memory, digest, load
 from xpnet.errors import ConfigError, DataError
@@ -92,11 +90,6 @@ def assert_holds(dataset, arrays, dtype):
         np.testing.assert_array_equal(actual, array.reshape(shape).astype(kind), strict=True)
 
 
-@pytest.fixture
-def map_all(monkeypatch):
-    monkeypatch.setattr(array_files, "MIN_MAPPED_BYTES", 1)
-
-
 @pytest.fixture(params=[1 << 26, 1], ids=["read", "mapped"])
 def form(request, monkeypatch):
     monkeypatch.setattr(array_files, "MIN_MAPPED_BYTES", request.param)
@@ -113,40 +106,14 @@ def by_message(value):
 def test_the_bundled_mnist_is_the_notebooks_data():
     mnist = load()
     assert (mnist.x_train.shape, mnist.x_test.shape) == ((60000, 784), (10000, 784))
-    assert (mnist.x_train.dtype.str, mnist.y_train.dtype.kind) == ("|u1", "i")
     assert (mnist.name, mnist.features, mnist.classes) == ("mnist", 784, 10)
-    assert mnist.y_train[:5].tolist() == [5, 0, 4, 1, 9]
-    assert mnist.y_test[:5].tolist() == [7, 2, 1, 0, 4]
     assert digest(mnist) == "fc3039553925eb928d6fb02df79eca7e79f972545ff90f81171969b384827235"
 
 
-def test_the_bundled_mnist_is_found_in_a_wheel_then_in_a_checkout(tmp_path, monkeypatch):
-    package = tmp_path / "xpnet"
-    monkeypatch.setattr(datasets, "__file__", str(package / "datasets" / "__init__.py"))
-    with pytest.raises(DataError, match="the bundled MNIST is missing"):
-        datasets.find_bundled_folder()
-    for folder in (tmp_path / "data" / "mnist", package / "_data" / "mnist"):
-        folder.mkdir(parents=True)
-        assert datasets.find_bundled_folder() == folder
-
-
-def test_a_dataset_has_the_name_of_its_file_and_a_class_more_than_the_largest_label(tmp_path):
-    for path in (write_npz(tmp_path / "digits.npz"), write_idx(tmp_path / "digits")):
-        dataset = load(path)
-        assert (dataset.name, dataset.features, dataset.classes) == ("digits", 6, 3)
-        assert (dataset.columns.features, dataset.columns.classes) == (None, None)
-    assert load(write_npz(tmp_path / "a.npz", y_test=np.array([7, 1]))).classes == 8
-
-
-def test_idx_files_under_other_names_and_of_several_gzip_members(tmp_path):
+def test_idx_files_may_have_a_point_in_their_names(tmp_path):
     for path in write_idx(tmp_path).iterdir():
         path.rename(path.with_name(path.name.replace("-idx", ".idx")))
     assert_holds(load(tmp_path), SMALL, np.uint8)
-    write_idx(tmp_path / "packed", packed=True)
-    content = idx(SMALL.x_train)
-    members = gzip.compress(content[:20], mtime=0) + gzip.compress(content[20:], mtime=0)
-    (tmp_path / "packed" / f"{IMAGES}.gz").write_bytes(members)
-    assert_holds(load(tmp_path / "packed"), SMALL, np.uint8)
 
 
 @pytest.mark.usefixtures("form")
@@ -168,75 +135,37 @@ def test_arrays_in_other_types(tmp_path, x_train, x_test, dtype):
         assert_holds(load(path), arrays, dtype)
 
 
-# Maps of files
-
-
-@pytest.mark.parametrize("dtype", ["u1", "i1", "i2", "i4", "f4", "f8"])
+@pytest.mark.parametrize("dtype", ["u1", "i2", "f8"])
 @pytest.mark.parametrize("write", [write_npy, write_idx])
-def test_features_that_need_no_conversion_are_mapped(tmp_path, map_all, write, dtype):
+def test_features_that_need_no_conversion_are_mapped(tmp_path, monkeypatch, write, dtype):
+    monkeypatch.setattr(array_files, "MIN_MAPPED_BYTES", 1)
     arrays = SMALL._replace(x_train=SMALL.x_train.astype(dtype), x_test=SMALL.x_test.astype(dtype))
     dataset = load(write(tmp_path, arrays))
     assert_holds(dataset, arrays, dtype if dtype[0] == "f" else np.uint8)
     expected = dtype == "u1" or (write is write_npy and dtype[0] == "f")
-    assert (is_mapped(dataset.x_train), is_mapped(dataset.x_test)) == (expected, expected)
-    assert is_mapped(dataset.x_train[1:3]) == expected
-    assert not is_mapped(dataset.x_train.copy())
-    assert not is_mapped(dataset.y_train)
-
-
-def test_files_that_are_compressed_small_or_not_aligned_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(array_files, "MIN_MAPPED_BYTES", SMALL.x_train.nbytes)
-    dataset = load(write_idx(tmp_path / "plain"))
-    assert (is_mapped(dataset.x_train), is_mapped(dataset.x_test)) == (True, False)
-    assert not is_mapped(load(write_idx(tmp_path / "packed", packed=True)).x_train)
-    assert not is_mapped(load(write_npz(tmp_path / "a.npz")).x_train)
-    x = SMALL.x_train / 4
-    folder = write_npy(tmp_path / "npy", SMALL._replace(x_train=x, x_test=SMALL.x_test / 4))
-    (folder / "x_train.npy").write_bytes(header_only("(4, 2, 3)", "'<f8'", 115) + x.tobytes())
-    x_train = load(folder).x_train
-    assert (is_mapped(x_train), x_train.flags.aligned) == (False, True)
-    assert x_train.tolist() == x.reshape(4, 6).tolist()
-
-
-def test_a_map_cannot_be_written_and_has_a_second_one_for_reading_in_any_order(tmp_path, map_all):
-    x = load(write_npy(tmp_path)).x_train
-    assert type(x) is np.ndarray
-    with pytest.raises(ValueError, match="WRITEABLE"):
-        x.flags.writeable = True
-    for view in (x, x[1:3], x[3:]):
-        shuffled = with_random_access(view)
-        assert is_mapped(shuffled)
-        assert not np.shares_memory(shuffled, x)
-        assert with_random_access(shuffled) is shuffled
-        assert shuffled.flags.c_contiguous
-        np.testing.assert_array_equal(shuffled, view)
-    for array in (x[::2], x[:, 1:], x.copy()):
-        assert with_random_access(array) is array
+    assert (is_mapped(dataset.x_train), is_mapped(dataset.x_train[1:3])) == (expected, expected)
 
 
 @pytest.mark.usefixtures("form")
-@pytest.mark.parametrize("dtype", ["u1", "f4", "f8"])
+@pytest.mark.parametrize("dtype", ["u1", "f8"])
 def test_every_format_gives_the_same_arrays_and_digest(tmp_path, dtype):
     scale = 1 if dtype == "u1" else 1e-30 / 3
     x_train, x_test = ((x * scale).astype(dtype) for x in (SMALL.x_train, SMALL.x_test))
     arrays = SMALL._replace(x_train=x_train, x_test=x_test)
     np.savez_compressed(tmp_path / "a.npz", **arrays._asdict())
-    loaded = [load(tmp_path / "a.npz"), load(write_idx(tmp_path, arrays))]
-    loaded += [
-        load(write_idx(tmp_path / "packed", arrays, packed=True)),
-        load(write_npy(tmp_path / "npy", arrays)),
-    ]
-    if dtype != "f4":
-        kind = "pixels" if dtype == "u1" else "features"
-        loaded.append(load(*write_csv(tmp_path, arrays), columns=kind))
+    packed, npy = write_idx(tmp_path / "packed", arrays, packed=True), write_npy(tmp_path / "npy", arrays)
+    loaded = [load(path) for path in (tmp_path / "a.npz", write_idx(tmp_path, arrays), packed, npy)]
+    kind = "pixels" if dtype == "u1" else "features"
+    loaded.append(load(*write_csv(tmp_path, arrays), columns=kind))
+    assert loaded[0].name == "a"
     for dataset in loaded:
         assert_holds(dataset, arrays, dtype)
+        assert (dataset.features, dataset.classes) == (6, 3)
         assert digest(dataset) == digest(loaded[0])
 
 
-@pytest.mark.parametrize("size", [1, 61, 1 << 24])
-def test_the_digest_is_that_of_names_types_shapes_and_values(monkeypatch, size):
-    monkeypatch.setattr(datasets, "_HASHED_AT_ONCE", size)
+def test_the_digest_is_that_of_names_types_shapes_and_values(monkeypatch):
+    monkeypatch.setattr(datasets, "_HASHED_AT_ONCE", 61)
     x, y = np.arange(35, dtype=np.float32).reshape(7, 5), np.arange(7, dtype=np.int32)
     heads = ("x_train <f4 7x5", "y_train <i4 7", "x_test <f4 7x5", "y_test <i4 7")
     arrays = zip(heads, (x, y, x[::-1], y), strict=True)
@@ -263,7 +192,7 @@ def refused(data, test_data=None, **options):
     return message
 
 
-def test_arguments_that_do_not_go_together_or_name_no_file(tmp_path, monkeypatch):
+def test_arguments_that_do_not_go_together_or_name_no_file(tmp_path):
     train, test = write_csv(tmp_path)
     npz, folder = write_npz(tmp_path / "a.npz"), write_idx(tmp_path / "idx")
     (tmp_path / "notes.txt").write_text("notes")
@@ -271,18 +200,12 @@ def test_arguments_that_do_not_go_together_or_name_no_file(tmp_path, monkeypatch
         assert refused(data, test) == f"--test-data {test}: goes with --data TRAIN.csv"
     assert refused(train, npz) == f"--test-data {npz}: is not a .csv or .csv.gz file"
     assert "is none of what --data takes: a folder of four" in refused(tmp_path / "notes.txt")
-    nowhere, long = tmp_path / "nowhere.npz", tmp_path / ("x" * 300)
+    nowhere = tmp_path / "nowhere.npz"
     assert refused(nowhere).startswith(f"{nowhere}: no such file or folder; --data takes a folder")
-    assert refused(long) == f"{long}: cannot be read (File name too long)"
     test.unlink()
     assert refused(train, test) == f"{test}: no such file"
     test.mkdir()
     assert refused(train, test) == f"{test}: is a folder, a file was expected"
-    if hasattr(os, "mkfifo"):
-        os.mkfifo(tmp_path / "pipe.csv")
-        assert refused(train, tmp_path / "pipe.csv").endswith("is not a regular file, a file was expected")
-    monkeypatch.setattr(Path, "open", fail_with(PermissionError(13, "Permission denied")))
-    assert refused(train, test) == f"{train}: cannot be read (Permission denied)"
 
 
 def flipped(content, position):
@@ -308,46 +231,20 @@ def npz_bytes(x_train, compression=zipfile.ZIP_DEFLATED):
     return file.getvalue()
 
 
-def header_only(shape, descr="'|u1'", width=117):
-    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".ljust(width) + "\n"
+def header_only(shape, descr="'|u1'"):
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
 
 
-def fortran_header(shape):
-    return header_only(shape).replace(b"False", b"True ")
-
-
-def changed_members(content, local, central=None):
-    """Change bytes of the first entry of an archive: in its own header, and in the directory at the end."""
-    changed = bytearray(content)
-    for start, changes in (0, local), (content.index(b"PK\1\2"), central or {}):
-        for offset, value in changes.items():
-            changed[start + offset] = value
-    return bytes(changed)
-
-
-class Trap:
-    """A pickle that ends the process."""
-
-    def __reduce__(self):
-        return (os._exit, (1,))
-
-
 STORED = npz_bytes(npy(SMALL.x_train), zipfile.ZIP_STORED)
-NOT_INTACT, UNPACKED = "is not an intact .npz archive", r"cannot be unpacked \("
-BLANK = b" " * 63 + b"\n"
+NOT_INTACT = "is not an intact .npz archive"
 packed = partial(gzip.compress, compresslevel=1, mtime=0)
 DEFECTS = [
-    (IMAGES, b"", "is empty"),
     (IMAGES, b"\0\0\x0a\1" + bytes(8), "begins with 0x00000a01, the magic number"),
     (IMAGES, b"\0\0\x08\3\0\0\0\4\0\0", "ends inside its header"),
     (IMAGES, idx(SMALL.x_train)[:-1], "its sizes 4x2x3 take 24 bytes, only 23"),
-    (IMAGES, idx(SMALL.x_train) + b"\0", "its sizes 4x2x3 take 24 bytes, more follow"),
     (IMAGES, b"\0\0\x08\3" + b"\xff" * 12, r"announces more than 2\^63 bytes of values, \d+ bytes"),
-    (IMAGES, gzip.compress(b"\0\0\x0e\1\x3f\xff\xff\xff", mtime=0), "compressed bytes cannot hold them"),
     (IMAGES, idx(SMALL.y_train), "1 dimension, features need at least 2 .*the labels?"),
-    (LABELS, idx(SMALL.x_train), "its shape is 4x2x3, labels have one dimension: .*features?"),
-    (IMAGES, idx(SMALL.x_train[:0]), "holds no values .*its shape is 0x2x3"),
     (IMAGES, BIG[:-200], "the gzip data ends too early: download the file again"),
     (IMAGES, flipped(BIG, len(BIG) - 8), r"the gzip data is damaged \(CRC check failed"),
     (IMAGES, idx(SMALL.x_train[:3]), r"holds 3 samples, .*{labels} holds 4 labels"),
@@ -359,45 +256,23 @@ DEFECTS = [
     (TEST_IMAGES, idx(SMALL.x_test / 255), "holds whole numbers .*decimals: write both"),
     # The same written smaller than it is
     (IMAGES, packed(idx(SMALL.x_train)) + packed(bytes(1 << 24)), "more follow"),
-    (IMAGES, packed(b"\0\0\x08\2" + b"\0\0\xff\xff" * 2), "cannot hold"),
     ("a.npz", npz_bytes(header_only("(4, 6)") + bytes(1 << 24)), "more follow"),
     ("a.npz", npz_bytes(header_only(f"({10**9}, 6)")), "cannot hold"),
     ("a.csv.gz", packed(b"," * 60_000 + b"\n" * (1 << 23)), "has more than 4096 columns"),
     ("a.csv.gz", packed(b"label,a\n" + b"0" * (1 << 23)), "has a line of more than 65536"),
-    ("a.csv.gz", packed(bytes(1 << 23)), "is not a CSV file"),
-    ("a.csv.gz", packed(BLANK * (1 << 16)), "is empty"),
-    ("a.csv.gz", packed(b"label,a\n" + BLANK * (1 << 16)), "has a header but no rows"),
     # Archives
-    ("a.npz", b"", NOT_INTACT),
     ("a.npz", STORED[: len(STORED) // 2], NOT_INTACT),
-    ("a.npz", changed_members(STORED, {}, {42: 255, 43: 255}), NOT_INTACT),
-    ("a.npz", STORED[:-6] + b"\xff\xff\xff\x7f\0\0", "cannot be read .Invalid argument"),
-    ("a.npz", changed_members(STORED, {4: 99}, {6: 99}), f"{UNPACKED}zip file version 9.9"),
-    ("a.npz", changed_members(STORED, {}, {9: 8, 46: 255}), f"{UNPACKED}'utf-8' codec can't decode"),
-    ("a.npz", changed_members(STORED, {7: 8, 30: 255}), f", x_train: {UNPACKED}'utf-8' codec can't decode"),
-    ("a.npz", changed_members(STORED, {8: 99}, {10: 99}), f", x_train: {UNPACKED}That compression method"),
-    ("a.npz", changed_members(STORED, {6: 1}, {8: 1}), f", x_train: {UNPACKED}"),  # it is encrypted
     ("a.npz", flipped(STORED, STORED.index(SMALL.x_train.tobytes()) + 5), rf"{NOT_INTACT} .Bad CRC-32"),
     ("a.npz", STORED.replace(b"y_train", b"y\n\x1brain"), r"found: x_test, x_train, y\\n\\x1b"),
 ]  # fmt: skip
 ARRAY_DEFECTS = [
-    (npy(np.array([[Trap(), 1]], object), allow_pickle=True), "holds Python objects, which are never"),
+    (npy(np.array([[None, 1]], object), allow_pickle=True), "holds Python objects, which are never"),
     (npy(np.array([["1", "2"]])), "its type <U1 is neither an integer nor a float"),
-    (npy(np.zeros((4, 6), np.float64), version=(2, 0)), r"\.npy version \(2, 0\) is not that"),
     (b"junk" * 9, "its .npy header is damaged"),
     (header_only("(4, 6)", "__import__('os')"), "its .npy header is damaged"),
     (header_only("(True, 24)") + bytes(24), r"its shape \(True, 24\) is not possible"),
-    (header_only(f"({'9' * 4000}, {'9' * 4000})"), r"its shape \(9{59} is not possible"),
-    (header_only(f"({'9' * 5000}, 6)"), "its .npy header is damaged"),
     (header_only(f"({2**62}, 6)"), "announces more than 2.63 bytes of values, .* cannot hold them"),
-    (header_only(f"(0, {2**62}, {2**62})"), "its shape of 3 dimensions is not possible"),
-    (fortran_header("()") + b"0", "0 dimension, features need at least 2"),
-    (header_only("(4, 6)", "('|u1', (0,))"), "its type .'u1', .0,.. is neither an integer nor a float"),
-    (header_only(f"({'1, ' * 65})") + b"0", "its shape of 65 dimensions is not possible"),
-    (npy(np.full((4, 6), 1000)), "row 1, column 1: 1000 is outside 0 to 255"),
-    (header_only("(4, 6)"), "its sizes 4x6 take 24 bytes, only 0 follow"),
     (header_only("(4, 6)") + bytes(25), "its sizes 4x6 take 24 bytes, more follow"),
-    (header_only(f"({10**12}, 6)"), r"announces 6000000000000 bytes of values, \d+ (compressed )?bytes ca"),
 ]
 
 
@@ -418,10 +293,10 @@ def test_a_defect_is_one_line_and_takes_little_memory(tmp_path, monkeypatch, nam
     write_npy(tmp_path / "npy")
     path = tmp_path / name
     path.write_bytes(content)
+    is_table = path.suffix == ".gz"
     tracemalloc.start()
     actual = refused(
-        path if path.suffix in (".npz", ".gz") else path.parent,
-        test_split=0.5 if path.suffix == ".gz" else None,
+        path if is_table or path.suffix == ".npz" else path.parent, test_split=0.5 if is_table else None
     )
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -431,7 +306,8 @@ def test_a_defect_is_one_line_and_takes_little_memory(tmp_path, monkeypatch, nam
     assert peak < 3 << 20
 
 
-def test_a_defect_far_down_in_mapped_features(tmp_path, map_all):
+@pytest.mark.usefixtures("form")
+def test_a_defect_far_down_in_features(tmp_path):
     x = np.zeros((3000, 6))
     x[2500, 4] = x[2999, 1] = np.nan
     path = write_npy(tmp_path, SMALL._replace(x_train=x, y_train=np.zeros(3000))) / "x_train.npy"
@@ -440,28 +316,16 @@ def test_a_defect_far_down_in_mapped_features(tmp_path, map_all):
 
 def test_folders_and_archives_that_miss_an_array_or_hold_two(tmp_path):
     folder = write_idx(tmp_path / "idx")
-    for name in NAMES:
-        (write_idx(folder) / name).unlink()
-        assert refused(folder).startswith(f"{folder}: has no {name}")
+    (folder / TEST_LABELS).unlink()
+    assert refused(folder).startswith(f"{folder}: has no {TEST_LABELS}")
     write_npy(write_idx(folder))
     assert refused(folder).startswith(f"{folder}: holds both x_train.npy and {IMAGES}: keep one of them")
     (write_npy(tmp_path / "npy") / "y_test.npy").unlink()
     assert refused(tmp_path / "npy") == f"{tmp_path / 'npy' / 'y_test.npy'}: no such file"
-    path, found = write_npz(tmp_path / "a.npz", x_test=None), "x_train, y_test, y_train"
-    assert refused(path) == f"{path}: expected x_train, y_train, x_test, y_test (found: {found})"
+    path, names = write_npz(tmp_path / "a.npz", x_test=None), "x_train, y_test, y_train"
+    assert refused(path) == f"{path}: expected x_train, y_train, x_test, y_test (found: {names})"
     arrays = f"{path}, x_test holds 2 samples, {path}, y_test holds 3 labels"
     assert refused(write_npz(path, y_test=np.zeros(3))) == f"{arrays}: they must be as many"
-
-
-def test_the_names_in_an_archive_are_shortened_in_messages(tmp_path):
-    np.savez(tmp_path / "a.npz", **{f"{letter * 500}": np.zeros(1) for letter in "abcdefghijkl"})
-    names = ", ".join(f"{letter * 40}…" for letter in "abcdefghij")
-    assert refused(tmp_path / "a.npz").endswith(f"(found: {names}, and 2 more)")
-    np.savez(tmp_path / "b.npz", **{"": SMALL.x_test})
-    assert datasets.read_rows(tmp_path / "b.npz", 6).x.tolist() == SMALL.x_test.reshape(2, 6).tolist()
-
-
-# Memory
 
 
 def test_only_mapped_values_need_not_fit_in_the_machines_memory(tmp_path, monkeypatch):
@@ -469,13 +333,10 @@ def test_only_mapped_values_need_not_fit_in_the_machines_memory(tmp_path, monkey
     idx_folder, (train, test), npz = write_idx(tmp_path), write_csv(tmp_path), write_npz(tmp_path / "a.npz")
     message = "holds 24 bytes of values, this machine has 16 bytes of memory: uncompressed IDX or .npy files"
     assert message in refused(idx_folder)
-    for arguments in ((train, test), (npz,)):
-        assert "this machine has 16 bytes of memory" in refused(*arguments)
+    assert "this machine has 16 bytes of memory" in refused(train, test)
+    assert "this machine has 16 bytes of memory" in refused(npz)
     monkeypatch.setattr(array_files, "MIN_MAPPED_BYTES", 12)
     dataset = load(idx_folder)
     assert_holds(dataset, SMALL, np.uint8)
     with pytest.raises(DataError, match=r"holds 36 bytes .*: the torch backend copies them"):
         check_copy_memory(dataset, "torch")
-    write_npy(tmp_path / "npy", SMALL._replace(x_train=SMALL.x_train / 2, x_test=SMALL.x_test.astype("f4")))
-    monkeypatch.setattr(os, "sysconf", lambda _: 9)
-    assert "x_train.npy: holds 192 bytes of values, this machine has 81" in refused(tmp_path / "npy")

@@ -2,10 +2,8 @@
 
 import io
 import os
-import struct
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +11,15 @@ import pytest
 from PIL import Image, ImageDraw
 
 from xpnet.data import datasets, pictures
-from xpnet.data.pictures import BOX, FIELD, MAX_PIXELS, WORKING_SIDE, read_digit, read_grey, to_mnist_form
+from xpnet.data.pictures import FIELD, MAX_PIXELS, WORKING_SIDE, read_digit, read_grey, to_mnist_form
 from xpnet.errors import DataError
 
 PAPER, INK = 235, 30
 
 
-def seven(width=300, pen=24, paper=PAPER, ink=INK):
+def seven(pen=24, ink=INK):
     """A 7 drawn with a pen, off the centre of a sheet."""
-    image = Image.new("L", (width, 300), paper)
+    image = Image.new("L", (300, 300), PAPER)
     draw = ImageDraw.Draw(image)
     draw.line([(60, 50), (170, 50), (110, 210)], fill=ink, width=pen, joint="curve")
     return image
@@ -51,54 +49,17 @@ def nearest(first, second, measure=difference):
     return min(measure(shifted, second) for shifted in moved)
 
 
-def pasted(digit, rows, columns, top, left):
-    sheet = np.zeros((rows, columns), np.uint8)
-    sheet[top : top + digit.shape[0], left : left + digit.shape[1]] = digit
-    return sheet
-
-
-STROKES = np.asarray(seven(paper=0, ink=255).resize((56, 56)))
-
-
-# The form
-
-
 def test_images_of_mnist_come_out_nearly_unchanged():
     """As they are, and dark on white, moved and enlarged."""
     changes = []
     for index, image in enumerate(datasets.load().x_test[:20].reshape(-1, FIELD, FIELD)):
-        sheet = 255 - pasted(image, 60, 44, index % 32, index % 16)
+        sheet = np.full((60, 44), 255, np.uint8)
+        top, left = index % 32, index % 16
+        sheet[top : top + FIELD, left : left + FIELD] -= image
         sheets = (image, sheet.repeat(3, axis=0).repeat(3, axis=1))
         changes += [difference(form(each), image) for each in sheets]
     assert np.mean(np.array(changes) <= 12) >= 0.9
     assert np.median(changes) <= 8
-
-
-@pytest.mark.parametrize(
-    ("sheet", "distance"),
-    [
-        (255 - pasted(STROKES, 96, 96, 0, 40), 1),
-        (pasted(STROKES, 96, 96, 33, 7).repeat(3, axis=0).repeat(3, axis=1), 1),
-        (200 - STROKES * (80 / 255), 6),
-        (40 + STROKES * (40 / 255), 6),
-    ],
-    ids=["dark", "moved and enlarged", "grey", "dim"],
-)
-def test_place_size_polarity_and_contrast_make_no_difference(sheet, distance):
-    assert nearest(form(sheet), form(STROKES)) <= distance
-
-
-@pytest.mark.parametrize("side", [1, 3, 8, 14, 28, 29, 56])
-def test_the_longer_side_fills_the_box_and_the_centre_of_mass_is_in_the_middle(side):
-    actual = to_mnist_form(grey(seven()), side).astype(int)
-    assert (actual.shape, actual.max()) == ((side, side), 255)
-    rows = np.flatnonzero((actual > 127).any(axis=1))
-    box = max(1, round(BOX * side / FIELD))
-    assert box - 2 <= rows[-1] - rows[0] + 1 <= box
-    for axis in (0, 1):
-        profile = actual.sum(axis=axis)
-        centre = (profile * (np.arange(side) + 0.5)).sum() / profile.sum()
-        assert int(centre) == side // 2
 
 
 def test_a_photograph_of_paper_in_slanting_light_comes_out_as_the_drawing(tmp_path):
@@ -122,17 +83,12 @@ def test_specks_are_no_part_of_the_digit_but_separate_strokes_are_and_a_thin_pen
 
 @pytest.mark.parametrize(
     "sheet",
-    [
-        np.full((1, 1), 7.0),
-        np.where(np.arange(1600).reshape(40, 40) == 820, 240.0, 255.0),
-        np.random.default_rng(0).normal(128, 20, (200, 200)),
-        np.add.outer(np.arange(100.0), np.arange(100.0)),
-    ],
-    ids=["one pixel", "nearly white", "noise", "a gradient"],
+    [np.full((1, 1), 7.0), np.random.default_rng(0).normal(128, 20, (200, 200)), np.mgrid[:100, :100].sum(0)],
+    ids=["one pixel", "noise", "a gradient"],
 )
 def test_a_blank_sheet_is_an_error(sheet):
     with pytest.raises(DataError, match="no digit found: nothing stands out"):
-        to_mnist_form(sheet)
+        to_mnist_form(grey(sheet))
 
 
 # Files
@@ -146,12 +102,16 @@ def enlarged(image):
     return image.resize((2100, 2100), Image.Resampling.NEAREST)
 
 
-def with_alpha(image, colour=(20, 20, 60, 0)):
+def with_alpha(image):
     """The ink alone, its strength in the alpha channel."""
     alpha = Image.fromarray(((PAPER - grey(image)) * 255 / (PAPER - INK)).astype(np.uint8))
-    result = Image.new("RGBA", image.size, colour)
+    result = Image.new("RGBA", image.size, (20, 20, 60, 0))
     result.putalpha(alpha)
     return result
+
+
+TURNED = Image.Exif()
+TURNED[0x0112] = 5  # the camera was turned
 
 
 @pytest.mark.parametrize(
@@ -161,14 +121,13 @@ def with_alpha(image, colour=(20, 20, 60, 0)):
         ("deep.png", deep, {}),
         ("palette.png", lambda image: image.convert("RGB").quantize(8), {}),
         ("transparent.png", with_alpha, {}),
-        ("light-transparent.png", lambda image: with_alpha(image, (255, 250, 240, 0)), {}),
         ("cmyk.jpg", lambda image: image.convert("CMYK"), {}),
         ("film.gif", lambda image: image, {"save_all": True, "append_images": [Image.new("L", (300, 300))]}),
         ("deep.tif", deep, {}),
         ("decimals.tif", lambda image: Image.fromarray(grey(image).astype(np.float32) / 255), {}),
         ("transparent.webp", with_alpha, {}),
-        ("grey.pgm", lambda image: image, {}),
         ("exif.jpg", lambda image: image, {"exif": b"Exif\0\0II*\0\xff\xff\xff\xff garbage"}),
+        ("turned.jpg", lambda image: image.transpose(Image.Transpose.TRANSPOSE), {"exif": TURNED}),
         ("large.png", enlarged, {}),
         ("large.jpg", enlarged, {}),
     ],
@@ -177,27 +136,6 @@ def test_every_form_of_file_gives_the_same_digit(tmp_path, name, convert, option
     path = saved(convert(seven()), tmp_path / name, **options)
     assert max(read_grey(path).shape) < 2 * WORKING_SIDE
     assert nearest(read_digit(path), form(seven())) <= 12
-
-
-def test_a_turned_camera_makes_no_difference(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 5
-    stored = seven(width=320).transpose(Image.Transpose.TRANSPOSE).convert("RGB")
-    path = saved(stored, tmp_path / "turned.jpg", exif=exif)
-    assert read_grey(path).shape == (300, 320)
-    assert nearest(read_digit(path), form(seven(width=320))) <= 12
-
-
-# Files that are no pictures
-
-
-def png_header(width, height):
-    """A PNG file that says how large it is and has next to nothing in it."""
-    parts = {b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)}
-    parts |= {b"IDAT": zlib.compress(b"\0" * 100), b"IEND": b""}
-    size = struct.Struct(">I").pack
-    chunks = (size(len(part)) + key + part + size(zlib.crc32(key + part)) for key, part in parts.items())
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def encoded(image, kind):
@@ -213,12 +151,12 @@ DAMAGED = "the image is too large, damaged or cut short"
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a text\n" * 100, NOT_AN_IMAGE),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", NOT_AN_IMAGE),
         (encoded(seven(), "PNG")[:600], DAMAGED),
-        (png_header(10, 100), DAMAGED),
-        (png_header(9000, 9000), rf"{DAMAGED} \(9000 x 9000 pixels, at most {MAX_PIXELS} are read"),
-        (png_header(2**31 - 1, 2**31 - 1), rf"{DAMAGED} \(Image size"),
+        (
+            encoded(Image.new("1", (9000, 9000)), "PNG"),
+            rf"{DAMAGED} \(9000 x 9000 pixels, at most {MAX_PIXELS} are read",
+        ),
         (encoded(Image.fromarray(np.full((9, 9), np.nan, np.float32)), "TIFF"), f"{DAMAGED} .a pixel is no"),
         (encoded(Image.new("RGBA", (90, 90)), "PNG"), "no digit found: nothing stands out"),
         (encoded(Image.new("L", (10, 10)), "WEBP"), rf"{DAMAGED} \(10 x 10 pixels, at most 99 are read"),
@@ -231,11 +169,6 @@ def test_what_is_no_picture_of_a_digit_is_an_error_of_one_line(tmp_path, monkeyp
     with pytest.raises(DataError, match=f"image.png: {message}") as raised:
         read_digit(path)
     assert "\n" not in str(raised.value)
-
-
-def test_what_is_no_file_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="is a folder, an image file was expected"):
-        read_digit(tmp_path)
 
 
 def test_a_damaged_tiff_prints_nothing_itself(tmp_path, capfd):
@@ -254,14 +187,10 @@ def test_a_damaged_tiff_prints_nothing_itself(tmp_path, capfd):
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="/proc/self/status is Linux's")
 @pytest.mark.parametrize(("mode", "kind", "side"), [("P", "png", 8192), ("RGBA", "webp", 5000)])
 def test_the_largest_images_take_half_a_gigabyte(tmp_path, mode, kind, side):
-    image = Image.new(mode, (side, side))
+    path, image = tmp_path / f"a.{kind}", Image.new(mode, (side, side))
     image.paste((200,) * len(image.getbands()), (2000, 2000, 3000, 4000))
-    image.save(tmp_path / f"a.{kind}", **({"transparency": 0} if mode == "P" else {}))
-    code = """
-import sys; from pathlib import Path
-from xpnet.data.pictures import read_grey
-peak = lambda: int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
-before = peak(); read_grey(Path(sys.argv[1])); print(peak() - before)
-"""
-    words = [sys.executable, "-c", code, str(tmp_path / f"a.{kind}")]
-    assert int(subprocess.run(words, capture_output=True, text=True, check=True).stdout) < 512 << 10
+    image.save(path, **({"transparency": 0} if mode == "P" else {}))
+    imports = "from pathlib import Path\nfrom xpnet._lib.machine import peak_memory\n"
+    imports += "from xpnet.data.pictures import read_grey\n"
+    code = f"{imports}before = peak_memory()\nread_grey(Path({str(path)!r}))\nprint(peak_memory() - before)"
+    assert int(subprocess.check_output([sys.executable, "-c", code])) < 512 << 20

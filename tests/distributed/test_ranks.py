@@ -1,32 +1,21 @@
 """What ranks know of themselves, share and compare, shown without an MPI job."""
 
-import os
 import platform
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Event
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from commands import complaint
-from harmed_trial import harmed
 
-from xpnet.__main__ import main
 from xpnet.arithmetic.blocks import tree_sum
 from xpnet.backends import resolve
-from xpnet.cli import doctor
-from xpnet.cli.trials import Trial, TrialProcesses
-from xpnet.config import TrainConfig
-from xpnet.distributed import launch
 from xpnet.distributed.exchange import finish_tree, list_nodes, node_size, share_blocks
-from xpnet.distributed.launch import LOCAL_RANKS, VARIABLES, count_ended, rank_and_size
+from xpnet.distributed.launch import VARIABLES, count_ended, rank_and_size
 from xpnet.distributed.ranks import ALONE, Ranks, count_sharing
 from xpnet.errors import BackendError, ConfigError
 from xpnet.training.callbacks import CompareRanks
-
-JAX = "XLA_PYTHON_CLIENT_PREALLOCATE"
 
 
 @dataclass(frozen=True)
@@ -47,16 +36,12 @@ def test_each_launcher_names_rank_and_size_in_variables_of_its_own(names, monkey
     assert rank_and_size() == (2, 3)
 
 
-@pytest.mark.parametrize("name", LOCAL_RANKS)
-def test_a_training_of_one_rank_knows_its_number_on_the_machine(monkeypatch, name):
-    assert ALONE.local_rank == 0
-    monkeypatch.setenv(name, "3")
-    assert ALONE.local_rank == 3
-
-
-def test_ranks_are_numbered_on_each_machine():
+def test_a_rank_knows_its_number_on_the_machine(monkeypatch):
     hosts = ("a", "b", "a", "a", "b")
     assert [Ranks(rank, 5, hosts).local_rank for rank in range(5)] == [0, 0, 1, 2, 1]
+    assert ALONE.local_rank == 0
+    monkeypatch.setenv("SLURM_LOCALID", "3")
+    assert ALONE.local_rank == 3
 
 
 def test_ranks_that_cannot_be_seen_are_not_taken_for_ended(monkeypatch):
@@ -66,37 +51,16 @@ def test_ranks_that_cannot_be_seen_are_not_taken_for_ended(monkeypatch):
     assert count_ended() == 0
 
 
-def test_a_rank_says_that_others_are_late(monkeypatch):
-    is_connected, lines = Event(), []
-    monkeypatch.setattr(launch, "POLLING_SECONDS", 0.25)
-    monkeypatch.setattr(launch, "PATIENCE", 0.5)
-    monkeypatch.setattr(launch, "count_ended", lambda: is_connected.set() if lines else 0)
-    monkeypatch.setattr(launch, "complain", lines.append)
-    launch._watch(is_connected)
-    waits = "has waited 0.5 seconds for other ranks to start, and goes on waiting"
-    assert lines == [f"rank 0, on {platform.node()}: {waits}"]
-
-
 def test_ranks_with_other_facts_are_named():
     ranks = Told(size=3, hosts=("a", "a", "b"), values=({"seed": 0}, {"seed": 0, "more": None}, {"seed": 7}))
-    with pytest.raises(
-        ConfigError, match=r"^seed: differs between the ranks: 0 on rank 0, 1 \(a\); 7 on rank"
-    ):
+    with pytest.raises(ConfigError, match=r"^seed: differs between the ranks: 0 on rank 0, 1 \(a\); 7 on ra"):
         ranks.compare({"seed": 0})
     Told(size=2, values=({"seed": 0}, {"seed": 0})).compare({"seed": 0})
 
 
-@pytest.mark.parametrize(
-    ("processors", "expected"),
-    [
-        (("0 1 2 3", "0 1 2 3", "0 1 2 3", "0 1"), [3, 3, 3, 1]),
-        (("0 1", "2 3", "4 5", "0 1"), [1, 1, 1, 1]),
-        (("0", "1", "0", "7"), [2, 1, 2, 1]),
-    ],
-)
-def test_ranks_share_the_processors_that_they_may_both_run_on(processors, expected):
-    values = tuple(text.split() for text in processors)
-    assert count_sharing(Told(size=4, hosts=("a", "a", "a", "b"), values=values)) == expected
+def test_ranks_share_the_processors_that_they_may_both_run_on():
+    values = (["0", "1"], ["1"], ["2"], ["0"])
+    assert count_sharing(Told(size=4, hosts=("a", "a", "a", "b"), values=values)) == [2, 2, 1, 1]
     assert count_sharing(ALONE) == [1]
 
 
@@ -111,7 +75,7 @@ def test_without_mpi4py_a_job_is_refused_in_one_line(monkeypatch, capsys, tmp_pa
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3, 5, 7, 8, 64])
+@pytest.mark.parametrize("ranks", [1, 3, 7, 64])
 def test_the_nodes_of_all_ranks_are_few_and_add_up_to_the_bits_of_the_tree(ranks):
     generator = np.random.default_rng(0)
     for blocks in (*range(1, 40), 127, 128, 129, 1000):
@@ -131,33 +95,12 @@ def test_the_nodes_of_all_ranks_are_few_and_add_up_to_the_bits_of_the_tree(ranks
     assert max(map(len, list_nodes(1000, ranks))) <= 4
 
 
-@pytest.mark.slow
-def test_a_training_side_by_side_takes_the_gpu_of_its_number_and_jax_reserves_none():
-    trial = Trial(TrainConfig(), command=[], jobs=3, advise=False)
-    with harmed("tells", "trial"), ThreadPoolExecutor(1) as thread:  # whose signals are blocked
-        outcome = thread.submit(TrialProcesses().run, trial, 2).result()
-    assert (outcome.code, outcome.output) == (2, "false")
-
-
-@pytest.mark.parametrize("command", [["doctor"], ["parity", "--epochs", "-1"]])
-def test_jax_reserves_no_memory_where_other_libraries_compute_too(monkeypatch, capsys, command):
-    monkeypatch.setattr(doctor, "BACKENDS", {"numpy": None})
-    monkeypatch.setenv(JAX, "true")
-    assert main(command) in (0, 2)
-    assert os.environ[JAX] == "true"
-    monkeypatch.delenv(JAX)
-    assert main(command) in (0, 2)
-    assert os.environ[JAX] == "false"
-
-
 @pytest.mark.parametrize(
     ("device", "gpus", "used"),
     [
         ("auto", 2, ["cuda:0", "cuda:1", "cuda:0"]),
-        ("cuda", 1, ["cuda:0", "cuda:0", "cuda:0"]),  # as if each sees its own GPU alone
         ("cuda", 0, ["cuda:0", "cuda:0", "cuda:0"]),  # which then says that there is none
         ("cuda:1", 4, ["cuda:1", "cuda:1", "cuda:1"]),
-        ("cpu", 4, ["cpu", "cpu", "cpu"]),
     ],
 )
 def test_each_rank_takes_the_gpu_of_its_number(monkeypatch, device, gpus, used):
@@ -166,7 +109,6 @@ def test_each_rank_takes_the_gpu_of_its_number(monkeypatch, device, gpus, used):
     monkeypatch.setattr(resolve, "make", lambda name, device: (name, device))
     selections = [resolve.resolve(device, local_rank=rank) for rank in range(3)]
     assert [selection.device_used for selection in selections] == used
-    assert {selection.device_requested for selection in selections} == {device}
 
 
 def test_the_rank_whose_parameters_are_not_those_of_most_is_named():

@@ -1,7 +1,6 @@
 """assert_parity: which functions it lets pass, and what it says of the others."""
 
 import re
-from functools import partial
 
 import array_api_compat
 import numpy as np
@@ -57,37 +56,30 @@ def to_host_device(x):
     return x.to_device(namespace(x).Device("CPU_DEVICE"))
 
 
-def turned(x):
-    return namespace(x).reshape(x, (3, 2))
-
-
 # What passes
 
 
-@pytest.mark.parametrize("tier", [EXACT, {"ulp": 0}, {"rtol": 0.0}], ids=str)
 @pytest.mark.parametrize("case", [BackendCase.STRICT, BackendCase.TORCH, BackendCase.JAX, BackendCase.DPNP])
-def test_equal_results_pass_in_every_tier(tier, case):
+def test_equal_results_pass_in_every_tier(case):
     """Also of nested outputs, NaN, integers and truth values."""
 
     def function(x, y):
         return {"sums": (x + y, [x - y]), 3: x > 0.5, "special": y * 1.0}
 
-    assert_parity(function, SPECIAL + 1.0, SPECIAL, **tier, backends=[case.value])
+    for tier in (EXACT, {"ulp": 0}, {"rtol": 0.0}):
+        assert_parity(function, SPECIAL + 1.0, SPECIAL, **tier, backends=[case.value])
 
 
 @pytest.mark.parametrize(
     ("function", "x", "options"),
     [
-        (on_others(lambda x: x * (1.0 + 2.0**-50)), X, {"ulp": 8}),
-        (on_others(lambda x: x * (1.0 + 2.0**-50)), X, {"rtol": 1e-14}),
         (on_others(lambda x: x * (1.0 + 2.0**-50)), X, {"rtol": 0.0, "atol": 1e-14}),
         (on_others(lambda x: x * -1.0), np.zeros(2), {"ulp": 0}),
         (on_others(lambda x: x + 1e-6), np.asarray([1e-8, -100.0, np.inf, np.nan]), {"norm": 1.1e-8}),
         (on_others(to_float32), X, {**EXACT, "check_dtype": False}),
-        (on_others(turned), X, {**EXACT, "check_shape": False}),
+        (on_others(lambda x: namespace(x).reshape(x, (3, 2))), X, {**EXACT, "check_shape": False}),
         (on_others(to_host_device), X, {**EXACT, "check_device": False}),
         # A parameter named xp is given the namespace unless it is the first.
-        (lambda x, *, xp: xp.abs(x), X, EXACT),
         (lambda x, scale=2.0, xp=None: xp.abs(x) * scale, X, EXACT),
         (lambda xp: xp + 1.0, X, EXACT),
         # Numbers of Python in the original may be numbers or arrays in the port.
@@ -114,29 +106,6 @@ def test_a_required_backend_that_is_missing_is_an_error(usable, monkeypatch):
     monkeypatch.setenv(devices.REQUIRE, "torch:cuda:99, numpy")
     with pytest.raises(BackendError, match=r"the torch backend cannot run on cuda:99"):
         assert_parity(lambda x: x, X, **EXACT)
-    monkeypatch.setenv(devices.REQUIRE, "numpi")
-    with pytest.raises(ConfigError, match=r"^XPNET_REQUIRE_BACKENDS: unknown backend 'numpi'"):
-        assert_parity(lambda x: x, X, **EXACT)
-    everything = "numpy cupy torch jax dpnp array-api-strict torch:cuda jax:cuda dpnp:gpu"
-    for value, names in ("TRUE", everything), ("off", ""):
-        monkeypatch.setenv(devices.REQUIRE, value)
-        assert " ".join(map(str, devices.find_required())) == names
-
-
-@pytest.mark.parametrize("case", [BackendCase.NUMPY, BackendCase.STRICT, BackendCase.TORCH, BackendCase.JAX])
-def test_the_reference_takes_numpy_and_the_port_every_library(case):
-    kinds = []
-
-    def original(x):
-        assert type(x) is np.ndarray
-        return x.sum(axis=0)
-
-    def port(x, *, xp):
-        kinds.append(namespace(x).__name__)
-        return xp.sum(x, axis=0)
-
-    assert_parity(port, X, reference=original, **EXACT, backends=[case.value])
-    assert kinds == [case.make().xp.__name__]
 
 
 def test_plain_arguments_are_passed_as_they_are_and_arrays_by_keyword_are_copied_to_the_device():
@@ -149,15 +118,12 @@ def test_plain_arguments_are_passed_as_they_are_and_arrays_by_keyword_are_copied
     plain = (2.0, 1, True, None, "text", (0, (1, 2)))
     assert_parity(function, X, *plain, y=X, mode="same", axis=None, **EXACT, backends=STRICT)
     assert seen == [(2.0, plain[1:], {"mode": "same", "axis": None})] * 2
-    # A keyword that assert_parity has itself is bound by partial.
-    assert_parity(partial(lambda x, norm, xp: x * norm, norm=2.0), X, norm=0.0, backends=STRICT)
 
 
 # What fails
 
 
 ULP = "0.5000000000000002 where NumPy has 0.5 (2 ulp); 3 of 6 values, at most 16 ulp; expected at most 1 ulp"
-TRUTH = "False where NumPy has True (unequal); 4 of 6 values; expected rtol 1"
 NAN = "nan where NumPy has inf (inf ulp); 1 of 1 values, at most inf ulp; expected rtol 9, atol 0.5"
 ZERO = "-0.0 where NumPy has 0.0 (0 ulp, but of another sign); 1 of 1 values, at most 0 ulp"
 NORM = (
@@ -169,9 +135,8 @@ NORM = (
     ("x", "change", "tier", "problem"),
     [
         (X, lambda x: x + 2.0**-52, {"ulp": 1}, f"(0, 0): {ULP}"),
-        (X > 0, lambda x: x & ~x, {"rtol": 1.0}, f"(0, 0): {TRUTH}"),
+        (X > 0, lambda x: x & ~x, {"rtol": 1.0}, "(0, 0): False where NumPy has True (unequal); 4 of 6"),
         (SPECIAL[2:], lambda x: x * 0, {"rtol": 9, "atol": 0.5}, f"(0,): {NAN}"),
-        (SPECIAL[2:], lambda x: x * 0, {"norm": 1.0}, "(0,): nan where NumPy has inf (inf ulp)"),
         (np.asarray([1.0, -100.0]), lambda x: x + 1.0, {"norm": 0.009}, f"(0,): {NORM}"),
         (np.zeros(1), lambda x: -x, EXACT, f"(0,): {ZERO}; expected the same bits"),
     ],
@@ -187,42 +152,16 @@ def test_the_message_names_output_index_values_and_distance(x, change, tier, pro
         (on_others(lambda _: X), {}, "result is a numpy.ndarray, not an array of array-api-strict"),
         (on_others(to_host_device), {}, "result is on device array_api_strict.Device"),
         (on_others(to_float32), {}, "result has dtype float32, NumPy's float64"),
-        (on_others(lambda x: x[:, :2]), {}, "result has shape (2, 2), NumPy's (2, 3)"),
-        (on_others(lambda x: (x,)), {}, "returns result[0], NumPy result"),
         (on_others(lambda x: to_float32(x) + 4.0), {"check_dtype": False}, "result differs first"),
         (on_others(lambda x: x[:, :2]), {"check_shape": False}, "result has shape (2, 2), NumPy's (2, 3)"),
         (on_others(lambda x: to_host_device(x) + 4.0), {"check_device": False}, "result differs first"),
         (lambda x, xp: float(xp.sum(x)), {"reference": np.sum}, "result is a builtins.float, not an array"),
-        (
-            lambda x: x + 1.0,
-            {"reference": np.copy},
-            "result differs first at (0, 0): 1.5 where the reference",
-        ),
         (lambda x: x[:1, :], {"reference": np.copy}, "result has shape (1, 3), the reference's (2, 3)"),
-        (on_others(lambda x: 1 / 0), {}, "ZeroDivisionError: division by zero"),
     ],
 )
-def test_results_that_differ_or_are_of_another_kind_fail_in_every_tier(function, options, message):
-    for tier in ({"rtol": 1.0}, EXACT):
-        assert str(failure(function, X, **tier, **options)).startswith(
-            f"array-api-strict on device1: {message}"
-        )
-
-
-@pytest.mark.needs("torch", "jax")
-def test_every_library_is_tried_and_every_problem_has_a_line():
-    def function(x, xp):
-        wrong = {"torch": x[:1], "jax.numpy": x + x}.get(xp.__name__.removeprefix("array_api_compat."), x)
-        return {"wrong": wrong, "right": x, "wrong too": wrong}
-
-    libraries = ["numpy", "torch", "jax", "array-api-strict"]
-    far = "differs first at (0,): 2.0 where NumPy has 1.0 (4.5e+15 ulp); 2 of 2 values, at most 4.5e+15 ulp"
-    assert str(failure(function, np.ones(2), **EXACT, backends=libraries)).splitlines() == [
-        """torch on cpu: result["wrong"] has shape (1,), NumPy's (2,)""",
-        """torch on cpu: result["wrong too"] has shape (1,), NumPy's (2,)""",
-        f'jax on cpu: result["wrong"] {far}; expected the same bits',
-        f'jax on cpu: result["wrong too"] {far}; expected the same bits',
-    ]
+def test_results_that_differ_or_are_of_another_kind_fail_at_any_tolerance(function, options, message):
+    error = failure(function, X, rtol=1.0, **options)
+    assert str(error).startswith(f"array-api-strict on device1: {message}")
 
 
 def test_errors_of_the_function_are_the_cause_of_the_failure():
@@ -232,43 +171,24 @@ def test_errors_of_the_function_are_the_cause_of_the_failure():
     def fail(x):
         raise ValueError("first line\n\nsecond line") if x.device == "cpu" else KeyError
 
+    with pytest.raises(ZeroDivisionError, match="division by zero"):
+        assert_parity(lambda x: 1 / 0, X, **EXACT)
     group = failure(fail, X, reference=np.copy, **EXACT, backends=["numpy", *STRICT])
     lines = ["numpy on cpu: ValueError: first line", "array-api-strict on device1: KeyError: no message"]
     assert str(group).splitlines() == lines
     assert [type(error) for error in group.__cause__.exceptions] == [ValueError, KeyError]
 
 
-@pytest.mark.parametrize(
-    ("options", "where"), [({}, "numpy on cpu"), ({"reference": lambda x: 1 / 0}, "the reference")]
-)
-def test_an_error_with_numpy_itself_is_raised_as_it_is(options, where):
-    with pytest.raises(ZeroDivisionError) as caught:
-        assert_parity(lambda x: 1 / 0, X, **options, **EXACT, backends=STRICT)
-    assert caught.value.__notes__ == [f"raised with {where}"]
+def test_an_argument_that_is_changed_in_place_is_an_error_and_the_arrays_are_copies():
+    def overwrite(x, y):
+        y[0, 0] = 9.0
+        return x + 0.0
 
-
-def overwrite(x, **others):
-    for array in others.values():
-        array[0, 0] = 9.0
-    return x + 0.0
-
-
-@pytest.mark.parametrize("case", [BackendCase.STRICT, BackendCase.TORCH])
-def test_an_argument_that_is_changed_in_place_is_an_error_and_the_arrays_are_copies(case):
-    x, y = X.copy(), X.copy()
-    places = [f"{case.make().name} on {case.device}", "numpy on cpu"]
+    y = X.copy()
     problem = "argument y is changed in place: compute a new array instead"
-    lines = str(failure(overwrite, x, y=y, **EXACT, backends=[case.value])).splitlines()
-    assert sorted(lines) == sorted(f"{where}: {problem}" for where in places)
-    assert np.array_equal(x, X)
+    lines = [f"numpy on cpu: {problem}", f"array-api-strict on device1: {problem}"]
+    assert str(failure(overwrite, X, y=y, **EXACT)).splitlines() == lines
     assert np.array_equal(y, X)
-    reference = partial(overwrite, y=X.copy())
-    assert str(failure(lambda x: x, X, **EXACT, reference=lambda x: reference(x, y=x))).startswith(
-        "the reference: argument 0 is changed in place"
-    )
-
-
-# JAX
 
 
 @pytest.mark.needs("jax")
@@ -277,14 +197,10 @@ def test_jit_runs_the_function_compiled_too():
 
     def function(x, exponent, *, mask, xp):
         tracers.append("Tracer" in type(x).__name__)
-        positive = xp.where(mask, x, 0.0 if exponent == 2 else x)
-        return {3: positive * positive, "x": [x]}
+        return {"x": [xp.where(mask, x, 0.0 if exponent == 2 else x)]}
 
     assert_parity(function, X, 2, mask=X > 0, **EXACT, **JAX, jit=True)
     assert tracers == [False, False, True]
-    message = str(failure(lambda x: x[x > 0], X, **EXACT, **JAX, jit=True))
-    assert message.startswith("jax on cpu, jax.jit: NonConcreteBooleanIndexError: Array boolean")
-    assert "\n" not in message
 
 
 @pytest.mark.needs("jax")
@@ -293,37 +209,25 @@ def test_without_x64_jax_computes_in_32_bits_and_the_dtypes_follow_its_rule():
 
     def function(x, index, xp):
         dtypes.append(str(x.dtype))
-        return x / 3.0, xp.argmax(x, axis=1), index, x > 0, x * 1j, xp.sum(x, axis=0)
+        return x / 3.0, xp.argmax(x, axis=1), index, x > 0, xp.sum(x, axis=0)
 
     assert_parity(function, X / 7, np.arange(3), norm=1e-6, **NARROW)
     assert_parity(function, X / 7, np.arange(3), ulp=1, **JAX)
     assert dtypes == ["float64", "float32", "float64", "float64"]
-    assert_parity(lambda x: x, np.asarray([2.0**127, np.inf, np.nan, 0.0]), rtol=0.0, **NARROW)
-    assert_parity(lambda x: x, np.asarray([2**31 - 1, -(2**31)]), rtol=0.0, **NARROW)
 
 
 @pytest.mark.needs("jax")
 @pytest.mark.parametrize(
-    ("function", "x", "options", "message"),
+    ("x", "message"),
     [
-        (on_others(lambda x: x.astype("float16")), X, {}, "result has dtype float16, NumPy's float32$"),
-        (lambda x, xp: x - xp.mean(x), 1e6 + X / 7, {}, r"result differs first at .*, norm \d"),
-        (
-            lambda x, xp: xp.astype(x, xp.float64),
-            to_float32(X),
-            {},
-            "UserWarning: Explicitly requested dtype",
-        ),
-        (lambda x: x, np.asarray([2**32, 1]), {}, "result has dtype int32, NumPy's int64"),
-        (lambda x: x, np.asarray([-1e39, 1]), {}, "result has dtype float32, NumPy's float64"),
-        (lambda x: x, np.asarray([2**32, 1]), {"check_dtype": False}, r"result differs first at \(0,\): "),
-        (lambda x: x, np.asarray([1e300, 1]), {"check_dtype": False}, r"result differs first at \(0,\): "),
+        (1e6 + X / 7, r"result differs first at .*, norm \d"),
+        (np.asarray([2**32, 1]), "result has dtype int32, NumPy's int64"),
+        (np.asarray([-1e39, 1]), "result has dtype float32, NumPy's float64"),
     ],
 )
-def test_what_32_bits_lose_is_found_without_x64(function, x, options, message):
-    assert re.search(
-        f"^jax on cpu, 32 bits: {message}", str(failure(function, x, norm=1e-3, **NARROW, **options))
-    )
+def test_what_32_bits_lose_is_found_without_x64(x, message):
+    error = failure(lambda x, xp: x - xp.min(x), x, norm=1e-3, **NARROW)
+    assert re.search(f"^jax on cpu, 32 bits: {message}", str(error))
 
 
 ONE_OF = "expected exactly one of .*, finite and 0 or more, got"
@@ -334,14 +238,9 @@ ONE_OF = "expected exactly one of .*, finite and 0 or more, got"
     [
         ((X,), {}, ConfigError, ONE_OF),
         ((X,), {**EXACT, "ulp": 1}, ConfigError, ONE_OF),
-        ((X,), {"ulp": 1, "atol": 1.0}, ConfigError, ONE_OF),
-        ((X,), {"rtol": float("nan")}, ConfigError, ONE_OF),
-        ((X,), {"rtol": 1.0, "atol": float("inf")}, ConfigError, ONE_OF),
         ((X,), {"norm": -1.0}, ConfigError, ONE_OF),
         ((X, [2.0]), EXACT, TypeError, "argument 1 is a list: expected a NumPy array, a number, text, None,"),
-        ((X, (2.0, X)), EXACT, TypeError, "argument 1 is a tuple: expected a NumPy array"),
         ((X,), {**EXACT, "backends": ["tensorflow"]}, ConfigError, "unknown backend 'tensorflow'"),
-        ((X,), {**EXACT, "backends": []}, ConfigError, r"backends: expected a list of names .*, got \[\]"),
         ((X,), {**EXACT, "backends": "torch"}, ConfigError, "backends: expected a list .*, got 'torch'"),
         ((X,), {**EXACT, "backends": ["torch:cuda:99"]}, BackendError, "the torch backend cannot run on cud"),
         ((), EXACT, AssertionError, "numpy on cpu: the function returns no array"),

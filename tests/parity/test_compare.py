@@ -1,14 +1,12 @@
 """first_difference names the epoch, the step, the block and the operation."""
 
 import itertools
-import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from backend_enum import BackendCase
 
-from xpnet._lib.tree import tree_map
 from xpnet.arithmetic import Reproducible
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
@@ -22,7 +20,7 @@ from xpnet.training.trainer import Trainer
 CONFIG = TrainConfig(epochs=2, hidden=(5,))
 STEPS = replace(CONFIG, batch_size=16)  # of 40 samples: three steps an epoch
 EVERYTHING = replace(STEPS, batch_norm=True, dropout=0.3, validation=8, optimizer="adam", learning_rate=0.01)
-VALIDATED, TWO_BLOCKS = replace(CONFIG, validation=8), replace(CONFIG, batch_size=1200)
+TWO_BLOCKS = replace(CONFIG, batch_size=1200)
 AUGMENTED = replace(EVERYTHING, augment_shift=1.0, augment_elastic_alpha=2.0)
 
 
@@ -70,20 +68,12 @@ def columns(operand):
 
 PRODUCT = broken("matmul", lambda a, b: columns(a) == 5)  # by the weights of layer 1
 BACKWARD = broken("matmul", lambda a, b: columns(a) == 3)  # by these, transposed
-GRADIENTS = broken("weight_and_bias_gradients", lambda dz, a: dz.shape[-2] == 3)  # of layer 1
-SHORT_BLOCK = broken("weight_and_bias_gradients", lambda dz, a: dz.shape[-1] == 176)
-VALIDATION = broken("log", lambda x, *_: x.shape[-1] == 8)
+SHORT_BLOCK = broken("weight_and_bias_gradients", lambda dz, a: columns(dz) == 176)
 ONE_ULP = {"sqrt": lambda self, x: np.nextafter(Reproducible.sqrt(self, x), np.inf)}
 
 
 @pytest.mark.parametrize(
-    ("config", "case"),
-    [
-        (AUGMENTED, BackendCase.STRICT),
-        (replace(CONFIG, learning_rate=1e300), BackendCase.STRICT),  # it diverges
-        (replace(EVERYTHING, epochs=1), BackendCase.TORCH),
-        (replace(EVERYTHING, epochs=1), BackendCase.DPNP),
-    ],
+    ("config", "case"), [(AUGMENTED, BackendCase.STRICT), (replace(EVERYTHING, epochs=1), BackendCase.TORCH)]
 )
 def test_reproducible_trainings_do_not_differ(config, case):
     assert first_difference(trainer(config), trainer(config, case.make())) is None
@@ -96,9 +86,7 @@ def test_reproducible_trainings_do_not_differ(config, case):
         (CONFIG, 40, PRODUCT, (0, None, 0, 1), "matmul in linear"),
         # and does without these: call 0 is the last layer's, for they go backward.
         (CONFIG, 40, BACKWARD, (1, 0, 0, 0), "matmul in linear_backward_input"),
-        (CONFIG, 40, GRADIENTS, (1, 0, 0, 0), "weight_and_bias_gradients in linear_backward"),
         (EVERYTHING, 40, ONE_ULP, (1, 0, 0, 0), "sqrt in _reciprocal_deviation"),
-        (VALIDATED, 40, VALIDATION, (0, None, 0, 0), "log in cross_entropy of validation samples"),
         # A batch of two blocks, with 1,024 and 176 samples.
         (TWO_BLOCKS, 1300, SHORT_BLOCK, (1, 0, 1, 0), "weight_and_bias_gradients in linear_backward"),
     ],
@@ -106,19 +94,8 @@ def test_reproducible_trainings_do_not_differ(config, case):
 def test_the_operation_is_named(config, samples, methods, place, operation):
     data = dataset(samples)
     difference = first_difference(trainer(config, data=data), trainer(config, data=data, **methods))
-    assert ((difference.epoch, difference.step, difference.block, difference.call), difference.operation) == (
-        place,
-        operation,
-    )
-
-
-def test_the_difference_is_one_line_with_both_values_and_their_distance():
-    difference = first_difference(trainer(), trainer(**PRODUCT))
-    assert difference.right == pytest.approx(off(difference.left), abs=1e-7)
-    assert str(difference) == (
-        "epoch 0, block 0: matmul in linear, call 1, differs first, at (0, 0): "
-        f"{difference.left!r} and {difference.right!r} ({difference.ulp:.1e} ulp)"
-    )
+    assert (difference.epoch, difference.step, difference.block, difference.call) == place
+    assert difference.operation == operation
 
 
 def test_a_broken_elementwise_function_is_an_operand_of_the_next_operation(monkeypatch):
@@ -134,72 +111,26 @@ def test_a_broken_elementwise_function_is_an_operand_of_the_next_operation(monke
     assert difference.operation == "operand of weight_and_bias_gradients in linear_backward"
 
 
-def move_bias(made):
-    """Let the update give another last bias from the sixth step on."""
-    optimizer, count = made.optimizer, itertools.count(1)
+def test_the_result_is_named_if_no_operation_differs():
+    left, right = trainer(STEPS), trainer(STEPS)
+    update, count = right.optimizer.update, itertools.count(1)
 
-    def update(*arguments):
-        parameters, state = optimizer.update(*arguments)
+    def move_bias(*arguments):
+        parameters, state = update(*arguments)
         if next(count) >= 6:
             parameters = [*parameters[:-1], parameters[-1]._replace(bias=parameters[-1].bias * np.inf)]
         return parameters, state
 
-    made.optimizer = Optimizer(optimizer.init, update)
+    right.optimizer = Optimizer(right.optimizer.init, move_bias)
+    difference = first_difference(left, right)
+    assert (difference.epoch, difference.step, difference.block) == (2, 2, None)
+    assert difference.operation == "parameters.1.bias after the update"
 
 
-def move_state(made):
-    optimizer = made.optimizer
-
-    def update(*arguments):
-        parameters, state = optimizer.update(*arguments)
-        return parameters, tree_map(lambda array: array * 2.0, state)
-
-    made.optimizer = Optimizer(optimizer.init, update)
-
-
-def move_loss(made):
-    evaluate = made.evaluate
-    made.evaluate = lambda state: replace(evaluate(state), loss=math.inf)
-
-
-@pytest.mark.parametrize(
-    ("config", "change", "place", "operation"),
-    [
-        (CONFIG, move_loss, (0, None), "train_loss"),
-        (STEPS, move_bias, (2, 2), "parameters.1.bias after the update"),
-        (EVERYTHING, move_state, (1, 0), "optimizer.m.0.weight after the update"),
-    ],
-)
-def test_the_result_is_named_if_no_operation_differs(config, change, place, operation):
-    sides = trainer(config), trainer(config)
-    change(sides[1])
-    difference = first_difference(*sides)
-    assert ((difference.epoch, difference.step), difference.block, difference.operation) == (
-        place,
-        None,
-        operation,
-    )
-
-
-def test_blocks_may_be_stacked_on_one_side():
-    data, config = dataset(2100), replace(CONFIG, epochs=1)
-    right = trainer(config, data=data, **PRODUCT)
-    right.context = replace(right.context, stack=2)
-    difference = first_difference(trainer(config, data=data), right)
-    assert (difference.epoch, difference.operation) == (0, "matmul in linear")
-
-
-@pytest.mark.parametrize(
-    ("left", "right", "message"),
-    [
-        ({}, {"seed": 1}, "one seed, got 0 and 1"),
-        ({}, {"hidden": (4,)}, r"one hidden, got \(5,\) and \(4,\)"),
-        # An automatic dtype is the one it comes to.
-        ({"arithmetic": "native"}, {}, "one dtype, got 'float32' and 'float64'"),
-    ],
-)
-def test_other_settings_and_data_are_not_compared(left, right, message):
-    with pytest.raises(ConfigError, match=message):
-        first_difference(trainer(replace(CONFIG, **left)), trainer(replace(CONFIG, **right)))
+def test_other_settings_and_data_are_not_compared():
+    with pytest.raises(ConfigError, match="one seed, got 0 and 1"):
+        first_difference(trainer(), trainer(replace(CONFIG, seed=1)))
+    with pytest.raises(ConfigError, match="one dtype, got 'float64' and 'float32'"):  # automatic ones
+        first_difference(trainer(), trainer(replace(CONFIG, arithmetic="native")))
     with pytest.raises(ConfigError, match="the same data"):
         first_difference(trainer(), trainer(data=dataset(41)))

@@ -3,18 +3,17 @@
 import numpy as np
 import pytest
 
-from xpnet.parity.distance import relative_difference, ulp_distance, unequal_bits
+from xpnet.parity.distance import ulp_distance, unequal_bits
 
 LARGEST, INF, NAN = np.finfo("float64").max, np.inf, np.nan
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-@pytest.mark.parametrize("start", [-1024.0, -1e-7, 0.0, 1.0])
-def test_steps_between_neighbours_are_counted_across_zero_too(dtype, start):
-    first = x = np.full(1, start, dtype)
+def test_steps_between_neighbours_are_counted_across_zero_too(dtype):
+    first = x = np.asarray([-1024.0, -10 * np.finfo(dtype).smallest_subnormal, 0.0, 1.0], dtype)
     for steps in range(20):
-        assert ulp_distance(first, x) == ulp_distance(x, first) == steps
-        x = np.nextafter(x, np.full(1, INF, dtype))
+        assert ulp_distance(first, x).tolist() == ulp_distance(x, first).tolist() == [steps] * 4
+        x = np.nextafter(x, np.full(4, INF, dtype))
 
 
 def test_infinity_nan_zeros_and_complex_numbers():
@@ -27,11 +26,3 @@ def test_infinity_nan_zeros_and_complex_numbers():
     a, b = np.asarray([1 + 1j, NAN + 0j]), np.asarray([1 + np.nextafter(1.0, 2.0) * 1j, NAN + 0j])
     assert ulp_distance(a, b).tolist() == [1, 0]
     assert unequal_bits(a, b).tolist() == [True, False]
-
-
-def test_relative_difference_is_relative_to_the_largest():
-    reference = np.asarray([1e-8, 100.0])
-    assert relative_difference(reference + 1e-6, reference) == pytest.approx(1e-8, rel=1e-3)
-    assert relative_difference(reference, reference) == relative_difference(np.zeros(0), np.zeros(0)) == 0.0
-    assert relative_difference(np.asarray([NAN, 1.0]), reference) == INF
-    assert relative_difference(np.ones(2), np.zeros(2)) == INF

@@ -1,20 +1,17 @@
 """A training from Python leaves the record that the command leaves."""
 
-import os
 import shutil
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from checked_pages import checked
 from commands import complaint
-from folders import change_record
+from folders import change_record, fail_with
 from networks import pixels
 
 import xpnet
 from xpnet import train
-from xpnet.__main__ import main
 from xpnet.storage.record import read_run
 
 X_ALL, Y_ALL = pixels(350, 64, 4)
@@ -29,10 +26,9 @@ def folder(tmp_path, monkeypatch):
 
 def test_it_is_the_record_of_the_command_but_for_what_the_data_are(capsys):
     np.savez("small.npz", x_train=X, y_train=Y, x_test=X_TEST, y_test=Y_TEST)
-    words = ["--validation", "60", "--patience", "9", "--epochs", "3", "--tag", "a", "--tag", "b", "--quiet"]
+    words = ["--validation", "60", "--patience", "9", "--epochs", "3", "--tag", "a", "--quiet"]
     assert train.main([*words, "--data", "small.npz", "--name", "command"]) == 0
-    settings = {"validation": 60, "patience": 9, "epochs": 3, "tags": ["a", "b"]}
-    model = xpnet.fit(X, Y, **settings, run="runs/mine")
+    model = xpnet.fit(X, Y, validation=60, patience=9, epochs=3, tags=["a"], run="runs/mine")
     assert capsys.readouterr().out == ""
     assert model.run == Path("runs/mine")
     assert {path.name for path in model.run.iterdir()} == FILES
@@ -44,52 +40,28 @@ def test_it_is_the_record_of_the_command_but_for_what_the_data_are(capsys):
     assert all(ours[name] == theirs[name] for name in same.split())
     assert ours["metrics"].keys() == {name for name in theirs["metrics"] if not name.startswith("test_")}
     assert ours["data"] == {**ours["data"], "name": "arrays", "source": "arrays", "training_samples": 300}
-    models = [Path("runs", name, "model.safetensors").read_bytes() for name in ("mine", "command")]
-    assert models[0] == models[1]
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"track": ["mlflow"]}, "fit: track: expected run too, the folder of the record"),
         ({"tags": ["a"]}, "fit: tags: expected run too"),
-        ({"overwrite": True}, "fit: overwrite: expected run too"),
         ({"run": "runs/.hidden"}, "fit: run: expected a folder name without / or"),
-        ({"run": "runs/a", "tags": ["a b"]}, "fit: tags: expected words of at most 64 letters"),
-        (
-            {"run": "runs/a", "track": "wand"},
-            "fit: track: expected some of wandb, trackio, mlflow, each once, ",
-        ),
-        (
-            {"run": "runs/a", "callbacks": [print]},
-            "fit: callbacks: expected instances of xpnet.Callback, got",
-        ),
+        ({"run": "runs/a", "track": "wand"}, "fit: track: expected some of wandb, trackio, mlflow"),
+        ({"run": "runs/a", "callbacks": [print]}, "fit: callbacks: expected instances of xpnet.Callback"),
     ],
 )
 def test_what_cannot_be_recorded_is_refused_before_any_file_is_written(settings, message):
-    with pytest.raises(xpnet.ConfigError) as caught:
+    with pytest.raises(xpnet.ConfigError, match=f"^{message}"):
         xpnet.fit(X, Y, epochs=0, **settings)
-    assert str(caught.value).startswith(message)
     assert list(Path().iterdir()) == []
 
 
-def test_a_callback_may_change_the_working_directory(tmp_path, capsys):
-    Path("elsewhere").mkdir()
-    leave = {"callback": lambda _: os.chdir(tmp_path / "elsewhere")}
-    model = xpnet.fit(X, Y, epochs=2, **leave, run="runs/mine", verbose=True)
-    assert (list(Path().iterdir()), model.run) == ([], Path("runs/mine"))
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[-2:] == ["run           runs/mine", "report        runs/mine/report.html"]
-    os.chdir(tmp_path)
-    assert {path.name for path in model.run.iterdir()} == FILES
-    assert xpnet.verify("runs/mine", X, Y)
-
-
 class Watcher(xpnet.Callback):
-    """Notes the calls of its hooks, with the model's fingerprint."""
+    """Notes the calls of its hooks, with the model's fingerprint, and ends training after epoch 2."""
 
-    def __init__(self, last=None, error=None):
-        self.last, self.error, self.seen = last, error, []
+    def __init__(self):
+        self.seen = []
 
     def note(self, hook):
         self.seen.append((hook, self.model.fingerprint))
@@ -102,23 +74,19 @@ class Watcher(xpnet.Callback):
 
     def on_epoch_end(self, log):
         self.note(f"epoch {log.epoch}")
-        if log.epoch == self.last:
+        if log.epoch == 2:
             self.stop = "enough"
-        if self.error is not None:
-            raise self.error
 
     def on_train_end(self, _):
         self.note("end")
 
 
-@pytest.mark.parametrize("run", [None, "runs/mine"])
-def test_hooks_see_the_model_and_stop_the_training_and_may_be_used_again(run):
-    watcher, start = Watcher(last=2), xpnet.fit(X, Y, epochs=0).fingerprint
+def test_hooks_see_the_model_and_stop_the_training_and_may_be_used_again():
+    watcher, start = Watcher(), xpnet.fit(X, Y, epochs=0).fingerprint
     steps = ["step", "step", "epoch 1", "step", "step", "epoch 2", "end"]
-    for _ in range(2):
+    for run in None, "runs/mine":
         watcher.seen.clear()
-        words = {"run": run, "overwrite": run is not None, "report": False}
-        model = xpnet.fit(X, Y, epochs=5, batch_size=150, callbacks=[watcher], **words)
+        model = xpnet.fit(X, Y, epochs=5, batch_size=150, callbacks=[watcher], run=run, report=False)
         hooks, seen = zip(*watcher.seen, strict=True)
         assert [*hooks] == ["begin", "epoch 0", *steps]
         assert seen[:2] == (start, start)
@@ -126,13 +94,10 @@ def test_hooks_see_the_model_and_stop_the_training_and_may_be_used_again(run):
         assert len(set(seen)) == 5
     with pytest.raises(xpnet.ConfigError, match="expected `model` to be read during training"):
         _ = watcher.model
-    if run is not None:
-        record = read_run(model.run)
-        assert (record["status"], record["metrics"]["epochs"]) == ("completed", 2)
-        with pytest.raises(
-            xpnet.ConfigError, match=r"^runs/mine: exists already: choose another name, or re"
-        ):
-            xpnet.fit(X, Y, epochs=0, run=run)
+    record = read_run(model.run)
+    assert (record["status"], record["metrics"]["epochs"]) == ("completed", 2)
+    with pytest.raises(xpnet.ConfigError, match=r"^runs/mine: exists already: choose another name, or re"):
+        xpnet.fit(X, Y, epochs=0, run="runs/mine")
 
 
 @pytest.mark.parametrize(
@@ -140,92 +105,45 @@ def test_hooks_see_the_model_and_stop_the_training_and_may_be_used_again(run):
 )
 def test_the_record_says_how_a_training_has_failed(error, status):
     with pytest.raises(type(error)):
-        xpnet.fit(X, Y, callbacks=[Watcher(error=error)], run="runs/mine")
+        xpnet.fit(X, Y, callback=fail_with(error), run="runs/mine")
     assert read_run(Path("runs/mine"))["status"] == status
 
 
 @pytest.mark.needs("sklearn")
 def test_the_estimator_takes_callbacks_and_has_a_loss_curve():
-    watcher = Watcher(last=2)
+    watcher = Watcher()
     classifier = xpnet.XPNetClassifier(callbacks=[watcher], epochs=9).fit(X, Y)
     assert classifier.n_iter_ == len(classifier.loss_curve_) == 2
     assert watcher.seen[-1] == ("end", classifier.model_.fingerprint)
     assert classifier.loss_curve_ == [row["train_loss"] for row in classifier.model_.history[1:]]
-    each = xpnet.XPNetClassifier(epochs=9)
-    for _ in range(2):
-        each.partial_fit(X, Y, classes=range(4))
-    assert each.loss_curve_ == classifier.loss_curve_
-    with pytest.raises(
-        xpnet.ConfigError, match=r"^XPNetClassifier: callbacks: expected instances of xpnet.C"
-    ):
-        xpnet.XPNetClassifier(callbacks=[print]).fit(X, Y)
-
-
-def report_of(model):
-    model.report("page.html")
-    checked(Path("page.html"))
-    return Path("page.html").read_text()
 
 
 def test_a_model_writes_its_report_with_or_without_a_run():
-    held_out = {"validation_data": (X_TEST, Y_TEST)}
-    model = xpnet.fit(X, Y, epochs=2, **held_out, run="runs/mine")
-    page = report_of(model)
-    accuracy = f"{100 * model.evaluate(X_TEST, Y_TEST).accuracy:.2f}"
-    assert page == Path("runs/mine/report.html").read_text()
-    assert f"<dt>validation accuracy</dt><dd>{accuracy}\u00a0%" in page
-    assert "300 training and 50 validation samples" in page
-    assert "test sample" not in page
-    assert f"<dd>{accuracy}\u00a0%" in report_of(xpnet.fit(X, Y, epochs=2, **held_out))
-    early = xpnet.fit(X, Y, epochs=200, validation=40, patience=3, learning_rate=0.2)
-    page, row = report_of(early), early.history[early.best_epoch]
-    for name in "validation", "training":
-        share = 100 * row[f"{name.replace('training', 'train')}_accuracy"]
-        assert f"<dt>{name} accuracy</dt><dd>{share:.2f}" in page
-    assert checked(Path("page.html")).text.count(f"; best: {early.best_epoch}\n") == 2
+    early = {"epochs": 200, "validation": 40, "patience": 3, "learning_rate": 0.2}
+    model = xpnet.fit(X, Y, **early, run="runs/mine")
+    model.report("page.html")
+    page, row = checked(Path("page.html")), model.history[model.best_epoch]
+    assert Path("page.html").read_text() == Path("runs/mine/report.html").read_text()
+    for name in "validation", "train":
+        assert f"{100 * row[f'{name}_accuracy']:.2f}\u00a0%" in page.text
+    assert page.text.count(f"; best: {model.best_epoch}\n") == 2
+    model = xpnet.fit(X, Y, epochs=2, validation_data=(X_TEST, Y_TEST))
+    model.report("page.html")
+    text = checked(Path("page.html")).text
+    assert f"{100 * model.evaluate(X_TEST, Y_TEST).accuracy:.2f}\u00a0%" in text
+    assert "300 training and 50 validation samples" in text
+    assert "test sample" not in text
 
 
 def test_a_model_without_its_data_says_so_in_place_of_a_report(recorded, capsys):
     shutil.copytree(recorded, ".", dirs_exist_ok=True)
     xpnet.load("runs/plain").report("page.html")
-    checked(Path("page.html"))
-    with pytest.raises(
-        xpnet.ConfigError, match=r"^report: expected a model that xpnet.fit has returned or t"
-    ):
+    with pytest.raises(xpnet.ConfigError, match=r"^report: expected a model that xpnet.fit has returned "):
         xpnet.load("start.safetensors").report("page.html")
     start = "runs/weighted: was trained on arrays in Python, which are in no file: "
-    with pytest.raises(xpnet.DataError, match=f"^{start}its report is in its folder"):
+    remedy = "its report is in its folder, and the model that xpnet.fit returns writes it anew"
+    with pytest.raises(xpnet.DataError, match=f"^{start}{remedy}"):
         xpnet.load("runs/weighted").report("page.html")
-    assert complaint(capsys, "report", "runs/weighted").startswith(f"{start}its report is in its folder")
-    assert main(["evaluate", "runs/weighted"]) == 2
-    assert capsys.readouterr().err.splitlines()[-1] == f"xpnet: {start}name labelled samples with --data"
+    assert complaint(capsys, "report", "runs/weighted") == start + remedy
     change_record(Path("runs/weighted"), status="interrupted")
     assert complaint(capsys, "train", "--resume", "runs/weighted") == start + "train again with xpnet.fit"
-
-
-SUMMARY = """\
-layer       output   parameters
-input       (m, 64)
-linear      (m, 6)          390
-batch norm  (m, 6)           12
-tanh        (m, 6)
-linear      (m, 4)           28
-softmax     (m, 4)
-total                       430"""
-
-
-def test_a_model_and_an_evaluation_show_themselves_as_short_text():
-    frame, names = pd.DataFrame(X), np.array(["a", "b", "c", "d"])
-    model = xpnet.fit(frame, names[Y], epochs=1, hidden=6, batch_norm=True, activation="tanh")
-    assert repr(model.summary()) == str(model.summary()) == SUMMARY
-    evaluation = model.evaluate(frame, names[Y])
-    text, accuracy = str(evaluation), f"{evaluation.accuracy:.4f}"
-    assert text.startswith(f"samples         300 of 4 classes\naccuracy        {accuracy}\n")
-    assert text.count("\n") < 10
-    worst = min(zip(evaluation.classes, "abcd", strict=True), key=lambda scores: scores[0].recall)
-    assert f"lowest recall   {worst[1]} {worst[0].recall:.4f} of {worst[0].support}, " in text
-    wrong = evaluation.confusion - np.diag(np.diag(evaluation.confusion))
-    row, column = np.unravel_index(wrong.argmax(), wrong.shape)
-    assert f"confused        {'abcd'[row]} as {'abcd'[column]} {wrong.max()} times, " in text
-    short = f"<xpnet.Evaluation accuracy {accuracy}, loss {evaluation.loss:.4f}, 300 samples>"
-    assert repr(evaluation) == short

@@ -10,6 +10,7 @@ from commands import complaint, printed
 from report_pages import blobs, parsed, rewrite, section, trained
 
 from xpnet.report import write_report
+from xpnet.storage.record import read_metrics
 
 METRICS = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
 METRICS += ["test_loss", "test_accuracy"]
@@ -60,8 +61,7 @@ def test_runs_over_seeds_have_one_page_with_mean_and_deviation_links_and_curves(
     assert [*rows] == ["seed-0", "seed-1", "seed-2"]
     for name, row in rows.items():
         record = load(Path("five", name, "run.json"))
-        assert row[0] == record["status"]
-        assert row[1:7] == [text_of(metric, record["metrics"][metric]) for metric in METRICS]
+        assert row[:7] == [record["status"], *(text_of(name, record["metrics"][name]) for name in METRICS)]
         assert row[-1] == record["fingerprint"][:12]
     assert [link.attributes["href"] for link in page.all("a")] == ["seed-0/report.html"]
     assert rows_of(page, "differences") == {"seed": ["0", "1", "2"]}
@@ -71,22 +71,17 @@ def test_runs_over_seeds_have_one_page_with_mean_and_deviation_links_and_curves(
     charts = {chart.one("h3").text: chart for chart in section(page, "curves").all("figure")}
     assert [*charts] == ["Training loss", "Validation loss", "Training accuracy", "Validation accuracy"]
     for title, chart in charts.items():
-        lines = {line.one("title").text: line for line in chart.all("path", class_="line")}
-        classes = {name: line.attributes["class"].replace("line", "key") for name, line in lines.items()}
-        assert classes == keys
-        others = 4 if title.startswith("Validation") else 2  # epochs 1 to 5, or 2, 4 and 5
-        assert all(line.attributes["d"].count("L") == others for line in lines.values())
+        lines = {line.one("title").text: line.attributes for line in chart.all("path", class_="line")}
+        assert {name: line["class"].replace("line", "key") for name, line in lines.items()} == keys
+        later = 4 if title.startswith("Validation") else 2  # epochs 1 to 5, or 2, 4 and 5
+        assert {line["d"].count("L") for line in lines.values()} == {later}
 
 
 def test_runs_over_learning_rates_have_the_best_one(folder, capsys):
     printed(capsys, "report", "rates", "--out", "page.html")
-    page, best = checked(Path("page.html")), load(Path("rates/summary.json"))["best"]
-    title = f"3 runs over learning rates · best by validation accuracy: {best['run']}"
-    assert title in page.one("header").text
-    accuracy = text_of("validation_accuracy", best["metrics"]["validation_accuracy"])
-    assert page.one("div", class_="main").text.split("\n") == [f"validation accuracy{accuracy}"]
+    page, best = checked(Path("page.html")), load(Path("rates/summary.json"))["best"]["run"]
+    assert f"3 runs over learning rates · best by validation accuracy: {best}" in page.one("header").text
     assert rows_of(page, "differences") == {"learning_rate": ["0.001", "0.01", "0.1"]}
-    assert "page.html" not in section(page, "runs").text
 
 
 def test_runs_are_compared_with_what_differs_and_the_best_of_each_metric_is_marked(folder, capsys):
@@ -110,14 +105,10 @@ def test_runs_are_compared_with_what_differs_and_the_best_of_each_metric_is_mark
 
 def test_a_run_that_has_not_ended_is_compared_as_far_as_its_record_goes(folder, capsys):
     rewrite(Path("other/run.json"), status="running", ended=None, metrics=None, fingerprint=None)
-    lines = Path("other/metrics.jsonl").read_text().splitlines()[:4]
-    Path("other/metrics.jsonl").write_text("\n".join(lines))
-    shutil.copytree("other", "empty")
-    for name in ("metrics.jsonl", "checkpoint.safetensors", "model.safetensors"):
-        Path("empty", name).unlink()
+    shutil.copytree("other", "empty", ignore=shutil.ignore_patterns("metrics.jsonl", "*.safetensors"))
     printed(capsys, "report", "five/seed-0", "other", "empty", "--out", "page.html")
-    page = checked(Path("page.html"))
-    rows, last = rows_of(page, "runs"), json.loads(lines[-1])
+    page, last = checked(Path("page.html")), read_metrics(Path("other/metrics.jsonl"))[-1]
+    rows = rows_of(page, "runs")
     assert rows["other"][1:3] == [text_of(name, last[name]) for name in METRICS[:2]]
     assert (rows["other"][-1], set(rows["empty"][1:])) == ("\u2013", {"\u2013"})
     assert "Not every run has a fingerprint." in section(page, "runs").text
@@ -132,25 +123,6 @@ def test_names_like_markup_are_harmless_in_texts_and_links(folder, capsys):
     assert page.one("a").text == name
     assert page.one("a").attributes["href"] == "%3Cb%3E%20%26%20%27x%27%20%231%3F/report.html"
     assert rows_of(page, "differences")["<i>"] == ["none", "<script>"]
-    assert not list(page.all("script"))
-
-
-def test_of_many_equal_runs_the_page_shows_40_each_with_a_thinned_line_of_its_own(folder, capsys):
-    rows = [{"epoch": epoch, "train_loss": 1 / epoch, "train_accuracy": 0.5} for epoch in range(1, 71)]
-    Path("other/metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    names = [f"run-{index}" for index in range(45)]
-    for name in names:
-        shutil.copytree("other", name)
-    printed(capsys, "report", *names)
-    page = checked(Path("comparison.html"))
-    runs, curves = section(page, "runs"), section(page, "curves")
-    assert [*rows_of(page, "runs")] == names[:40]
-    assert "The first 40 of 45 runs." in runs.text
-    assert len({key.attributes["class"] for key in curves.all("span")}) == 40
-    assert {line.attributes["d"].count("L") for line in curves.all("path", class_="line")} == {59}
-    assert "The fingerprints are equal: the parameters are the same, bit for bit." in page.text
-    assert "None." in section(page, "differences").text
-    assert "best" not in runs.text
 
 
 def damage(value):
@@ -158,23 +130,12 @@ def damage(value):
 
 
 GONE = {"over": "seeds", "figures": {}, "trials": [{"run": "gone"}]}
-TEXT = {"over": "seeds", "figures": {"a": {"mean": "x", "standard_deviation": 1}}, "trials": []}
 WRONG = [
     ("other gone", None, "gone: no such file or folder: expected the folder of a run or its name in runs"),
-    ("other ./other", None, "other: is named twice: expected different runs"),
     ("five five/seed-1", None, "five/seed-1: is named twice: expected different runs"),
-    ("five", damage([]), "five/summary.json: damaged: expected a JSON object"),
     ("five", damage({}), "five/summary.json: damaged: expected the summary of several trainings"),
-    ("five", damage(TEXT), "five/summary.json: damaged: expected the summary of several trainings"),
     ("five", damage(GONE), "five/gone/run.json: cannot be read (No such file or directory)"),
-    ("five", damage(GONE | {"trials": []}), "expected two runs or more to compare, got 0"),
     ("other five/seed-0 --data blobs.npz", None, "--data: is for the report of one run"),
-    ("five --out none/page.html", None, "none/page.html: cannot be written (No such file or directory)"),
-    (
-        "other five/seed-0",
-        lambda: Path("other/metrics.jsonl").write_text("x\n"),
-        "metrics.jsonl: line 1: expected",
-    ),
 ]
 
 

@@ -2,12 +2,9 @@
 
 import base64
 import json
-import os
 import re
 import shutil
-import sys
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,20 +12,18 @@ import pandas as pd
 import pytest
 from checked_pages import checked
 from commands import complaint, printed
-from report_pages import Page, blobs, image_of, parsed, rewrite, save_data, section, trained
-from saved_models import saved_model
+from folders import tree
+from report_pages import Page, blobs, image_of, parsed, rewrite, section, trained
 
 import xpnet
 from xpnet.data import datasets
-from xpnet.inference.predictor import Evaluation
 from xpnet.nn import metrics
 from xpnet.nn.columns import Columns
 from xpnet.nn.metrics import class_metrics, confusion_matrix
 from xpnet.report import images, write_report
-from xpnet.report.charts import build_line_chart, choose_ticks, select_evenly
-from xpnet.report.page import make_environment, summarize_classes
+from xpnet.report.charts import select_evenly
 from xpnet.storage.model_file import load_model, save_model
-from xpnet.storage.record import read_metrics
+from xpnet.storage.record import read_metrics, read_run
 
 SETTINGS = ["--epochs", 6, "--batch-size", 50, "--validation", 60, "--hidden", 9, 8, "--batch-norm"]
 SETTINGS += ["--activation", "leaky-relu"]
@@ -62,21 +57,12 @@ def initialised(folder, data, *flags):
     return trained(folder / "run", "--data", data, "--epochs", 0, *flags)
 
 
-def files(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
-def record_of(run):
-    return json.loads((run / "run.json").read_text())
-
-
 def test_the_command_writes_one_page_that_needs_no_other_file_and_prints_where(run, capsys):
-    before = files(run)
+    before = tree(run)
     assert printed(capsys, "report", run) == f"{run / 'report.html'}\n"
-    after = files(run)
+    after = tree(run)
     page = after.pop("report.html")
     assert after == before
-    assert page.startswith(b"<!doctype html>")
     addresses = re.findall(r"""(?:src|href|action|url)\s*[=(]\s*["']?([^"')\s>]+)""", page.decode())
     assert [address for address in addresses if not address.startswith(("data:", "#"))] == []
     (policy,) = Page(page.decode()).root.all("meta", **{"http-equiv": "Content-Security-Policy"})
@@ -88,10 +74,9 @@ def test_the_command_writes_one_page_that_needs_no_other_file_and_prints_where(r
 
 
 def test_the_summary_says_what_was_trained_where_and_on_what(made, page):
-    record = record_of(made)
+    record = read_run(made)
     metrics, text = record["metrics"], page.one("header").text + section(page, "record").text
     assert page.one("h1").text == "made"
-    assert page.one("head").one("title").text == "made · xpnet"
     parameters = 144 * 9 + 9 + 9 * 8 + 8 + 8 * 3 + 3 + 2 * (9 + 8)
     expected = [
         *("completed", "network 144-9-8-3", record["fingerprint"], record["data"]["sha256"]),
@@ -103,29 +88,23 @@ def test_the_summary_says_what_was_trained_where_and_on_what(made, page):
     assert [words for words in expected if words not in text] == []
     changed = {row.one("dt").text for row in page.all("div", class_="changed")}
     assert changed == {"data", "epochs", "batch_size", "validation", "hidden", "activation", "batch_norm"}
-    assert "optimizersgd" in page.one("dl", class_="settings").text
 
 
 def test_each_line_has_the_epochs_with_its_values_and_the_best_is_marked(recorded, tmp_path, monkeypatch):
     monkeypatch.chdir(recorded)
     run = Path("runs/mine")
-    best, rows = record_of(run)["metrics"]["best_epoch"], read_metrics(run / "metrics.jsonl")
+    best, rows = read_run(run)["metrics"]["best_epoch"], read_metrics(run / "metrics.jsonl")[1:]
     figures = section(checked(write_report(run, out=tmp_path / "page.html")), "curves").all("figure")
     kinds = ("loss", "{:.3g}", 1), ("accuracy", "{:.4g}\u00a0%", 100)
     for figure, (kind, form, factor) in zip(figures, kinds, strict=True):
         for name in ("train", "validation"):
             key = f"{name}_{kind}"
             values = [(row["epoch"], form.format(factor * row[key])) for row in rows if key in row]
-            assert figure.one("path", class_=name).attributes["d"].count("L") == len(values) - 2
+            assert figure.one("path", class_=name).attributes["d"].count("L") == len(values) - 1
             dots = [*figure.all("circle", class_=name)]
-            assert [dot.text for dot in dots] == [
-                f"epoch {epoch}, {name} {text}" for epoch, text in values[1:]
-            ]
-            assert f"{name} {values[0][1]}" in figure.one("p").text
-            assert f"{name} {values[-1][1]}" in figure.one("figcaption").text
+            assert [dot.text for dot in dots] == [f"epoch {epoch}, {name} {text}" for epoch, text in values]
         place = dots[best - 1].attributes["cx"]  # the validation has every epoch
         assert figure.one("path", class_="mark").attributes["d"].startswith(f"M{place} ")
-        assert figure.one("p").text.endswith(f"; best: {best}")
 
 
 def test_each_class_has_its_metrics_and_the_confusion_matrix_a_count_in_each_cell(page, evaluated):
@@ -137,11 +116,6 @@ def test_each_class_has_its_metrics_and_the_confusion_matrix_a_count_in_each_cel
         misread = np.where(np.arange(3) == index, -1, confusion[index])
         most = f"{misread.argmax()} ({misread.max()})"
         assert [cell.text for cell in row.all()] == [str(index), str(scores.support), *shares, most]
-    wrong = confusion - np.diag(np.diag(confusion))
-    label, read = np.unravel_index(wrong.argmax(), wrong.shape)
-    lead = section(page, "classes").one("p", class_="lead").text.replace("\u00a0", " ")
-    most = f"{label} predicted as {read} ({wrong.max()} times)"
-    assert lead.startswith(f"Most frequent mistakes on the test data: {most}")
     totals = confusion.sum(axis=1)
     assert [cell.one("title").text for cell in page.one(id="confusion").all("g", class_="cell")] == [
         f"{i} predicted as {j}: {confusion[i, j]} of {totals[i]} ({100 * confusion[i, j] / totals[i]:.1f} %)"
@@ -175,25 +149,14 @@ def test_the_first_layers_weights_are_images(made, page):
         assert np.abs(alpha / 255 - np.abs(shares)).max() < 0.01
 
 
-def test_without_a_mistake_the_page_says_so(tmp_path):
-    x, y = np.repeat(np.eye(2, 64, dtype=np.uint8) * 255, 10, axis=0), np.repeat([0, 1], 10)
-    data = save_data(tmp_path / "easy.npz", x, y, x, y)
-    run = trained(tmp_path / "easy", "--data", data, "--hidden", "--lr", 5, "--epochs", 20)
-    page = checked(write_report(run))
-    assert "every test sample is classified correctly" in section(page, "mistakes").text
-    assert "Every test sample is classified correctly" in section(page, "classes").text
-
-
 SECTIONS = ["draw", "curves", "classes", "mistakes", "weights", "record"]
-MANY = {"features": 64, "samples": 260}
 PARTS = [
     ({"classes": 10}, "", 20 + 10, {"draw": "Draw a digit", "classes": "Point at a cell for its share.\n"}),
     ({"features": 784}, "--hidden 64", 20 + 40, {"draw": None, "weights": "The first 40 of 64."}),
     ({"dtype": float, "least": -9}, "", 20 + 10, {"draw": None}),
     ({"features": 20}, "", 0, {"draw": None, "weights": "How much the features weigh"}),
-    (MANY | {"classes": 26}, "", 20 + 10, {"draw": None, "classes": "Point at a cell for its count.\n\n"}),
-    (MANY | {"classes": 27}, "", 20 + 10, {"draw": None, "classes": "Only the 20 of 27 classes with the m"}),
-    (MANY | {"classes": 120}, "", 20 + 10, {"draw": None, "classes": "The 100 of 120 classes with the lo"}),
+    ({"features": 64, "classes": 27}, "", 20 + 10, {"draw": None, "classes": "Only the 20 of 27 classes wi"}),
+    ({"features": 64, "classes": 120}, "", 20 + 10, {"draw": None, "classes": "The 100 of 120 classes with"}),
 ]
 
 
@@ -223,37 +186,18 @@ def test_a_table_has_its_names_in_place_of_images(tmp_path):
     run = initialised(tmp_path, path, "--test-split", 0.5)
     page, data = checked(write_report(run)), datasets.load(path, test_split=0.5)
     assert [each.attributes["id"] for each in page.all("section")] == SECTIONS[1:]
-    assert not list(page.all("img"))
     model = xpnet.load(run, device="cpu")
     probabilities = model.predict_proba(data.x_test)
-    surest = surest_mistakes(data.y_test, probabilities)
-    rows = [[cell.text for cell in row.all()] for row in section(page, "mistakes").one("tbody").all("tr")]
     lines = path.read_text().split("\n")
-    cells = [lines[int(number) - 1].split(",")[:-1] for number, *_ in rows]
-    np.testing.assert_array_equal(np.array(cells, float), data.x_test[surest])
-    assert "They are named by their lines in wine.csv." in section(page, "mistakes").text
-    for (_, *texts), index in zip(rows, surest, strict=True):
+    rows = [[cell.text for cell in row.all()] for row in section(page, "mistakes").one("tbody").all("tr")]
+    for (line, *texts), index in zip(rows, surest_mistakes(data.y_test, probabilities), strict=True):
+        np.testing.assert_array_equal(np.float64(lines[int(line) - 1].split(",")[:-1]), data.x_test[index])
         label, read = data.y_test[index], probabilities[index].argmax()
         shares = [f"{100 * probabilities[index, each]:.1f}\u00a0%" for each in (label, read)]
         assert texts == [kinds[label], kinds[read], *shares]
     weights = np.sqrt(np.mean(model.network.layers[0]["weight"] ** 2, axis=0)) * data.x_test.std(axis=0)
     bars = [[span.text for span in bar.all("span")] for bar in section(page, "weights").all("li")]
     assert bars == [[names[i], f"{weights[i] / weights.max():.3f}"] for i in np.argsort(-weights)[:20]]
-    assert "<b>ash</b>" in dict(bars)
-    assert "The 20 of 64 features that weigh most." in section(page, "weights").text
-
-
-def test_a_large_confusion_matrix_shows_the_classes_with_the_most_mistakes(tmp_path):
-    """Of 70 classes, only those from 50 on are confused: 21 of them, and class 69 the least."""
-    labels = np.repeat(np.arange(70), 4)
-    predicted = labels.copy()
-    predicted[200::4] = np.roll(np.arange(50, 70), 1)
-    predicted[4] = 69
-    evaluation = Evaluation(0, 0, "", 0, None, class_metrics(predicted, labels, 70), predicted, predicted)
-    classes = summarize_classes(labels, evaluation, [f"class {index}" for index in range(70)])
-    assert classes["shown"] == [f"class {index}" for index in range(50, 70)]
-    cells = [cell[:4] for cell in classes["cells"]]
-    assert cells == sorted([(i, i, 3, 4) for i in range(20)] + [(i, (i - 1) % 20, 1, 4) for i in range(20)])
 
 
 def test_the_embedded_network_is_the_trained_one(made, page, evaluated):
@@ -275,13 +219,11 @@ def test_the_embedded_network_is_the_trained_one(made, page, evaluated):
 
 def test_the_name_and_every_text_of_the_record_and_the_model_are_escaped(run):
     name = f"{{{{ 7 * 7 }}}}{{% raw %}}{{#{EVIL.replace('/', '')}"
-    if sys.platform == "linux":  # other systems refuse names that are not UTF-8
-        name += os.fsdecode(b"caf\xe9")
     run = run.rename(run.parent / name)
     names = (EVIL, "<!-- & \ud800", "b")
     path = run / "model.safetensors"
     save_model(path, replace(load_model(path), columns=Columns(classes=names)))
-    record, harmless = record_of(run), {element.name for element in parsed(write_report(run)).all()}
+    record, harmless = read_run(run), {element.name for element in parsed(write_report(run)).all()}
     texts = ("started", "ended", "device_requested", "device_used", "device_reason")
     rewrite(
         run / "run.json",
@@ -290,31 +232,14 @@ def test_the_name_and_every_text_of_the_record_and_the_model_are_escaped(run):
         config={**dict.fromkeys(record["config"], EVIL), EVIL: EVIL, "hidden": []},
         versions={EVIL: EVIL, "xpnet": EVIL},
         working_folder_commit={"commit": EVIL, "dirty": True},
-        xpnet_commit={"commit": EVIL, "dirty": True},
         data={**record["data"], "name": EVIL},
     )
     page = parsed(write_report(run, data=datasets.load(Path(record["config"]["data"]))))
-    assert not re.search("<script>alert|<img src=x", (run / "report.html").read_text())
-    assert page.one("h1").text == name.encode("utf-8", "replace").decode()
-    assert f"Commit of xpnet{EVIL}, with changes" in section(page, "record").text
+    assert page.one("h1").text == name
     assert page.one("dl", class_="settings").text.count(EVIL) >= 30
     assert {element.name for element in page.all()} == harmless
     assert json.loads(page.one("script", id="network").text)["names"] == [*names]
     assert len(list(page.all("script"))) == 2  # the network and the page's own
-
-
-TICKS = [
-    (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
-    (0.93, 0.95, [0.93, 0.935, 0.94, 0.945, 0.95]),
-    (0, 5e-324, [0]),
-    (-1e308, 1e308, [-1e308]),
-]
-
-
-def test_ticks_are_round_numbers():
-    for low, high, ticks in TICKS:
-        assert choose_ticks(low, high) == pytest.approx(ticks, abs=1e-12)
-    assert choose_ticks(0, 3, whole=True) == [0, 1, 2, 3]
 
 
 def test_points_are_selected_evenly_with_the_first_and_the_last():
@@ -322,92 +247,48 @@ def test_points_are_selected_evenly_with_the_first_and_the_last():
     assert [*select_evenly(range(4), 4)] == [0, 1, 2, 3]
 
 
-def test_a_long_line_is_thinned_and_keeps_its_ends_and_a_single_point_is_in_the_middle():
-    def draw(points):
-        chart = build_line_chart("chart", {"train": points}, str)
-        return Page(make_environment().get_template("charts.html").module.line_chart(chart)).root
-
-    line = draw([(float(epoch), 1 / (1 + epoch)) for epoch in range(1, 10_001)])
-    path = line.one("path", class_="train").attributes["d"]
-    assert path.count("L") == 399
-    assert path.startswith("M52.0 12.0L")
-    assert path.endswith("L428.0 216.0")
-    dot = draw([(0.0, 0.5)]).one("circle").attributes
-    assert (dot["cx"], dot["cy"]) == ("240.0", "114.0")
-
-
-@pytest.mark.parametrize("status", ["running", "interrupted", "failed"])
-def test_a_run_that_has_a_model_has_a_report(run, status):
-    rewrite(run / "run.json", status=status, ended=None, metrics=None, fingerprint=None, error="loss")
-    if status == "running":
-        (run / "metrics.jsonl").unlink()
+def test_a_failed_run_that_has_a_model_has_a_report_without_the_losses_that_are_not_finite(run):
+    rewrite(run / "run.json", status="failed", ended=None, metrics=None, fingerprint=None, error="loss")
+    rows = [(0, None, 0.1), (1, None, 0.5), (2, None, None), (3, 0.5, 0.75)]
+    lines = (
+        json.dumps(dict(zip(("epoch", "train_loss", "train_accuracy"), row, strict=True))) for row in rows
+    )
+    (run / "metrics.jsonl").write_text("\n".join(lines))
     page = checked(write_report(run))
-    assert page.one("span", class_="unfinished").text.startswith(status)
+    assert page.one("span", class_="unfinished").text.startswith("failed")
     assert "test accuracy" in page.one("header").text
     assert "not ended" in section(page, "record").text
-    assert ("The run noted no epoch." in section(page, "curves").text) == (status == "running")
+    dots = [dot.text for dot in section(page, "curves").all("circle")]
+    assert dots == ["epoch 3, train 0.5", "epoch 1, train 50\u00a0%", "epoch 3, train 75\u00a0%"]
+    (run / "metrics.jsonl").unlink()
+    assert "The run noted no epoch." in section(checked(write_report(run)), "curves").text
 
 
-def test_metrics_that_were_not_finite_are_left_out(run):
-    rows = [
-        {"epoch": 0, "train_loss": None, "train_accuracy": 0.1},
-        {"epoch": 1, "train_loss": None, "train_accuracy": 0.5},
-        {"epoch": 2, "train_loss": None, "train_accuracy": None},
-        {"epoch": 3, "train_loss": 0.5, "train_accuracy": 0.75},
-    ]
-    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    loss, accuracy = section(parsed(write_report(run)), "curves").all("figure")
-    assert loss.one("circle").text == "epoch 3, train 0.5"
-    assert accuracy.one("p").text == "epoch (before the first: train 10\u00a0%)"
-    assert [dot.text[:7] for dot in accuracy.all("circle")] == ["epoch 1", "epoch 3"]
-
-
-def test_data_that_have_moved_can_be_named_and_csv_data_by_both_files(run, tmp_path, capsys):
-    config = record_of(run)["config"]
-    moved, gone = shutil.copy(config["data"], tmp_path / "moved.npz"), tmp_path / "gone.npz"
-    rewrite(run / "run.json", config={**config, "data": str(gone)})
-    error = complaint(capsys, "report", run)
-    assert f"{run}: name its data with --data: {gone}: no such file" in error
-    printed(capsys, "report", run, "--data", moved)
-    csv = tmp_path / "data.csv"
+def test_data_that_have_moved_can_be_named(tmp_path, capsys):
+    csv, moved = tmp_path / "data.csv", tmp_path / "moved.csv"
     np.savetxt(csv, np.c_[np.arange(20) % 2, np.arange(180).reshape(20, 9)], fmt="%d", delimiter=",")
-    words = ["--data", csv, "--test-data", csv]
-    printed(capsys, "report", trained(tmp_path / "csv", *words, "--epochs", 1), *words)
+    run = initialised(tmp_path, csv, "--test-data", csv)
+    csv.rename(moved)
+    error = complaint(capsys, "report", run)
+    assert error.startswith(f"{run}: name its data with --data: {csv}: no such file")
+    printed(capsys, "report", run, "--data", moved, "--test-data", moved)
 
 
-def model_of(*sizes, fill=1.0, **changes):
-    def replace_model(run):
-        layers = [{"weight": np.full((m, n), fill), "bias": np.zeros(m)} for n, m in pairwise(sizes)]
-        save_model(run / "model.safetensors", saved_model(layers))
-        rewrite(run / "run.json", config={**record_of(run)["config"], "arithmetic": "native"}, **changes)
-
-    return replace_model
-
-
-UNNAMED = {"status": "running", "fingerprint": None}
 WRONG = [
     ((), lambda run: (run / "metrics.jsonl").write_text("{}\nx\n"), "metrics.jsonl: line 2: expected a JSON"),
     ((), lambda run: (run / "model.safetensors").unlink(), "model.safetensors: no such file"),
-    ((), model_of(144, 3), "its model has the fingerprint "),
-    ((), model_of(20, 3, **UNNAMED), "blobs: the network takes rows of 20 features, got an array"),
-    ((), model_of(144, 2, **UNNAMED), "blobs, row 3: label 2: the network tells 2 classes"),
-    ((), model_of(144, 4, 3, fill=1e200, **UNNAMED), "the network's outputs are not all finite"),
     (("--test-data", "x.csv"), None, "--test-data x.csv: goes with --data TRAIN.csv"),
-    (("--data", "absent.npz"), None, "absent.npz: no such file or folder; --data takes "),
     (("--data", "other.npz"), None, "name the data of the training with --data"),
     (("--out", "none/page.html"), None, "none/page.html: cannot be written (No such file or directory)"),
 ]
 
 
 @pytest.mark.parametrize(("words", "damage", "message"), WRONG, ids=[message for *_, message in WRONG])
-@pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")
-def test_bad_input_is_one_line_and_changes_nothing(
-    run, tmp_path, capsys, monkeypatch, words, damage, message
-):
-    monkeypatch.chdir(tmp_path)
+def test_bad_input_is_one_line_and_changes_nothing(run, capsys, monkeypatch, words, damage, message):
+    monkeypatch.chdir(run.parent)
     blobs(Path("other.npz"), seed=1)
     if damage is not None:
         damage(run)
-    before = files(run)
+    before = tree(run)
     assert message in complaint(capsys, "report", run, *words)
-    assert files(run) == before
+    assert tree(run) == before

@@ -12,6 +12,7 @@ import benchmark
 import numpy as np
 import pytest
 from benchmarks import against, contenders, peers, runs
+from benchmarks.limits import Limits
 from benchmarks.page import table_section
 from benchmarks.peers import Images
 from benchmarks.runs import Line, Table
@@ -27,6 +28,7 @@ from xpnet.training.trainer import Trainer
 
 pytestmark = pytest.mark.tooling
 
+LIMITS = Limits(float32=100e9, float64=50e9, bandwidth=10e9)
 NATIVE = "xpnet:native:numpy"
 
 
@@ -82,20 +84,20 @@ def test_contenders_have_the_parameters_of_xpnet_after_an_epoch(who, batch, smal
         np.testing.assert_allclose(values.reshape(right.shape), right, rtol=0, atol=1e-5)
 
 
-def test_a_table_shows_times_memory_and_the_medians_of_the_ratios_within_a_round():
+def test_a_table_shows_times_floors_memory_and_the_medians_of_the_ratios_within_a_round():
     lines = [
         Line("notebook", "notebook", [0.2, 0.1, 0.3], [800.0, 801.0, 802.0]),
         Line("torch", "PyTorch eager", [0.1, 0.1, 0.1], [600.0] * 3),
         Line(NATIVE, "xpnet native", [0.06, 0.05, 0.04], [150.0] * 3),
     ]
-    assert table_section(Table("epoch", "One epoch", lines, Task())).splitlines() == [
+    assert table_section(Table("epoch", "One epoch", lines, Task()), LIMITS).splitlines() == [
         "## One epoch",
         "",
-        "|  | ms an epoch | min - max | × notebook | × best peer | peak MiB |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-        "| notebook | 200 | 100 - 300 |  | 2.00 | 801 |",
-        "| **PyTorch eager** | 100 | 100 - 100 | 0.500 |  | 600 |",
-        "| xpnet native | 50.0 | 40.0 - 60.0 | 0.300 | 0.500 | 150 |",
+        "|  | ms an epoch | min - max | × notebook | × best peer | × floor | peak MiB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| notebook | 200 | 100 - 300 |  | 2.00 |  | 801 |",
+        "| **PyTorch eager** | 100 | 100 - 100 | 0.500 |  |  | 600 |",
+        "| xpnet native | 50.0 | 40.0 - 60.0 | 0.300 | 0.500 | 2.61 | 150 |",
     ]
 
 
@@ -124,7 +126,7 @@ def test_a_quick_run_writes_every_run_a_page_and_a_figure_without_date(tmp_path,
 def test_bad_input_is_one_line_and_code_2(capsys):
     assert benchmark.main(["--against", "HEAD", "--only", "epoch,wide"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert re.match("benchmark: .* some of epoch,steps,main,startup, got 'wide'", line)
+    assert re.match("benchmark: .* some of epoch,steps,large,main,startup, got 'wide'", line)
 
 
 def git(folder, *words):

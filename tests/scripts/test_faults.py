@@ -1,4 +1,4 @@
-"""scripts/faults.py: its table, the test of a fault, and what it says of the results."""
+"""scripts/faults.py: its table, the lines and the tests of a fault, and what it says of the results."""
 
 import json
 
@@ -17,25 +17,35 @@ def double(number):
     return 2 * number
 """
 TESTS = """\
-from pathlib import Path
-from xpnet import thing
+import subprocess, sys
+import pytest
+from xpnet.thing import double
+
+@pytest.fixture(scope="module")
+def shared():
+    return double(3)
+
+def test_a_fixture(shared):
+    assert shared > 0
+
+def test_the_same_fixture(shared):
+    assert shared == 6
 
 def test_a_small_number():
-    assert thing.LIMIT == 3
+    assert double(1) == 2
 
 def test_a_large_number():
-    assert getattr(thing, "double", lambda number: 8)(4) == 8
+    assert double(4) == 8
 
-def test_that_fails_once():
-    first, seen = hasattr(thing, "double"), Path("seen").exists()
-    Path("seen").touch()
-    assert first or seen
+def test_in_a_process():
+    words = [sys.executable, "-c", "from xpnet.thing import double; print(double(5))"]
+    assert subprocess.run(words, capture_output=True, text=True).stdout == "10\\n"
 """
 
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A small checkout in place of that of xpnet."""
+    """A small checkout in place of that of xpnet, with the plugin of the script."""
     files = {
         "xpnet/__init__.py": "",
         "xpnet/thing.py": SOURCE,
@@ -43,6 +53,8 @@ def checkout(tmp_path, monkeypatch):
         "xpnet/parity/plugin.py": "",
         "tests/test_thing.py": TESTS,
     }
+    plugin = faults.TABLE.parent
+    files |= {f"scripts/planted/{path.name}": path.read_text() for path in plugin.glob("*.py")}
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -68,31 +80,42 @@ def test_a_text_that_is_not_there_once_is_an_error(checkout, capsys, text):
 TABLE = """
 ["thing.py"]
 more = ["+ number)", "+ number + 1)"]
+less = ["2 * number", "1 * number"]
 same = ["2 * number", "number * 2"]
-once = ["def double", "def triple"]
-import = ["LIMIT = 3", "LIMIT ="]
+limit = ["LIMIT = 3", "LIMIT = 4 < 3"]
+import = ["def double", "def triple"]
 """
 
 
-def test_a_fault_is_caught_by_a_test_that_fails_twice(checkout, capsys):
+@pytest.mark.needs("coverage")
+def test_a_fault_is_caught_by_the_tests_that_reach_it_and_fail(checkout, capsys):
     (checkout / "faults.toml").write_text(TABLE)
-    words = ["--jobs", "1", "--minutes", "1"]
-    assert faults.main([*words, "--only", "*: [ms]*e"]) == 1
+    assert faults.main(["--jobs", "1", "--only", "*: [mls]*e*"]) == 1
     results = json.loads((checkout / "build" / "results.json").read_text())
-    large = "tests/test_thing.py::test_a_large_number"
-    assert results == {"thing.py: more": {"caught_by": [large]}, "thing.py: same": {"caught_by": []}}
+    tests = {
+        fault.removeprefix("thing.py: "): [test.partition("::")[2] for test in result["caught_by"]]
+        for fault, result in results.items()
+    }
+    assert tests == {
+        "more": ["test_a_large_number", "test_in_a_process"],
+        "less": ["test_a_small_number", "test_the_same_fixture"],
+        "same": [],
+    }
+    assert [result["reached_by"] for result in results.values()] == [2, 5, 5]
     assert (checkout / "xpnet" / "thing.py").read_text() == SOURCE
-    assert "not caught: 1 of 2\n  thing.py: same\n" in capsys.readouterr().out
-    assert faults.main([*words, "--uncaught"]) == 1
+    assert "not caught: 1 of 3\n  thing.py: same\n" in capsys.readouterr().out
+    assert faults.main(["--jobs", "1", "--uncaught"]) == 1
     results = json.loads((checkout / "build" / "results.json").read_text())
     assert results["thing.py: import"]["caught_by"] == ["tests/test_thing.py"]  # as it cannot be imported
-    assert "not caught: 2 of 4\n  thing.py: same\n  thing.py: once\n" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "caught by one test alone: 1\n  tests/test_thing.py: thing.py: import\n" in printed
+    assert "not caught: 2 of 5\n  thing.py: same\n  thing.py: limit\n" in printed
 
 
 def test_faults_that_were_caught_and_are_not_any_more_are_listed(tmp_path, capsys):
-    for name, tests in ("old", ["test_one"]), ("new", []):
+    for name, tests in ("old", ["test_one", "test_two"]), ("new", []):
         (tmp_path / f"{name}.json").write_text(json.dumps({"x": {"caught_by": tests}}))
     words = ["--results", str(tmp_path / "new.json"), "--against"]
     assert faults.main([*words, str(tmp_path / "old.json")]) == 1
-    assert "not caught any more: x (was by test_one)\n1 faults" in capsys.readouterr().out
+    assert "not caught any more: x (was by test_one and 1 more)\n1 faults" in capsys.readouterr().out
     assert faults.main([*words, str(tmp_path / "new.json")]) == 0

@@ -5,17 +5,12 @@ import math
 import re
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.numpy
-from saved_models import saved_model
 
 from xpnet.errors import DataError
-from xpnet.nn.layers import Linear
-from xpnet.storage.checkpoint import encode_checkpoint, flatten, load_checkpoint, unflatten
-from xpnet.storage.model_file import load_model, save_model
+from xpnet.storage.checkpoint import encode_checkpoint, load_checkpoint
 
 DTYPES = ["?", *(f"{kind}{width}" for kind in "iu" for width in (1, 2, 4, 8)), "f2", "f4", "f8"]
 NO_CHECKPOINT = "not a checkpoint of a training that this xpnet can resume"
@@ -28,33 +23,19 @@ FACTS = {"epoch": 3, "batch": 0, "rows": 4, "seconds": 0.1 + 0.2, "best": [2, -0
 FACTS |= {"words": ["weiß\n\ud800", None, {"": [-0.0, 2**70, True]}], "nan": math.nan}
 
 
-def assert_equal(actual, expected):
-    assert sorted(actual) == sorted(expected)
-    for name, array in expected.items():
-        assert (actual[name].dtype, actual[name].shape) == (array.dtype, array.shape)
-        assert actual[name].tobytes() == array.tobytes()
-
-
 def test_every_dtype_comes_back_in_any_layout_and_the_facts_exactly(tmp_path):
     arrays, expected = {"": np.zeros((0, 2)), "scalar\n": np.array(7)}, {}
     for dtype in DTYPES:
         plain = np.array([[0, 1, 1], [1, 0, 0]]).astype(dtype)
-        mirrored = plain[:, ::-1]
-        mirrored.flags.writeable = False
-        arrays |= {f"{dtype} turned": np.asfortranarray(plain).astype(plain.dtype.newbyteorder(">"))}
-        arrays |= {f"{dtype} mirrored": mirrored}
+        turned = np.asfortranarray(plain).astype(plain.dtype.newbyteorder(">"))
+        arrays |= {f"{dtype} turned": turned, f"{dtype} mirrored": plain[:, ::-1]}
         expected |= {f"{dtype} turned": plain}
     (tmp_path / "s").write_bytes(encode_checkpoint(arrays, FACTS))
     actual, facts = load_checkpoint(tmp_path / "s")
-    assert_equal(actual, arrays | expected)
+    for name, array in (arrays | expected).items():
+        np.testing.assert_array_equal(actual.pop(name), array, strict=True)
+    assert not actual
     assert repr(facts) == repr(FACTS)
-    actual["? mirrored"][0, 0] = 0
-
-
-def test_the_bytes_depend_on_the_content_alone_and_other_tools_read_them():
-    content = encode_checkpoint(ARRAYS, FACTS)
-    assert content == encode_checkpoint(dict(reversed(ARRAYS.items())), FACTS)
-    assert_equal(safetensors.numpy.load(content), ARRAYS)
 
 
 def refused(path):
@@ -70,7 +51,7 @@ def test_a_changed_byte_or_a_truncation_anywhere_is_noticed(tmp_path):
     path = tmp_path / "s"
     path.write_bytes(encode_checkpoint(ARRAYS, FACTS))
     content = path.read_bytes()
-    for position in range(0, len(content), 3):
+    for position in range(0, len(content), 7):
         changed = bytearray(content)
         changed[position] ^= 1 << position % 8
         path.write_bytes(changed)
@@ -82,56 +63,20 @@ def test_a_changed_byte_or_a_truncation_anywhere_is_noticed(tmp_path):
         assert refused(path).endswith("(the checksum differs)")
 
 
-def test_what_is_no_checkpoint_is_refused(tmp_path):
-    assert refused(tmp_path) == "not a file: expected a .safetensors file"
-    assert refused(tmp_path / "absent") == "no such file: expected a .safetensors file"
-    save_model(tmp_path / "m", saved_model([{"weight": np.ones((2, 3)), "bias": np.zeros(2)}]))
-    assert refused(tmp_path / "m") == NO_CHECKPOINT
-    (tmp_path / "s").write_bytes(encode_checkpoint(ARRAYS, FACTS))
-    with pytest.raises(DataError, match=r"s: layers\.0\.weight: expected F32 or F64 of shape"):
-        load_model(tmp_path / "s")
-    for name, array in (("a", np.array([1j])), ("__metadata__", np.zeros(1))):
-        with pytest.raises(ValueError, match="has no place in a"):
-            encode_checkpoint({name: array}, {})
-
-
-def header(entries, body=b"", **metadata):
-    """A file's content; the checksum is right if there are no arrays."""
-    whole = {"format": "xpnet-snapshot", "format_version": "1", "facts": "{}"}
-    whole |= {"checksum": f"{zlib.crc32(b'{}'):08x}", **metadata}
-    text = json.dumps({"__metadata__": whole, **entries}).encode()
-    return struct.pack("<Q", len(text)) + text + body
-
-
-def entry(dtype, shape, size):
-    return {"dtype": dtype, "shape": shape, "data_offsets": [0, size]}
+def header(facts="{}", **metadata):
+    """The content of a file without arrays."""
+    checksum = f"{zlib.crc32(facts.encode()):08x}"
+    whole = {"format": "xpnet-snapshot", "format_version": "1", "facts": facts, "checksum": checksum}
+    text = json.dumps({"__metadata__": {**whole, **metadata}}).encode()
+    return struct.pack("<Q", len(text)) + text
 
 
 HOSTILE = [
-    (header({}, format_version="x"), NO_CHECKPOINT),
-    (header({}, format_version="3"), "written by a newer xpnet .format version 3, .* up to 2.: update xpnet"),
-    (header({"a": entry("BF16", [1], 2)}, b"12"), '"a": expected one of BOOL, .*, got BF16'),
-    (header({"a": entry("I8", [1] * 100, 1)}, b"1"), '"a": cannot be read '),
-    (header({"a": entry("I8", [2**62, 0], 0)}), '"a": cannot be read |damaged: '),
-    (header({}, checksum="00000001"), "damaged: its content is not what was written .the checksum diff"),
-]
-FACTS_OF_NO_TRAINING = ["", "[]", '{"epoch": ', "[" * 100_000, "9" * 5000]
-FACTS_OF_NO_TRAINING += [
-    json.dumps({**FACTS, "words": None, **changes})
-    for changes in (
-        {"epoch": True},
-        {"rows": 5},
-        {"batch": None},
-        {"seconds": math.inf},
-        {"best": [4, 0.5, 0.1]},
-    )
-]
-HOSTILE += [
-    (
-        header({}, facts=facts, checksum=f"{zlib.crc32(facts.encode()):08x}"),
-        NO_CHECKPOINT + r" \(its facts are",
-    )
-    for facts in FACTS_OF_NO_TRAINING
+    (header(format="pt"), NO_CHECKPOINT),
+    (header(format_version="3"), "written by a newer xpnet .format version 3, .* up to 2.: update xpnet"),
+    (header(checksum="00000001"), "damaged: its content is not what was written .the checksum diff"),
+    (header("[" * 100_000), rf"{NO_CHECKPOINT} \(its facts are"),
+    (header(json.dumps({**FACTS, "words": None, "rows": 5})), rf"{NO_CHECKPOINT} \(its facts are"),
 ]
 
 
@@ -140,21 +85,3 @@ def test_a_hostile_file_is_refused_in_one_line(tmp_path, content, message):
     path = tmp_path / "s"
     path.write_bytes(content)
     assert re.match(message, refused(path))
-
-
-PATH = Path("run/s")
-GOOD = [Linear(np.zeros((2, 3)), np.zeros((2, 1))), None]
-MISFITS = [
-    ({"p.0.bias": np.zeros(2)}, '"p.0.bias": expected float64 of shape (2, 1), got float64 of shape (2,)'),
-    ({"p.0.bias": None}, '"p.0.bias": expected float64 of shape (2, 1), got no such array'),
-    ({"p.2.b\n": np.zeros(1)}, '"p.2.b\\n": expected no such array, got float64 of shape (1,)'),
-]
-
-
-@pytest.mark.parametrize(("changes", "message"), MISFITS)
-def test_the_first_array_that_does_not_fit_is_named(changes, message):
-    arrays = {**flatten("p", GOOD), **changes}
-    with pytest.raises(DataError) as caught:
-        unflatten(PATH, "p", GOOD, {name: a for name, a in arrays.items() if a is not None})
-    remedy = "remove the file, and --resume starts from the first epoch"
-    assert str(caught.value) == f"run/s: not a checkpoint of this training: {message}: {remedy}"

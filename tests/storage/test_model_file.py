@@ -5,7 +5,6 @@ import itertools
 import json
 import re
 import struct
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,9 +12,7 @@ import safetensors.numpy
 from saved_models import saved_model
 
 import xpnet
-from xpnet._lib.tree import leaves
 from xpnet.errors import DataError
-from xpnet.nn.architecture import Network
 from xpnet.nn.functional import ACTIVATIONS
 from xpnet.storage.model_file import fingerprint, load_model, save_model
 
@@ -30,49 +27,6 @@ def model(sizes=(4, 3, 2), dtype=np.float32, *, norm=False, **options):
     ]
     norms = [{name: rng.uniform(0.5, 2.0, units).astype(dtype) for name in NORM} for units in sizes[1:-1]]
     return saved_model(layers, norms=norms if norm else (), **options)
-
-
-def arrays(model):
-    inputs = model.normalization
-    return [inputs.shift, inputs.scale, *leaves((model.parameters, model.statistics))]
-
-
-MODELS = [
-    ((4, 2), "f8", {"normalize": "standardize", "normalization": {"shift": np.arange(4.0)}}),
-    ((1, 1), "f4", {"normalize": "none"}),
-    ((2, *[3] * 11, 1), "f4", {"norm": True}),
-    ((4, 3, 2), "f8", {"activation": "tanh", "norm": True}),
-]
-
-
-@pytest.mark.parametrize(("sizes", "dtype", "options"), MODELS)
-def test_a_saved_model_loads_bit_for_bit_and_can_be_changed(tmp_path, sizes, dtype, options):
-    expected = model(sizes, dtype, **options)
-    save_model(tmp_path / "m", expected)
-    loaded = load_model(tmp_path / "m")
-    (tmp_path / "m").unlink()
-    network = Network(sizes, options.get("activation", "relu"), batch_norm=options.get("norm", False))
-    assert (loaded.network, loaded.normalization.kind) == (network, options.get("normalize", "scale"))
-    assert list(map(type, loaded.parameters)) == list(map(type, expected.parameters))
-    for actual, array in zip(arrays(loaded), arrays(expected), strict=True):
-        np.testing.assert_array_equal(actual, array, strict=True)
-    loaded.layers[0]["weight"][:] = 1.0
-    assert loaded.layers[0]["weight"].sum() == sizes[0] * sizes[1]
-
-
-def test_other_tools_find_pytorchs_names_and_shapes_and_the_metadata(tmp_path):
-    expected = model((784, 10, 10), norm=True)
-    save_model(tmp_path / "m", expected)
-    tensors = safetensors.numpy.load_file(tmp_path / "m")
-    weights = {"layers.0.weight": (10, 784), "layers.1.weight": (10, 10)}
-    vectors = ["layers.0.bias", "layers.1.bias", *(f"norms.0.{name}" for name in NORM)]
-    scalars = ["normalization.shift", "normalization.scale"]
-    shapes = weights | dict.fromkeys(vectors, (10,)) | dict.fromkeys(scalars, ())
-    assert {name: array.shape for name, array in tensors.items()} == shapes
-    np.testing.assert_array_equal(tensors["layers.0.weight"], expected.layers[0]["weight"], strict=True)
-    described = {"sizes": "[784, 10, 10]", "classes": "10", "activation": "relu", "normalize": "scale"}
-    with safetensors.safe_open(tmp_path / "m", "numpy") as file:
-        assert file.metadata() == {"format_version": "2", **described}
 
 
 def saved_bytes(path, model):
@@ -112,100 +66,36 @@ W0, W1, B0, B1 = "layers.0.weight", "layers.1.weight", "layers.0.bias", "layers.
 GOOD = {W0: ones(3, 4), W1: ones(2, 3), B0: ones(3), B1: ones(2)}
 
 
-@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"sizes": "[4,3,2]"}])
-def test_a_file_of_another_tool_is_taken_as_scaled(tmp_path, metadata):
-    safetensors.numpy.save_file(GOOD, tmp_path / "m", metadata)
-    loaded = load_model(tmp_path / "m")
-    assert (loaded.sizes, loaded.activation, loaded.norms) == ((4, 3, 2), "relu", [])
-    inputs = loaded.normalization
-    assert (inputs.kind, inputs.shift, inputs.scale) == ("scale", 0, 1 / 255)
-
-
 def norm(**changes):
     """The tensors of a batch normalisation, some of them changed or (None) left out."""
     return {f"norms.0.{name}": array for name, array in ({name: ones(3) for name in NORM} | changes).items()}
 
 
-def statistics(shift, scale):
-    return {"normalization.shift": shift, "normalization.scale": scale}
-
-
 SHAPE = f"{W0}: expected F32 or F64 of shape (outputs, inputs), got"
-ABSENT = "expected no such tensor, got F32"
+INFINITE = {"normalization.shift": np.zeros(4), "normalization.scale": np.full(4, np.inf)}
 WRONG = [
-    (
-        {W0: None},
-        f"{SHAPE} no such tensor: a model file has layers.0.weight (outputs, inputs), layers.0.bias",
-    ),
-    ({W0: ones(12)}, f"{SHAPE} F32 of shape (12,): a model file has "),
-    ({W0: ones(3, 4, dtype="f2")}, f"{SHAPE} F16 of shape (3, 4): a model file has "),
-    ({W0: np.ones((3, 4))}, f'"{B0}": expected F64 of shape (3,), got F32 of shape (3,): a model file has '),
-    ({B1: None}, f'"{B1}": expected F32 of shape (2,), got no such tensor: a model file has '),
-    ({B1: np.float32([np.nan, np.inf])}, f"{B1}: 2 of its 2 numbers are NaN, "),
-    ({"a\nb": ones(3)}, f'"a\\nb": {ABSENT} of shape (3,): a model file has '),
-    ({"layers.999999.weight": ones(2, 2)}, f'"layers.999999.weight": {ABSENT}'),
-    (
-        statistics(np.zeros(5), np.ones(4)),
-        '"normalization.shift": expected F64 of shape (4,), got F64 of shape (5',
-    ),
-    (
-        statistics(np.zeros(4), np.full(4, np.inf)),
-        "normalization.scale: 4 of its 4 numbers are NaN, infinite",
-    ),
-    (norm(running_var=None), '"norms.0.running_var": expected F32 of shape (3,), got no such tensor'),
-    ({"norms.1.bias": ones(3)}, '"norms.0.weight": expected F32 of shape (3,), got no such tensor'),
-    (norm(running_var=np.float32([1, -1e-30, 0])), "norms.0.running_var: 1 of its 3 numbers are NaN, "),
-]
-MISFITS = [
-    ({"sizes": "[" * 100_000}, "sizes in the metadata: expected [4, 3, 2], got "),
-    ({"classes": "3"}, "classes in the metadata: expected 2, got "),
-    ({"normalize": "x\ny"}, "normalize: expected one of scale, standardize, none, got "),
-    ({"activation": "x\ny"}, f"activation: expected one of {', '.join(ACTIVATIONS)}, got"),
-    ({"format_version": "x"}, 'format_version in the metadata: expected a whole number, got "x"'),
-    ({"format_version": "3"}, "written by a newer xpnet (format version 3, this one reads up to 2): update "),
-    ({"specification": "0"}, 'specification in the metadata: expected a whole number, got "0"'),
+    ({W0: None}, None, f"{SHAPE} no such tensor: a model file has layers.0.weight (outputs, inputs), "),
+    ({W0: ones(12)}, None, f"{SHAPE} F32 of shape (12,): a model file has "),
+    ({W0: np.ones((3, 4))}, None, f'"{B0}": expected F64 of shape (3,), got F32 of shape (3,): a model '),
+    ({B1: np.float32([np.nan, np.inf])}, None, f"{B1}: 2 of its 2 numbers are NaN, "),
+    ({"a\nb": ones(3)}, None, '"a\\nb": expected no such tensor, got F32 of shape (3,): a model file has '),
+    (INFINITE, None, "normalization.scale: 4 of its 4 numbers are NaN, infinite"),
+    (norm(running_var=None), None, '"norms.0.running_var": expected F32 of shape (3,), got no such tensor'),
+    (norm(running_var=np.float32([1, -1e-30, 0])), None, "norms.0.running_var: 1 of its 3 numbers are NaN, "),
+    ({}, {"sizes": "[" * 100_000}, "sizes in the metadata: expected [4, 3, 2], got "),
+    ({}, {"activation": "x\ny"}, f"activation: expected one of {', '.join(ACTIVATIONS)}, got"),
+    ({}, {"format_version": "3"}, "written by a newer xpnet (format version 3, this one reads up to 2): up"),
+    ({}, {"specification": "0"}, 'specification in the metadata: expected a whole number, got "0"'),
 ]
 
 
-ROWS = [(changes, None, message) for changes, message in WRONG] + [({}, *row) for row in MISFITS]
-
-
-@pytest.mark.parametrize(("changes", "metadata", "message"), ROWS, ids=range(len(ROWS)))
+@pytest.mark.parametrize(("changes", "metadata", "message"), WRONG, ids=range(len(WRONG)))
 def test_what_makes_no_network_is_refused_in_one_line(tmp_path, changes, metadata, message):
     path, tensors = tmp_path / "m.safetensors", GOOD | changes
     present = {name: array for name, array in tensors.items() if array is not None}
     safetensors.numpy.save_file(present, path, metadata)
     with pytest.raises(DataError, match=f"^{re.escape(f'{path}: {message}')}[^\n]*$"):
         load_model(path)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The bytes of a model file."""
-    return saved_bytes(tmp_path_factory.mktemp("whole") / "m", model(norm=True))
-
-
-HEADERS = {
-    "not JSON": b"{nonsense",
-    "deeply nested": b'{"a":' * 50_000,
-    "offsets beyond the file": b'{"a":{"dtype":"F32","shape":[1000000,1000],"data_offsets":[0,4000000000]}}',
-    "shape that overflows": b'{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}',
-}
-DAMAGED = {name: struct.pack("<Q", len(header)) + header for name, header in HEADERS.items()}
-DAMAGED |= {"empty": b"", "header of 2^64 - 1 bytes": b"\xff" * 8 + b"{}"}
-
-
-@pytest.mark.parametrize("damage", [*DAMAGED, "truncated", "longer"])
-def test_a_damaged_file_is_refused_in_one_line_and_little_memory(tmp_path, whole, damage):
-    path = tmp_path / "m.safetensors"
-    path.write_bytes({**DAMAGED, "truncated": whole[:-1], "longer": whole + b"\0"}[damage])
-    tracemalloc.start()
-    try:
-        with pytest.raises(DataError, match=r"^[^\n]*m\.safetensors: not a complete [^\n]*$"):
-            load_model(path)
-        assert tracemalloc.get_traced_memory()[1] < 4_000_000
-    finally:
-        tracemalloc.stop()
 
 
 @pytest.mark.needs("torch")

@@ -1,6 +1,5 @@
 """The record of a run: what it holds, and that nothing is lost or half-written."""
 
-import json
 import os
 import platform
 import re
@@ -16,7 +15,7 @@ from folders import change_record, fail_with, tree
 
 from xpnet._lib.locks import is_locked
 from xpnet.errors import ConfigError, DataError
-from xpnet.storage import find, folder as run_folder, json_files, run
+from xpnet.storage import find, run
 from xpnet.storage.record import Record, read_metrics, read_run
 from xpnet.storage.run import Run
 
@@ -25,9 +24,6 @@ GIVEN |= {"parent": None, "init_from_sha256": None, "specification_version": 1}
 GIVEN |= {"device_requested": "cuda", "device_used": "cpu", "device_reason": "no driver"}
 GIVEN |= {"config": {"hidden": [10], "name": None}, "data": {"sha256": "ab", "name": "mnist", "train": 60000}}
 HERE = {"epoch": 3, "backend": "numpy", "device": "cpu"}
-UPDATE = "this one reads up to 3): update xpnet"
-STATUSES = "one of ['running', 'completed', 'interrupted', 'failed']"
-METRICS = "dict[str, float | list[float | None] | None] | None"
 OLDER = {"schema_version": 2, "segments": None, "specification_version": None, "digests": None}
 NO_SPACE = OSError(28, "No space left on device")
 IN_USE = r"mine: another process is working on this run: wait until it has ended$"
@@ -56,22 +52,14 @@ def test_a_started_run_has_a_folder_named_by_its_start_with_a_running_record(tmp
     assert (record["schema_version"], record["status"]) == (3, "running")
     place = {"backend": "numpy", "device": "cpu", "ranks": 1, "hosts": [platform.node()], "mpi": None}
     assert record["segments"] == [{"started": record["started"], "epoch": 0, **place}]
-    assert record["started"].endswith("+00:00")
-    named = datetime.strptime(re.fullmatch(r"(\S+Z)-[0-9a-f]{6}", run.record["id"])[1], "%Y%m%dT%H%M%S%z")
-    assert before <= named <= datetime.fromisoformat(record["started"]) <= datetime.now(UTC)
-    assert all(record[name] is None for name in ("ended", "metrics", "fingerprint", "error", "digests"))
+    named = datetime.strptime(re.fullmatch(r"(\S+Z)-[0-9a-f]{6}", record["id"])[1], "%Y%m%dT%H%M%S%z")
+    assert before <= named <= datetime.now(UTC)
     assert set(tree(run.folder)) == {".lock", "run.json"}
-    assert [path.name for path in run.folder.parent.iterdir()] == [run.record["id"]] == [record["id"]]
+    assert [path.name for path in run.folder.parent.iterdir()] == [record["id"]]
 
 
 @pytest.mark.parametrize(
-    "put",
-    [
-        lambda path: path.write_bytes(b"precious"),
-        Path.mkdir,
-        lambda path: path.symlink_to(start(path.parents[1] / "elsewhere").folder),
-    ],
-    ids=["file", "folder", "link"],
+    "put", [Path.mkdir, lambda path: path.symlink_to(start(path.parents[1] / "elsewhere").folder)]
 )
 def test_what_is_no_run_is_never_replaced(tmp_path, put):
     (tmp_path / "runs").mkdir()
@@ -83,9 +71,7 @@ def test_what_is_no_run_is_never_replaced(tmp_path, put):
     assert tree(tmp_path) == before
 
 
-def test_a_run_is_replaced_only_after_its_end_with_overwrite_and_writes_nothing_into_its_successor(
-    tmp_path, monkeypatch
-):
+def test_a_run_is_replaced_only_after_its_end_and_writes_nothing_into_its_successor(tmp_path, monkeypatch):
     old = start(tmp_path, "mine", overwrite=True)  # there is none yet
     old.log({"epoch": 1})
 
@@ -128,41 +114,21 @@ def test_a_failed_start_leaves_the_old_run_and_nothing_else(tmp_path, monkeypatc
     assert tree(tmp_path) == before
 
 
-def test_a_run_is_not_resumed_at_an_epoch_that_its_history_or_settings_exclude(tmp_path):
-    folder = stopped(tmp_path)
-    change_record(folder, config={"epochs": 3})
-    run, before = Run.reopen(folder), tree(tmp_path)
-    for rows, epoch in (2, 0), (2, 4):
-        with pytest.raises(
-            DataError, match=f"not of this run, which has 3 epochs: it says {epoch}, after 2 rows"
-        ):
-            run.resume(rows, **{**HERE, "epoch": epoch})
-    assert tree(tmp_path) == before
-
-
-def test_what_killed_starts_left_is_put_back_or_removed_unless_it_is_in_use(tmp_path, monkeypatch):
-    """Of three replacements one was by an older xpnet, without a lock, one complete, and one in between."""
-    lost, mine, halfway = (stopped(tmp_path, name=name) for name in ("lost", "mine", "halfway"))
+def test_what_killed_starts_left_is_put_back_or_removed_unless_it_is_in_use(tmp_path):
+    """Of two replacements one was complete, and one in between."""
+    mine, halfway = stopped(tmp_path, name="mine"), stopped(tmp_path, name="halfway")
     before = tree(halfway)
-    lost.rename(tmp_path / ".replaced-0a")
     shutil.copytree(mine, tmp_path / ".replaced-0b")
     shutil.copytree(halfway, tmp_path / ".starting-0c")
     halfway.rename(tmp_path / ".replaced-0c")
-    cause = "which --overwrite was replacing when it was killed: the next training in"
-    assert find.survey(tmp_path).damaged == tuple(
-        f"{tmp_path / aside}: is {name}, {cause} {tmp_path} puts it back"
-        for aside, name in ((".replaced-0a", "lost"), (".replaced-0c", "halfway"))
+    cause = (
+        f"which --overwrite was replacing when it was killed: the next training in {tmp_path} puts it back"
     )
-    for name in "1a", "1b":
-        (tmp_path / f".starting-{name}").mkdir()
+    assert find.survey(tmp_path).damaged == (f"{tmp_path / '.replaced-0c'}: is halfway, {cause}",)
+    (tmp_path / ".starting-1b").mkdir()
     with FileLock(tmp_path / ".starting-1b.lock"):
-        names = {path.name for path in tmp_path.iterdir()}
-        with monkeypatch.context() as patch:
-            patch.setattr(run_folder, "is_locked", lambda _: False)  # a file system without locks
-            start(tmp_path, "next")
-        assert {path.name for path in tmp_path.iterdir()} == names | {"next"}
-        start(tmp_path, "more")
-        kept = {"lost", "mine", "halfway", "next", "more", ".starting-1b", ".starting-1b.lock"}
+        start(tmp_path, "next")
+        kept = {"mine", "halfway", "next", ".starting-1b", ".starting-1b.lock"}
         assert {path.name for path in tmp_path.iterdir()} == kept
     assert tree(halfway) == before
 
@@ -172,32 +138,10 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
     refusal = "^--out: no run can be written in .*{} \\({}\\): choose another folder$"
     with pytest.raises(ConfigError, match=refusal.format("file", "is a file")):
         start(tmp_path / "file")
-    with pytest.raises(ConfigError, match=refusal.format("runs", "File name too long")):
-        start(tmp_path / "runs", "n" * 300)
     monkeypatch.setattr(run, "write_atomic", fail_with(NO_SPACE))
     with pytest.raises(ConfigError, match=refusal.format("runs", "No space left on device")):
         start(tmp_path / "runs")
     assert set(tree(tmp_path)) == {"file", "runs"}
-
-
-def test_the_largest_record_that_is_accepted_is_read_after_its_end(tmp_path, monkeypatch):
-    for module in (run, json_files):
-        monkeypatch.setattr(module, "RECORD_LIMIT", 100_000)
-
-    def start_named(length):
-        data = {**GIVEN["data"], "classes": 500, "feature_names": ["x" * length]}
-        return Run.start(tmp_path, "mine", False, {**GIVEN, "data": data})
-
-    refusal = (
-        r"mine: would get a record of (\d+) bytes, above the limit of 100000: shorten column and class na"
-    )
-    with pytest.raises(ConfigError, match=refusal) as caught:
-        start_named(100_000)
-    assert not tree(tmp_path)
-    started = start_named(200_000 - int(re.findall(refusal, str(caught.value))[0]))
-    shares = [2 / 3e5] * 500
-    started.finish("completed", metrics={"test_accuracy_per_class": shares}, fingerprint="0" * 64)
-    assert read_run(started.folder) == started.record
 
 
 def test_rows_are_in_the_file_as_soon_as_they_are_logged_and_read_back_with_null_for_nan(tmp_path):
@@ -209,48 +153,19 @@ def test_rows_are_in_the_file_as_soon_as_they_are_logged_and_read_back_with_null
         assert repr(read_metrics(path)) == repr(logged)
     run.log({"loss": float("nan"), "deep": {"list": [1.0, (float("inf"),)]}})
     assert path.read_text().splitlines()[-1] == '{"loss": null, "deep": {"list": [1.0, [null]]}}'
-    run.finish("failed", metrics={"train_loss": -float("inf")})
-    record = json.loads((run.folder / "run.json").read_text(), parse_constant=pytest.fail)
-    assert record["metrics"] == {"train_loss": None}
-
-
-@pytest.mark.parametrize("status", ["completed", "failed"])
-def test_finish_completes_the_record_once_and_keeps_the_checkpoint(tmp_path, status):
-    run = start(tmp_path)
-    run.write("checkpoint.safetensors", b"state")
-    started = read_run(run.folder)
-    outcome = {"metrics": {"test_accuracy": 0.5}, "fingerprint": "cd", "error": "why"}
-    run.finish(status, **outcome)
-    record, before = read_run(run.folder), tree(tmp_path)
-    assert record["digests"].keys() == {"run.json", "checkpoint.safetensors"} == {*tree(run.folder)}
-    outcome |= {"status": status, "ended": record["ended"], "digests": record["digests"]}
-    assert run.record == record == {**started, **outcome}
-    assert record["ended"] >= record["started"]
-    run.finish("interrupted")
-    assert tree(tmp_path) == before
 
 
 def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path, monkeypatch):
     run = start(tmp_path)
     run.log({"epoch": 1})
-    run.write("model.safetensors", b"old")
-    before = tree(tmp_path)
-    expected = r"/{}: cannot be written \(No space left on device\): [^\n]*$"
+    before, actions = tree(tmp_path), [partial(run.finish, "completed"), partial(run.resume, 0, **HERE)]
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail_with(NO_SPACE))
-        with pytest.raises(ConfigError, match=expected.format("model.safetensors")):
-            run.write("model.safetensors", b"new")
-        with pytest.raises(ConfigError, match=expected.format("run.json")):
-            run.finish("completed")
-        with pytest.raises(ConfigError, match=expected.format("metrics.jsonl")):
-            run.resume(0, **HERE)
-        patch.setattr(Path, "open", fail_with(NO_SPACE))
-        with pytest.raises(ConfigError, match=expected.format("metrics.jsonl")):
-            run.log({"epoch": 2})
+        for action in actions:
+            with pytest.raises(ConfigError, match=r": cannot be written \(No space left on device\): "):
+                action()
     assert tree(tmp_path) == before
     assert run.record == read_run(run.folder)
-    run.finish("failed", error="no space")
-    assert read_run(run.folder)["status"] == "failed"
 
 
 def test_a_run_that_cannot_be_marked_failed_is_not_locked(tmp_path, monkeypatch):
@@ -262,47 +177,34 @@ def test_a_run_that_cannot_be_marked_failed_is_not_locked(tmp_path, monkeypatch)
     assert not is_locked(run.folder / ".lock")
 
 
-def test_a_folder_in_which_no_lock_can_be_made_is_one_line(tmp_path, monkeypatch):
-    folder = stopped(tmp_path)
-    monkeypatch.setattr(FileLock, "acquire", fail_with(PermissionError(13, "Permission denied")))
-    with pytest.raises(ConfigError, match=r"mine/.lock: cannot be written \(Permission denied\): free some"):
-        Run.reopen(folder)
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"a\n{"a": 1}\n', r': line 1: expected a JSON object, got "{\"a"'),
         (b'{"a": 1}\n\xff\x1b[31m\n', ': line 2: expected a JSON object, got "\\ufffd\\u001b[31m"'),
-        (b'{"train_loss": 1}\n{"epoch": true}', ": line 2: epoch: expected float | None, got true"),
         (b'{"a": {"b": [1, NaN]}}\n', ', line 1: "b": expected finite numbers, got [1, NaN]'),
+        (b'{"epoch": 2, "epoch": 9}\n', ', line 1: the key "epoch" occurs twice: expected it once'),
     ],
 )
 def test_a_damaged_line_elsewhere_is_named(tmp_path, content, message):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(content)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=f"^{re.escape(f'{path}{message}')}$"):
         read_metrics(path)
-    assert str(caught.value) == f"{path}{message}"
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         (b'{"schema_version": 1', "not a run record: expected a JSON object"),
-        (b"[" * 9000, "not a run record: expected a JSON object"),
+        (b'{"seed": 1e999}', '"seed": expected finite numbers, got Infinity'),
         (b'{"status": "a", "\\u0073tatus": "b"}', 'the key "status" occurs twice: expected it once'),
-        (b'{"seed": 1' + b"0" * 400 + b"}", f'"seed": expected finite numbers, got 1{59 * "0"}'),
-        ({"schema_version": 0}, "schema_version: expected one of [1, 2, 3], got 0"),
-        ({"schema_version": 4}, f"written by a newer xpnet (schema version 4, {UPDATE}"),
-        ({"status": "paused"}, f'status: expected {STATUSES}, got "paused"'),
-        ({"config": []}, "config: expected dict[str, object], got []"),
+        (
+            {"schema_version": 4},
+            "written by a newer xpnet (schema version 4, this one reads up to 3): update xpnet",
+        ),
         ({"data": {"name": "x"}}, "data.sha256: expected str, got null"),
-        ({"ended": 3}, "ended: expected str | None, got 3"),
         ({**OLDER, "resumed": [5]}, "resumed: expected list[str], got [5]"),
         ({"segments": [{"started": 5}]}, "segments[0].started: expected str, got 5"),
-        ({"command": "xpnet"}, 'command: expected list[str], got "xpnet"'),
-        ({"metrics": {"a": [True]}}, f'metrics: expected {METRICS}, got {{"a": [true]}}'),
     ],
 )
 def test_a_record_that_is_damaged_is_refused_and_not_reopened(tmp_path, changes, message):
@@ -318,43 +220,23 @@ def test_a_record_that_is_damaged_is_refused_and_not_reopened(tmp_path, changes,
     assert tree(folder) == before
 
 
-def test_a_stopped_run_goes_on_with_its_record_under_its_present_name(tmp_path, monkeypatch):
+def test_a_stopped_run_goes_on_with_its_record_under_its_present_name(tmp_path):
     ended = read_run(stopped(tmp_path))
     folder = (tmp_path / "mine").rename(tmp_path / "other")
-    for name in (".0123456789abcdef.tmp", ".notes.tmp", "0123456789abcdef.tmp"):
+    for name in (".0123456789abcdef.tmp", ".notes.tmp"):
         (folder / name).touch()  # the first is what a killed process was writing
-    monkeypatch.chdir(folder)
-    run = Run.reopen(Path())
+    run = Run.reopen(folder)
     assert run.record == {**ended, "id": "other"}
     assert run.resume(2, epoch=2, backend="torch", device="cuda:1") == 2
     record = read_run(folder)
     assert run.record == record
     first, second = record["segments"]
-    assert datetime.fromisoformat(second["started"]) >= datetime.fromisoformat(ended["ended"])
     assert (second["epoch"], second["backend"], second["device"]) == (2, "torch", "cuda:1")
     outcome = dict.fromkeys(["ended", "metrics", "fingerprint", "error", "digests"])
     assert [first] == ended["segments"]
     assert record == {**ended, "id": "other", "status": "running", "segments": [first, second], **outcome}
-    run.log({"epoch": 2})
     run.finish("completed", fingerprint="ef")
-    assert not (folder / ".0123456789abcdef.tmp").exists()
-    assert {".notes.tmp", "0123456789abcdef.tmp", "checkpoint.safetensors"} < set(tree(folder))
-    assert [row["epoch"] for row in read_metrics(folder / "metrics.jsonl")] == [0, 1, 2]
-    assert read_run(folder)["fingerprint"] == "ef"
-
-
-def test_a_run_that_is_given_back_without_going_on_or_complete_is_unchanged(tmp_path):
-    folder, complete = stopped(tmp_path), stopped(tmp_path, "completed", "complete")
-    before = tree(tmp_path)
-    run = Run.reopen(folder)
-    assert tree(tmp_path) == before | {"mine/.lock": b""}
-    with pytest.raises(ConfigError, match=IN_USE):
-        Run.reopen(folder)
-    run.release()
-    Run.reopen(folder).finish("failed", error="other data")
-    with pytest.raises(ConfigError, match=r"complete: is complete: [^\n]*--extend [^\n]*$"):
-        Run.reopen(complete)
-    assert tree(tmp_path) == before
+    assert set(tree(folder)) == {".notes.tmp", "run.json", "metrics.jsonl", "checkpoint.safetensors"}
 
 
 @pytest.mark.parametrize(
@@ -362,17 +244,12 @@ def test_a_run_that_is_given_back_without_going_on_or_complete_is_unchanged(tmp_
     [
         (b'{"a": 1}\n{"a": 2}\n{"a": 3}\n', 2, b'{"a": 1}\n{"a": 2}\n', 2),
         (b'{"a": 1}\n{"a": 2}\n{"a', 2, b'{"a": 1}\n{"a": 2}\n', 2),
-        (b'{"a": 1}\n{"a": 2}', 2, b'{"a": 1}\n{"a": 2}\n', 2),
         (b'{"a": 1}\n\0\0\0', 2, b'{"a": 1}\n', 1),
-        (None, 3, None, 0),
     ],
 )
 def test_rows_that_the_checkpoint_does_not_know_are_cut_off(tmp_path, content, rows, expected, kept):
     run = start(tmp_path)
     path = run.folder / "metrics.jsonl"
-    if content is not None:
-        path.write_bytes(content)
+    path.write_bytes(content)
     assert run.resume(rows, **HERE) == kept
-    assert (path.read_bytes() if path.exists() else None) == expected
-    run.log({"a": 9})
-    assert len(read_metrics(path)) == kept + 1
+    assert path.read_bytes() == expected

@@ -1,0 +1,270 @@
+"""Recorded runs are verified by computing them again, and extended from the end of a complete one."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from backend_enum import CASES
+from commands import complaint, printed
+from ctrl_c import interrupted
+from folders import change_record, tree
+from networks import image_data
+from recorded_runs import PLAIN, QUIET, seal
+
+import xpnet
+from xpnet import train
+from xpnet.__main__ import main
+from xpnet.storage.folder import digest_file
+from xpnet.storage.record import read_metrics, read_run
+
+RUN, PLAIN_RUN = Path("runs/mine"), Path("runs/plain")
+VERIFIED = "verified      runs/plain: epochs 1 to 3, model and metrics are the same bits\n"
+
+
+@pytest.fixture(autouse=True)
+def folder(recorded, tmp_path, monkeypatch):
+    """A copy of the recorded runs, in the current folder."""
+    monkeypatch.chdir(shutil.copytree(recorded, tmp_path / "copy"))
+
+
+def differing(capsys, *words):
+    """What differs, in the last line of a verification."""
+    assert main(["verify", *map(str, words)]) == 1
+    out, err = capsys.readouterr()
+    last = out.splitlines()[-1]
+    assert (err, last[:14]) == ("", "differs       ")
+    return last[14:]
+
+
+def flip(path, position):
+    """Change one bit of a file, at a byte from its start or, if negative, from its end."""
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.value)
+def test_a_run_of_numpy_is_proven_on_every_backend(case, capsys):
+    before, words = tree(Path()), ["--backend", case.backend_name, "--device", case.device]
+    out = printed(capsys, "verify", PLAIN_RUN, *words)
+    assert out.endswith(VERIFIED)
+    assert tree(Path()) == before
+
+
+def test_a_part_of_the_training_is_verified_from_a_kept_checkpoint(capsys):
+    kept = RUN / "checkpoint-2.safetensors"
+    part = f"epochs 3 to 4 are the same bits, starting from {kept}, {digest_file(kept)[:16]}…"
+    out = printed(capsys, "verify", RUN, "--between", "2:4")
+    assert out.endswith(f"verified      runs/mine: {part}\n")
+    assert "epoch     2   loss" in out
+    assert "epoch     0   loss" not in out
+
+
+def test_an_extended_run_is_verified_from_the_state_of_the_parent_beside_it(capsys):
+    Path("runs").rename("moved")
+    digest = digest_file(Path("moved/plain/checkpoint.safetensors"))
+    start = f"starting from runs/plain/checkpoint.safetensors, {digest[:16]}…"
+    part = "epochs 4 to 5, model and metrics are the same bits"
+    assert printed(capsys, "verify", "moved/more").endswith(f"verified      moved/more: {part}, {start}\n")
+    shutil.copytree("moved/started", "moved/plain", dirs_exist_ok=True)
+    message = complaint(capsys, "verify", "moved/more", "--quiet")
+    assert "moved/plain: is not the run that moved/more extends: expected the fing" in message
+
+
+def test_the_model_that_a_training_started_from_is_named_with_its_digest(capsys):
+    start, run = Path("start.safetensors"), Path("runs/started")
+    digest = digest_file(start)
+    assert read_run(run)["init_from_sha256"] == digest
+    assert xpnet.verify(run).start == (start, digest)
+    start.rename("moved.safetensors")
+    words = ["verify", run, "--init-from"]
+    origin = f"are the same bits, starting from start.safetensors, {digest[:16]}…\n"
+    assert printed(capsys, *words, "moved.safetensors").endswith(origin)
+    problem = f"runs/started: started from another model: expected SHA-256 {digest[:16]}…, found "
+    assert complaint(capsys, *words, run / "model.safetensors", "--quiet").startswith(problem)
+
+
+def test_data_at_another_place_are_named(capsys):
+    Path("small.npz").rename("elsewhere.npz")
+    assert complaint(capsys, "verify", PLAIN_RUN).startswith("small.npz: no such file")
+    out = printed(capsys, "verify", PLAIN_RUN, "--data", "elsewhere.npz")
+    assert out.endswith(VERIFIED)
+
+
+REFUSED = [
+    ({}, "--between 3:4", "has no checkpoint after epoch 3: only after 2, 4"),
+    ({}, "--between 0:3", "has neither a fingerprint nor a checkpoint after epoch 3"),
+    ({}, "--between 4:9", "expected epochs from 0 to 6, got 4:9"),
+    ({"status": "failed"}, "", "runs/mine: is failed: expected a training that has ended"),
+    ({"specification_version": None}, "", "runs/mine: was trained in native arithmetic, which gives "),
+    ({"specification_version": 2}, "", "runs/mine: follows version 2 of the specification, expected "),
+    ({"data": {"name": "small", "sha256": ""}}, "", "runs/mine: was trained on other data: small with "),
+]
+
+
+@pytest.mark.parametrize(("changes", "words", "message"), REFUSED)
+def test_what_cannot_be_verified_is_refused_in_one_line(changes, words, message, capsys):
+    change_record(RUN, **changes)
+    seal(RUN)
+    assert message in complaint(capsys, "verify", RUN, "--quiet", *words.split())
+
+
+def test_files_are_compared_with_their_digests_without_training(capsys):
+    same = "verified      runs/mine: the files are the same bits\n"
+    assert printed(capsys, "verify", RUN, "--files") == same
+    for name in {path.name for path in RUN.iterdir()} - {"run.json"}:
+        flip(RUN / name, -3)
+        assert differing(capsys, RUN, "--files").startswith(f"{name}: is not what was recorded (SHA-256 ")
+        flip(RUN / name, -3)
+    shutil.copy(RUN / "checkpoint-4.safetensors", RUN / "checkpoint-3.safetensors")
+    assert differing(capsys, RUN, "--files") == "checkpoint-3.safetensors: is not in the record"
+    (RUN / "checkpoint-3.safetensors").unlink()
+    (RUN / "checkpoint-4.safetensors").unlink()
+    assert differing(capsys, RUN, "--files") == "checkpoint-4.safetensors: is missing"
+    assert printed(capsys, "verify", RUN, "--quiet", "--workers", "3") == ""  # which needs no checkpoint
+    (RUN / "model.safetensors").unlink()
+    assert differing(capsys, RUN) == "model.safetensors: is missing"
+    change_record(RUN, digests=None)
+    assert "run.json: holds no digests of files: " in complaint(capsys, "verify", RUN, "--files")
+
+
+def test_a_resumed_run_has_a_segment_for_each_process_and_keeps_its_checkpoints(capsys):
+    run = Path("runs/stopped")
+    assert train.main(["--resume", str(run), "--quiet", "--backend", "array-api-strict"]) == 0
+    first, second = read_run(run)["segments"]
+    assert (first["epoch"], first["backend"]) == (0, "numpy")
+    assert (second["epoch"], second["backend"]) == (2, "array-api-strict")
+    kept = {f"checkpoint-{epoch}.safetensors" for epoch in (2, 4, 6, 8)}
+    assert {path.name for path in run.glob("checkpoint-*")} == kept
+    assert printed(capsys, "verify", run, "--quiet") == ""
+
+
+def test_a_training_on_arrays_is_verified_from_python(capsys):
+    data = image_data()
+    labels = np.array(["a", "b", "c", "d"])[data.y_train]
+    weights = {"sample_weight": np.linspace(0, 1, len(labels)), "class_weight": {"a": 2.0}}
+    arrays = {"X": data.x_train, "y": labels, **weights}
+    stop = {"callback": lambda epoch: epoch.epoch == 3, "log_every": 5}
+    run = xpnet.fit(**arrays, **stop, epochs=9, hidden=6, batch_size=50, run="runs/fit", report=False).run
+    assert "xpnet.verify takes them in Python" in complaint(capsys, "verify", run)
+    result = xpnet.verify(run, **arrays, backend="numpy")
+    assert (bool(result), result.difference) == (True, None)
+    with pytest.raises(xpnet.ConfigError, match=r"^runs/fit: was trained on other data: "):
+        xpnet.verify(run, **{**arrays, "X": 255 - data.x_train})
+    result = xpnet.verify(run, **{**arrays, "class_weight": {"a": 3.0}})
+    assert result.difference.startswith("run.json: data.weights_sha256: recorded '")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_run_of_the_command_is_verified_from_python(capsys):
+    assert xpnet.verify(RUN, between=(2, 4))
+    with pytest.raises(xpnet.ConfigError, match="unknown device 'tpu'"):
+        xpnet.verify(RUN, device="tpu")
+    assert capsys.readouterr().out == ""
+    assert xpnet.verify(RUN, verbose=True)
+    assert "epoch     6   loss" in capsys.readouterr().out
+    flip(RUN / "model.safetensors", -1)
+    assert not xpnet.verify(str(RUN))
+
+
+# Extensions: new runs that go on from the end of a complete one
+
+
+def trained(name, *words):
+    """Train, and return the record and the rows of metrics without the times."""
+    assert train.main([*map(str, words), "--name", name, *QUIET]) == 0
+    return outcome(name)
+
+
+def outcome(name):
+    run = Path("runs", name)
+    return read_run(run), [{**row, "seconds": 0} for row in read_metrics(run / "metrics.jsonl")]
+
+
+def test_an_extension_ends_as_if_all_epochs_had_been_trained_at_once():
+    settings = [*PLAIN, "--optimizer", "adam", "--batch-norm", "--dropout", 0.2, "--schedule", "exponential"]
+    whole, rows = trained("whole", *settings, "--epochs", 5)
+    first, _ = trained("parent", *settings, "--epochs", 3)
+    record, added = trained("longer", "--extend", "runs/parent", "--epochs", 2)
+    assert record["fingerprint"] == whole["fingerprint"]
+    assert added == rows[3:]
+    assert {**record["metrics"], "seconds": 0} == {**whole["metrics"], "seconds": 0}
+    assert record["parent"] == {
+        "run": "runs/parent",
+        "started": first["started"],
+        "epochs": 3,
+        "fingerprint": first["fingerprint"],
+        "checkpoint_sha256": digest_file(Path("runs/parent/checkpoint.safetensors")),
+    }
+    names = {"extend", "name", "epochs"}
+    assert {n for n, value in record["config"].items() if value != first["config"][n]} == names
+    again, _ = trained("again", "--extend", "runs/longer", "--epochs", 1)
+    assert (again["parent"]["epochs"], again["config"]["epochs"], again["metrics"]["epochs"]) == (5, 6, 6)
+
+
+def test_flags_win_over_the_settings_of_the_parent_and_a_schedule_counts_all_epochs():
+    trained("parent", *PLAIN, "--batch-size", "full")
+    more = ["--extend", "runs/parent", "--epochs", 3]
+    cosine, rows = trained("cosine", *more, "--schedule", "cosine", "--lr", 0.2)
+    # Half of the steps are over, so that the rate is half of the full one: lr cos²(π/4) = 0.1.
+    same, expected = trained("same", *more)
+    assert (cosine["config"]["schedule"], cosine["config"]["data"]) == ("cosine", "small.npz")
+    assert rows[0] == expected[0]
+    assert rows[1]["train_loss"] == pytest.approx(expected[1]["train_loss"], rel=1e-12)
+    assert cosine["fingerprint"] != same["fingerprint"]
+
+
+def test_an_interrupted_extension_goes_on_even_without_its_parent():
+    whole, rows = trained("whole", *PLAIN, "--epochs", 6)
+    interrupted(4, ["--extend", PLAIN_RUN, "--epochs", 3, "--name", "longer", *QUIET])
+    shutil.rmtree(PLAIN_RUN)
+    assert train.main(["--resume", "runs/longer", "--quiet"]) == 0
+    record, history = outcome("longer")
+    assert (record["status"], record["fingerprint"]) == ("completed", whole["fingerprint"])
+    assert history == rows[3:]
+
+
+def test_an_extension_says_which_epochs_it_adds(capsys):
+    out = printed(capsys, "train", "--extend", PLAIN_RUN, "--epochs", 1, "--no-report")
+    assert "\nepochs 4 to 4, after those of runs/plain\nepoch     3 " in out
+    assert "xpnet train --extend runs/plain --epochs N" in printed(capsys, "runs", "show", "plain")
+
+
+MORE = "--epochs 2"
+NOT_EXTENDED = {
+    "--extend: expected --epochs N beside it, the epochs to add to the 3 of runs/plain": "runs/plain",
+    "--loss: runs/plain was trained with": f"runs/plain {MORE} --loss squared-error",
+    "--extend: there is --resume runs/mine already": f"runs/plain {MORE} --resume runs/mine",
+    "--extend: runs/plain: expected another folder": f"runs/plain {MORE} --name=plain --overwrite",
+    "runs/old: has no checkpoint.safetensors, the state of its optimiser: --init-from": f"runs/old {MORE}",
+    "runs/stopped: is not completed but interrupted: xpnet train --resume": f"runs/stopped {MORE}",
+    "runs/other/checkpoint.safetensors: was saved after 3 epochs, run.json says 4: r": f"runs/other {MORE}",
+    "--extend: runs/table was trained on other data: small with SHA-256 ": f"runs/table {MORE}",
+}
+
+
+def test_what_cannot_be_extended_is_refused_and_nothing_is_written(capsys):
+    shutil.copytree(PLAIN_RUN, "runs/old")
+    Path("runs/old/checkpoint.safetensors").unlink()
+    change_record(Path(shutil.copytree(PLAIN_RUN, "runs/other")), metrics={"epochs": 4})
+    table = Path("small.csv").read_text()
+    Path("small.csv").write_text(table.replace("a,", "b,", 1))
+    before = sorted(Path("runs").rglob("*"))
+    for message, words in NOT_EXTENDED.items():
+        assert complaint(capsys, "train", "--extend", *words.split()).startswith(message)
+    assert sorted(Path("runs").rglob("*")) == before
+
+
+def test_a_run_from_python_is_extended_there():
+    images = image_data()
+    data = {"X": images.x_train, "y": images.y_train, "hidden": 4, "batch_size": 90}
+    whole = xpnet.fit(**data, epochs=5)
+    xpnet.fit(**data, epochs=2, run="runs/parent", report=False)
+    more = {"extend": "runs/parent", "epochs": 3}
+    model = xpnet.fit(images.x_train, images.y_train, **more, run="runs/longer", report=False)
+    assert (model.fingerprint, model.history) == (whole.fingerprint, whole.history[2:])
+    with pytest.raises(xpnet.ConfigError, match=r"^extend: runs/parent was trained on other data: arrays w"):
+        xpnet.fit(np.flip(images.x_train), images.y_train, **more, run="runs/other")
+    with pytest.raises(xpnet.ConfigError, match=r"^fit: extend: expected run too, the folder of the record$"):
+        xpnet.fit(images.x_train, images.y_train, **more)
