@@ -30,7 +30,6 @@ def empty_folder(tmp_path, monkeypatch):
 
 
 SAME = {
-    "small batches": {"hidden": [8, 6], "batch_size": 32, "optimizer": "adam", "epochs": 2, "dropout": 0.2},
     "native": {"arithmetic": "native", "normalize": "standardize", "epochs": 3, "seed": 7},
     "a recipe": {"recipe": "quick", "epochs": 2, "validation": 0.1},
     "a dropout that falls": {"recipe": "dropout-1024", "hidden": [], "label_smoothing": 0, "epochs": 1},
@@ -61,41 +60,30 @@ def test_the_command_gives_the_same_network_and_history_and_a_folder_to_load(set
 def test_a_file_of_settings_is_a_recipe_of_which_those_of_files_and_output_are_ignored():
     Path("mine.toml").write_text("seed = 3\nepochs = 2\npatience = 1\nvalidation = 9\njobs = 2")
     expected = xpnet.fit(X, Y, seed=3, epochs=2, patience=1, validation=9).fingerprint
-    assert xpnet.fit(X, Y, recipe="mine.toml").fingerprint == expected
     assert xpnet.fit(X, Y, recipe=Path("mine.toml")).fingerprint == expected
     again = xpnet.fit(X, Y, recipe="mine.toml", patience=None, validation=0)
     assert again.fingerprint == xpnet.fit(X, Y, seed=3, epochs=2).fingerprint
     assert list(Path().iterdir()) == [Path("mine.toml")]
 
 
-FORMS = {
-    "lists": lambda array: array.tolist(),
-    "Python objects": lambda array: array.astype(object),
-    "read-only": lambda array: np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape),
-    "pandas": lambda array: pd.DataFrame(array) if array.ndim == 2 else pd.Series(array),
-}
-
-
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda array: array.tolist(),
+        lambda array: np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape),
+        lambda array: pd.DataFrame(array) if array.ndim == 2 else pd.Series(array),
+    ],
+    ids=["lists", "read-only", "pandas"],
+)
 def test_arrays_come_in_many_forms(form):
-    """As floats, for lists and objects do not tell pixels from other numbers."""
+    """As floats, for lists do not tell pixels from other numbers."""
     x, x_test = X.astype(np.float64), X_TEST.astype(np.float64)
     expected = xpnet.fit(x, Y, epochs=1, device="cpu")
     model = xpnet.fit(form(x), form(Y), epochs=1, device="cpu")
     assert model.fingerprint == expected.fingerprint
-    predicted, probable = model.predict(form(x_test)), model.predict_proba(form(x_test))
-    assert type(predicted) is type(probable) is np.ndarray
+    predicted = model.predict(form(x_test))
     np.testing.assert_array_equal(predicted, expected.predict(x_test), strict=True)
-    assert np.array_equal(probable, expected.predict_proba(x_test))
     assert model.evaluate(form(x_test), form(Y_TEST)).accuracy == np.mean(predicted == Y_TEST)
-
-
-def test_verbose_prints_the_lines_of_the_command(capsys):
-    xpnet.fit(X, Y, epochs=2, validation=20, verbose=True)
-    rows = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("note: ")]
-    form = r"epoch +{}   loss \d\.\d{{4}}   accuracy 0\.\d{{4}}   validation 0\.\d{{4}}"
-    assert all(re.fullmatch(form.format(epoch), row) for epoch, row in enumerate(rows))
-    assert len(rows) == 3
 
 
 def test_every_setting_of_the_command_that_is_not_about_files_is_taken_and_classes_and_numpy_numbers():
@@ -107,88 +95,41 @@ def test_every_setting_of_the_command_that_is_not_about_files_is_taken_and_class
     assert (model.fingerprint, model.sizes) == (expected.fingerprint, (12, 5, 6))
 
 
-def features(*deviations, rows=40):
-    """Rows of features with these standard deviations and mean 3, and labels."""
-    signs = np.where(np.arange(rows)[:, None] % 2 == 0, -1.0, 1.0)
-    return signs * np.array(deviations) + 3, np.arange(rows) % 3
-
-
-UNLIKE = features(0.5, 0, 200)
-ADVICE = "the features differ in scale (standard deviations from 0.5 to 200): use {}standardize{}tabular"
-SCALES = ADVICE.format('normalize="', '", or recipe="') + '"'
+UNLIKE = np.tile([[2.5, 3, -197], [3.5, 3, 203]], (20, 1)), np.arange(40) % 3
+ADVICE = "the features differ in scale (standard deviations from 0.5 to 200): use "
+ADVICE += 'normalize="standardize", or recipe="tabular"'
 QUANTITIES = np.ones((303, 2), np.uint8), np.arange(303) % 101
 
 
 @pytest.mark.parametrize(
-    ("data", "message"),
-    [(UNLIKE, f"{SCALES}$"), (QUANTITIES, "the labels have 101 values, most of them with")],
+    ("data", "message"), [(UNLIKE, ADVICE), (QUANTITIES, "the labels have 101 values, most of them with")]
 )
 def test_a_warning_about_the_data_is_in_the_line_of_the_caller(data, message):
-    with pytest.warns(UserWarning, match="^" + re.escape(message).replace(r"\$", "$")) as caught:
+    with pytest.warns(UserWarning, match=f"^{re.escape(message)}") as caught:
         xpnet.fit(*data, epochs=0)
     assert [warning.filename for warning in caught] == [__file__]
 
 
-def test_the_command_says_it_once_unless_a_setting_tells_how_to_normalise(capsys):
-    x, y = UNLIKE
-    np.savez("table.npz", x_train=x, y_train=y, x_test=x, y_test=y)
-    words = ["--data", "table.npz", "--epochs", "0", "--no-report"]
-    note = f"xpnet: note: {ADVICE.format('--normalize ', ', or --recipe ')}\n"
-    for settings, expected in (
-        (["--repeats", "2"], note),
-        (["--normalize", "scale"], ""),
-        (["--recipe", "tabular"], ""),
-        (["--quiet"], ""),
-    ):
-        assert train.main([*words, *settings]) == 0
-        assert capsys.readouterr().err == expected
-
-
-SPOTS = np.array([[0] * 64, [1, 200] * 32] * 4, np.uint8)
-
-
-@pytest.mark.parametrize(
-    "x", [features(1, 9.9)[0], features(0, 0)[0], SPOTS, SPOTS.astype(float), SPOTS / 255]
-)
-def test_similar_features_and_pixels_bring_no_warning(x):
-    xpnet.fit(x, np.arange(len(x)) % 2, epochs=0)  # any warning fails a test
-
-
-def test_missing_values_become_the_mean_of_the_training_rows_as_in_a_csv_file():
-    frame = pd.DataFrame({"a": [1.5, None, 2.5, None], "b": [np.nan, 7, 9, 8], "label": [0, 1, 0, 0]})
-    rows, labels, later = frame[["a", "b"]], frame["label"], [[np.nan, 9.0], [1, np.nan]]
-    settings = {"epochs": 2, "recipe": "tabular", "missing": "mean"}
-    held_out = {"validation_data": (rows, labels)}
-    model = xpnet.fit(rows, labels, **settings, **held_out, run="runs/mine")
+def test_missing_values_become_the_mean_of_the_training_rows():
+    rows, labels = pd.DataFrame({"a": [1.5, None, 2.5, None], "b": [np.nan, 7, 9, 8]}), [0, 1, 0, 0]
+    settings = {"epochs": 2, "recipe": "tabular", "validation_data": (rows, labels)}
+    model = xpnet.fit(rows, labels, missing="mean", **settings)
     assert model.network.columns.means == (2, 8)
-    assert model.predict_proba(later).tolist() == model.predict_proba([[2, 9.0], [1, 8]]).tolist()
+    later = model.predict_proba([[np.nan, 9.0], [1, np.nan]])
+    assert later.tolist() == model.predict_proba([[2, 9.0], [1, 8]]).tolist()
     assert model.evaluate(rows, labels).accuracy == model.history[-1]["validation_accuracy"]
     assert rows.isna().sum().tolist() == [2, 1]
-    assert xpnet.verify("runs/mine", rows, labels, **held_out)
-    frame.to_csv("train.csv", index=False)
-    words = "--data train.csv --test-data train.csv --missing mean --recipe tabular --quiet --epochs 2"
-    assert train.main([*words.split(), "--name", "command"]) == 0
-    assert xpnet.load("runs/command").fingerprint == model.fingerprint
 
 
-def test_rows_divided_by_255_bring_a_warning_from_a_network_of_pixels():
-    model = xpnet.fit(X, Y, normalize="standardize", epochs=0)
-    message = "from 0 to 1, but the network was trained on pixels from 0 to 255"
-    for call in (model.predict, model.predict_proba, lambda rows: model.evaluate(rows, Y)):
-        with pytest.warns(UserWarning, match=message):
-            call(X / 255)
-    model.predict(X / 2)  # any warning fails a test
-    xpnet.fit(X / 255, Y, epochs=0).predict(X / 255)
-
-
-def test_validation_data_are_evaluated_and_not_trained_on():
-    model = xpnet.fit(X, Y, validation_data=(X_TEST, Y_TEST), epochs=4, log_every=2)
+def test_validation_data_are_evaluated_and_not_trained_on_and_verbose_prints_it(capsys):
+    model = xpnet.fit(X, Y, validation_data=(X_TEST, Y_TEST), epochs=4, log_every=2, verbose=True)
+    form = r"^epoch +(\d)   loss \d\.\d{4}   accuracy 0\.\d{4}   validation 0\.\d{4}$"
+    assert re.findall(form, capsys.readouterr().out, re.MULTILINE) == ["0", "2", "4"]
     assert model.fingerprint == xpnet.fit(X, Y, epochs=4).fingerprint
     assert [row["epoch"] for row in model.history] == [0, 1, 2, 3, 4]
     evaluation, last = model.evaluate(X_TEST, Y_TEST), model.history[-1]
     assert (last["validation_accuracy"], last["validation_loss"]) == (evaluation.accuracy, evaluation.loss)
     assert "train_loss" not in model.history[1]
-    assert model.best_epoch is None
 
 
 def test_validation_data_tell_when_to_stop_and_the_best_epoch_is_kept_and_recorded():
@@ -196,10 +137,9 @@ def test_validation_data_tell_when_to_stop_and_the_best_epoch_is_kept_and_record
     model = xpnet.fit(X, Y, patience=2, epochs=60, run="run", report=False, **settings)
     best = max(model.history, key=lambda row: (row["validation_accuracy"], -row["validation_loss"]))
     assert model.history[-1]["epoch"] == best["epoch"] + 2 < 60
-    assert all("train_loss" in row for row in model.history)
     assert model.fingerprint == xpnet.fit(X, Y, epochs=best["epoch"], **settings).fingerprint
     assert model.best_epoch == xpnet.load("run").best_epoch == best["epoch"]
-    assert xpnet.load("run/model.safetensors").best_epoch is None
+    assert xpnet.fit(X, Y, patience=2, validation=60, learning_rate=5e-324).best_epoch == 0  # of equal ones
 
 
 def test_the_callback_sees_every_epoch_and_nothing_is_written_or_printed(capsys):
@@ -212,7 +152,7 @@ def test_the_callback_sees_every_epoch_and_nothing_is_written_or_printed(capsys)
     assert (list(Path().iterdir()), capsys.readouterr()) == ([], ("", ""))
 
 
-@pytest.mark.parametrize(("answer", "last"), [(True, 1), (np.True_, 1), (None, 2), (1, 2)])
+@pytest.mark.parametrize(("answer", "last"), [(np.True_, 1), (1, 2)])
 def test_training_ends_if_the_callback_returns_true_and_nothing_else(answer, last):
     model = xpnet.fit(X, Y, epochs=2, log_every=1, callback=lambda epoch: answer if epoch.epoch else None)
     assert model.history[-1]["epoch"] == last
@@ -241,39 +181,21 @@ def test_a_model_comes_back_from_a_file_a_copy_and_a_pickle(model):
         assert repr(again) == f"<xpnet.Model 12-10-4, fingerprint {model.fingerprint[:16]}>"
 
 
-@pytest.mark.needs("array-api-strict")
-def test_a_model_computes_where_it_was_trained():
-    settings = {"backend": "array-api-strict", "arithmetic": "native", "dtype": "float64"}
-    model = xpnet.fit(X, Y, epochs=1, **settings)
-    assert (model.predictor.backend.name, model.predictor.arithmetic) == ("array-api-strict", "native")
-    assert model.predict_proba(X_TEST).dtype == np.float64
-
-
 UNKNOWN, RECIPES = "fit: unknown setting ", ", ".join(list_recipes())
 PATH = f"recipe: expected one of {RECIPES}, or the path of a .toml file, got "
 SETTINGS = [
     ({"hiden": [5]}, f"{UNKNOWN}'hiden': did you mean hidden?"),
-    ({"layers": [5]}, f"{UNKNOWN}'layers': did you mean hidden?"),
     ({"C": 5}, f"{UNKNOWN}'C': did you mean weight_decay (1 / (C times the number of samples))?"),
-    ({"random_state": 1}, f"{UNKNOWN}'random_state': did you mean seed?"),
-    ({"calback": print}, f"{UNKNOWN}'calback': did you mean callback?"),
     ({"xyz": 1}, f"{UNKNOWN}'xyz': expected one of those of xpnet train"),
     ({"out": "here"}, "fit: out: belongs to xpnet train"),
     ({"learning_rate": [0.1, 0.2]}, "fit: learning_rate: expected one number, got [0.1, 0.2]"),
     ({"hidden": True}, "fit: hidden: expected whole numbers, each 1 or more, got [true]"),
-    ({"loss": "l2"}, 'fit: loss: expected one of cross-entropy, squared-error, got "l2"'),
-    ({"validation": 300}, "validation: expected fewer than the 300 training samples, got 300"),
     ({"validation": 9, "validation_data": (X, Y)}, "fit: validation: takes rows out of X, but there are"),
     ({"recipe": "tabluar"}, f'{PATH}"tabluar": '),
-    ({"recipe": 3}, f"{PATH}3"),
-    ({"recipe": "absent.toml"}, "absent.toml: cannot be read (No such file or directory): expected a TOML"),
     ({"recipe": "wrong.toml"}, 'wrong.toml: unknown key "hiden": did you mean hidden? Keys are the flags of'),
     ({"patience": 3}, "patience: needs validation, the samples that tell when to stop"),
-    ({"dropout": 0.5, "hidden": ()}, "dropout: needs hidden layers: give hidden their units; input_dropout"),
     ({"momentum": 0.9}, 'momentum: needs optimizer="momentum" or nesterov, got sgd'),
-    ({"hidden": 10**9}, "hidden: a 12-1000000000-4 network has"),
     ({"augment_shift": 1}, "augment_*: needs square images; 12 features"),
-    ({"backend": "cupy", "device": "cpu"}, "the cupy backend cannot run on cpu, only on an NVIDIA GPU: use"),
     ({"learning_rate": 1e300}, "training diverged: the loss is not finite in epoch"),
 ]
 
@@ -292,26 +214,16 @@ MASK, MASKED = "expected values without a mask, got a MaskedArray: ", np.ma.arra
 HOLES = pd.DataFrame({"a": pd.array([1, None])})
 MEAN = ' number; missing="mean" puts the mean of the column in its place'
 DATA = [
-    (([["a", "b"]], [0]), {}, "X: expected an array of numbers, got <U1"),
-    (([], []), {}, "X: 1 dimension"),
     (([[1, 2], [3]], [0, 1]), {}, "X: expected an array of numbers, got a list: "),
     ((HOLES, [0, 1]), {}, f"X, row 2, column 'a': nan is not a finite{MEAN}"),
     (([[1.5, np.inf]], [0]), {"missing": "mean"}, "X, row 1, column 2: inf is not a finite"),
     (([[np.nan, 1]], [0]), {"missing": "mean"}, "X: feature 1 has no value in the training rows"),
     ((pd.DataFrame({"a": [1], "b": ["x"]}), [0]), {}, "X: column 'b' holds no numbers: enc"),
-    (([[300, 1]], [0]), {}, "X, row 1, column 1: 300 is outside 0 to 255"),
     ((GOOD, [0, 1]), {}, "X holds 4 samples, y holds 2 labels"),
-    ((GOOD, [0, 1, 0.5, 1]), {}, "y, row 3: label 0.5: a label is a whole number"),
     ((GOOD, TWO), {"validation_data": (X, Y)}, "X in validation_data: has 12 features a sample, X has 3"),
     ((GOOD, TWO), {"validation_data": (GOOD, [9] * 4), "classes": 4}, "y in validation_data: expected lab"),
     ((MASKED, TWO), {}, f"X: {MASK}"),
-    (([*MASKED], TWO), {}, f"X: {MASK}"),
-    (([[*row] for row in MASKED], TWO), {}, f"X: {MASK}"),
     ((GOOD, MASKED[:, 0]), {}, f"y: {MASK}"),
-    ((GOOD, TWO), {"sample_weight": MASKED[:, 0]}, f"sample_weight: {MASK}"),
-    ((GOOD, TWO), {"class_weight": {0: MASKED[0, 0]}}, f"class_weight: {MASK}"),
-    ((GOOD, TWO), {"validation_data": (MASKED, TWO)}, f"X in validation_data: {MASK}"),
-    ((GOOD, TWO), {"validation_data": (GOOD, MASKED[:, 0])}, f"y in validation_data: {MASK}"),
 ]
 
 
@@ -326,15 +238,9 @@ CALLS = [
     (lambda model: model.predict(GOOD), "takes rows of 12 features"),
     (lambda model: model.evaluate(X, Y + 1), "label 4: the network tells 4 classes"),
     (lambda model: model.predict(np.ma.array(X)), f"^X: {MASK}"),
-    (lambda model: model.predict_proba(np.ma.array(X)), f"^X: {MASK}"),
-    (lambda model: model.logits(np.ma.array(X)), f"^X: {MASK}"),
-    (lambda model: model.evaluate(np.ma.array(X), Y), f"^X: {MASK}"),
-    (lambda model: model.save("nowhere/model.safetensors"), "nowhere"),
     (lambda model: model.save(""), NO_FILE),
-    (lambda model: model.save("a\0b"), NO_FILE),
     (lambda model: model.report("/"), NO_FILE),
     (lambda _: xpnet.load("absent"), "^absent: no such file or folder"),
-    (lambda _: xpnet.load("absent.safetensors"), "^absent.safetensors: no such file or folder"),
     (lambda model: xpnet.Model(model.network, backend="cupy", device="cpu").predict(X), "^the cupy backend"),
 ]
 
@@ -344,16 +250,6 @@ def test_calls_of_a_model_that_cannot_be(model, call, message):
     with pytest.raises(xpnet.XPNetError, match=message) as caught:
         call(model)
     assert re.fullmatch("(?!.*--).+", str(caught.value))
-
-
-def test_many_classes_are_refused_before_training_where_memory_is_short(monkeypatch):
-    monkeypatch.setattr("xpnet.training.trainer.available_memory", lambda: 2**29)
-    needed = "a 12-21000 network has 273000 parameters and needs about 0.9 GiB, this machine has 0.5"
-    expected = f'hidden: {needed}: use fewer units, classes or workers, or arithmetic="native"'
-    epochs = []
-    with pytest.raises(xpnet.ConfigError, match=f"^{re.escape(expected)}$"):
-        xpnet.fit(X, Y, classes=21000, hidden=[], callback=epochs.append)
-    assert epochs == []
 
 
 def test_the_cpu_takes_the_place_of_a_gpu_with_a_warning_in_the_line_of_the_caller(monkeypatch):

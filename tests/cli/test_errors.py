@@ -31,39 +31,32 @@ ARRAYS = {
     "wide": {"x_train": np.eye(3), "y_train": [0, 1, 3], "x_test": np.eye(3), "y_test": [0, 1, 3]},
 }
 """Arrays that do not fit the network 36-6-4, by the name of their file."""
-TEXTS = {"text.csv": "1,2\n1_0,2\n", "large.csv": "1e300,1e300\n", "text.png": "no picture"}
+TEXTS = {"text.csv": "1,2\n1_0,2\n", "large.csv": "1e300,1e300\n"}
 
 
-def damage_checkpoint(run, **changes):
-    """Change the facts of a checkpoint, or leave out one of its arrays if no change is named."""
+def shorten_checkpoint(run):
+    """Leave out one of the arrays of a checkpoint."""
     arrays, facts = load_checkpoint(run / "checkpoint.safetensors")
-    if not changes:
-        arrays.popitem()
-    (run / "checkpoint.safetensors").write_bytes(encode_checkpoint(arrays, {**facts, **changes}))
+    arrays.popitem()
+    (run / "checkpoint.safetensors").write_bytes(encode_checkpoint(arrays, facts))
 
 
-def link(path):
-    """Move a file, and put a link to it in its place."""
-    path.touch()
-    path.rename(path.with_name("target"))
-    path.symlink_to("target")
+def link_lock(run):
+    """Put a link to another file in place of the lock."""
+    (run / "target").touch()
+    (run / ".lock").symlink_to("target")
 
 
 DAMAGED = {
     "damaged/model": lambda run: (run / "model.safetensors").write_bytes(b"\x80"),
-    "damaged/exchanged": lambda run: shutil.copy("runs/more/model.safetensors", run),
     "damaged/unnamed": lambda run: change_record(run, fingerprint=None),
     "damaged/running": lambda run: change_record(run, status="running"),
     "damaged/failed": lambda run: change_record(run, status="failed"),
     "damaged/data": lambda run: change_record(run, data={"name": "x", "sha256": "0" * 64}),
-    "damaged/history": lambda run: (run / "metrics.jsonl").write_text("no\n{}\n"),
     "damaged/record": lambda run: (run / "run.json").write_text("{"),
-    "broken/steps": lambda run: damage_checkpoint(run, batch=1000),
-    "broken/array": damage_checkpoint,
-    "broken/garbage": lambda run: (run / "checkpoint.safetensors").write_bytes(b"garbage"),
+    "broken/array": shorten_checkpoint,
     "broken/data": lambda run: change_record(run, data={"name": "x", "sha256": "0" * 64}),
-    "broken/lock": lambda run: link(run / ".lock"),
-    "broken/rows": lambda run: link(run / "metrics.jsonl"),
+    "broken/lock": link_lock,
 }
 """What is done to copies of runs/plain, or of runs/stopped."""
 
@@ -85,7 +78,6 @@ def work(recorded, tmp_path_factory):
             Path(name).write_text(text)
         layers = [{"weight": np.full((2, 2), 1e9), "bias": np.zeros(2)}]
         save_model(Path("tiny.safetensors"), saved_model(layers, normalize="none"))
-        Path("one.safetensors").mkdir()
         Path("empty").mkdir()
         Image.new("L", (9, 9)).save("digit.png")
     return folder
@@ -96,109 +88,52 @@ ERRORS = [
     ("fly", f"unknown command 'fly': {EXPECTED}"),
     ("augment --preview a.png", "unknown command 'augment', now examples/augment_preview.py of the source"),
     ("report --out ''", 'argument --out: expected a path, got "" (xpnet report --help)'),
-    ("runs list --out ''", 'argument --out: expected a path, got "" (xpnet runs list --help)'),
-    ("parity --json ''", 'argument --json: expected a path, got "" (xpnet parity --help)'),
-    ("evaluate ''", 'argument RUN: expected a path, got "" (xpnet evaluate --help)'),
     # Names of runs (… stands for any text)
-    *((f"{words} plaim", f"plaim: {NO_RUN}") for words in ("evaluate", "report", "verify", "runs show")),
-    ("predict plaim digit.png", f"plaim: {NO_RUN}"),
-    ("export plaim --to torch", f"plaim: {NO_RUN}"),
-    ("runs compare plain plaim", f"plaim: {NO_RUN}"),
+    *((f"{words} plaim", f"plaim: {NO_RUN}") for words in ("evaluate", "report", "runs show")),
     ("train --resume runs/plaim", f"runs/plaim: {NO_RUN}"),
     ("report plain plain", "runs/plain: is named twice: expected different runs"),
-    ("verify weighted", "runs/weighted: was trained on arrays in Python"),
-    ("train --extend plaim --epochs 1", f"plaim: {NO_RUN}"),
-    ("verify trials", f"trials/run.json: {SEVERAL}"),
-    ("evaluate trials", f"trials/run.json: {SEVERAL}"),
-    ("train --resume trials", f"trials/run.json: {SEVERAL}"),
     # Damaged runs
     ("evaluate damaged/model", "damaged/model/model.safetensors: not a complete .safetensors file"),
-    ("evaluate damaged/exchanged", "damaged/exchanged: its model has the fingerprint"),
     ("evaluate damaged/unnamed", "damaged/unnamed: its model has the fingerprint"),
     ("evaluate damaged/running", "damaged/running: is still running, or was killed: wait"),
-    ("evaluate damaged/failed", "damaged/failed: holds no trained network, as the training"),
     ("export damaged/failed --to torch", "damaged/failed: holds no trained network"),
     ("evaluate damaged/data", "small: is no longer what damaged/data was trained on"),
-    ("runs show damaged/history", "damaged/history/metrics.jsonl: line 1: expected"),
     ("runs show damaged/record", "damaged/record/run.json: not a run record"),
     # Evaluation and prediction
     ("evaluate mine --data label.npz", "label.npz, row 2: label 4: the network tells 4 classes, 0 to 3"),
     ("evaluate mine --data narrow.npz", "narrow.npz: the network takes rows of 36 features, got an array of"),
     ("evaluate mine --data unlabelled.npz", "unlabelled.npz: has no labels to compare with"),
-    ("evaluate mine --data absent", "absent: no such file or folder"),
-    ("evaluate mine --test-data a.csv", "--test-data a.csv: goes with --data TRAIN.csv"),
-    ("evaluate mine --device tpu", "unknown device 'tpu'"),
     ("evaluate mine --predictions runs/plain/run.json", "argument --predictions: expected a file name"),
-    ("evaluate mine --predictions absent/a.csv", "absent/a.csv: cannot be written"),
     ("predict", "the following arguments are required: FILE (xpnet predict --help)"),
-    ("predict mine text.png", "text.png: is no image that can be read"),
-    ("predict mine digit.png --out digit.png", "argument --out: expected a file name that ends in .csv"),
-    ("predict mine unlabelled.npz --out absent/a.csv", "absent/a.csv: cannot be written"),
     ("predict tiny.safetensors digit.png", "digit.png: the network takes 2 features, which make no square"),
     ("predict tiny.safetensors text.csv", "text.csv, line 2, column 1 (1): '1_0' is not a finite number"),
     ("predict tiny.safetensors large.csv --arithmetic native", "large.csv: the network's outputs are not"),
     # Export
-    ("export plain", "the following arguments are required: --to"),
-    ("export plain --to keras", "argument --to: invalid choice: 'keras'"),
-    ("export small.npz --to torch", "small.npz: not a complete .safetensors file"),
-    ("export plain --to onnx --out a.pb", "--out: expected a file name that ends in .onnx, got a.pb"),
     ("export plain --to torch --out a.pt", "--out: expected a file name that ends in .safetensors, got a.pt"),
-    ("export plain --to torch --out absent/a.safetensors", "absent/a.safetensors: cannot be written"),
-    ("export plain --to torch --out one.safetensors", "one.safetensors: cannot be written"),
     ("export plain --to torch --out runs/plain/model.safetensors", "runs/plain/model.safetensors: is the"),
-    ("export plain --to torch --rows uint8", "--rows uint8: goes with --to onnx"),
     # Runs
-    ("runs fly", "argument ACTION: invalid choice: 'fly'"),
     ("runs show --out empty", "no run in empty: xpnet train makes one; or give RUN"),
     ("runs list small.csv", "small.csv: cannot be read (Not a directory): expected a folder"),
-    ("runs list 'a\0b'", r"a\x00b: cannot be read (not a path): expected a folder"),
-    ("runs show plain --out runs/mine", "plain: no such file or folder: expected the folder"),
-    ("runs show empty", "empty: no run in it"),
-    ("runs compare plain", "expected two runs or more to compare, got 1"),
-    ("runs best empty", "no run in empty has ended with results"),
-    ("runs best --where data=b", "no run in runs with data=b has ended with results"),
     ("runs best --where data!=arrays", "the runs in runs with data!=arrays are of several data sets, "),
     ("runs list --where optimiser=sgd", "--where: no run has 'optimiser': did you mean optimizer?"),
-    ("runs best --where xyz=1", "--where: no run has 'xyz': xpnet runs show prints the names"),
     ("runs list --where epochs>=x", "--where: expected NAME=VALUE or NAME!=VALUE, or <, <=, >, >="),
     ("runs list --sort test_acuracy", "--sort: no run has 'test_acuracy': expected one of train_loss, "),
-    ("runs best --where validation=40 --metric loss", "--metric: no run has 'loss': expected one of train"),
     # Training
     (f"{TRAIN} --hidden 1000000000000", "--hidden: a 36-1000000000000-4 network has"),
-    ("train --data absent", "absent: no such file or folder"),
     ("train --data small.csv --label kind --test-split 0.2", "small.csv: has no column named kind"),
-    (f"{TRAIN} --backend cupy --device cpu", "the cupy backend cannot run on cpu"),
     pytest.param(f"{ON_STRICT} --workers 2", "--workers: the array-api-strict backend", marks=STRICT),
     pytest.param(f"{ON_STRICT} --device no_float64", "array-api-strict has no float64", marks=STRICT),
-    (
-        f"{TRAIN} --init-from start.safetensors --hidden 7",
-        "--init-from: start.safetensors holds a 36-6-4 net",
-    ),
-    (
-        "train --data wide.npz --init-from start.safetensors --hidden 6",
-        "--init-from: start.safetensors holds",
-    ),
+    (f"{TRAIN} --init-from start.safetensors --hidden 7", "--init-from: start.safetensors holds a 36-6-4"),
+    ("train --data wide.npz --init-from start.safetensors --hidden 6", "--init-from: start.safetensors"),
     (f"{TRAIN} --name plain", "runs/plain: exists already"),
     (f"{TRAIN} --repeats 2 --name plain", "runs/plain: exists already"),
-    (f"{TRAIN} --jobs 2", "--jobs: needs several trainings: add --repeats, or several --learning-rate"),
-    ("train --resume plain", "runs/plain: is complete"),
-    ("train --resume plain --jobs 2", "runs/plain: is complete"),
-    ("train --extend plain --epochs 1 --jobs 2", "--jobs: needs several trainings"),
     ("train --resume stopped --lr 0.5", "--learning-rate: runs/stopped was started with 0.1, got 0.5"),
     ("train --resume broken/data", "--resume: broken/data was trained on other data: x"),
-    ("train --resume broken/steps", "broken/steps/checkpoint.safetensors: not a checkpoint"),
     ("train --resume broken/array", "broken/array/checkpoint.safetensors: not a checkpoint"),
-    ("train --resume broken/garbage", "broken/garbage/checkpoint.safetensors: "),
     ("train --resume broken/lock", "broken/lock/.lock: is a symbolic link, to a file that"),
-    ("train --resume broken/rows", "broken/rows/metrics.jsonl: is a symbolic link, to a file"),
     ("train --dry-run --resume stopped", "--dry-run: expected a new training, not --resume"),
-    ("train --dry-run --extend weighted --epochs 2", "runs/weighted: was trained on arrays in Python"),
     # Parity
-    ("parity --max-iter 9", "unrecognized arguments: --max-iter 9: did you mean --epochs?"),
-    ("parity --epochs -1", "--epochs: expected a whole number, 0 or more, got -1"),
-    ("parity --json none/parity.json", "--json: the folder of none/parity.json does not exist"),
     ("parity --require numpy,keras", "unknown backend 'keras': expected numpy, cupy, torch, jax"),
-    ("parity --require numpy:cuda", "the numpy backend cannot run on cuda:0, only on the CPU: use"),
 ]
 
 

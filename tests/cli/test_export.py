@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from commands import complaint, printed
@@ -12,10 +13,9 @@ FIRST = "runs/first"
 
 @pytest.fixture(autouse=True)
 def work(recorded, tmp_path, monkeypatch):
-    """A folder with a run, which is the current one."""
+    """Work in a folder with a run."""
     shutil.copytree(recorded / "runs/plain", tmp_path / FIRST)
     monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.mark.needs("onnx")
@@ -24,32 +24,23 @@ def work(recorded, tmp_path, monkeypatch):
     [
         ((FIRST, "--to", "onnx"), f"{FIRST}/model.onnx"),
         ((f"{FIRST}/model.safetensors", "--to", "torch"), f"{FIRST}/model-torch.safetensors"),
-        ((FIRST, "--to", "onnx", "--out", "a.ONNX"), "a.ONNX"),
-        ((FIRST, "--to", "torch", "--out", "a.safetensors"), "a.safetensors"),
+        ((FIRST, "--to", "onnx", "--rows", "float", "--out", "a.ONNX"), "a.ONNX"),
     ],
 )
-def test_it_writes_one_file_and_prints_its_path(capsys, work, words, path):
-    before = tree(work)
-    assert printed(capsys, "export", *words) == f"{path}\n"
-    assert tree(work).keys() - before.keys() == {path}
-
-
-@pytest.mark.needs("onnx")
-@pytest.mark.parametrize(
-    ("words", "expected"), [((), "tensor(uint8)"), (("--rows", "float"), "tensor(double)")]
-)
-def test_rows_have_the_dtype_of_the_training_or_of_the_flag(capsys, words, expected):
+def test_it_writes_one_file_and_prints_its_path(capsys, words, path):
     import onnxruntime
 
-    printed(capsys, "export", FIRST, "--to", "onnx", *words)
-    session = onnxruntime.InferenceSession(f"{FIRST}/model.onnx")
-    assert session.get_inputs()[0].type == expected
+    before = tree(Path())
+    assert printed(capsys, "export", *words) == f"{path}\n"
+    assert tree(Path()).keys() - before.keys() == {path}
+    if "onnx" in words:
+        expected = "tensor(double)" if "--rows" in words else "tensor(uint8)"
+        assert onnxruntime.InferenceSession(path).get_inputs()[0].type == expected
 
 
-def test_a_missing_onnx_is_one_line(capsys, monkeypatch, work):
+def test_a_missing_onnx_is_one_line(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    before = tree(work)
     message = complaint(capsys, "export", FIRST, "--to", "onnx")
     assert message.startswith("--to onnx: onnx cannot be imported")
     assert message.endswith('pip install -e ".[onnx]" in the checkout of xpnet')
-    assert tree(work) == before
+    assert not Path(FIRST, "model.onnx").exists()

@@ -1,23 +1,25 @@
-"""The command, end to end: what it prints, writes and returns."""
+"""xpnet train, end to end: what it prints, writes and returns.
 
+A training that is stopped and goes on ends as one that was never stopped; --dry-run trains nothing.
+"""
+
+import itertools
 import re
 import shutil
-import sys
+import tomllib
 from pathlib import Path
-from threading import Timer
 from unittest.mock import Mock
 
-import numpy as np
 import pytest
-from commands import complaint
+from commands import complaint, printed
+from ctrl_c import pressed
+from recorded_runs import SETTINGS, train_and_press
 
+import xpnet
 from xpnet import train
-from xpnet.__main__ import main
-from xpnet.cli import train as runner
-from xpnet.nn.init import initialize
+from xpnet.config import from_json, parse
 from xpnet.storage.model_file import fingerprint, load_model
 from xpnet.storage.record import read_metrics, read_run
-from xpnet.training import trainer
 
 RUN = Path("runs/run")
 
@@ -40,48 +42,31 @@ def record():
     return read_run(RUN)
 
 
-def history():
-    """The losses and accuracies of metrics.jsonl."""
-    lines = read_metrics(RUN / "metrics.jsonl")
-    return [(line["epoch"], line["train_loss"], line["train_accuracy"]) for line in lines]
-
-
 def test_a_run_prints_its_course_and_leaves_a_record_metrics_and_a_model(capsys):
     assert run("--epochs", 12, "--log-every", 10, "--hidden", 6, 5, "--seed", 3) == 0
     content, metrics, model = record(), record()["metrics"], load_model(RUN / "model.safetensors")
     assert (content["status"], content["seed"], content["device_requested"]) == ("completed", 3, "auto")
-    assert content["config"]["hidden"] == [6, 5]
     assert (content["data"]["name"], len(content["data"]["sha256"])) == ("small", 64)
-    assert [epoch for epoch, _, _ in history()] == [0, 10, 12]
-    assert history()[-1] == (12, metrics["train_loss"], metrics["train_accuracy"])
+    lines = read_metrics(RUN / "metrics.jsonl")
+    history = [(line["epoch"], line["train_loss"], line["train_accuracy"]) for line in lines]
+    assert [epoch for epoch, _, _ in history] == [0, 10, 12]
+    assert history[-1] == (12, metrics["train_loss"], metrics["train_accuracy"])
     assert len(metrics["test_accuracy_per_class"]) == 4
     assert model.sizes == (36, 6, 5, 4)
     assert fingerprint(model.layers) == content["fingerprint"]
-    assert not (RUN / "report.html").exists()
     out, err = capsys.readouterr()
     assert err == ""
     version, data, network, *lines = (line for line in out.splitlines() if not line.startswith("note: "))
     assert re.fullmatch(r"xpnet \S+: numpy \S+ on cpu.*", version)
     assert data == "small: 180 training and 50 test samples, 36 features, 4 classes"
     assert network.startswith("network 36-6-5-4, reproducible float64, batch size full, learning rate 0.1")
-    rows = [(f"epoch {epoch:>5}", *values) for epoch, *values in history()]
+    rows = [(f"epoch {epoch:>5}", *values) for epoch, *values in history]
     rows += [("test       ", metrics["test_loss"], metrics["test_accuracy"])]
     for line, (name, loss, accuracy) in zip(lines, rows, strict=False):
         assert line == f"{name}   loss {loss:.4f}   accuracy {accuracy:.4f}"
     for label, share in enumerate(metrics["test_accuracy_per_class"]):
         assert re.fullmatch(rf"  class   {label} +accuracy {share:.4f}", lines[4 + label])
     assert lines[8:] == [f"fingerprint   {content['fingerprint']}", f"run           {RUN}"]
-
-
-def test_a_batch_of_more_than_all_samples_and_the_accuracy_of_many_classes_are_in_the_record_alone(capsys):
-    x, y = np.arange(24, dtype=np.uint8).reshape(6, 4), np.array([0, 199] * 3)
-    np.savez("wide.npz", x_train=x, y_train=y, x_test=x, y_test=y)
-    assert run("--data", "wide.npz", "--hidden", 2, "--epochs", 1, "--batch-size", 7) == 0
-    out = capsys.readouterr().out
-    assert ", batch size 6 in place of 7, learning rate" in out
-    assert record()["config"]["batch_size"] == 7
-    assert "the accuracy of each of the 200 classes is in run.json\n" in out
-    assert len(record()["metrics"]["test_accuracy_per_class"]) == 200
 
 
 def test_the_last_line_names_the_report_and_a_quiet_run_has_one_too(capsys, monkeypatch):
@@ -95,19 +80,6 @@ def test_the_last_line_names_the_report_and_a_quiet_run_has_one_too(capsys, monk
     assert run("--report", "--epochs", 1, "--quiet") == 0
     err = capsys.readouterr().err
     assert err == "xpnet: warning: no report: RuntimeError: out of ink: xpnet report runs/run tries again\n"
-
-
-def test_training_goes_on_from_a_saved_model_and_no_epochs_save_the_initial_parameters():
-    assert run("--epochs", 6, "--log-every", 3) == 0
-    expected, fingerprint_of_six = history(), record()["fingerprint"]
-    assert run("--epochs", 3) == 0
-    (RUN / "model.safetensors").rename("half.safetensors")
-    assert run("--epochs", 3, "--init-from", "half.safetensors", "--log-every", 3) == 0
-    assert record()["fingerprint"] == fingerprint_of_six
-    assert [metrics[1:] for metrics in history()] == [metrics[1:] for metrics in expected[1:]]
-    assert run("--epochs", 0, "--seed", 5) == 0
-    layers = load_model(RUN / "model.safetensors").layers
-    assert np.array_equal(layers[1]["weight"], initialize((36, 10, 4), 5)[1].weight)
 
 
 def test_without_a_gpu_cuda_falls_back_with_a_warning_unless_it_is_required(capsys, monkeypatch):
@@ -134,14 +106,6 @@ def test_where_the_environment_requires_a_gpu_auto_needs_one_in_every_command(ca
     assert complaint(capsys, "train", "--data", "small.npz", "--device", "cpu") == line
 
 
-def test_a_gpu_with_slow_float64_is_noted(capsys, monkeypatch):
-    monkeypatch.setattr(runner, "cuda_index", lambda _: 0)
-    for ratio, noted in ((2, False), (64, True)):
-        monkeypatch.setattr(runner, "float64_ratio", Mock(return_value=ratio))
-        assert run("--epochs", 0) == 0
-        assert ("float64 is 1/64 as fast as float32 on this GPU" in capsys.readouterr().out) is noted
-
-
 def test_training_that_diverges_ends_with_code_3_and_a_failed_record(capsys):
     assert run("--lr", "1e300", "--epochs", 5) == 3
     line = r"xpnet: training diverged: .* in epoch \d: .*scale in place of none\n"
@@ -151,47 +115,71 @@ def test_training_that_diverges_ends_with_code_3_and_a_failed_record(capsys):
     assert not (RUN / "model.safetensors").exists()
 
 
-def test_a_traceback_is_shown_with_debug_only(capsys, monkeypatch):
-    monkeypatch.setattr(trainer, "check_memory", Mock(side_effect=RuntimeError("out of\nluck")))
-    assert run() == 1
-    expected = "xpnet: unexpected RuntimeError: out of luck (--debug shows where)\n"
-    assert capsys.readouterr().err == expected
-    assert run("--debug") == 1
-    err = capsys.readouterr().err
-    assert err.startswith("Traceback")
-    assert err.endswith(expected)
+@pytest.mark.parametrize("words", [[], ["--hidden", "5", "3", "--batch-size", "100", "--repeats", "4"]])
+def test_settings_parameters_memory_and_time_are_printed_and_nothing_is_written(words, capsys):
+    out = printed(capsys, "train", "--data", "small.npz", "--dry-run", *words)
+    config = parse(["--data", "small.npz", *words], "train").config
+    assert from_json(tomllib.loads(out), "out") == config
+    parameters = sum(b * (a + 1) for a, b in itertools.pairwise((36, *config.hidden, 4)))
+    assert f"\n# parameters    {parameters}\n" in out
+    (mebibytes,) = re.findall(r"^# memory +about ([\d,]+) MiB$", out, re.MULTILINE)
+    assert 30 < int(mebibytes.replace(",", "")) < 20_000
+    steps = "1 step" if config.batch_size == "full" else "2 steps"
+    trainings = "4 trainings, one at a time, of " if words else ""
+    trainings += f"{config.epochs} epochs of {steps}"
+    form = rf"^# time +about [\d.e-]+ s: {trainings} of [\d.e-]+ ms, and evaluation$"
+    assert re.search(form, out, re.MULTILINE)
+    assert [path.name for path in Path().iterdir()] == ["small.npz"]
 
 
-def test_ctrl_c_before_training_leaves_nothing(capsys, monkeypatch):
-    monkeypatch.setattr("xpnet.data.datasets.digest", Mock(side_effect=KeyboardInterrupt))
-    assert run() == 130
-    assert capsys.readouterr() == ("", "")
-    assert not Path("runs").exists()
+def test_an_extension_counts_the_epochs_that_it_adds(recorded, capsys):
+    shutil.copytree(recorded / "runs/plain", "runs/plain")
+    out = printed(capsys, "train", "--dry-run", "--extend", "runs/plain", "--epochs", "2")
+    assert "\n# epochs 4 to 5, after those of runs/plain\n" in out
+    assert "s: 2 epochs of 3 steps of " in out
+    Path("again.toml").write_text(out)
+    again = printed(capsys, "train", "--dry-run", "--config", "again.toml")
+    assert tomllib.loads(again) == tomllib.loads(out)
+    assert [path.name for path in Path("runs").iterdir()] == ["plain"]
 
 
-class Elapsed(Timer):
-    """A timer whose time is over at once."""
-
-    def start(self):
-        self.function(*self.args)
+COMMAND = [*SETTINGS, "--epochs", "6", "--log-every", "2", "--keep-checkpoint-every", "2", "--no-report"]
+"""The command of the recorded run runs/mine."""
 
 
-@pytest.mark.parametrize(("terminal", "quiet"), [(True, False), (True, True), (False, False)])
-def test_reading_that_takes_a_second_says_on_a_terminal_what_it_reads(monkeypatch, capsys, terminal, quiet):
-    monkeypatch.setattr("xpnet._lib.terminal.Timer", Elapsed)
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-    words = ["--data", "absent.csv", "--test-split", "0.1"]
-    note = "xpnet: note: reading absent.csv\n" * (terminal and not quiet)
-    for command in [["train", "--quiet"]] if quiet else [["train"], ["parity"]]:
-        assert main([*command, *words]) == 2
-        assert capsys.readouterr().err == f"{note}xpnet: absent.csv: no such file\n"
+def outcome(folder):
+    """What must not depend on interruptions."""
+    content = read_run(Path(folder))
+    assert content["status"] == "completed"
+    rows = [{**row, "seconds": None} for row in read_metrics(Path(folder, "metrics.jsonl"))]
+    return content["fingerprint"], rows, {**content["metrics"], "seconds": None}
 
 
-def test_reading_data_to_evaluate_or_predict_is_announced_too(recorded, monkeypatch, capsys):
-    monkeypatch.setattr("xpnet._lib.terminal.Timer", Elapsed)
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    shutil.copytree(recorded / "runs/table", "runs/table")
-    shutil.copy(recorded / "small.csv", ".")
-    for command in "evaluate table --data small.csv", "predict table small.csv", "verify table":
-        assert main(command.split()) == 0
-        assert "xpnet: note: reading small.csv\n" in capsys.readouterr().err
+def test_after_ctrl_c_it_goes_on(recorded):
+    process = pressed(2, [*COMMAND, "--name", "stopped"])
+    assert re.search(r"^interrupted after 2 epochs; .* --resume runs/stopped goes on$", process.stdout, re.M)
+    assert process.returncode == 130
+    stopped = read_run(Path("runs/stopped"))
+    assert (stopped["status"], stopped["metrics"]["epochs"]) == ("interrupted", 2)
+    assert stopped["fingerprint"] == xpnet.load("runs/stopped").fingerprint
+    assert train.main(["--resume", "runs/stopped", "--quiet"]) == 0
+    assert outcome("runs/stopped") == outcome(recorded / "runs/mine")
+
+
+def test_a_repeated_command_starts_goes_on_and_then_says_that_the_run_is_complete(recorded, capsys):
+    words = [*COMMAND, "--name", "again", "--resume-or-start"]
+    train_and_press(words, 1, 3)
+    assert train.main([*words, "--no-quiet"]) == 0
+    assert "\ngoes on after epoch 1 and 3 steps\n" in capsys.readouterr().out
+    assert outcome("runs/again") == outcome(recorded / "runs/mine")
+    assert train.main([*words, "--no-quiet"]) == 0
+    assert capsys.readouterr().out == "run           runs/again is complete\n"
+    message = "--epochs: runs/again was started with 6, got 7: leave it out, or start a new run"
+    assert complaint(capsys, "train", *words, "--epochs", "7") == message
+
+
+def test_without_its_checkpoint_it_starts_from_the_first_epoch(recorded):
+    train_and_press([*COMMAND, "--name", "run"], 1, 3)
+    Path("runs/run/checkpoint.safetensors").unlink()
+    assert train.main(["--resume", "runs/run", "--quiet"]) == 0
+    assert outcome("runs/run") == outcome(recorded / "runs/mine")
