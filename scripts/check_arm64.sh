@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# usage: scripts/check_arm64.sh [--python PYTHON] [--work DIR]
+# usage: scripts/check_arm64.sh [--python PYTHON]
 #
 # Runs `python -m xpnet.train --epochs 2` on all 60,000 images with this machine's Python, and `xpnet verify`, which
 # compares fingerprint, history and test figures, with arm64 Python and NumPy under user-mode emulation. The digest of
 # a plain float64 matrix product is printed of both; it differs, which shows that the two compute differently.
 #
 #   --python PYTHON  this machine's Python, with xpnet's dependencies and pip (default: $PYTHON, else python3)
-#   --work DIR       keep what was fetched in DIR, and use what is there (default: a temporary folder)
 #
 # Needs Debian or Ubuntu's apt-get and dpkg, their package sources, and about 400 MB; neither root nor installed
 # packages: the emulator and the arm64 packages are unpacked into the work folder.
@@ -17,13 +16,13 @@ set -euo pipefail
 . "$(dirname "$0")/shared.sh"
 
 python=${PYTHON:-python3}
-options "python work" "$@"
+options "python" "$@"
 need "this check needs Debian or Ubuntu" apt-get dpkg dpkg-deb
 native=$(dpkg --print-architecture)
 [[ $native != arm64 ]] || fail "this machine is an arm64 one: run the check on another"
 python=$(command -v "$python") || fail "no such Python: name one with --python"
 export PYTHONPATH=$repository PYTHONNOUSERSITE=1
-"$python" -c 'import pip, xpnet.training.console, xpnet.data.datasets, rich, filelock, jinja2, threadpoolctl' 2>/dev/null ||
+"$python" -c 'import pip, xpnet.train, xpnet.report, rich, filelock, threadpoolctl' 2>/dev/null ||
     fail "$python is no Python 3.11 or newer with pip and xpnet's dependencies: name another with --python, or pip install ."
 make_work
 root=$work/root site=$work/site
@@ -63,40 +62,22 @@ CONFIGURATION
 
 # Run the arm64 Python. The emulator looks for absolute paths in $root first.
 emulated() {
-    PYTHONPATH=$repository:$site:$root/usr/lib/python3/dist-packages \
-        "$work/qemu/usr/bin/qemu-aarch64-static" -L "$root" "$root/usr/bin/python3" "$@"
+    PYTHONPATH=$repository:$site "$work/qemu/usr/bin/qemu-aarch64-static" -L "$root" "$root/usr/bin/python3" "$@"
 }
 
-# Print xpnet's dependencies but for those named.
-dependencies() {
-    "$python" - "$repository/pyproject.toml" "$@" <<'PROGRAM'
-import re, sys, tomllib
-with open(sys.argv[1], "rb") as file:
-    dependencies = tomllib.load(file)["project"]["dependencies"]
-print(*(item for item in dependencies if re.match(r"[\w.-]+", item)[0] not in sys.argv[2:]), sep="\n")
+part "fetching the emulator, the arm64 Python and wheels"
+unpack "$native" "$work/qemu" qemu-user-static
+unpack arm64 "$root" python3 libstdc++6
+quietly "start the emulated Python" emulated -c 'import ssl'
+version=$(emulated -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+mapfile -t wheels < <("$python" - "$repository/pyproject.toml" <<'PROGRAM'
+import pathlib, sys, tomllib
+print(*tomllib.loads(pathlib.Path(sys.argv[1]).read_text())["project"]["dependencies"], sep="\n")
 PROGRAM
-}
-
-if [[ ! -e $work/ready ]]; then
-    part "fetching the emulator, arm64 packages and wheels"
-    rm -rf "$root" "$site" "$work"/apt-* "$work/qemu"
-    unpack "$native" "$work/qemu" qemu-user-static
-    unpack arm64 "$root" python3 python3-numpy libopenblas0-pthread
-    # What installing the packages would do: OpenBLAS is the BLAS.
-    for library in libblas.so.3 liblapack.so.3 libopenblas.so.0; do
-        ln -sfn "openblas-pthread/$library" "$root/usr/lib/aarch64-linux-gnu/$library"
-    done
-    quietly "start the emulated Python and NumPy" emulated -c 'import numpy'
-    version=$(emulated -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-    without=(pandas) # it reads CSV files only, and the bundled images are none
-    [[ $(emulated -c 'import numpy; print(numpy.__version__)') == 1.* ]] || without+=(numpy)
-    mapfile -t wheels < <(dependencies "${without[@]}")
-    quietly "download arm64 wheels" "$python" -m pip install --quiet --target "$site" \
-        --only-binary=:all: --implementation cp --python-version "$version" \
-        --platform manylinux_2_28_aarch64 --platform manylinux_2_17_aarch64 \
-        --platform manylinux2014_aarch64 "${wheels[@]}"
-    touch "$work/ready"
-fi
+)
+quietly "download arm64 wheels" "$python" -m pip install --quiet --target "$site" --only-binary=:all: \
+    --implementation cp --python-version "$version" --platform manylinux_2_28_aarch64 \
+    --platform manylinux_2_17_aarch64 --platform manylinux2014_aarch64 "${wheels[@]}"
 
 # Print versions and the digest of a plain product: PYTHON...
 about() {

@@ -36,12 +36,7 @@ def call(*words: object, folder: Path | None = None) -> None:
     """Run a program, whose output is shown."""
     texts = list(map(str, words))
     print(f"$ {shlex.join(texts)}", flush=True)
-    try:
-        subprocess.run(texts, cwd=folder, env=ENVIRONMENT, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        code = f"exit code {error.returncode}" if isinstance(error, subprocess.CalledProcessError) else error
-        msg = f"the last command has failed ({code})"
-        raise ReleaseError(msg) from error
+    subprocess.run(texts, cwd=folder, env=ENVIRONMENT, check=True)
 
 
 def build(out: Path) -> tuple[Path, Path]:
@@ -66,14 +61,13 @@ def check_files(sdist: Path, wheel: Path) -> None:
     if dead := find_dead_links(str(metadata.get_payload())):
         msg = f"the long description has dead links: {', '.join(dead)}"
         raise ReleaseError(msg)
-    if (ROOT / ".git").exists():
-        words = ["git", "ls-files", "-z"]
-        listed = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
-        with tarfile.open(sdist) as archive:
-            packed = {member.name.partition("/")[2] for member in archive}
-        if missing := sorted({*listed.decode().rstrip("\0").split("\0")} - packed):
-            msg = f"the sdist lacks committed files: {', '.join(missing)}"
-            raise ReleaseError(msg)
+    words = ["git", "ls-files", "-z"]
+    listed = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
+    with tarfile.open(sdist) as archive:
+        packed = {member.name.partition("/")[2] for member in archive}
+    if missing := sorted({*listed.decode().rstrip("\0").split("\0")} - packed):
+        msg = f"the sdist lacks committed files: {', '.join(missing)}"
+        raise ReleaseError(msg)
 
 
 def make_environment(folder: Path, package: str) -> Path:
@@ -121,7 +115,7 @@ def main() -> int:
             check_files(sdist, wheel)
             check_wheel(wheel, Path(work))
             check_sdist(sdist, Path(work), arguments.tests)
-    except ReleaseError as error:
+    except (ReleaseError, OSError, subprocess.CalledProcessError) as error:
         print(f"check_release: {error}", file=sys.stderr)
         return 1
     print(f"{sdist}\n{wheel}")

@@ -1,17 +1,10 @@
-"""Writes docs/cli.md, the reference of the command line, from what ``--help`` of every command prints.
+"""Writes docs/cli.md, the reference of the command line, from what ``--help`` of every command prints."""
 
-``python scripts/cli_reference.py`` writes the page; with ``--check`` it says whether the page is up to
-date, and exits with code 1 if not.
-"""
-
-import argparse
 import contextlib
 import io
 import os
 import re
-import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from unittest.mock import patch
 
 from checkout import ROOT
@@ -21,15 +14,14 @@ from xpnet._lib.files import write_atomic
 
 PAGE = ROOT / "docs" / "cli.md"
 TERMINAL = {"COLUMNS": "100", "NO_COLOR": "1"}
-REMEDY = "python scripts/cli_reference.py"
 
-INTRODUCTION = f"""\
+INTRODUCTION = """\
 # Command line
 
 What `--help` of every command prints. `python -m xpnet` is the same as `xpnet`, and
 `python -m xpnet.train` as `xpnet train`.
 
-<!-- Written by {REMEDY}: change the help texts, not this page. -->
+<!-- Written by python scripts/cli_reference.py: change the help texts, not this page. -->
 """
 
 
@@ -53,13 +45,7 @@ def commands() -> Iterator[list[str]]:
 
 
 def printed(*words: str) -> str:
-    """Return what ``xpnet WORDS`` prints at a width of 100 columns.
-
-    Raises
-    ------
-    RuntimeError
-        The command fails.
-    """
+    """Return what ``xpnet WORDS`` prints at a width of 100 columns."""
     out = io.StringIO()
     with patch.dict(os.environ, TERMINAL), contextlib.redirect_stdout(out):
         try:
@@ -73,37 +59,10 @@ def printed(*words: str) -> str:
     return "\n".join(lines).strip("\n") + "\n"
 
 
-def is_current(path: Path) -> bool:
-    """Return whether the page in `path` says what the help says.
-
-    Its layout is up to the libraries that print it, and to their versions: it does not count.
-    """
-    return path.exists() and _words(path.read_text(encoding="utf-8")) == _words(page())
-
-
-def _words(text: str) -> list[str]:
-    return re.sub(r"[\u2500-\u257f]", " ", text).split()
-
-
 def _section(title: str, text: str) -> str:
     return f"{title}\n\n```\n{text}```\n"
 
 
-def run(argv: Sequence[str] | None = None) -> int:
-    """Write the page, or check it, and return the exit code."""
-    parser = argparse.ArgumentParser(description="Write the reference of the command line.")
-    parser.add_argument("--check", action="store_true", help="say whether it is up to date")
-    parser.add_argument("--page", type=Path, default=PAGE, help="the page (default: docs/cli.md)")
-    arguments = parser.parse_args(argv)
-    if not arguments.check:
-        write_atomic(arguments.page, page().encode())
-        print(arguments.page)
-        return 0
-    if is_current(arguments.page):
-        return 0
-    print(f"{arguments.page}: not what --help says: run {REMEDY}", file=sys.stderr)
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(run())
+    write_atomic(PAGE, page().encode())
+    print(PAGE)

@@ -1,11 +1,8 @@
 """Writes the bundled MNIST as the notebook's two files, mnist_train.csv and mnist_test.csv."""
 
 import argparse
-import math
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import checkout  # noqa: F401  it ends with one line where xpnet is not installed
 import numpy as np
@@ -16,26 +13,18 @@ from xpnet._lib.files import save
 from xpnet.data import datasets
 from xpnet.errors import XPNetError
 
-_BLOCK = 4096
 
-
-def csv_blocks(x: NDArray[Any], y: NDArray[np.int32]) -> Iterator[bytes]:
-    """Yield the CSV text of pixels `x` (m, side * side) uint8 and labels `y` (m,) below 256.
+def csv_text(x: NDArray[np.uint8], y: NDArray[np.int32]) -> bytes:
+    """Return the CSV text of images `x` (m, 784) and labels `y` (m,).
 
     The header is the notebook's: label,1x1,1x2,…,28x28 (row x column of the pixel).
     """
-    side = math.isqrt(x.shape[1])
-    names = [f"{row}x{column}" for row in range(1, side + 1) for column in range(1, side + 1)]
-    yield ",".join(["label", *names]).encode() + b"\n"
+    names = [f"{row}x{column}" for row in range(1, 29) for column in range(1, 29)]
     cell = np.array([b"%d," % value for value in range(256)], "S4")
     last_cell = np.array([b"%d\n" % value for value in range(256)], "S4")
-    for start in range(0, len(x), _BLOCK):
-        pixels = x[start : start + _BLOCK]
-        text = np.empty((len(pixels), 1 + x.shape[1]), "S4")
-        text[:, 0] = cell[y[start : start + _BLOCK]]
-        text[:, 1:] = cell[pixels]
-        text[:, -1] = last_cell[pixels[:, -1]]
-        yield text.tobytes().translate(None, b"\0")
+    text = cell[np.column_stack([y, x])]
+    text[:, -1] = last_cell[x[:, -1]]
+    return ",".join(["label", *names]).encode() + b"\n" + text.tobytes().translate(None, b"\0")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,13 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
     out = parser.parse_args(arguments).out
     try:
         mnist = datasets.load()
-        for name, x, y in (
-            ("mnist_train.csv", mnist.x_train, mnist.y_train),
-            ("mnist_test.csv", mnist.x_test, mnist.y_test),
-        ):
-            path = out / name
-            make_folder(out)
-            save(path, b"".join(csv_blocks(x, y)))
+        make_folder(out)
+        for half, x, y in ("train", mnist.x_train, mnist.y_train), ("test", mnist.x_test, mnist.y_test):
+            path = out / f"mnist_{half}.csv"
+            save(path, csv_text(x, y))
             print(f"{path}: {len(x)} samples")
     except XPNetError as error:
         print(f"export_csv: {error}", file=sys.stderr)

@@ -3,11 +3,12 @@
 Their names and types are those of the settings. ``python scripts/keyword_types.py`` writes the file.
 """
 
-import json
+import inspect
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
 import checkout  # noqa: F401  it ends with one line where xpnet is not installed
 
@@ -28,8 +29,8 @@ from typing import Any, Literal, TypedDict
 
 def content() -> str:
     """Return the content of the file."""
-    shared, every = ClassifierSettings.__annotations__, FitSettings.__annotations__
-    own = {name: kind for name, kind in every.items() if name not in shared}
+    shared = ClassifierSettings.__annotations__
+    own = {name: kind for name, kind in FitSettings.__annotations__.items() if name not in shared}
     lines = [START, *show_class("ClassifierSettings(TypedDict, total=False)", shared), ""]
     return "\n".join([*lines, *show_class("FitSettings(ClassifierSettings, total=False)", own), ""])
 
@@ -40,18 +41,11 @@ def show_class(name: str, fields: Mapping[str, object]) -> list[str]:
 
 
 def show_type(kind: Any) -> str:
-    """Return a type as text."""
-    if kind in (NoneType, Any):
-        return "Any" if kind is Any else "None"
-    origin, parts = get_origin(kind), get_args(kind)
-    if origin is None:
-        return str(kind.__name__)
-    if origin in (Union, UnionType):
-        return " | ".join(map(show_type, parts))
-    if origin is Literal:
-        words = ", ".join(map(json.dumps, parts))
-        return f"Literal[{words}]"
-    return f"{origin.__name__}[{', '.join(map(show_type, parts))}]"
+    """Return a type as text, without the modules of its names."""
+    if get_origin(kind) in (Union, UnionType):
+        return " | ".join(map(show_type, get_args(kind)))
+    text = "None" if kind is NoneType else inspect.formatannotation(kind)
+    return re.sub(r"\b(?:[a-z_]+\.)+", "", text).replace("'", '"')
 
 
 if __name__ == "__main__":

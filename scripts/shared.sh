@@ -2,7 +2,7 @@
 
 check=$(basename "$0" .sh)
 repository=$(cd "$(dirname "$0")/.." && pwd)
-work='' kept='' part=''
+work='' part=''
 
 # Print the comment at the beginning of the script.
 usage() {
@@ -39,14 +39,9 @@ need() {
     done
 }
 
-# Make the folder `work`: that of --work, which stays, or a temporary one.
+# Make the temporary folder `work`.
 make_work() {
-    if [[ -n $work ]]; then
-        mkdir -p "$work" 2>/dev/null && touch "$work/log" 2>/dev/null || fail "--work: $work cannot be written"
-        work=$(cd "$work" && pwd) kept=yes
-    else
-        work=$(mktemp -d)
-    fi
+    work=$(mktemp -d)
     trap finish EXIT
     trap 'exit 130' INT TERM
 }
@@ -74,6 +69,6 @@ finish() {
     local code=$?
     trap '' INT TERM
     clean >/dev/null 2>&1 || true
-    [[ -n $kept ]] || rm -rf "$work"
+    rm -rf "$work"
     [[ $code == 0 || $code == 2 || $code == 130 ]] || { echo "$check: failed: $part" >&2 && exit 1; }
 }

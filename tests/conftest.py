@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import os
 from collections import Counter
-from functools import wraps
+from functools import cache, wraps
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,16 +37,6 @@ settings.register_profile(
 settings.load_profile("xpnet")
 
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-LONGEST = (
-    "print_what_the_page_shows[training]",
-    "print_what_the_page_shows[README]",
-    "test_the_default_run[torch-100]",
-    "test_the_default_run[jax-100]",
-    "test_it_prints_what_is_stored_in_it",
-    "print_what_the_page_shows[parity]",
-)
-"""Parts of the names of the slow tests that take half a minute or more."""
-
 ON_CUDA = {case.value for case in BackendCase if case.device.startswith("cuda")}
 ROOT = Path(__file__).resolve().parents[1]
 ABSENT = pytest.StashKey[Counter[str]]()
@@ -108,9 +98,7 @@ def _deal(items: list[pytest.Item]) -> list[pytest.Item]:
     """
     on_jax = {item.path for item in items if "jax" in _needs(item) and not item.get_closest_marker("slow")}
     slow = [item for item in items if item.get_closest_marker("slow")]
-    slow.sort(
-        key=lambda item: next((i for i, name in enumerate(LONGEST) if name in item.nodeid), len(LONGEST))
-    )
+    slow.sort(key=lambda item: "docs" not in item.path.parts)  # which take longest
     quick = (item for item in items if not item.get_closest_marker("slow"))
     quick = iter(sorted(quick, key=lambda item: item.path not in on_jax))
     dealt: list[pytest.Item] = []
@@ -138,16 +126,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def one_question_to_git() -> Iterator[None]:
     """Ask git once for the commit of the checkout, which every run records, and not outside repositories."""
-    describe, known = environment._describe_commit, {}
+    describe = environment._describe_commit
+    describe_once = cache(describe)
 
     @wraps(describe)
     def answer(folder: str, **variables: str) -> object:
         path = Path(folder).resolve()
         if not any((parent / ".git").exists() for parent in (path, *path.parents)):
             return None
-        if path == ROOT and path not in known:
-            known[path] = describe(folder, **variables)
-        return known[path] if path in known else describe(folder, **variables)
+        return (describe_once if path == ROOT else describe)(folder, **variables)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(environment, "_describe_commit", answer)

@@ -15,8 +15,6 @@ from kernels.tools import Kernel, load_nvrtc
 from xpnet.errors import BackendError
 
 ARCHITECTURE = re.compile(r"-arch=\w+")
-MACRO = "-DFIRST_PASS=1"
-"""An option for a macro that no header tests; without it, sources share their options."""
 
 
 class RecordedError(Exception):
@@ -47,10 +45,9 @@ def record() -> Iterator[list[Kernel]]:
         def compile(self, options: tuple[str, ...], *_: object) -> tuple[bytes, None]:
             if not self.source:  # CuPy reads the version of NVRTC from the PTX of an empty source
                 return b"", None
-            kept = (x for x in options if not ARCHITECTURE.fullmatch(x) and x != MACRO)
+            kept = (x for x in options if not ARCHITECTURE.fullmatch(x))
             own = tuple(x for x in kept if not x.startswith("-I") or x.startswith(f"-I{root}"))
-            source = "#define FIRST_PASS 1\n" * (MACRO in options) + self.source
-            kernel = Kernel(" ".join(KERNEL_NAME.findall(source)), source, own)
+            kernel = Kernel(" ".join(KERNEL_NAME.findall(self.source)), self.source, own)
             if kernel not in recorded:
                 recorded.append(kernel)
             raise RecordedError

@@ -27,7 +27,6 @@ EXACT_PRODUCTS = "_tensordot_core_mul_sum"
 and sums are exact, fused or not, in every order: so are cuBLAS's products."""
 FUSIBLE = re.compile(r"(?:add|sub|mul|fma|mad)\.[\w.]*f64")
 INEXACT = re.compile(r"(?=.*\.f64).*\.(?:approx|ftz)\b.*")
-FAST_MATH = re.compile(r"--?(?:use_fast_math|prec-(?:div|sqrt)=false|extra-device-vectorization)")
 PTX_OPCODE = re.compile(r"(?<![\w.%$])[a-z][a-z0-9]*(?:\.[a-z]\w*)+")
 
 
@@ -46,20 +45,17 @@ def has(pattern: re.Pattern[str], opcodes: Iterable[str]) -> bool:
     return any(map(pattern.fullmatch, opcodes))
 
 
-def find_problems(options: Iterable[str], ptx: Collection[str], sass: Iterable[str]) -> list[str]:
+def find_problems(ptx: Collection[str], sass: Iterable[str]) -> list[str]:
     """Return what breaks the rules, a line each.
 
     Parameters
     ----------
-    options
-        The options of NVRTC.
     ptx, sass
         The opcodes before and after the assembler, which is part of NVRTC. It may fuse products and sums that
         PTX has apart, so `sass` decides. An expansion of quotients fuses too: beside it in a kernel, no
         product or sum may stand that could have been fused.
     """
-    problems = [f"option {option}" for option in options if FAST_MATH.fullmatch(option)]
-    problems += [
+    problems = [
         f"approximates or flushes to zero: {opcode}"
         for opcode in ptx
         if INEXACT.fullmatch(opcode) and not FLUSHED_INPUT.fullmatch(opcode)

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +20,6 @@ from xpnet.errors import BackendError
 NVRTC, DISASSEMBLER = "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-nvdisasm"
 BYTES = 16
 """The length of an instruction, on all architectures since sm_70."""
-AT_ONCE = 64
-"""Kernels that are compiled in one call, which reads the headers once."""
 INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]+\*/\s+(?:@!?\w+\s+)?([A-Z][\w.]*)", re.MULTILINE)
 
 
@@ -70,11 +69,11 @@ def load_nvrtc() -> None:
 
 
 def batches(kernels: Sequence[Kernel]) -> list[list[Kernel]]:
-    """Return kernels with the same options together, up to `AT_ONCE`."""
+    """Return kernels with the same options together: one call compiles them, and reads the headers once."""
     alike: dict[tuple[str, ...], list[Kernel]] = {}
     for kernel in kernels:
         alike.setdefault(kernel.options, []).append(kernel)
-    return [group[at : at + AT_ONCE] for group in alike.values() for at in range(0, len(group), AT_ONCE)]
+    return list(alike.values())
 
 
 def join_sources(kernels: Sequence[Kernel]) -> str:
@@ -145,21 +144,13 @@ def disassemble(codes: Sequence[bytes], architecture: str) -> list[list[str]]:
     with tempfile.NamedTemporaryFile() as file:
         file.write(b"".join(codes))
         file.flush()
-        words = [
-            str(_file(DISASSEMBLER, "nvdisasm")),
-            "--binary",
-            architecture.replace("sm_", "SM"),
-            file.name,
-        ]
+        path, device = _file(DISASSEMBLER, "nvdisasm"), architecture.upper().replace("_", "")
+        words = [path, "--binary", device, file.name]
         run = subprocess.run(words, capture_output=True, text=True, check=False)
     opcodes = INSTRUCTION.findall(run.stdout)
     if run.returncode or len(opcodes) * BYTES != sum(map(len, codes)):
         reason = run.stderr.strip().partition("\n")[0] or f"{len(opcodes)} instructions, expected more"
         msg = f"nvdisasm cannot disassemble code of {architecture}: {reason}"
         raise BackendError(msg)
-    pieces, begin = [], 0
-    for code in codes:
-        end = begin + len(code) // BYTES
-        pieces.append(opcodes[begin:end])
-        begin = end
-    return pieces
+    rest = iter(opcodes)
+    return [list(islice(rest, len(code) // BYTES)) for code in codes]

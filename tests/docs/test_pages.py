@@ -1,6 +1,5 @@
-"""The pages name modules, functions and files that exist; their formulas, numbers and examples are right."""
+"""The pages name modules, functions and files that exist; their numbers and examples are right."""
 
-import html
 import os
 import re
 import subprocess
@@ -9,8 +8,8 @@ import tomllib
 from importlib import import_module
 from pathlib import Path
 
+import cli_reference
 import pytest
-from markdown_it import MarkdownIt
 
 from xpnet.backends.base import PRECISION_VARIABLES
 from xpnet.cli.parity import describe_kind
@@ -21,11 +20,9 @@ pytestmark = pytest.mark.tooling
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "xpnet"
 MODULES = [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in sorted(PACKAGE.rglob("*.py"))]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
-TEXTS = [*PAGES, ROOT / "Dockerfile", *sorted(PACKAGE.rglob("*.py")), *sorted(ROOT.glob("examples/*.ipynb"))]
-CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
-PARITY = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
-MATHEMATICS = (ROOT / "docs" / "math.md").read_text(encoding="utf-8")
+CONTRIBUTING, README = ROOT / "CONTRIBUTING.md", ROOT / "README.md"
+TEXTS = {page: page.read_text(encoding="utf-8") for page in (CONTRIBUTING, README, *ROOT.glob("docs/*.md"))}
+PARITY, MATHEMATICS = (TEXTS[ROOT / "docs" / name] for name in ("parity.md", "math.md"))
 
 
 def test_the_mathematics_name_functions_that_exist():
@@ -34,18 +31,6 @@ def test_the_mathematics_name_functions_that_exist():
     for module, name in references:
         places = [import_module(path) for path in MODULES if path.endswith(f".{module}")]
         assert any(hasattr(place, name) for place in places), f"{module}.{name}"
-
-
-def test_formulas_are_left_as_they_are_by_a_renderer_and_closed_where_github_closes_them():
-    """No blank inside the dollars, no digit or letter behind the last, no bar for tables to split."""
-    prose = re.sub(r"^```.*?^```|`[^`\n]+`", "", MATHEMATICS, flags=re.MULTILINE | re.DOTALL)
-    formulas = re.findall(r"\$\$.+?\$\$|\$[^$]+\$", prose, re.DOTALL)
-    rendered = html.unescape(MarkdownIt("commonmark").enable("table").render(MATHEMATICS))
-    assert len(formulas) > 100
-    assert [formula for formula in formulas if formula not in rendered] == []
-    inline = r"(?<![\w$])\$(?! )[^$|]+(?<! )\$(?![\w$])"
-    assert re.sub(rf"\$\$[^$|]+\$\$|{inline}", "", prose).count("$") == 0
-    assert not re.search(r"\\[\[\](){}\\|,;!]|\\(?:new|def|operatorname)", "".join(formulas))
 
 
 def test_the_table_of_a_step_has_the_numbers_that_the_block_prints():
@@ -76,31 +61,34 @@ def test_parity_shows_the_kinds_of_runs_their_tolerances_and_the_refused_variabl
     assert [part for part in parts if part not in PARITY] == []
 
 
+def test_the_page_of_commands_has_the_words_of_every_help():
+    """Their layout is up to the libraries that print it, and to their versions."""
+    texts = (TEXTS[ROOT / "docs" / "cli.md"], cli_reference.page())
+    page, printed = (re.sub(r"[\u2500-\u257f]", " ", text).split() for text in texts)
+    assert page == printed, "run python scripts/cli_reference.py"
+
+
 def test_contributing_and_readme_are_short_and_name_files_that_exist():
-    paths = set(re.findall(r"`([\w./]+(?:\.py|\.md|\.sh|/))`", CONTRIBUTING))
+    paths = set(re.findall(r"`([\w./]+(?:\.py|\.md|\.sh|/))`", TEXTS[CONTRIBUTING]))
     places = (ROOT, PACKAGE, *(PACKAGE / folder for folder in ("training", "storage", "recording")))
     assert paths
     assert [path for path in paths if not any((place / path).exists() for place in places)] == []
-    assert len(CONTRIBUTING.splitlines()) <= 120
-    assert len((ROOT / "README.md").read_text().split()) <= 1000
+    assert len(TEXTS[CONTRIBUTING].splitlines()) <= 120
+    assert len(TEXTS[README].split()) <= 1000
 
 
-def test_links_lead_to_files_that_exist():
+def test_links_lead_to_files_and_commands_name_extras_that_exist():
     link = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
-    links = [page.parent / path for page in PAGES for path in link.findall(page.read_text())]
+    links = [page.parent / path for page, text in TEXTS.items() for path in link.findall(text)]
     assert len(links) > 100
     assert [path for path in links if not path.exists()] == []
-
-
-def test_extras_and_the_photo_are_those_of_the_project():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    lists = [names for page in PAGES for names in re.findall(r"\.\[([\w,]+)\]", page.read_text())]
+    lists = re.findall(r"\.\[([\w,]+)\]", "".join(TEXTS.values()))
     named = {name for names in lists for name in names.split(",")}
-    assert {"test", "torch", "mlflow"} <= named <= set(project["project"]["optional-dependencies"])
-    assert "/examples" in project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
-    assert (ROOT / "examples" / "seven.jpg").stat().st_size < 100_000
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {"test", "torch", "mlflow"} <= named <= set(project["optional-dependencies"])
 
 
 def test_nothing_installs_xpnet_from_an_index():
+    texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / "Dockerfile", *PACKAGE.rglob("*.py"))}
     install = re.compile(r"xpnet\[|pip install (-\S+ )*\"?xpnet\b")
-    assert [path for path in TEXTS if install.search(path.read_text())] == []
+    assert [path for path, text in (TEXTS | texts).items() if install.search(text)] == []

@@ -49,10 +49,6 @@ def has_other_data():
     Ranks.on_this_host = lambda self: self.comm.Split(1)
 
 
-def has_other_parameters(trainer):
-    trainer.fingerprint = lambda _: "f" * 64
-
-
 def die_in_checkpoint(_):
     from xpnet.storage import run
 
@@ -69,14 +65,19 @@ def receive(number):
     return lambda _: os.kill(os.getpid(), number)
 
 
-AT_START = {"blind": cannot_read_data, "elsewhere": is_elsewhere, "lose": is_elsewhere}
-AT_START |= {"other data": has_other_data}
-AFTER_EPOCH = {"kill": receive(signal.SIGKILL), "Ctrl-C": receive(signal.SIGINT)}
-AFTER_EPOCH |= {
+AT_START = {
+    "blind": cannot_read_data,
+    "elsewhere": is_elsewhere,
+    "lose": is_elsewhere,
+    "other data": has_other_data,
+}
+AFTER_EPOCH = {
+    "kill": receive(signal.SIGKILL),
+    "Ctrl-C": receive(signal.SIGINT),
     "SIGTERM": receive(signal.SIGTERM),
-    "lose": receive(signal.SIGSTOP),
-}  # no sign of life any more
-AFTER_EPOCH |= {"parameters": has_other_parameters, "checkpoint": die_in_checkpoint}
+    "lose": receive(signal.SIGSTOP),  # no sign of life any more
+    "checkpoint": die_in_checkpoint,
+}
 
 
 def let_mpi_access_arrays():

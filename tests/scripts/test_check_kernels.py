@@ -1,7 +1,5 @@
 """scripts/check_kernels.py: the machine code of CuPy's kernels, and planted kernels that break its rules."""
 
-from typing import get_args
-
 import check_kernels
 import pytest
 from kernels import tools, workload
@@ -9,8 +7,6 @@ from kernels.tools import Kernel
 from script_processes import run
 
 from xpnet import reproducible
-from xpnet.config import TrainConfig, settings
-from xpnet.errors import BackendError
 
 pytestmark = [pytest.mark.tooling, pytest.mark.needs("kernels")]
 
@@ -21,6 +17,7 @@ NOTES = [
 ]
 
 
+@pytest.mark.slow
 def test_no_kernel_of_the_reproducible_arithmetic_breaks_a_rule():
     versions, *lines = run(check_kernels.__file__)
     assert versions.startswith("CuPy 14.2.0, NVRTC 12.")
@@ -33,16 +30,6 @@ def test_no_kernel_of_the_reproducible_arithmetic_breaks_a_rule():
         assert counts["with quotients or roots"] >= 2
         assert min(counts["DADD"], counts["DMUL"], counts["DFMA"]) > 0
         assert counts["problems"] == 0
-
-
-def test_the_recorded_networks_have_every_setting_and_all_functions_are_called():
-    networks = [*workload.MNIST, *workload.SMALL]
-    choices = {"activation": settings.Activation, "loss": settings.Loss, "optimizer": settings.OptimizerName}
-    choices |= {"schedule": settings.ScheduleName, "init": settings.Initialization}
-    choices |= {"normalize": settings.Normalize}
-    for field, names in choices.items():
-        default = getattr(TrainConfig(), field)
-        assert {network.get(field, default) for network in networks} == set(get_args(names))
     assert set(workload.FUNCTIONS) == set(reproducible.__all__)
 
 
@@ -59,17 +46,17 @@ with record() as kernels:
     a, b, c = cupy.ones((3, 5))
     fused = cupy.ElementwiseKernel("float64 a, float64 b, float64 c", "float64 y", "y = a * b + c", "planted")
     print(fused(a, b, c))
-for report in check_kernels(kernels).values():
-    print(report.problems)
+(report,) = check_kernels(kernels, ["sm_90"]).values()
+print(*report.problems)
 """
 
 
 def test_reductions_of_cub_and_a_planted_kernel_of_cupy_are_recorded_and_reported():
-    names, sums, *problems = run("-c", RECORDED)
+    names, sums, problems = run("-c", RECORDED)
     functions = [f"cupy_cub_{name}" for name in ("sum", "max", "argmax")]
     assert names.split() == ["cupy_fill", *(f"{x}{end}" for x in functions for end in ("_pass1", ""))]
     assert sums == "[2. 2. 2. 2. 2.]"
-    assert problems == ["['planted: fuses a product and a sum: DFMA']"] * 3
+    assert problems == "planted: fuses a product and a sum: DFMA"
 
 
 PRODUCT_AND_SUM = (
@@ -77,13 +64,11 @@ PRODUCT_AND_SUM = (
 )
 RECIPROCAL = 'asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(y[0]) : "d"(a));'
 PLANTED = {
-    "nothing": ("y[0] = a;", ()),
     "a sum": ("y[0] = a + b;", ()),
     "a quotient": ("y[0] = a / b;", ()),
     "a root": ("y[0] = sqrt(a);", ()),
     "a quotient of integers": ("y[n / m] = a;", ()),
     "operations that are not fused": ("y[0] = __dadd_rn(__dmul_rn(a, b), c);", ()),
-    "a product and a sum": ("y[0] = a * b + c;", ("fuses a product and a sum: DFMA",)),
     "fused by the assembler": (PRODUCT_AND_SUM, ("fuses a product and a sum: DFMA",)),
     "fused beside a quotient": (
         "y[0] = a / b; y[1] = a * b + c;",
@@ -98,26 +83,17 @@ PLANTED = {
     "a sum in float32": ("y[0] = a; *(float*)(y + 1) = (float)n + 0.5f;", ("flushes to zero: FADD.FTZ",)),
     "another rounding": ("y[0] = __dadd_rd(a, b);", ("does not round to nearest: DADD.RM",)),
 }
-"""The body of a kernel, and what is reported, on all architectures."""
+"""The body of a kernel, and what is reported."""
 OPTIONS = ("-ftz=true", "--device-as-default-execution-space")
 
 
-@pytest.fixture(scope="module")
-def planted():
-    """What is found in each planted kernel, by architecture."""
+def test_a_planted_kernel_is_reported_if_it_breaks_a_rule():
     parameters = "double a, double b, double c, unsigned n, unsigned m, double* y"
     head = f'extern "C" __global__ void planted({parameters})'
     kernels = [Kernel(name, f"{head} {{ {body} }}", OPTIONS) for name, (body, _) in PLANTED.items()]
-    kernels += [Kernel("fast math", f"{head} {{ y[0] = a; }}", ("--use_fast_math",))]
-    return check_kernels.check_kernels(kernels)
-
-
-@pytest.mark.parametrize("name", PLANTED)
-def test_a_planted_kernel_is_reported_if_it_breaks_a_rule(planted, name):
-    expected = [f"{name}: {problem}" for problem in PLANTED[name][1]]
-    for report in planted.values():
-        assert [x for x in report.problems if x.startswith(f"{name}: ")] == expected
-        assert "fast math: option --use_fast_math" in report.problems
+    (report,) = check_kernels.check_kernels(kernels, ["sm_90"]).values()
+    expected = [f"{name}: {problem}" for name, (_, problems) in PLANTED.items() for problem in problems]
+    assert report.problems == expected
 
 
 def test_without_the_packages_it_is_one_line_and_code_2(monkeypatch, capsys):
@@ -126,8 +102,3 @@ def test_without_the_packages_it_is_one_line_and_code_2(monkeypatch, capsys):
     out, err = capsys.readouterr()
     reason = 'nvidia-cuda-nvrtc-cu99 is not installed: pip install -e ".[kernels]"'
     assert (out, err) == ("", f"check_kernels: {reason}\n")
-
-
-def test_code_that_is_not_disassembled_is_an_error():
-    with pytest.raises(BackendError, match="nvdisasm cannot disassemble code of sm_90"):
-        tools.disassemble([b"\0" * 8], "sm_90")

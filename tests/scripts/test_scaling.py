@@ -3,7 +3,6 @@
 import pytest
 from benchmarks import scaling
 from benchmarks.scaling import Cost, Link
-from benchmarks.tasks import Task
 
 pytestmark = pytest.mark.tooling
 
@@ -15,19 +14,12 @@ TWO_SUMS = 2 * (0.001 + 0.0005) + 2 * (0.001 + 0.001)  # the Allreduce of a batc
 @pytest.mark.parametrize(
     ("samples", "ranks", "seconds"),
     [
-        (3000, 1, 0.3 + 0.01),
         (3000, 2, 0.2 + 0.01 + 0.001 + 0.001),  # the blocks of the rank with most, update, and exchange
-        (3000, 8, 0.1 + 0.01 + 0.003 + 0.003 * 7 / 8),
         (1024, 4, 0.02 + 0.08 / 4 + 0.01 + TWO_SUMS),  # one block is split by samples
     ],
 )
 def test_a_step_takes_blocks_update_and_exchange(samples, ranks, seconds):
     assert scaling.step_seconds(COST, LINK, samples, ranks) == pytest.approx(seconds)
-
-
-def test_an_epoch_ends_with_a_short_batch():
-    task = Task(batch=2048, rows=3000)
-    assert scaling.epoch_seconds(COST, LINK, task, 1) == pytest.approx(0.21 + 0.02 + 952 / 1024 * 0.08 + 0.01)
 
 
 def test_a_run_prints_what_it_predicts(monkeypatch, capsys):
