@@ -1,6 +1,6 @@
 """Measures xpnet beside the notebook's code, PyTorch, JAX and scikit-learn, in one sitting.
 
-Writes docs/benchmarks.md, benchmarks.json and benchmarks-growth.svg; the page says how it measures.
+Writes docs/benchmarks.md and benchmarks.json; the page says how it measures.
 With --against COMMIT it compares this commit of xpnet with another one instead (benchmarks/against.py).
 
 Exit codes: 0 done, 1 a contender failed, 2 bad input, 130 interrupted.
@@ -13,20 +13,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-import checkout
 from benchmarks import against, commands
-from benchmarks.growth import FIGURE, all_series, figure
 from benchmarks.limits import Limits
 from benchmarks.page import Results, page
 from benchmarks.runs import PYTHON, ContenderError, Table, entrants, environment, processes, run_in_turn
-from benchmarks.tasks import WORKLOADS, Task, takes_part
+from benchmarks.tasks import WORKLOADS, takes_part
 from checkout import ROOT
 from shared import make_folder, processor, whole_number
 
@@ -36,7 +33,7 @@ from xpnet.config.flags import Parser
 from xpnet.errors import XPNetError
 
 DOCS = ROOT / "docs"
-PARTS = (*WORKLOADS, *commands.PARTS, "growth")
+PARTS = (*WORKLOADS, *commands.PARTS)
 LIBRARIES = ("xpnet", "numpy", "pandas", "torch", "jax", "jaxlib", "scikit-learn")
 
 
@@ -49,7 +46,7 @@ def parse_options(argv: Sequence[str]) -> argparse.Namespace:
     names = f"some of {','.join(PARTS)}; with --against of {','.join(against.PARTS)}"
     add("--only", type=lambda text: text.split(","), help=names)
     written = f"default: {DOCS.name}; nothing is written after --quick or --only"
-    add("--out", type=Path, help=f"folder for the page, the figure and the figures ({written})")
+    add("--out", type=Path, help=f"folder for the page and its figures ({written})")
     ratios = "compare this commit with that one, in turn, and write nothing; ratios are new to old"
     add("--against", metavar="COMMIT", help=ratios)
     options = parser.parse_args(argv)
@@ -69,16 +66,12 @@ def parse_options(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure, print the page, and write it, its figure and all runs; ConfigError if that fails."""
+    """Measure, print the page, and write it and all runs; ConfigError if that fails."""
     if options.out is not None:
-        if "growth" in options.only:
-            checkout.need("matplotlib", fix='pip install -e ".[bench]"')
         make_folder(options.out)
     results = measure_all(options)
     print(f"\n{page(results)}")
     if options.out is not None:
-        if results.growth:
-            save(options.out / FIGURE, figure(results.growth))
         content = json.dumps(asdict(results), indent=1, ensure_ascii=False)
         save(options.out / "benchmarks.json", f"{content}\n".encode())
         save(options.out / "benchmarks.md", page(results).encode())
@@ -92,17 +85,10 @@ def measure_all(options: argparse.Namespace) -> Results:
         folder = Path(name)
         variables = environment(threads) | {"TORCHINDUCTOR_CACHE_DIR": str(folder / "compiled")}
         results = Results(options.runs, threads, measure_limits(threads, variables, quick=options.quick))
-        measure_group = partial(measure_tasks, options, variables, results.missing)
-        for table in measure_tables(options, measure_group, folder, variables):
+        for table in measure_tables(options, folder, variables, results.missing):
             results.tables.append(table)
             lines = (f"  {line.name}: {line.median:.4g} s" for line in table.lines)
             print(table.title, *lines, sep="\n", flush=True)
-        for series in all_series() if "growth" in options.only else ():
-            for task in series.tasks.values():  # each in processes of its own, for their memory
-                series.tables += measure_group(series.key, [task])
-            results.growth.append(series)
-            slopes = (f"{who}: slope {series.slope(who):.3f}" for who in series.contenders)
-            print(f"time by {series.key}, {', '.join(slopes)}", flush=True)
     results.about = about(threads, time.perf_counter() - begin)
     return results
 
@@ -116,36 +102,23 @@ def measure_limits(threads: int, variables: dict[str, str], *, quick: bool) -> L
 
 
 def measure_tables(
-    options: argparse.Namespace,
-    measure_group: Callable[[str, Sequence[Task]], Iterator[Table]],
-    folder: Path,
-    variables: dict[str, str],
+    options: argparse.Namespace, folder: Path, variables: dict[str, str], missing: dict[str, str]
 ) -> Iterator[Table]:
-    """Measure workloads and commands, and yield their tables."""
+    """Measure workloads and commands, and yield their tables; a quick run takes the images of two batches."""
     for key, tasks in WORKLOADS.items():
-        if key in options.only:
-            yield from measure_group(key, tasks[:1] if options.quick else tasks)
+        if key not in options.only:
+            continue
+        with processes([who for who in takes_part(key) if who not in missing], variables) as running:
+            for task in tasks[:1] if options.quick else tasks:
+                few = replace(task, rows=min(task.rows, 2 * (task.batch or 1000))) if options.quick else task
+                ready = entrants(few, running, options.target, missing)
+                yield Table(key, few.title, run_in_turn(ready, options.runs), few)
     if set(commands.PARTS) & set(options.only):
         commands.export_csv(folder)
         for key, title, several in commands.groups(folder):
             if key in options.only:
                 ready = [command.entrant(folder, variables) for command in several]
                 yield Table(key, title, commands.measure(ready, options.runs))
-
-
-def measure_tasks(
-    options: argparse.Namespace,
-    variables: dict[str, str],
-    missing: dict[str, str],
-    key: str,
-    tasks: Sequence[Task],
-) -> Iterator[Table]:
-    """Measure tasks in the processes of their contenders; in a quick run, on the images of two batches."""
-    with processes([who for who in takes_part(key) if who not in missing], variables) as running:
-        for task in tasks:
-            few = replace(task, rows=min(task.rows, 2 * (task.batch or 1000))) if options.quick else task
-            ready = entrants(few, running, options.target, missing)
-            yield Table(key, few.title, run_in_turn(ready, options.runs), few)
 
 
 def about(threads: int, seconds: float) -> dict[str, str]:

@@ -18,7 +18,6 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from checkout import ROOT
@@ -37,7 +36,7 @@ STEPS = 60
 PACKED = ("xpnet", "data")
 """The folders that a side needs."""
 
-_COLUMNS = "{:<58} {:>10} {:>10}   {:>7}   {:<13}   {:<13}   {:<13}"
+_COLUMNS = "{:<58} {:>10} {:>10}   {:>7}   {:<13}   {:<13}"
 _IMPORT = """
 import time
 begin = time.perf_counter()
@@ -53,11 +52,13 @@ def compare(options: argparse.Namespace) -> None:
     (old, new), threads = commits(options.against), available_cpus()
     rounds = f"{options.runs} round{'s' if options.runs > 1 else ''}"
     print(f"old {old[:12]}, new {new[:12]}, {rounds}, {threads} threads")
-    print(_COLUMNS.format("", "old", "new", "new/old", "quartiles", "min - max", "peak MiB").rstrip())
+    print(_COLUMNS.format("", "old", "new", "new/old", "quartiles", "peak MiB").rstrip())
     ratios = []
-    with unpacked(old, new) as roots, tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        roots = unpack(old, folder / "old"), unpack(new, folder / "new")
         sides = [environment(threads, root) for root in roots]
-        for title, before, after in compared(options, Path(name), sides):
+        for title, before, after in compared(options, folder, sides):
             print(row(title, before, after), flush=True)
             ratios.append((after.ratio(before), title))
     ratio, title = max(ratios)
@@ -106,9 +107,8 @@ def row(title: str, old: Line, new: Line) -> str:
     ratios = new.ratios(old)
     low, _, high = statistics.quantiles(ratios * 2 if len(ratios) == 1 else ratios, n=4, method="inclusive")
     medians = [f"{number(factor * line.median)} {unit}" for line in (old, new)]
-    spreads = [f"{a:.3f} - {b:.3f}" for a, b in ((low, high), (min(ratios), max(ratios)))]
     peaks = f"{old.peak:.0f} -> {new.peak:.0f}"
-    return _COLUMNS.format(title, *medians, f"{new.ratio(old):.3f}", *spreads, peaks)
+    return _COLUMNS.format(title, *medians, f"{new.ratio(old):.3f}", f"{low:.3f} - {high:.3f}", peaks)
 
 
 def commits(commit: str) -> tuple[str, str]:
@@ -127,16 +127,12 @@ def commits(commit: str) -> tuple[str, str]:
     return old.decode().strip(), head.decode().strip()
 
 
-@contextmanager
-def unpacked(old: str, new: str) -> Iterator[tuple[Path, Path]]:
-    """Unpack two commits, and remove them in the end."""
-    with tempfile.TemporaryDirectory() as name:
-        folders = Path(name).resolve() / "old", Path(name).resolve() / "new"
-        for commit, folder in zip((old, new), folders, strict=True):
-            content = io.BytesIO(_git("archive", "--format=tar", commit, "--", *PACKED))
-            with tarfile.open(fileobj=content) as archive:
-                archive.extractall(folder, filter="data")
-        yield folders
+def unpack(commit: str, folder: Path) -> Path:
+    """Unpack a commit into a folder, and return the folder."""
+    content = io.BytesIO(_git("archive", "--format=tar", commit, "--", *PACKED))
+    with tarfile.open(fileobj=content) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
 
 
 def _git(*words: str) -> bytes:

@@ -43,12 +43,11 @@ class XPNet:
         ``xpnet.fit`` calls back before the first epoch and after each: the time from one call to a later one
         is that of the epochs alone, whatever xpnet is like inside.
         """
-        x, y = self.data.resized(task.rows)
         settings = {"hidden": task.hidden, "learning_rate": task.learning_rate}
         fit = partial(
             xpnet.fit,
-            x,
-            y,
+            self.data.x_train[: task.rows],
+            self.data.y_train[: task.rows],
             classes=CLASSES,
             **(settings if task.recipe is None else {"recipe": task.recipe}),
             epochs=NEVER,
@@ -73,7 +72,7 @@ class XPNet:
 
     def inference(self, task: Task) -> Timed:
         """Return what times predictions."""
-        x, y = self.data.resized(1024)
+        x, y = self.data.x_train[:1024], self.data.y_train[:1024]
         model = xpnet.fit(x, y, classes=CLASSES, hidden=task.hidden, epochs=1, **self.own)
         return repeated(partial(model.predict, self.data.x_test[: task.rows]))
 

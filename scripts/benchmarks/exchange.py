@@ -5,8 +5,8 @@
 Both are measured in turn, on all ranks at once; the first rank prints medians in microseconds.
 """
 
-import argparse
 import statistics
+import sys
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -16,14 +16,12 @@ from checkout import need
 from benchmarks.runs import seconds
 from benchmarks.tasks import IMAGES
 
+ROUNDS = 301
 SIZES = ((784, 10, 10), (784, 1024, 1024, 1024, 10))
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=301)
-    rounds = parser.parse_args().rounds
     need("mpi4py", fix='pip install -e ".[mpi]"')
     import numpy as np
 
@@ -32,7 +30,7 @@ def main() -> None:
 
     ranks = replace(connect(), backend=make("numpy", "cpu"))
     if ranks.comm is None:
-        parser.error("expected several ranks: start it with mpiexec -n 2")
+        sys.exit("exchange: expected several ranks: start it with mpiexec -n 2")
     for sizes in SIZES:
         shapes = [shape for inputs, units in pairwise(sizes) for shape in ((units, inputs), (units, 1))]
         nodes = len(ranks.chunks(IMAGES, 1))
@@ -41,7 +39,7 @@ def main() -> None:
         tree = partial(ranks.finish, sums, IMAGES, tuple(shapes), "float64")
         allreduce = partial(ranks.comm.Allreduce, numbers, np.empty_like(numbers))
         times: list[list[float]] = [[], []]
-        for _ in range(rounds):
+        for _ in range(ROUNDS):
             for column, call in zip(times, (tree, allreduce), strict=True):
                 ranks.comm.Barrier()
                 column.append(1e6 * seconds(call))

@@ -6,7 +6,6 @@ from pathlib import Path
 from shared import markdown, render
 
 from benchmarks import tasks
-from benchmarks.growth import FIGURE, Series
 from benchmarks.limits import Limits
 from benchmarks.runs import Line, Table
 from benchmarks.tasks import CONTENDERS
@@ -24,7 +23,6 @@ class Results:
     limits: Limits
     about: dict[str, str] = field(default_factory=dict)  # what ran, where: one line each
     tables: list[Table] = field(default_factory=list)
-    growth: list[Series] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)  # contenders that did not take part -> why
 
 
@@ -34,8 +32,6 @@ def page(results: Results) -> str:
         Path(__file__).with_name("page.md.j2"),
         results=results,
         tables=[table_section(table, results.limits) for table in results.tables],
-        growth=[_growth_section(series) for series in results.growth],
-        figure=FIGURE,
         number=number,
         absent={CONTENDERS[who].title: why for who, why in results.missing.items()},
         tasks=tasks,
@@ -45,8 +41,9 @@ def page(results: Results) -> str:
 def table_section(table: Table, limits: Limits) -> str:
     """Return a table under its heading."""
     unit, factor = scale(min(line.median for line in table.lines))
-    lines, best, task = table.by_contender, best_peer(table), table.task
-    compared = {"× notebook": lines.get("notebook"), "× best peer": best}
+    best, task = best_peer(table), table.task
+    notebook = next((line for line in table.lines if line.who == "notebook"), None)
+    compared = {"× notebook": notebook, "× best peer": best}
     references = {heading: line for heading, line in compared.items() if line is not None}
     with_memory = table.key != "steps"  # whose tasks share processes
     with_floor = task is not None and task.table is None
@@ -54,7 +51,8 @@ def table_section(table: Table, limits: Limits) -> str:
     head += ["× floor"] * with_floor + ["peak MiB"] * with_memory
     rows = []
     for line in table.lines:
-        row = [f"**{line.name}**" if line is best else line.name, *times(line, factor)]
+        row = [f"**{line.name}**" if line is best else line.name, number(factor * line.median)]
+        row.append(" - ".join(number(factor * end(line.seconds)) for end in (min, max)))
         row += ["" if peer is line else number(line.ratio(peer)) for peer in references.values()]
         if task is not None and with_floor:
             is_own = CONTENDERS[line.who].peer is None
@@ -75,29 +73,6 @@ def scale(seconds: float) -> tuple[str, float]:
     return next((unit, factor) for unit, factor, least in UNITS if seconds >= least)
 
 
-def times(line: Line, factor: float) -> list[str]:
-    """Return the median of a line, and its smallest and largest time."""
-    low, high = (number(factor * end(line.seconds)) for end in (min, max))
-    return [number(factor * line.median), f"{low} - {high}"]
-
-
 def number(x: float) -> str:
     """Return a number with three significant digits, and never an exponent for a large one."""
     return f"{x:,.0f}" if x >= 100 else f"{x:#.3g}".rstrip(".")
-
-
-def _growth_section(series: Series) -> str:
-    """Return the table of a series, and its slopes."""
-    with_memory = series.key == "rows"
-    names = {who: who.split(":")[1] for who in series.contenders}
-    head = [series.title]
-    for name in names.values():
-        head += [f"{name}, ms {series.unit}", "min - max"] + ["peak MiB"] * with_memory
-    rows = []
-    for x, table in zip(series.tasks, series.tables, strict=True):
-        row = [f"{x:,}"]
-        for line in table.lines:
-            row += times(line, 1000) + [f"{line.peak:.0f}"] * with_memory
-        rows.append(row)
-    slopes = ", ".join(f"{name} {series.slope(who):.2f}" for who, name in names.items())
-    return f"{markdown(head, rows)}\n\nSlope of time: {slopes}."

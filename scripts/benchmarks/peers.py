@@ -29,11 +29,6 @@ class Images(NamedTuple):
     x_test: NDArray[np.uint8]
     y_test: NDArray[np.int32]
 
-    def resized(self, rows: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-        """Return the first ``rows`` training images and labels, repeated if there are too few."""
-        index = slice(rows) if rows <= len(self.y_train) else np.arange(rows) % len(self.y_train)
-        return self.x_train[index], self.y_train[index]
-
 
 def images() -> Images:
     """Return MNIST, read without xpnet: the contender may be another version of it."""

@@ -66,11 +66,6 @@ class Table:
     lines: list[Line]
     task: Task | None = None
 
-    @property
-    def by_contender(self) -> dict[str, Line]:
-        """The lines by the names of the contenders."""
-        return {line.who: line for line in self.lines}
-
 
 @dataclass
 class Entrant:

@@ -36,7 +36,7 @@ CONTENDERS = {
     f"xpnet:{arithmetic}:{library}": Contender(f"xpnet {arithmetic}, {title}", parts)
     for arithmetic in ("native", "reproducible")
     for library, title, parts in (
-        ("numpy", "NumPy", "epoch steps wide large inference tables rows width depth"),
+        ("numpy", "NumPy", "epoch steps wide large inference tables"),
         ("torch", "PyTorch", "epoch steps wide large inference"),
         ("jax", "JAX", "epoch steps wide large inference first"),
     )

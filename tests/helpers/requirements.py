@@ -26,7 +26,6 @@ LIBRARIES = {
     "notebook": ("nbclient", "ipykernel", "matplotlib"),
     "site": ("sphinx", "myst_parser", "furo", "numpydoc", "latex2mathml", "sklearn"),
     "pages": ("sybil",),
-    "matplotlib": ("matplotlib",),
     "coverage": ("coverage",),
     "sklearn": ("sklearn",),
     "onnx": ("onnx", "onnxruntime"),
