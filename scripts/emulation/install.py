@@ -6,20 +6,19 @@ import importlib.util
 import os
 import platform
 import re
+import shutil
 import struct
 import subprocess
 import sys
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-from emulation.build import build_cublas, build_driver, build_kernels, check_compiler
+from emulation.build import build_cublas, build_driver, build_kernels
 from xpnet.errors import BackendError
 
 WHEEL = "cupy-cuda12x"
 VERSION = "14.2.0"
 """The one version whose internals are known here."""
-RUNTIME, CUBLAS = "cupy_backends.cuda.api.runtime", "cupy_backends.cuda.libs.cublas"
 
 
 def install() -> None:
@@ -29,12 +28,14 @@ def install() -> None:
         msg = "cupy is imported already: install the emulated device before"
         raise BackendError(msg)
     driver = ctypes.CDLL(str(build_driver()), ctypes.RTLD_GLOBAL)
-    called = sorted(name for name in read_symbols(path_of(CUBLAS)) if re.fullmatch(r"cublas\w+", name))
-    ctypes.CDLL(str(build_cublas(called)), ctypes.RTLD_GLOBAL)
-    redirect(path_of(RUNTIME), driver)
+    ctypes.CDLL(str(build_cublas()), ctypes.RTLD_GLOBAL)
+    redirect(driver)
     os.environ["CUPY_ACCELERATORS"] = ""  # else reductions are CUB's, in machine code of a GPU
     cupy = importlib.import_module("cupy")
-    importlib.import_module(CUBLAS)  # CuPy, when it first needs it, would look for libcublasLt too
+    now = sys.getdlopenflags()
+    sys.setdlopenflags(os.RTLD_LAZY)  # as most functions of cuBLAS are missing
+    importlib.import_module("cupy_backends.cuda.libs.cublas")  # CuPy would look for libcublasLt too
+    sys.setdlopenflags(now)
     importlib.import_module("cupy.cuda.compiler")._compile_module_with_cache = compile_module
     fill_memory(cupy)
 
@@ -52,33 +53,21 @@ def check() -> None:
         fix = f"pip install {WHEEL}=={VERSION}"
         msg = f"the emulated device knows {WHEEL} {VERSION} alone, but found {version}: {fix}"
         raise BackendError(msg)
-    check_compiler()
-
-
-def path_of(module: str) -> Path:
-    """Return the file of an extension module."""
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        msg = f"{WHEEL} is damaged, it lacks {module}: pip install --force-reinstall {WHEEL}=={VERSION}"
+    if shutil.which("g++") is None:
+        msg = "g++ is not on the PATH: install it, for example with apt install g++"
         raise BackendError(msg)
-    return Path(spec.origin)
 
 
-def read_symbols(path: Path) -> dict[str, int | None]:
-    """Return the addresses of a library's symbols by name; None for those of other libraries."""
-    words = ["nm", str(path)], ["nm", "-D", str(path)]
-    lists = [subprocess.run(each, capture_output=True, text=True, check=True).stdout for each in words]
-    symbols = re.findall(r"^(\w*) +\w (\w+)", "\n".join(lists), re.MULTILINE)
-    return {name: int(address, 16) if address else None for address, name in symbols}
-
-
-def redirect(module: Path, driver: ctypes.CDLL) -> None:
-    """Make the functions of the CUDA runtime that is part of a module jump to those of the driver.
+def redirect(driver: ctypes.CDLL) -> None:
+    """Make the functions of the CUDA runtime that is part of CuPy jump to those of the driver.
 
     The jumps are written over the machine code in this process's memory; the file stays as it is.
     """
-    loaded, libc = ctypes.CDLL(str(module)), ctypes.CDLL(None)  # Python will find the module loaded
-    addresses = {name: address for name, address in read_symbols(module).items() if address is not None}
+    module = importlib.util.find_spec("cupy_backends.cuda.api.runtime").origin
+    loaded, libc = ctypes.CDLL(module), ctypes.CDLL(None)  # Python will find the module loaded
+    words = ["nm", module]
+    symbols = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    addresses = {name: int(x, 16) for x, name in re.findall(r"^(\w+) \w (\w+)", symbols, re.MULTILINE)}
     base = address_of(loaded.PyInit_runtime) - addresses["PyInit_runtime"]
     for name, address in addresses.items():
         if re.fullmatch(r"cuda[A-Z]\w*", name):
