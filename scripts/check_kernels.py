@@ -3,16 +3,8 @@
 CuPy generates CUDA source as it computes. Here it computes on the emulated device of ``emulated_cuda.py``:
 the test vectors, an epoch of the default network, and all functions of ``xpnet.reproducible``. NVRTC
 compiles the sources, many in one call, with the options that CuPy gives them, nvdisasm disassembles the code,
-and each kernel that uses float64 is searched for
-
-  fused products and sums    DFMA, outside of the sequences that a quotient or a square root consists of
-  approximations             MUFU, outside of them and of quotients of integers
-  flushing to zero           FTZ
-  other rounding             than to nearest
-
-Kernels with a quotient or a root must have no other sum or product. docs/devices.md names the exceptions, and
-what is not checked. It takes a minute of processor time, and more the first time, when g++ compiles for the
-emulated device.
+and each kernel that uses float64 is searched for opcodes that ``RULES`` forbids. docs/devices.md names the
+exceptions, and what is not checked.
 
 Exit codes: 0 no kernel breaks a rule; 1 one does; 2 this cannot be checked here, with the reason in a line.
 """
@@ -31,7 +23,7 @@ import checkout  # noqa: F401  it ends with one line where xpnet is not installe
 from emulation.install import VERSION
 from kernels import tools
 from kernels.record import make_block_reductions, record
-from kernels.tools import Kernel, Opcodes
+from kernels.tools import Kernel
 from shared import markdown
 
 from xpnet._lib.machine import available_cpus
@@ -79,11 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     argparse.ArgumentParser(description=__doc__, formatter_class=formatter).parse_args(argv)
     try:
         tools.check()
-        with record() as recorded:
-            from kernels.workload import run  # xpnet.reproducible
+        recorded = record()
+        from kernels.workload import run  # xpnet.reproducible
 
-            run(make("cupy", "cuda:0"))
-            make_block_reductions()
+        run(make("cupy", "cuda:0"))
+        make_block_reductions()
         reports = check_kernels(recorded)
     except XPNetError as error:
         print(f"check_kernels: {error}", file=sys.stderr)
@@ -115,20 +107,20 @@ def check_kernels(
             for batch in batches.values()
         ]
         for report, batch, future in compiled:
-            for kernel, opcodes in zip(batch, future.result(), strict=True):
-                add_kernel(report, kernel, opcodes)
+            for kernel, (ptx, sass) in zip(batch, future.result(), strict=True):
+                add_kernel(report, kernel, ptx, sass)
     return reports
 
 
-def add_kernel(report: Report, kernel: Kernel, opcodes: Opcodes) -> None:
+def add_kernel(report: Report, kernel: Kernel, ptx: set[str], sass: Sequence[str]) -> None:
     """Add what is found in a kernel to a report."""
     report.counts["kernels"] += 1
-    if not any(".f64" in opcode for opcode in opcodes.ptx):
+    if not any(".f64" in opcode for opcode in ptx):
         return
     report.counts["with float64"] += 1
-    report.counts["with quotients or roots"] += has(QUOTIENT, opcodes.ptx)
-    problems = find_problems(*opcodes)
-    if has(FLUSHED_INPUT, opcodes.ptx):
+    report.counts["with quotients or roots"] += has(QUOTIENT, ptx)
+    problems = find_problems(ptx, sass)
+    if has(FLUSHED_INPUT, ptx):
         report.notes.add(f"{kernel.name} reads float32, and flushes subnormal numbers to zero")
     if kernel.name == EXACT_PRODUCTS and (fused := "fuses a product and a sum: DFMA") in problems:
         problems.remove(fused)

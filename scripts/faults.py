@@ -69,8 +69,6 @@ OF_THIS_RUN = ("PYTEST_CURRENT", "PYTEST_XDIST", "COVERAGE_")
 """Beginnings of environment variables of a run of pytest that runs this script."""
 SECONDS, LIMIT = 30, 150
 """Of the tests of a fault: as learnt, and until their run is ended."""
-FEW = 3
-"""So many tests may have failed for another reason than the fault, such as a busy machine."""
 Results = dict[str, dict[str, Any]]
 """For each fault the number of tests that reach it, and the tests that catch it."""
 
@@ -167,7 +165,7 @@ class Checkout:
             _, failed = self.run(names)
         finally:
             _write(path, text)
-        if 0 < len(failed) <= FEW:
+        if 0 < len(failed) <= 3:  # perhaps for another reason, such as a busy machine
             failed -= self.run(failed)[1]
         return sorted(failed)
 
@@ -250,15 +248,6 @@ def read_results(path: Path) -> Results:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def compare(old: Results, new: Results) -> int:
-    """Print the faults that were caught and are not any more; return their number."""
-    lost = [fault for fault in old if old[fault]["caught_by"] and not new.get(fault, {}).get("caught_by")]
-    for fault in lost:
-        print(f"not caught any more: {fault} (was by {', '.join(old[fault]['caught_by'])})")
-    print(f"{len(lost)} faults are not caught any more")
-    return len(lost)
-
-
 def main(words: Sequence[str] | None = None) -> int:
     """Plant the faults, or do what an option says instead, and return the exit code."""
     parser = argparse.ArgumentParser(description="Plant faults in the package: which tests catch them?")
@@ -272,7 +261,17 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
     results = read_results(FOLDER / "results.json")
     if options.against:
-        return int(compare(read_results(options.against), results) > 0)
+        caught, still = (
+            {fault: result["caught_by"] for fault, result in each.items() if result["caught_by"]}
+            for each in (read_results(options.against), results)
+        )
+        lost = [
+            f"not caught any more: {fault}, by {', '.join(caught[fault])}"
+            for fault in caught
+            if fault not in still
+        ]
+        print(*lost, f"{len(lost)} faults are not caught any more", sep="\n")
+        return int(bool(lost))
     faults = [
         Fault(file, name, *texts)
         for file, lines in tomllib.loads(TABLE.read_text(encoding="utf-8")).items()

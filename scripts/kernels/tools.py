@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from emulation.build import KERNEL_NAME
+from emulation.install import KERNEL_NAME
 
 from xpnet.errors import BackendError
 
@@ -26,13 +26,6 @@ class Kernel(NamedTuple):
     name: str
     source: str
     options: tuple[str, ...]
-
-
-class Opcodes(NamedTuple):
-    """The opcodes of a source, such as ``add.f64`` in PTX, and ``DADD`` in machine code."""
-
-    ptx: set[str]
-    sass: list[str]
 
 
 def check() -> None:
@@ -73,9 +66,10 @@ def join_sources(kernels: Sequence[Kernel]) -> str:
     return "\n".join([*includes, *pieces])
 
 
-def compile_kernels(kernels: Sequence[Kernel], architecture: str) -> list[Opcodes]:
+def compile_kernels(kernels: Sequence[Kernel], architecture: str) -> list[tuple[set[str], list[str]]]:
     """Compile kernels with the same options for an architecture such as ``sm_90``, and disassemble them.
 
+    Return the opcodes of each, such as ``add.f64`` in PTX and ``DADD`` in machine code.
     One call of NVRTC for all of them reads the headers once. BackendError if it refuses a source.
     """
     load_nvrtc()
@@ -86,14 +80,14 @@ def compile_kernels(kernels: Sequence[Kernel], architecture: str) -> list[Opcode
     except nvrtc.NVRTCError as error:
         msg = f"NVRTC cannot compile a kernel for {architecture}: {nvrtc.getProgramLog(program)}"
         raise BackendError(msg) from error
-    opcodes = [Opcodes(set(), []) for _ in kernels]
+    ptx: list[set[str]] = [set() for _ in kernels]
+    sass: list[list[str]] = [[] for _ in kernels]
     for text in re.split(r"(?=\.entry )", nvrtc.getPTX(program).decode())[1:]:
-        opcodes[_number(text.partition("(")[0])].ptx.update(PTX_OPCODE.findall(text))
+        ptx[_number(text.partition("(")[0])].update(PTX_OPCODE.findall(text))
     for function in _disassemble(nvrtc.getCUBIN(program)):
-        opcodes[_number(function["function-name"])].sass.extend(
-            instruction["opcode"] for instruction in function["sass-instructions"]
-        )
-    return opcodes
+        instructions = function["sass-instructions"]
+        sass[_number(function["function-name"])] += [instruction["opcode"] for instruction in instructions]
+    return list(zip(ptx, sass, strict=True))
 
 
 def _number(name: str) -> int:

@@ -36,15 +36,15 @@ RECORDED = """
 from check_kernels import check_kernels
 from kernels.record import make_block_reductions, record
 
-with record() as kernels:
-    make_block_reductions()
-    print(*(kernel.name for kernel in kernels))
-    kernels.clear()
-    import cupy
+kernels = record()
+make_block_reductions()
+print(*(kernel.name for kernel in kernels))
+kernels.clear()
+import cupy
 
-    a, b, c = cupy.ones((3, 5))
-    fused = cupy.ElementwiseKernel("float64 a, float64 b, float64 c", "float64 y", "y = a * b + c", "planted")
-    print(fused(a, b, c))
+a, b, c = cupy.ones((3, 5))
+fused = cupy.ElementwiseKernel("float64 a, float64 b, float64 c", "float64 y", "y = a * b + c", "planted")
+print(fused(a, b, c))
 (report,) = check_kernels(kernels, ["sm_90"]).values()
 print(*report.problems)
 """

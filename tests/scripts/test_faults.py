@@ -115,5 +115,5 @@ def test_faults_that_were_caught_and_are_not_any_more_are_listed(tmp_path, monke
     for name, tests in ("old", ["test_one", "test_two"]), ("results", []):
         (tmp_path / f"{name}.json").write_text(json.dumps({"x": {"caught_by": tests}}))
     assert faults.main(["--against", str(tmp_path / "old.json")]) == 1
-    assert "not caught any more: x (was by test_one, test_two)\n1 faults" in capsys.readouterr().out
+    assert "not caught any more: x, by test_one, test_two\n1 faults" in capsys.readouterr().out
     assert faults.main(["--against", str(tmp_path / "results.json")]) == 0
