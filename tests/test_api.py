@@ -260,3 +260,23 @@ def test_the_cpu_takes_the_place_of_a_gpu_with_a_warning_in_the_line_of_the_call
     assert model.predict(X_TEST).shape == (50,)
     with pytest.raises(xpnet.BackendError, match="cuda:0"):
         xpnet.fit(X, Y, device="cuda", require_device=True)
+
+
+def test_rows_divided_by_255_bring_a_warning_from_a_network_of_pixels():
+    model = xpnet.fit(X, Y, normalize="standardize", epochs=0)
+    message = "from 0 to 1, but the network was trained on pixels from 0 to 255"
+    for call in (model.predict, model.predict_proba, lambda rows: model.evaluate(rows, Y)):
+        with pytest.warns(UserWarning, match=message):
+            call(X / 255)
+    model.predict(X / 2)  # any warning fails a test
+    xpnet.fit(X / 255, Y, epochs=0).predict(X / 255)
+
+
+def test_many_classes_are_refused_before_training_where_memory_is_short(monkeypatch):
+    monkeypatch.setattr("xpnet.training.trainer.available_memory", lambda: 2**29)
+    needed = "a 12-21000 network has 273000 parameters and needs about 0.9 GiB, this machine has 0.5"
+    expected = f'hidden: {needed}: use fewer units, classes or workers, or arithmetic="native"'
+    epochs = []
+    with pytest.raises(xpnet.ConfigError, match=f"^{re.escape(expected)}$"):
+        xpnet.fit(X, Y, classes=21000, hidden=[], callback=epochs.append)
+    assert epochs == []

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import reduce
 from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +27,9 @@ from xpnet.training.batches import Samples
 
 if TYPE_CHECKING:
     from xpnet.backends.base import Backend
+
+ROOT = Path(__file__).resolve().parents[2]
+CUPY = "cupy is not installed"
 
 
 def test_arrays_and_views_go_to_the_device_and_back_with_dtype_shape_and_values(backend: Backend) -> None:
@@ -132,3 +140,27 @@ def test_a_training_step_reads_nothing_back_from_the_device() -> None:
         gradients = gradients_of(context, layers, samples, order)
         updated, _ = sgd().update(gradients, (), layers, 0.1)
         assert {layer.weight.device.type for layer in updated} == {"meta"}
+
+
+@pytest.mark.tooling
+@pytest.mark.parametrize(
+    ("required", "code", "message"),
+    [
+        ("numpy", pytest.ExitCode.NO_TESTS_COLLECTED, rf"^cupy +1 tests  {CUPY}"),
+        ("numpy, cupy", pytest.ExitCode.TESTS_FAILED, f"^cupy is required, but missing: {CUPY}"),
+        ("numpi", pytest.ExitCode.USAGE_ERROR, "XPNET_REQUIRE_BACKENDS: numpi; expected some of numpy,"),
+    ],
+)
+def test_tests_of_a_missing_backend_are_left_out_and_counted_or_fail_if_it_is_required(
+    tmp_path: Path, required: str, code: int, message: str
+) -> None:
+    (tmp_path / "cupy.py").write_text('raise ModuleNotFoundError("No cupy", name="cupy")')
+    test = "import pytest\n@pytest.mark.needs('cupy')\ndef test_it():\n    pass\n"
+    (tmp_path / "test_cupy.py").write_text(test)
+    path = map(str, (tmp_path, ROOT, ROOT / "tests", ROOT / "tests" / "helpers"))
+    variables = {"PYTHONPATH": os.pathsep.join(path), "XPNET_REQUIRE_BACKENDS": required}
+    words = ["-p", "conftest", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), str(tmp_path)]
+    command, environment = [sys.executable, "-m", "pytest", *words], os.environ | variables
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == code, run.stdout
+    assert re.search(message, run.stdout + run.stderr, re.MULTILINE)

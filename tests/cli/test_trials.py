@@ -14,11 +14,12 @@ import harmed_trial
 import pytest
 from ctrl_c import handled_by
 from folders import fail_with
-from harmed_trial import harmed
+from harmed_trial import harmed, wait_until
 from trial_records import outcome, summary
 
 import xpnet
 from xpnet import train
+from xpnet._lib.locks import is_locked
 from xpnet.cli import trials
 from xpnet.config import TrainConfig
 from xpnet.storage.record import read_run
@@ -142,3 +143,13 @@ def test_sigterm_of_a_job_in_the_background_interrupts_all_trainings(capsys):
         assert train.main(LONG) == 143
     assert capsys.readouterr().err == ""
     assert statuses("long") == {"seed-0": "interrupted", "seed-1": "interrupted"}
+
+
+@pytest.mark.slow
+def test_trainings_do_not_outlive_the_process_that_started_them():
+    folders = [Path("runs/long", f"seed-{seed}") for seed in (0, 1)]
+    with subprocess.Popen([sys.executable, "-m", "xpnet.train", *LONG, "--quiet"]) as process:
+        wait_until(lambda: all((folder / "metrics.jsonl").exists() for folder in folders))
+        assert all(is_locked(folder / ".lock") for folder in folders)
+        process.kill()
+    wait_until(lambda: not any(is_locked(folder / ".lock") for folder in folders))

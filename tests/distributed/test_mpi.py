@@ -297,3 +297,15 @@ def test_a_job_that_is_preempted_ends_as_one_that_never_was(cluster):
     assert log.read_text().endswith("run           runs/big is complete\n")
     assert main(["train", *words, "--name", "whole", "--quiet"]) == 0
     assert outcome(Path("runs/big")) == outcome(Path("runs/whole"))
+
+
+@pytest.mark.slow
+def test_a_training_that_diverges_on_ranks_is_named_and_the_others_finish(alone):
+    words = "train --data data.npz --epochs 1 --batch-size 700 --lr 1e300 0.1 --validation 100 --name rates"
+    result = mpi(2, [*words.split(), "--quiet", "--no-report", "--device", "cpu"])
+    assert (result.returncode, result.stdout) == (3, "")
+    assert result.stderr.startswith("xpnet: lr-1e+300: training diverged: the ")
+    statuses = {
+        path.parent.name: read_run(path.parent)["status"] for path in Path("runs/rates").glob("*/run.json")
+    }
+    assert statuses == {"lr-1e+300": "failed", "lr-0.1": "completed"}

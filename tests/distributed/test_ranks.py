@@ -2,15 +2,19 @@
 
 import platform
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from commands import complaint
+from harmed_trial import harmed
 
 from xpnet.arithmetic.blocks import tree_sum
 from xpnet.backends import resolve
+from xpnet.cli.trials import Trial, TrialProcesses
+from xpnet.config import TrainConfig
 from xpnet.distributed.exchange import finish_tree, list_nodes, node_size, share_blocks
 from xpnet.distributed.launch import VARIABLES, count_ended, rank_and_size
 from xpnet.distributed.ranks import ALONE, Ranks, count_sharing
@@ -93,6 +97,14 @@ def test_the_nodes_of_all_ranks_are_few_and_add_up_to_the_bits_of_the_tree(ranks
     assert (shares[0][0], shares[-1][1], len(shares)) == (0, 1000, ranks)
     assert max(stop - start for start, stop in shares) <= np.ceil(1200 / ranks) + 1
     assert max(map(len, list_nodes(1000, ranks))) <= 4
+
+
+@pytest.mark.slow
+def test_a_training_side_by_side_takes_the_gpu_of_its_number_and_jax_reserves_none():
+    trial = Trial(TrainConfig(), command=[], jobs=3, advise=False)
+    with harmed("tells", "trial"), ThreadPoolExecutor(1) as thread:  # whose signals are blocked
+        outcome = thread.submit(TrialProcesses().run, trial, 2).result()
+    assert (outcome.code, outcome.output) == (2, "false")
 
 
 @pytest.mark.parametrize(

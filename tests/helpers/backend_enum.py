@@ -51,11 +51,6 @@ class BackendCase(Enum):
 CASES = [pytest.param(case, marks=pytest.mark.slow) if "jax" in case.value else case for case in BackendCase]
 """Every backend, for parameters of tests; JAX, which compiles every operation for every shape, is slow."""
 
-NUMPY_FIRST = [
-    case if case is BackendCase.NUMPY else pytest.param(case, marks=pytest.mark.slow) for case in BackendCase
-]
-"""Every backend; all but NumPy are slow, for what shorter tests show of each library."""
-
 
 @cache
 def _probe(case: BackendCase) -> Probe:

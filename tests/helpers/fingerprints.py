@@ -1,13 +1,12 @@
 """Trains a table of small networks on real images and prints their fingerprints as JSON.
 
 Run in processes of their own, whose environment decides how the libraries compute; what is printed must
-not depend on it. ``--unrounded`` leaves the operands of contractions as they are, and then it must.
+not depend on it.
 """
 
 import hashlib
 import json
 import struct
-import sys
 from dataclasses import replace
 from functools import cache
 
@@ -54,16 +53,12 @@ def real_data(train: int = 2100, test: int = 300) -> Dataset:
     )
 
 
-def trained(
-    name: str, backend: Backend, data: Dataset | None = None, *, workers: int = 1, stack: int | None = None
-) -> str:
+def trained(name: str, backend: Backend, data: Dataset | None = None) -> str:
     """Return the SHA-256 of all that training a network gives: parameters, history, probabilities."""
     config = replace(NETWORKS[name], log_every=1)
     data = data or (real_data(40, 20) if config.batch_size == 1 else real_data())
-    with backend.scope(), backend.workers(workers):
+    with backend.scope(), backend.workers(1):
         trainer = Trainer(config, data, backend)
-        if stack is not None:
-            trainer.context = replace(trainer.context, stack=stack)
         history: list[float] = []
 
         class Keep(Callback):
@@ -87,12 +82,12 @@ def probabilities(trainer: Trainer, state: TrainState, rows: slice = slice(None)
     return np.ascontiguousarray(trainer.backend.to_host(F.softmax(context.ops, logits)))
 
 
-def leave_unrounded(self: Reproducible, x: np.ndarray, axis: int, bits: int, count: int) -> list[np.ndarray]:
+def leave_unrounded(
+    self: Reproducible, x: np.ndarray, powers: object, bits: int, count: int
+) -> list[np.ndarray]:
     """Stand in for ``Reproducible._round_to_grid``: sums then depend on their order."""
     return [x]
 
 
 if __name__ == "__main__":
-    if "--unrounded" in sys.argv:
-        Reproducible._round_to_grid = leave_unrounded
     print(json.dumps({name: trained(name, make("numpy", "cpu")) for name in NETWORKS}))

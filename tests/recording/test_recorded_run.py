@@ -268,3 +268,14 @@ def test_a_run_from_python_is_extended_there():
         xpnet.fit(np.flip(images.x_train), images.y_train, **more, run="runs/other")
     with pytest.raises(xpnet.ConfigError, match=r"^fit: extend: expected run too, the folder of the record$"):
         xpnet.fit(images.x_train, images.y_train, **more)
+
+
+def test_a_run_that_ends_within_the_patience_is_verified(capsys):
+    words = [*PLAIN[:-2], "--validation", "60", "--patience", "2", "--lr", "2", "--epochs", "99"]
+    assert train.main([*words, "--name", "early", *QUIET]) == 0
+    record = read_run(Path("runs/early"))
+    assert record["metrics"]["epochs"] < 99
+    assert printed(capsys, "verify", "runs/early", "--quiet") == ""
+    change_record(Path("runs/early"), config=record["config"] | {"patience": 3})
+    seal(Path("runs/early"))
+    assert differing(capsys, "runs/early", "--quiet").startswith("run.json: metrics.epochs: recorded ")

@@ -7,27 +7,38 @@ import numpy as np
 from commands import printed
 from networks import pixels
 
+from xpnet.config import TrainConfig
+from xpnet.data.datasets import Dataset
 from xpnet.nn import layers
+from xpnet.training.trainer import Trainer
+
+X, LABELS = pixels(2600, 20, 5)
 
 
-def test_every_step_calls_the_mathematics_for_every_block_in_the_main_thread(capsys, tmp_path, monkeypatch):
-    x, labels = pixels(2600, 20, 5)
-    monkeypatch.chdir(tmp_path)
-    np.savez("small.npz", x_train=x, y_train=labels, x_test=x[:10], y_test=labels[:10])
-    common = ("train", "--data", "small.npz", "--epochs", 3, "--no-report")
-    usual = printed(capsys, *common)
-    threads, linear = [], layers.linear
+def test_every_step_calls_the_mathematics_for_every_block_in_the_main_thread(backend, monkeypatch):
+    data, threads, linear = Dataset(X, LABELS, X[:10], LABELS[:10], "small"), [], layers.linear
 
     def noted(*arguments):
         threads.append(threading.current_thread())
         return linear(*arguments)
 
+    def fingerprint():
+        config = TrainConfig(epochs=3, hidden=(4,), batch_size=1500)
+        with Trainer.open(config, data, backend) as trainer:
+            return trainer.fingerprint(trainer.fit().state)
+
+    compiled = fingerprint()
     monkeypatch.setattr(layers, "linear", noted)
-    outputs = [printed(capsys, *common, "--debug")]
     monkeypatch.setenv("XPNET_COMPILE", "0")
-    outputs.append(printed(capsys, *common))
-    assert len(threads) >= 2 * (2 * 3 * 3)  # two layers of three blocks in three epochs
-    assert set(threads) == {threading.main_thread()}
+    assert fingerprint() == compiled
+    assert threads == [threading.main_thread()] * (2 * 4 * 3)  # two layers, four blocks, three epochs
+
+
+def test_the_command_does_so_says_it_and_has_the_same_fingerprint(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("small.npz", x_train=X, y_train=LABELS, x_test=X[:10], y_test=LABELS[:10])
+    common = ("train", "--data", "small.npz", "--epochs", 3, "--no-report")
+    outputs = [printed(capsys, *common), printed(capsys, *common, "--debug")]
     line = "each step runs as it is written, for debuggers, and takes longer (--debug or XPNET_COMPILE=0)\n"
-    assert [line in output for output in (usual, *outputs)] == [False, True, True]
-    assert len({re.search("^fingerprint .*", text, re.MULTILINE)[0] for text in (usual, *outputs)}) == 1
+    assert [line in output for output in outputs] == [False, True]
+    assert len({re.search("^fingerprint .*", text, re.MULTILINE)[0] for text in outputs}) == 1
