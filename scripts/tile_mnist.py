@@ -5,12 +5,15 @@ test images are those of MNIST.
 """
 
 import argparse
+import shutil
+import sys
 from pathlib import Path
 
 import checkout  # noqa: F401  it ends with one line where xpnet is not installed
 import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.lib.stride_tricks import sliding_window_view
+from shared import whole_number
 
 from xpnet.data import datasets
 
@@ -22,12 +25,11 @@ SHADES = 32
 
 
 def write_folder(out: Path, count: int) -> None:
-    """Write the four files of `count` training images, row i a variation of image i mod m, into a new folder.
+    """Write the four files of `count` training images, row i a variation of image i mod m, into a folder.
 
     What an image is moved and darkened by comes from its word of Philox's stream.
     """
     mnist, shape = datasets.load(), (28, 28)
-    out.mkdir(parents=True)
     np.save(out / "y_train.npy", np.resize(mnist.y_train.astype(np.uint8), count))
     np.save(out / "x_test.npy", mnist.x_test.reshape(-1, *shape))
     np.save(out / "y_test.npy", mnist.y_test)
@@ -45,15 +47,31 @@ def write_folder(out: Path, count: int) -> None:
         x_train[rows] = np.maximum(images, darker) - darker
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Write the folder that the arguments name."""
+def main(arguments: list[str] | None = None) -> int:
+    """Write the folder that the arguments name; return 2, and leave none, if that fails."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", type=int, help="number of training images")
+    parser.add_argument("rows", type=whole_number, help="number of training images")
     parser.add_argument("--out", type=Path, required=True, help="new folder")
     options = parser.parse_args(arguments)
-    write_folder(options.out, options.rows)
+    try:
+        options.out.mkdir(parents=True)
+    except OSError as error:
+        print(
+            f"tile_mnist: {options.out}: cannot be made ({error.strerror}): name another folder",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        write_folder(options.out, options.rows)
+    except BaseException as error:
+        shutil.rmtree(options.out)
+        if not isinstance(error, OSError):
+            raise
+        print(f"tile_mnist: {options.out}: cannot be written ({error.strerror or error})", file=sys.stderr)
+        return 2
     print(f"{options.out}: {options.rows} training images")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
