@@ -1,32 +1,26 @@
 #!/usr/bin/env bash
-# usage: scripts/check_arm64.sh [--python PYTHON]
-#
 # Runs `python -m xpnet.train --epochs 2` on all 60,000 images with this machine's Python, and `xpnet verify`, which
 # compares fingerprint, history and test figures, with arm64 Python and NumPy under user-mode emulation. The digest of
 # a plain float64 matrix product is printed of both; it differs, which shows that the two compute differently.
 #
-#   --python PYTHON  this machine's Python, with xpnet's dependencies and pip (default: $PYTHON, else python3)
+#   PYTHON  this machine's Python, with xpnet's dependencies and pip (default: python3)
 #
 # Needs Debian or Ubuntu's apt-get and dpkg, their package sources, and about 400 MB; neither root nor installed
-# packages: the emulator and the arm64 packages are unpacked into the work folder.
+# packages: the emulator and the arm64 packages are unpacked into a temporary folder.
 #
 # Exit codes: 0 the same bits, 1 other bits or a training that fails, 2 something that is needed is missing, 130 Ctrl-C.
 
 set -euo pipefail
 . "$(dirname "$0")/shared.sh"
 
-python=${PYTHON:-python3}
-options "python" "$@"
-need "this check needs Debian or Ubuntu" apt-get dpkg dpkg-deb
+type apt-get dpkg dpkg-deb >/dev/null || fail "this check needs Debian or Ubuntu"
 native=$(dpkg --print-architecture)
 [[ $native != arm64 ]] || fail "this machine is an arm64 one: run the check on another"
-python=$(command -v "$python") || fail "no such Python: name one with --python"
-export PYTHONPATH=$repository PYTHONNOUSERSITE=1
+python=$(command -v "$python") || fail "no such Python: name one in PYTHON"
+export PYTHONPATH=$repository PYTHONNOUSERSITE=1 PYTHONPYCACHEPREFIX=$work/pycache
 "$python" -c 'import pip, xpnet.train, xpnet.report, rich, filelock, threadpoolctl' 2>/dev/null ||
-    fail "$python is no Python 3.11 or newer with pip and xpnet's dependencies: name another with --python, or pip install ."
-make_work
+    fail "$python lacks pip or xpnet's dependencies: pip install ."
 root=$work/root site=$work/site
-export PYTHONPYCACHEPREFIX=$work/pycache
 
 # Download packages of an architecture, with all they depend on, and unpack them into a folder.
 # An apt configuration of its own, with empty lists and nothing installed, leaves the machine's alone.
@@ -65,45 +59,36 @@ emulated() {
     PYTHONPATH=$repository:$site "$work/qemu/usr/bin/qemu-aarch64-static" -L "$root" "$root/usr/bin/python3" "$@"
 }
 
+# Print the digest of a plain product of divided whole numbers, which have the same bits everywhere: PYTHON...
+product() {
+    "$@" - <<'PROGRAM'
+import hashlib
+import numpy as np
+
+a = (np.arange(300 * 784) % 1009 / 1009.0).reshape(300, 784)
+b = (np.arange(784 * 300) % 1013 / 1013.0).reshape(784, 300)
+print("plain product", hashlib.sha256((a @ b).tobytes()).hexdigest())
+PROGRAM
+}
+
 part "fetching the emulator, the arm64 Python and wheels"
 unpack "$native" "$work/qemu" qemu-user-static
 unpack arm64 "$root" python3 libstdc++6
-quietly "start the emulated Python" emulated -c 'import ssl'
 version=$(emulated -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-mapfile -t wheels < <("$python" - "$repository/pyproject.toml" <<'PROGRAM'
-import pathlib, sys, tomllib
-print(*tomllib.loads(pathlib.Path(sys.argv[1]).read_text())["project"]["dependencies"], sep="\n")
-PROGRAM
-)
+cd "$repository"
+mapfile -t wheels < <("$python" -c '
+import tomllib
+print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")')
 quietly "download arm64 wheels" "$python" -m pip install --quiet --target "$site" --only-binary=:all: \
     --implementation cp --python-version "$version" --platform manylinux_2_28_aarch64 \
     --platform manylinux_2_17_aarch64 --platform manylinux2014_aarch64 "${wheels[@]}"
 
-# Print versions and the digest of a plain product: PYTHON...
-about() {
-    "$@" - <<'PROGRAM'
-import hashlib, platform
-import numpy as np, threadpoolctl
-
-# Divided whole numbers: the same bits everywhere.
-a = (np.arange(300 * 784) % 1009 / 1009.0).reshape(300, 784)
-b = (np.arange(784 * 300) % 1013 / 1013.0).reshape(784, 300)
-blas = [
-    " ".join(str(part) for part in (pool["internal_api"], pool["version"], pool.get("architecture")))
-    for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"
-]
-print(platform.machine(), "Python", platform.python_version(), "NumPy", np.__version__, *blas)
-print("plain product", hashlib.sha256((a @ b).astype("<f8").tobytes()).hexdigest())
-PROGRAM
-}
-
 cd "$work"
 part "training on $native"
-about "$python"
-"$python" -m xpnet.train --epochs 2 --log-every 1 --device cpu --backend numpy --out runs --name "$native" --overwrite
+product "$python"
+"$python" -m xpnet.train --epochs 2 --log-every 1 --device cpu --backend numpy --out runs --name "$native"
 
 part "verifying on arm64"
-"$work/qemu/usr/bin/qemu-aarch64-static" --version | head -n 1
-about emulated
+product emulated
 emulated -m xpnet verify "runs/$native" --device cpu --backend numpy
 part "the same bits"

@@ -1,17 +1,13 @@
 #!/usr/bin/env bash
-# usage: scripts/check_container.sh [--engine COMMAND] [--base IMAGE] [--extras NAMES] [-- OPTION...]
+# Builds the image of the Dockerfile and runs it as docs/container.md says, without network, with everything but
+# /home/xpnet/runs read-only: training, which must end with the fingerprint in README.md, the other commands,
+# docker stop and --resume, and other users. The images are removed at the end, but not the engine's build cache.
 #
-# Builds the image of the Dockerfile, compares its configuration with the Dockerfile, and runs it as docs/container.md
-# says, without network, with everything but /home/xpnet/runs read-only: training, which must end with the fingerprint
-# in README.md, the other commands, docker stop and --resume, and other users. The images are removed at the end, but
-# not the engine's build cache.
-#
-#   --engine COMMAND  docker (the default), podman, or one of them with options: "podman --runtime runc"
-#   --base IMAGE      build from IMAGE in place of the official one; debootstrap is a minimal Debian 13 with its
-#                     Python and this machine's certificates, made by that program
-#   --extras NAMES    build a second image with these extras, as in jax,torch, and train on each library; on CUDA
-#                     none is trained: CuPy is imported only
-#   OPTION...         further options of the engine's build, as --network host or --build-arg HTTPS_PROXY=...
+#   ENGINE  docker (the default), podman, or one of them with options: "podman --runtime runc"
+#   BASE    build from this image in place of the official one; debootstrap is a minimal Debian 13 with its
+#           Python and this machine's certificates, made by that program
+#   EXTRAS  build a second image with these extras, as in jax,torch, and train on each library; of CUDA's, CuPy
+#           is imported only
 #
 # Needs root, and a running engine.
 #
@@ -20,29 +16,20 @@
 set -euo pipefail
 . "$(dirname "$0")/shared.sh"
 
-engine=docker base='' extras=''
-options "engine base extras" "$@"
-read -ra engine <<<"$engine"
+read -ra engine <<<"${ENGINE:-docker}"
+base=${BASE:-} extras=${EXTRAS:-}
 [[ $(id -u) == 0 ]] || fail "run this check as root: it makes folders that belong to other users"
-need "install it" "${engine[0]}"
-[[ $base != debootstrap ]] || need "install it" debootstrap
-"${engine[@]}" ps >/dev/null 2>&1 || fail "$("${engine[@]}" ps 2>&1 | tail -n 1)"
+"${engine[@]}" ps >/dev/null || fail "${engine[0]} does not run"
 
 name=xpnet-check-$$
 clean() {
     "${engine[@]}" rm -f "$name-stop"
     "${engine[@]}" rmi -f "$name" "$name-extras" "$name-base"
 }
-make_work
 cd "$repository"
 
-# Print the last argument of an instruction of the Dockerfile.
-instruction() {
-    sed -n "s/^$1 //p" Dockerfile | tail -n 1
-}
-
 inspect() {
-    "${engine[@]}" inspect --format "$1" "${2:-$name}"
+    "${engine[@]}" inspect --format "$@"
 }
 
 # Build an image: NAME OPTION...
@@ -75,6 +62,7 @@ mkdir -m 777 "$work/runs"
 
 if [[ $base == debootstrap ]]; then
     part "the base: a minimal Debian with Python"
+    type debootstrap >/dev/null || fail "install debootstrap"
     base=$name-base root=$work/root
     debootstrap --variant=minbase --include=ca-certificates,python3,python3-pip,python3-venv trixie "$root" >"$work/log" ||
         { tail -n 3 "$work/log" && false; }
@@ -83,25 +71,15 @@ if [[ $base == debootstrap ]]; then
     rm -rf "$root"/usr/lib/python3*/EXTERNALLY-MANAGED "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*
     cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
     tar -C "$root" -c . | "${engine[@]}" import - "$base" >/dev/null
-    rm -rf "$root"
 fi
 
 part "build"
-build "$name" "${rest[@]}"
+build "$name"
 echo "$(size "$name")${base:+, of these $(size "$base") the base}"
 
-part "configuration"
-wanted="$(instruction USER) $(instruction WORKDIR) $(instruction ENTRYPOINT) $(instruction CMD) {\"$(instruction VOLUME)\":{}} $(instruction STOPSIGNAL)"
-actual=$(inspect '{{.Config.User}} {{.Config.WorkingDir}} {{json .Config.Entrypoint}} {{json .Config.Cmd}} {{json .Config.Volumes}} {{.Config.StopSignal}}')
-echo "$actual"
-[[ $actual == "$wanted" ]]
-while IFS='=' read -r label value; do
-    [[ $(inspect "{{index .Config.Labels \"$label\"}}") == "$value" ]]
-done < <(grep -Eo 'org\.opencontainers\.image\.[a-z]+="[^"]*"' Dockerfile | tr -d '"')
-
-part "training, as user $(instruction USER)"
+part "training, as user 1000"
 train runs --rm "$name"
-[[ $(stat -c %u "$work"/runs/*/run.json) == "$(instruction USER)" ]]
+[[ $(stat -c %u "$work"/runs/*/run.json) == 1000 ]]
 
 part "doctor, runs list, predict"
 run runs --rm "$name" doctor | sed -n 1,5p
@@ -117,7 +95,6 @@ done
 "${engine[@]}" stop -t 60 "$name-stop" >/dev/null
 "${engine[@]}" logs "$name-stop" 2>&1 | grep "^interrupted"
 [[ $(inspect '{{.State.ExitCode}}' "$name-stop") == 130 ]]
-grep -q '"status": "interrupted"' "$work/runs/stopped/run.json"
 train runs --rm "$name" train --resume runs/stopped
 
 part "training, as user 4242 in a folder of its own"
@@ -130,14 +107,13 @@ part "training, in an anonymous volume"
 
 if [[ -n $extras ]]; then
     part "build with EXTRAS=$extras"
-    build "$name-extras" --build-arg EXTRAS="$extras" "${rest[@]}"
+    build "$name-extras" --build-arg EXTRAS="$extras"
     size "$name-extras"
     for extra in ${extras//,/ }; do
         part "$extra"
         case $extra in
             torch | jax) train runs --rm "$name-extras" train --backend "$extra" ;;
             cuda*) run runs --rm --tmpfs /tmp "$name-extras" doctor | grep -E '^cupy +[0-9]' ;;
-            *) train runs --rm "$name-extras" ;;
         esac
     done
 fi

@@ -1,27 +1,20 @@
 #!/usr/bin/env bash
-# usage: scripts/check_dpnp.sh [--python PYTHON]
-#
 # Installs dpnp into an environment of its own, and runs `xpnet doctor`, `xpnet parity --require dpnp`, and every
-# test that has a case for dpnp, on Intel GPUs too where there are any. The CPU is a SYCL device with memory and
-# queues of its own. Among the tests are the fingerprints of the default run after 0, 1, 10 and 100 epochs.
+# test that has a case for dpnp, on Intel GPUs too where there are any. Among the tests are the fingerprints of the
+# default run after 0, 1, 10 and 100 epochs. Needs Linux on x86-64 and 5 GB.
 #
-#   --python PYTHON  the Python of the environment (default: $PYTHON, else python3)
-#
-# Needs Linux on x86-64 and 5 GB.
+#   PYTHON  the Python of the environment (default: python3)
 #
 # Exit codes: 0 all agree, 1 something differs or fails, 2 something that is needed is missing, 130 Ctrl-C.
 
 set -euo pipefail
 . "$(dirname "$0")/shared.sh"
 
-python=${PYTHON:-python3}
-options "python" "$@"
-make_work
 bin=$work/env/bin
 export PYTHONNOUSERSITE=1 COLUMNS=160
 unset OCL_ICD_FILENAMES ONEAPI_DEVICE_SELECTOR
 
-echo "installing dpnp and the tests' libraries ..."
+part "installing dpnp and the tests' libraries"
 quietly "make an environment with $python" "$python" -m venv "$work/env"
 quietly "install" "$bin/pip" install --quiet -e "$repository[test,dpnp]"
 
@@ -36,5 +29,4 @@ part "parity"
 part "tests"
 cd "$repository"
 XPNET_REQUIRE_BACKENDS=dpnp "$bin/python" -m pytest -q -p no:cacheprovider -n auto -m "" -k dpnp
-
 part "all agree"

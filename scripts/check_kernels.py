@@ -3,32 +3,25 @@
 CuPy generates CUDA source as it computes. Here it computes on the emulated device of ``emulated_cuda.py``:
 the test vectors, an epoch of the default network, and all functions of ``xpnet.reproducible``. NVRTC
 compiles the sources, many in one call, with the options that CuPy gives them, nvdisasm disassembles the code,
-and each kernel that uses float64 is searched for
-
-  fused products and sums    DFMA, outside of the sequences that a quotient or a square root consists of
-  approximations             MUFU, outside of them and of quotients of integers
-  flushing to zero           FTZ
-  other rounding             than to nearest
-
-Kernels with a quotient or a root must have no other sum or product. docs/devices.md names the exceptions, and
-what is not checked. It takes a minute of processor time, and more the first time, when g++ compiles for the
-emulated device.
+and each kernel that uses float64 is searched for opcodes that ``RULES`` forbids. docs/devices.md names the
+exceptions, and what is not checked.
 
 Exit codes: 0 no kernel breaks a rule; 1 one does; 2 this cannot be checked here, with the reason in a line.
 """
 
 import argparse
 import multiprocessing
+import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain
+from importlib import metadata
 
 import checkout  # noqa: F401  it ends with one line where xpnet is not installed
 from emulation.install import VERSION
-from kernels import rules, tools
+from kernels import tools
 from kernels.record import make_block_reductions, record
 from kernels.tools import Kernel
 from shared import markdown
@@ -38,97 +31,129 @@ from xpnet.backends.resolve import make
 from xpnet.errors import XPNetError
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
-COLUMNS = ("kernels", "with float64", "with quotients or roots", "DADD", "DMUL", "DFMA", "problems")
+COLUMNS = ("kernels", "with float64", "with quotients or roots", "problems")
+RULES = {
+    "fuses a product and a sum": re.compile(r"D(?:FMA|MMA).*"),
+    "approximates": re.compile(r"MUFU.*"),
+    "flushes to zero": re.compile(r".*\.FTZ.*"),
+    "does not round to nearest": re.compile(r"D(?:ADD|MUL)\.R[MPZ]"),
+}
+"""Opcodes that machine code must not have."""
+QUOTIENT = re.compile(r"(?:div|sqrt)\.rn\.f64")
+FLUSHED_INPUT = re.compile(r"cvt\.ftz\.f64\.f32")
+"""A float32 converted to float64: exactly, but 0 if it is subnormal."""
+EXPANSIONS = {
+    QUOTIENT: re.compile(r"D(?:FMA|ADD|MUL)(?:\.R[MPZ])?|MUFU\.R(?:CP|SQ)64H"),
+    re.compile(r"(?:div|rem)\.[us](?:16|32|64)"): re.compile(r"MUFU\.RCP|F2I\.FTZ\.U32\.TRUNC\.NTZ"),
+    FLUSHED_INPUT: re.compile(r"FMUL\.FTZ"),
+}
+"""PTX that the assembler expands, and opcodes that its expansion may have: of quotients and roots, which are
+correctly rounded; of quotients of integers; of float32 numbers that are read."""
+EXACT_PRODUCTS = "_tensordot_core_mul_sum"
+"""CuPy's product of a row and a column. In the reproducible arithmetic, the factors are slices whose products
+and sums are exact, fused or not, in every order: so are cuBLAS's products."""
+FUSIBLE = re.compile(r"(?:add|sub|mul|fma|mad)\.[\w.]*f64")
+INEXACT = re.compile(r"(?=.*\.f64).*\.(?:approx|ftz)\b.*")
 
 
 @dataclass
 class Report:
-    """The findings in the kernels of an architecture."""
+    """The findings in the kernels of an architecture; notes tell what breaks a rule, but is known."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """Of the columns of the table, and of every opcode."""
     notes: set[str] = field(default_factory=set)
-    """What breaks a rule, but is known."""
     problems: list[str] = field(default_factory=list)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check all kernels and return the exit code."""
+    """Check all kernels, print a table and each problem, and return the exit code."""
     formatter = argparse.RawDescriptionHelpFormatter
     argparse.ArgumentParser(description=__doc__, formatter_class=formatter).parse_args(argv)
     try:
         tools.check()
-        reports = check_kernels(record_kernels())
-    except XPNetError as error:
-        print(f"check_kernels: {error}", file=sys.stderr)
-        return 2
-    print(f"CuPy {VERSION}, {tools.versions()}")
-    print_reports(reports)
-    return 1 if any(report.problems for report in reports.values()) else 0
-
-
-def record_kernels() -> list[Kernel]:
-    """Return the sources of all kernels; BackendError where CuPy cannot be emulated."""
-    with record() as recorded:
+        recorded = record()
         from kernels.workload import run  # xpnet.reproducible
 
         run(make("cupy", "cuda:0"))
         make_block_reductions()
-    return recorded
+        reports = check_kernels(recorded)
+    except XPNetError as error:
+        print(f"check_kernels: {error}", file=sys.stderr)
+        return 2
+    versions = [f"{name} {metadata.version(name)}" for name in (tools.NVRTC, tools.DISASSEMBLER)]
+    print(f"CuPy {VERSION}, {', '.join(versions)}")
+    rows = [[name, *(str(report.counts[x]) for x in COLUMNS)] for name, report in reports.items()]
+    print(markdown(["architecture", *COLUMNS], rows))
+    for note in sorted(set().union(*(report.notes for report in reports.values()))):
+        print(f"note: {note}")
+    problems = [f"{name} {problem}" for name, report in reports.items() for problem in report.problems]
+    print(*problems, sep="\n", end="\n" * bool(problems))
+    return 1 if problems else 0
 
 
 def check_kernels(
     kernels: Sequence[Kernel], architectures: Sequence[str] = ARCHITECTURES
 ) -> dict[str, Report]:
-    """Compile and disassemble kernels, and return what is found, by architecture.
-
-    Raises
-    ------
-    BackendError
-        NVRTC or nvdisasm is not installed or fails.
-    """
+    """Compile and disassemble kernels, and return what is found, by architecture."""
     spawn = multiprocessing.get_context("spawn")  # beside the emulated device, NVRTC crashes
     reports = {name: Report() for name in architectures}
-    batches = tools.batches(kernels)
+    batches: dict[tuple[str, ...], list[Kernel]] = {}
+    for kernel in kernels:
+        batches.setdefault(kernel.options, []).append(kernel)
     with ProcessPoolExecutor(available_cpus(), mp_context=spawn) as pool:
-        compiled = {
-            name: [pool.submit(tools.compile_kernels, batch, name) for batch in batches] for name in reports
-        }
-        for name, report in reports.items():
-            results = [result for future in compiled[name] for result in future.result()]
-            sass = tools.disassemble([result.code for result in results], name)
-            for kernel, result, opcodes in zip(chain(*batches), results, sass, strict=True):
-                add_kernel(report, kernel, rules.read_ptx_opcodes(result.ptx), opcodes)
+        compiled = [
+            (report, batch, pool.submit(tools.compile_kernels, batch, name))
+            for name, report in reports.items()
+            for batch in batches.values()
+        ]
+        for report, batch, future in compiled:
+            for kernel, (ptx, sass) in zip(batch, future.result(), strict=True):
+                add_kernel(report, kernel, ptx, sass)
     return reports
 
 
 def add_kernel(report: Report, kernel: Kernel, ptx: set[str], sass: Sequence[str]) -> None:
     """Add what is found in a kernel to a report."""
     report.counts["kernels"] += 1
-    if not rules.uses_float64(ptx):
+    if not any(".f64" in opcode for opcode in ptx):
         return
     report.counts["with float64"] += 1
-    report.counts["with quotients or roots"] += rules.has(rules.QUOTIENT, ptx)
-    report.counts.update(opcode.partition(".")[0] for opcode in sass)
-    problems = rules.find_problems(ptx, sass)
-    if rules.has(rules.FLUSHED_INPUT, ptx):
+    report.counts["with quotients or roots"] += has(QUOTIENT, ptx)
+    problems = find_problems(ptx, sass)
+    if has(FLUSHED_INPUT, ptx):
         report.notes.add(f"{kernel.name} reads float32, and flushes subnormal numbers to zero")
-    if kernel.name == rules.EXACT_PRODUCTS and rules.FUSED in problems:
-        problems.remove(rules.FUSED)
+    if kernel.name == EXACT_PRODUCTS and (fused := "fuses a product and a sum: DFMA") in problems:
+        problems.remove(fused)
         report.notes.add(f"{kernel.name} fuses products and sums of slices, which are exact either way")
     report.counts["problems"] += len(problems)
     report.problems += [f"{kernel.name}: {problem}" for problem in problems]
 
 
-def print_reports(reports: dict[str, Report]) -> None:
-    """Print a table, and each problem."""
-    rows = [[name, *(str(report.counts[x]) for x in COLUMNS)] for name, report in reports.items()]
-    print(markdown(["architecture", *COLUMNS], rows))
-    for note in sorted(set().union(*(report.notes for report in reports.values()))):
-        print(f"note: {note}")
-    for name, report in reports.items():
-        for problem in report.problems:
-            print(f"{name} {problem}")
+def has(pattern: re.Pattern[str], opcodes: Iterable[str]) -> bool:
+    """Return whether one of the opcodes is of a pattern."""
+    return any(map(pattern.fullmatch, opcodes))
+
+
+def find_problems(ptx: Collection[str], sass: Iterable[str]) -> list[str]:
+    """Return what breaks the rules, a line each, in opcodes before and after the assembler, part of NVRTC.
+
+    It may fuse products and sums that PTX has apart, so `sass` decides. An expansion of quotients fuses too:
+    beside it in a kernel, no product or sum may stand that could have been fused.
+    """
+    problems = [
+        f"approximates or flushes to zero: {opcode}"
+        for opcode in ptx
+        if INEXACT.fullmatch(opcode) and not FLUSHED_INPUT.fullmatch(opcode)
+    ]
+    if has(QUOTIENT, ptx):
+        problems += [
+            f"can hide a fused operation: {x} beside a quotient" for x in ptx if FUSIBLE.fullmatch(x)
+        ]
+    allowed = [expansion for source, expansion in EXPANSIONS.items() if has(source, ptx)]
+    for opcode in sass:
+        if not any(expansion.fullmatch(opcode) for expansion in allowed):
+            problems += [f"{rule}: {opcode}" for rule, x in RULES.items() if x.fullmatch(opcode)]
+    return sorted(set(problems))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from xpnet.__main__ import COMMANDS, main
 from xpnet._lib.files import write_atomic
 
 PAGE = ROOT / "docs" / "cli.md"
-TERMINAL = {"COLUMNS": "100", "NO_COLOR": "1"}
 
 INTRODUCTION = """\
 # Command line
@@ -27,11 +26,11 @@ What `--help` of every command prints. `python -m xpnet` is the same as `xpnet`,
 
 def page() -> str:
     """Return the page: a section for each command, and one below it for each of its actions."""
-    sections = [INTRODUCTION, _section("## xpnet", printed("--help"))]
-    for words in commands():
-        title = f"{'#' * (len(words) + 1)} xpnet {' '.join(words)}"
-        sections.append(_section(title, printed(*words, "--help")))
-    return "\n".join(sections)
+    text = INTRODUCTION
+    for words in ([], *commands()):
+        title = " ".join(["#" * max(2, len(words) + 1), "xpnet", *words])
+        text += f"\n{title}\n\n```\n{printed(*words, '--help')}```\n"
+    return text
 
 
 def commands() -> Iterator[list[str]]:
@@ -47,20 +46,11 @@ def commands() -> Iterator[list[str]]:
 def printed(*words: str) -> str:
     """Return what ``xpnet WORDS`` prints at a width of 100 columns."""
     out = io.StringIO()
-    with patch.dict(os.environ, TERMINAL), contextlib.redirect_stdout(out):
-        try:
-            code = main(words)
-        except SystemExit as ended:
-            code = ended.code
-    if code:
-        msg = f"xpnet {' '.join(words)}: expected exit code 0, got {code}"
-        raise RuntimeError(msg)
+    terminal = patch.dict(os.environ, COLUMNS="100", NO_COLOR="1")
+    with terminal, contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        main(words)
     lines = [line.rstrip() for line in out.getvalue().splitlines()]
     return "\n".join(lines).strip("\n") + "\n"
-
-
-def _section(title: str, text: str) -> str:
-    return f"{title}\n\n```\n{text}```\n"
 
 
 if __name__ == "__main__":

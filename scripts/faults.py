@@ -1,73 +1,79 @@
 """Plant faults in copies of the package, one at a time, and tell which tests catch each of them.
 
-``python scripts/faults.py`` needs pytest, pytest-xdist and coverage. It first runs the tests once, to learn
-how long each takes and which lines it reaches, in subprocesses too, and keeps both in ``build/faults`` for
-the next times; ``--learn`` learns anew, after changes of the package or the tests. A fault of
+``python scripts/faults.py`` needs pytest-xdist and coverage. It first runs the tests once, to learn how
+long each takes and which lines it reaches, in subprocesses too, and keeps both in ``build/faults`` for the
+next times; ``--learn`` learns anew, after changes of the package or the tests. A fault of
 ``planted/faults.toml`` then stands in a copy of the checkout, never in the checkout itself, while the tests
 run that reach its line:
 
 - A line that runs at import, such as a constant, or once for all calls of a cached function, is reached by
   the tests that run any function of its file; a template or a recipe, by those that run a function of its
   folder or of the one above. A line that a fixture runs is reached by all tests of the file.
-- The tests of the file's topic come first, then the quickest, until they take ``--seconds`` together, as
-  they took when learnt. A run that takes three times as long and a minute is ended: its last test has
-  caught the fault.
+- The tests of the file's topic come first, then the quickest, until they take half a minute together, as
+  they took when learnt. After two minutes more the run is ended: its last test has caught the fault.
 - If three tests or fewer catch a fault, only those count that pass again without it.
 
-The result, a list of tests for each fault, is written to ``--results``. With ``--only`` or ``--uncaught`` it
-replaces that of these faults alone. Exit code 1 if a fault is not caught, 2 if one is not found once.
+The result, a list of tests for each fault, is written to ``build/faults/results.json``. With ``--only`` or
+``--uncaught`` it replaces that of these faults alone. Exit code 1 if a fault is not caught, 2 if one is not
+found once.
 
-``python scripts/faults.py --against OLD`` runs nothing: it compares the results with those of an earlier
-run, and exits with code 1 if a fault is not caught any more.
+``python scripts/faults.py --against OLD`` runs nothing: it compares the results with a copy of those of an
+earlier run, and exits with code 1 if a fault is not caught any more.
 """
 
 import argparse
 import ast
 import json
+import os
 import re
+import shutil
+import signal
+import subprocess
 import sys
 import tempfile
-import time
 import tomllib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from fnmatch import fnmatch
+from importlib.util import cache_from_source
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 from checkout import ROOT, need
-from planted.checkout import Checkout, Tests
 from shared import whole_number
 
 from xpnet._lib.files import write_atomic
 from xpnet._lib.machine import available_cpus
+from xpnet.errors import ConfigError
 
 TABLE = Path(__file__).parent / "planted" / "faults.toml"
 FOLDER = ROOT / "build" / "faults"
 COVERAGE = """\
 [run]
 source_pkgs = xpnet
+core = ctrace
 parallel = True
-data_file = {data}
+data_file = {folder}/lines
 context = ${{PYTEST_CURRENT_TEST-}}
 disable_warnings = no-data-collected, module-not-measured, module-not-imported
 """
-Results = dict[str, dict[str, Any]]
-"""For each fault the number of tests that reach it and of those that ran, and the tests that catch it."""
-
 PHASE = re.compile(r" \(call\)$|::.* \((setup|teardown)\)$")
 """The part of the variable of the current test after the name of the test, or of its file for fixtures."""
+NOT_COPIED = (".*cache", ".git", ".venv", ".hypothesis", "__pycache__", "build", "dist", "runs", "site")
+PYTEST = (sys.executable, "-m", "pytest", "-p", "planted.observer", "-p", "no:cacheprovider", "-q", "--tb=no")
+PYTEST += ("--continue-on-collection-errors", "-m", "not slow and not tooling")
+OF_THIS_RUN = ("PYTEST_CURRENT", "PYTEST_XDIST", "COVERAGE_")
+"""Beginnings of environment variables of a run of pytest that runs this script."""
+SECONDS, LIMIT = 30, 150
+"""Of the tests of a fault: as learnt, and until their run is ended."""
+Results = dict[str, dict[str, Any]]
+"""For each fault the number of tests that reach it, and the tests that catch it."""
 
 
-class FaultsError(Exception):
-    """A table or a result that cannot be used."""
-
-
-@dataclass(frozen=True)
-class Fault:
+class Fault(NamedTuple):
     """A programmer's mistake: a text of a file of xpnet/, and the text in its place."""
 
     file: str
@@ -75,91 +81,112 @@ class Fault:
     old: str
     new: str
 
-    def find_lines(self) -> set[int]:
-        """Return the lines of the text and of its statements; empty if they run once: at import, or cached.
-
-        FaultsError unless the text stands in its file exactly once.
-        """
-        path = ROOT / "xpnet" / self.file
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        if (number := text.count(self.old)) != 1 or self.old == self.new:
-            msg = f"{self}: expected the text once, got {number}: {self.old!r}"
-            raise FaultsError(msg)
-        first = text.count("\n", 0, text.index(self.old)) + 1
-        lines = {*range(first, first + self.old.count("\n") + 1)}
-        functions, cached = set[int](), set[int]()
-        for node in ast.walk(ast.parse(text if path.suffix == ".py" else "")):
-            if isinstance(node, ast.FunctionDef):
-                if any("cache" in ast.unparse(decorator) for decorator in node.decorator_list):
-                    cached.update(range(node.body[0].lineno, (node.end_lineno or 0) + 1))
-                functions.update(range(node.body[0].lineno, (node.end_lineno or 0) + 1))
-            elif isinstance(node, ast.stmt) and not isinstance(node, ast.ClassDef):
-                block = getattr(node, "body", None)
-                end = block[0].lineno - 1 if block else node.end_lineno or 0
-                if not lines.isdisjoint(statement := range(node.lineno, end + 1)):
-                    lines.update(statement)
-        return lines if first in functions - cached else set()
-
     def __str__(self) -> str:
         return f"{self.file}: {self.name}"
 
 
-def read_table() -> list[Fault]:
-    """Return the faults of the table, in its order."""
-    table = tomllib.loads(TABLE.read_text(encoding="utf-8"))
-    return [Fault(file, name, *texts) for file, lines in table.items() for name, texts in lines.items()]
+def find_lines(fault: Fault) -> set[int]:
+    """Return the lines of a fault and of its statement; empty if they run once: at import, or cached.
+
+    ConfigError unless the text stands in its file exactly once.
+    """
+    path = ROOT / "xpnet" / fault.file
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if (number := text.count(fault.old)) != 1 or fault.old == fault.new:
+        msg = f"{fault}: expected the text once, got {number}: {fault.old!r}"
+        raise ConfigError(msg)
+    first = text.count("\n", 0, text.index(fault.old)) + 1
+    tree = ast.parse(text if path.suffix == ".py" else "")
+    statements = [x for x in ast.walk(tree) if isinstance(x, ast.stmt)]
+    around = [x for x in statements if x.lineno <= first <= (x.end_lineno or 0)]  # the innermost is the last
+    functions = [x for x in around[:-1] if isinstance(x, ast.FunctionDef)]
+    if not functions or any("cache" in ast.unparse(x) for f in functions for x in f.decorator_list):
+        return set()
+    block = getattr(around[-1], "body", None)
+    end = block[0].lineno - 1 if block else around[-1].end_lineno or 0
+    return {*range(around[-1].lineno, end + 1), *range(first, first + fault.old.count("\n") + 1)}
 
 
-class Reach:
-    """The seconds of the tests that pass, and the lines that each of them reaches."""
+class Checkout:
+    """A copy of the checkout, in which tests run."""
 
-    def __init__(self) -> None:
-        from coverage import CoverageData
+    def __init__(self, folder: Path) -> None:
+        self.copy = folder / "copy"
+        self._outcomes, self._chosen = folder / "outcomes", folder / "chosen"
+        shutil.copytree(ROOT, self.copy, ignore=shutil.ignore_patterns(*NOT_COPIED))
+        own = {name: value for name, value in os.environ.items() if not name.startswith(OF_THIS_RUN)}
+        self.environment = own | {
+            "PYTHONPATH": os.pathsep.join((str(self.copy), str(self.copy / "scripts"))),
+            "OMP_NUM_THREADS": "1",  # as of the tests in one of several processes
+            "XPNET_OUTCOMES": str(self._outcomes),
+            "XPNET_CHOSEN_TESTS": str(self._chosen),
+        }
 
-        self.seconds: dict[str, float] = json.loads((FOLDER / "seconds.json").read_text(encoding="utf-8"))
-        self._data = CoverageData(str(FOLDER / "coverage"))
-        self._data.read()
+    def run(self, names: Collection[str], *words: str) -> tuple[dict[str, float], set[str]]:
+        """Run the tests of these names, or all; return the seconds of each, and those that failed.
 
-    def tests(self, fault: Fault) -> list[str]:
-        """Return the tests that reach a fault: those of its topic first, and then the quickest."""
-        lines, place, names = fault.find_lines(), Path("xpnet", fault.file), set[str]()
-        near = {place.parent, place.parent.parent} if place.suffix != ".py" else set[Path]()
-        for path in self._data.measured_files():
-            if Path(path) == place or Path(path).parent in near:
-                for line, contexts in self._data.contexts_by_lineno(path).items():
-                    if line in lines or not lines:
-                        names.update(PHASE.sub("", context) for context in contexts)
-        own = f"tests/{Path(fault.file).with_name(f'test_{place.stem}.py').as_posix()}::"
-        topics = own, f"tests/{Path(fault.file).parts[0]}/"
-        known = [name for name in self.seconds if name in names or name.partition("::")[0] in names]
-        return sorted(
-            known,
-            key=lambda name: (*(not name.startswith(topic) for topic in topics), self.seconds[name], name),
+        Among these are the test that runs when the time is over, and files that cannot be imported.
+        """
+        self._outcomes.write_text("")
+        self._chosen.write_text("\n".join(names), encoding="utf-8")
+        files = sorted({name.partition("::")[0] for name in names})
+        process = subprocess.Popen(
+            [*PYTEST, *words, *files],
+            cwd=self.copy,
+            env=self.environment,
+            stdout=subprocess.DEVNULL if names else None,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
+        try:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(LIMIT if names else None)
+        finally:
+            with suppress(ProcessLookupError):  # its session, unless all processes have ended
+                os.killpg(process.pid, signal.SIGKILL)
+        seconds, failed, ended = Counter[str](), set[str](), set[str]()
+        for line in self._outcomes.read_text(encoding="utf-8").split("\n")[:-1]:
+            phase, outcome, duration, name = line.split("\t", 3)
+            seconds[name] += float(duration)
+            if outcome == "failed":
+                failed.add(name)
+            if phase == "teardown":
+                ended.add(name)
+        if not seconds and process.wait() not in {0, 5}:  # the fault keeps pytest from starting
+            return dict.fromkeys(names, 0.0), set(names)
+        return seconds, failed | seconds.keys() - ended
 
-    def choose(self, names: Sequence[str], limit: float) -> list[str]:
-        """Return the first of some tests that together take no longer than a limit; one at least."""
-        chosen = list[str]()
-        for name in names:
-            if not chosen or self.seconds[name] <= limit:
-                chosen.append(name)
-                limit -= self.seconds[name]
-        return chosen
+    def plant(self, fault: Fault, names: Collection[str]) -> list[str]:
+        """Return those of some tests that fail with a fault."""
+        path = self.copy / "xpnet" / fault.file
+        text = path.read_text(encoding="utf-8")
+        try:
+            _write(path, text.replace(fault.old, fault.new))
+            _, failed = self.run(names)
+        finally:
+            _write(path, text)
+        if 0 < len(failed) <= 3:  # perhaps for another reason, such as a busy machine
+            failed -= self.run(failed)[1]
+        return sorted(failed)
 
 
-def learn(marks: str, jobs: int) -> None:
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    Path(cache_from_source(str(path))).unlink(missing_ok=True)  # valid for a text of the same size and second
+
+
+def learn(jobs: int) -> None:
     """Run all tests once, and write the seconds of those that pass and the lines that each reaches."""
     from coverage import CoverageData
     from coverage.exceptions import CoverageException
 
+    FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        checkout = Checkout(ROOT, work, marks)
-        settings = work / "coverage.ini"
-        settings.write_text(COVERAGE.format(data=work / "lines"), encoding="utf-8")
-        variables = {"COVERAGE_PROCESS_START": str(settings), "COVERAGE_CORE": "ctrace"}
-        tests = checkout.run((), None, "-n", str(jobs), **variables)
-        FOLDER.mkdir(parents=True, exist_ok=True)
+        work, settings = Path(folder), Path(folder, "coverage.ini")
+        settings.write_text(COVERAGE.format(folder=folder), encoding="utf-8")
+        checkout = Checkout(work)
+        checkout.environment["COVERAGE_PROCESS_START"] = str(settings)
+        seconds, failed = checkout.run((), "-n", str(jobs))
         (FOLDER / "coverage").unlink(missing_ok=True)
         combined = CoverageData(str(FOLDER / "coverage"))
         for path in work.glob("lines.*"):
@@ -167,40 +194,53 @@ def learn(marks: str, jobs: int) -> None:
             with suppress(CoverageException):  # of a process that was killed
                 data.read()
                 combined.update(data, map_path=lambda name: str(Path(name).relative_to(checkout.copy)))
-    passed = {name: round(seconds, 3) for name, seconds in tests.seconds.items() if name not in tests.failed}
+    passed = {name: round(seconds[name], 3) for name in seconds if name not in failed}
     (FOLDER / "seconds.json").write_text(json.dumps(passed, indent=0), encoding="utf-8")
-    failed = ", ".join(sorted(tests.failed)) or "none"
-    print(f"learnt {len(passed)} tests; not used, because they fail: {failed}")
+    print(f"learnt {len(passed)} tests; not used, because they fail: {', '.join(sorted(failed)) or 'none'}")
 
 
-def plant_all(faults: Sequence[Fault], results: Results, options: argparse.Namespace) -> None:
+def find_tests(fault: Fault, seconds: dict[str, float], data: Any) -> list[str]:
+    """Return the tests that reach a fault: those of its topic first, and then the quickest."""
+    lines, place, names = find_lines(fault), Path("xpnet", fault.file), set[str]()
+    near = {place.parent, place.parent.parent} if place.suffix != ".py" else set[Path]()
+    for path in data.measured_files():
+        if Path(path) == place or Path(path).parent in near:
+            for line, contexts in data.contexts_by_lineno(path).items():
+                if line in lines or not lines:
+                    names.update(PHASE.sub("", context) for context in contexts)
+    own = f"tests/{Path(fault.file).with_name(f'test_{place.stem}.py').as_posix()}::"
+    topic = f"tests/{Path(fault.file).parts[0]}/"
+    known = [name for name in seconds if name in names or name.partition("::")[0] in names]
+    return sorted(known, key=lambda x: (not x.startswith(own), not x.startswith(topic), seconds[x], x))
+
+
+def plant_all(faults: Sequence[Fault], results: Results, jobs: int) -> None:
     """Plant faults, print which tests catch each, and write that among the results of others."""
-    reach, checkouts = Reach(), SimpleQueue[Checkout]()
-    limit = options.seconds
+    from coverage import CoverageData
 
-    def plant(fault: Fault, names: Sequence[str]) -> tuple[Tests, float]:
+    seconds: dict[str, float] = json.loads((FOLDER / "seconds.json").read_text(encoding="utf-8"))
+    data, checkouts = CoverageData(str(FOLDER / "coverage")), SimpleQueue[Checkout]()
+    data.read()
+
+    def plant(fault: Fault, names: Sequence[str]) -> list[str]:
+        chosen, left = list[str](), float(SECONDS)
+        for name in names:
+            if not chosen or seconds[name] <= left:
+                chosen.append(name)
+                left -= seconds[name]
         checkout = checkouts.get()
-        begin, chosen = time.monotonic(), reach.choose(names, limit)
-        tests = (
-            checkout.plant(fault.file, fault.old, fault.new, chosen, 3 * limit + 60)
-            if chosen
-            else Tests({}, set())
-        )
+        caught_by = checkout.plant(fault, chosen) if chosen else []
         checkouts.put(checkout)
-        return tests, time.monotonic() - begin
+        return caught_by
 
-    options.results.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as executor:
-        for job in range(options.jobs):
-            checkouts.put(Checkout(ROOT, Path(folder, str(job)), options.marks))
-        reaching = list(map(reach.tests, faults))
-        planted = executor.map(plant, faults, reaching)
-        for fault, names, (tests, seconds) in zip(faults, reaching, planted, strict=True):
-            ran, failed = len(tests.seconds), sorted(tests.failed)
-            results[str(fault)] = {"reached_by": len(names), "ran": ran, "caught_by": failed}
-            write_atomic(options.results, json.dumps(results, indent=1).encode())
-            caught = f"{len(failed):4}" if failed else " NOT"
-            print(f"{caught} of {ran:4} that ran of {len(names):4}, {seconds:4.0f} s  {fault}", flush=True)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as executor:
+        for job in range(jobs):
+            checkouts.put(Checkout(Path(folder, str(job))))
+        reaching = [find_tests(fault, seconds, data) for fault in faults]
+        for fault, names, tests in zip(faults, reaching, executor.map(plant, faults, reaching), strict=True):
+            results[str(fault)] = {"reached_by": len(names), "caught_by": tests}
+            write_atomic(FOLDER / "results.json", json.dumps(results, indent=1).encode())
+            print(f"{len(tests) or 'NOT':>4} of {len(names):4}  {fault}", flush=True)
 
 
 def read_results(path: Path) -> Results:
@@ -208,67 +248,55 @@ def read_results(path: Path) -> Results:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def summarize(results: Results) -> int:
-    """Print the faults that one test alone catches and those that none does; return the number of these."""
-    caught = {fault: result["caught_by"] for fault, result in results.items()}
-    alone = [f"  {tests[0]}: {fault}" for fault, tests in caught.items() if len(tests) == 1]
-    missed = [f"  {fault}" for fault, tests in caught.items() if not tests]
-    print(f"\ncaught by one test alone: {len(alone)}", *sorted(alone), sep="\n")
-    print(f"\nnot caught: {len(missed)} of {len(caught)}", *missed, sep="\n")
-    return len(missed)
-
-
-def compare(old: Results, new: Results) -> int:
-    """Print the faults that were caught and are not any more; return their number."""
-    lost = [fault for fault in old if old[fault]["caught_by"] and not new.get(fault, {}).get("caught_by")]
-    for fault in lost:
-        first, *others = old[fault]["caught_by"]
-        print(f"not caught any more: {fault} (was by {first}{f' and {len(others)} more' * bool(others)})")
-    print(f"{len(lost)} faults are not caught any more")
-    return len(lost)
-
-
 def main(words: Sequence[str] | None = None) -> int:
     """Plant the faults, or do what an option says instead, and return the exit code."""
-    parser = argparse.ArgumentParser(
-        description="Plant faults in the package, and tell which tests catch them."
-    )
+    parser = argparse.ArgumentParser(description="Plant faults in the package: which tests catch them?")
     add = parser.add_argument
     add("--only", metavar="PATTERN", default="*", help="faults that match, as in 'storage/*' or '*Adam*'")
     add("--uncaught", action="store_true", help="faults that are not caught in the results, or not in them")
-    add(
-        "--jobs",
-        type=whole_number,
-        default=available_cpus(),
-        help="processes (default: as many as processors)",
-    )
-    add("--seconds", type=whole_number, default=30, help="time of a fault's tests (default: %(default)s)")
-    add("--marks", "-m", default="not slow and not tooling", help="as -m of pytest (default: %(default)s)")
-    add("--results", type=Path, default=FOLDER / "results.json", help="their file (default: %(default)s)")
+    add("--jobs", type=whole_number, default=available_cpus(), help="processes (default: %(default)s)")
     add("--learn", action="store_true", help="first learn again how long the tests take and what they reach")
     add("--check", action="store_true", help="only check that the text of each fault stands in its file once")
     add("--against", type=Path, metavar="OLD", help="only compare the results with those in another file")
     options = parser.parse_args(words)
-    results = read_results(options.results)
+    results = read_results(FOLDER / "results.json")
     if options.against:
-        return int(compare(read_results(options.against), results) > 0)
+        caught, still = (
+            {fault: result["caught_by"] for fault, result in each.items() if result["caught_by"]}
+            for each in (read_results(options.against), results)
+        )
+        lost = [
+            f"not caught any more: {fault}, by {', '.join(caught[fault])}"
+            for fault in caught
+            if fault not in still
+        ]
+        print(*lost, f"{len(lost)} faults are not caught any more", sep="\n")
+        return int(bool(lost))
+    faults = [
+        Fault(file, name, *texts)
+        for file, lines in tomllib.loads(TABLE.read_text(encoding="utf-8")).items()
+        for name, texts in lines.items()
+    ]
     try:
-        table = read_table()
-        for fault in table:
-            fault.find_lines()
-    except FaultsError as error:
+        for fault in faults:
+            find_lines(fault)
+    except ConfigError as error:
         print(f"faults: {error}", file=sys.stderr)
         return 2
     if options.check:
-        print(f"{len(table)} faults")
+        print(f"{len(faults)} faults")
         return 0
     need("pytest", "xdist", "coverage", fix='pip install -e ".[test-all,dev]"')
     if options.learn or not (FOLDER / "seconds.json").exists():
-        learn(options.marks, options.jobs)
-    results = {str(fault): results[str(fault)] for fault in table if str(fault) in results}
+        learn(options.jobs)
+    results = {str(fault): results[str(fault)] for fault in faults if str(fault) in results}
     known = {fault for fault, result in results.items() if result["caught_by"] and options.uncaught}
-    plant_all([f for f in table if fnmatch(str(f), options.only) and str(f) not in known], results, options)
-    return int(summarize(results) > 0)
+    plant_all(
+        [x for x in faults if fnmatch(str(x), options.only) and str(x) not in known], results, options.jobs
+    )
+    missed = [f"  {fault}" for fault, result in results.items() if not result["caught_by"]]
+    print(f"\nnot caught: {len(missed)} of {len(results)}", *missed, sep="\n")
+    return int(len(missed) > 0)
 
 
 if __name__ == "__main__":

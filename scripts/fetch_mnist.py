@@ -2,23 +2,15 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from checkout import need
-from shared import make_folder
 
-from xpnet.errors import DataError, XPNetError
-
-SOURCES = {
-    "mnist": [
-        "https://ossci-datasets.s3.amazonaws.com/mnist/",
-        "https://storage.googleapis.com/cvdf-datasets/mnist/",
-    ],
-    "fashion-mnist": ["http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"],
-    "kmnist": ["http://codh.rois.ac.jp/kmnist/dataset/kmnist/"],
+MIRRORS = {
+    "mnist": "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    "fashion-mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    "kmnist": "http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
 }
-"""The mirrors of each data set."""
 MD5S = {
     "mnist": {
         "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -42,47 +34,26 @@ MD5S = {
 """The checksums of the files, as torchvision publishes them."""
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Fetch the files and return the exit code: 0, or 2 after one line on stderr."""
+def main(arguments: list[str] | None = None) -> None:
+    """Fetch the files that are not there already."""
     parser = argparse.ArgumentParser(description=__doc__)
-    add = parser.add_argument
-    add("--dataset", choices=sorted(SOURCES), default="mnist")
-    add("--out", type=Path, help="folder (default: data/ and the dataset's name)")
-    add("--mirror", action="append", metavar="URL", help="in place of the known ones; repeat it for several")
+    parser.add_argument("--dataset", choices=sorted(MIRRORS), default="mnist")
+    parser.add_argument("--out", type=Path, help="folder (default: data/ and the dataset's name)")
+    parser.add_argument("--mirror", metavar="URL", help="in place of the known one")
     options = parser.parse_args(arguments)
     need("pooch", fix="pip install pooch")
-    out = options.out or Path("data") / options.dataset
-    try:
-        make_folder(out)
-        for name, md5 in MD5S[options.dataset].items():
-            print(fetch(out, name, md5, options.mirror or SOURCES[options.dataset]), flush=True)
-    except XPNetError as error:
-        print(f"fetch_mnist: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def fetch(folder: Path, name: str, md5: str, mirrors: Sequence[str]) -> str:
-    """Return the path of a file, fetched from the first mirror that has it, unless it is there already.
-
-    Raises
-    ------
-    DataError
-        None has it.
-    """
     import pooch
 
     pooch.get_logger().setLevel("WARNING")
-    failures = []
-    for mirror in mirrors:
-        url = f"{mirror.rstrip('/')}/{name}"
+    mirror = (options.mirror or MIRRORS[options.dataset]).rstrip("/")
+    for name, md5 in MD5S[options.dataset].items():
+        url = f"{mirror}/{name}"
         try:
-            return str(pooch.retrieve(url, f"md5:{md5}", name, folder))
+            path = pooch.retrieve(url, f"md5:{md5}", name, options.out or Path("data", options.dataset))
         except (OSError, ValueError) as error:  # among them those of requests
-            failures.append(f"{url}: {' '.join(str(error).split())}")
-    msg = f"{name}: no mirror gave it; {'; '.join(failures)}"
-    raise DataError(msg)
+            sys.exit(f"fetch_mnist: {url}: {' '.join(str(error).split())}")
+        print(path, flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,28 +1,22 @@
 """Writes the test vectors of docs/reproducibility.md: docs/vectors/*.json, computed on NumPy.
 
 The inputs are those in the files. A new case is an entry with its inputs, in which floats may be decimal
-numbers. With --check the script writes nothing, and compares the files with what is computed.
-
-Exit codes: 0 done, 1 a file differs (the first difference is printed), 2 bad input.
+numbers. With --check the script writes nothing, and prints the files that differ from what is computed.
 """
 
+import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
-from itertools import zip_longest
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-from shared import ROOT, make_folder
+from checkout import ROOT
 from vectors import arithmetic, images, network, trainings, words
 from vectors.numbers import Content, Device, hexadecimal
 
-from xpnet._lib.files import make_read_error, save
 from xpnet.arithmetic import SPECIFICATION_VERSION, Reproducible
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import make
-from xpnet.config.flags import Parser
-from xpnet.errors import XPNetError
 
 FOLDER = ROOT / "docs" / "vectors"
 WIDTH = 110
@@ -37,70 +31,37 @@ FILES: dict[str, Callable[[Device, Content], Content]] = {
     "images": images.content,
     "trainings": trainings.content,
 }
-"""The functions that compute the content of each file on a device from that so far."""
+"""The functions that compute the entries of each file on a device from those so far."""
 
 
 def content(name: str, backend: Backend) -> Content:
     """Return the content of a file as computed on a backend."""
     with backend.scope():
         device = Device(backend, Reproducible(backend.xp, backend.device, backend.xp.float64))
-        return {"specification": SPECIFICATION_VERSION, **FILES[name](device, read(FOLDER / f"{name}.json"))}
+        file = read(name)
+        return {**file, "specification": SPECIFICATION_VERSION, **FILES[name](device, file)}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write or compare the files and return the exit code."""
-    parser = Parser(debug=False, prog="make_vectors.py", description=__doc__, epilog="", allow_abbrev=False)
+def main() -> int:
+    """Write or compare the files; return the exit code, 1 if one differs."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--check", action="store_true", help="compare the files instead of writing them")
-    parser.add_argument(
-        "--folder", type=Path, default=FOLDER, metavar="FOLDER", help="(default: docs/vectors)"
-    )
-    try:
-        options = parser.parse_args(sys.argv[1:] if argv is None else argv)
-        return check(options.folder) if options.check else write(options.folder)
-    except XPNetError as error:
-        print(f"make_vectors: {error}", file=sys.stderr)
-        return error.exit_code
-
-
-def write(folder: Path) -> int:
-    """Write all files."""
-    make_folder(folder)
+    is_check, differing = parser.parse_args().check, 0
     for name in FILES:
-        data = f"{as_text(content(name, make('numpy', 'cpu')))}\n".encode()
-        save(folder / f"{name}.json", data)
-        print(f"{folder / name}.json: {len(data):,} bytes")
-    return 0
+        path, text = FOLDER / f"{name}.json", f"{as_text(content(name, make('numpy', 'cpu')))}\n"
+        if not is_check:
+            path.write_text(text, encoding="utf-8")
+        elif text != path.read_text(encoding="utf-8"):
+            print(f"{path} differs")
+            differing += 1
+    return min(differing, 1)
 
 
-def check(folder: Path) -> int:
-    """Compare all files with what is computed; print the first difference."""
-    for name in FILES:
-        difference = first_difference(content(name, make("numpy", "cpu")), read(folder / f"{name}.json"))
-        if difference is not None:
-            print(f"{folder / name}.json: {difference}")
-            return 1
-    return 0
-
-
-def read(path: Path) -> Content:
-    """Return the content of a file, decimal numbers as texts; DataError if it cannot be read."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        content: Content = json.loads(text, parse_float=lambda decimal: hexadecimal(float(decimal)))
-    except (OSError, ValueError) as error:
-        raise make_read_error(path, error, "scripts/make_vectors.py writes it") from error
+def read(name: str) -> Content:
+    """Return the content of a file, decimal numbers as texts."""
+    text = (FOLDER / f"{name}.json").read_text(encoding="utf-8")
+    content: Content = json.loads(text, parse_float=lambda decimal: hexadecimal(float(decimal)))
     return content
-
-
-def first_difference(computed: Content, written: Content) -> str | None:
-    """Return where two contents first differ, and how; None if they are equal."""
-    lines = (as_text(content).splitlines() for content in (computed, written))
-    for number, (left, right) in enumerate(zip_longest(*lines, fillvalue=""), 1):
-        if left != right:
-            at = next(i for i, (a, b) in enumerate(zip_longest(left, right)) if a != b)
-            ours, theirs = (line[max(at - 40, 0) : at + 40] for line in (left, right))
-            return f"line {number}: computed {ours}, the file has {theirs}"
-    return None
 
 
 def as_text(value: Any, indent: str = "") -> str:

@@ -1,175 +1,107 @@
-"""Trains the multilayer perceptrons of the literature on MNIST and compares their test errors.
+"""Trains multilayer perceptrons of the literature on MNIST and compares their test errors.
 
-Trains each row that is missing with `xpnet train --recipe NAME --repeats N`; stopped, it goes on with the row
-at which it was. FOLDER/results.md and results.json have what is reached; --page writes the same to docs/, and
-keeps what an earlier page has of rows that are not in FOLDER.
-
-Exit codes: 0 done, 2 bad input or a training failed, 130 interrupted.
+Trains the rows that are named, with the command that docs/results.md has for each, unless runs/mnist-table
+has them complete. Writes docs/results.md and results.json, in which the other rows stay as they are.
 """
 
 import argparse
 import json
-import signal
 import sys
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+import tomllib
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from statistics import fmean, stdev
+from typing import Any
 
 from checkout import ROOT
-from papers.page import ROWS, Row, page, published, spoken
-from shared import make_folder, processor, whole_number
+from shared import processor, render
 
 from xpnet import __main__ as xpnet
-from xpnet._lib.files import save
 from xpnet._lib.machine import available_cpus
-from xpnet.config import TrainConfig, parse, to_json
-from xpnet.config.flags import Parser
-from xpnet.errors import DataError, XPNetError
-from xpnet.storage.folder import RunFolder
-from xpnet.storage.record import read_summary
+from xpnet.config import parse
 
 DOCS = ROOT / "docs"
 OUT = ROOT / "runs" / "mnist-table"
-PAGE_FILE, RECORD_FILE = "results.md", "results.json"
-INTERRUPTED = 130
-WITHOUT_CONSEQUENCE = {"out", "name", "quiet", "overwrite", "debug", "log_every", "backend", "device"}
-"""Settings in which runs of a row may differ; the page names the backend."""
-
-Result = dict[str, Any]
-"""The figures of a row, as JSON values."""
+PAPERS = Path(__file__).parent / "papers"
+ROWS = tomllib.loads((PAPERS / "rows.toml").read_text(encoding="utf-8"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what the command line asks for and return the exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        options = parse_options(sys.argv[1:] if argv is None else argv)
-        make_folder(options.out)
-        results = read_results(options.out)
-        if options.page:
-            kept = read_results(DOCS)
-            write([each if each["trained"] else kept[row] for row, each in results.items()], DOCS)
-        else:
-            train_rows(options, results)
-            write(results.values(), options.out)
-    except XPNetError as error:
-        print(f"reproduce_mnist_table: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("reproduce_mnist_table: stopped; the same command goes on", file=sys.stderr)
-        return INTERRUPTED
+    """Train rows, write what they reached, and return the exit code: of xpnet train where it fails."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("rows", nargs="+", choices=ROWS, metavar="NAME", help=f"some of {', '.join(ROWS)}")
+    file = DOCS / "results.json"
+    results = json.loads(file.read_text(encoding="utf-8"))
+    for name in parser.parse_args(argv).rows:
+        folder = OUT / name
+        if not (folder / "summary.json").exists():
+            where = ["--out", str(OUT), "--name", name, "--overwrite", "--no-report", "--quiet"]
+            if code := xpnet.main(["train", *words(name), *where]):
+                return code
+        trials = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["trials"]
+        for trial in trials if is_reproducible(name) else ():
+            if code := xpnet.main(["verify", str(folder / trial["run"]), "--quiet"]):
+                return code
+        results[name] = describe(folder, trials)
+        file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        (DOCS / "results.md").write_text(page(results), encoding="utf-8")
     return 0
 
 
-def parse_options(argv: Sequence[str]) -> argparse.Namespace:
-    """Return the options; ConfigError if they are wrong."""
-    parser = Parser(debug=False, description=__doc__, epilog="", allow_abbrev=False)
-    add = parser.add_argument
-    add("--rows", nargs="+", metavar="NAME", choices=ROWS, help=f"some of {', '.join(ROWS)} (default: all)")
-    add("--seeds", type=whole_number, metavar="N", help="seeds of each row (default: 5)")
-    add("--out", type=Path, default=OUT, metavar="FOLDER", help="(default: runs/mnist-table)")
-    add("--backend", metavar="NAME", help="of xpnet train (default: the fastest for each row)")
-    add("--page", action="store_true", help="train nothing, write docs/results.md and .json")
-    options = parser.parse_args(argv)
-    if options.page and (options.rows or options.seeds):
-        parser.error("--page takes all that is there: leave --rows and --seeds out")
-    options.rows = options.rows or [key for key, row in ROWS.items() if row.seeds]
-    return options
+def words(name: str) -> list[str]:
+    """Return the words of the command that trains a row, after its program."""
+    return [*ROWS[name].get("flags", f"--recipe {name}").split(), "--repeats", "5"]
 
 
-def train_rows(options: argparse.Namespace, results: dict[str, Result]) -> None:
-    """Train the rows that have fewer seeds than wanted."""
-    for key in options.rows:
-        row = ROWS[key]
-        seeds = options.seeds or row.seeds or 1
-        if len(results[key]["trained"]) >= seeds:
-            continue
-        print(f"{key}: training", flush=True)
-        folder: Path = options.out / f"{key}-{seeds}"
-        repeats = ["--repeats", str(seeds)] if seeds > 1 else []
-        where = ["--out", str(options.out), "--name", folder.name, "--overwrite", "--no-report", "--quiet"]
-        backend = ["--backend", options.backend or row.backend]
-        run(folder, "train", *row.flags.split(), *repeats, *where, *backend)
-        folders = [folder / name for name in read_summary(folder).runs] if seeds > 1 else [folder]
-        trained = [describe_training(RunFolder(each)) for each in folders]
-        results[key] = describe(row, trained)
-        write(results.values(), options.out)
-        for result in trained:
-            error, seconds = result["test_error"], spoken(result["wall"])
-            print(f"{key}, seed {result['seed']}: test error {error:.2f} %, {seconds}", flush=True)
+def is_reproducible(name: str) -> bool:
+    """Return whether the bits of a row are the same everywhere."""
+    return parse(words(name), "xpnet train").config.arithmetic == "reproducible"
 
 
-def run(folder: Path, *command: str) -> None:
-    """Run a command of xpnet; XPNetError if it fails, after its own message, or KeyboardInterrupt."""
-    code = xpnet.main(command)
-    if code in (INTERRUPTED, 128 + signal.SIGTERM):
-        raise KeyboardInterrupt
-    if code != 0:
-        raise XPNetError.at(folder, f"xpnet {command[0]} ended with exit code {code}")
-
-
-def describe_training(trained: RunFolder) -> Result:
-    """Return the figures of a training; of a reproducible one after `xpnet verify` has computed it again."""
-    record = trained.record
-    is_reproducible = trained.config.arithmetic == "reproducible"
-    if is_reproducible:
-        run(trained.path, "verify", str(trained.path), "--quiet")
-    begin, end = (datetime.fromisoformat(str(record[name])) for name in ("started", "ended"))
-    sizes = [record["data"]["features"], *trained.config.hidden, record["data"]["classes"]]
-    parameters = sum((inputs + 1) * units for inputs, units in pairwise(sizes))
-    library, metrics = record["backend"], cast("dict[str, float]", record["metrics"])
+def describe(folder: Path, trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the trainings in a folder reached, the mean of their times, and where they ran."""
+    record = json.loads((folder / trials[0]["run"] / "run.json").read_text(encoding="utf-8"))
+    library, processors = record["backend"], available_cpus()
     return {
-        "seed": record["seed"],
-        "test_error": round(100.0 * (1.0 - metrics["test_accuracy"]), 6),  # no noise of binary fractions
-        "wall": (end - begin).total_seconds(),
-        "parameters": parameters + 2 * sum(trained.config.hidden) * trained.config.batch_norm,
-        "fingerprint": record["fingerprint"],
-        "backend": f"{library} {record['versions'].get(library, 'of unknown version')}",
-        "machine": processor(),
-        "processors": available_cpus(),
-        "verified": is_reproducible,
+        "test_errors": [round(100.0 * (1.0 - each["metrics"]["test_accuracy"]), 6) for each in trials],
+        "seconds": fmean(each["metrics"]["seconds"] for each in trials),
+        "place": f"{library} {record['versions'][library]} on {processor()}, "
+        f"{processors} processor{'s' if processors > 1 else ''}",
+        "fingerprints": [each["fingerprint"] for each in trials],
     }
 
 
-def describe(row: Row, trained: Sequence[Result] = ()) -> Result:
-    """Return all figures of a row, and the settings it is trained with where they are not the defaults."""
-    plain, own = to_json(TrainConfig()), to_json(parse(row.flags.split(), "xpnet train").config)
-    settings = {name: own[name] for name in own if own[name] != plain[name]}
-    return {
-        "row": row.key,
-        "network": "-".join(map(str, (784, *own["hidden"], 10))),
-        "training": row.training,
-        "published_test_error": None if row.published is None else float(row.published),
-        "source": row.source,
-        "flags": row.flags,
-        "settings": {name: value for name, value in settings.items() if name not in WITHOUT_CONSEQUENCE},
-        **published(row, [run["test_error"] for run in trained]),
-        "trained": list(trained),
-    }
-
-
-def read_results(folder: Path) -> dict[str, Result]:
-    """Return the figures of all rows, from a folder's record if it has them with the same settings."""
-    path, results = folder / RECORD_FILE, {key: describe(row) for key, row in ROWS.items()}
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
-        recorded = {each["row"]: each for each in rows}
-        for key, row in ROWS.items():
-            if recorded.get(key, {}).get("settings") == results[key]["settings"]:
-                results[key] = describe(row, recorded[key]["trained"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError.at(path, "damaged: remove it, the page then holds what is trained now") from error
-    return results
-
-
-def write(results: Iterable[Result], folder: Path) -> None:
-    """Write the page and the figures; ConfigError if they cannot be written."""
-    rows = list(results)
-    text = json.dumps({"rows": rows}, indent=1, ensure_ascii=False) + "\n"
-    save(folder / RECORD_FILE, text.encode())
-    save(folder / PAGE_FILE, page(rows).encode())
+def page(results: dict[str, dict[str, Any]]) -> str:
+    """Return the page of what rows reached."""
+    rows, figures, missed = [], set(), set()
+    for name, row in ROWS.items():
+        config = parse(words(name), "xpnet train").config
+        sizes = (784, *config.hidden, 10)
+        parameters = sum((inputs + 1) * units for inputs, units in pairwise(sizes))
+        shown = {
+            "published": "",
+            "error": "not yet run",
+            "matched": "",
+            "time": "",
+            "network": "-".join(map(str, sizes)),
+            "parameters": parameters + 2 * sum(config.hidden) * config.batch_norm,
+            "command": f"python -m xpnet.train {' '.join(words(name))}",
+            "is_reproducible": is_reproducible(name),
+        }
+        if name in results:
+            errors, seconds = results[name]["test_errors"], results[name]["seconds"]
+            shown["error"] = f"{fmean(errors):.2f} ± {stdev(errors):.2f}"
+            shown["time"] = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+            if "published" in row:
+                figure = shown["network"], row["source"], row["published"]
+                figures.add(figure)
+                shown["matched"] = "yes" if fmean(errors) <= float(row["published"]) else "no"
+                if shown["matched"] == "no":
+                    missed.add(figure)
+        rows.append({**shown, **row, **results.get(name, {})})
+    reached = len(figures - missed)
+    return render(PAPERS / "page.md.j2", reached=reached, figures=len(figures), rows=rows)
 
 
 if __name__ == "__main__":

@@ -2,48 +2,19 @@
 
 check=$(basename "$0" .sh)
 repository=$(cd "$(dirname "$0")/.." && pwd)
-work='' part=''
+python=${PYTHON:-python3}
 
-# Print the comment at the beginning of the script.
-usage() {
+# Each of them is set by environment variables alone: with an argument it prints the comment at its beginning.
+if [[ $# != 0 ]]; then
     sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
-}
+    [[ $1 == --help ]] && exit
+    exit 2
+fi
 
 # Say what is missing, and end.
 fail() {
     echo "$check: $*" >&2
     exit 2
-}
-
-# Set variables by the options --NAME VALUE; what follows "--" is left in `rest`: "NAME..." ARGUMENT...
-options() {
-    local names=" $1 "
-    shift
-    rest=()
-    while [[ $# -gt 0 ]]; do
-        [[ $1 != -h && $1 != --help ]] || { usage && exit 0; }
-        [[ $1 != -- ]] || { rest=("${@:2}") && break; }
-        [[ $1 == --* && $names == *" ${1#--} "* ]] || fail "unknown argument $1 (--help)"
-        [[ -n ${2:-} ]] || fail "$1 needs a value (--help)"
-        declare -g "${1#--}=$2"
-        shift 2
-    done
-}
-
-# Fail unless these programs are on the PATH: FIX PROGRAM...
-need() {
-    local fix=$1 program
-    shift
-    for program in "$@"; do
-        command -v "$program" >/dev/null || fail "$program is missing: $fix"
-    done
-}
-
-# Make the temporary folder `work`.
-make_work() {
-    work=$(mktemp -d)
-    trap finish EXIT
-    trap 'exit 130' INT TERM
 }
 
 # Begin a part of the check.
@@ -70,5 +41,9 @@ finish() {
     trap '' INT TERM
     clean >/dev/null 2>&1 || true
     rm -rf "$work"
-    [[ $code == 0 || $code == 2 || $code == 130 ]] || { echo "$check: failed: $part" >&2 && exit 1; }
+    [[ $code == 0 || $code == 2 || $code == 130 ]] || { echo "$check: failed: ${part:-}" >&2 && exit 1; }
 }
+
+work=$(mktemp -d)
+trap finish EXIT
+trap 'exit 130' INT TERM

@@ -1,18 +1,16 @@
 // cuBLAS on the host, as far as matrix products of float32 and float64 need it.
 //
 // Sums are made in an order of their own, fused, as on a GPU they may be: exact sums must not depend on it.
-// The functions that CuPy links to and that are missing here are defined as `unsupported` (see build.py).
+// A call of a function that is missing here ends the process.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <functional>
 #include <vector>
 
-#define API extern "C"
+#define API extern "C" __attribute__((visibility("default")))
 
 API int emulated_enqueue(void* stream, std::function<void()> run);
-
-API int unsupported() { return 15; }  // CUBLAS_STATUS_NOT_SUPPORTED
 
 namespace {
 
@@ -80,7 +78,7 @@ BATCHED(D, double)
 API int cublasGemmStridedBatchedEx(void* h, SIZES, const void* alpha, const void* a, int a_type, int lda,
                                    long long a_stride, const void* b, int b_type, int ldb, long long b_stride,
                                    const void* beta, void* c, int c_type, int ldc, long long c_stride, int count, int, int) {
-  if (a_type != b_type || b_type != c_type || a_type > 1) return unsupported();
+  if (a_type != b_type || b_type != c_type || a_type > 1) return 15;  // CUBLAS_STATUS_NOT_SUPPORTED
   auto call = [&](auto zero) {
     using T = decltype(zero);
     return enqueue<T>(h, LEADING, alpha, strided<T>(a, a_stride), strided<T>(b, b_stride), beta,

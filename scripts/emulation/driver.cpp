@@ -99,12 +99,6 @@ int copy(void* target, const void* source, size_t size, Stream* stream) {
   return enqueue(stream, [=, staged = std::move(staged)] { memcpy(target, staged.data(), size); });
 }
 
-int wait_for(Stream* stream) {
-  Lock lock(mutex);
-  run_until(end_of(stream));
-  return SUCCESS;
-}
-
 int attribute(int number) {
   switch (number) {
     case 1: case 2: case 3: return 1024;       // threads of a block, and in x and y
@@ -179,11 +173,10 @@ API int cudaStreamCreateWithPriority(void** handle, unsigned flags, int) {
   return answer<void*>(handle, streams.back());
 }
 API int cudaStreamDestroy(void*) { return SUCCESS; }
-API int cudaStreamSynchronize(void* stream) { return wait_for(stream_of(stream)); }
-API int cudaStreamQuery(void* handle) {
+API int cudaStreamSynchronize(void* stream) {
   Lock lock(mutex);
-  Stream* stream = stream_of(handle);
-  return stream->finished == stream->enqueued ? SUCCESS : NOT_READY;
+  run_until(end_of(stream_of(stream)));
+  return SUCCESS;
 }
 API int cudaStreamIsCapturing(void*, int* value) { return answer(value, 0); }
 API int cudaStreamWaitEvent(void* stream, void* event, unsigned) {

@@ -1,25 +1,34 @@
 """CuPy on the emulated device: its runtime redirected, its kernels compiled by g++."""
 
 import ctypes
+import hashlib
 import importlib
 import importlib.util
 import os
 import platform
 import re
+import shutil
 import struct
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from emulation.build import build_cublas, build_driver, build_kernels, check_compiler
 from xpnet.errors import BackendError
 
 WHEEL = "cupy-cuda12x"
 VERSION = "14.2.0"
 """The one version whose internals are known here."""
-RUNTIME, CUBLAS = "cupy_backends.cuda.api.runtime", "cupy_backends.cuda.libs.cublas"
+HERE = Path(__file__).resolve().parent
+LIBRARY = ["g++", "-std=c++17", "-march=native", "-shared", "-fPIC"]
+KERNEL = ["-O2", "-ffp-contract=fast", "-fvisibility=hidden", "-fno-math-errno", "-fpermissive", "-w"]
+"""Products and sums in one expression of a kernel are fused, as NVRTC may fuse them by default."""
+INCLUDE = (f"-I{HERE}", f"-I{HERE}/include")
+KERNEL_NAME = re.compile(r'extern\s+"C"\s+__global__\s+(?:__launch_bounds__\([^)]*\)\s+)?void\s+(\w+)\s*\(')
 
 
 def install() -> None:
@@ -29,12 +38,14 @@ def install() -> None:
         msg = "cupy is imported already: install the emulated device before"
         raise BackendError(msg)
     driver = ctypes.CDLL(str(build_driver()), ctypes.RTLD_GLOBAL)
-    called = sorted(name for name in read_symbols(path_of(CUBLAS)) if re.fullmatch(r"cublas\w+", name))
-    ctypes.CDLL(str(build_cublas(called)), ctypes.RTLD_GLOBAL)
-    redirect(path_of(RUNTIME), driver)
+    ctypes.CDLL(str(build_cublas()), ctypes.RTLD_GLOBAL)
+    redirect(driver)
     os.environ["CUPY_ACCELERATORS"] = ""  # else reductions are CUB's, in machine code of a GPU
     cupy = importlib.import_module("cupy")
-    importlib.import_module(CUBLAS)  # CuPy, when it first needs it, would look for libcublasLt too
+    now = sys.getdlopenflags()
+    sys.setdlopenflags(os.RTLD_LAZY)  # as most functions of cuBLAS are missing
+    importlib.import_module("cupy_backends.cuda.libs.cublas")  # CuPy would look for libcublasLt too
+    sys.setdlopenflags(now)
     importlib.import_module("cupy.cuda.compiler")._compile_module_with_cache = compile_module
     fill_memory(cupy)
 
@@ -52,33 +63,21 @@ def check() -> None:
         fix = f"pip install {WHEEL}=={VERSION}"
         msg = f"the emulated device knows {WHEEL} {VERSION} alone, but found {version}: {fix}"
         raise BackendError(msg)
-    check_compiler()
-
-
-def path_of(module: str) -> Path:
-    """Return the file of an extension module."""
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        msg = f"{WHEEL} is damaged, it lacks {module}: pip install --force-reinstall {WHEEL}=={VERSION}"
+    if shutil.which("g++") is None:
+        msg = "g++ is not on the PATH: install it, for example with apt install g++"
         raise BackendError(msg)
-    return Path(spec.origin)
 
 
-def read_symbols(path: Path) -> dict[str, int | None]:
-    """Return the addresses of a library's symbols by name; None for those of other libraries."""
-    words = ["nm", str(path)], ["nm", "-D", str(path)]
-    lists = [subprocess.run(each, capture_output=True, text=True, check=True).stdout for each in words]
-    symbols = re.findall(r"^(\w*) +\w (\w+)", "\n".join(lists), re.MULTILINE)
-    return {name: int(address, 16) if address else None for address, name in symbols}
-
-
-def redirect(module: Path, driver: ctypes.CDLL) -> None:
-    """Make the functions of the CUDA runtime that is part of a module jump to those of the driver.
+def redirect(driver: ctypes.CDLL) -> None:
+    """Make the functions of the CUDA runtime that is part of CuPy jump to those of the driver.
 
     The jumps are written over the machine code in this process's memory; the file stays as it is.
     """
-    loaded, libc = ctypes.CDLL(str(module)), ctypes.CDLL(None)  # Python will find the module loaded
-    addresses = {name: address for name, address in read_symbols(module).items() if address is not None}
+    module = importlib.util.find_spec("cupy_backends.cuda.api.runtime").origin
+    loaded, libc = ctypes.CDLL(module), ctypes.CDLL(None)  # Python will find the module loaded
+    words = ["nm", module]
+    symbols = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    addresses = {name: int(x, 16) for x, name in re.findall(r"^(\w+) \w (\w+)", symbols, re.MULTILINE)}
     base = address_of(loaded.PyInit_runtime) - addresses["PyInit_runtime"]
     for name, address in addresses.items():
         if re.fullmatch(r"cuda[A-Z]\w*", name):
@@ -118,3 +117,56 @@ def fill_memory(cupy: Any) -> None:
             cupy.cuda.runtime.memsetAsync(mem_ptr, 0xFF, mem_size, stream.ptr)
 
     Fill().__enter__()  # for as long as the process lasts
+
+
+@cache
+def cache_folder() -> Path:
+    """Return the folder of what is compiled, whose name has the digest of the sources and the processor."""
+    sources = sorted(file for file in HERE.rglob("*.*") if file.suffix in {".py", ".h", ".cpp", ".cuh"})
+    processor = Path("/proc/cpuinfo").read_bytes().partition(b"flags")[2].partition(b"\n")[0]
+    digest = hashlib.sha256(b"".join([processor, *(file.read_bytes() for file in sources)]))
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = caches / "xpnet-emulated-cuda" / digest.hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def build_driver() -> Path:
+    """Return the path of libcuda.so.1, the CUDA driver and runtime."""
+    flags = ("-O1", "-fvisibility=hidden", "-Wl,-soname,libcuda.so.1", HERE / "driver.cpp")
+    return _build(cache_folder() / "libcuda.so.1", flags)
+
+
+def build_cublas() -> Path:
+    """Return the path of libcublas.so.12, whose symbols have the version that CuPy asks for."""
+    flags = (
+        "-O3",
+        "-fvisibility=hidden",
+        "-Wl,-soname,libcublas.so.12,--default-symver",
+        HERE / "cublas.cpp",
+    )
+    return _build(cache_folder() / "libcublas.so.12", (*flags, f"-L{cache_folder()}", "-l:libcuda.so.1"))
+
+
+def build_kernels(source: str, options: Sequence[str]) -> Path:
+    """Return the path of a library of the kernels in a CUDA source, with the options of NVRTC."""
+    digest = hashlib.sha256(repr((source, options)).encode()).hexdigest()[:24]
+    is_loop = "CUPY_FOR" in source and not re.search(r"\bthreadIdx\b|__sync", source)
+    kept = [x for x in options if x.startswith("-D") or x.endswith("_core/include")]
+    kernels = (f"EMULATED_KERNEL({name})" for name in KERNEL_NAME.findall(source))
+    text = "\n".join(["" if is_loop else "#define EMULATED_FIBERS", "#include <kernel.h>", source, *kernels])
+    return _build(cache_folder() / f"{digest}.so", (*KERNEL, *INCLUDE, *kept, "-x", "c++", "-"), text)
+
+
+def _build(target: Path, flags: Iterable[object], text: str = "") -> Path:
+    """Compile `target` unless it exists, also in several processes at once; BackendError if that fails."""
+    if not target.exists():
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            words = [*LIBRARY, "-o", f"{folder}/library", *map(str, flags)]
+            run = subprocess.run(words, input=text, capture_output=True, text=True, check=False)
+            if run.returncode:
+                problem = next((x for x in run.stderr.splitlines() if "error" in x), run.stderr[:200])
+                msg = f"g++ cannot compile {target.name}: {problem}"
+                raise BackendError(msg)
+            Path(folder, "library").replace(target)
+    return target

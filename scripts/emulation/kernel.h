@@ -1,4 +1,4 @@
-// CUDA C++ on the host: build.py puts this header before the source of CuPy's kernels, and EMULATED_KERNEL after it.
+// CUDA C++ on the host: install.py puts this header before the source of CuPy's kernels, and EMULATED_KERNEL after it.
 //
 // Without EMULATED_FIBERS one thread does all the work, for loops that any number of threads may share; with it, the
 // threads of a block are fibers that take turns at __syncthreads().

@@ -2,33 +2,23 @@
 
 import importlib
 import os
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
-from unittest import mock
 
-from emulation.build import KERNEL_NAME
-from emulation.install import install
+from emulation.install import KERNEL_NAME, install
 
 from kernels.tools import Kernel, load_nvrtc
 from xpnet.errors import BackendError
-
-ARCHITECTURE = re.compile(r"-arch=\w+")
 
 
 class RecordedError(Exception):
     """Ends CuPy's compilation, once it has made the options."""
 
 
-@contextmanager
-def record() -> Iterator[list[Kernel]]:
-    """Install the emulated device, and record each source that CuPy would have NVRTC compile from now on.
+def record() -> list[Kernel]:
+    """Install the emulated device; return a list that gets each source that CuPy would have NVRTC compile.
 
-    Raises
-    ------
-    BackendError
-        The emulated device or NVRTC is not available.
+    BackendError if the emulated device or NVRTC is not available.
     """
     install()
     load_nvrtc()  # CuPy asks for its version
@@ -45,7 +35,7 @@ def record() -> Iterator[list[Kernel]]:
         def compile(self, options: tuple[str, ...], *_: object) -> tuple[bytes, None]:
             if not self.source:  # CuPy reads the version of NVRTC from the PTX of an empty source
                 return b"", None
-            kept = (x for x in options if not ARCHITECTURE.fullmatch(x))
+            kept = (x for x in options if not x.startswith("-arch="))
             own = tuple(x for x in kept if not x.startswith("-I") or x.startswith(f"-I{root}"))
             kernel = Kernel(" ".join(KERNEL_NAME.findall(self.source)), self.source, own)
             if kernel not in recorded:
@@ -55,16 +45,13 @@ def record() -> Iterator[list[Kernel]]:
     emulated = compiler._compile_module_with_cache
 
     def compile_module(source: str, options: tuple[str, ...] = (), **keywords: Any) -> Any:
-        with mock.patch.object(compiler, "_NVRTCProgram", Program), suppress(RecordedError):
+        with suppress(RecordedError):
             compiler._compile_with_cache_cuda(source, options, **keywords)
         return emulated(source, options, **keywords)
 
-    in_memory = {"CUPY_CACHE_IN_MEMORY": "1"}  # else CuPy looks for the compiled kernel on the disk
-    with (
-        mock.patch.dict(os.environ, in_memory),
-        mock.patch.object(compiler, "_compile_module_with_cache", compile_module),
-    ):
-        yield recorded
+    os.environ["CUPY_CACHE_IN_MEMORY"] = "1"  # else CuPy looks for the compiled kernel on the disk
+    compiler._NVRTCProgram, compiler._compile_module_with_cache = Program, compile_module
+    return recorded
 
 
 def make_block_reductions() -> None:
@@ -73,12 +60,9 @@ def make_block_reductions() -> None:
     They can be recorded, but not run: g++ cannot compile them.
     """
     cupy = importlib.import_module("cupy")
-    x, before = cupy.ones((64, 4096)), cupy._core.get_reduction_accelerators()
     cupy._core.set_reduction_accelerators(["cub"])
-    try:
-        for name in ("sum", "max", "argmax"):
-            for axis in (None, 1):  # in two passes and in one
-                with suppress(BackendError):
-                    getattr(x, name)(axis=axis)
-    finally:
-        cupy._core.set_reduction_accelerators(before)
+    x = cupy.ones((64, 4096))
+    for name in ("sum", "max", "argmax"):
+        for axis in (None, 1):  # in two passes and in one
+            with suppress(BackendError):
+                getattr(x, name)(axis=axis)

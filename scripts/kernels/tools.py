@@ -2,25 +2,22 @@
 
 import ctypes
 import importlib
+import json
 import re
-import struct
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
-from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from emulation.build import KERNEL_NAME
+from emulation.install import KERNEL_NAME
 
 from xpnet.errors import BackendError
 
 NVRTC, DISASSEMBLER = "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-nvdisasm"
-BYTES = 16
-"""The length of an instruction, on all architectures since sm_70."""
-INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]+\*/\s+(?:@!?\w+\s+)?([A-Z][\w.]*)", re.MULTILINE)
+PTX_OPCODE = re.compile(r"(?<![\w.%$])[a-z][a-z0-9]*(?:\.[a-z]\w*)+")
 
 
 class Kernel(NamedTuple):
@@ -31,23 +28,10 @@ class Kernel(NamedTuple):
     options: tuple[str, ...]
 
 
-class Compiled(NamedTuple):
-    """What NVRTC makes of a source."""
-
-    ptx: str
-    code: bytes
-    """The machine code of all functions."""
-
-
 def check() -> None:
     """Raise BackendError if NVRTC or nvdisasm is not installed."""
     _file(NVRTC, "libnvrtc.so.12")
     _file(DISASSEMBLER, "nvdisasm")
-
-
-def versions() -> str:
-    """Return the versions of NVRTC and nvdisasm, for people."""
-    return f"NVRTC {metadata.version(NVRTC)}, nvdisasm {metadata.version(DISASSEMBLER)}"
 
 
 def _file(package: str, name: str) -> Path:
@@ -68,14 +52,6 @@ def load_nvrtc() -> None:
     ctypes.CDLL(str(_file(NVRTC, "libnvrtc.so.12")))
 
 
-def batches(kernels: Sequence[Kernel]) -> list[list[Kernel]]:
-    """Return kernels with the same options together: one call compiles them, and reads the headers once."""
-    alike: dict[tuple[str, ...], list[Kernel]] = {}
-    for kernel in kernels:
-        alike.setdefault(kernel.options, []).append(kernel)
-    return list(alike.values())
-
-
 def join_sources(kernels: Sequence[Kernel]) -> str:
     """Return one source: headers once, and each kernel, numbered, in a namespace without macros of others."""
     includes, pieces = dict[str, None](), []
@@ -90,67 +66,42 @@ def join_sources(kernels: Sequence[Kernel]) -> str:
     return "\n".join([*includes, *pieces])
 
 
-def compile_kernels(kernels: Sequence[Kernel], architecture: str) -> list[Compiled]:
-    """Compile a batch by NVRTC in one call, for an architecture such as ``sm_90``.
+def compile_kernels(kernels: Sequence[Kernel], architecture: str) -> list[tuple[set[str], list[str]]]:
+    """Compile kernels with the same options for an architecture such as ``sm_90``, and disassemble them.
 
-    Raises
-    ------
-    BackendError
-        NVRTC is not installed, or refuses a source.
+    Return the opcodes of each, such as ``add.f64`` in PTX and ``DADD`` in machine code.
+    One call of NVRTC for all of them reads the headers once. BackendError if it refuses a source.
     """
     load_nvrtc()
     nvrtc = importlib.import_module("cupy_backends.cuda.libs.nvrtc")
     program = nvrtc.createProgram(join_sources(kernels), "kernel.cu", (), ())
     try:
         nvrtc.compileProgram(program, (*kernels[0].options, f"-arch={architecture}"))
-        ptx, cubin = nvrtc.getPTX(program).decode(), nvrtc.getCUBIN(program)
     except nvrtc.NVRTCError as error:
-        log = nvrtc.getProgramLog(program).splitlines() or [str(error)]
-        msg = f"NVRTC cannot compile a kernel for {architecture}: {log[0]}"
+        msg = f"NVRTC cannot compile a kernel for {architecture}: {nvrtc.getProgramLog(program)}"
         raise BackendError(msg) from error
-    finally:
-        nvrtc.destroyProgram(program)
-    texts, codes = [""] * len(kernels), [b""] * len(kernels)
-    for text in re.split(r"(?=\.entry )", ptx)[1:]:
-        texts[_number(text.partition("(")[0])] += text
-    for name, code in _functions(cubin):
-        codes[_number(name)] += code
-    return list(map(Compiled, texts, codes))
+    ptx: list[set[str]] = [set() for _ in kernels]
+    sass: list[list[str]] = [[] for _ in kernels]
+    for text in re.split(r"(?=\.entry )", nvrtc.getPTX(program).decode())[1:]:
+        ptx[_number(text.partition("(")[0])].update(PTX_OPCODE.findall(text))
+    for function in _disassemble(nvrtc.getCUBIN(program)):
+        instructions = function["sass-instructions"]
+        sass[_number(function["function-name"])] += [instruction["opcode"] for instruction in instructions]
+    return list(zip(ptx, sass, strict=True))
 
 
 def _number(name: str) -> int:
     return int(name.rpartition("_")[2])
 
 
-def _functions(cubin: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield name and machine code of the functions in an ELF file."""
-    (offset,) = struct.unpack_from("<Q", cubin, 0x28)
-    size, count, names = struct.unpack_from("<HHH", cubin, 0x3A)
-    sections = [struct.unpack_from("<IIQQQQ", cubin, offset + i * size) for i in range(count)]
-    for name, _, _, _, begin, length in sections:
-        start = sections[names][4] + name
-        if cubin.startswith(b".text.", start):
-            yield cubin[start : cubin.index(b"\0", start)].decode(), cubin[begin : begin + length]
-
-
-def disassemble(codes: Sequence[bytes], architecture: str) -> list[list[str]]:
-    """Return the opcodes of several pieces of machine code, such as ``["LDG.E.64", "DADD", …]``.
-
-    Raises
-    ------
-    BackendError
-        nvdisasm is not installed, fails, or leaves out instructions.
-    """
+def _disassemble(cubin: bytes) -> list[dict[str, Any]]:
+    """Return the functions in an ELF file, as nvdisasm describes them."""
     with tempfile.NamedTemporaryFile() as file:
-        file.write(b"".join(codes))
+        file.write(cubin + b"\0")  # CuPy cuts the last byte off
         file.flush()
-        path, device = _file(DISASSEMBLER, "nvdisasm"), architecture.upper().replace("_", "")
-        words = [path, "--binary", device, file.name]
+        words = [_file(DISASSEMBLER, "nvdisasm"), "-json", file.name]
         run = subprocess.run(words, capture_output=True, text=True, check=False)
-    opcodes = INSTRUCTION.findall(run.stdout)
-    if run.returncode or len(opcodes) * BYTES != sum(map(len, codes)):
-        reason = run.stderr.strip().partition("\n")[0] or f"{len(opcodes)} instructions, expected more"
-        msg = f"nvdisasm cannot disassemble code of {architecture}: {reason}"
+    if run.returncode:
+        msg = f"nvdisasm cannot disassemble: {run.stderr.strip()}"
         raise BackendError(msg)
-    rest = iter(opcodes)
-    return [list(islice(rest, len(code) // BYTES)) for code in codes]
+    return json.loads(run.stdout)[1]

@@ -31,7 +31,7 @@ DTYPES = ("float64", "float32", "int64", "int32", "uint8", "bool")
 
 
 def run(backend: Backend) -> None:
-    """Compute all of it."""
+    """Compute all of it, the functions with arrays of several dtypes and layouts."""
     for name in make_vectors.FILES:
         make_vectors.content(name, backend)
     mnist = datasets.load()
@@ -39,11 +39,6 @@ def run(backend: Backend) -> None:
     for batch_size in ("full", 2000):
         model = xpnet.fit(x, y, epochs=1, batch_size=batch_size, backend=backend.name, device="cuda")
         model.evaluate(x, y)
-    compute_functions(backend)
-
-
-def compute_functions(backend: Backend) -> None:
-    """Call each public function with arrays of several dtypes and layouts."""
     with backend.scope():
         x = np.random.default_rng(2).uniform(0.1, 3.0, size=(3, 40, 50))
         stacks = [x, x[0], x[0, :, ::2].T, x[0, 0], x[0, 0, 0], np.ones((2, 3000))]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from vectors.numbers import Content, Device, hexadecimal, hexadecimals, real, reals
+from vectors.numbers import Content, Device, hexadecimal, real
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Operand
 from xpnet.arithmetic.blocks import block_bounds, tree_sum
@@ -15,18 +15,16 @@ from xpnet.errors import ConfigError
 from xpnet.nn import functional as F, schedules
 
 
-def pairs(function: Callable[[Array], Array], rows: list[Any], device: Device) -> Any:
+def pairs(function: Callable[[Array], Array], rows: list[Any], device: Device) -> list[Any]:
     """Return the points of a function and its values on the device."""
-    points = [real(point) for point, *_ in rows]
-    values = device.get(function(device.put(points))).tolist()
-    return hexadecimals(list(zip(points, values, strict=True)))
+    values = device.get(function(device.put([real(point) for point, *_ in rows])))
+    return [[point, hexadecimal(value)] for (point, *_), value in zip(rows, values, strict=True)]
 
 
 def softmax(case: Content, device: Device) -> Content:
     """Return logits with their probabilities."""
-    logits = reals(case["logits"])
-    probabilities = device.get(F.softmax(device.ops, device.put(np.array([logits]).T)))[:, 0]
-    return {"logits": hexadecimals(logits), "probabilities": hexadecimals(probabilities)}
+    logits = device.put(np.array([real(case["logits"])]).T)
+    return {**case, "probabilities": hexadecimal(device.get(F.softmax(device.ops, logits))[:, 0])}
 
 
 def rates(case: Content) -> Content:
@@ -36,8 +34,7 @@ def rates(case: Content) -> Content:
     options |= {name: value for name, value in numbers.items() if name in options}
     steps, epochs = numbers["steps"], numbers["epochs"]
     rate = schedules.build(numbers["schedule"], numbers["learning_rate"], steps, epochs, **options)
-    texts = {key: hexadecimal(x) if isinstance(x, float) else x for key, x in numbers.items()}
-    return {**texts, "rates": [hexadecimal(rate(step)) for step in range(steps * epochs)]}
+    return {**case, "rates": [hexadecimal(rate(step)) for step in range(steps * epochs)]}
 
 
 def functions(device: Device, file: Content) -> Content:
@@ -54,7 +51,7 @@ def functions(device: Device, file: Content) -> Content:
     }
     return {
         **{name: pairs(call, file[name], device) for name, call in calls.items()},
-        "sine and cosine": hexadecimals(list(zip(angles, sines.tolist(), cosines.tolist(), strict=True))),
+        "sine and cosine": hexadecimal(list(zip(angles, sines.tolist(), cosines.tolist(), strict=True))),
         "powers": [[x, n, hexadecimal(power(real(x), n))] for x, n, _ in file["powers"]],
         "cosine shares": [[t, of, hexadecimal(cosine_share(t, of))] for t, of, _ in file["cosine shares"]],
         "learning rates": [rates(case) for case in file["learning rates"]],
@@ -62,30 +59,20 @@ def functions(device: Device, file: Content) -> Content:
     }
 
 
-def folded(case: Content, device: Device) -> Content:
-    """Return terms and their folded sum."""
-    terms = reals(case["terms"])
-    total = device.get(device.ops.sum(device.put(terms), axis=0))[0]
-    return {"terms": hexadecimals(terms), "sum": hexadecimal(total)}
-
-
-def tree(case: Content, device: Device) -> Content:
-    """Return the sums of blocks, a number each, and their sum in the tree."""
-    numbers = reals(case["blocks"])
-    blocks: list[list[Array]] = [[device.put([number])] for number in numbers]
-    return {"blocks": hexadecimals(numbers), "sum": hexadecimal(device.get(tree_sum(blocks)[0])[0])}
-
-
 def sums(device: Device, file: Content) -> Content:
     """Return sums.json: folded sums, the tree of blocks, the rounding [x], and the sizes of blocks."""
-    sizes = {
-        samples: [stop - start for start, stop in block_bounds(samples)] for samples, _ in file["blocks"]
-    }
+    folded, trees = [], []
+    for case in file["folded"]:
+        total = device.ops.sum(device.put(real(case["terms"])), axis=0)
+        folded.append({**case, "sum": hexadecimal(device.get(total)[0])})
+    for case in file["tree"]:
+        blocks: list[list[Array]] = [[device.put([number])] for number in real(case["blocks"])]
+        trees.append({**case, "sum": hexadecimal(device.get(tree_sum(blocks)[0])[0])})
     return {
-        "folded": [folded(case, device) for case in file["folded"]],
-        "tree": [tree(case, device) for case in file["tree"]],
+        "folded": folded,
+        "tree": trees,
         "[x]": pairs(F.flush_tiny, file["[x]"], device),
-        "blocks": [[samples, size] for samples, size in sizes.items()],
+        "blocks": [[m, [stop - start for start, stop in block_bounds(m)]] for m, _ in file["blocks"]],
     }
 
 
@@ -95,15 +82,15 @@ def contraction(case: Content, device: Device) -> Content:
     With a factor, the second operand holds pixels. With sums, the rows are gradients dZ, whose sums over the
     samples are given too.
     """
-    ops, first = device.ops, np.array(reals(case["rows"]))
-    rows, second = device.put(first), device.put(np.array(reals(case["columns"])).T)
+    ops, first = device.ops, np.array(real(case["rows"]))
+    rows, second = device.put(first), device.put(np.array(real(case["columns"])).T)
     operand = ops.integers(second, real(case["factor"])) if "factor" in case else Operand(second)
     budget = bit_budget(first.shape[1], a_integer=False, b_integer="factor" in case)
     bits = {"terms": first.shape[1], "bits": [budget.a, budget.b], "slices": budget.slices}
     if "sums" not in case:
-        return {**case, **bits, "product": hexadecimals(device.get(ops.matmul(rows, operand)))}
+        return {**case, **bits, "product": hexadecimal(device.get(ops.matmul(rows, operand)))}
     dw, db = map(device.get, ops.weight_and_bias_gradients(rows, ops.transpose(operand)))
-    return {**case, **bits, "product": hexadecimals(dw), "sums": hexadecimals(db[:, 0])}
+    return {**case, **bits, "product": hexadecimal(dw), "sums": hexadecimal(db[:, 0])}
 
 
 def budget(terms: int) -> list[Any]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vectors.numbers import Content, Device, hexadecimal, hexadecimals, real, reals
+from vectors.numbers import Content, Device, hexadecimal, real
 from xpnet.config import TrainConfig
 from xpnet.data.arrays import normalize_weights
 from xpnet.data.datasets import Dataset
@@ -12,25 +12,24 @@ from xpnet.nn.inputs import fit_normalization
 
 def normalization(case: Content) -> Content:
     """Return the statistics of training features, a row for each sample."""
-    x = np.array(case["x"], np.uint8) if case["features"] == "pixels" else np.array(reals(case["x"]))
+    x = np.array(case["x"], np.uint8) if case["features"] == "pixels" else np.array(real(case["x"]))
     fitted = fit_normalization(case["normalize"], x)
-    return {**case, "shift": hexadecimals(fitted.shift), "scale": hexadecimals(fitted.scale)}
+    return {**case, "shift": hexadecimal(fitted.shift), "scale": hexadecimal(fitted.scale)}
 
 
 def weights(case: Content) -> Content:
     """Return the factors of the losses of training samples."""
-    labels = np.array(case["labels"], dtype=np.int32)
-    own = None if case["weights"] is None else np.array(reals(case["weights"]))
-    x = np.zeros((len(labels), 1))
+    labels, x = np.array(case["labels"], dtype=np.int32), np.zeros((len(case["labels"]), 1))
+    own = None if case["weights"] is None else np.array(real(case["weights"]))
     data = Dataset(x, labels, x, labels, "by hand", weights=own)
     factors = normalize_weights(data, None, TrainConfig(class_weight=case["class_weight"]))
-    return {**case, "factors": hexadecimals(factors)}
+    return {**case, "factors": hexadecimal(factors)}
 
 
 def losses(device: Device, file: list[Content]) -> list[Content]:
     """Return losses and dZ of the same samples, by column, for each loss."""
     ops, (first, *_), results = device.ops, file, []
-    z = device.put(reals(first["z"]))
+    z = device.put(real(first["z"]))
     codes = device.backend.from_host(np.array(first["labels"], dtype=np.int32))
     for name, loss in F.LOSSES.items():
         for smoothing in (0.0, 0.23):
@@ -41,10 +40,10 @@ def losses(device: Device, file: list[Content]) -> list[Content]:
                     **first,
                     "loss": name,
                     "label_smoothing": hexadecimal(smoothing),
-                    "y": hexadecimals(device.get(y)),
-                    "losses": hexadecimals(device.get(per_sample)[0]),
+                    "y": hexadecimal(device.get(y)),
+                    "losses": hexadecimal(device.get(per_sample)[0]),
                     "sum": hexadecimal(device.get(ops.sum(per_sample, axis=-1))[0, 0]),
-                    "dz": hexadecimals(device.get(loss.backward(ops, F.softmax(ops, z), y))),
+                    "dz": hexadecimal(device.get(loss.backward(ops, F.softmax(ops, z), y))),
                 }
             )
     return results
@@ -53,18 +52,18 @@ def losses(device: Device, file: list[Content]) -> list[Content]:
 def activations(device: Device, file: Content) -> Content:
     """Return [z, da, a, dz] of each activation, for the same z and da."""
     rows = next(iter(file.values()))
-    z, da = device.put(reals([row[0] for row in rows])), device.put(reals([row[1] for row in rows]))
+    z, da = device.put(real([row[0] for row in rows])), device.put(real([row[1] for row in rows]))
     result = {}
     for name, activation in F.ACTIVATIONS.items():
         a = activation.forward(device.ops, z)
         dz = activation.backward(device.ops, da, z, a)
-        result[name] = hexadecimals(np.stack([device.get(array) for array in (z, da, a, dz)], axis=1))
+        result[name] = hexadecimal(np.stack([device.get(array) for array in (z, da, a, dz)], axis=1))
     return result
 
 
 def batch_norm(device: Device, case: Content) -> Content:
     """Return batch normalisation of a block, forward and backward, and the running statistics after it."""
-    inputs = {name: device.put(reals(values)) for name, values in case.items()}
+    inputs = {name: device.put(real(values)) for name, values in case.items()}
     layer = L.BatchNorm(inputs["gamma"], inputs["beta"])
     running = L.RunningStatistics(inputs["mean before"], inputs["variance before"])
     y, normalized = L.batch_norm(device.ops, layer, inputs["z"])
@@ -74,7 +73,7 @@ def batch_norm(device: Device, case: Content) -> Content:
     evaluated = L.batch_norm_inference(device.ops, layer, running, inputs["z"])
     computed = {"y": y, "dgamma": gradient.gamma, "dbeta": gradient.beta, "dz": dz}
     computed |= {"mean after": updated.mean, "variance after": updated.variance, "y in evaluation": evaluated}
-    return {**case, **{name: hexadecimals(device.get(array)) for name, array in computed.items()}}
+    return {**case, **{name: hexadecimal(device.get(array)) for name, array in computed.items()}}
 
 
 def optimizer_steps(device: Device, case: Content) -> Content:
@@ -83,18 +82,18 @@ def optimizer_steps(device: Device, case: Content) -> Content:
         name: value if name == "optimizer" else real(value) for name, value in case["settings"].items()
     }
     optimizer = optim.build(device.ops, settings["optimizer"], **TrainConfig(**settings).optimizer_options)
-    parameters: L.Parameters = [L.Linear(*(device.put(reals(case[name])) for name in ("W", "b")))]
+    parameters: L.Parameters = [L.Linear(*(device.put(real(case[name])) for name in ("W", "b")))]
     state, steps = optimizer.init(parameters), []
     for step in case["steps"]:
-        gradients: L.Parameters = [L.Linear(*(device.put(reals(step[name])) for name in ("dW", "db")))]
+        gradients: L.Parameters = [L.Linear(*(device.put(real(step[name])) for name in ("dW", "db")))]
         parameters, state = optimizer.update(gradients, state, parameters, real(step["rate"]))
         weight, bias = map(device.get, parameters[0])
-        steps.append({**step, "W": hexadecimals(weight), "b": hexadecimals(bias)})
+        steps.append({**step, "W": hexadecimal(weight), "b": hexadecimal(bias)})
     return {**case, "steps": steps}
 
 
 def content(device: Device, file: Content) -> Content:
-    """Return the file."""
+    """Return the entries of the file."""
     return {
         "normalisation": [normalization(case) for case in file["normalisation"]],
         "weights": [weights(case) for case in file["weights"]],

@@ -5,11 +5,11 @@ Training and test samples are made by a rule, so that nothing has to be download
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from vectors.numbers import UNUSED, Content, Device, hexadecimal, hexadecimals, real, word, word_text
+from vectors.numbers import UNUSED, Content, Device, hexadecimal, real, word_texts
 from xpnet.arithmetic import random
 from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig
@@ -20,12 +20,7 @@ from xpnet.training.callbacks import Evaluate, build_final
 from xpnet.training.loop import Callback, EpochLog
 from xpnet.training.trainer import Trainer
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 FEATURES, CLASSES, TEST = 64, 4, 20
-PROBABILITIES = 2
-"""The number of test samples whose probabilities are given."""
 
 FILES = "data test_data test_split label missing columns init_from out name overwrite resume extend"
 COMPUTATION = "arithmetic dtype device backend require_device workers jobs repeats"
@@ -33,19 +28,13 @@ RECORDS = "log_every checkpoint_seconds keep_checkpoint_every resume_or_start ta
 WITHOUT_EFFECT = {*FILES.split(), *COMPUTATION.split(), *RECORDS.split()}
 """The settings that choose files, devices or records, or another arithmetic: the trainings leave them out."""
 
-DATA_RULE = (
-    "Sample i (from 0; the test samples follow the training samples) and feature f (from 0) have word f of "
-    "seed 0, purpose 0, epoch 0, index i. Pixels: word mod 256. Floats: (u - 0.5)*2^((f mod 7) - 3), with u "
-    "of that word. The label of sample i is word i of seed 0, purpose 0, epoch 1, index 0, mod 4 (classes)."
-)
-
 
 def read_settings(case: Content) -> dict[str, Any]:
     """Return the settings of a training, as they are in Python."""
     settings = {}
     for name, value in case["settings"].items():
         if isinstance(value, str) and re.match("-?0x", value):
-            settings[name] = word(value) if name == "seed" else real(value)
+            settings[name] = int(value, 16) if name == "seed" else real(value)
         else:
             settings[name] = tuple(value) if isinstance(value, list) else value
     return settings
@@ -55,10 +44,8 @@ def samples(case: Content) -> Dataset:
     """Return training and test samples by the rule."""
     first = case["samples"]
     count = first + TEST
-    words: NDArray[np.uint64] = random.words_per_index(
-        0, UNUSED, FEATURES, epoch=0, indices=np.arange(count, dtype=np.int64)
-    )
-    x: NDArray[Any] = (words % np.uint64(256)).astype(np.uint8)
+    words = random.words_per_index(0, UNUSED, FEATURES, epoch=0, indices=np.arange(count))
+    x: Any = (words % np.uint64(256)).astype(np.uint8)
     if case["features"] == "floats":
         x = (random.uniform(words) - 0.5) * np.ldexp(1.0, np.arange(FEATURES) % 7 - 3)
     y = (random.words(0, UNUSED, count, epoch=1) % np.uint64(CLASSES)).astype(np.int32)
@@ -76,7 +63,7 @@ class Record(Callback):
         """Record the epoch."""
         self.fingerprints.append(trainer.fingerprint(log.state))
         evaluations = [each for each in (log.training, log.validation) if each is not None]
-        self.history.append(hexadecimals([x for each in evaluations for x in (each.loss, each.accuracy)]))
+        self.history.append(hexadecimal([x for each in evaluations for x in (each.loss, each.accuracy)]))
 
 
 def train(case: Content, backend: Backend) -> Content:
@@ -89,34 +76,25 @@ def train(case: Content, backend: Backend) -> Content:
         record, final = Record(), build_final(config)
         best = trainer.fit([Evaluate(), final, record]).best
         model, test = trainer.model(best), trainer.evaluate_test(best)
-    probabilities = Predictor(model, backend).outputs(data.x_test)[1][:PROBABILITIES]
+    probabilities = Predictor(model, backend).outputs(data.x_test)[1][:2]
     return {
-        "name": case["name"],
-        "features": case["features"],
-        "samples": case["samples"],
+        **case,
         "sizes": list(model.sizes),
-        "settings": case["settings"],
         "fingerprints": record.fingerprints,
         "history": record.history,
         **{name.replace("_", " "): value for name, value in final.metrics.items()},
         "fingerprint": trainer.fingerprint(best),
-        "test": hexadecimals([test.loss, test.accuracy]),
-        "probabilities": hexadecimals(probabilities),
+        "test": hexadecimal([test.loss, test.accuracy]),
+        "probabilities": hexadecimal(probabilities),
     }
 
 
 def content(device: Device, file: Content) -> Content:
-    """Return the file."""
+    """Return the entries of the file."""
     defaults = {
         key: hexadecimal(value) if isinstance(value, float) else value
         for key, value in to_json(TrainConfig()).items()
         if key not in WITHOUT_EFFECT
     }
-    return {
-        "data": DATA_RULE,
-        "features": FEATURES,
-        "classes": CLASSES,
-        "test samples": TEST,
-        "defaults": defaults | {"seed": word_text(defaults["seed"])},
-        "trainings": [train(case, device.backend) for case in file["trainings"]],
-    }
+    defaults["seed"] = word_texts([defaults["seed"]])[0]
+    return {"defaults": defaults, "trainings": [train(case, device.backend) for case in file["trainings"]]}

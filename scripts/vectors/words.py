@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from vectors.numbers import UNUSED, Content, Device, hexadecimal, hexadecimals, real, word, word_texts
+from vectors.numbers import UNUSED, Content, Device, hexadecimal, real, word_texts
 from xpnet.arithmetic import random
 from xpnet.arithmetic.random import Purpose
 from xpnet.config import TrainConfig
@@ -15,51 +15,50 @@ from xpnet.nn.layers import Linear
 
 
 def content(_: Device, file: Content) -> Content:
-    """Return the file: everything here is drawn on the host, whatever the device."""
-    return {
-        "uses": [{**use, "words": philox(use)} for use in file["uses"]],
-        "streams": [{**case, "words": stream(case)} for case in file["streams"]],
-        "numbers": [[text, number(word(text))] for text, *_ in file["numbers"]],
-        "orders": [{**case, "order": order(case)} for case in file["orders"]],
-        "initial parameters": [{**case, **initial(case)} for case in file["initial parameters"]],
-        "dropout": [{**case, **dropout(case)} for case in file["dropout"]],
-        "validation samples": [{**case, **validation(case)} for case in file["validation samples"]],
-        "test samples": [{**case, **test(case)} for case in file["test samples"]],
+    """Return the entries of the file: all is drawn on the host, whatever the device."""
+    words = np.array([int(text, 16) for text, _ in file["numbers"]], dtype=np.uint64)
+    numbers = zip(word_texts(words), hexadecimal(random.uniform(words)), strict=True)
+    computed = {
+        "uses": philox,
+        "streams": stream,
+        "orders": order,
+        "initial parameters": initial,
+        "dropout": dropout,
+        "validation samples": validation,
+        "test samples": test,
     }
+    cases = {name: [{**case, **each(case)} for case in file[name]] for name, each in computed.items()}
+    return {**cases, "numbers": [list(pair) for pair in numbers]}
 
 
-def philox(use: Content) -> list[str]:
+def philox(use: Content) -> Content:
     """Return the four words of one use of Philox."""
-    counter = sum(word(text) << 64 * place for place, text in enumerate(use["counter"]))
-    key = sum(word(text) << 64 * place for place, text in enumerate(use["key"]))
-    return word_texts(np.random.Philox(counter=(counter - 1) % 2**256, key=key).random_raw(4))
+    counter = sum(int(text, 16) << 64 * place for place, text in enumerate(use["counter"]))
+    key = sum(int(text, 16) << 64 * place for place, text in enumerate(use["key"]))
+    return {"words": word_texts(np.random.Philox(counter=(counter - 1) % 2**256, key=key).random_raw(4))}
 
 
-def stream(case: Content) -> list[str]:
+def stream(case: Content) -> Content:
     """Return eight words of a stream from a use on."""
     purpose = Purpose(case["purpose"]) if case["purpose"] else UNUSED
-    place = {"epoch": word(case["epoch"]), "index": word(case["index"]), "skip": case["first c0"] - 1}
-    return word_texts(random.words(word(case["seed"]), purpose, 8, **place))
+    seed, epoch, index = (int(case[name], 16) for name in ("seed", "epoch", "index"))
+    words = random.words(seed, purpose, 8, epoch=epoch, index=index, skip=case["first c0"] - 1)
+    return {"words": word_texts(words)}
 
 
-def number(word: int) -> str:
-    """Return the number u of a word."""
-    return hexadecimal(random.uniform(np.array([word], dtype=np.uint64))[0])
-
-
-def order(case: Content) -> list[int]:
+def order(case: Content) -> Content:
     """Return the order of the samples in an epoch."""
-    indices: list[int] = random.permutation(word(case["seed"]), case["samples"], epoch=case["epoch"]).tolist()
-    return indices
+    order = random.permutation(int(case["seed"], 16), case["samples"], epoch=case["epoch"])
+    return {"order": order.tolist()}
 
 
 def initial(case: Content) -> Content:
     """Return the initial weights and biases of each layer."""
-    network = initialize(case["sizes"], word(case["seed"]), case["init"])
+    network = initialize(case["sizes"], int(case["seed"], 16), case["init"])
     layers = [layer for layer in network if isinstance(layer, Linear)]
     return {
-        "weights": [hexadecimals(np.asarray(layer.weight)) for layer in layers],
-        "biases": [hexadecimals(np.asarray(layer.bias)[:, 0] + 0.0) for layer in layers],
+        "weights": [hexadecimal(np.asarray(layer.weight)) for layer in layers],
+        "biases": [hexadecimal(np.asarray(layer.bias)[:, 0] + 0.0) for layer in layers],
     }
 
 
@@ -68,8 +67,8 @@ def dropout(case: Content) -> Content:
     layer, first, probability = case["index"], case["first sample"], real(case["probability"])
     sizes = [1] * layer + [case["units"]] + [1] * (3 - layer)
     share: dict[str, Any] = {"input_dropout" if layer == 0 else "hidden_dropout": probability}
-    last = first + len(case["dropped"])
-    masks = dropout_masks(Network(tuple(sizes), **share), word(case["seed"]), case["epoch"], first, last)
+    network, last = Network(tuple(sizes), **share), first + len(case["dropped"])
+    masks = dropout_masks(network, int(case["seed"], 16), case["epoch"], first, last)
     kept = np.asarray(masks.inputs if layer == 0 else masks.hidden[layer - 1])
     return {
         "q": min(round(probability * 65536), 65535),
@@ -91,5 +90,5 @@ def test(case: Content) -> Content:
 
 def split(case: Content, held_out: int, purpose: Purpose) -> Content:
     """Return the positions that are held out, and those that remain."""
-    remaining, positions = random.split(word(case["seed"]), case["samples"], held_out, purpose)
+    remaining, positions = random.split(int(case["seed"], 16), case["samples"], held_out, purpose)
     return {"held out": positions.tolist(), "remaining": remaining.tolist()}

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from check_release import find_dead_links
 
 import xpnet
 
@@ -46,7 +45,7 @@ def test_outputs_in_the_pages_have_the_version_of_the_newest_section():
     assert [pair for pair in shown if pair[1] != NEWEST[0]] == []
 
 
-def test_the_long_description_names_the_files_that_readme_links_to():
+def test_the_long_description_names_the_files_that_readme_links_to_without_dead_links():
     hook = tomllib.loads(PYPROJECT)["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
     text = README
     for substitution in hook["substitutions"]:
@@ -54,11 +53,7 @@ def test_the_long_description_names_the_files_that_readme_links_to():
     files = re.findall(r"(?<!!)\[[^]]*\]\((?!https:|#)([^)#]*)", README)
     assert files
     assert [file for file in files if file not in text] == []
-    assert find_dead_links(text) == []
-    assert find_dead_links("[a](docs/a.md), [b](https://b.c), [d](#d) and ![e](e.png)") == [
-        "docs/a.md",
-        "e.png",
-    ]
+    assert re.findall(r"\]\((?!https:|#)([^)]*)\)", text) == []
 
 
 def test_the_workflow_tests_on_three_systems_with_pinned_actions_and_the_commands_of_readme():

@@ -20,7 +20,7 @@ NOTES = [
 @pytest.mark.slow
 def test_no_kernel_of_the_reproducible_arithmetic_breaks_a_rule():
     versions, *lines = run(check_kernels.__file__)
-    assert versions.startswith("CuPy 14.2.0, NVRTC 12.")
+    assert versions.startswith("CuPy 14.2.0, nvidia-cuda-nvrtc-cu12 12.")
     assert [line for line in lines if not line.startswith("|")] == NOTES
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     assert [row[0] for row in rows[2:]] == ["sm_80", "sm_90", "sm_100"]
@@ -28,7 +28,6 @@ def test_no_kernel_of_the_reproducible_arithmetic_breaks_a_rule():
         counts = dict(zip(rows[0][1:], map(int, row[1:]), strict=True))
         assert counts["kernels"] > counts["with float64"] > 100
         assert counts["with quotients or roots"] >= 2
-        assert min(counts["DADD"], counts["DMUL"], counts["DFMA"]) > 0
         assert counts["problems"] == 0
     assert set(workload.FUNCTIONS) == set(reproducible.__all__)
 
@@ -37,15 +36,15 @@ RECORDED = """
 from check_kernels import check_kernels
 from kernels.record import make_block_reductions, record
 
-with record() as kernels:
-    make_block_reductions()
-    print(*(kernel.name for kernel in kernels))
-    kernels.clear()
-    import cupy
+kernels = record()
+make_block_reductions()
+print(*(kernel.name for kernel in kernels))
+kernels.clear()
+import cupy
 
-    a, b, c = cupy.ones((3, 5))
-    fused = cupy.ElementwiseKernel("float64 a, float64 b, float64 c", "float64 y", "y = a * b + c", "planted")
-    print(fused(a, b, c))
+a, b, c = cupy.ones((3, 5))
+fused = cupy.ElementwiseKernel("float64 a, float64 b, float64 c", "float64 y", "y = a * b + c", "planted")
+print(fused(a, b, c))
 (report,) = check_kernels(kernels, ["sm_90"]).values()
 print(*report.problems)
 """

@@ -3,7 +3,7 @@
 import emulated_cuda
 import pytest
 from commands import printed
-from emulation import build, install
+from emulation import install
 from script_processes import run
 
 pytestmark = [pytest.mark.tooling, pytest.mark.needs("emulated-cuda")]
@@ -23,7 +23,7 @@ def test_training_prints_the_fingerprint_of_numpy_and_nothing_on_standard_error(
     ("place", "name", "value", "problem"),
     [
         (
-            build.shutil,
+            install.shutil,
             "which",
             lambda _: None,
             "g++ is not on the PATH: install it, for example with apt install",

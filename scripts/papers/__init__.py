@@ -1,1 +1,0 @@
-"""The parts of scripts/reproduce_mnist_table.py: the rows, and their page."""
