@@ -314,8 +314,28 @@ LEFT_TO_THE_USER = {"data", "test_data", "device", "backend", "workers", "seed",
 LEFT_TO_THE_USER |= {"out", "name", "overwrite", "resume", "init_from", "quiet", "debug"}
 
 
+PROMISED = {
+    "notebook": {},
+    "softmax": {"hidden": (), "loss": "cross-entropy"},
+    "hinton-500-300": {"hidden": (500, 300), "weight_decay": 0.1},
+    "simard-800-plain": {"hidden": (800,), "augment_rotate": 0.0},
+    "ciresan-2010": {"hidden": (2500, 2000, 1500, 1000, 500), "activation": "tanh"},
+    "tabular": {"hidden": (100,), "normalize": "standardize", "arithmetic": "reproducible"},
+    "dropout-1024": {"hidden": (1024, 1024, 1024)},
+}
+"""What the names of some recipes say."""
+
+
 def from_recipe(name):
     return TrainConfig(**read_recipe(name))
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_a_recipe_is_what_its_name_says(name):
+    config = from_recipe(name)
+    assert config == replace(config, **PROMISED[name])
+    assert (config == DEFAULT) == (name == "notebook")
+    assert (config.dropout > 0) == (name == "dropout-1024")
 
 
 @pytest.mark.parametrize("name", list_recipes())
