@@ -91,6 +91,7 @@ ERRORS = [
     # Names of runs (… stands for any text)
     *((f"{words} plaim", f"plaim: {NO_RUN}") for words in ("evaluate", "report", "runs show")),
     ("train --resume runs/plaim", f"runs/plaim: {NO_RUN}"),
+    ("train --resume plain", "runs/plain: is complete: nothing is left to resume"),
     ("report plain plain", "runs/plain: is named twice: expected different runs"),
     # Damaged runs
     ("evaluate damaged/model", "damaged/model/model.safetensors: not a complete .safetensors file"),
