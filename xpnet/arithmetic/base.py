@@ -46,6 +46,7 @@ class Arithmetic:
     xp: Namespace
     device: Device
     dtype: DType
+    fuses: bool = False  # True if the library compiles operations on each other's results into one
 
     name: ClassVar[str] = "native"
     has_native_roots: ClassVar[bool] = True  # True if a square root is one operation of the library

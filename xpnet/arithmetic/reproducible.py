@@ -13,7 +13,7 @@ import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from xpnet._typing import Array
@@ -33,6 +33,9 @@ LARGEST, SMALLEST = 2.0**400, 2.0**-400
 
 TO_OVERFLOW = 2.0**1023 / LARGEST
 """The factor by which a power of two overflows if it is above the range."""
+
+MOST_JOINED = 1 << 10
+"""Vectors whose grids are found together: for more, joining their maxima takes longer than it saves."""
 
 
 class Budget(NamedTuple):
@@ -138,27 +141,29 @@ class Reproducible(Arithmetic):
         return left, self._slices(b, -2, budget.b, budget.slices)
 
     def _prepare_grids(self, *factors: tuple[Operand, int]) -> None:
-        """Find the powers of two of the grids of factors, along an axis or, of those shared, along both.
+        """Find the powers of two of the grids of factors, along an axis each.
 
-        Those of all are found together: an operation on so few numbers takes little longer than on one.
+        Those of few vectors are found together, of shared factors along both axes, unless the library fuses
+        operations: one on so few numbers takes little longer than on one.
         """
-        xp, vectors = self.xp, list[tuple[Operand, int, Array]]()
+        xp, vectors = self.xp, list[tuple[Operand, int]]()
         for operand, contracted in factors:
             axis = -3 - contracted if operand.transposed else contracted
             if not operand.integer and axis not in operand.powers:
-                magnitudes = xp.abs(operand.values)
-                for each in (-1, -2) if operand.is_shared else (axis,):
-                    vectors.append((operand, each, xp.max(magnitudes, axis=each, keepdims=True)))
-        if len(vectors) > 1:
-            powers = self._find_powers(xp.concat([xp.reshape(largest, (-1,)) for *_, largest in vectors]))
-            start = 0
-            for operand, axis, largest in vectors:
-                stop = start + math.prod(largest.shape)
-                operand.powers[axis] = xp.reshape(powers[start:stop], largest.shape)
-                start = stop
+                vectors.append((operand, axis))
+        both = [(x, each) for x, axis in vectors for each in ((-1, -2) if x.is_shared else (axis,))]
+        count = sum(math.prod(x.values.shape) // max(x.values.shape[axis], 1) for x, axis in both)
+        is_joined = not self.fuses and len(both) > 1 and count <= MOST_JOINED
+        vectors = both if is_joined else vectors
+        maxima = [xp.max(xp.abs(x.values), axis=axis, keepdims=True) for x, axis in vectors]
+        if is_joined:
+            powers = self._find_powers(xp.concat([xp.reshape(largest, (-1,)) for largest in maxima]))
+            stops = accumulate((math.prod(largest.shape) for largest in maxima), initial=0)
+            parts = [powers[start:stop] for start, stop in pairwise(stops)]
         else:
-            for operand, axis, largest in vectors:
-                operand.powers[axis] = self._find_powers(largest)
+            parts = [self._find_powers(largest) for largest in maxima]
+        for (operand, axis), part, largest in zip(vectors, parts, maxima, strict=True):
+            operand.powers[axis] = xp.reshape(part, largest.shape) if is_joined else part
 
     def _find_powers(self, largest: Array) -> Array:
         """Return the smallest power of two at or above each largest magnitude, within the range of the grids.

@@ -55,6 +55,8 @@ class Backend(ABC):
         True if the elements of its arrays can be assigned to.
     parallel_blocks
         True if starting an operation takes no time, and `workers` has an effect.
+    fuses
+        True if its compiler makes one of operations on each other's results.
     stack
         The number of blocks to compute in one call: large if starting an operation takes longer than
         computing it.
@@ -73,6 +75,7 @@ class Backend(ABC):
     on_host: bool = False
     writable: bool = False
     parallel_blocks: bool = False
+    fuses: bool = False
     stack: int = 1
     gpu_kind: str = "cuda"
     hidden_devices: tuple[str, ...] = ()

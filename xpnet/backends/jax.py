@@ -24,6 +24,7 @@ class JaxBackend(Backend):
     """JAX arrays on one device."""
 
     name = module = "jax"
+    fuses = True
     install, install_gpu = "pip install jax", 'pip install "jax[cuda{}]"'
 
     def __init__(self, device: str) -> None:
