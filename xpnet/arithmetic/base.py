@@ -25,10 +25,14 @@ class Operand:
     is_shared: bool = False  # True if it is a factor of several products, along both axes
     powers: dict[int, Array] = field(default_factory=dict)  # of its grids along an axis, once known
 
+    def own_axis(self, axis: int) -> int:
+        """Return the axis of the values, -1 or -2, for one of the matrix."""
+        return -3 - axis if self.transposed else axis
+
     @property
     def columns(self) -> int:
         """The length of the last axis."""
-        return int(self.values.shape[-2 if self.transposed else -1])
+        return int(self.values.shape[self.own_axis(-1)])
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Arithmetic:
     xp: Namespace
     device: Device
     dtype: DType
-    fuses: bool = False  # True if the library compiles operations on each other's results into one
+    fuses: bool = False  # True if the library's compiler fuses elementwise operations
 
     name: ClassVar[str] = "native"
     has_native_roots: ClassVar[bool] = True  # True if a square root is one operation of the library

@@ -146,11 +146,8 @@ class Reproducible(Arithmetic):
         Those of few vectors are found together, of shared factors along both axes, unless the library fuses
         operations: one on so few numbers takes little longer than on one.
         """
-        xp, vectors = self.xp, list[tuple[Operand, int]]()
-        for operand, contracted in factors:
-            axis = -3 - contracted if operand.transposed else contracted
-            if not operand.integer and axis not in operand.powers:
-                vectors.append((operand, axis))
+        xp, rounded = self.xp, ((x, x.own_axis(axis)) for x, axis in factors if not x.integer)
+        vectors = [(x, axis) for x, axis in rounded if axis not in x.powers]
         both = [(x, each) for x, axis in vectors for each in ((-1, -2) if x.is_shared else (axis,))]
         count = sum(math.prod(x.values.shape) // max(x.values.shape[axis], 1) for x, axis in both)
         is_joined = not self.fuses and len(both) > 1 and count <= MOST_JOINED
@@ -166,9 +163,10 @@ class Reproducible(Arithmetic):
             operand.powers[axis] = xp.reshape(part, largest.shape) if is_joined else part
 
     def _find_powers(self, largest: Array) -> Array:
-        """Return the smallest power of two at or above each largest magnitude, within the range of the grids.
+        """Return ``TO_OVERFLOW`` times the smallest power of two at or above each ``largest``, of its shape.
 
-        Above the range it overflows (Rump 2009, "Ultimately fast accurate summation", algorithm 3.5).
+        Beyond the range of the grids it is infinity (Rump 2009, "Ultimately fast accurate summation",
+        algorithm 3.5).
         """
         scaled = largest * 2.0**53
         power = scaled - (scaled - largest)
@@ -195,9 +193,8 @@ class Reproducible(Arithmetic):
         if operand.integer:
             slices = [operand.values]
         else:
-            if operand.transposed:
-                axis = -3 - axis
-            slices = self._round_to_grid(operand.values, operand.powers[axis], bits, count)
+            powers = operand.powers[operand.own_axis(axis)]
+            slices = self._round_to_grid(operand.values, powers, bits, count)
         return [self.xp.matrix_transpose(s) for s in slices] if operand.transposed else slices
 
     def _round_to_grid(self, x: Array, powers: Array, bits: int, count: int) -> list[Array]:

@@ -56,7 +56,7 @@ class Backend(ABC):
     parallel_blocks
         True if starting an operation takes no time, and `workers` has an effect.
     fuses
-        True if its compiler makes one of operations on each other's results.
+        True if its compiler fuses elementwise operations.
     stack
         The number of blocks to compute in one call: large if starting an operation takes longer than
         computing it.

@@ -114,7 +114,10 @@ def gradients_and_moments(
     ``backward``. Added up over the blocks of a batch, the moments, which have no weights, go to
     ``layers.update_running_statistics``.
     """
-    layers = [*layers[:1], *(_prepare(ops, layer) for layer in layers[1:])]
+    layers = [  # weights for the products of both passes; the first one is in one product alone
+        layer._replace(weight=ops.operand(layer.weight)) if index and isinstance(layer, L.Linear) else layer
+        for index, layer in enumerate(layers)
+    ]
     logits, cache = forward(ops, layers, x, network, masks=masks)
     y = F.targets(ops, labels, logits.shape[-2], network.label_smoothing)
     dz = F.LOSSES[network.loss].backward(ops, F.softmax(ops, logits), y)
@@ -123,11 +126,6 @@ def gradients_and_moments(
     moments = [cached.sums for cached, *_ in cache if isinstance(cached, L.Normalized)]
     gradients = backward(ops, layers, cache, dz, network, masks=masks, linear_backward=linear_backward)
     return gradients, moments
-
-
-def _prepare(ops: Arithmetic, layer: L.Linear | L.BatchNorm) -> L.Linear | L.BatchNorm:
-    """Return a layer with a weight prepared for the products of the forward and the backward pass."""
-    return layer._replace(weight=ops.operand(layer.weight)) if isinstance(layer, L.Linear) else layer
 
 
 def _apply_dropout(ops: Arithmetic, network: Network, a: Array, mask: Array | None) -> Array:
