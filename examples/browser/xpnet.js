@@ -182,7 +182,7 @@ function timesPixels(a, { from, to, feature, value, columns }) {
   for (let j = 0; j < columns; j++) {
     sums.set(start);
     for (let n = from[j], end = to[j]; n < end; n++) {
-      const [at, pixel] = [feature[n] * units, value[n]];
+      const at = feature[n] * units, pixel = value[n];
       for (let i = 0; i < units; i++) sums[i] += byFeature[at + i] * pixel;
     }
     for (let i = 0; i < units; i++) result.data[i * columns + j] = sums[i];
@@ -680,16 +680,16 @@ export function sha256(...arrays) { // of arrays of numbers, one after the other
   view.setBigUint64(bytes.length - 8, BigInt(8 * length));
   const state = Int32Array.from(PRIMES.slice(0, 8), (prime) => fraction32(Math.sqrt(prime)));
   const turned = (x, n) => (x >>> n) | (x << (32 - n));
-  const w = new Int32Array(64);
+  const w = new Int32Array(16);
   for (let block = 0; block < bytes.length; block += 64) {
     let [a, b, c, d, e, f, g, h] = state;
     for (let t = 0; t < 64; t++) {
-      const [x, y] = t < 16 ? [0, 0] : [w[t - 15], w[t - 2]];
+      const x = w[(t + 1) & 15], y = w[(t + 14) & 15]; // of 15 and 2 words before
       const sigmas = (turned(x, 7) ^ turned(x, 18) ^ (x >>> 3)) + (turned(y, 17) ^ turned(y, 19) ^ (y >>> 10));
-      w[t] = t < 16 ? view.getInt32(block + 4 * t) : w[t - 16] + w[t - 7] + sigmas;
-      const t1 = h + (turned(e, 6) ^ turned(e, 11) ^ turned(e, 25)) + ((e & f) ^ (~e & g)) + ROUNDS[t] + w[t];
+      w[t & 15] = t < 16 ? view.getInt32(block + 4 * t) : w[t & 15] + w[(t + 9) & 15] + sigmas;
+      const t1 = h + (turned(e, 6) ^ turned(e, 11) ^ turned(e, 25)) + ((e & f) ^ (~e & g)) + ROUNDS[t] + w[t & 15];
       const t2 = (turned(a, 2) ^ turned(a, 13) ^ turned(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
-      [h, g, f, e, d, c, b, a] = [g, f, e, (d + t1) | 0, c, b, a, (t1 + t2) | 0];
+      (h = g), (g = f), (f = e), (e = (d + t1) | 0), (d = c), (c = b), (b = a), (a = (t1 + t2) | 0);
     }
     [a, b, c, d, e, f, g, h].forEach((x, n) => (state[n] += x));
   }
