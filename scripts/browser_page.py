@@ -22,8 +22,9 @@ WORKER = ("xpnet.js", "verify.js", "worker.js")
 def build_page() -> str:
     """Return the HTML of the page."""
     style, script = read("page.css"), read("page.js")
-    policy = f"default-src 'none'; img-src data:; worker-src blob:; style-src '{digest(style)}'; "
-    parts = {"policy": f"{policy}script-src '{digest(script)}'", "style": style, "script": script}
+    policy = "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; worker-src blob:; "
+    policy += f"style-src '{digest(style)}'; script-src '{digest(script)}'"
+    parts = {"policy": policy, "style": style, "script": script}
     parts["worker"] = "\n".join(map(join_module, WORKER))
     return re.sub(r"\{\{ (\w+) \}\}", lambda match: parts[match[1]], read("page.html"))
 
