@@ -50,9 +50,11 @@ def test_every_part_is_that_of_the_test_vectors():
 
 def test_the_published_trainings_have_their_results_and_others_are_refused(tmp_path):
     path, cases = tmp_path / "trainings.json", make_vectors.read("trainings")["trainings"]
-    inputs = {"name", "features", "samples", "settings"}
     for case, result in zip(cases, train_in_node(path, cases), strict=True):
-        assert {**result, **{name: case[name] for name in inputs}} == case
+        assert {
+            **result,
+            **{name: case[name] for name in ("name", "features", "samples", "settings")},
+        } == case
     native = {**cases[0], "settings": {"arithmetic": "native"}}
     assert train_in_node(path, [native]) == ["arithmetic: is no setting of a reproducible training"]
     assert train_in_node(path, cases[:1], specification=2) == ["expected specification 1, got 2"]
@@ -68,7 +70,6 @@ weight_decay null 0.01;  clip_norm null 0.5;  max_norm null 1.2;  warmup_epochs 
 patience null 1;  augment_rotate 0.0 15.0;  augment_shift 0.0 1.5;  augment_elastic_alpha 0.0 6.0
 augment_thickness 0.0 0.5
 """
-"""Values of settings, from which the trainings are drawn."""
 
 
 def draw_training(number):
@@ -82,7 +83,7 @@ def draw_training(number):
     left_out += ("average",) if settings["epochs"] == 1 or settings["patience"] else ()
     left_out += () if settings["validation"] else ("patience",)
     settings = {name: value for name, value in settings.items() if not name.startswith(left_out)}
-    samples = draw.choice([40, 90, 1500])
+    samples = draw.choice([40, 90] if kind == "images" else [90, 1500])
     return {"features": kind.replace("images", "pixels"), "samples": samples, "settings": settings}
 
 
@@ -156,7 +157,6 @@ FORGERIES = [
     ("differs", "run.json: metrics.test_loss: recorded 1, computed ", alter("metrics", test_loss=1)),
     ("differs", "run.json: fingerprint: recorded 0, computed ", alter(fingerprint="0")),
     ("differs", "run.json: config.note: is no key of a record", alter("config", note=1)),
-    ("differs", "run.json: data.classes: recorded 4, computed 3", alter("data", classes=4)),
     (
         "differs",
         "checkpoint-9.safetensors: is no file",
@@ -164,7 +164,6 @@ FORGERIES = [
     ),
     ("refused", "the run was trained in native arithmetic", alter("config", arithmetic="native")),
     ("refused", "the run follows version 2 of the specification", alter(specification_version=2)),
-    ("refused", "the run is interrupted: ", alter(status="interrupted")),
     ("refused", "the run has the data of a CSV file: ", alter("config", label="x")),
     ("refused", 'run.json: config.epochs: cannot be "5"', alter("config", epochs="5")),
     ("refused", "the run was trained on other data: ", alter("data", sha256="0" * 64)),
@@ -222,9 +221,7 @@ def test_the_page_verifies_and_trains_from_its_file_without_a_network(browser, r
     seal(forged)
     assert "Differs\n\nmodel.safetensors: layers.0.bias" in result_of("#verify", forged, runs / "pixels-data")
     page.fill("#epochs", "1")
-    text = result_of("#train", MNIST)
-    assert text.startswith("The same bits as published\n")
-    assert PUBLISHED[1] in text
+    assert re.match(f"The same bits as published\n.*{PUBLISHED[1]}", result_of("#train", MNIST), re.DOTALL)
     assert page.locator("#chart path.curve").count() == 1
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert [text for text in requests if not text.startswith(("file:", "data:,", "blob:"))] == []

@@ -8,16 +8,14 @@ const readJson = (path) => JSON.parse(readFileSync(path, "utf8"));
 const bytesOf = (path) => async () => new Uint8Array(readFileSync(path));
 const filesOf = (path) => readdirSync(path).map((name) => ({ name, read: bytesOf(`${path}/${name}`) }));
 
+const repeated = ({ repeat, length }) => Array.from({ length }, (_, n) => numbers(repeat[n % repeat.length]));
 function numbers(value) { // floats of texts, also in lists and in vectors that repeat a pattern
   if (Array.isArray(value)) return value.map(numbers);
-  if (typeof value === "string") return x.readFloat(value) ?? value;
-  if (!value?.repeat) return value;
-  return Array.from({ length: value.length }, (_, n) => numbers(value.repeat[n % value.repeat.length]));
+  return typeof value === "string" ? (x.readFloat(value) ?? value) : value?.repeat ? repeated(value) : value;
 }
-function plain(value) {
-  if (value instanceof x.Matrix) return Array.from({ length: value.rows }, (_, i) => [...value.row(i)]);
-  return ArrayBuffer.isView(value) ? [...value] : Array.isArray(value) ? value.map(plain) : value;
-}
+const rowsOf = (matrix) => Array.from({ length: matrix.rows }, (_, i) => [...matrix.row(i)]);
+const list = (value) => (ArrayBuffer.isView(value) ? [...value] : Array.isArray(value) ? value.map(plain) : value);
+const plain = (value) => (value instanceof x.Matrix ? rowsOf(value) : list(value));
 const matrix = (rows) => new x.Matrix(rows.length, rows[0].length, Float64Array.from(rows.flat()));
 const flat = (rows) => Float64Array.from(rows.flat());
 const read = (values) => Object.fromEntries(Object.entries(values).map(([name, value]) => [name, numbers(value)]));
@@ -74,9 +72,9 @@ const PARTS = {
   },
   weights: ({ labels, weights, class_weight: kind, factors }) => [x.sampleFactors(labels, kind, weights), factors],
   losses: ({ loss, label_smoothing: smoothing, z, labels, y, losses, sum, dz }) => {
-    const [parts, targets] = [x.softmax(matrix(z)), x.targets(labels, z.length, smoothing)];
-    const each = x.losses(loss, parts, targets);
-    return [[targets, each, x.foldedSum(each), x.outputGradient(loss, parts, targets)], [y, losses, sum, dz]];
+    const [a, targets] = [x.softmax(matrix(z)), x.targets(labels, z.length, smoothing)];
+    const each = x.losses(loss, a, targets);
+    return [[targets, each, x.foldedSum(each), x.outputGradient(loss, a, targets)], [y, losses, sum, dz]];
   },
   activations: ([name, cases]) => {
     const [activate, back] = x.ACTIVATIONS[name];
@@ -94,11 +92,10 @@ const PARTS = {
   optimisers: ({ settings, W, b, steps }) => {
     const parameters = [{ p: flat(W), units: W.length }, { p: flat(b), units: 0 }];
     const update = x.buildOptimizer({ ...NONE, ...read(settings) }, parameters);
-    const found = steps.map(read).map(({ dW, db, rate }) => {
-      update([flat(dW), flat(db)], rate);
-      return parameters.map(({ p }) => [...p]);
-    });
-    return [found, steps.map(read).map((step) => [step.W.flat(), step.b.flat()])];
+    return steps.map(read).map((step) => {
+      update([flat(step.dW), flat(step.db)], step.rate);
+      return [parameters.map(({ p }) => [...p]), [step.W.flat(), step.b.flat()]];
+    }).reduce(([a, b], [c, d]) => [[...a, c], [...b, d]], [[], []]);
   },
   G: ({ side, sigma, "first row": row }) => [x.smoothing(side, sigma).row(0), row],
   variants: ({ settings, seed, epoch, index, image, result }) => {
@@ -110,9 +107,9 @@ const isSame = ([computed, expected]) => isDeepStrictEqual(plain(computed), expe
 
 const TASKS = { // the numbers of equal cases and of all, of each part; results or errors; outcomes
   vectors: (...paths) => Object.fromEntries(paths.flatMap((path) => Object.entries(readJson(path))).flatMap(([part, cases]) => {
-    const list = Array.isArray(cases) ? cases : Object.entries(cases);
+    const all = Array.isArray(cases) ? cases : Object.entries(cases);
     const same = (each) => isSame(PARTS[part](Array.isArray(each) ? numbers(each) : read(each)));
-    return part === "specification" ? [] : [[part, [list.filter(same).length, list.length]]];
+    return part === "specification" ? [] : [[part, [all.filter(same).length, all.length]]];
   })),
   trainings: (path) => readJson(path).trainings.map((training) => {
     try {
