@@ -7,7 +7,6 @@ import { trainDefault, verify } from "../../examples/browser/verify.js";
 const readJson = (path) => JSON.parse(readFileSync(path, "utf8"));
 const bytesOf = (path) => async () => new Uint8Array(readFileSync(path));
 const filesOf = (path) => readdirSync(path).map((name) => ({ name, read: bytesOf(`${path}/${name}`) }));
-
 const repeated = ({ repeat, length }) => Array.from({ length }, (_, n) => numbers(repeat[n % repeat.length]));
 function numbers(value) { // floats of texts, also in lists and in vectors that repeat a pattern
   if (Array.isArray(value)) return value.map(numbers);
@@ -26,7 +25,6 @@ const pair = (f) => ([input, output]) => [f(input), output];
 const split = (purpose) => (c) => [x.holdOut(c.setting, c.seed, c.samples, purpose), [c["held out"], c.remaining]];
 const NONE = { momentum: null, weight_decay: null, clip_norm: null, max_norm: null, augment_elastic_sigma: null };
 for (const name of ["shift", "rotate", "scale", "shear", "elastic_alpha", "thickness", "fade_epochs"]) NONE[`augment_${name}`] = 0;
-
 /** Computed and expected values of a case of each part of the test vectors, with floats for texts. */
 const PARTS = {
   ...Object.fromEntries(["exp", "log", "sqrt", "tanh"].map((name) => [name, pair(x[name])])),
@@ -39,11 +37,11 @@ const PARTS = {
   orders: ({ seed, epoch, samples, order }) => [x.orderOf(seed, epoch, samples), order],
   "initial parameters": ({ init, seed, sizes, weights, biases }) => {
     const layers = weights.map((_, i) => x.initialLayer(init, seed, i, sizes[i], sizes[i + 1]));
-    return [[layers.map(({ W }) => W), layers.map(({ b }) => b)], [weights, biases]];
+    return [layers.map(({ W, b }) => [W, b]), weights.map((weight, i) => [weight, biases[i]])];
   },
   dropout: ({ seed, index, epoch, units, probability, q, s, dropped, ...rest }) => {
-    const mask = x.dropMask(q, seed, index, epoch, units, rest["first sample"], dropped.length).transposed();
-    const found = plain(mask).map((row) => [...row.keys()].filter((unit) => row[unit] === 1));
+    const mask = plain(x.dropMask(q, seed, index, epoch, units, rest["first sample"], dropped.length).transposed());
+    const found = mask.map((row) => [...row.keys()].filter((unit) => row[unit] === 1));
     return [[x.dropShare(probability), x.keptFactor(q), found], [q, s, dropped]];
   },
   "validation samples": split(5),
@@ -65,9 +63,8 @@ const PARTS = {
   folded: ({ terms, sum }) => [x.foldedSum(terms), sum],
   tree: ({ blocks, sum }) => [x.treeSum(blocks.length, (n) => [Float64Array.of(blocks[n])]), [[sum]]],
   normalisation: ({ normalize, features: kind, x: rows, shift, scale }) => {
-    const [isPixels, features] = [kind === "pixels", rows[0].length];
-    const values = isPixels ? Uint8Array.from(rows.flat()) : flat(rows);
-    const fitted = x.fitNormalization(normalize, { x: values, features, isPixels }, [...rows.keys()]);
+    const [isPixels, features, Values] = [kind === "pixels", rows[0].length, kind === "pixels" ? Uint8Array : Float64Array];
+    const fitted = x.fitNormalization(normalize, { x: Values.from(rows.flat()), features, isPixels }, [...rows.keys()]);
     return [[fitted.shift, fitted.scale], [shift, scale]];
   },
   weights: ({ labels, weights, class_weight: kind, factors }) => [x.sampleFactors(labels, kind, weights), factors],
@@ -99,12 +96,11 @@ const PARTS = {
   },
   G: ({ side, sigma, "first row": row }) => [x.smoothing(side, sigma).row(0), row],
   variants: ({ settings, seed, epoch, index, image, result }) => {
-    const all = { ...NONE, epochs: 0, ...read(settings), seed };
-    return [x.variant(all, Uint8Array.from(image.flat()), epoch, index), result.flat()];
+    const pixels8 = Uint8Array.from(image.flat());
+    return [x.variant({ ...NONE, epochs: 0, ...read(settings), seed }, pixels8, epoch, index), result.flat()];
   },
 };
 const isSame = ([computed, expected]) => isDeepStrictEqual(plain(computed), expected); // by Object.is
-
 const TASKS = { // the numbers of equal cases and of all, of each part; results or errors; outcomes
   vectors: (...paths) => Object.fromEntries(paths.flatMap((path) => Object.entries(readJson(path))).flatMap(([part, cases]) => {
     const all = Array.isArray(cases) ? cases : Object.entries(cases);
