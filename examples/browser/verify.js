@@ -442,7 +442,7 @@ export async function trainDefault(files, epochs, report = () => {}) {
   const { training, test, classes, digest } = await readData(files);
   if (!training.isPixels) refuse("expected images of whole numbers, as MNIST has");
   const settings = { ...DEFAULTS, epochs };
-  const interval = Math.max(1, Math.floor(epochs / 20));
+  const interval = Math.max(1, Math.floor(epochs / 10));
   const steps = trainEpochs(settings, training, classes, (fraction) => report({ fraction }));
   let next = steps.next();
   for (; !next.done; next = steps.next()) {

@@ -16,7 +16,11 @@ export class Matrix { // A matrix with one row per unit (or feature) and one col
     return result;
   }
   row(i) { return this.data.subarray(i * this.columns, (i + 1) * this.columns); }
-  transposed() { return new Matrix(this.columns, this.rows).map((_, n, i, j) => this.data[j * this.columns + i]); }
+  transposed() {
+    const { rows, columns, data } = this, result = new Matrix(columns, rows);
+    for (let i = 0, n = 0; i < rows; i++) for (let j = 0; j < columns; j++) result.data[j * rows + i] = data[n++];
+    return result;
+  }
 }
 const TO_WHOLE = 1.5 * 2 ** 52;
 const bits = new DataView(new ArrayBuffer(8));
@@ -74,12 +78,11 @@ export function initialLayer(init, seed, index, inputs, units) {
   const fan = init === "he" ? inputs : inputs + units;
   const factor = init === "uniform" ? 1 : 2 * Math.sqrt(6 / fan); // Math.sqrt is correctly rounded
   const W = new Matrix(units, inputs).map((_, n) => (uniform(drawn[n]) - 0.5) * factor);
-  const b = new Float64Array(units);
-  return { W, b: init === "uniform" ? b.map((_, i) => uniform(drawn[units * inputs + i]) - 0.5) : b };
+  const bias = (_, i) => (init === "uniform" ? uniform(drawn[units * inputs + i]) - 0.5 : 0);
+  return { W, b: new Float64Array(units).map(bias) };
 }
 // 4.3 Test and validation samples
-/** The positions of the V samples that `setting` asks for, and of the others, in the order of the data. */
-export function holdOut(setting, seed, samples, purpose = VALIDATION) {
+export function holdOut(setting, seed, samples, purpose = VALIDATION) { // positions of V samples, and of the others
   const V = setting % 1 === 0 ? setting : Math.max(1, roundToWhole(setting * samples));
   const held = new Set(orderOf(seed, 0, samples, purpose).subarray(0, V));
   const all = Uint32Array.from({ length: samples }, (_, position) => position);
@@ -133,8 +136,10 @@ export function budget(terms, ofPixels = false) { // null where the contraction 
 }
 // 5.2 Rounding
 function rounded(matrix, byRows, bits, slices) { // the slices of its rows or of its columns
-  const vectors = byRows ? matrix : matrix.transposed();
-  const largest = ofRows(vectors, (v) => v.reduce((M, x) => Math.max(M, Math.abs(x)), 0)); // or NaN
+  const { rows, columns, data } = matrix, largest = new Float64Array(byRows ? rows : columns); // or NaN
+  for (let i = 0, n = 0; i < rows; i++) {
+    for (let j = 0; j < columns; j++, n++) largest[byRows ? i : j] = Math.max(largest[byRows ? i : j], Math.abs(data[n]));
+  }
   const powers = largest.map((magnitude) => {
     const M = Math.max(magnitude, 2 ** -400);
     const p = M <= 2 ** 400 ? 2 ** exponentOf(M) : NaN;
@@ -150,8 +155,7 @@ function rounded(matrix, byRows, bits, slices) { // the slices of its rows or of
   return parts;
 }
 // 5.3 The product
-/** The rows of `a` times the columns of `b`, a matrix of floats or samples of pixels. */
-export const product = (a, b) => contract(a, b, timesPixels)[0];
+export const product = (a, b) => contract(a, b, timesPixels)[0]; // rows of a by columns of b, floats or pixels
 function contract(a, b, multiplyPixels) { // with the slices of a
   const shares = budget(a.columns, b instanceof Pixels);
   if (shares === null) throw new Error(`a contraction over ${a.columns} terms leaves too few bits`);
@@ -203,8 +207,12 @@ function timesPixelsOfSamples(dz, { rows, columns, from, to, feature, value }) {
 // 5.4 Sums over samples
 export function productOverSamples(dz, a) { // dZ Aᵀ, and Σ dz
   const [dW, [high, low]] = contract(dz, a instanceof Pixels ? a : a.transposed(), timesPixelsOfSamples);
-  const sums = (part) => ofRows(part, (row) => row.reduce((sum, x) => sum + x, 0));
-  return [dW, low === undefined ? sums(high) : added(sums(high), sums(low))];
+  return [dW, low === undefined ? ofRows(high, exactSum) : added(ofRows(high, exactSum), ofRows(low, exactSum))];
+}
+function exactSum(row) {
+  let sum = 0;
+  for (let j = 0; j < row.length; j++) sum += row[j];
+  return sum;
 }
 const ofRows = (matrix, f) => Float64Array.from({ length: matrix.rows }, (_, i) => f(matrix.row(i), i));
 
@@ -257,8 +265,7 @@ export function sqrt(x) {
 
 // 8. The data: samples are { x, y, features, isPixels }, with the features of one sample after the other in x.
 // 8.3 Normalisation
-/** Shift and scale: one number each for all features, or a list with one for each. */
-export function fitNormalization(normalize, { x, features, isPixels }, positions) {
+export function fitNormalization(normalize, { x, features, isPixels }, positions) { // for all features, or for each
   const each = (f) => positions.forEach((j) => x.subarray(j * features, (j + 1) * features).forEach(f));
   if (normalize === "none") return { shift: 0, scale: 1 };
   if (normalize === "scale" && isPixels) return { shift: 0, scale: 1 / 255 };
@@ -280,8 +287,7 @@ export function fitNormalization(normalize, { x, features, isPixels }, positions
   return { shift, scale };
 }
 // 8.4 Weights
-/** The factors f of samples with these labels, and weights s if they have some; null without both. */
-export function sampleFactors(y, classWeight, s = null) {
+export function sampleFactors(y, classWeight, s = null) { // f of samples with labels y, and weights s or null
   if (classWeight === "none" && s === null) return null;
   let w = Float64Array.from(y, (_, j) => (s === null ? 1 : s[j] / Math.max(...s)));
   if (classWeight === "balanced") {
@@ -327,15 +333,13 @@ export function tanh(z) {
   const t = exp(Math.abs(z) * -2);
   return (Math.sign(z) * (1 - t)) / (1 + t);
 }
-const sigmoid = (z) => (z < 0 ? exp(z) / (1 + exp(z)) : 1 / (1 + exp(-z)));
 const eluOf = (t) => (t * 2) / (1 - t);
-const elu = (z) => (z > 0 ? z : eluOf(tanh(z * 0.5)));
 export const ACTIVATIONS = { // A from Z, and dz from da, z and a
   relu: [(z) => (z > 0 ? z : 0), (da, z) => (z > 0 ? da : 0)],
   "leaky-relu": [(z) => (z > 0 ? z : z * 0.01), (da, z) => (z > 0 ? da : da * 0.01)],
-  sigmoid: [sigmoid, (da, z, a) => da * (a * (1 - a))],
+  sigmoid: [(z) => (z < 0 ? exp(z) / (1 + exp(z)) : 1 / (1 + exp(-z))), (da, z, a) => da * (a * (1 - a))],
   tanh: [tanh, (da, z, a) => da * (1 - a * a)],
-  elu: [elu, (da, z, a) => (z > 0 ? da : da * (a + 1))],
+  elu: [(z) => (z > 0 ? z : eluOf(tanh(z * 0.5))), (da, z, a) => (z > 0 ? da : da * (a + 1))],
 };
 // 9.3 Batch normalisation
 export function normalizeBlock({ gamma, beta }, z) { // Y of a block in training, with what else is needed of it
@@ -363,15 +367,14 @@ export const normalizeByStatistics = ({ gamma, beta, mean, variance }, z) =>
 const drop = (a, mask, s) => a.map((x, n) => (mask.data[n] === 1 ? 0 : x * s));
 // 9.5 Softmax, targets and losses
 export function softmax(z) { // t, s and a of the columns of logits
-  const largest = ofRows(z.transposed(), (column) => column.reduce((a, b) => Math.max(a, b)));
+  const largest = ofRows(z.transposed(), (column) => Math.max(...column));
   const t = z.map((value, n, i, j) => value - largest[j]);
   const e = t.map(exp);
   const s = ofRows(e.transposed(), foldedSum);
   return { t, s, a: e.map((value, n, i, j) => value * (1 / s[j])) };
 }
-const smoothed = (y, epsilon, classes) => (epsilon > 0 ? y * (1 - epsilon) + epsilon / classes : y);
-export const targets = (labels, classes, smoothing) =>
-  new Matrix(classes, labels.length).map((_, n, i, j) => smoothed(labels[j] === i ? 1 : 0, smoothing, classes));
+export const targets = (labels, classes, e) => // e is the label smoothing; 0 · (1 − e) + … is the second
+  new Matrix(classes, labels.length).map((_, n, i, j) => (labels[j] === i ? 1 - e + e / classes : e / classes));
 const foldColumns = (matrix, f) => ofRows(matrix.map(f).transposed(), foldedSum);
 export function losses(loss, { t, s, a }, y) { // of each sample
   if (loss === "cross-entropy") {
@@ -388,7 +391,7 @@ export function outputGradient(loss, { a }, y) {
 }
 /** The logits, and what the way back needs of each layer. In training, `masks(layer, z)` are 1 where 0 follows. */
 function forward({ layers, activation }, input, training = null) {
-  const steps = [];
+  const [steps, [activate]] = [[], ACTIVATIONS[activation]];
   let a = input;
   for (const [index, { W, b, norm }] of layers.entries()) {
     const z = product(W, a).map((value, n, i) => value + b[i]);
@@ -396,7 +399,7 @@ function forward({ layers, activation }, input, training = null) {
     steps.push(step);
     if (index + 1 === layers.length) return { logits: z, steps };
     if (norm !== null) Object.assign(step, training ? normalizeBlock(norm, z) : { y: normalizeByStatistics(norm, z) });
-    step.a = step.y.map((value) => ACTIVATIONS[activation][0](value));
+    step.a = step.y.map(activate);
     step.mask = training?.masks(index + 1, z);
     a = step.mask ? drop(step.a, step.mask, training.s) : step.a;
   }
@@ -404,7 +407,7 @@ function forward({ layers, activation }, input, training = null) {
 // 9.6 Backward
 /** The arrays of a block that 10.2 adds: gradients of W, b, gamma and beta, then S and Q, layer by layer. */
 function backward({ layers, activation }, steps, outputDz, s) {
-  const results = [];
+  const [results, [, back]] = [[], ACTIVATIONS[activation]];
   for (let index = layers.length - 1, dz = outputDz; ; index--) {
     const [dW, db] = productOverSamples(dz, steps[index].input);
     results.unshift(dW.data, db);
@@ -412,7 +415,8 @@ function backward({ layers, activation }, steps, outputDz, s) {
     const below = steps[index - 1];
     let da = product(layers[index].W.transposed(), dz);
     if (below.mask) da = drop(da, below.mask, s);
-    dz = da.map((value, n) => ACTIVATIONS[activation][1](value, below.y.data[n], below.a.data[n]));
+    const [y, a] = [below.y.data, below.a.data];
+    dz = da.map((value, n) => back(value, y[n], a[n]));
     if (layers[index - 1].norm === null) continue;
     const gradients = normalizeBackward(layers[index - 1].norm, below, dz);
     results.unshift(gradients.dgamma, gradients.dbeta, below.S, below.Q);
@@ -472,8 +476,7 @@ export function buildOptimizer({ optimizer, momentum, weight_decay, clip_norm: c
   };
 }
 // 10.4 Learning rates
-const square = (x) => x * x;
-export const power = (f, n) => (n === 0 ? 1 : square(power(f, Math.floor(n / 2))) * (n % 2 === 1 ? f : 1));
+export const power = (f, n, half = n > 0 ? power(f, Math.floor(n / 2)) : 1) => half * half * (n % 2 === 1 ? f : 1);
 export const cosineShare = (t, T) => fl(ONE + cosReal((PI * BigInt(t)) / BigInt(T)), 2n * ONE);
 export function learningRate(settings, t, E) { // after t steps, of E steps in each epoch
   const { schedule, learning_rate: R, schedule_step_epochs: P, warmup_epochs: warmup, epochs } = settings;
@@ -516,12 +519,12 @@ export function* trainEpochs(settings, samples, classes, onProgress = () => {}) 
 }
 const isBetter = (a, b) => a.accuracy > b.accuracy || (a.accuracy === b.accuracy && a.loss < b.loss);
 function trainEpoch(training, epoch) {
-  const { settings, positions, network, update, onProgress } = training;
+  const { settings, positions, network, update, onProgress } = training, isFull = settings.batch_size === "full";
   const [m, N] = [positions.length, batchSize(settings, positions.length)];
   const E = Math.ceil(m / N);
-  const order = orderOf(settings.seed, settings.batch_size === "full" ? 0 : epoch, m);
+  if (!isFull || epoch === 1) training.order = orderOf(settings.seed, isFull ? 0 : epoch, m);
   for (let b = 0; b < E; b++) {
-    const batch = order.subarray(b * N, (b + 1) * N);
+    const batch = training.order.subarray(b * N, (b + 1) * N);
     const bounds = blocks(batch.length);
     const sums = treeSum(bounds.length, (n) => {
       onProgress((b * N + bounds[n][0]) / m);
@@ -671,10 +674,8 @@ const ROUNDS = PRIMES.map((prime) => fraction32(Math.cbrt(prime)));
 export function sha256(...arrays) { // of arrays of numbers, one after the other (FIPS 180-4)
   const length = arrays.reduce((sum, array) => sum + array.byteLength, 0);
   const bytes = new Uint8Array(64 * Math.ceil((length + 9) / 64));
-  arrays.reduce((at, { buffer, byteOffset, byteLength }) => {
-    bytes.set(new Uint8Array(buffer, byteOffset, byteLength), at);
-    return at + byteLength;
-  }, 0);
+  const bytesOf = ({ buffer, byteOffset, byteLength }) => new Uint8Array(buffer, byteOffset, byteLength);
+  arrays.map(bytesOf).reduce((at, part) => (bytes.set(part, at), at + part.length), 0);
   bytes[length] = 0x80;
   const view = new DataView(bytes.buffer);
   view.setBigUint64(bytes.length - 8, BigInt(8 * length));
@@ -742,8 +743,7 @@ function samplesByRule({ features: kind, samples }, { features, classes, "test s
   const x = new (isPixels ? Uint8Array : Float64Array)(count * features);
   const value = (word, f) => (isPixels ? Number(word % 256n) : (uniform(word) - 0.5) * 2 ** ((f % 7) - 3));
   for (let i = 0; i < count; i++) x.set(Array.from(words(0, 0, i, 0, features / 4), value), i * features);
-  const labels = words(0, 0, 0, 1, Math.ceil(count / 4)).subarray(0, count);
-  const y = Int32Array.from(labels, (word) => Number(word % BigInt(classes)));
+  const y = Int32Array.from(words(0, 0, 0, 1, Math.ceil(count / 4)), (word) => Number(word % BigInt(classes)));
   return [[0, samples], [samples, count]].map(([begin, end]) => {
     return { x: x.subarray(begin * features, end * features), y: y.subarray(begin, end), features, isPixels };
   });
