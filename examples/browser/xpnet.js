@@ -1,4 +1,4 @@
-// The reproducible training of xpnet, written from its specification alone: docs/reproducibility.md, version 1.
+// The reproducible training of xpnet, as its specification describes it: docs/reproducibility.md, version 1.
 // Sections have its numbers and titles, and names are those of its formulas: read the two beside each other.
 // Numbers are JavaScript's, IEEE 754 binary64: each + - * / is one rounded operation, and 2 ** n is exact.
 export const SPECIFICATION_VERSION = 1;
