@@ -69,14 +69,10 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
         config = replace(run.config, **(own | settings))
     ranks.compare(run.digests())
     with open_training(config, None, ranks) as (trainer, selection):
-
-        def open_console() -> TrainingConsole:
-            console = TrainingConsole(trainer, run.last, quiet=config.quiet, advise=False)
-            for line in describe_training(selection, trainer):
-                console.print_line(line)
-            return console
-
-        difference = find_difference(run, trainer, ranks.on_first(open_console))
+        console = TrainingConsole(trainer, run.last, quiet=config.quiet, advise=False)
+        for line in describe_training(selection, trainer):
+            console.print_line(line)
+        difference = find_difference(run, trainer, console)
     return difference, "" if difference is not None else run.describe()
 
 

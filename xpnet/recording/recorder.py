@@ -212,7 +212,7 @@ def evaluate_result(trainer: Trainer, result: FitResult, console: TrainingConsol
 def record(
     trainer: Trainer,
     run: Run | None,
-    console: TrainingConsole | None,
+    console: TrainingConsole,
     parent: RunFolder | None,
     *,
     resumed: RunFolder | None = None,
@@ -226,8 +226,10 @@ def record(
     ----------
     trainer
         The network.
-    run, console
-        What receives the record and the output; None on the ranks of an MPI job that write nothing.
+    run
+        What receives the record; None on the ranks of an MPI job that write nothing.
+    console
+        Prints the output.
     parent
         The run that a new one extends, or None.
     resumed
@@ -255,14 +257,16 @@ def record(
         order = [callbacks.Evaluate(first, final=final), final, *users]
         if trainer.ranks.size > 1:
             order.append(callbacks.CompareRanks())
-        if run is None or console is None:
-            order += [callbacks.StopOnInterrupt(), _EvaluateResult()]
+        echo, config = console.print_line, trainer.config
+        order += [callbacks.StopOnInterrupt(echo), console]
+        if run is None:
+            order.append(_EvaluateResult())
         else:
-            echo, config, recorder = console.print_line, trainer.config, Recorder(run, final, console)
+            recorder = Recorder(run, final, console)
             if resumed is not None:
                 recorder.resume(trainer, state, progress, first)
             trackers = [Tracker(name, run.folder, echo, debug=config.debug) for name in config.track]
-            order += [callbacks.StopOnInterrupt(echo), console, recorder, *trackers]
+            order += [recorder, *trackers]
         yield order, state, first
     except BaseException as error:
         if run is not None:

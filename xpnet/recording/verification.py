@@ -24,7 +24,7 @@ from xpnet.storage import checkpoint, model_file, record as records
 from xpnet.storage.json_files import replace_nonfinite
 from xpnet.storage.model_file import SavedModel, encode_model, load_model, name_tensors
 from xpnet.training import callbacks
-from xpnet.training.callbacks import FinalParameters
+from xpnet.training.callbacks import FinalParameters, StopOnInterrupt
 from xpnet.training.console import TrainingConsole
 from xpnet.training.loop import Callback, EpochLog, FitResult
 from xpnet.training.step import TrainState, Variables
@@ -34,10 +34,8 @@ _OPTIONAL_DATA = records.DataInfo.__optional_keys__ - {"source", "weights_sha256
 """Facts on the data that records of an xpnet before 0.3 may lack."""
 
 
-def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole | None) -> str | None:
+def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole) -> str | None:
     """Train again, and return in words the first difference between the training and its record, or None.
-
-    The console is None on the ranks of an MPI job that print nothing.
 
     Raises
     ------
@@ -55,11 +53,8 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
     compare = _Compare(run, final)
     # A callback may have ended it: its last epoch has metrics of the training samples too.
     last = run.last if run.has_end and run.record["status"] == "completed" else None
-    order = [callbacks.Evaluate(run.initial_epoch, last, final), final, compare]
-    if console is None:
-        order.append(callbacks.StopOnInterrupt())
-    else:
-        order += [callbacks.StopOnInterrupt(console.print_line), console]
+    evaluate, stop = callbacks.Evaluate(run.initial_epoch, last, final), StopOnInterrupt(console.print_line)
+    order = [evaluate, final, compare, stop, console]
     try:
         result = trainer.fit(order, state, run.last + bool(run.batch), first_epoch=run.first)
     except DivergedError as error:

@@ -213,7 +213,7 @@ class StopOnInterrupt(Callback):
     a line of text at the first Ctrl-C.
     """
 
-    def __init__(self, notify: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, notify: Callable[[str], None]) -> None:
         self._notify, self._ranks, self._stack = notify, ALONE, ExitStack()
         self._is_pressed: Callable[[], bool] = lambda: False
 
