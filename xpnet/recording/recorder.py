@@ -49,7 +49,7 @@ def describe_state(
     if final.kept is not None:
         arrays |= flatten(final.kept_name, trainer.to_host(final.kept))
     counters = {"epoch": state.epoch, "batch": state.batch, "rows": rows, "seconds": seconds}
-    return arrays, {**counters, "best": final.progress}
+    return arrays, {**counters, "best": final.best}
 
 
 def load_state(
@@ -70,7 +70,7 @@ def load_state(
         raise DataError.at(path, f"not a checkpoint of this training: {problem}: {remedy}")
     initial = trainer.to_host(trainer.initial_state().variables)
     variables = Variables(*unflatten(path, "state", tuple(initial), arrays, remedy))
-    final.best_epoch, final.best_accuracy, final.best_loss = progress["best"]
+    final.best = tuple(progress["best"])
     if final.is_kept(epoch, arrays):
         template = initial.parameters, initial.statistics
         final.kept = trainer.to_device(unflatten(path, final.kept_name, template, arrays, remedy))
@@ -135,16 +135,15 @@ class Recorder(Callback):
         metrics = evaluate_result(trainer, result, self._console)
         metrics |= {"epochs": epochs, "seconds": self._seconds, **self._final.metrics}
         is_complete = not (result.interrupted or result.state.batch)  # a callback may stop within an epoch
-        run.finish(
-            "completed" if is_complete else "interrupted", metrics=metrics, fingerprint=model.fingerprint
-        )
+        fingerprint = model.fingerprint
+        run.finish("completed" if is_complete else "interrupted", metrics=metrics, fingerprint=fingerprint)
         if result.interrupted:
             saved = f"what was trained is saved, and --resume {run.folder} goes on"
             print_line(f"interrupted after {epochs} epochs; {saved}")
         elif epochs < trainer.config.epochs:
-            best = f", the best was {self._final.best_epoch}" if self._final.metrics else ""
+            best = f", the best was {self._final.best[0]}" if self._final.metrics else ""
             print_line(f"stopped after {epochs} epochs{best}")
-        print_line(f"fingerprint   {model.fingerprint}")
+        print_line(f"fingerprint   {fingerprint}")
         print_line(f"run           {run.folder}")
         if trainer.config.report:
             self._write_report(trainer)
