@@ -96,10 +96,10 @@ def _load_samples(
     is_table = data is not None and test_data is None and split == "test" and data.is_file()
     if is_table or (data is not None and datasets.is_csv(data) and not data.is_dir()):
         table = test_data if split == "test" and test_data is not None else data
-        rows = datasets.read_rows(table, predictor.model.sizes[0], predictor.model.columns)
-        if rows.labels is None:
+        x, labels = datasets.read_rows(table, predictor.model.sizes[0], predictor.model.columns)
+        if labels is None:
             raise DataError.at(table, "has no labels to compare with: xpnet predict takes such files")
-        return str(table), rows.x, rows.labels
+        return str(table), x, labels
     if run is None or data is not None or test_data is not None:
         dataset = datasets.load(data, test_data)
     else:

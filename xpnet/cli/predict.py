@@ -134,11 +134,11 @@ def _predict_file(predictor: "Predictor", file: Path) -> Iterator[Prediction]:
 
     is_many, model = is_table(file), predictor.model
     with announce(f"reading {file}"):
-        rows = read_rows(file, model.sizes[0], model.columns) if is_many else _read_image(model, file)
-    _, predicted, probabilities = predictor.classify(rows.x, str(file))
+        x, numbers = read_rows(file, model.sizes[0], model.columns) if is_many else _read_image(model, file)
+    _, predicted, probabilities = predictor.classify(x, str(file))
     labels: list[int | str | None] = [None] * len(predicted)
-    if rows.labels is not None:
-        labels = list(map(model.columns.class_name, rows.labels.tolist()))
+    if numbers is not None:
+        labels = list(map(model.columns.class_name, numbers.tolist()))
     samples = zip(labels, predicted.tolist(), probabilities, strict=True)
     for row, values in enumerate(samples, start=1):
         yield Prediction(str(file), row if is_many else None, *values)
@@ -146,7 +146,7 @@ def _predict_file(predictor: "Predictor", file: Path) -> Iterator[Prediction]:
 
 def _read_image(model: "SavedModel", file: Path) -> "Rows":
     """Return the digit in an image file as a row of features, (1, features)."""
-    from xpnet.data.datasets import FILE_FORMATS, Rows
+    from xpnet.data.datasets import FILE_FORMATS
     from xpnet.data.pictures import read_digit
 
     features, normalization = model.sizes[0], model.normalization
@@ -162,7 +162,7 @@ def _read_image(model: "SavedModel", file: Path) -> "Rows":
     if normalization.kind == "scale" and not scale.ndim and scale not in (0.0, 1.0 / 255.0):
         largest = 1.0 / float(scale)  # feature of the training data, which represents full ink
         digit = digit if largest == 255.0 else digit * (largest / 255.0)
-    return Rows(digit, None)
+    return digit, None
 
 
 def _print_lines(predictions: Iterable[Prediction], names: Sequence[str | int], *, all_classes: bool) -> None:
