@@ -1,6 +1,13 @@
 """``python -m xpnet doctor``: usable backends and devices, and how to fix the others.
 
 Show which backends and devices can run here, and how to fix the others.
+
+Options
+-------
+--json
+    print the report as JSON
+--require-device
+    end with exit code 2 unless --device auto takes a GPU here; so does XPNET_REQUIRE_DEVICE=1
 """
 
 import os
@@ -23,10 +30,9 @@ from xpnet.parity.devices import probe_devices
 def main(words: Sequence[str]) -> int:
     """Print the report. Return 0 when the numpy backend works, and a GPU if it is required, else 2."""
     parser = Parser(prog="xpnet doctor", doc=__doc__)
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    required = "end with exit code 2 unless --device auto takes a GPU here; so does XPNET_REQUIRE_DEVICE=1"
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--require-device", action="store_true")
     share_gpu_memory()
-    parser.add_argument("--require-device", action="store_true", help=required)
     arguments = parser.parse_args(words)
     driver, backends = cuda_driver_version(), [_probe_backend(name) for name in BACKENDS]
     report = {

@@ -6,6 +6,13 @@ within a tolerance.
 
 Exit codes: 0 parity holds, 1 it does not, 2 bad input or a required backend is missing, 3 NumPy's own
 training diverged, 130 interrupted.
+
+Options
+-------
+--json
+    Write the results to FILE too.
+--require
+    Backends that must not be missing: numpy,torch,torch:cuda,cupy,jax,dpnp,array-api-strict.
 """
 
 import platform
@@ -57,7 +64,11 @@ def main(words: Sequence[str]) -> int:
     BackendError
         A required backend is not usable here.
     """
-    arguments = _build_parser().parse_args(words)
+    parser = Parser(prog="xpnet parity", doc=__doc__)
+    add_settings(parser, SETTINGS, {**DEFAULTS, "epochs": EPOCHS})
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--require", default="", metavar="NAMES")
+    arguments = parser.parse_args(words)
     check_environment()
     resolve.share_gpu_memory()
     config = TrainConfig(**{"epochs": EPOCHS, **get_settings(arguments)})
@@ -113,9 +124,8 @@ def describe_kind(kind: runs.ArithmeticKind) -> str:
     """Return the heading of an arithmetic's rows, with the agreement that it guarantees."""
     if kind.tolerance is None:
         return f"{kind}: bit for bit as NumPy"
-    return (
-        f"{kind}: within {runs.format_tolerance(kind.tolerance)} of NumPy, relative to each tensor's largest"
-    )
+    distance = runs.format_tolerance(kind.tolerance)
+    return f"{kind}: within {distance} of NumPy, relative to each tensor's largest"
 
 
 def _format_row(row: runs.ParityResult) -> dict[str, Cell]:
@@ -132,16 +142,6 @@ def _format_row(row: runs.ParityResult) -> dict[str, Cell]:
         "time": "-" if seconds is None else f"{seconds:.1f} s",
         "verdict": style_text(row.verdict, "bold red" if row.verdict == "FAIL" else "green"),
     }
-
-
-def _build_parser() -> Parser:
-    parser = Parser(prog="xpnet parity", doc=__doc__)
-    add_settings(parser, SETTINGS, {**DEFAULTS, "epochs": EPOCHS})
-    add = parser.add_argument
-    add("--json", type=Path, metavar="FILE", help="Write the results to FILE too.")
-    required = "Backends that must not be missing: numpy,torch,torch:cuda,cupy,jax,dpnp,array-api-strict."
-    add("--require", default="", metavar="NAMES", help=required)
-    return parser
 
 
 def _probe_devices(

@@ -10,6 +10,23 @@ is the first FILE, and the newest trained run in runs is used.
 
 Exit codes: 0 done, 2 bad input or device, 130 interrupted. Where a file cannot be read, the others are
 still printed; --out then writes nothing.
+
+Options
+-------
+--device
+    as in xpnet train
+--backend
+    the array library, as in xpnet train
+--arithmetic
+    as in xpnet train (default: that of the training)
+files
+    an image, or a table of samples
+--all
+    print the probability of every class
+--json
+    print JSON, with the probability of every class
+--out
+    write a CSV file instead of printing
 """
 
 import argparse
@@ -86,11 +103,10 @@ def main(words: Sequence[str]) -> int:
 def _parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     """Parse the command line. run is None if the first positional argument is a FILE."""
     parser = build_network_parser("predict", __doc__, "%(prog)s [OPTIONS] [RUN] FILE [FILE ...]")
-    add = parser.add_argument
-    add("files", type=Path, metavar="FILE", nargs="*", help="an image, or a table of samples")
-    add("--all", action="store_true", help="print the probability of every class")
-    add("--json", action="store_true", help="print JSON, with the probability of every class")
-    add("--out", type=path_ending_in(".csv"), metavar="FILE.csv", help="write a CSV file instead of printing")
+    parser.add_argument("files", type=Path, metavar="FILE", nargs="*")
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", type=path_ending_in(".csv"), metavar="FILE.csv")
     # Python 3.11 parses words after -- that begin with a dash as options.
     end = words.index("--") if "--" in words else len(words)
     arguments = parser.parse_intermixed_args(words[:end])
@@ -190,11 +206,9 @@ def _to_json(prediction: Prediction, names: Sequence[str | int]) -> dict[str, ob
 def build_network_parser(command: str, doc: str | None, usage: str | None = None) -> Parser:
     """Return the parser of a command that uses a network, with flags of device, backend and arithmetic."""
     parser = Parser(prog=f"xpnet {command}", usage=usage, doc=doc)
-    add = parser.add_argument
-    add("--device", default="auto", metavar=DEVICE.metavar, help="as in xpnet train")
-    add("--backend", default="auto", help="the array library, as in xpnet train")
-    arithmetic = "as in xpnet train (default: that of the training)"
-    add("--arithmetic", choices=("reproducible", "native"), help=arithmetic)
+    parser.add_argument("--device", default="auto", metavar=DEVICE.metavar)
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--arithmetic", choices=("reproducible", "native"))
     return parser
 
 

@@ -5,6 +5,21 @@ with its fingerprints, the model, the metrics and the checkpoints. Any library, 
 gives the same bits in reproducible arithmetic.
 
 Exit codes: 0 all is the same, 1 something differs, 2 it cannot be verified, 130 interrupted.
+
+Options
+-------
+run
+    a run, by its folder or its name in runs
+--between
+    verify the epochs after A up to B alone, from the checkpoint that was kept after A
+--files
+    without training, compare the files with the digests that the record holds of them
+--data
+    the data of the training, if they are at another place now
+--test-data
+    the test data of the training, likewise
+--init-from
+    the model that the training started from, likewise
 """
 
 import argparse
@@ -92,15 +107,10 @@ def _read_epochs(text: str) -> tuple[int, int]:
 
 def _build_parser() -> Parser:
     parser = Parser(prog="xpnet verify", doc=__doc__)
-    add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="a run, by its folder or its name in runs")
-    between = "verify the epochs after A up to B alone, from the checkpoint that was kept after A"
-    add("--between", type=_read_epochs, metavar="A:B", help=between)
-    files = "without training, compare the files with the digests that the record holds of them"
-    add("--files", action="store_true", help=files)
-    add = partial(add, type=Path, default=argparse.SUPPRESS)
-    add("--data", help="the data of the training, if they are at another place now")
-    add("--test-data", help="the test data of the training, likewise")
-    add("--init-from", help="the model that the training started from, likewise")
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("--between", type=_read_epochs, metavar="A:B")
+    parser.add_argument("--files", action="store_true")
+    for name in ("--data", "--test-data", "--init-from"):
+        parser.add_argument(name, type=Path, default=argparse.SUPPRESS)
     add_settings(parser, PLACE)
     return parser
