@@ -64,7 +64,12 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    with contextlib.suppress(OSError):  # of a system that cannot open folders, to sync the rename
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def save(path: Path, data: bytes) -> None:
@@ -85,13 +90,3 @@ def make_write_error(path: Path, error: OSError | ValueError) -> ConfigError:
     """Return the one-line error for a file or folder that cannot be written."""
     reason = getattr(error, "strerror", "not the path of a file") or type(error).__name__
     return ConfigError.at(path, f"cannot be written ({reason}): free some space or choose another path")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Sync a rename in a folder to the disk, on systems that can open folders."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -60,15 +60,14 @@ def _probe_backend(name: str) -> dict[str, Any]:
     probes = probe_devices(name, "cuda:0" if name == "cupy" else "cpu")
     version = next(iter(probes.values())).version
     unusable = {device: probe for device, probe in probes.items() if not probe.usable}
+    troubles = [{"device": at, "reason": probe.reason, "fix": probe.fix} for at, probe in unusable.items()]
     return {
         "name": name,
         "installed": version is not None,
         "version": version,
         "devices": list(dict.fromkeys(device for result in probes.values() for device in result.devices)),
         "usable": [device for device in probes if device not in unusable],
-        "troubles": [
-            {"device": at, "reason": probe.reason, "fix": probe.fix} for at, probe in unusable.items()
-        ],
+        "troubles": troubles,
     }
 
 

@@ -221,8 +221,7 @@ def _compare_result(
 
 def _compare_form(path: Path, forms: Iterable[bytes]) -> Iterator[str]:
     """Yield a difference if a file, whose content is right, is in none of the forms that xpnet writes."""
-    content = path.read_bytes()
-    if content not in forms:
+    if path.read_bytes() not in forms:
         yield f"{path.name}: has a header that no training writes, with other metadata or tensors"
 
 

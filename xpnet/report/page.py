@@ -51,7 +51,8 @@ def render_page(folder: Path, data: datasets.Dataset | None, sha256: str | None)
     """Return the HTML page of a run as UTF-8. Parameters and errors as in ``xpnet.report.write_report``."""
     run = RunFolder(folder)
     model, data = run.model, _read_data(run) if data is None else data
-    _check_data(run, data, sha256 or datasets.digest(data))
+    if problem := run.find_other_data(data.name, sha256 or datasets.digest(data)):
+        raise DataError.at(run.path, f"{problem}: name the data of the training with --data")
     return render_training(folder.resolve().name, run.record, model, run.history, data)
 
 
@@ -162,12 +163,6 @@ def _read_data(run: RunFolder) -> datasets.Dataset:
         return datasets.load(config.data, config.test_data, **config.table_options)
     except (DataError, ConfigError) as error:
         raise DataError.at(run.path, f"name its data with --data: {error}") from error
-
-
-def _check_data(run: RunFolder, data: datasets.Dataset, sha256: str) -> None:
-    """Raise DataError if the data are not those of the training."""
-    if problem := run.find_other_data(data.name, sha256):
-        raise DataError.at(run.path, f"{problem}: name the data of the training with --data")
 
 
 def read_source(name: str) -> dict[str, str]:

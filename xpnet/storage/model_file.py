@@ -307,8 +307,7 @@ def _find_metadata_problems(metadata: Mapping[str, str], sizes: Sequence[int]) -
     for name in ("format_version", "specification"):
         if not re.fullmatch("[1-9][0-9]{0,8}", text := metadata.get(name, "1")):
             yield f"{name} in the metadata: expected a whole number, got {json.dumps(text)[:60]}"
-    values = {"sizes": json.dumps(sizes), "classes": str(sizes[-1])}
-    for name, expected in values.items():
+    for name, expected in ("sizes", json.dumps(sizes)), ("classes", str(sizes[-1])):
         if (text := metadata.get(name, expected)).replace(" ", "") != expected.replace(" ", ""):
             yield f"{name} in the metadata: expected {expected}, got {json.dumps(text)[:60]}"
 

@@ -17,6 +17,7 @@ from typing import Literal, Self, cast
 
 from xpnet._lib.files import make_write_error, write_atomic
 from xpnet._lib.locks import Lock
+from xpnet._lib.text import format_json
 from xpnet.distributed.ranks import ALONE, Ranks
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
@@ -76,7 +77,7 @@ class Run(RunFolder):
         name = name or make_run_id()
         folder, prepared = out / name, out / f"{STARTING}{os.urandom(8).hex()}"
         first, lock = _begin_record(name, record, _format_time(), ranks), None
-        content = _encode_json(first)
+        content = format_json(replace_nonfinite(first)).encode()
         size = len(content) + LARGEST_END + LONGEST_NUMBER * record["data"].get("classes", 0)
         if size > RECORD_LIMIT:
             problem = f"would get a record of {size} bytes, above the limit of {RECORD_LIMIT}"
@@ -203,7 +204,7 @@ class Run(RunFolder):
     def _write_record(self, changes: Mapping[str, object]) -> None:
         """Update the record in run.json, then in memory."""
         changed = cast("Record", {**self.record, **changes})
-        self.write(records.RECORD_FILE, _encode_json(changed))
+        self.write(records.RECORD_FILE, format_json(replace_nonfinite(changed)).encode())
         self.record.update(changed)
 
     @contextmanager
@@ -283,8 +284,3 @@ def _folder_identity(folder: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def _encode_json(record: Record) -> bytes:
-    """Return the content of run.json."""
-    return (json.dumps(replace_nonfinite(record), indent=2, allow_nan=False) + "\n").encode()

@@ -53,8 +53,7 @@ class TrainingConsole(Callback):
         self._hidden = quiet or trainer.ranks.size > 1 or not (self._console.is_terminal or jupyter)
         bar = BarColumn(bar_width=None, table_column=Column(ratio=1))
         metrics = TextColumn("{task.fields[metrics]}elapsed", table_column=Column(no_wrap=True))
-        times = TimeElapsedColumn(), "remaining", TimeRemainingColumn()
-        columns = EPOCHS, bar, metrics, *times
+        columns = EPOCHS, bar, metrics, TimeElapsedColumn(), "remaining", TimeRemainingColumn()
         self._progress = Progress(
             *columns, console=self._console, transient=True, expand=True, disable=self._hidden
         )

@@ -91,7 +91,16 @@ class Trainer:
         if not backend.on_host:
             check_copy_memory(data, backend.name)
         self.config, self.backend, self.data, self.ranks = config, backend, data, ranks
-        self.network = network = _build_network(config, data)
+        self.network = network = Network(
+            (data.features, *config.hidden, data.classes),
+            activation=config.activation,
+            batch_norm=config.batch_norm,
+            input_dropout=config.input_dropout,
+            hidden_dropout=config.dropout,
+            input_noise=config.input_noise,
+            loss=config.loss,
+            label_smoothing=config.label_smoothing,
+        )
         training, validation = _split_samples(config, data)
         count = len(data.y_train) if training is None else len(training)
         threads = min(workers, MAX_PENDING, -(-count // (BLOCK_SIZE * ranks.size)))
@@ -327,19 +336,6 @@ def worker_count(config: TrainConfig, backend: Backend, jobs: int = 1) -> int:
         msg = f"--workers: the {backend.name} backend has threads of its own: leave --workers out"
         raise ConfigError(msg)
     return config.workers
-
-
-def _build_network(config: TrainConfig, data: Dataset) -> Network:
-    return Network(
-        (data.features, *config.hidden, data.classes),
-        activation=config.activation,
-        batch_norm=config.batch_norm,
-        input_dropout=config.input_dropout,
-        hidden_dropout=config.dropout,
-        input_noise=config.input_noise,
-        loss=config.loss,
-        label_smoothing=config.label_smoothing,
-    )
 
 
 def _split_samples(config: TrainConfig, data: Dataset) -> tuple[NDArray[np.int64] | None, ...]:
