@@ -72,7 +72,6 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
     from xpnet.distributed.ranks import connect
     from xpnet.recording.recorded_run import read_recorded
     from xpnet.recording.verification import find_difference
-    from xpnet.training.console import TrainingConsole
     from xpnet.training.opening import open_training
 
     ranks, settings = connect(), get_settings(arguments)
@@ -84,10 +83,7 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
         config = replace(run.config, **(own | settings))
     ranks.compare(run.digests())
     with open_training(config, None, ranks) as (trainer, selection):
-        console = TrainingConsole(trainer, run.last, quiet=config.quiet, advise=False)
-        for line in describe_training(selection, trainer):
-            console.print_line(line)
-        difference = find_difference(run, trainer, console)
+        difference = find_difference(run, trainer, describe_training(selection, trainer))
     return difference, "" if difference is not None else run.describe()
 
 

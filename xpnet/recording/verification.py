@@ -34,8 +34,10 @@ _OPTIONAL_DATA = records.DataInfo.__optional_keys__ - {"source", "weights_sha256
 """Facts on the data that records of an xpnet before 0.3 may lack."""
 
 
-def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole) -> str | None:
+def find_difference(run: RecordedRun, trainer: Trainer, heading: Iterable[str] = ()) -> str | None:
     """Train again, and return in words the first difference between the training and its record, or None.
+
+    The lines of the heading are printed before the metrics.
 
     Raises
     ------
@@ -44,6 +46,9 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
     DataError
         A checkpoint or the model is missing, damaged, or of another training.
     """
+    console = TrainingConsole(trainer, run.last, quiet=trainer.config.quiet, advise=False)
+    for line in heading:
+        console.print_line(line)
     final, ranks = callbacks.build_final(trainer.config, run.initial_epoch), trainer.ranks
     difference = ranks.from_first(lambda: next(_find_record_differences(run, trainer), None))
     with ranks.agreement():
