@@ -17,8 +17,7 @@ from xpnet.storage.model_file import encode_model
 from xpnet.storage.record import CHECKPOINT_FILE, KEPT_CHECKPOINT, MODEL_FILE
 from xpnet.storage.run import Run
 from xpnet.trackers import Tracker
-from xpnet.training import callbacks
-from xpnet.training.callbacks import FinalParameters
+from xpnet.training.callbacks import CompareRanks, Evaluate, FinalParameters, StopOnInterrupt, build_final
 from xpnet.training.console import TrainingConsole
 from xpnet.training.loop import Callback, EpochLog, FitResult
 from xpnet.training.step import TrainState, Variables
@@ -244,7 +243,7 @@ def record(
     first = 0 if parent is None else parent.epochs
     if resumed is not None:
         first, parent = resumed.initial_epoch, resumed.parent
-    final = callbacks.build_final(trainer.config, first)
+    final = build_final(trainer.config, first)
     progress: dict[str, Any] = {"rows": 0, "seconds": 0.0}
     try:
         if resumed is not None and resumed.checkpoint.exists():
@@ -253,11 +252,11 @@ def record(
             state, _ = load_state(trainer, final, parent.checkpoint, "--init-from starts from its model")
         else:
             state = trainer.initial_state()
-        order = [callbacks.Evaluate(first, final=final), final, *users]
+        order = [Evaluate(first, final=final), final, *users]
         if trainer.ranks.size > 1:
-            order.append(callbacks.CompareRanks())
+            order.append(CompareRanks())
         echo, config = console.print_line, trainer.config
-        order += [callbacks.StopOnInterrupt(echo), console]
+        order += [StopOnInterrupt(echo), console]
         if run is None:
             order.append(_EvaluateResult())
         else:

@@ -23,8 +23,7 @@ from xpnet.recording.training import check_start, describe_data, describe_parent
 from xpnet.storage import checkpoint, model_file, record as records
 from xpnet.storage.json_files import replace_nonfinite
 from xpnet.storage.model_file import SavedModel, encode_model, load_model, name_tensors
-from xpnet.training import callbacks
-from xpnet.training.callbacks import FinalParameters, StopOnInterrupt
+from xpnet.training.callbacks import Evaluate, FinalParameters, StopOnInterrupt, build_final
 from xpnet.training.console import TrainingConsole
 from xpnet.training.loop import Callback, EpochLog, FitResult
 from xpnet.training.step import TrainState, Variables
@@ -49,7 +48,7 @@ def find_difference(run: RecordedRun, trainer: Trainer, heading: Iterable[str] =
     console = TrainingConsole(trainer, run.last, quiet=trainer.config.quiet, advise=False)
     for line in heading:
         console.print_line(line)
-    final, ranks = callbacks.build_final(trainer.config, run.initial_epoch), trainer.ranks
+    final, ranks = build_final(trainer.config, run.initial_epoch), trainer.ranks
     difference = ranks.from_first(lambda: next(_find_record_differences(run, trainer), None))
     with ranks.agreement():
         state = _load_start(run, trainer, final)
@@ -58,7 +57,7 @@ def find_difference(run: RecordedRun, trainer: Trainer, heading: Iterable[str] =
     compare = _Compare(run, final)
     # A callback may have ended it: its last epoch has metrics of the training samples too.
     last = run.last if run.has_end and run.record["status"] == "completed" else None
-    evaluate, stop = callbacks.Evaluate(run.initial_epoch, last, final), StopOnInterrupt(console.print_line)
+    evaluate, stop = Evaluate(run.initial_epoch, last, final), StopOnInterrupt(console.print_line)
     order = [evaluate, final, compare, stop, console]
     try:
         result = trainer.fit(order, state, run.last + bool(run.batch), first_epoch=run.first)
