@@ -43,6 +43,15 @@ def read_regular_file(path: Path, limit: int, hint: str) -> bytes:
         raise make_read_error(path, error, hint) from error
 
 
+def read_start(path: Path, size: int) -> bytes:
+    """Return the first bytes of a file, none if it is no regular file or cannot be read."""
+    with contextlib.suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(size)
+    return b""
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically: readers see the old content or the new, even after a crash.
 

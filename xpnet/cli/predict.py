@@ -37,11 +37,10 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from xpnet._lib.files import save
+from xpnet._lib.files import read_start, save
 from xpnet._lib.text import complain, format_json, plain
 from xpnet._typing import HostArray
 from xpnet.config.flags import Parser, path_ending_in
@@ -130,11 +129,7 @@ def _is_network(path: Path) -> bool:
     folder = resolve_run(path, others=files)
     if path.suffix.lower() == ".safetensors" or os.path.isdir(folder):  # noqa: PTH112 - false after an error
         return True
-    with suppress(OSError):  # reported when it is read as a FILE
-        if path.is_file():
-            with path.open("rb") as file:  # the length of a JSON header, and its first character
-                return file.read(9)[4:] == b"\0\0\0\0{"
-    return False
+    return read_start(path, 9)[4:] == b"\0\0\0\0{"  # the length of a JSON header, and its first character
 
 
 def _predict_file(predictor: "Predictor", file: Path) -> Iterator[Prediction]:

@@ -9,7 +9,6 @@ import tokenize
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import IO
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.lib import format  # noqa: A004 (NumPy's name)
 from numpy.typing import NDArray
 
+from xpnet._lib.files import read_start
 from xpnet._lib.text import format_shape
 from xpnet.data.table import GZIP_MAGIC, ROLES, Source, Table, check_memory, make_table, open_data_file
 from xpnet.errors import DataError
@@ -61,14 +61,8 @@ def read_halves(path: Path) -> tuple[Table, Table]:
 
 def is_array_file(path: Path) -> bool:
     """Return True if a file is one of arrays, by its name, or by the first bytes of IDX and gzip."""
-    if path.name.lower().endswith((".npy", ".npz")):
-        return True
-    with suppress(OSError):
-        if path.is_file():
-            with path.open("rb") as file:
-                start = file.read(3)
-            return start.startswith((GZIP_MAGIC, *(bytes([0, 0, kind]) for kind in IDX_TYPES)))
-    return False
+    magic_numbers = GZIP_MAGIC, *(bytes([0, 0, kind]) for kind in IDX_TYPES)
+    return path.name.lower().endswith((".npy", ".npz")) or read_start(path, 3).startswith(magic_numbers)
 
 
 def read_array(path: Path) -> Source:
