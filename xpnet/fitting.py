@@ -258,7 +258,7 @@ def _fit_recorded(
         check_data(parent, trainer.data, "--extend")
     console = TrainingConsole(trainer, config.epochs, quiet=not verbose)
     info = describe_run(config, selection, trainer.data, parent)
-    run = Run.start(config.out, config.name, config.overwrite, info)
+    run = Run.start(config.out, config.name, info, overwrite=config.overwrite)
     with record(trainer, run, console, parent, users=[users]) as (callbacks, state, first):
         return run, trainer.fit(callbacks, state, first_epoch=first)
 

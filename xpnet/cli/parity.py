@@ -53,6 +53,8 @@ LEFT = ("backend", "version", "device", "fingerprint", "verdict")
 ABOVE = {"epoch": "differs", "layer": "from"}
 """The first lines of headings of two."""
 
+Probes = dict[devices.BackendDevice, Probe]
+
 
 def main(words: Sequence[str]) -> int:
     """Print the table and the verdict. Return the exit code.
@@ -144,9 +146,7 @@ def _format_row(row: runs.ParityResult) -> dict[str, Cell]:
     }
 
 
-def _probe_devices(
-    required: list[devices.BackendDevice],
-) -> tuple[list[devices.BackendDevice], dict[devices.BackendDevice, Probe]]:
+def _probe_devices(required: list[devices.BackendDevice]) -> tuple[list[devices.BackendDevice], Probes]:
     """Return the usable devices, and the others with their probes.
 
     Raises
@@ -164,10 +164,7 @@ def _probe_devices(
 
 
 def _to_json(
-    config: TrainConfig,
-    data: datasets.Dataset,
-    rows: list[runs.ParityResult],
-    absent: dict[devices.BackendDevice, Probe],
+    config: TrainConfig, data: datasets.Dataset, rows: list[runs.ParityResult], absent: Probes
 ) -> dict[str, object]:
     settings = ("epochs", "hidden", "batch_size", "learning_rate", "seed")
     return {

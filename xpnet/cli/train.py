@@ -149,7 +149,7 @@ def train(
             if run is not None:
                 return run
             info = describe_run(config, selection, data, parent, command)
-            return Run.start(config.out, config.name, config.overwrite, info, ranks)
+            return Run.start(config.out, config.name, info, ranks, overwrite=config.overwrite)
 
         recorded = ranks.on_first(open_run)
         with record(trainer, recorded, console, parent, resumed=resumed) as (callbacks, state, first):

@@ -13,8 +13,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from xpnet.errors import ConfigError, DivergedError
 from xpnet.parity.distance import first_mismatch, unequal_bits
 from xpnet.recording.recorded_run import RecordedRun, find_contradictions
@@ -22,7 +20,7 @@ from xpnet.recording.recorder import describe_state, evaluate_result, load_state
 from xpnet.recording.training import check_start, describe_data, describe_parent
 from xpnet.storage import checkpoint, model_file, record as records
 from xpnet.storage.json_files import replace_nonfinite
-from xpnet.storage.model_file import SavedModel, encode_model, load_model, name_tensors
+from xpnet.storage.model_file import SavedModel, Tensors, encode_model, load_model, name_tensors
 from xpnet.training.callbacks import Evaluate, FinalParameters, StopOnInterrupt, build_final
 from xpnet.training.console import TrainingConsole
 from xpnet.training.loop import Callback, EpochLog, FitResult
@@ -165,9 +163,7 @@ def _format(value: object) -> str:
     return f"{value!r} ({value.hex()})" if isinstance(value, float) else json.dumps(value)
 
 
-def _compare_arrays(
-    where: str, recorded: Mapping[str, np.ndarray], computed: Mapping[str, np.ndarray]
-) -> Iterator[str]:
+def _compare_arrays(where: str, recorded: Tensors, computed: Tensors) -> Iterator[str]:
     """Yield a difference for each array that is not the same, with its first element that differs."""
     for name in dict.fromkeys((*computed, *recorded)):
         left, right = recorded.get(name), computed.get(name)
@@ -191,11 +187,11 @@ def _compare_checkpoint(
     # The seconds are what no computation gives.
     computed, facts = describe_state(trainer, state, final, rows, progress["seconds"])
 
-    def rename(named: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def rename(named: Tensors) -> Tensors:
         """Give the parts of a state their names in place of their numbers."""
         for index, field in enumerate(Variables._fields):
             named = {re.sub(rf"^state\.{index}\.", f"{field}.", name): named[name] for name in named}
-        return dict(named)
+        return named
 
     yield from _compare_arrays(path.name, rename(arrays), rename(computed))
     yield from _compare_objects(f"{path.name}: ", progress, facts)

@@ -55,12 +55,7 @@ class Run(RunFolder):
 
     @classmethod
     def start(
-        cls,
-        out: Path,
-        name: str | None,
-        overwrite: bool,  # noqa: FBT001 - as the settings are
-        record: RunInfo,
-        ranks: Ranks = ALONE,
+        cls, out: Path, name: str | None, record: RunInfo, ranks: Ranks = ALONE, *, overwrite: bool = False
     ) -> Self:
         """Create the folder of a run, with a record whose status is "running".
 
@@ -168,22 +163,15 @@ class Run(RunFolder):
         with self._writable_path(name) as path:
             write_atomic(path, data)
 
-    def finish(
-        self,
-        status: Status,
-        *,
-        metrics: Mapping[str, object] | None = None,
-        fingerprint: str | None = None,
-        error: str | None = None,
-    ) -> None:
+    def finish(self, status: Status, **outcome: object) -> None:
         """Write status, time, outcome and the digests of the files to run.json, and release the lock.
 
-        A run that has ended already is not changed.
+        The outcome is that in `Outcome`, None by default. A run that has ended already is not changed.
         """
         if self.record["status"] == "running":
-            outcome = {"metrics": metrics, "fingerprint": fingerprint, "error": error}
-            outcome["digests"] = digests = {p.name: digest_file(p) for p in self.files}
-            changes = {"status": status, "ended": _format_time(), **outcome}
+            digests = {p.name: digest_file(p) for p in self.files}
+            outcome = {**NO_OUTCOME, **outcome, "ended": _format_time(), "digests": digests}
+            changes = {"status": status, **outcome}
             digests[records.RECORD_FILE] = digest_record({**self.record, **changes})
             self._write_record(changes)
         self.release()

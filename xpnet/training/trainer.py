@@ -122,21 +122,14 @@ class Trainer:
     @classmethod
     @contextmanager
     def open(
-        cls,
-        config: TrainConfig,
-        data: Dataset,
-        backend: Backend,
-        normalization: Normalization | None = None,
-        ranks: Ranks = ALONE,
-        *,
-        jobs: int = 1,
+        cls, config: TrainConfig, data: Dataset, backend: Backend, *, jobs: int = 1, **options: Any
     ) -> Iterator["Trainer"]:
         """Build a trainer inside the backend's scope and with its workers; errors as in the constructor.
 
-        `jobs` is the number of processes that share the processors.
+        `jobs` is the number of processes that share the processors; the options are those of the constructor.
         """
         with backend.scope(), backend.workers(workers := worker_count(config, backend, jobs)):
-            yield cls(config, data, backend, normalization, ranks, workers)
+            yield cls(config, data, backend, **options, workers=workers)
 
     @cached_property
     def step(self) -> Step:
