@@ -45,8 +45,14 @@ def main(words: Sequence[str]) -> int:
 
     Errors as in ``xpnet.recording.verification``.
     """
-    read = partial(_build_parser().parse_args, words)
-    arguments = read_command("verify", words, read, _list_facts)
+    parser = Parser(prog="xpnet verify", doc=__doc__)
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("--between", type=_read_epochs, metavar="A:B")
+    parser.add_argument("--files", action="store_true")
+    for name in ("--data", "--test-data", "--init-from"):
+        parser.add_argument(name, type=Path, default=argparse.SUPPRESS)
+    add_settings(parser, PLACE)
+    arguments = read_command("verify", words, partial(parser.parse_args, words), _list_facts)
     from xpnet.distributed.ranks import connect
     from xpnet.recording.recorded_run import find_file_difference
     from xpnet.storage.find import resolve_run
@@ -99,14 +105,3 @@ def _read_epochs(text: str) -> tuple[int, int]:
     if not (colon and first.isdecimal() and last.isdecimal()):
         raise argparse.ArgumentTypeError(f"expected two epochs, as in 40:50, got {text}")
     return int(first), int(last)
-
-
-def _build_parser() -> Parser:
-    parser = Parser(prog="xpnet verify", doc=__doc__)
-    parser.add_argument("run", type=Path, metavar="RUN")
-    parser.add_argument("--between", type=_read_epochs, metavar="A:B")
-    parser.add_argument("--files", action="store_true")
-    for name in ("--data", "--test-data", "--init-from"):
-        parser.add_argument(name, type=Path, default=argparse.SUPPRESS)
-    add_settings(parser, PLACE)
-    return parser
