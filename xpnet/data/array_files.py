@@ -24,12 +24,9 @@ from xpnet.errors import DataError
 from xpnet.nn.columns import format_names, shorten
 
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-IDX_NAMES = {
-    "x_train": ("train-images", "idx3-ubyte"),
-    "y_train": ("train-labels", "idx1-ubyte"),
-    "x_test": ("t10k-images", "idx3-ubyte"),
-    "y_test": ("t10k-labels", "idx1-ubyte"),
-}
+IDX_NAMES = [("train-images", "idx3-ubyte"), ("train-labels", "idx1-ubyte")]
+IDX_NAMES += [("t10k-images", "idx3-ubyte"), ("t10k-labels", "idx1-ubyte")]
+"""The beginning and the ending of the names of MNIST's files, in the order of `ROLES`."""
 MAX_EXPANSION = 1032
 """Maximum expansion factor of deflate (zlib technical notes)."""
 MAX_BYTES = 1 << 63
@@ -51,8 +48,8 @@ def read_halves(path: Path) -> tuple[Table, Table]:
     if not path.is_dir():
         arrays = read_npz(path, ", ".join(ROLES), lambda keys: ROLES if set(ROLES) <= set(keys) else ())
     elif not (path / "x_train.npy").exists():
-        arrays = [read_array(_find_idx_file(path, *name)) for name in IDX_NAMES.values()]
-    elif both := sorted(file.name for file in path.glob(f"{IDX_NAMES['x_train'][0]}*")):
+        arrays = [read_array(_find_idx_file(path, *name)) for name in IDX_NAMES]
+    elif both := sorted(file.name for file in path.glob(f"{IDX_NAMES[0][0]}*")):
         raise DataError.at(path, f"holds both x_train.npy and {both[0]}: keep one of them in this folder")
     else:
         arrays = [read_array(path / f"{role}.npy") for role in ROLES]
@@ -115,7 +112,7 @@ def _find_idx_file(folder: Path, stem: str, ending: str) -> Path:
         path = folder / (stem + form.format(ending))
         if path.exists():
             return path
-    names = ", ".join(map("-".join, IDX_NAMES.values()))
+    names = ", ".join(map("-".join, IDX_NAMES))
     problem = f"has no {stem}-{ending} (or {stem}-{ending}.gz); a data folder holds {names}"
     raise DataError.at(folder, f"{problem}, or x_train.npy and so on")
 

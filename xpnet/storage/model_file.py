@@ -156,13 +156,9 @@ def save_model(path: Path, model: SavedModel) -> None:
 
 def encode_model(model: SavedModel, version: int = FORMAT_VERSION) -> bytes:
     """Return the bytes of the .safetensors file of `model`, which depend on nothing but the arguments."""
-    metadata = {
-        "format_version": str(version),
-        "sizes": json.dumps(list(model.sizes)),
-        "classes": str(model.classes),
-        "activation": model.activation,
-        "normalize": model.normalization.kind,
-    }
+    metadata = {"format_version": str(version), "sizes": json.dumps(list(model.sizes))}
+    metadata |= {"classes": str(model.classes), "activation": model.activation}
+    metadata["normalize"] = model.normalization.kind
     if (columns := model.columns.to_json()) is not None:
         metadata["columns"] = columns
     if model.specification is not None and version > 1:
