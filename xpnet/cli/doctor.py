@@ -34,15 +34,11 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--require-device", action="store_true")
     share_gpu_memory()
     arguments = parser.parse_args(words)
-    driver, backends = cuda_driver_version(), [_probe_backend(name) for name in BACKENDS]
-    report = {
-        "xpnet": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count() or 1,
-        "nvidia_driver": None if driver is None else f"CUDA {driver // 1000}.{driver % 1000 // 10}",
-        "backends": backends,
-    }
+    number, backends = cuda_driver_version(), [_probe_backend(name) for name in BACKENDS]
+    driver = None if number is None else f"CUDA {number // 1000}.{number % 1000 // 10}"
+    report: dict[str, Any] = {"xpnet": __version__, "python": platform.python_version()}
+    report |= {"platform": platform.platform(), "cpus": os.cpu_count() or 1}
+    report |= {"nvidia_driver": driver, "backends": backends}
     if arguments.json:
         sys.stdout.write(format_json(report))
     else:
@@ -60,15 +56,11 @@ def _probe_backend(name: str) -> dict[str, Any]:
     probes = probe_devices(name, "cuda:0" if name == "cupy" else "cpu")
     version = next(iter(probes.values())).version
     unusable = {device: probe for device, probe in probes.items() if not probe.usable}
+    devices = list(dict.fromkeys(device for result in probes.values() for device in result.devices))
+    usable = [device for device in probes if device not in unusable]
     troubles = [{"device": at, "reason": probe.reason, "fix": probe.fix} for at, probe in unusable.items()]
-    return {
-        "name": name,
-        "installed": version is not None,
-        "version": version,
-        "devices": list(dict.fromkeys(device for result in probes.values() for device in result.devices)),
-        "usable": [device for device in probes if device not in unusable],
-        "troubles": troubles,
-    }
+    library = {"name": name, "installed": version is not None, "version": version}
+    return {**library, "devices": devices, "usable": usable, "troubles": troubles}
 
 
 def _print_report(report: Mapping[str, Any]) -> None:
