@@ -19,7 +19,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from xpnet._lib.files import save
 from xpnet._lib.text import format_command_line, format_duration
 from xpnet._lib.tree import leaves
-from xpnet.arithmetic import random
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig, from_json, to_json
 from xpnet.config.settings import BOOKKEEPING
@@ -33,6 +32,7 @@ from xpnet.storage.find import FoundRun
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import SavedModel
 from xpnet.storage.record import REPORT_FILE, Record, Summary, format_commits
+from xpnet.training.trainer import split_samples
 
 MOST_WHOLE, MOST_CONFUSED = 26, 20
 """The largest number of classes of a whole confusion matrix, and the number of a part of a larger one."""
@@ -102,10 +102,9 @@ def select_samples(record: Record, data: datasets.Dataset) -> tuple[str, dataset
     """
     if len(data.y_test):
         return "validation" if data.test_is_validation else "test", data
-    config, count = from_json(record["config"], "the record"), len(data.y_train)
-    part, x, y, rows = "training", data.x_train, data.y_train, None
-    if config.validation:
-        _, rows = random.split(config.seed, count, config.validation_samples(count))
+    part, x, y = "training", data.x_train, data.y_train
+    _, rows = split_samples(from_json(record["config"], "the record"), data)
+    if rows is not None:
         part, x, y = "validation", x[rows], y[rows]
     return part, replace(data, x_test=x, y_test=y, test_rows=rows, test_file="")
 

@@ -101,7 +101,7 @@ class Trainer:
             loss=config.loss,
             label_smoothing=config.label_smoothing,
         )
-        training, validation = _split_samples(config, data)
+        training, validation = split_samples(config, data)
         count = len(data.y_train) if training is None else len(training)
         threads = min(workers, MAX_PENDING, -(-count // (BLOCK_SIZE * ranks.size)))
         self.memory = check_memory(config, network, count, threads * backend.parallel_blocks)
@@ -304,7 +304,7 @@ def normalize_inputs(config: TrainConfig, data: Dataset, ranks: Ranks = ALONE) -
     """
 
     def fit_inputs() -> list[Any]:
-        training, _ = _split_samples(config, data)
+        training, _ = split_samples(config, data)
         x = data.x_train if training is None else data.x_train[training]
         fitted = fit_normalization(config.normalize, x)
         return [fitted.shift.tolist(), fitted.scale.tolist()]
@@ -331,8 +331,14 @@ def worker_count(config: TrainConfig, backend: Backend, jobs: int = 1) -> int:
     return config.workers
 
 
-def _split_samples(config: TrainConfig, data: Dataset) -> tuple[NDArray[np.int64] | None, ...]:
-    """Return the indices of the samples to train on and to validate with; None stands for all and none."""
+def split_samples(config: TrainConfig, data: Dataset) -> tuple[NDArray[np.int64] | None, ...]:
+    """Return the indices of the samples to train on and to validate with; None stands for all and none.
+
+    Raises
+    ------
+    ConfigError
+        All samples are held out for validation.
+    """
     if not config.validation or data.test_is_validation:
         return None, None
     count = len(data.y_train)
