@@ -11,12 +11,11 @@ Options
 """
 
 import os
-import platform
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xpnet import __version__
+from xpnet._lib.machine import describe_machine
 from xpnet._lib.switches import read_switch
 from xpnet._lib.terminal import make_console, style_text
 from xpnet._lib.text import format_json
@@ -36,9 +35,8 @@ def main(words: Sequence[str]) -> int:
     arguments = parser.parse_args(words)
     number, backends = cuda_driver_version(), [_probe_backend(name) for name in BACKENDS]
     driver = None if number is None else f"CUDA {number // 1000}.{number % 1000 // 10}"
-    report: dict[str, Any] = {"xpnet": __version__, "python": platform.python_version()}
-    report |= {"platform": platform.platform(), "cpus": os.cpu_count() or 1}
-    report |= {"nvidia_driver": driver, "backends": backends}
+    report = {**describe_machine(), "cpus": os.cpu_count() or 1, "nvidia_driver": driver}
+    report["backends"] = backends
     if arguments.json:
         sys.stdout.write(format_json(report))
     else:

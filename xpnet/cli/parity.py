@@ -15,7 +15,6 @@ Options
     Backends that must not be missing: numpy,torch,torch:cuda,cupy,jax,dpnp,array-api-strict.
 """
 
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -26,8 +25,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from xpnet import __version__
 from xpnet._lib.files import save
+from xpnet._lib.machine import describe_machine
 from xpnet._lib.terminal import announce, make_console, style_text
 from xpnet._lib.text import format_json, plain
 from xpnet.backends import resolve
@@ -168,9 +167,7 @@ def _to_json(
 ) -> dict[str, object]:
     settings = ("epochs", "hidden", "batch_size", "learning_rate", "seed")
     return {
-        "xpnet": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
+        **describe_machine(),
         "data": {"name": data.name, "sha256": datasets.digest(data)},
         **{name: getattr(config, name) for name in settings},
         "passed": all(row.verdict != "FAIL" for row in rows),

@@ -195,12 +195,10 @@ def summarize_classes(labels: Labels, evaluation: Evaluation, names: Sequence[st
     if count > MOST_WHOLE:
         wrong = Counter(index for *pair, times in mistakes for index in pair * times)
         shown = sorted(sorted(shown, key=lambda index: -wrong[index])[:MOST_CONFUSED])
-    return {
-        "rows": [(index, metrics[index], *mistaken_for.get(index, (None, 0))) for index in rows],
-        "frequent": mistakes[:3],
-        "shown": [names[index] for index in shown],
-        "cells": _make_cells(shown, pairs, [metrics[index].support for index in shown]),
-    }
+    table = [(index, metrics[index], *mistaken_for.get(index, (None, 0))) for index in rows]
+    cells = _make_cells(shown, pairs, [metrics[index].support for index in shown])
+    classes = [names[index] for index in shown]
+    return {"rows": table, "frequent": mistakes[:3], "shown": classes, "cells": cells}
 
 
 def _make_cells(
