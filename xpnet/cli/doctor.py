@@ -35,8 +35,8 @@ def main(words: Sequence[str]) -> int:
     arguments = parser.parse_args(words)
     number, backends = cuda_driver_version(), [_probe_backend(name) for name in BACKENDS]
     driver = None if number is None else f"CUDA {number // 1000}.{number % 1000 // 10}"
-    report = {**describe_machine(), "cpus": os.cpu_count() or 1, "nvidia_driver": driver}
-    report["backends"] = backends
+    machine = {**describe_machine(), "cpus": os.cpu_count() or 1, "nvidia_driver": driver}
+    report = {**machine, "backends": backends}
     if arguments.json:
         sys.stdout.write(format_json(report))
     else:

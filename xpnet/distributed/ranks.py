@@ -216,7 +216,7 @@ class Ranks:
         complain(f"rank {self.rank}, on {self.hosts[self.rank]}: {reason}")
 
 
-ALONE = Ranks()
+ALONE: Ranks = Ranks()
 
 
 def _gather_values(comm: Any, value: T) -> list[T]:

@@ -58,8 +58,13 @@ def open_training(
     """
     with ranks.together(), ExitStack() as stack:
         with ranks.agreement():
-            place, is_required = (config.device, config.backend), config.require_device
-            selection = resolve(*place, require_device=is_required, like=like, local_rank=ranks.local_rank)
+            selection = resolve(
+                config.device,
+                config.backend,
+                require_device=config.require_device,
+                like=like,
+                local_rank=ranks.local_rank,
+            )
             if selection.warning is not None and ranks.rank == 0:
                 warn(selection.warning)
         backend = selection.backend
