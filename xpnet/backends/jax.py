@@ -7,6 +7,7 @@ is not affected.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cached_property, lru_cache
 from types import ModuleType
 from typing import Any, cast
 
@@ -14,10 +15,12 @@ import numpy as np
 
 from xpnet._typing import AnyFunction, Array, Function, HostArray
 from xpnet.backends.base import GPU_STACK, Backend
-from xpnet.backends.probing import Problem, cuda_index, cuda_major, missing_driver_or, one_line
+from xpnet.backends.probing import Problem, cuda_major, missing_driver_or, one_line
 
 LAYOUT_ROWS = 256
 """Rows of the left operand from which materialising both operands costs less than it saves."""
+MOST_NUMBERS = 64
+"""Numbers, such as learning rates, that are kept on a GPU for each compiled function."""
 
 
 class JaxBackend(Backend):
@@ -55,41 +58,56 @@ class JaxBackend(Backend):
     ) -> AnyFunction:
         """Return `function` compiled by XLA, which may fuse and reorder operations unless `exact`.
 
-        On a GPU, `function` is returned unchanged if `exact`: fences are not yet run on a GPU.
+        On a GPU, numbers among the arguments are kept there: each would be copied in every call.
         """
-        if not exact:
-            return cast("AnyFunction", self.library.jit(function, donate_argnums=donated))
-        from xpnet.backends.fence import compile_fenced
+        if exact:
+            from xpnet.backends.fence import compile_fenced
 
-        on_gpu = cuda_index(self.device_name) is not None
-        return function if on_gpu else compile_fenced(function, donated=donated)
+            compiled = compile_fenced(function, donated=donated, zero=self._zero)
+        else:
+            compiled = cast("AnyFunction", self.library.jit(function, donate_argnums=donated))
+        if not self.on_gpu:
+            return compiled
+        number = lru_cache(MOST_NUMBERS)(self.library.numpy.asarray)  # whose dtype gives way, as a number's
+
+        def run(*args: object) -> object:
+            return compiled(*(number(arg) if isinstance(arg, float) else arg for arg in args))
+
+        return cast("AnyFunction", run)
+
+    @cached_property
+    def _zero(self) -> Any:
+        """The zero of fences, on the device if that is a GPU."""
+        from xpnet.backends.fence import ZERO
+
+        return self.from_host(np.asarray(ZERO)) if self.on_gpu else ZERO
 
     def compile_steps(self, step: Function, compiled: Function, *, exact: bool) -> Function:
-        """Return a function that takes several steps in one compiled loop, unless `exact` on a GPU."""
+        """Return a function that takes several steps in one compiled loop."""
         jax, one_by_one = self.library, super().compile_steps(step, compiled, exact=exact)
-        if exact and cuda_index(self.device_name) is not None:
-            return one_by_one
-        from xpnet.backends.fence import ZERO, UnknownPrimitiveError, fenced
+        from xpnet.backends.fence import UnknownPrimitiveError, fenced
 
         in_loop: Function = fenced(step) if exact else lambda _, *args: step(*args)
         is_compiled = True
 
         def scan(zero: Any, variables: Any, block: Any, rates: Any) -> Any:
-            def take_step(variables: Any, row_and_rate: tuple[Array, Array]) -> tuple[Any, None]:
-                row, rate = row_and_rate
-                return in_loop(zero, variables, block._replace(indices=row), rate), None
+            def take_step(variables: Any, own: tuple[Array, Any, Array]) -> tuple[Any, None]:
+                indices, masks, rate = own
+                return in_loop(zero, variables, block._replace(indices=indices, masks=masks), rate), None
 
             # The dtype of the rates would be that of the results.
             rates = rates.astype(jax.tree.leaves(variables)[0].dtype)
-            return jax.lax.scan(take_step, variables, (block.indices, rates))[0]
+            return jax.lax.scan(take_step, variables, (block.indices, block.masks, rates))[0]
 
-        loop = jax.jit(scan)
+        loop, zero = jax.jit(scan), self._zero
+        put = lru_cache(MOST_NUMBERS)(lambda rates: self.from_host(np.asarray(rates)))
+        put_rates = put if self.on_gpu else np.asarray
 
         def take_steps(variables: Any, block: Any, rates: Sequence[float]) -> Any:
             nonlocal is_compiled
             if is_compiled:
                 try:
-                    return loop(ZERO, variables, block, np.asarray(rates))
+                    return loop(zero, variables, block, put_rates(rates))
                 except UnknownPrimitiveError:
                     is_compiled = False
             return one_by_one(variables, block, rates)
