@@ -308,15 +308,15 @@ class CuPy:
         layers = [[cupy.asarray(part) for part in layer] for layer in initial_layers(task)]
 
         def epoch() -> None:
-            order = cupy.asarray(order_of(task.rows))
+            order = None if task.batch is None else cupy.asarray(order_of(task.rows))
             for start in range(0, task.rows, size):
-                index = order[start : start + size]
+                index = slice(task.rows) if order is None else order[start : start + size]
                 a = [self.x[index]]
                 for weight, bias in layers[:-1]:
                     a.append(cupy.maximum(a[-1] @ weight + bias, 0))
                 logits = a[-1] @ layers[-1][0] + layers[-1][1]
                 powers = cupy.exp(logits - logits.max(axis=1, keepdims=True))
-                dz = (powers / powers.sum(axis=1, keepdims=True) - self.y[index]) / len(index)
+                dz = (powers / powers.sum(axis=1, keepdims=True) - self.y[index]) / len(a[0])
                 for n in reversed(range(len(a))):
                     da = (dz @ layers[n][0].T) * (a[n] > 0) if n else None
                     layers[n][0] -= task.learning_rate * (a[n].T @ dz)

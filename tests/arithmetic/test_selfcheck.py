@@ -54,10 +54,8 @@ def test_a_gpu_is_checked_with_the_shapes_of_the_run(monkeypatch):
     monkeypatch.setattr(gpu, "compile", lambda function, **_: function)
     with pytest.raises(BackendError, match="does not compute products of matrices in IEEE"):
         Trainer(TrainConfig(hidden=(20,), batch_size=32), real_data(64, 5), gpu)
-    assert shapes[1:] == [
-        *((1, 20, 784, 32), (1, 20, 32, 784), (1, 784, 20, 32)),
-        *((1, 10, 20, 32), (1, 10, 32, 20), (1, 20, 10, 32)),
-    ]
+    hidden, output = [(20, 784, 32), (20, 32, 784)], [(10, 20, 32), (10, 32, 20), (20, 10, 32)]
+    assert shapes[1:] == [(1, *shape) for shape in hidden + output]
 
 
 @pytest.mark.needs("jax")

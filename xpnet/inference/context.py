@@ -87,12 +87,16 @@ class ComputeContext:
         return min(MOST_STEPS, 1 + most // (samples * self.network.multiplications))
 
     def product_shapes(self, samples: int) -> Iterator[selfcheck.Shape]:
-        """Yield the products of matrices of blocks with so many samples, forward and backward."""
-        count = self.stack if samples == BLOCK_SIZE else 1
-        for inputs, units in pairwise(self.network.sizes):
+        """Yield the products of matrices of blocks with so many samples, forward and backward.
+
+        Of stacks of blocks they are two: more would take much memory.
+        """
+        count = min(self.stack, 2) if samples == BLOCK_SIZE else 1
+        for layer, (inputs, units) in enumerate(pairwise(self.network.sizes)):
             yield count, units, inputs, samples
             yield count, units, samples, inputs
-            yield count, inputs, units, samples
+            if layer:
+                yield count, inputs, units, samples
 
     @cached_property
     def block_evaluation(self) -> Callable[..., tuple[Array, Array, Array]]:
