@@ -19,6 +19,8 @@ from xpnet.backends.probing import Problem, cuda_major, missing_driver_or, one_l
 
 LAYOUT_ROWS = 256
 """Rows of the left operand from which materialising both operands costs less than it saves."""
+GATHERED_BYTES = 1 << 24
+"""Samples of several steps that are gathered before the first one: in the loop, few rows take longer."""
 MOST_NUMBERS = 64
 """Numbers, such as learning rates, that are kept on a GPU for each compiled function."""
 
@@ -88,16 +90,22 @@ class JaxBackend(Backend):
         from xpnet.backends.fence import UnknownPrimitiveError, fenced
 
         in_loop: Function = fenced(step) if exact else lambda _, *args: step(*args)
-        is_compiled = True
+        is_compiled, xp = True, self.xp
 
         def scan(zero: Any, variables: Any, block: Any, rates: Any) -> Any:
-            def take_step(variables: Any, own: tuple[Array, Any, Array]) -> tuple[Any, None]:
-                indices, masks, rate = own
-                return in_loop(zero, variables, block._replace(indices=indices, masks=masks), rate), None
+            indices, samples = block.indices, block._replace(indices=None, masks=None)
+            row_bytes = sum(array.nbytes // array.shape[0] for array in jax.tree.leaves(samples))
+            gathered = indices.size * row_bytes <= GATHERED_BYTES
+            rows = jax.tree.map(lambda x: xp.take(x, indices, axis=0), samples) if gathered else indices
+
+            def take_step(variables: Any, own: tuple[Any, Any, Array]) -> tuple[Any, None]:
+                row, masks, rate = own
+                batch = row if gathered else block._replace(indices=row)
+                return in_loop(zero, variables, batch._replace(masks=masks), rate), None
 
             # The dtype of the rates would be that of the results.
             rates = rates.astype(jax.tree.leaves(variables)[0].dtype)
-            return jax.lax.scan(take_step, variables, (block.indices, block.masks, rates))[0]
+            return jax.lax.scan(take_step, variables, (rows, block.masks, rates))[0]
 
         loop, zero = jax.jit(scan), self._zero
         put = lru_cache(MOST_NUMBERS)(lambda rates: self.from_host(np.asarray(rates)))
