@@ -88,7 +88,7 @@ def assert_parity(
         afterwards is compared as a result is.
     raises
         The error, or a tuple of errors, that the reference raises, and so must the function with every
-        library. There are no results then, and needs to be no tolerance.
+        library. There are no results then, and no tolerance is needed.
     warnings
         RuntimeWarnings (division, overflow, invalid values) that the function gives with NumPy, and the
         reference does not, are differences; not if ``"ignore"``.
