@@ -29,6 +29,7 @@ LIBRARIES = {
     "notebook": ("nbclient", "ipykernel", "matplotlib"),
     "site": ("sphinx", "myst_parser", "furo", "numpydoc", "latex2mathml", "sklearn"),
     "pages": ("sybil",),
+    "array-api-extra": ("array_api_extra",),
     "coverage": ("coverage",),
     "sklearn": ("sklearn",),
     "onnx": ("onnx", "onnxruntime"),
