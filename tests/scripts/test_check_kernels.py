@@ -73,6 +73,7 @@ PLANTED = {
         "y[0] = a / b; y[1] = a * b + c;",
         ("can hide a fused operation: fma.rn.f64 beside a quotient",),
     ),
+    "not fused beside a quotient": ("y[0] = __ddiv_rn(a, b); y[1] = __dadd_rn(__dmul_rn(a, b), c);", ()),
     "an approximate reciprocal": (
         RECIPROCAL,
         ("approximates or flushes to zero: rcp.approx.ftz.f64", "approximates: MUFU.RCP64H"),
