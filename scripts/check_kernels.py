@@ -39,7 +39,7 @@ RULES = {
     "does not round to nearest": re.compile(r"D(?:ADD|MUL)\.R[MPZ]"),
 }
 """Opcodes that machine code must not have."""
-QUOTIENT = re.compile(r"(?:div|sqrt)\.rn\.f64")
+QUOTIENT = re.compile(r"(?:div|rcp|sqrt)\.rn\.f64")
 FLUSHED_INPUT = re.compile(r"cvt\.ftz\.f64\.f32")
 """A float32 converted to float64: exactly, but 0 if it is subnormal."""
 EXPANSIONS = {

@@ -65,6 +65,7 @@ RECIPROCAL = 'asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(y[0]) : "d"(a));'
 PLANTED = {
     "a sum": ("y[0] = a + b;", ()),
     "a quotient": ("y[0] = a / b;", ()),
+    "a reciprocal": ("y[0] = 1.0 / a;", ()),
     "a root": ("y[0] = sqrt(a);", ()),
     "a quotient of integers": ("y[n / m] = a;", ()),
     "operations that are not fused": ("y[0] = __dadd_rn(__dmul_rn(a, b), c);", ()),
