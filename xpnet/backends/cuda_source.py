@@ -12,6 +12,7 @@ from itertools import count
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from xpnet._typing import DType, Function
 from xpnet.backends.tape import TracedArray
@@ -40,10 +41,9 @@ WARP: Final = 32
 
 BARRIER: Final = "wait_for_all((unsigned*)memory);"
 """Has all threads wait for each other: the memory begins with the counter of those that do."""
-PRELUDE: Final = """#define inf __builtin_bit_cast(double, 0x7ff0000000000000LL)
+HEADER: Final = """#define inf __builtin_bit_cast(double, 0x7ff0000000000000LL)
 #define nan __builtin_bit_cast(double, 0x7ff8000000000000LL)
-"""
-DEFINITION: Final = """__device__ static void wait_for_all(unsigned* arrived) {
+__device__ static void wait_for_all(unsigned* arrived) {
   __syncthreads();
   if (gridDim.x > 1 && threadIdx.x == 0) {  // when all blocks are here, the highest bit changes
     __threadfence();
@@ -95,8 +95,7 @@ class KernelSource:
         parameters = ", ".join(["char* memory", *self.parameters.values()])
         head = f'extern "C" __global__ __launch_bounds__({threads}) void {name}({parameters}) {{'
         grid = "const int threads = gridDim.x * blockDim.x, thread = blockIdx.x * blockDim.x + threadIdx.x;"
-        definition = [DEFINITION] if BARRIER in self.lines else []
-        return "\n".join([PRELUDE, *definition, head, grid, *self.lines, "}", ""])
+        return "\n".join([HEADER + head, grid, *self.lines, "}", ""])
 
     def add_array(self, call: Operation, before: int) -> int:
         """Have the threads compute an array; return how many it could occupy, in whole warps.
@@ -146,13 +145,18 @@ class KernelSource:
         if x.shape != shape:
             number = self._find_number(number, x.shape, lambda array: np.broadcast_to(array, shape))
         if (x.slot, number) not in self._names:
-            if x.slot in self._offsets or x.slot in self._indices:
-                index = "" if isinstance(x.value, float) else f"[{number}]"
-                self._names[x.slot, number] = self._let(x.dtype, self._place(x) + index)
-            else:
-                self._names[x.slot, number] = self._compute(self._calls[x.slot], number)
+            is_stored = x.slot in self._offsets or x.slot in self._indices
+            name = self._load(x, number) if is_stored else self._compute(self._calls[x.slot], number)
+            self._names[x.slot, number] = name
         name = self._names[x.slot, number]
         return name if x.dtype == dtype else f"({TYPES[dtype]}){name}"
+
+    def _load(self, x: TracedArray, number: str) -> str:
+        """Return the name of an element in memory, or of a number."""
+        if x.slot not in self._calls:  # an argument, whose elements may be in any order
+            steps = [stride // x.dtype.itemsize for stride in x.layout[1]]
+            number = self._find_number(number, x.shape, lambda array: as_strided(array, x.shape, steps))
+        return self._let(x.dtype, self._place(x) + ("" if isinstance(x.value, float) else f"[{number}]"))
 
     def _place(self, x: TracedArray) -> str:
         """Return the C expression of an array's pointer, or of a number."""

@@ -16,7 +16,6 @@ from typing import Any, Final, TypeAlias, cast
 
 import cupy
 import numpy as np
-from cupy.cuda.compiler import CompileException
 
 from xpnet._lib.text import complain
 from xpnet._lib.tree import leaves, tree_map
@@ -60,10 +59,11 @@ class ShapeTape(Tape):
             return inputs, function(*inputs)
 
     def _trace(self, leaf: Any) -> TracedArray:
-        if not isinstance(leaf, float | cupy.ndarray):
-            raise TypeError(f"an argument of type {type(leaf).__name__}")
-        value: Any = leaf if isinstance(leaf, float) else _stand_in(leaf.shape, leaf.dtype)
-        return TracedArray(self, value)
+        if isinstance(leaf, float):
+            return TracedArray(self, cast("Any", leaf))
+        traced = TracedArray(self, _stand_in(leaf.shape, leaf.dtype))
+        traced.layout = leaf.shape, leaf.strides, leaf.dtype
+        return traced
 
     def lift(self, leaf: Any) -> Any:
         """Return the traced array of an array of CuPy; of other leaves, itself."""
@@ -99,8 +99,7 @@ class Plan:
     """
 
     def __init__(self, tape: ShapeTape, inputs: Any, outputs: Any) -> None:
-        self._calls, self._outputs = tape.operations, outputs
-        self._constants = [*map(cupy.ascontiguousarray, tape.constants.values())]
+        self._calls, self._outputs, self._constants = tape.operations, outputs, [*tape.constants.values()]
         results = {x.slot: x for x in traced_leaves(outputs) if x.slot in self._calls}
         slots = [*(x.slot for x in traced_leaves(inputs)), *tape.constants, *results]
         self._indices = {slot: index for index, slot in enumerate(slots)}
@@ -113,11 +112,10 @@ class Plan:
         self.memory = cupy.zeros(size, np.uint8)
         self._steps: list[Callable[[list[Any]], object]] = []
         for level in find_levels(self._calls, stored):
-            products = [call for call in level[0] if call.name == "matmul"]
-            for call in products:
+            for call in level.pop(0) if level[0][0].name == "matmul" else ():
                 self._add_product(call)
-            if phases := level[bool(products) :]:
-                self._add_kernel(phases)
+            if level:
+                self._add_kernel(level)
 
     def __call__(self, _: object, arguments: Sequence[Any]) -> Any:
         """Return the results for arrays of these shapes, and numbers."""
@@ -222,13 +220,10 @@ def find_levels(calls: Calls, stored: set[int]) -> list[list[list[Operation]]]:
     ready: dict[int, tuple[int, int]] = {}  # the first level and phase in which an array can be read
     for slot, call in calls.items():
         level, phase = max((ready.get(x.slot, (0, 1)) for x in call.operands), default=(0, 1))
-        ready[slot] = level, phase
-        if call.name == "matmul":
-            ready[slot] = level + 1, 1
-            groups.setdefault((level + 1, 0), []).append(call)
-        elif slot in stored:
-            ready[slot] = level, phase + 1
-            groups.setdefault((level, phase), []).append(call)
+        place = (level + 1, 0) if call.name == "matmul" else (level, phase)
+        ready[slot] = place[0], place[1] + (slot in stored)
+        if slot in stored:
+            groups.setdefault(place, []).append(call)
     return [[groups[key] for key in keys] for _, keys in groupby(sorted(groups), itemgetter(0))]
 
 
@@ -242,13 +237,13 @@ def compile_kernels(function: AnyFunction) -> AnyFunction:
     def run(*args: Any) -> Any:
         if getattr(_RECORDING, "tape", None) is not None:  # the caller is being recorded itself
             return function(*args)
-        arguments = [cupy.ascontiguousarray(x) if isinstance(x, cupy.ndarray) else x for x in leaves(args)]
-        key: list[Any] = [(x.shape, x.dtype) if isinstance(x, cupy.ndarray) else type(x) for x in arguments]
+        parts = [*leaves(args)]
+        key: list[Any] = [(x.shape, x.dtype, x.strides) if hasattr(x, "shape") else type(x) for x in parts]
         key += [part is None for arg in args if isinstance(arg, tuple) for part in arg]
         with lock:  # a plan's memory is in use until its last kernel is started
-            if (shapes := tuple(key)) not in plans:
-                plans[shapes] = _make_plan(function, args)
-            return plans[shapes](args, arguments)
+            if (layout := tuple(key)) not in plans:
+                plans[layout] = _make_plan(function, args)
+            return plans[layout](args, parts)
 
     return cast("AnyFunction", run)
 
@@ -258,7 +253,7 @@ def _make_plan(function: Function, args: tuple[Any, ...]) -> Function:
     tape = _RECORDING.tape = ShapeTape()
     try:
         return Plan(tape, *tape.run(function, args))
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, CompileException) as error:
+    except Exception as error:  # noqa: BLE001  what is unknown, or takes too much memory, raises its own
         complain(f"warning: not compiling a function for cupy, which is slower: {one_line(error)}")
         return lambda args, _: function(*args)
     finally:
