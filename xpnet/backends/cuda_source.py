@@ -8,11 +8,11 @@ registers. Sums, differences, products, quotients and roots of floats are intrin
 import math
 from collections import ChainMap
 from collections.abc import Mapping
+from functools import partial
 from itertools import count
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from xpnet._typing import DType, Function
 from xpnet.backends.tape import TracedArray
@@ -155,7 +155,8 @@ class KernelSource:
         """Return the name of an element in memory, or of a number."""
         if x.slot not in self._calls:  # an argument, whose elements may be in any order
             steps = [stride // x.dtype.itemsize for stride in x.layout[1]]
-            number = self._find_number(number, x.shape, lambda array: as_strided(array, x.shape, steps))
+            view = partial(np.lib.stride_tricks.as_strided, shape=x.shape, strides=steps)
+            number = self._find_number(number, x.shape, view)
         return self._let(x.dtype, self._place(x) + ("" if isinstance(x.value, float) else f"[{number}]"))
 
     def _place(self, x: TracedArray) -> str:
