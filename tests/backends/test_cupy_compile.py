@@ -81,7 +81,7 @@ def test_any_function_has_the_bits_of_numpy(cupy: Any, capsys: Any, shape: Any, 
         {"optimizer": "adam", "learning_rate": 0.01, "dropout": 0.3, "input_dropout": 0.2},
         {"batch_norm": True, "optimizer": "momentum", "max_norm": 1.0},
         {"activation": "tanh", "loss": "squared-error", "optimizer": "adamw", "clip_norm": 0.1},
-        {"label_smoothing": 0.1, "weight_decay": 0.01, "hidden": (100,), "normalize": "standardize"},
+        {"label_smoothing": 0.1, "weight_decay": 0.01, "hidden": (100,), "input_noise": 0.3},
     ],
     ids=" ".join,
 )

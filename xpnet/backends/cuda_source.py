@@ -17,8 +17,8 @@ import numpy as np
 from xpnet._typing import DType, Function
 from xpnet.backends.tape import TracedArray
 
-_NAMES = ("float64", "float32", "int64", "int32", "uint8", "bool")
-_C_NAMES = ("double", "float", "long long", "int", "unsigned char", "bool")
+_NAMES = ("float64", "float32", "int64", "int32", "int16", "int8", "uint8", "bool")
+_C_NAMES = ("double", "float", "long long", "int", "short", "signed char", "unsigned char", "bool")
 TYPES: Final = dict(zip(map(np.dtype, _NAMES), _C_NAMES, strict=True))
 ROUNDED: Final = {"add": "add", "subtract": "sub", "multiply": "mul", "divide": "div", "sqrt": "sqrt"}
 """Functions of floats, and the part of their intrinsics' names that is theirs, as in ``__dadd_rn``."""
