@@ -39,7 +39,7 @@ RULES = {
     "does not round to nearest": re.compile(r"D(?:ADD|MUL)\.R[MPZ]"),
 }
 """Opcodes that machine code must not have."""
-QUOTIENT = re.compile(r"(?:div|sqrt)\.rn\.f64")
+QUOTIENT = re.compile(r"(?:div|rcp|sqrt)\.rn\.f64")
 FLUSHED_INPUT = re.compile(r"cvt\.ftz\.f64\.f32")
 """A float32 converted to float64: exactly, but 0 if it is subnormal."""
 EXPANSIONS = {
@@ -52,7 +52,8 @@ correctly rounded; of quotients of integers; of float32 numbers that are read.""
 EXACT_PRODUCTS = "_tensordot_core_mul_sum"
 """CuPy's product of a row and a column. In the reproducible arithmetic, the factors are slices whose products
 and sums are exact, fused or not, in every order: so are cuBLAS's products."""
-FUSIBLE = re.compile(r"(?:add|sub|mul|fma|mad)\.[\w.]*f64")
+FUSIBLE = re.compile(r"(?:add|sub|mul)\.f64|(?:fma|mad)\.[\w.]*f64")
+"""PTX that is fused or may be: of products and sums, those that name no rounding, such as ``add.rn.f64``."""
 INEXACT = re.compile(r"(?=.*\.f64).*\.(?:approx|ftz)\b.*")
 
 

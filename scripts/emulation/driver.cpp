@@ -113,7 +113,7 @@ int attribute(int number) {
     case 8: return 49152;                      // bytes of shared memory of a block
     case 10: return 32;                        // threads of a warp
     case 12: return 65536;                     // registers of a block
-    case 16: return 8;                         // multiprocessors
+    case 16: return 2;                         // multiprocessors, whose threads are 1024 fibers at most
     case 39: return 2048;                      // threads of a multiprocessor
     case 75: return 9;                         // compute capability, 9.0
     case 87: return 2;                         // throughput of float32 relative to float64
@@ -247,3 +247,9 @@ API int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, un
     kernel->launch(addresses.data(), grid, block);
   });
 }
+// The threads of all blocks take turns: kernel.h decides it by the kernel.
+API int cuLaunchCooperativeKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                                  unsigned bz, unsigned shared, void* stream, void** parameters) {
+  return cuLaunchKernel(function, gx, gy, gz, bx, by, bz, shared, stream, parameters, nullptr);
+}
+API int cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, void*, int, size_t) { return answer(blocks, 1); }

@@ -154,7 +154,9 @@ def build_kernels(source: str, options: Sequence[str]) -> Path:
     is_loop = "CUPY_FOR" in source and not re.search(r"\bthreadIdx\b|__sync", source)
     kept = [x for x in options if x.startswith("-D") or x.endswith("_core/include")]
     kernels = (f"EMULATED_KERNEL({name})" for name in KERNEL_NAME.findall(source))
-    text = "\n".join(["" if is_loop else "#define EMULATED_FIBERS", "#include <kernel.h>", source, *kernels])
+    kinds = {"EMULATED_FIBERS": not is_loop, "EMULATED_GRID": "wait_for_all((" in source}
+    head = [f"#define {kind}" for kind, is_meant in kinds.items() if is_meant]
+    text = "\n".join([*head, "#include <kernel.h>", source, *kernels])
     return _build(cache_folder() / f"{digest}.so", (*KERNEL, *INCLUDE, *kept, "-x", "c++", "-"), text)
 
 

@@ -65,6 +65,7 @@ RECIPROCAL = 'asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(y[0]) : "d"(a));'
 PLANTED = {
     "a sum": ("y[0] = a + b;", ()),
     "a quotient": ("y[0] = a / b;", ()),
+    "a reciprocal": ("y[0] = 1.0 / a;", ()),
     "a root": ("y[0] = sqrt(a);", ()),
     "a quotient of integers": ("y[n / m] = a;", ()),
     "operations that are not fused": ("y[0] = __dadd_rn(__dmul_rn(a, b), c);", ()),
@@ -73,6 +74,7 @@ PLANTED = {
         "y[0] = a / b; y[1] = a * b + c;",
         ("can hide a fused operation: fma.rn.f64 beside a quotient",),
     ),
+    "not fused beside a quotient": ("y[0] = __ddiv_rn(a, b); y[1] = __dadd_rn(__dmul_rn(a, b), c);", ()),
     "an approximate reciprocal": (
         RECIPROCAL,
         ("approximates or flushes to zero: rcp.approx.ftz.f64", "approximates: MUFU.RCP64H"),

@@ -17,8 +17,10 @@ def tree_map(change: Callable[[Any], Any], tree: Tree) -> Tree:
 
 def leaves(tree: object) -> Iterator[Any]:
     """Yield the leaves in order, without None."""
-    if isinstance(tree, list | tuple):
-        for part in tree:
-            yield from leaves(part)
-    elif tree is not None:
-        yield tree
+    parts = [tree]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, list | tuple):
+            parts += reversed(part)
+        elif part is not None:
+            yield part

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any, cast
 
-from xpnet._typing import Array, HostArray
+from xpnet._typing import AnyFunction, Array, HostArray
 from xpnet.backends.base import GPU_STACK, Backend
 from xpnet.backends.probing import DRIVER_FIX, NO_GPU_FIX, Problem, cuda_index, one_line
 
@@ -35,13 +35,21 @@ class CuPyBackend(Backend):
 
     def __init__(self, device: str) -> None:
         super().__init__(device)
-        self.xp = importlib.import_module("array_api_compat.cupy")
+        from xpnet.backends.cupy_compile import make_namespace
+
+        self.xp = make_namespace(importlib.import_module("array_api_compat.cupy"))
         self.device = self.library.cuda.Device(cuda_index(device))
 
     def scope(self) -> AbstractContextManager[object]:
         """Return the context in which this GPU is the current one, on which CuPy puts its results."""
         gpu = self.library.cuda.Device(cuda_index(self.device_name))
         return cast("AbstractContextManager[object]", gpu)
+
+    def compile(self, function: AnyFunction, **_: object) -> AnyFunction:
+        """Return a function that runs in a few kernels; see `xpnet.backends.cupy_compile`."""
+        from xpnet.backends.cupy_compile import compile_kernels
+
+        return compile_kernels(function)
 
     def from_host(self, array: HostArray) -> Array:
         """Copy a NumPy array to the GPU, keeping its dtype."""

@@ -1,0 +1,103 @@
+"""Functions that run in generated kernels on CuPy have the bits of NumPy, whatever was in memory before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from backend_enum import BackendCase
+from networks import BASE, image_data
+
+from xpnet._lib.tree import leaves
+from xpnet.backends.resolve import make
+from xpnet.config import TrainConfig
+from xpnet.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.needs("cupy")
+
+
+@pytest.fixture(scope="module")
+def cupy() -> Iterator[Any]:
+    """CuPy's backend, with plans that find NaN, or -1, in the memory that their kernels write to."""
+    from xpnet.backends.cupy_compile import ALIGNMENT, Plan
+
+    def run(plan: Plan, args: Any, arguments: Any) -> Any:
+        plan.memory[ALIGNMENT:] = 255
+        return original(plan, args, arguments)
+
+    original, backend = Plan.__call__, BackendCase.CUPY.make()
+    with pytest.MonkeyPatch.context() as patch, backend.scope():
+        patch.setattr(Plan, "__call__", run)
+        yield backend
+
+
+def programs(xp: Any, a: Any, b: Any, rows: Any, rate: Any) -> list[Any]:
+    """Return the results of several functions of two matrices, numbers of their rows, and a number."""
+    counts = [xp.sum(xp.astype(a > b, xp.float64), axis=axis, keepdims=True) for axis in (0, -1)]
+    columns = xp.max(b, axis=1, keepdims=True)
+    products = a * b + b * rate  # in several results
+    return [
+        products,
+        xp.where(a > 0.25, products, 0.0) - xp.where(a <= b, 0.5, b),
+        xp.maximum(a, b) + xp.minimum(a, 0.5),
+        a - xp.max(a, axis=0, keepdims=True),
+        xp.max(xp.abs(products * (products + 0.5)), axis=-1, keepdims=True) * rate,
+        a / (xp.full_like(a, 3.0) + xp.abs(columns)),
+        xp.argmax(a, axis=-1),
+        xp.take(b, rows, axis=0)[:, 1:-1:2],
+        xp.concat([xp.reshape(xp.matrix_transpose(a), (1, -1)), xp.reshape(b, (1, -1))], axis=1)[:, 5:],
+        counts[0] + counts[1],
+        (xp.expand_dims(columns, axis=1) == columns)[1:, 0, :],
+    ]
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (96, 80)], ids=["one block", "several blocks"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_any_function_has_the_bits_of_numpy(cupy: Any, capsys: Any, shape: Any, dtype: str) -> None:
+    generator = np.random.default_rng(0)
+    a, b = generator.normal(size=(2, *shape)).astype(dtype)
+    a[1, 2:4], a[2, 3], a[3, :], b[0, 1], b[4, 0] = np.nan, np.inf, -np.inf, np.nan, -np.inf
+    rows = generator.integers(0, shape[0], 6)
+    arguments = [cupy.from_host(a), cupy.from_host(b.T.copy()).T, cupy.from_host(rows)]
+    fast = cupy.compile(lambda *args: programs(cupy.xp, *args), exact=True)
+    with np.errstate(all="ignore"):
+        for rate in (0.3, -1.7):
+            expected = programs(make("numpy", "cpu").xp, a, b, rows, rate)
+            for result, value in zip(fast(*arguments, rate), expected, strict=True):
+                host = cupy.to_host(result)
+                np.testing.assert_array_equal(host, value, strict=True)
+                is_number = ~np.isnan(value)
+                np.testing.assert_array_equal(np.signbit(host[is_number]), np.signbit(value[is_number]))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "adam", "learning_rate": 0.01, "dropout": 0.3, "input_dropout": 0.2},
+        {"batch_norm": True, "optimizer": "momentum", "max_norm": 1.0},
+        {"activation": "tanh", "loss": "squared-error", "optimizer": "adamw", "clip_norm": 0.1},
+        {"label_smoothing": 0.1, "weight_decay": 0.01, "hidden": (100,), "input_noise": 0.3},
+    ],
+    ids=" ".join,
+)
+def test_parameters_and_the_optimisers_state_are_those_of_numpy(cupy: Any, capsys: Any, changes: Any) -> None:
+    states = []
+    for backend in (make("numpy", "cpu"), cupy):
+        with Trainer.open(TrainConfig(**{**vars(BASE), **changes}), image_data(), backend) as trainer:
+            state = trainer.fit([]).state
+            states.append([backend.to_host(x).tobytes() for x in leaves(state.variables)])
+            trainer.evaluate_test(state)
+    assert states[0] == states[1]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_function_that_is_not_known_runs_as_it_is_after_a_warning(cupy: Any, capsys: Any) -> None:
+    x = cupy.from_host(np.array([-1.5, 0.0, 3.5]))
+    (result,) = cupy.compile(lambda x: [cupy.xp.floor(x) * 2.0], exact=True)(x)
+    assert cupy.to_host(result).tolist() == [-4.0, 0.0, 6.0]
+    assert capsys.readouterr().err.startswith("xpnet: warning: not compiling a function for cupy, which is")
