@@ -271,10 +271,10 @@ class TorchManual(Torch):
 
 
 class Jax:
-    """JAX: an epoch of mini-batches as one ``jit`` of ``lax.scan`` over their order, images taken inside.
+    """JAX: an epoch of mini-batches as one ``jit`` of ``lax.scan`` over their order.
 
-    Pixels are bytes that a step widens, but float32 in a full batch, and weights are (units, inputs): of the
-    forms tried the fastest.
+    Pixels are bytes that a step widens, but float32 in a full batch; images of small batches are gathered
+    before the loop, of others inside; and weights are (units, inputs): of the forms tried the fastest.
     """
 
     def __init__(self, data: Images) -> None:
@@ -301,12 +301,20 @@ class Jax:
             if batch is None:
                 return step(parameters, x, y)
 
-            def body(parameters: Any, index: Any) -> Any:
-                return step(parameters, self._widen(x[index]), y[index]), None
+            def of_images(parameters: Any, samples: Any) -> Any:
+                images, labels = samples
+                return step(parameters, self._widen(images), labels), None
+
+            def of_indices(parameters: Any, index: Any) -> Any:
+                return of_images(parameters, (x[index], y[index]))
 
             whole = rows - rows % batch
-            parameters, _ = jax.lax.scan(body, parameters, order[:whole].reshape(-1, batch))
-            return parameters if whole == rows else body(parameters, order[whole:])[0]
+            indices = order[:whole].reshape(-1, batch)
+            if batch < 128:
+                parameters, _ = jax.lax.scan(of_images, parameters, (x[indices], y[indices]))
+            else:
+                parameters, _ = jax.lax.scan(of_indices, parameters, indices)
+            return parameters if whole == rows else of_indices(parameters, order[whole:])[0]
 
         compiled = jax.jit(epoch, donate_argnums=0)
 

@@ -18,6 +18,8 @@ from xpnet.backends.probing import Problem, cuda_index, cuda_major, missing_driv
 
 LAYOUT_ROWS = 256
 """Rows of the left operand from which materialising both operands costs less than it saves."""
+GATHERED_BYTES = 1 << 24
+"""Samples of several steps that are gathered before the first one: in the loop, few rows take longer."""
 
 
 class JaxBackend(Backend):
@@ -72,16 +74,22 @@ class JaxBackend(Backend):
         from xpnet.backends.fence import ZERO, UnknownPrimitiveError, fenced
 
         in_loop: Function = fenced(step) if exact else lambda _, *args: step(*args)
-        is_compiled = True
+        is_compiled, xp = True, self.xp
 
         def scan(zero: Any, variables: Any, block: Any, rates: Any) -> Any:
-            def take_step(variables: Any, row_and_rate: tuple[Array, Array]) -> tuple[Any, None]:
+            indices, samples = block.indices, block._replace(indices=None)
+            row_bytes = sum(array.nbytes // array.shape[0] for array in jax.tree.leaves(samples))
+            gathered = indices.size * row_bytes <= GATHERED_BYTES
+            rows = jax.tree.map(lambda x: xp.take(x, indices, axis=0), samples) if gathered else indices
+
+            def take_step(variables: Any, row_and_rate: tuple[Any, Array]) -> tuple[Any, None]:
                 row, rate = row_and_rate
-                return in_loop(zero, variables, block._replace(indices=row), rate), None
+                batch = row if gathered else block._replace(indices=row)
+                return in_loop(zero, variables, batch, rate), None
 
             # The dtype of the rates would be that of the results.
             rates = rates.astype(jax.tree.leaves(variables)[0].dtype)
-            return jax.lax.scan(take_step, variables, (block.indices, rates))[0]
+            return jax.lax.scan(take_step, variables, (rows, rates))[0]
 
         loop = jax.jit(scan)
 
