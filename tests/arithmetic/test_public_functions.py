@@ -311,6 +311,7 @@ REFUSED = [
     (lambda: rp.vecdot(ONES, ONES[:, :1]), "vecdot: expected the same length of axis -1, .*"),
     (lambda: rp.vecdot(ONES, ONES, axis=0), "vecdot: expected an axis from -2 to -1, got 0"),
     (lambda: rp.matmul(ONES, ONES, block=0), "matmul: expected a block of at least 1 term, .* got 0"),
+    (lambda: rp.one_hot(ONES, 3, axis=3), r"one_hot: expected an axis from -3 to 2, .* got \(3,\)"),
     (lambda: rp.cumulative_sum(ONES), "cumulative_sum: expected an axis for 2 dimensions, got None"),
     (
         lambda: rp.cumulative_sum(ONES[0] * 2.0**401),

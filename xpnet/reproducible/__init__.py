@@ -117,10 +117,16 @@ def one_hot(indices: Any, num_classes: int, /, *, axis: int = -1) -> Any:
         The length of the new axis.
     axis
         Its place in the result.
+
+    Raises
+    ------
+    ConfigError
+        The result has no such axis.
     """
     with in_float64("one_hot", indices) as (ops, a):
+        (position,) = _axes("one_hot", (axis,), a.ndim + 1)
         xp, numbers = ops.xp, ops.xp.arange(num_classes, dtype=ops.dtype, device=ops.device)
-        return xp.moveaxis(xp.astype(xp.expand_dims(a, axis=-1) == numbers, ops.dtype), -1, axis)
+        return xp.moveaxis(xp.astype(xp.expand_dims(a, axis=-1) == numbers, ops.dtype), -1, position)
 
 
 def _contract(name: str, ops: FullRange, a: Any, b: Any, slices: int | None, block: int | None = None) -> Any:
