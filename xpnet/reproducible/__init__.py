@@ -125,7 +125,8 @@ def one_hot(indices: Any, num_classes: int, /, *, axis: int = -1) -> Any:
     """
     with in_float64("one_hot", indices) as (ops, a):
         (position,) = _axes("one_hot", (axis,), a.ndim + 1)
-        xp, numbers = ops.xp, ops.xp.arange(num_classes, dtype=ops.dtype, device=ops.device)
+        xp = ops.xp
+        numbers = xp.astype(xp.arange(num_classes, device=ops.device), ops.dtype)
         return xp.moveaxis(xp.astype(xp.expand_dims(a, axis=-1) == numbers, ops.dtype), -1, position)
 
 
