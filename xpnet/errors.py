@@ -23,9 +23,8 @@ class DataError(XPNetError):
     @classmethod
     def of_newer_format(cls, where: object, name: str, found: object, known: object) -> Self:
         """Return the error for a file of a later version of its format than the ``known`` one."""
-        return cls.at(
-            where, f"written by a newer xpnet ({name} {found}, this one reads up to {known}): update xpnet"
-        )
+        versions = f"{name} {found}, this one reads up to {known}"
+        return cls.at(where, f"written by a newer xpnet ({versions}): update xpnet")
 
 
 class BackendError(XPNetError):
@@ -44,7 +43,5 @@ class DivergedError(XPNetError):
     @classmethod
     def in_epoch(cls, epoch: int) -> Self:
         """Return the error for an epoch, counted from 1; 0 is the state before training."""
-        return cls(
-            f"training diverged: the loss is not finite in epoch {epoch}: "
-            "try a smaller --learning-rate, or --normalize scale in place of none"
-        )
+        remedy = "try a smaller --learning-rate, or --normalize scale in place of none"
+        return cls(f"training diverged: the loss is not finite in epoch {epoch}: {remedy}")

@@ -97,9 +97,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         check_names(settings, XPNetClassifier._get_param_names(), "XPNetClassifier")
         # scikit-learn expects each parameter as an attribute of the same name.
-        self.__dict__.update(
-            {name: SETTINGS[name] for name in ClassifierSettings.__annotations__}, **settings
-        )
+        defaults = {name: SETTINGS[name] for name in ClassifierSettings.__annotations__}
+        self.__dict__.update(defaults, **settings)
         self.class_weight, self.verbose, self.callbacks = class_weight, verbose, callbacks
         self.random_state = random_state
 

@@ -258,7 +258,7 @@ def _fit_recorded(
         check_data(parent, trainer.data, "--extend")
     console = TrainingConsole(trainer, config.epochs, quiet=not verbose)
     info = describe_run(config, selection, trainer.data, parent)
-    run = Run.start(config.out, config.name, config.overwrite, info)
+    run = Run.start(config.out, config.name, info, overwrite=config.overwrite)
     with record(trainer, run, console, parent, users=[users]) as (callbacks, state, first):
         return run, trainer.fit(callbacks, state, first_epoch=first)
 
@@ -333,7 +333,6 @@ def verify(
     """
     from xpnet.recording.recorded_run import find_file_difference, read_recorded
     from xpnet.recording.verification import find_difference
-    from xpnet.training.console import TrainingConsole
 
     folder = Path(run)
     if (difference := find_file_difference(folder, all_files=False)) is not None:
@@ -347,5 +346,4 @@ def verify(
         classes = recorded.record["data"].get("classes")
         data = make_dataset(X, y, validation_data, (sample_weight, class_weight), config.missing, classes)
     with open_training(config, data, like=backend_of(X), warn=warn_user) as (trainer, _):
-        console = TrainingConsole(trainer, recorded.last, quiet=not verbose, advise=False)
-        return Verification(find_difference(recorded, trainer, console), recorded.initial_file)
+        return Verification(find_difference(recorded, trainer), recorded.initial_file)

@@ -43,7 +43,7 @@ def start(name, out=RUNS, **settings):
     info = {"command": ["python -m xpnet.train", "--name", name], "config": config, "seed": 0, **device}
     info |= {"parent": None, "specification_version": None}
     info |= {"backend": "numpy", "data": {**data, "features": 3, "classes": 2}}
-    return Run.start(out, name, False, info)
+    return Run.start(out, name, info)
 
 
 def make(name, out=RUNS, *, status="completed", fingerprint="a", metrics=None, **settings):

@@ -222,7 +222,7 @@ def test_missing_values_become_the_mean_of_the_training_rows(tmp_path, path):
     assert data.x_test.tolist() == [[100, 8], [2, 5]]
     assert data.columns.means == (2, 8)
     path.write_text("a,b\n,\n")
-    assert read_rows(path, 2, data.columns).x.tolist() == [[2, 8]]
+    assert read_rows(path, 2, data.columns)[0].tolist() == [[2, 8]]
     message = refused(pair, tmp_path, "label,a,b\n0,1.5,\n", train, missing="mean")
     assert message == f"{tmp_path / 'train.csv'}: feature b has no value in the training rows: remove it"
 
@@ -253,8 +253,8 @@ KNOWN = Columns(("a", "b"), "kind", 2, ("cat", "dog"))
 )
 def test_rows_are_read_by_the_columns_of_the_training(path, content, labels):
     path.write_text(content)
-    rows = read_rows(path, 2, KNOWN)
-    assert (rows.x.tolist(), rows.labels if labels is None else rows.labels.tolist()) == ([[2, 1]], labels)
+    x, numbers = read_rows(path, 2, KNOWN)
+    assert (x.tolist(), numbers if labels is None else numbers.tolist()) == ([[2, 1]], labels)
 
 
 @pytest.mark.parametrize(

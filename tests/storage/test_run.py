@@ -30,7 +30,7 @@ IN_USE = r"mine: another process is working on this run: wait until it has ended
 
 
 def start(out, name=None, *, overwrite=False):
-    return Run.start(out, name, overwrite, GIVEN)
+    return Run.start(out, name, GIVEN, overwrite=overwrite)
 
 
 def stopped(out, status="interrupted", name="mine"):

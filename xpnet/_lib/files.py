@@ -43,6 +43,15 @@ def read_regular_file(path: Path, limit: int, hint: str) -> bytes:
         raise make_read_error(path, error, hint) from error
 
 
+def read_start(path: Path, size: int) -> bytes:
+    """Return the first bytes of a file, none if it is no regular file or cannot be read."""
+    with contextlib.suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(size)
+    return b""
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically: readers see the old content or the new, even after a crash.
 
@@ -64,7 +73,12 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    with contextlib.suppress(OSError):  # of a system that cannot open folders, to sync the rename
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def save(path: Path, data: bytes) -> None:
@@ -85,13 +99,3 @@ def make_write_error(path: Path, error: OSError | ValueError) -> ConfigError:
     """Return the one-line error for a file or folder that cannot be written."""
     reason = getattr(error, "strerror", "not the path of a file") or type(error).__name__
     return ConfigError.at(path, f"cannot be written ({reason}): free some space or choose another path")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Sync a rename in a folder to the disk, on systems that can open folders."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

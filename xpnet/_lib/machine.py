@@ -1,11 +1,19 @@
-"""Processors and memory available to this process."""
+"""The machine: its description, and the processors and memory available to this process."""
 
 import math
 import os
+import platform
 import sys
 from pathlib import Path
 
+from xpnet import __version__
+
 CGROUPS, STATUS = Path("/sys/fs/cgroup"), Path("/proc/self/status")
+
+
+def describe_machine() -> dict[str, str]:
+    """Return the versions of xpnet and Python, and the platform."""
+    return {"xpnet": __version__, "python": platform.python_version(), "platform": platform.platform()}
 
 
 def available_cpus(jobs: int = 1) -> int:

@@ -1,15 +1,21 @@
 """``python -m xpnet doctor``: usable backends and devices, and how to fix the others.
 
 Show which backends and devices can run here, and how to fix the others.
+
+Options
+-------
+--json
+    print the report as JSON
+--require-device
+    end with exit code 2 unless --device auto takes a GPU here; so does XPNET_REQUIRE_DEVICE=1
 """
 
 import os
-import platform
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xpnet import __version__
+from xpnet._lib.machine import describe_machine
 from xpnet._lib.switches import read_switch
 from xpnet._lib.terminal import make_console, style_text
 from xpnet._lib.text import format_json
@@ -23,20 +29,14 @@ from xpnet.parity.devices import probe_devices
 def main(words: Sequence[str]) -> int:
     """Print the report. Return 0 when the numpy backend works, and a GPU if it is required, else 2."""
     parser = Parser(prog="xpnet doctor", doc=__doc__)
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    required = "end with exit code 2 unless --device auto takes a GPU here; so does XPNET_REQUIRE_DEVICE=1"
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--require-device", action="store_true")
     share_gpu_memory()
-    parser.add_argument("--require-device", action="store_true", help=required)
     arguments = parser.parse_args(words)
-    driver, backends = cuda_driver_version(), [_probe_backend(name) for name in BACKENDS]
-    report = {
-        "xpnet": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count() or 1,
-        "nvidia_driver": None if driver is None else f"CUDA {driver // 1000}.{driver % 1000 // 10}",
-        "backends": backends,
-    }
+    number, backends = cuda_driver_version(), [_probe_backend(name) for name in BACKENDS]
+    driver = None if number is None else f"CUDA {number // 1000}.{number % 1000 // 10}"
+    machine = {**describe_machine(), "cpus": os.cpu_count() or 1, "nvidia_driver": driver}
+    report = {**machine, "backends": backends}
     if arguments.json:
         sys.stdout.write(format_json(report))
     else:
@@ -54,16 +54,11 @@ def _probe_backend(name: str) -> dict[str, Any]:
     probes = probe_devices(name, "cuda:0" if name == "cupy" else "cpu")
     version = next(iter(probes.values())).version
     unusable = {device: probe for device, probe in probes.items() if not probe.usable}
-    return {
-        "name": name,
-        "installed": version is not None,
-        "version": version,
-        "devices": list(dict.fromkeys(device for result in probes.values() for device in result.devices)),
-        "usable": [device for device in probes if device not in unusable],
-        "troubles": [
-            {"device": at, "reason": probe.reason, "fix": probe.fix} for at, probe in unusable.items()
-        ],
-    }
+    devices = list(dict.fromkeys(device for result in probes.values() for device in result.devices))
+    usable = [device for device in probes if device not in unusable]
+    troubles = [{"device": at, "reason": probe.reason, "fix": probe.fix} for at, probe in unusable.items()]
+    library = {"name": name, "installed": version is not None, "version": version}
+    return {**library, "devices": devices, "usable": usable, "troubles": troubles}
 
 
 def _print_report(report: Mapping[str, Any]) -> None:

@@ -5,6 +5,28 @@ Evaluate a trained network on the test data of its training, or on other data.
 The loss is what the training minimised; for a bare model file it is the cross-entropy.
 
 Exit codes: 0 done, 2 bad input or device, 130 interrupted.
+
+Options
+-------
+--device
+    as in xpnet train
+--backend
+    the array library, as in xpnet train
+--arithmetic
+    as in xpnet train (default: that of the training)
+run
+    a run, by its folder or name in runs, or a .safetensors file (default: the newest trained run)
+--data
+    data as in xpnet train, or one .csv or .npz file of labelled samples (default: the data of the training,
+    or the bundled MNIST for a .safetensors file)
+--test-data
+    the test data, where --data is a CSV file of training data
+--split
+    the half of the data to evaluate on (default: test)
+--json
+    print JSON
+--predictions
+    write what is predicted for each sample
 """
 
 import argparse
@@ -19,7 +41,7 @@ from xpnet._lib.text import format_json, plain
 from xpnet._typing import HostArray
 from xpnet.cli.predict import build_network_parser, write_predictions
 from xpnet.cli.tables import format_metric, make_columns, print_table
-from xpnet.config.flags import Parser, add_network, path_ending_in
+from xpnet.config.flags import path_ending_in
 from xpnet.errors import DataError
 
 if TYPE_CHECKING:
@@ -34,14 +56,17 @@ WIDEST = 30
 HEADINGS = ("class", "precision", "recall", "F1", "support")
 """The columns of the table of metrics by class."""
 
-DATA_HELP = """
-data as in xpnet train, or one .csv or .npz file of labelled samples (default: the data of the training, or
-the bundled MNIST for a .safetensors file)"""
-
 
 def main(words: Sequence[str]) -> int:
     """Print the metrics of the network. Return the exit code."""
-    arguments = _build_parser().parse_args(words)
+    parser = build_network_parser("evaluate", __doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", nargs="?")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--test-data", type=Path)
+    parser.add_argument("--split", choices=("test", "train"), default="test")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--predictions", type=path_ending_in(".csv"), metavar="FILE.csv")
+    arguments = parser.parse_args(words)
     from xpnet.inference.predictor import evaluate, load_for_inference
 
     place = arguments.device, arguments.backend, arguments.arithmetic
@@ -64,20 +89,6 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def _build_parser() -> Parser:
-    parser = build_network_parser("evaluate", __doc__)
-    add = parser.add_argument
-    add_network(parser)
-    add("--data", type=Path, help=DATA_HELP)
-    add("--test-data", type=Path, help="the test data, where --data is a CSV file of training data")
-    split = "the half of the data to evaluate on (default: test)"
-    add("--split", choices=("test", "train"), default="test", help=split)
-    add("--json", action="store_true", help="print JSON")
-    written = "write what is predicted for each sample"
-    add("--predictions", type=path_ending_in(".csv"), metavar="FILE.csv", help=written)
-    return parser
-
-
 def _load_samples(
     predictor: "Predictor", run: "RunFolder | None", arguments: argparse.Namespace
 ) -> tuple[str, HostArray, HostArray]:
@@ -96,10 +107,10 @@ def _load_samples(
     is_table = data is not None and test_data is None and split == "test" and data.is_file()
     if is_table or (data is not None and datasets.is_csv(data) and not data.is_dir()):
         table = test_data if split == "test" and test_data is not None else data
-        rows = datasets.read_rows(table, predictor.model.sizes[0], predictor.model.columns)
-        if rows.labels is None:
+        x, labels = datasets.read_rows(table, predictor.model.sizes[0], predictor.model.columns)
+        if labels is None:
             raise DataError.at(table, "has no labels to compare with: xpnet predict takes such files")
-        return str(table), rows.x, rows.labels
+        return str(table), x, labels
     if run is None or data is not None or test_data is not None:
         dataset = datasets.load(data, test_data)
     else:

@@ -3,6 +3,18 @@
 Write a trained network, with the normalisation of its inputs, as a file for other tools. onnx: a graph from
 raw rows to logits, probabilities and class_index. torch: the state of a torch.nn.Sequential, from raw rows to
 logits, as .safetensors.
+
+Options
+-------
+run
+    a run, by its folder or name in runs, or a .safetensors file (default: the newest trained run)
+--to
+    the format
+--out
+    the file to write (default: RUN/model.onnx or RUN/model-torch.safetensors)
+--rows
+    onnx: rows of pixels, or of the dtype of the parameters (default: uint8 if the normalisation is one of
+    pixels)
 """
 
 import sys
@@ -10,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xpnet._lib.text import plain
-from xpnet.config.flags import Parser, add_network
+from xpnet.config.flags import Parser
 from xpnet.errors import ConfigError
 
 # The imports inside the functions load NumPy, which --help does not need.
@@ -27,7 +39,12 @@ def main(words: Sequence[str]) -> int:
     ConfigError
         The arguments contradict each other, or the file cannot be written.
     """
-    arguments = _build_parser().parse_args(words)
+    parser = Parser(prog="xpnet export", doc=__doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", nargs="?")
+    parser.add_argument("--to", choices=tuple(NAMES), required=True)
+    parser.add_argument("--out", type=Path, metavar="FILE")
+    parser.add_argument("--rows", choices=("auto", "uint8", "float"), default="auto")
+    arguments = parser.parse_args(words)
     target, out, rows = arguments.to, arguments.out, arguments.rows
     suffix = Path(NAMES[target]).suffix
     if out is not None and out.suffix.lower() != suffix:
@@ -47,17 +64,3 @@ def main(words: Sequence[str]) -> int:
     save(path, encode_torch(model) if target == "torch" else encode_onnx(model, pixels=pixels))
     sys.stdout.write(f"{plain(path)}\n")
     return 0
-
-
-def _build_parser() -> Parser:
-    parser = Parser(prog="xpnet export", doc=__doc__)
-    add = parser.add_argument
-    add_network(parser)
-    add("--to", choices=tuple(NAMES), required=True, help="the format")
-    written = "the file to write (default: RUN/model.onnx or RUN/model-torch.safetensors)"
-    add("--out", type=Path, metavar="FILE", help=written)
-    dtype = """
-    onnx: rows of pixels, or of the dtype of the parameters (default: uint8 if the normalisation is one of
-    pixels)"""
-    add("--rows", choices=("auto", "uint8", "float"), default="auto", help=dtype)
-    return parser

@@ -6,9 +6,15 @@ within a tolerance.
 
 Exit codes: 0 parity holds, 1 it does not, 2 bad input or a required backend is missing, 3 NumPy's own
 training diverged, 130 interrupted.
+
+Options
+-------
+--json
+    Write the results to FILE too.
+--require
+    Backends that must not be missing: numpy,torch,torch:cuda,cupy,jax,dpnp,array-api-strict.
 """
 
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -19,8 +25,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from xpnet import __version__
 from xpnet._lib.files import save
+from xpnet._lib.machine import describe_machine
 from xpnet._lib.terminal import announce, make_console, style_text
 from xpnet._lib.text import format_json, plain
 from xpnet.backends import resolve
@@ -46,6 +52,8 @@ LEFT = ("backend", "version", "device", "fingerprint", "verdict")
 ABOVE = {"epoch": "differs", "layer": "from"}
 """The first lines of headings of two."""
 
+Probes = dict[devices.BackendDevice, Probe]
+
 
 def main(words: Sequence[str]) -> int:
     """Print the table and the verdict. Return the exit code.
@@ -57,7 +65,11 @@ def main(words: Sequence[str]) -> int:
     BackendError
         A required backend is not usable here.
     """
-    arguments = _build_parser().parse_args(words)
+    parser = Parser(prog="xpnet parity", doc=__doc__)
+    add_settings(parser, SETTINGS, {**DEFAULTS, "epochs": EPOCHS})
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--require", default="", metavar="NAMES")
+    arguments = parser.parse_args(words)
     check_environment()
     resolve.share_gpu_memory()
     config = TrainConfig(**{"epochs": EPOCHS, **get_settings(arguments)})
@@ -113,9 +125,8 @@ def describe_kind(kind: runs.ArithmeticKind) -> str:
     """Return the heading of an arithmetic's rows, with the agreement that it guarantees."""
     if kind.tolerance is None:
         return f"{kind}: bit for bit as NumPy"
-    return (
-        f"{kind}: within {runs.format_tolerance(kind.tolerance)} of NumPy, relative to each tensor's largest"
-    )
+    distance = runs.format_tolerance(kind.tolerance)
+    return f"{kind}: within {distance} of NumPy, relative to each tensor's largest"
 
 
 def _format_row(row: runs.ParityResult) -> dict[str, Cell]:
@@ -134,19 +145,7 @@ def _format_row(row: runs.ParityResult) -> dict[str, Cell]:
     }
 
 
-def _build_parser() -> Parser:
-    parser = Parser(prog="xpnet parity", doc=__doc__)
-    add_settings(parser, SETTINGS, {**DEFAULTS, "epochs": EPOCHS})
-    add = parser.add_argument
-    add("--json", type=Path, metavar="FILE", help="Write the results to FILE too.")
-    required = "Backends that must not be missing: numpy,torch,torch:cuda,cupy,jax,dpnp,array-api-strict."
-    add("--require", default="", metavar="NAMES", help=required)
-    return parser
-
-
-def _probe_devices(
-    required: list[devices.BackendDevice],
-) -> tuple[list[devices.BackendDevice], dict[devices.BackendDevice, Probe]]:
+def _probe_devices(required: list[devices.BackendDevice]) -> tuple[list[devices.BackendDevice], Probes]:
     """Return the usable devices, and the others with their probes.
 
     Raises
@@ -164,16 +163,11 @@ def _probe_devices(
 
 
 def _to_json(
-    config: TrainConfig,
-    data: datasets.Dataset,
-    rows: list[runs.ParityResult],
-    absent: dict[devices.BackendDevice, Probe],
+    config: TrainConfig, data: datasets.Dataset, rows: list[runs.ParityResult], absent: Probes
 ) -> dict[str, object]:
     settings = ("epochs", "hidden", "batch_size", "learning_rate", "seed")
     return {
-        "xpnet": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
+        **describe_machine(),
         "data": {"name": data.name, "sha256": datasets.digest(data)},
         **{name: getattr(config, name) for name in settings},
         "passed": all(row.verdict != "FAIL" for row in rows),

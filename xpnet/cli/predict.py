@@ -10,6 +10,23 @@ is the first FILE, and the newest trained run in runs is used.
 
 Exit codes: 0 done, 2 bad input or device, 130 interrupted. Where a file cannot be read, the others are
 still printed; --out then writes nothing.
+
+Options
+-------
+--device
+    as in xpnet train
+--backend
+    the array library, as in xpnet train
+--arithmetic
+    as in xpnet train (default: that of the training)
+files
+    an image, or a table of samples
+--all
+    print the probability of every class
+--json
+    print JSON, with the probability of every class
+--out
+    write a CSV file instead of printing
 """
 
 import argparse
@@ -20,11 +37,10 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from xpnet._lib.files import save
+from xpnet._lib.files import read_start, save
 from xpnet._lib.text import complain, format_json, plain
 from xpnet._typing import HostArray
 from xpnet.config.flags import Parser, path_ending_in
@@ -86,11 +102,10 @@ def main(words: Sequence[str]) -> int:
 def _parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     """Parse the command line. run is None if the first positional argument is a FILE."""
     parser = build_network_parser("predict", __doc__, "%(prog)s [OPTIONS] [RUN] FILE [FILE ...]")
-    add = parser.add_argument
-    add("files", type=Path, metavar="FILE", nargs="*", help="an image, or a table of samples")
-    add("--all", action="store_true", help="print the probability of every class")
-    add("--json", action="store_true", help="print JSON, with the probability of every class")
-    add("--out", type=path_ending_in(".csv"), metavar="FILE.csv", help="write a CSV file instead of printing")
+    parser.add_argument("files", type=Path, metavar="FILE", nargs="*")
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", type=path_ending_in(".csv"), metavar="FILE.csv")
     # Python 3.11 parses words after -- that begin with a dash as options.
     end = words.index("--") if "--" in words else len(words)
     arguments = parser.parse_intermixed_args(words[:end])
@@ -114,11 +129,7 @@ def _is_network(path: Path) -> bool:
     folder = resolve_run(path, others=files)
     if path.suffix.lower() == ".safetensors" or os.path.isdir(folder):  # noqa: PTH112 - false after an error
         return True
-    with suppress(OSError):  # reported when it is read as a FILE
-        if path.is_file():
-            with path.open("rb") as file:  # the length of a JSON header, and its first character
-                return file.read(9)[4:] == b"\0\0\0\0{"
-    return False
+    return read_start(path, 9)[4:] == b"\0\0\0\0{"  # the length of a JSON header, and its first character
 
 
 def _predict_file(predictor: "Predictor", file: Path) -> Iterator[Prediction]:
@@ -134,11 +145,11 @@ def _predict_file(predictor: "Predictor", file: Path) -> Iterator[Prediction]:
 
     is_many, model = is_table(file), predictor.model
     with announce(f"reading {file}"):
-        rows = read_rows(file, model.sizes[0], model.columns) if is_many else _read_image(model, file)
-    _, predicted, probabilities = predictor.classify(rows.x, str(file))
+        x, numbers = read_rows(file, model.sizes[0], model.columns) if is_many else _read_image(model, file)
+    _, predicted, probabilities = predictor.classify(x, str(file))
     labels: list[int | str | None] = [None] * len(predicted)
-    if rows.labels is not None:
-        labels = list(map(model.columns.class_name, rows.labels.tolist()))
+    if numbers is not None:
+        labels = list(map(model.columns.class_name, numbers.tolist()))
     samples = zip(labels, predicted.tolist(), probabilities, strict=True)
     for row, values in enumerate(samples, start=1):
         yield Prediction(str(file), row if is_many else None, *values)
@@ -146,7 +157,7 @@ def _predict_file(predictor: "Predictor", file: Path) -> Iterator[Prediction]:
 
 def _read_image(model: "SavedModel", file: Path) -> "Rows":
     """Return the digit in an image file as a row of features, (1, features)."""
-    from xpnet.data.datasets import FILE_FORMATS, Rows
+    from xpnet.data.datasets import FILE_FORMATS
     from xpnet.data.pictures import read_digit
 
     features, normalization = model.sizes[0], model.normalization
@@ -162,7 +173,7 @@ def _read_image(model: "SavedModel", file: Path) -> "Rows":
     if normalization.kind == "scale" and not scale.ndim and scale not in (0.0, 1.0 / 255.0):
         largest = 1.0 / float(scale)  # feature of the training data, which represents full ink
         digit = digit if largest == 255.0 else digit * (largest / 255.0)
-    return Rows(digit, None)
+    return digit, None
 
 
 def _print_lines(predictions: Iterable[Prediction], names: Sequence[str | int], *, all_classes: bool) -> None:
@@ -190,11 +201,9 @@ def _to_json(prediction: Prediction, names: Sequence[str | int]) -> dict[str, ob
 def build_network_parser(command: str, doc: str | None, usage: str | None = None) -> Parser:
     """Return the parser of a command that uses a network, with flags of device, backend and arithmetic."""
     parser = Parser(prog=f"xpnet {command}", usage=usage, doc=doc)
-    add = parser.add_argument
-    add("--device", default="auto", metavar=DEVICE.metavar, help="as in xpnet train")
-    add("--backend", default="auto", help="the array library, as in xpnet train")
-    arithmetic = "as in xpnet train (default: that of the training)"
-    add("--arithmetic", choices=("reproducible", "native"), help=arithmetic)
+    parser.add_argument("--device", default="auto", metavar=DEVICE.metavar)
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--arithmetic", choices=("reproducible", "native"))
     return parser
 
 

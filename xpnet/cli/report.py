@@ -3,6 +3,17 @@
 Write what a run did as one page, RUN/report.html, which needs no other file and no network: learning
 curves, metrics by class, the worst mistakes, and a field to draw images for the network. Of several runs,
 or of a folder of several trained together, the page compares metrics, settings and learning curves.
+
+Options
+-------
+runs
+    runs, or folders of several, by folder or name in runs (default: the newest trained run)
+--out
+    the page to write (default: RUN/report.html; of several RUNs, comparison.html)
+--data
+    the data of the training, if they are not where they were
+--test-data
+    the test data, where --data is a CSV file
 """
 
 import argparse
@@ -27,7 +38,12 @@ def main(words: Sequence[str]) -> int:
     ConfigError
         Data are named for several runs.
     """
-    arguments = _build_parser().parse_args(words)
+    parser = Parser(prog="xpnet report", doc=__doc__)
+    parser.add_argument("runs", type=Path, metavar="RUN", nargs="*")
+    parser.add_argument("--out", type=Path, metavar="FILE")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--test-data", type=Path)
+    arguments = parser.parse_args(words)
     folders = [*map(resolve_run, arguments.runs)] or [find_newest_run().folder]
     has_data = arguments.data is not None or arguments.test_data is not None
     if len(folders) == 1 and not _is_summary(folders[0]):
@@ -80,15 +96,3 @@ def _write_comparison(folders: Sequence[Path], out: Path | None) -> Path:
 def _is_summary(folder: Path) -> bool:
     """Return True if a folder is one of several trainings."""
     return os.path.lexists(folder / SUMMARY_FILE)
-
-
-def _build_parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="xpnet report", doc=__doc__)
-    add = parser.add_argument
-    runs = "runs, or folders of several, by folder or name in runs (default: the newest trained run)"
-    add("runs", type=Path, metavar="RUN", nargs="*", help=runs)
-    out = "the page to write (default: RUN/report.html; of several RUNs, comparison.html)"
-    add("--out", type=Path, metavar="FILE", help=out)
-    add("--data", type=Path, help="the data of the training, if they are not where they were")
-    add("--test-data", type=Path, help="the test data, where --data is a CSV file")
-    return parser

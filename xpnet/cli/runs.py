@@ -1,6 +1,27 @@
 """``xpnet runs``: list, show and compare runs, and name the best.
 
 List, show and compare runs, and name the best, from what their folders hold.
+
+Options
+-------
+--where
+    only runs where this holds: NAME is data, a metric or a setting; also != < <= > >=; repeatable
+--tag
+    only runs with this tag; repeatable
+--sort
+    id, status, started, data, network, optimizer, learning_rate, arithmetic, backend, tags or a metric such
+    as test_accuracy: accuracies from the best on, all else ascending (default: started)
+--reverse
+    the other way round
+name
+    its name, or its folder (default: the newest)
+names
+    names or folders; a folder of several trained together stands for all of them
+--all
+    show what is equal too
+--metric
+    what counts: the highest accuracy, the lowest of anything else (default: validation_accuracy if a run has
+    it, else test_accuracy)
 """
 
 import csv
@@ -27,15 +48,6 @@ from xpnet.errors import ConfigError, DataError
 from xpnet.report.charts import select_evenly
 from xpnet.storage import find, record as records
 from xpnet.storage.find import FoundRun
-
-SORT_HELP = """
-id, status, started, data, network, optimizer, learning_rate, arithmetic, backend, tags or a metric such as
-test_accuracy: accuracies from the best on, all else ascending (default: started)"""
-WHERE_HELP = "only runs where this holds: NAME is data, a metric or a setting; also != < <= > >=; repeatable"
-NAMES_HELP = "names or folders; a folder of several trained together stands for all of them"
-METRIC_HELP = """
-what counts: the highest accuracy, the lowest of anything else (default: validation_accuracy if a run has it,
-else test_accuracy)"""
 
 FIELDS: tuple[str, ...] = ("id", "status", "started", "data", "network", "optimizer", "learning_rate")
 FIELDS += ("arithmetic", "backend", "tags")
@@ -77,11 +89,11 @@ def main(words: Sequence[str]) -> int:
 
 def _build_parser() -> Parser:
     parser = Parser(prog="xpnet runs", doc=__doc__)
-    subparsers = parser.add_subparsers(metavar="ACTION", required=True)
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
     folder_help = f"where the runs are (default: {find.OUT})"
     add = {}
     for name, (run, summary) in ACTIONS.items():
-        action = subparsers.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
+        action = actions.add_parser(name, help=summary, description=f"{summary.capitalize()}.", doc=__doc__)
         action.set_defaults(run=run)
         root, form = action.add_mutually_exclusive_group(), action.add_mutually_exclusive_group()
         root.add_argument("--out", default=find.OUT, metavar="FOLDER", type=Path, help=folder_help)
@@ -89,18 +101,17 @@ def _build_parser() -> Parser:
             root.add_argument("folder", nargs="?", metavar="FOLDER", type=Path, help=folder_help)
         if name != "show":
             add_condition = partial(action.add_argument, dest="where", action="append", default=[])
-            add_condition("--where", metavar="NAME=VALUE", type=find.read_condition, help=WHERE_HELP)
-            tag = partial(find.Condition, "tags", "=")
-            add_condition("--tag", metavar="NAME", type=tag, help="only runs with this tag; repeatable")
+            add_condition("--where", metavar="NAME=VALUE", type=find.read_condition)
+            add_condition("--tag", metavar="NAME", type=partial(find.Condition, "tags", "="))
         form.add_argument("--json", action="store_true", help="print JSON")
         form.add_argument("--csv", action="store_true", help="print CSV")
         add[name] = action.add_argument
-    add["list"]("--sort", metavar="NAME", default="started", help=SORT_HELP)
-    add["list"]("--reverse", action="store_true", help="the other way round")
-    add["show"]("name", metavar="RUN", nargs="?", help="its name, or its folder (default: the newest)")
-    add["compare"]("names", metavar="RUN", nargs="+", help=NAMES_HELP)
-    add["compare"]("--all", action="store_true", help="show what is equal too")
-    add["best"]("--metric", metavar="NAME", help=METRIC_HELP)
+    add["list"]("--sort", metavar="NAME", default="started")
+    add["list"]("--reverse", action="store_true")
+    add["show"]("name", metavar="RUN", nargs="?")
+    add["compare"]("names", metavar="RUN", nargs="+")
+    add["compare"]("--all", action="store_true")
+    add["best"]("--metric", metavar="NAME")
     return parser
 
 

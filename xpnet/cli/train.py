@@ -136,9 +136,9 @@ def train(
     if parent is not None:
         ranks.compare(parent.digests())
     with open_training(config, None, ranks, jobs=jobs) as (trainer, selection):
-        data = trainer.data
+        data, console = trainer.data, TrainingConsole(trainer, config.epochs, quiet=config.quiet)
 
-        def open_run() -> tuple[Run, TrainingConsole]:
+        def open_run() -> Run:
             if advise and (note := scale_note(data.x_train)) is not None:
                 complain(f"note: {note}")
             if resumed is not None:
@@ -146,20 +146,18 @@ def train(
                 check_start(resumed, config.init_from)
             elif parent is not None:
                 check_data(parent, data, "--extend")
-            console = TrainingConsole(trainer, config.epochs, quiet=config.quiet)
             if run is not None:
-                return run, console
+                return run
             info = describe_run(config, selection, data, parent, command)
-            return Run.start(config.out, config.name, config.overwrite, info, ranks), console
+            return Run.start(config.out, config.name, info, ranks, overwrite=config.overwrite)
 
-        recorded, console = ranks.on_first(open_run) or (None, None)
+        recorded = ranks.on_first(open_run)
         with record(trainer, recorded, console, parent, resumed=resumed) as (callbacks, state, first):
-            if console is not None:
-                for text in describe_training(selection, trainer, parent):
-                    console.print_line(text)
-                if resumed is not None:
-                    steps = f" and {state.batch} step{'s' * (state.batch > 1)}" * (state.batch > 0)
-                    console.print_line(f"goes on after epoch {state.epoch}{steps}")
+            for text in describe_training(selection, trainer, parent):
+                console.print_line(text)
+            if resumed is not None:
+                steps = f" and {state.batch} step{'s' * (state.batch > 1)}" * (state.batch > 0)
+                console.print_line(f"goes on after epoch {state.epoch}{steps}")
             return trainer.fit(callbacks, state, first_epoch=first), recorded
 
 

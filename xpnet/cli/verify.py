@@ -5,6 +5,21 @@ with its fingerprints, the model, the metrics and the checkpoints. Any library, 
 gives the same bits in reproducible arithmetic.
 
 Exit codes: 0 all is the same, 1 something differs, 2 it cannot be verified, 130 interrupted.
+
+Options
+-------
+run
+    a run, by its folder or its name in runs
+--between
+    verify the epochs after A up to B alone, from the checkpoint that was kept after A
+--files
+    without training, compare the files with the digests that the record holds of them
+--data
+    the data of the training, if they are at another place now
+--test-data
+    the test data of the training, likewise
+--init-from
+    the model that the training started from, likewise
 """
 
 import argparse
@@ -30,8 +45,14 @@ def main(words: Sequence[str]) -> int:
 
     Errors as in ``xpnet.recording.verification``.
     """
-    read = partial(_build_parser().parse_args, words)
-    arguments = read_command("verify", words, read, _list_facts)
+    parser = Parser(prog="xpnet verify", doc=__doc__)
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("--between", type=_read_epochs, metavar="A:B")
+    parser.add_argument("--files", action="store_true")
+    for name in ("--data", "--test-data", "--init-from"):
+        parser.add_argument(name, type=Path, default=argparse.SUPPRESS)
+    add_settings(parser, PLACE)
+    arguments = read_command("verify", words, partial(parser.parse_args, words), _list_facts)
     from xpnet.distributed.ranks import connect
     from xpnet.recording.recorded_run import find_file_difference
     from xpnet.storage.find import resolve_run
@@ -57,7 +78,6 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
     from xpnet.distributed.ranks import connect
     from xpnet.recording.recorded_run import read_recorded
     from xpnet.recording.verification import find_difference
-    from xpnet.training.console import TrainingConsole
     from xpnet.training.opening import open_training
 
     ranks, settings = connect(), get_settings(arguments)
@@ -69,14 +89,7 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
         config = replace(run.config, **(own | settings))
     ranks.compare(run.digests())
     with open_training(config, None, ranks) as (trainer, selection):
-
-        def open_console() -> TrainingConsole:
-            console = TrainingConsole(trainer, run.last, quiet=config.quiet, advise=False)
-            for line in describe_training(selection, trainer):
-                console.print_line(line)
-            return console
-
-        difference = find_difference(run, trainer, ranks.on_first(open_console))
+        difference = find_difference(run, trainer, describe_training(selection, trainer))
     return difference, "" if difference is not None else run.describe()
 
 
@@ -92,19 +105,3 @@ def _read_epochs(text: str) -> tuple[int, int]:
     if not (colon and first.isdecimal() and last.isdecimal()):
         raise argparse.ArgumentTypeError(f"expected two epochs, as in 40:50, got {text}")
     return int(first), int(last)
-
-
-def _build_parser() -> Parser:
-    parser = Parser(prog="xpnet verify", doc=__doc__)
-    add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="a run, by its folder or its name in runs")
-    between = "verify the epochs after A up to B alone, from the checkpoint that was kept after A"
-    add("--between", type=_read_epochs, metavar="A:B", help=between)
-    files = "without training, compare the files with the digests that the record holds of them"
-    add("--files", action="store_true", help=files)
-    add = partial(add, type=Path, default=argparse.SUPPRESS)
-    add("--data", help="the data of the training, if they are at another place now")
-    add("--test-data", help="the test data of the training, likewise")
-    add("--init-from", help="the model that the training started from, likewise")
-    add_settings(parser, PLACE)
-    return parser

@@ -1,4 +1,19 @@
-"""Settings from the command line."""
+"""Settings from the command line.
+
+Train a neural network: by default the notebook's 784-10-10 network on MNIST.
+
+Exit codes: 0 done, 2 bad input or device, 3 diverged, 130 interrupted (143 by SIGTERM).
+
+Options
+-------
+--config
+    Read settings from this TOML file. Keys are recipe and the flags with _ for -, as in batch_size = 32.
+    Flags win over the file, the file over the recipe; paths are relative to the current folder.
+--print-config
+    Print the resulting settings as a TOML file and stop.
+--dry-run
+    Print the resulting settings, the number of parameters, and estimates of memory and time, and stop.
+"""
 
 import argparse
 import inspect
@@ -15,17 +30,11 @@ from xpnet.config.rules import SWITCH, flag, suggest
 from xpnet.config.training import DEFAULTS, RULES, TrainConfig, list_recipes, read_recipe, read_toml, to_json
 from xpnet.errors import ConfigError
 
-DESCRIPTION = "Train a neural network: by default the notebook's 784-10-10 network on MNIST."
 EXIT_CODES = "Exit codes: 0 done, 2 bad input, 130 interrupted."
-EPILOG = "Exit codes: 0 done, 2 bad input or device, 3 diverged, 130 interrupted (143 by SIGTERM)."
 
 RECIPE_HELP = """
 Start from the settings of a recipe instead of the defaults; --print-config shows what they are. One of
 {}. (default: notebook)"""
-
-CONFIG_HELP = """
-Read settings from this TOML file. Keys are recipe and the flags with _ for -, as in batch_size = 32. Flags
-win over the file, the file over the recipe; paths are relative to the current folder."""
 
 SHORT_FLAGS = {"learning_rate": ["--lr"], "tags": ["--tag"]}
 
@@ -55,7 +64,8 @@ class Parser(argparse.ArgumentParser):
     Parameters
     ----------
     doc
-        The docstring of a command's module: its second paragraph is the description, what follows the epilog.
+        The docstring of a command's module: its second paragraph is the description, what follows the epilog,
+        and the section Options the help of each argument that is added without another.
     debug
         True to add the flag ``--debug``.
     options
@@ -63,12 +73,18 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, *, doc: str | None = None, debug: bool = True, **options: Any) -> None:
-        description, _, epilog = (doc or "").partition("\n\n")[2].partition("\n\n")
+        text, _, helps = (doc or "").partition("\n\nOptions\n-------\n")
+        description, _, epilog = text.partition("\n\n")[2].partition("\n\n")
+        self._helps = _read_entries(helps)
         texts = {"description": description, "epilog": epilog or EXIT_CODES}
         super().__init__(formatter_class=_Formatter, **(texts | options))
         self.register("type", Path, _read_path)
         if debug:
             self.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+
+    def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
+        """Add an argument as argparse does, with the help in the docstring of the command."""
+        return super().add_argument(*names, **{"help": self._helps.get(names[0]), **options})
 
     def error(self, message: str) -> NoReturn:
         """Raise ConfigError with the message of argparse and a suggestion.
@@ -154,13 +170,6 @@ def parse(argv: Sequence[str], prog: str) -> Command:
     return Command(TrainConfig(**vars(values)), arguments.print_config, explicit, arguments.dry_run)
 
 
-def add_network(parser: Parser) -> None:
-    """Add the argument RUN of a command that takes a trained network."""
-    places = "a run, by its folder or name in runs, or a .safetensors file"
-    help_text = f"{places} (default: the newest trained run)"
-    parser.add_argument("run", type=Path, metavar="RUN", nargs="?", help=help_text)
-
-
 def add_settings(
     parser: "argparse._ActionsContainer", names: Iterable[str], defaults: Mapping[str, object] = DEFAULTS
 ) -> None:
@@ -168,7 +177,7 @@ def add_settings(
 
     Values that do not parse stay text, which no rule allows: the error is then the rule's one line.
     """
-    texts = _read_help_texts()
+    texts = _read_entries("\n\n".join(filter(None, map(inspect.getdoc, TrainConfig.__bases__))))
     for name in names:
         rule, default, text = RULES[name], defaults[name], texts.get(name, "")
         if default not in (None, ()) and default is not False:
@@ -195,14 +204,12 @@ def get_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _build_parser(prog: str) -> Parser:
-    texts = {"usage": "%(prog)s [-h] [OPTIONS]", "description": DESCRIPTION, "epilog": EPILOG}
-    parser = Parser(prog=prog, **texts, debug=False, allow_abbrev=False)
-    add, printed = parser.add_argument, "Print the resulting settings"
-    add("--recipe", metavar="NAME", help=RECIPE_HELP.format(", ".join(list_recipes())))
-    add("--config", type=Path, metavar="PATH", help=CONFIG_HELP)
-    add("--print-config", action="store_true", help=f"{printed} as a TOML file and stop.")
-    estimate = f"{printed}, the number of parameters, and estimates of memory and time, and stop."
-    add("--dry-run", action="store_true", help=estimate)
+    usage = "%(prog)s [-h] [OPTIONS]"
+    parser = Parser(prog=prog, usage=usage, doc=__doc__, debug=False, allow_abbrev=False)
+    parser.add_argument("--recipe", metavar="NAME", help=RECIPE_HELP.format(", ".join(list_recipes())))
+    parser.add_argument("--config", type=Path, metavar="PATH")
+    parser.add_argument("--print-config", action="store_true")
+    parser.add_argument("--dry-run", action="store_true")
     for group in reversed(TrainConfig.__bases__):
         title = f"{group.__name__.removesuffix('Settings').lower()} options"
         description = str(group.__doc__).partition("\n")[0]
@@ -217,7 +224,6 @@ def replace_underscores(word: str) -> str:
     return name.replace("_", "-") + equals + value if name.startswith("--") else word
 
 
-def _read_help_texts() -> dict[str, str]:
-    """Return the help of each setting, from the docstring of its class; python -OO has none."""
-    docstrings = "\n\n".join(filter(None, map(inspect.getdoc, TrainConfig.__bases__)))
-    return dict(re.findall(r"^(\w+)\n((?:    .+\n?)+)", docstrings, re.MULTILINE))
+def _read_entries(docstring: str) -> dict[str, str]:
+    """Return the help of each setting or argument in a docstring, which python -OO has not."""
+    return dict(re.findall(r"^([\w-]+)\n((?:    .+\n?)+)", docstring, re.MULTILINE))

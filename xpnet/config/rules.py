@@ -226,20 +226,15 @@ def format_value(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-SYNONYMS = {
-    **dict.fromkeys(("lr", "eta", "learning_rate_init"), "learning_rate"),
-    **dict.fromkeys(("max_iter", "max_epochs", "n_epochs", "num_epochs"), "epochs"),
-    **dict.fromkeys(("hidden_layer_sizes", "hidden_layers", "layers", "units"), "hidden"),
-    **dict.fromkeys(("validation_split", "validation_fraction"), "validation"),
-    "batch": "batch_size",
-    "solver": "optimizer",
-    "n_iter_no_change": "patience",
-    "random_state": "seed",
-    "seed": "random_state",
-    "early_stopping": "patience (a number of epochs, beside validation)",
-    "alpha": "weight_decay (alpha / the batch size)",
-    "C": "weight_decay (1 / (C times the number of samples))",
-}
+SYNONYMS = dict.fromkeys(("lr", "eta", "learning_rate_init"), "learning_rate")
+SYNONYMS |= dict.fromkeys(("max_iter", "max_epochs", "n_epochs", "num_epochs"), "epochs")
+SYNONYMS |= dict.fromkeys(("hidden_layer_sizes", "hidden_layers", "layers", "units"), "hidden")
+SYNONYMS |= dict.fromkeys(("validation_split", "validation_fraction"), "validation")
+SYNONYMS |= {"batch": "batch_size", "solver": "optimizer", "random_state": "seed", "seed": "random_state"}
+SYNONYMS |= {"n_iter_no_change": "patience"}
+SYNONYMS |= {"early_stopping": "patience (a number of epochs, beside validation)"}
+SYNONYMS |= {"alpha": "weight_decay (alpha / the batch size)"}
+SYNONYMS |= {"C": "weight_decay (1 / (C times the number of samples))"}
 """Names of settings in other libraries: the setting, and its value if that is another."""
 
 

@@ -14,12 +14,9 @@ Normalize = Literal["scale", "standardize", "none"]
 Activation = Literal["relu", "leaky-relu", "elu", "tanh", "sigmoid"]
 Initialization = Literal["uniform", "he", "glorot"]
 Loss = Literal["cross-entropy", "squared-error"]
-ColumnKind = Literal["auto", "pixels", "features", "0.1.0"]
-Missing = Literal["error", "mean"]
 OptimizerName = Literal["sgd", "momentum", "nesterov", "adam", "adamw"]
 ScheduleName = Literal["constant", "step", "exponential", "cosine"]
 Arithmetic = Literal["reproducible", "native"]
-DType = Literal["auto", "float32", "float64"]
 BackendName = Literal["auto", "numpy", "cupy", "torch", "jax", "dpnp", "array-api-strict"]
 TrackerName = Literal["wandb", "trackio", "mlflow"]
 
@@ -60,8 +57,8 @@ class DataSettings:
     test_data: Annotated[Path | None, rules.PATH] = None
     test_split: Annotated[float | None, rules.SHARE] = None
     label: Annotated[str | None, rules.COLUMN] = None
-    missing: Missing = "error"
-    columns: ColumnKind = "auto"
+    missing: Literal["error", "mean"] = "error"
+    columns: Literal["auto", "pixels", "features", "0.1.0"] = "auto"
     validation: Annotated[float, rules.SAMPLES] = 0
     normalize: Normalize = "scale"
 
@@ -252,7 +249,7 @@ class ComputationSettings:
     """
 
     arithmetic: Arithmetic = "reproducible"
-    dtype: DType = "auto"
+    dtype: Literal["auto", "float32", "float64"] = "auto"
     device: Annotated[str, rules.DEVICE] = "auto"
     backend: BackendName = "auto"
     workers: Annotated[Literal["auto"] | int, rules.integer_or("auto")] = "auto"

@@ -9,7 +9,6 @@ import tokenize
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import IO
@@ -18,18 +17,16 @@ import numpy as np
 from numpy.lib import format  # noqa: A004 (NumPy's name)
 from numpy.typing import NDArray
 
+from xpnet._lib.files import read_start
 from xpnet._lib.text import format_shape
 from xpnet.data.table import GZIP_MAGIC, ROLES, Source, Table, check_memory, make_table, open_data_file
 from xpnet.errors import DataError
 from xpnet.nn.columns import format_names, shorten
 
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-IDX_NAMES = {
-    "x_train": ("train-images", "idx3-ubyte"),
-    "y_train": ("train-labels", "idx1-ubyte"),
-    "x_test": ("t10k-images", "idx3-ubyte"),
-    "y_test": ("t10k-labels", "idx1-ubyte"),
-}
+IDX_NAMES = [("train-images", "idx3-ubyte"), ("train-labels", "idx1-ubyte")]
+IDX_NAMES += [("t10k-images", "idx3-ubyte"), ("t10k-labels", "idx1-ubyte")]
+"""The beginning and the ending of the names of MNIST's files, in the order of `ROLES`."""
 MAX_EXPANSION = 1032
 """Maximum expansion factor of deflate (zlib technical notes)."""
 MAX_BYTES = 1 << 63
@@ -51,8 +48,8 @@ def read_halves(path: Path) -> tuple[Table, Table]:
     if not path.is_dir():
         arrays = read_npz(path, ", ".join(ROLES), lambda keys: ROLES if set(ROLES) <= set(keys) else ())
     elif not (path / "x_train.npy").exists():
-        arrays = [read_array(_find_idx_file(path, *name)) for name in IDX_NAMES.values()]
-    elif both := sorted(file.name for file in path.glob(f"{IDX_NAMES['x_train'][0]}*")):
+        arrays = [read_array(_find_idx_file(path, *name)) for name in IDX_NAMES]
+    elif both := sorted(file.name for file in path.glob(f"{IDX_NAMES[0][0]}*")):
         raise DataError.at(path, f"holds both x_train.npy and {both[0]}: keep one of them in this folder")
     else:
         arrays = [read_array(path / f"{role}.npy") for role in ROLES]
@@ -61,14 +58,8 @@ def read_halves(path: Path) -> tuple[Table, Table]:
 
 def is_array_file(path: Path) -> bool:
     """Return True if a file is one of arrays, by its name, or by the first bytes of IDX and gzip."""
-    if path.name.lower().endswith((".npy", ".npz")):
-        return True
-    with suppress(OSError):
-        if path.is_file():
-            with path.open("rb") as file:
-                start = file.read(3)
-            return start.startswith((GZIP_MAGIC, *(bytes([0, 0, kind]) for kind in IDX_TYPES)))
-    return False
+    magic_numbers = GZIP_MAGIC, *(bytes([0, 0, kind]) for kind in IDX_TYPES)
+    return path.name.lower().endswith((".npy", ".npz")) or read_start(path, 3).startswith(magic_numbers)
 
 
 def read_array(path: Path) -> Source:
@@ -121,7 +112,7 @@ def _find_idx_file(folder: Path, stem: str, ending: str) -> Path:
         path = folder / (stem + form.format(ending))
         if path.exists():
             return path
-    names = ", ".join(map("-".join, IDX_NAMES.values()))
+    names = ", ".join(map("-".join, IDX_NAMES))
     problem = f"has no {stem}-{ending} (or {stem}-{ending}.gz); a data folder holds {names}"
     raise DataError.at(folder, f"{problem}, or x_train.npy and so on")
 

@@ -231,13 +231,11 @@ def _to_weights(name: str, values: object, keys: Sequence[object]) -> NDArray[np
 # The data set that a user's arrays make
 
 
+Pair = tuple[object, object]
+
+
 def make_dataset(
-    X: object,
-    y: object,
-    validation_data: tuple[object, object] | None,
-    weights: tuple[object, object],
-    missing: Any,
-    classes: int | None,
+    X: object, y: object, validation_data: Pair | None, weights: Pair, missing: Any, classes: int | None
 ) -> Dataset:
     """Return the data set of a user's arrays, and weights of samples and of classes."""
     training, validation = table_from_arrays(X, y, missing=missing), None

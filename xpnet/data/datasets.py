@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -281,11 +281,8 @@ def join_halves(name: str, train: Table, test: Table) -> Dataset:
     return replace(dataset, test_rows=test.lines, test_file=file)
 
 
-class Rows(NamedTuple):
-    """Samples of a table."""
-
-    x: HostArray  # (m, features)
-    labels: NDArray[np.int32] | None  # (m,); None if the file has none
+Rows: TypeAlias = tuple[HostArray, NDArray[np.int32] | None]
+"""The features (m, features) and the labels (m,) of samples; None if the file has no labels."""
 
 
 def is_table(path: Path) -> bool:
@@ -315,16 +312,16 @@ def read_rows(path: Path, expected: int, columns: Columns = NO_COLUMNS) -> Rows:
         if is_csv(path):
             missing = "error" if columns.means is None else "mean"
             table = read_csv(path, TableOptions(None, "any", missing, known=columns, predicted=expected))
-            return Rows(columns.fill_missing(table.x), None if table.y[0] < 0 else table.y)
+            return columns.fill_missing(table.x), None if table.y[0] < 0 else table.y
         if not path.name.lower().endswith(".npz"):
-            return Rows(as_features(*read_array(path)), None)
+            return as_features(*read_array(path)), None
         x, *y = read_npz(path, "x_test, or x, or a single array", _choose_rows)
         if not y:
-            return Rows(as_features(*x), None)
+            return as_features(*x), None
         table = make_table(x, *y)
-        return Rows(table.x, table.y)
     except MemoryError as error:
         raise DataError.at(path, "does not fit in this machine's memory: split it") from error
+    return table.x, table.y
 
 
 def _choose_rows(keys: Sequence[str]) -> list[str]:

@@ -22,8 +22,7 @@ from xpnet._lib.machine import allowed_cpus
 from xpnet._lib.text import complain
 from xpnet._typing import Array, Namespace
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
-from xpnet.distributed import exchange
-from xpnet.distributed.exchange import Memory, Reduction, Shapes, make_tree_sum
+from xpnet.distributed.exchange import Memory, Reduction, Shapes, list_nodes, make_tree_sum, node_size
 from xpnet.distributed.launch import initialize, local_rank, rank_and_size
 from xpnet.errors import ConfigError, XPNetError
 
@@ -77,9 +76,9 @@ class Ranks:
     def chunks(self, samples: int, stack: int) -> list[list[list[Group]]]:
         """Return the chunks of each node of the tree that this process computes (`blocks.block_chunks`)."""
         blocks, result = -(-samples // BLOCK_SIZE), []
-        for node in exchange.list_nodes(blocks, self.size)[self.rank]:
+        for node in list_nodes(blocks, self.size)[self.rank]:
             first = node[0] * BLOCK_SIZE
-            count = min(exchange.node_size(node, blocks) * BLOCK_SIZE, samples - first)
+            count = min(node_size(node, blocks) * BLOCK_SIZE, samples - first)
             result.append(block_chunks(count, stack, first))
         return result
 
@@ -93,7 +92,7 @@ class Ranks:
         blocks = -(-samples // BLOCK_SIZE)
         key = blocks, shapes, dtype
         if key not in self._exchanges:
-            nodes = exchange.list_nodes(blocks, self.size)
+            nodes = list_nodes(blocks, self.size)
             self._exchanges[key] = make_tree_sum(self.comm, self._memory, nodes, blocks, shapes, dtype)
         return self._exchanges[key](sums)
 
@@ -217,7 +216,7 @@ class Ranks:
         complain(f"rank {self.rank}, on {self.hosts[self.rank]}: {reason}")
 
 
-ALONE = Ranks()
+ALONE: Ranks = Ranks()
 
 
 def _gather_values(comm: Any, value: T) -> list[T]:

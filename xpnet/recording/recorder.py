@@ -17,8 +17,7 @@ from xpnet.storage.model_file import encode_model
 from xpnet.storage.record import CHECKPOINT_FILE, KEPT_CHECKPOINT, MODEL_FILE
 from xpnet.storage.run import Run
 from xpnet.trackers import Tracker
-from xpnet.training import callbacks
-from xpnet.training.callbacks import FinalParameters
+from xpnet.training.callbacks import CompareRanks, Evaluate, FinalParameters, StopOnInterrupt, build_final
 from xpnet.training.console import TrainingConsole
 from xpnet.training.loop import Callback, EpochLog, FitResult
 from xpnet.training.step import TrainState, Variables
@@ -49,7 +48,7 @@ def describe_state(
     if final.kept is not None:
         arrays |= flatten(final.kept_name, trainer.to_host(final.kept))
     counters = {"epoch": state.epoch, "batch": state.batch, "rows": rows, "seconds": seconds}
-    return arrays, {**counters, "best": final.progress}
+    return arrays, {**counters, "best": final.best}
 
 
 def load_state(
@@ -70,7 +69,7 @@ def load_state(
         raise DataError.at(path, f"not a checkpoint of this training: {problem}: {remedy}")
     initial = trainer.to_host(trainer.initial_state().variables)
     variables = Variables(*unflatten(path, "state", tuple(initial), arrays, remedy))
-    final.best_epoch, final.best_accuracy, final.best_loss = progress["best"]
+    final.best = tuple(progress["best"])
     if final.is_kept(epoch, arrays):
         template = initial.parameters, initial.statistics
         final.kept = trainer.to_device(unflatten(path, final.kept_name, template, arrays, remedy))
@@ -135,16 +134,15 @@ class Recorder(Callback):
         metrics = evaluate_result(trainer, result, self._console)
         metrics |= {"epochs": epochs, "seconds": self._seconds, **self._final.metrics}
         is_complete = not (result.interrupted or result.state.batch)  # a callback may stop within an epoch
-        run.finish(
-            "completed" if is_complete else "interrupted", metrics=metrics, fingerprint=model.fingerprint
-        )
+        fingerprint = model.fingerprint
+        run.finish("completed" if is_complete else "interrupted", metrics=metrics, fingerprint=fingerprint)
         if result.interrupted:
             saved = f"what was trained is saved, and --resume {run.folder} goes on"
             print_line(f"interrupted after {epochs} epochs; {saved}")
         elif epochs < trainer.config.epochs:
-            best = f", the best was {self._final.best_epoch}" if self._final.metrics else ""
+            best = f", the best was {self._final.best[0]}" if self._final.metrics else ""
             print_line(f"stopped after {epochs} epochs{best}")
-        print_line(f"fingerprint   {model.fingerprint}")
+        print_line(f"fingerprint   {fingerprint}")
         print_line(f"run           {run.folder}")
         if trainer.config.report:
             self._write_report(trainer)
@@ -212,7 +210,7 @@ def evaluate_result(trainer: Trainer, result: FitResult, console: TrainingConsol
 def record(
     trainer: Trainer,
     run: Run | None,
-    console: TrainingConsole | None,
+    console: TrainingConsole,
     parent: RunFolder | None,
     *,
     resumed: RunFolder | None = None,
@@ -226,8 +224,10 @@ def record(
     ----------
     trainer
         The network.
-    run, console
-        What receives the record and the output; None on the ranks of an MPI job that write nothing.
+    run
+        What receives the record; None on the ranks of an MPI job that write nothing.
+    console
+        Prints the output.
     parent
         The run that a new one extends, or None.
     resumed
@@ -243,7 +243,7 @@ def record(
     first = 0 if parent is None else parent.epochs
     if resumed is not None:
         first, parent = resumed.initial_epoch, resumed.parent
-    final = callbacks.build_final(trainer.config, first)
+    final = build_final(trainer.config, first)
     progress: dict[str, Any] = {"rows": 0, "seconds": 0.0}
     try:
         if resumed is not None and resumed.checkpoint.exists():
@@ -252,17 +252,19 @@ def record(
             state, _ = load_state(trainer, final, parent.checkpoint, "--init-from starts from its model")
         else:
             state = trainer.initial_state()
-        order = [callbacks.Evaluate(first, final=final), final, *users]
+        order = [Evaluate(first, final=final), final, *users]
         if trainer.ranks.size > 1:
-            order.append(callbacks.CompareRanks())
-        if run is None or console is None:
-            order += [callbacks.StopOnInterrupt(), _EvaluateResult()]
+            order.append(CompareRanks())
+        echo, config = console.print_line, trainer.config
+        order += [StopOnInterrupt(echo), console]
+        if run is None:
+            order.append(_EvaluateResult())
         else:
-            echo, config, recorder = console.print_line, trainer.config, Recorder(run, final, console)
+            recorder = Recorder(run, final, console)
             if resumed is not None:
                 recorder.resume(trainer, state, progress, first)
             trackers = [Tracker(name, run.folder, echo, debug=config.debug) for name in config.track]
-            order += [callbacks.StopOnInterrupt(echo), console, recorder, *trackers]
+            order += [recorder, *trackers]
         yield order, state, first
     except BaseException as error:
         if run is not None:

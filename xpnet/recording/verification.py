@@ -13,8 +13,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from xpnet.errors import ConfigError, DivergedError
 from xpnet.parity.distance import first_mismatch, unequal_bits
 from xpnet.recording.recorded_run import RecordedRun, find_contradictions
@@ -22,9 +20,8 @@ from xpnet.recording.recorder import describe_state, evaluate_result, load_state
 from xpnet.recording.training import check_start, describe_data, describe_parent
 from xpnet.storage import checkpoint, model_file, record as records
 from xpnet.storage.json_files import replace_nonfinite
-from xpnet.storage.model_file import SavedModel, encode_model, load_model, name_tensors
-from xpnet.training import callbacks
-from xpnet.training.callbacks import FinalParameters
+from xpnet.storage.model_file import SavedModel, Tensors, encode_model, load_model, name_tensors
+from xpnet.training.callbacks import Evaluate, FinalParameters, StopOnInterrupt, build_final
 from xpnet.training.console import TrainingConsole
 from xpnet.training.loop import Callback, EpochLog, FitResult
 from xpnet.training.step import TrainState, Variables
@@ -34,10 +31,10 @@ _OPTIONAL_DATA = records.DataInfo.__optional_keys__ - {"source", "weights_sha256
 """Facts on the data that records of an xpnet before 0.3 may lack."""
 
 
-def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole | None) -> str | None:
+def find_difference(run: RecordedRun, trainer: Trainer, heading: Iterable[str] = ()) -> str | None:
     """Train again, and return in words the first difference between the training and its record, or None.
 
-    The console is None on the ranks of an MPI job that print nothing.
+    The lines of the heading are printed before the metrics.
 
     Raises
     ------
@@ -46,7 +43,10 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
     DataError
         A checkpoint or the model is missing, damaged, or of another training.
     """
-    final, ranks = callbacks.build_final(trainer.config, run.initial_epoch), trainer.ranks
+    console = TrainingConsole(trainer, run.last, quiet=trainer.config.quiet, advise=False)
+    for line in heading:
+        console.print_line(line)
+    final, ranks = build_final(trainer.config, run.initial_epoch), trainer.ranks
     difference = ranks.from_first(lambda: next(_find_record_differences(run, trainer), None))
     with ranks.agreement():
         state = _load_start(run, trainer, final)
@@ -55,11 +55,8 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
     compare = _Compare(run, final)
     # A callback may have ended it: its last epoch has metrics of the training samples too.
     last = run.last if run.has_end and run.record["status"] == "completed" else None
-    order = [callbacks.Evaluate(run.initial_epoch, last, final), final, compare]
-    if console is None:
-        order.append(callbacks.StopOnInterrupt())
-    else:
-        order += [callbacks.StopOnInterrupt(console.print_line), console]
+    evaluate, stop = Evaluate(run.initial_epoch, last, final), StopOnInterrupt(console.print_line)
+    order = [evaluate, final, compare, stop, console]
     try:
         result = trainer.fit(order, state, run.last + bool(run.batch), first_epoch=run.first)
     except DivergedError as error:
@@ -166,9 +163,7 @@ def _format(value: object) -> str:
     return f"{value!r} ({value.hex()})" if isinstance(value, float) else json.dumps(value)
 
 
-def _compare_arrays(
-    where: str, recorded: Mapping[str, np.ndarray], computed: Mapping[str, np.ndarray]
-) -> Iterator[str]:
+def _compare_arrays(where: str, recorded: Tensors, computed: Tensors) -> Iterator[str]:
     """Yield a difference for each array that is not the same, with its first element that differs."""
     for name in dict.fromkeys((*computed, *recorded)):
         left, right = recorded.get(name), computed.get(name)
@@ -192,11 +187,11 @@ def _compare_checkpoint(
     # The seconds are what no computation gives.
     computed, facts = describe_state(trainer, state, final, rows, progress["seconds"])
 
-    def rename(named: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def rename(named: Tensors) -> Tensors:
         """Give the parts of a state their names in place of their numbers."""
         for index, field in enumerate(Variables._fields):
             named = {re.sub(rf"^state\.{index}\.", f"{field}.", name): named[name] for name in named}
-        return dict(named)
+        return named
 
     yield from _compare_arrays(path.name, rename(arrays), rename(computed))
     yield from _compare_objects(f"{path.name}: ", progress, facts)
@@ -226,8 +221,7 @@ def _compare_result(
 
 def _compare_form(path: Path, forms: Iterable[bytes]) -> Iterator[str]:
     """Yield a difference if a file, whose content is right, is in none of the forms that xpnet writes."""
-    content = path.read_bytes()
-    if content not in forms:
+    if path.read_bytes() not in forms:
         yield f"{path.name}: has a header that no training writes, with other metadata or tensors"
 
 

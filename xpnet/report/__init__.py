@@ -4,21 +4,18 @@
 ``charts`` and ``images`` (also of the network, for the script of the page).
 """
 
-from __future__ import annotations
-
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xpnet._lib.files import save
 from xpnet.storage.record import REPORT_FILE
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from xpnet.data.datasets import Dataset
 
 
 def write_report(
-    folder: Path, data: Dataset | None = None, out: Path | None = None, *, sha256: str | None = None
+    folder: Path, data: "Dataset | None" = None, out: Path | None = None, *, sha256: str | None = None
 ) -> Path:
     """Write the report of a run and return its path.
 

@@ -18,10 +18,8 @@ MOST_POINTS = 400
 MOST_IN_CHART = 2400
 """The largest number of points of all lines."""
 PARTS = {"train": "training", "validation": "validation"}
-FORMATS: Mapping[str, Callable[[float], str]] = {
-    "loss": "{:.3g}".format,
-    "accuracy": lambda share: f"{100 * share:.4g}\u00a0%",
-}
+FORMATS: dict[str, Callable[[float], str]] = {"loss": "{:.3g}".format}
+FORMATS["accuracy"] = lambda share: f"{100 * share:.4g}\u00a0%"
 """The metrics of the charts, and the functions that format their values."""
 
 
@@ -44,12 +42,12 @@ def build_overlays(histories: Mapping[str, Rows]) -> list[dict[str, object]]:
         The rows of metrics.jsonl by the name of the line.
     """
     charts = []
-    for metric in FORMATS:
+    for metric, form in FORMATS.items():
         lines = {name: _read_lines(rows, metric) for name, rows in histories.items()}
         for part, title in PARTS.items():
             points = {name: parts[part] for name, parts in lines.items() if part in parts}
             if points:
-                charts.append(build_line_chart(f"{title} {metric}", points, FORMATS[metric]))
+                charts.append(build_line_chart(f"{title} {metric}", points, form))
     return charts
 
 

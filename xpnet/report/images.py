@@ -88,21 +88,13 @@ def encode_network(model: SavedModel, data: Dataset) -> dict[str, object]:
     layers. Batch normalisation by running statistics is linear, so it is folded into W and b. W is float32,
     the rest float64, all as little-endian bytes in base64.
     """
-    normalization = model.normalization
-    network = {
-        "activation": model.activation,
-        "leak": LEAK,
-        "shift": _encode_numbers(np.atleast_1d(normalization.shift), "<f8"),
-        "scale": _encode_numbers(np.atleast_1d(normalization.scale), "<f8"),
-        "layers": [
-            {"weight": _encode_numbers(weight, "<f4"), "bias": _encode_numbers(bias, "<f8")}
-            for weight, bias in _fold_batch_norm(model)
-        ],
-    }
+    statistics, layers = (model.normalization.shift, model.normalization.scale), [*_encode_layers(model)]
+    shift, scale = (_encode_numbers(np.atleast_1d(statistic), "<f8") for statistic in statistics)
+    network = {"activation": model.activation, "leak": LEAK, "shift": shift, "scale": scale, "layers": layers}
     return {"side": image_side(data), "full": full_ink(data), "network": network}
 
 
-def _fold_batch_norm(model: SavedModel) -> Iterator[tuple[NDArray[np.floating], NDArray[np.floating]]]:
+def _encode_layers(model: SavedModel) -> Iterator[dict[str, str]]:
     """Yield W (units, inputs) and b (units,) of each layer, with its batch normalisation folded in."""
     for layer, norm in zip_longest(model.layers, model.norms):
         weight, bias = layer["weight"], layer["bias"]
@@ -110,7 +102,7 @@ def _fold_batch_norm(model: SavedModel) -> Iterator[tuple[NDArray[np.floating], 
             gamma, beta, mean, variance = (norm[name].astype(np.float64) for name in TENSORS["norms"])
             gain = gamma / np.sqrt(variance + EPSILON)
             weight, bias = weight * gain[:, None], (bias - mean) * gain + beta
-        yield weight, bias
+        yield {"weight": _encode_numbers(weight, "<f4"), "bias": _encode_numbers(bias, "<f8")}
 
 
 def _encode_numbers(values: NDArray[np.generic], dtype: str) -> str:

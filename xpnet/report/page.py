@@ -19,7 +19,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from xpnet._lib.files import save
 from xpnet._lib.text import format_command_line, format_duration
 from xpnet._lib.tree import leaves
-from xpnet.arithmetic import random
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig, from_json, to_json
 from xpnet.config.settings import BOOKKEEPING
@@ -33,6 +32,7 @@ from xpnet.storage.find import FoundRun
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import SavedModel
 from xpnet.storage.record import REPORT_FILE, Record, Summary, format_commits
+from xpnet.training.trainer import split_samples
 
 MOST_WHOLE, MOST_CONFUSED = 26, 20
 """The largest number of classes of a whole confusion matrix, and the number of a part of a larger one."""
@@ -51,7 +51,8 @@ def render_page(folder: Path, data: datasets.Dataset | None, sha256: str | None)
     """Return the HTML page of a run as UTF-8. Parameters and errors as in ``xpnet.report.write_report``."""
     run = RunFolder(folder)
     model, data = run.model, _read_data(run) if data is None else data
-    _check_data(run, data, sha256 or datasets.digest(data))
+    if problem := run.find_other_data(data.name, sha256 or datasets.digest(data)):
+        raise DataError.at(run.path, f"{problem}: name the data of the training with --data")
     return render_training(folder.resolve().name, run.record, model, run.history, data)
 
 
@@ -101,10 +102,9 @@ def select_samples(record: Record, data: datasets.Dataset) -> tuple[str, dataset
     """
     if len(data.y_test):
         return "validation" if data.test_is_validation else "test", data
-    config, count = from_json(record["config"], "the record"), len(data.y_train)
-    part, x, y, rows = "training", data.x_train, data.y_train, None
-    if config.validation:
-        _, rows = random.split(config.seed, count, config.validation_samples(count))
+    part, x, y = "training", data.x_train, data.y_train
+    _, rows = split_samples(from_json(record["config"], "the record"), data)
+    if rows is not None:
         part, x, y = "validation", x[rows], y[rows]
     return part, replace(data, x_test=x, y_test=y, test_rows=rows, test_file="")
 
@@ -164,12 +164,6 @@ def _read_data(run: RunFolder) -> datasets.Dataset:
         raise DataError.at(run.path, f"name its data with --data: {error}") from error
 
 
-def _check_data(run: RunFolder, data: datasets.Dataset, sha256: str) -> None:
-    """Raise DataError if the data are not those of the training."""
-    if problem := run.find_other_data(data.name, sha256):
-        raise DataError.at(run.path, f"{problem}: name the data of the training with --data")
-
-
 def read_source(name: str) -> dict[str, str]:
     """Return the text of an inline style or script, and its hash for the page's Content-Security-Policy."""
     text = files("xpnet.report").joinpath("templates", name).read_text("utf-8")
@@ -201,12 +195,10 @@ def summarize_classes(labels: Labels, evaluation: Evaluation, names: Sequence[st
     if count > MOST_WHOLE:
         wrong = Counter(index for *pair, times in mistakes for index in pair * times)
         shown = sorted(sorted(shown, key=lambda index: -wrong[index])[:MOST_CONFUSED])
-    return {
-        "rows": [(index, metrics[index], *mistaken_for.get(index, (None, 0))) for index in rows],
-        "frequent": mistakes[:3],
-        "shown": [names[index] for index in shown],
-        "cells": _make_cells(shown, pairs, [metrics[index].support for index in shown]),
-    }
+    table = [(index, metrics[index], *mistaken_for.get(index, (None, 0))) for index in rows]
+    cells = _make_cells(shown, pairs, [metrics[index].support for index in shown])
+    classes = [names[index] for index in shown]
+    return {"rows": table, "frequent": mistakes[:3], "shown": classes, "cells": cells}
 
 
 def _make_cells(

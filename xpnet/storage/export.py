@@ -23,13 +23,8 @@ OPSET, IR_VERSION = 17, 8
 """Those of ONNX 1.12 (2022), which later programs read too."""
 ONNX_LIMIT = 2**31 - 2**20
 """Maximum size of the parameters in an ONNX file, in bytes: a protobuf message has less than 2 GiB."""
-ACTIVATION_FORMS = {
-    "relu": "ReLU",
-    "leaky-relu": "LeakyReLU",
-    "elu": "ELU",
-    "tanh": "Tanh",
-    "sigmoid": "Sigmoid",
-}
+ACTIVATION_FORMS = {"relu": "ReLU", "leaky-relu": "LeakyReLU", "elu": "ELU"}
+ACTIVATION_FORMS |= {"tanh": "Tanh", "sigmoid": "Sigmoid"}
 """The classes of torch.nn; in ONNX, leaky ReLU and ELU are computed from the operators of others."""
 
 

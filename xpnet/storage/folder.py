@@ -68,13 +68,10 @@ class RunFolder:
         from xpnet.storage.model_file import load_model  # loads NumPy, which lists do not need
 
         model = load_model(self.path / records.MODEL_FILE)
-        expected = self.record["fingerprint"] or (
-            "none" if self.record["status"] == "completed" else model.fingerprint
-        )
-        if model.fingerprint != expected:
-            difference = (
-                f"its model has the fingerprint {model.fingerprint[:16]}…, run.json says {expected[:16]}…"
-            )
+        fingerprint, is_complete = model.fingerprint, self.record["status"] == "completed"
+        expected = self.record["fingerprint"] or ("none" if is_complete else fingerprint)
+        if fingerprint != expected:
+            difference = f"its model has the fingerprint {fingerprint[:16]}…, run.json says {expected[:16]}…"
             remedy = "predict and evaluate take the .safetensors file all the same"
             raise DataError.at(self.path, f"{difference}: {remedy}")
         return model

@@ -156,13 +156,9 @@ def save_model(path: Path, model: SavedModel) -> None:
 
 def encode_model(model: SavedModel, version: int = FORMAT_VERSION) -> bytes:
     """Return the bytes of the .safetensors file of `model`, which depend on nothing but the arguments."""
-    metadata = {
-        "format_version": str(version),
-        "sizes": json.dumps(list(model.sizes)),
-        "classes": str(model.classes),
-        "activation": model.activation,
-        "normalize": model.normalization.kind,
-    }
+    metadata = {"format_version": str(version), "sizes": json.dumps(list(model.sizes))}
+    metadata |= {"classes": str(model.classes), "activation": model.activation}
+    metadata["normalize"] = model.normalization.kind
     if (columns := model.columns.to_json()) is not None:
         metadata["columns"] = columns
     if model.specification is not None and version > 1:
@@ -307,8 +303,7 @@ def _find_metadata_problems(metadata: Mapping[str, str], sizes: Sequence[int]) -
     for name in ("format_version", "specification"):
         if not re.fullmatch("[1-9][0-9]{0,8}", text := metadata.get(name, "1")):
             yield f"{name} in the metadata: expected a whole number, got {json.dumps(text)[:60]}"
-    values = {"sizes": json.dumps(sizes), "classes": str(sizes[-1])}
-    for name, expected in values.items():
+    for name, expected in ("sizes", json.dumps(sizes)), ("classes", str(sizes[-1])):
         if (text := metadata.get(name, expected)).replace(" ", "") != expected.replace(" ", ""):
             yield f"{name} in the metadata: expected {expected}, got {json.dumps(text)[:60]}"
 

@@ -177,11 +177,9 @@ class Record(RunInfo, Environment, Outcome):
 
 SCHEMA_VERSION: Literal[3] = 3
 _KINDS = get_type_hints(Record) | {"data": dict[str, object], "id": object, "seed": object}
-_SEGMENT_KINDS = get_type_hints(Segment)
 _KINDS |= {"parent": dict[str, object] | None, "segments": list[dict[str, object]]}
 """The types of the values in run.json."""
-_ROW_KINDS: Mapping[str, object] = dict.fromkeys(("epoch", "seconds", *CURVES), float | None)
-_ROW_KINDS = {**_ROW_KINDS, "fingerprint": str | None}
+_ROW_KINDS = dict.fromkeys(("epoch", "seconds", *CURVES), float | None) | {"fingerprint": str | None}
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -231,7 +229,7 @@ def read_run(folder: Path) -> Record:
     if not record["segments"]:
         raise DataError.at(path, "segments: expected at least one, got []")
     for number, segment in enumerate(record["segments"]):
-        _check_values(path, f"segments[{number}].", segment, _SEGMENT_KINDS)
+        _check_values(path, f"segments[{number}].", segment, get_type_hints(Segment))
     _check_values(path, "data.", record["data"], {"name": str, "sha256": str})
     if record["parent"] is not None:
         record["parent"].setdefault("checkpoint_sha256", None)

@@ -17,6 +17,7 @@ from typing import Literal, Self, cast
 
 from xpnet._lib.files import make_write_error, write_atomic
 from xpnet._lib.locks import Lock
+from xpnet._lib.text import format_json
 from xpnet.distributed.ranks import ALONE, Ranks
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
@@ -54,12 +55,7 @@ class Run(RunFolder):
 
     @classmethod
     def start(
-        cls,
-        out: Path,
-        name: str | None,
-        overwrite: bool,  # noqa: FBT001 - as the settings are
-        record: RunInfo,
-        ranks: Ranks = ALONE,
+        cls, out: Path, name: str | None, record: RunInfo, ranks: Ranks = ALONE, *, overwrite: bool = False
     ) -> Self:
         """Create the folder of a run, with a record whose status is "running".
 
@@ -76,7 +72,7 @@ class Run(RunFolder):
         name = name or make_run_id()
         folder, prepared = out / name, out / f"{STARTING}{os.urandom(8).hex()}"
         first, lock = _begin_record(name, record, _format_time(), ranks), None
-        content = _encode_json(first)
+        content = format_json(replace_nonfinite(first)).encode()
         size = len(content) + LARGEST_END + LONGEST_NUMBER * record["data"].get("classes", 0)
         if size > RECORD_LIMIT:
             problem = f"would get a record of {size} bytes, above the limit of {RECORD_LIMIT}"
@@ -167,22 +163,15 @@ class Run(RunFolder):
         with self._writable_path(name) as path:
             write_atomic(path, data)
 
-    def finish(
-        self,
-        status: Status,
-        *,
-        metrics: Mapping[str, object] | None = None,
-        fingerprint: str | None = None,
-        error: str | None = None,
-    ) -> None:
+    def finish(self, status: Status, **outcome: object) -> None:
         """Write status, time, outcome and the digests of the files to run.json, and release the lock.
 
-        A run that has ended already is not changed.
+        The outcome is that in `Outcome`, None by default. A run that has ended already is not changed.
         """
         if self.record["status"] == "running":
-            outcome = {"metrics": metrics, "fingerprint": fingerprint, "error": error}
-            outcome["digests"] = digests = {p.name: digest_file(p) for p in self.files}
-            changes = {"status": status, "ended": _format_time(), **outcome}
+            digests = {p.name: digest_file(p) for p in self.files}
+            outcome = {**NO_OUTCOME, **outcome, "ended": _format_time(), "digests": digests}
+            changes = {"status": status, **outcome}
             digests[records.RECORD_FILE] = digest_record({**self.record, **changes})
             self._write_record(changes)
         self.release()
@@ -203,7 +192,7 @@ class Run(RunFolder):
     def _write_record(self, changes: Mapping[str, object]) -> None:
         """Update the record in run.json, then in memory."""
         changed = cast("Record", {**self.record, **changes})
-        self.write(records.RECORD_FILE, _encode_json(changed))
+        self.write(records.RECORD_FILE, format_json(replace_nonfinite(changed)).encode())
         self.record.update(changed)
 
     @contextmanager
@@ -283,8 +272,3 @@ def _folder_identity(folder: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def _encode_json(record: Record) -> bytes:
-    """Return the content of run.json."""
-    return (json.dumps(replace_nonfinite(record), indent=2, allow_nan=False) + "\n").encode()

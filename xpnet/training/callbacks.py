@@ -28,18 +28,13 @@ class FinalParameters(Callback):
         What is kept of parameters and running statistics, in arrays of its own; None before there is any.
     kept_name
         The name of `kept` in a checkpoint.
-    best_epoch, best_accuracy, best_loss
-        The best epoch so far, which only early stopping looks for.
+    best
+        The best epoch so far, its accuracy and its loss, which only early stopping looks for.
     """
 
     kept: ParametersAndStatistics | None = None
     kept_name = "best"
-    best_epoch, best_accuracy, best_loss = 0, -1.0, 0.0
-
-    @property
-    def progress(self) -> list[int | float]:
-        """The best epoch, its accuracy and its loss, as a checkpoint holds them."""
-        return [self.best_epoch, self.best_accuracy, self.best_loss]
+    best: tuple[int, float, float] = (0, -1.0, 0.0)
 
     @property
     def metrics(self) -> dict[str, int]:
@@ -80,7 +75,7 @@ class EarlyStopping(FinalParameters):
     @property
     def metrics(self) -> dict[str, int]:
         """The best epoch, once there is one."""
-        return {} if self.kept is None else {"best_epoch": self.best_epoch}
+        return {} if self.kept is None else {"best_epoch": self.best[0]}
 
     def is_kept(self, epoch: int, names: Iterable[str]) -> bool:  # noqa: ARG002
         """Return True if the checkpoint has the best epoch, as that of a run with early stopping."""
@@ -98,17 +93,16 @@ class EarlyStopping(FinalParameters):
         """Copy the parameters if they are the best so far."""
         if log.validation is not None and self._is_best(log):
             validation, variables = log.validation, log.state.variables
-            self.best_epoch, self.best_accuracy = log.epoch, validation.accuracy
-            self.best_loss = validation.loss
+            self.best = log.epoch, validation.accuracy, validation.loss
             self.kept = tree_map(lambda array: array * 1.0, (variables.parameters, variables.statistics))
         self._update_stop(log.epoch)
 
     def _is_best(self, log: EpochLog) -> bool:
-        best, validation = (self.best_accuracy, -self.best_loss), log.validation
-        return validation is not None and (validation.accuracy, -validation.loss) > best
+        (_, accuracy, loss), validation = self.best, log.validation
+        return validation is not None and (validation.accuracy, -validation.loss) > (accuracy, -loss)
 
     def _is_exhausted(self, epoch: int) -> bool:
-        return epoch - max(self.best_epoch, self._first) >= self._patience
+        return epoch - max(self.best[0], self._first) >= self._patience
 
     def _update_stop(self, epoch: int) -> None:
         self.stop = "early" if self._is_exhausted(epoch) else None
@@ -213,7 +207,7 @@ class StopOnInterrupt(Callback):
     a line of text at the first Ctrl-C.
     """
 
-    def __init__(self, notify: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, notify: Callable[[str], None]) -> None:
         self._notify, self._ranks, self._stack = notify, ALONE, ExitStack()
         self._is_pressed: Callable[[], bool] = lambda: False
 
@@ -225,10 +219,8 @@ class StopOnInterrupt(Callback):
     def on_train_begin(self, trainer: Trainer, state: TrainState) -> None:  # noqa: ARG002
         """Defer Ctrl-C."""
         self._ranks = trainer.ranks
-        deferred = defer_interrupts(
-            lambda: self._notify("stopping after this step; Ctrl-C again stops at once")
-        )
-        self._is_pressed = self._stack.enter_context(deferred)
+        notice = "stopping after this step; Ctrl-C again stops at once"
+        self._is_pressed = self._stack.enter_context(defer_interrupts(lambda: self._notify(notice)))
 
     def on_train_end(self, trainer: Trainer, result: FitResult) -> None:  # noqa: ARG002
         """Let Ctrl-C interrupt again."""

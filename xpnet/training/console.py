@@ -39,22 +39,21 @@ class TrainingConsole(Callback):
     epochs
         The last epoch.
     quiet
-        Print nothing.
+        Print nothing, as on all ranks of an MPI job but the first.
     advise
         Print a hint at the end if the network has learned nothing.
     """
 
     def __init__(self, trainer: Trainer, epochs: int, *, quiet: bool = False, advise: bool = True) -> None:
         self._steps, self._advise = len(trainer.loader.bounds), advise
-        self._console = make_console(quiet=quiet)
+        self._console = make_console(quiet=quiet or trainer.ranks.rank > 0)
         self._lines, self._is_printing = deque[str](), False
         jupyter = self._console.is_jupyter and find_spec("ipywidgets") is not None
         # mpiexec may give ranks a terminal, whose bars would fill a log.
         self._hidden = quiet or trainer.ranks.size > 1 or not (self._console.is_terminal or jupyter)
         bar = BarColumn(bar_width=None, table_column=Column(ratio=1))
         metrics = TextColumn("{task.fields[metrics]}elapsed", table_column=Column(no_wrap=True))
-        times = TimeElapsedColumn(), "remaining", TimeRemainingColumn()
-        columns = EPOCHS, bar, metrics, *times
+        columns = EPOCHS, bar, metrics, TimeElapsedColumn(), "remaining", TimeRemainingColumn()
         self._progress = Progress(
             *columns, console=self._console, transient=True, expand=True, disable=self._hidden
         )

@@ -77,7 +77,7 @@ def open_training(
         normalization = normalization or normalize_inputs(config, data, ranks)
         jobs *= count_sharing(ranks)[ranks.rank]
         with ranks.agreement():
-            opened = Trainer.open(config, data, backend, normalization, ranks, jobs=jobs)
+            opened = Trainer.open(config, data, backend, jobs=jobs, normalization=normalization, ranks=ranks)
             trainer = stack.enter_context(opened)
         yield trainer, selection
 

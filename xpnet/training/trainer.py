@@ -91,8 +91,17 @@ class Trainer:
         if not backend.on_host:
             check_copy_memory(data, backend.name)
         self.config, self.backend, self.data, self.ranks = config, backend, data, ranks
-        self.network = network = _build_network(config, data)
-        training, validation = _split_samples(config, data)
+        self.network = network = Network(
+            (data.features, *config.hidden, data.classes),
+            activation=config.activation,
+            batch_norm=config.batch_norm,
+            input_dropout=config.input_dropout,
+            hidden_dropout=config.dropout,
+            input_noise=config.input_noise,
+            loss=config.loss,
+            label_smoothing=config.label_smoothing,
+        )
+        training, validation = split_samples(config, data)
         count = len(data.y_train) if training is None else len(training)
         threads = min(workers, MAX_PENDING, -(-count // (BLOCK_SIZE * ranks.size)))
         self.memory = check_memory(config, network, count, threads * backend.parallel_blocks)
@@ -113,21 +122,14 @@ class Trainer:
     @classmethod
     @contextmanager
     def open(
-        cls,
-        config: TrainConfig,
-        data: Dataset,
-        backend: Backend,
-        normalization: Normalization | None = None,
-        ranks: Ranks = ALONE,
-        *,
-        jobs: int = 1,
+        cls, config: TrainConfig, data: Dataset, backend: Backend, *, jobs: int = 1, **options: Any
     ) -> Iterator["Trainer"]:
         """Build a trainer inside the backend's scope and with its workers; errors as in the constructor.
 
-        `jobs` is the number of processes that share the processors.
+        `jobs` is the number of processes that share the processors; the options are those of the constructor.
         """
         with backend.scope(), backend.workers(workers := worker_count(config, backend, jobs)):
-            yield cls(config, data, backend, normalization, ranks, workers)
+            yield cls(config, data, backend, **options, workers=workers)
 
     @cached_property
     def step(self) -> Step:
@@ -302,7 +304,7 @@ def normalize_inputs(config: TrainConfig, data: Dataset, ranks: Ranks = ALONE) -
     """
 
     def fit_inputs() -> list[Any]:
-        training, _ = _split_samples(config, data)
+        training, _ = split_samples(config, data)
         x = data.x_train if training is None else data.x_train[training]
         fitted = fit_normalization(config.normalize, x)
         return [fitted.shift.tolist(), fitted.scale.tolist()]
@@ -329,21 +331,14 @@ def worker_count(config: TrainConfig, backend: Backend, jobs: int = 1) -> int:
     return config.workers
 
 
-def _build_network(config: TrainConfig, data: Dataset) -> Network:
-    return Network(
-        (data.features, *config.hidden, data.classes),
-        activation=config.activation,
-        batch_norm=config.batch_norm,
-        input_dropout=config.input_dropout,
-        hidden_dropout=config.dropout,
-        input_noise=config.input_noise,
-        loss=config.loss,
-        label_smoothing=config.label_smoothing,
-    )
+def split_samples(config: TrainConfig, data: Dataset) -> tuple[NDArray[np.int64] | None, ...]:
+    """Return the indices of the samples to train on and to validate with; None stands for all and none.
 
-
-def _split_samples(config: TrainConfig, data: Dataset) -> tuple[NDArray[np.int64] | None, ...]:
-    """Return the indices of the samples to train on and to validate with; None stands for all and none."""
+    Raises
+    ------
+    ConfigError
+        All samples are held out for validation.
+    """
     if not config.validation or data.test_is_validation:
         return None, None
     count = len(data.y_train)
