@@ -1,45 +1,29 @@
-"""A second implementation of docs/reproducibility.md, written from that page alone.
+"""A second implementation of the arithmetic of docs/reproducibility.md, written from that page alone.
 
-It trains the default network (784-10-10, seed 0, learning rate 0.1, full batch, pixels normalised with
-``scale``) on the first images of MNIST and gives the fingerprint of its parameters. Read it beside the page:
-every docstring names the section that it follows.
+Random numbers, contractions, sums, functions and the fingerprint: sections 3 to 7, 10.2 and 13.
+reference_network.py, reference_optimisers.py, reference_images.py and reference_training.py make trainings of
+them. Read them beside the page: every docstring names the section that it follows.
 
-It uses the standard library only. Contractions are sums of Python integers, which are exact by nature;
-everything else is Python's float, which is IEEE 754 binary64, one rounded operation at a time. Left out:
-mini-batches, other normalisations, and magnitudes out of range (which raise instead of giving NaN).
+They use the standard library only. Contractions are sums of Python integers, which are exact by nature;
+everything else is Python's float, which is IEEE 754 binary64, one rounded operation at a time.
 """
 
-import gzip
 import hashlib
 import math
 import operator
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal, localcontext
-from pathlib import Path
-from typing import NamedTuple
+from itertools import islice
+from typing import NamedTuple, TypeVar
 
-MNIST = Path(__file__).parent.parent / "data" / "mnist"
-FEATURES, HIDDEN, CLASSES = 784, 10, 10
-SEED = 0
-LEARNING_RATE = 0.1
 BLOCK = 1024
-PIXEL_FACTOR = 1 / 255
-INITIALISATION, ORDER = 1, 2
+INITIALISATION, ORDER, AUGMENTATION, DROPOUT, VALIDATION, TEST, NOISE = 1, 2, 3, 4, 5, 6, 9
 
 Vector = Sequence[float]
 Matrix = list[list[float]]
 """One row per unit (or feature), one column per sample."""
-
-
-class Layer(NamedTuple):
-    """The parameters of a layer, or anything of their shape."""
-
-    weight: Matrix
-    bias: list[float]
-
-
-Network = list[Layer]
+Item = TypeVar("Item")
 
 
 def transpose(matrix: Sequence[Vector]) -> Matrix:
@@ -51,7 +35,7 @@ def transpose(matrix: Sequence[Vector]) -> Matrix:
 
 
 def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the four words of one use of Philox-4x64-10 ("Random numbers")."""
+    """Return the four words of one use of Philox-4x64-10 (4.1)."""
     low = 2**64 - 1
     x0, x1, x2, x3 = counter
     k0, k1 = key
@@ -62,29 +46,68 @@ def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[in
     return x0, x1, x2, x3
 
 
-def words(purpose: int, *, index: int, epoch: int, seed: int = SEED) -> Iterator[int]:
-    """Yield the words of a purpose, index and epoch, without end ("Random numbers")."""
-    c0 = 0
+def words(purpose: int, *, index: int, epoch: int, seed: int, first_use: int = 1) -> Iterator[int]:
+    """Yield the words of a purpose, index and epoch from a use on, without end (4.1)."""
+    c0 = first_use - 1
     while True:
         c0 += 1
         yield from philox((c0, index, epoch, purpose), (seed, 0))
 
 
-def initial_network() -> Network:
-    """Return the first parameters ("Random numbers", Initialisation)."""
-    network = []
-    for index, (inputs, units) in enumerate([(FEATURES, HIDDEN), (HIDDEN, CLASSES)]):
-        numbers = ((w >> 40) * 2.0**-24 - 0.5 for w in words(INITIALISATION, index=index, epoch=0))
-        weight = [[next(numbers) for _ in range(inputs)] for _ in range(units)]
-        network.append(Layer(weight, [next(numbers) for _ in range(units)]))
-    return network
+def uniform(word: int) -> float:
+    """Return the number u of a word (4.1)."""
+    return (word >> 40) * 2.0**-24
 
 
-def order_of_the_samples(samples: int) -> list[int]:
-    """Return the positions of the samples as full-batch training visits them ("Order of the samples")."""
-    source = words(ORDER, index=0, epoch=0)
+def initial_layer(index: int, inputs: int, units: int, seed: int, init: str) -> tuple[Matrix, list[float]]:
+    """Return the first weights and biases of a layer (4.2)."""
+    numbers = (uniform(w) - 0.5 for w in words(INITIALISATION, index=index, epoch=0, seed=seed))
+    weight = [[next(numbers) for _ in range(inputs)] for _ in range(units)]
+    if init == "uniform":
+        return weight, [next(numbers) for _ in range(units)]
+    factor = 2 * math.sqrt(6 / (inputs if init == "he" else inputs + units))
+    return [[u * factor for u in row] for row in weight], [0.0] * units
+
+
+def sorted_words(purpose: int, samples: int, *, epoch: int, seed: int) -> list[int]:
+    """Return the positions of the first words of a purpose in ascending order (4.3, 4.4)."""
+    source = words(purpose, index=0, epoch=epoch, seed=seed)
     keys = [next(source) for _ in range(samples)]
     return sorted(range(samples), key=keys.__getitem__)  # Python's sort is stable.
+
+
+def split(purpose: int, samples: int, held_out: int, seed: int) -> tuple[list[int], list[int]]:
+    """Return the positions of the samples that are held out, and of those that remain (4.3)."""
+    chosen = set(sorted_words(purpose, samples, epoch=0, seed=seed)[:held_out])
+    return sorted(chosen), [i for i in range(samples) if i not in chosen]
+
+
+def count_test_samples(setting: float, samples: int) -> int:
+    """Return V of ``--test-split`` (4.3)."""
+    return round(setting * samples)
+
+
+def count_validation_samples(setting: float, samples: int) -> int:
+    """Return V of ``--validation``, a whole number or a share (4.3)."""
+    return setting if isinstance(setting, int) else max(round(setting * samples), 1)
+
+
+def short_integers(purpose: int, *, index: int, epoch: int, seed: int, number: int, units: int) -> list[int]:
+    """Return 16 bits for each unit of a layer, for the sample visited as this number (4.5)."""
+    uses = -(-units // 16)
+    source = words(purpose, index=index, epoch=epoch, seed=seed, first_use=number * uses + 1)
+    return [word >> 16 * place & 0xFFFF for word in islice(source, 4 * uses) for place in range(4)][:units]
+
+
+def signed(number: int) -> int:
+    """Return the integer of 16 bits in two's complement (4.5)."""
+    return number - 65536 if number >= 32768 else number
+
+
+def dropout_threshold(probability: float) -> tuple[int, float]:
+    """Return q (4.5) and the factor s of what is kept (9.4)."""
+    q = min(round(probability * 65536), 65535)
+    return q, 65536 / (65536 - q)
 
 
 # Contractions
@@ -107,66 +130,95 @@ class Rounded(NamedTuple):
 
 
 def budget(terms: int, *, pixels: bool = False) -> tuple[int, int, int]:
-    """Return the bits of a slice of each operand, and the number of slices ("The budget").
+    """Return the bits of a slice of each operand, and the number of slices (5.1).
 
-    ``pixels`` says that the second operand is of pixels.
+    ``pixels`` says that the second operand is of pixels. ValueError if the contraction is refused.
     """
     free = 53 - (terms - 1).bit_length()
     first, second = (free - 8, 8) if pixels else (free // 2, free - free // 2)
+    if 2 * first < 20:
+        msg = f"too many terms: {terms}"
+        raise ValueError(msg)
     return first, second, 1 if first >= 20 else 2
 
 
 def power_of_two_above(magnitude: float) -> int:
-    """Return log2 p: p is the smallest power of two ≥ M, at least 2^-400 ("Rounding")."""
+    """Return log2 p: p is the smallest power of two ≥ M, at least 2^-400 (5.2)."""
     if magnitude == 0.0:
         return -400
     fraction, exponent = math.frexp(magnitude)  # M = fraction · 2^exponent, 0.5 ≤ fraction < 1
     if fraction == 0.5:
         exponent -= 1
-    assert exponent <= 400, "out of range"
     return max(exponent, -400)
 
 
 def rounded(vector: Vector, bits: int, slices: int = 1) -> list[Rounded]:
-    """Round a vector to multiples of p · 2^-bits, ties to the even multiple, and the rest ("Rounding")."""
-    power, result = power_of_two_above(max(map(abs, vector))), []
+    """Round a vector to multiples of p · 2^-bits, ties to the even multiple, and the rest (5.2).
+
+    A vector without a rounding, which is NaN, has no slices.
+    """
+    if not all(map(math.isfinite, vector)):
+        return []
+    power, result = power_of_two_above(max(map(abs, vector))), list[Rounded]()
+    if power > 400:
+        return []
     for index in range(slices):
         exponent = power - bits * (index + 1)
         integers = [round(math.ldexp(v, -exponent)) for v in vector]
         result.append(Rounded(integers, exponent))
-        vector = [v - math.ldexp(n, exponent) for v, n in zip(vector, integers, strict=True)]
+        if index + 1 < slices:
+            vector = [v - math.ldexp(n, exponent) for v, n in zip(vector, integers, strict=True)]
     return result
 
 
-def of_pixels(vector: Sequence[int]) -> list[Rounded]:
-    """Return a vector of pixels, which is not rounded ("The budget")."""
+def of_pixels(vector: Vector) -> list[Rounded]:
+    """Return a vector of pixels, which is not rounded (5.1)."""
     return [Rounded(list(map(int, vector)), 0)]
 
 
 def contract(rows: Sequence[list[Rounded]], columns: Sequence[list[Rounded]], factor: float = 1.0) -> Matrix:
-    """Contract each row of the first operand with each column of the second ("The product")."""
+    """Contract each row of the first operand with each column of the second (5.3)."""
 
-    def product(a: list[Rounded], b: list[Rounded]) -> float:
+    def entry(a: list[Rounded], b: list[Rounded]) -> float:
+        if not a or not b:
+            return math.nan
         low = [part.dot(b[0]) for part in a[1:]] + [a[0].dot(part) for part in b[1:]]
-        value = a[0].dot(b[0])
-        return ((value + sum(low)) if low else value) * factor + 0.0
+        high = a[0].dot(b[0])
+        return ((high + sum(low)) if low else high) * factor + 0.0
 
-    return [[product(a, b) for b in columns] for a in rows]
+    return [[entry(a, b) for b in columns] for a in rows]
 
 
-def product(rows: Sequence[Vector], columns: Sequence[Vector]) -> Matrix:
-    """Return the product of two matrices, of the first the rows, of the second the columns."""
-    first, second, slices = budget(len(rows[0]))
-    return contract(
-        [rounded(row, first, slices) for row in rows], [rounded(column, second, slices) for column in columns]
-    )
+def sum_over_samples(row: list[Rounded]) -> float:
+    """Return the sum of a rounded row of dZ (5.4)."""
+    return sum(part.sum() for part in row) + 0.0 if row else math.nan
+
+
+def product(rows: Sequence[Vector], columns: Sequence[Vector], factor: float | None = None) -> Matrix:
+    """Return the product of two matrices, of the first the rows, of the second the columns (5).
+
+    With a factor, the second is of pixels.
+    """
+    first, second, slices = budget(len(rows[0]), pixels=factor is not None)
+    left = [rounded(row, first, slices) for row in rows]
+    if factor is not None:
+        return contract(left, [of_pixels(column) for column in columns], factor)
+    return contract(left, [rounded(column, second, slices) for column in columns])
+
+
+def gradients(
+    dz: Matrix, inputs: Sequence[Vector], factor: float | None = None
+) -> tuple[Matrix, list[float]]:
+    """Return dW = dZ Aᵀ and db, from the rows of dZ and of A (9.6, 5.4)."""
+    first, _, slices = budget(len(dz[0]), pixels=factor is not None)
+    return product(dz, inputs, factor), [sum_over_samples(rounded(row, first, slices)) for row in dz]
 
 
 # Other sums
 
 
 def folded_sum(terms: list[float]) -> float:
-    """Pad with +0 to a power of two and fold the halves ("Other sums")."""
+    """Pad with +0 to a power of two and fold the halves (6)."""
     terms = terms + [0.0] * ((1 << (len(terms) - 1).bit_length()) - len(terms))
     while len(terms) > 1:
         half = len(terms) // 2
@@ -189,7 +241,7 @@ TO_WHOLE = 1.5 * 2.0**52
 
 
 def exp(x: float) -> float:
-    """Return e^x for x ≤ 709 ("exp, log, square root")."""
+    """Return e^x for x ≤ 709 (7)."""
     if not x >= -670:
         return x if math.isnan(x) else 0.0
     k = (x * EXP_64_BY_LN2 + TO_WHOLE) - TO_WHOLE
@@ -201,7 +253,7 @@ def exp(x: float) -> float:
 
 
 def log(x: float) -> float:
-    """Return the natural logarithm ("exp, log, square root")."""
+    """Return the natural logarithm (7)."""
     if not 0 < x < math.inf:
         return -math.inf if x == 0 else x if x == math.inf else math.nan
     m, e = math.frexp(x)
@@ -217,7 +269,7 @@ def log(x: float) -> float:
 
 
 def sqrt(x: float) -> float:
-    """Return the square root ("exp, log, square root")."""
+    """Return the square root (7)."""
     if not 0 < x < math.inf:
         return math.nan if x < 0 else x
     e = (math.frexp(x)[1] - 1) // 2
@@ -228,112 +280,40 @@ def sqrt(x: float) -> float:
     return math.ldexp(y, e)
 
 
-# The network
-
-
-def softmax(column: Vector) -> list[float]:
-    """Return the probabilities of one sample ("The network")."""
-    largest = max(column)
-    e = [exp(z - largest) for z in column]
-    reciprocal = 1 / folded_sum(e)
-    return [value * reciprocal for value in e]
-
-
-def add_bias(matrix: Matrix, bias: list[float]) -> Matrix:
-    """Return W A + b from W A ("The network")."""
-    return [[z + b for z in row] for row, b in zip(matrix, bias, strict=True)]
-
-
-def gradient(network: Network, images: list[bytes], labels: list[int]) -> Network:
-    """Return dW and db of both layers, summed over a block ("The network", forward, backward)."""
-    (w1, b1), (w2, b2) = network
-    bits_of_weights, bits_of_samples = (budget(terms, pixels=True)[0] for terms in (FEATURES, len(images)))
-    rows, columns = [rounded(row, bits_of_weights) for row in w1], [of_pixels(image) for image in images]
-    z1 = add_bias(contract(rows, columns, PIXEL_FACTOR), b1)
-    a1 = [[max(value, 0.0) for value in row] for row in z1]
-    z2 = add_bias(product(w2, transpose(a1)), b2)
-    dz2_columns = [
-        [a - (unit == label) for unit, a in enumerate(softmax(column))]
-        for column, label in zip(transpose(z2), labels, strict=True)
-    ]
-    dz2 = transpose(dz2_columns)
-    da1 = product(transpose(w2), dz2_columns)
-    dz1 = [
-        [d if z > 0 else 0.0 for d, z in zip(d_row, z_row, strict=True)]
-        for d_row, z_row in zip(da1, z1, strict=True)
-    ]
-    rounded_dz1 = [rounded(row, bits_of_samples) for row in dz1]
-    rounded_dz2 = [rounded(row, budget(len(images))[0]) for row in dz2]
-    features = [of_pixels(column) for column in zip(*images, strict=True)]
-    return [
-        # "Sums over samples": those of the rounded dz that the products take.
-        Layer(contract(rounded_dz1, features, PIXEL_FACTOR), [row[0].sum() for row in rounded_dz1]),
-        Layer(product(dz2, a1), [row[0].sum() for row in rounded_dz2]),
-    ]
+def tiny(x: float) -> float:
+    """Return [x] (3)."""
+    return (x + 2.0**-900) - 2.0**-900
 
 
 # Blocks and the tree
 
 
-def elementwise(operation: Callable[[float, float], float], left: Network, right: Network) -> Network:
-    """Combine two networks' worth of numbers, number by number."""
-    return [
-        Layer(
-            [list(map(operation, *rows)) for rows in zip(a.weight, b.weight, strict=True)],
-            list(map(operation, a.bias, b.bias)),
-        )
-        for a, b in zip(left, right, strict=True)
-    ]
+def block_bounds(samples: int) -> list[tuple[int, int]]:
+    """Return the first number of each block of a batch, and the one after its last (10.2)."""
+    return [(start, min(start + BLOCK, samples)) for start in range(0, samples, BLOCK)]
 
 
-def tree_sum(gradients: Iterator[Network]) -> Network:
-    """Add the blocks' gradients in a binary tree ("Blocks and the tree")."""
-    waiting: list[tuple[int, Network]] = []  # (number of blocks, their sum), falling numbers
-    for block_gradient in gradients:
-        count, total = 1, block_gradient
+def tree_sum(blocks: Iterable[Item], add: Callable[[Item, Item], Item]) -> Item:
+    """Add the sums of blocks in a binary tree (10.2)."""
+    waiting: list[tuple[int, Item]] = []  # (number of blocks, their sum), falling numbers
+    for total in blocks:
+        count = 1
         while waiting and waiting[-1][0] == count:
-            total = elementwise(operator.add, waiting.pop()[1], total)
+            total = add(waiting.pop()[1], total)  # noqa: PLW2901
             count *= 2
         waiting.append((count, total))
     _, total = waiting.pop()
     while waiting:
-        total = elementwise(operator.add, waiting.pop()[1], total)
+        total = add(waiting.pop()[1], total)
     return total
-
-
-def train_epoch(network: Network, images: list[bytes], labels: list[int]) -> Network:
-    """Return the network after one step over the whole batch ("Blocks and the tree", Update)."""
-    samples = len(images)
-    total = tree_sum(
-        gradient(network, images[start : start + BLOCK], labels[start : start + BLOCK])
-        for start in range(0, samples, BLOCK)
-    )
-    mean = 1 / samples
-    return elementwise(lambda w, dw: w - LEARNING_RATE * (dw * mean), network, total)
 
 
 # The fingerprint
 
 
-def fingerprint_of(network: Network) -> str:
-    """Return the SHA-256 of the parameters ("The fingerprint")."""
+def fingerprint_of(vectors: Iterable[Vector]) -> str:
+    """Return the SHA-256 of the rows of all parameters (13)."""
     digest = hashlib.sha256()
-    for weight, bias in network:
-        for numbers in (*weight, bias):
-            digest.update(struct.pack(f"<{len(numbers)}d", *numbers))
+    for numbers in vectors:
+        digest.update(struct.pack(f"<{len(numbers)}d", *numbers))
     return digest.hexdigest()
-
-
-def read_idx(name: str, header: int, size: int) -> bytes:
-    """Return the first bytes after the header of an IDX file (data/README.md)."""
-    with gzip.open(MNIST / name) as file:
-        return file.read(header + size)[header:]
-
-
-def fingerprint(samples: int) -> str:
-    """Return the fingerprint after one epoch on the first images."""
-    pixels = read_idx("train-images-idx3-ubyte.gz", 16, samples * FEATURES)
-    labels = read_idx("train-labels-idx1-ubyte.gz", 8, samples)
-    order = order_of_the_samples(samples)
-    images = [pixels[FEATURES * i : FEATURES * (i + 1)] for i in order]
-    return fingerprint_of(train_epoch(initial_network(), images, [labels[i] for i in order]))

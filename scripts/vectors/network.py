@@ -10,11 +10,15 @@ from xpnet.nn import functional as F, layers as L, optim
 from xpnet.nn.inputs import fit_normalization
 
 
-def normalization(case: Content) -> Content:
-    """Return the statistics of training features, a row for each sample."""
+def normalization(device: Device, case: Content) -> Content:
+    """Return the statistics of training features, a row for each sample; if asked for, the inputs too."""
     x = np.array(case["x"], np.uint8) if case["features"] == "pixels" else np.array(real(case["x"]))
     fitted = fit_normalization(case["normalize"], x)
-    return {**case, "shift": hexadecimal(fitted.shift), "scale": hexadecimal(fitted.scale)}
+    result = {**case, "shift": hexadecimal(fitted.shift), "scale": hexadecimal(fitted.scale)}
+    if "inputs" in case:
+        inputs = fitted.on_device(device.ops, device.backend.from_host)(device.put(x))
+        result["inputs"] = hexadecimal(device.get(inputs).T)
+    return result
 
 
 def weights(case: Content) -> Content:
@@ -26,27 +30,20 @@ def weights(case: Content) -> Content:
     return {**case, "factors": hexadecimal(factors)}
 
 
-def losses(device: Device, file: list[Content]) -> list[Content]:
-    """Return losses and dZ of the same samples, by column, for each loss."""
-    ops, (first, *_), results = device.ops, file, []
-    z = device.put(real(first["z"]))
-    codes = device.backend.from_host(np.array(first["labels"], dtype=np.int32))
-    for name, loss in F.LOSSES.items():
-        for smoothing in (0.0, 0.23):
-            y = F.targets(ops, codes, len(first["z"]), smoothing)
-            per_sample = loss.per_sample(ops, z, y)
-            results.append(
-                {
-                    **first,
-                    "loss": name,
-                    "label_smoothing": hexadecimal(smoothing),
-                    "y": hexadecimal(device.get(y)),
-                    "losses": hexadecimal(device.get(per_sample)[0]),
-                    "sum": hexadecimal(device.get(ops.sum(per_sample, axis=-1))[0, 0]),
-                    "dz": hexadecimal(device.get(loss.backward(ops, F.softmax(ops, z), y))),
-                }
-            )
-    return results
+def losses(device: Device, case: Content) -> Content:
+    """Return losses and dZ of samples, by column."""
+    ops, loss, smoothing = device.ops, F.LOSSES[case["loss"]], real(case["label_smoothing"])
+    z = device.put(real(case["z"]))
+    codes = device.backend.from_host(np.array(case["labels"], dtype=np.int32))
+    y = F.targets(ops, codes, len(case["z"]), smoothing)
+    per_sample = loss.per_sample(ops, z, y)
+    return {
+        **case,
+        "y": hexadecimal(device.get(y)),
+        "losses": hexadecimal(device.get(per_sample)[0]),
+        "sum": hexadecimal(device.get(ops.sum(per_sample, axis=-1))[0, 0]),
+        "dz": hexadecimal(device.get(loss.backward(ops, F.softmax(ops, z), y))),
+    }
 
 
 def activations(device: Device, file: Content) -> Content:
@@ -89,15 +86,16 @@ def optimizer_steps(device: Device, case: Content) -> Content:
         parameters, state = optimizer.update(gradients, state, parameters, real(step["rate"]))
         weight, bias = map(device.get, parameters[0])
         steps.append({**step, "W": hexadecimal(weight), "b": hexadecimal(bias)})
-    return {**case, "steps": steps}
+    of_state = {"v": hexadecimal(device.get(state.v[0].weight))} if "v" in case else {}
+    return {**case, "steps": steps, **of_state}
 
 
 def content(device: Device, file: Content) -> Content:
     """Return the entries of the file."""
     return {
-        "normalisation": [normalization(case) for case in file["normalisation"]],
+        "normalisation": [normalization(device, case) for case in file["normalisation"]],
         "weights": [weights(case) for case in file["weights"]],
-        "losses": losses(device, file["losses"]),
+        "losses": [losses(device, case) for case in file["losses"]],
         "activations": activations(device, file["activations"]),
         "batch normalisation": [batch_norm(device, case) for case in file["batch normalisation"]],
         "optimisers": [optimizer_steps(device, case) for case in file["optimisers"]],

@@ -9,8 +9,8 @@ from checkout import SCRIPTS
 pytestmark = pytest.mark.tooling
 
 SCRIPT_NAMES = """benchmark check_kernels check_release cli_reference emulated_cuda
-export_csv faults fetch_mnist gpu_check gpu_steps keyword_types make_fixtures make_vectors public_names
-reproduce_mnist_table tile_mnist"""
+export_csv faults fetch_mnist gpu_check gpu_steps keyword_types make_fixtures make_vectors misreadings
+public_names reproduce_mnist_table tile_mnist"""
 
 
 @pytest.mark.parametrize("name", SCRIPT_NAMES.split())

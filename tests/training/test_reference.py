@@ -1,4 +1,4 @@
-"""docs/reproducibility.md and its second implementation, tests/reference.py, agree."""
+"""docs/reproducibility.md and its second implementation, tests/reference*.py, agree."""
 
 import re
 import sys
@@ -6,32 +6,58 @@ from pathlib import Path
 
 import pytest
 import reference
+import reference_images
+import reference_training
 from fingerprints import real_data
+from published_vectors import DEFAULTS, MODULES, TESTS
 
+from xpnet.arithmetic import elementary, host
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
 from xpnet.storage.model_file import fingerprint
 from xpnet.training.trainer import Trainer
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "reproducibility.md"
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reproducibility.md").read_text(encoding="utf-8")
 
 
 def on_the_page(pattern):
     """The one fingerprint that the page gives after the pattern."""
-    (digest,) = re.findall(pattern + r"`([0-9a-f]{64})`", PAGE.read_text(encoding="utf-8"))
+    (digest,) = re.findall(pattern + r"`([0-9a-f]{64})`", PAGE)
     return digest
 
 
 def test_reference_imports_only_the_standard_library():
-    text = Path(reference.__file__).read_text(encoding="utf-8")
+    text = "\n".join((TESTS / f"{name}.py").read_text(encoding="utf-8") for name in MODULES)
     imported = set(re.findall(r"^ *(?:from|import) +([A-Za-z_]+)", text, re.MULTILINE))
-    assert {"math"} <= imported <= sys.stdlib_module_names
+    assert {"math"} <= imported <= {*sys.stdlib_module_names, *MODULES}
 
 
 @pytest.mark.parametrize("images", [200, pytest.param(5500, marks=pytest.mark.slow)])
 def test_fingerprints_at_the_start_and_after_one_epoch(images):
-    assert reference.fingerprint_of(reference.initial_network()) == on_the_page(r"\| initial \| ")
+    data = real_data(images)
+    x, labels = data.x_train.reshape(images, -1).tolist(), data.y_train.tolist()
+    training = reference_training.Training(DEFAULTS, reference_training.Data(True, x, labels, [], [], 10))
+    assert training.fingerprint == on_the_page(r"\| initial \| ")
     expected = on_the_page(rf"\| {images:,} images \| ")
-    assert reference.fingerprint(images) == expected
-    trainer = Trainer(TrainConfig(epochs=1), real_data(images), make("numpy", "cpu"))
+    training.train_epoch(1)
+    assert training.fingerprint == expected
+    trainer = Trainer(TrainConfig(epochs=1), data, make("numpy", "cpu"))
     assert fingerprint(trainer.model(trainer.fit().state).layers) == expected
+
+
+def test_the_constants_in_hexadecimal_are_those_of_both_implementations():
+    annex = PAGE.partition("## Annex D")[2].partition("## Annex E")[0]
+    values = [float.fromhex(text) for text in re.findall(r"0x\w+\.\w+p[+-]\d+", annex)]
+    first = 1022 * 64
+    assert values == [
+        elementary._PER_STEP,
+        elementary._STEP_HIGH,
+        elementary._STEP_LOW,
+        elementary._LN2_HIGH,
+        elementary._LN2_LOW,
+        host._RADIANS,
+        *elementary.powers_of_two()[first : first + 64],
+    ]
+    of_exp = (reference.EXP_64_BY_LN2, reference.EXP_H, reference.EXP_L)
+    of_log = (reference.LOG_H, reference.LOG_L)
+    assert values == [*of_exp, *of_log, reference_images.RADIANS_OF_A_DEGREE, *reference.EXP_T]
