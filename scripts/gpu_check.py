@@ -3,7 +3,7 @@
   train   the default run with each library on each GPU, whose fingerprint must be that of README.md
   parity  the parity table, with the GPU required
   suite   the tests that have a case on the GPU, library by library
-  speed   training steps of each library, beside hand-written PyTorch and JAX (gpu_steps.py)
+  speed   training steps of each library, beside hand-written ones, and the card's state (gpu_steps.py)
 
 A page is written after each command, so that a check that is cut off leaves what it found; that of a stage
 that is not run stays as it was. A library that is missing or does not work is named with its reason; that is

@@ -301,6 +301,7 @@ class UserCallbacks(loop.Callback):
     def __init__(self, function: EpochFunction | None = None, callbacks: Sequence[Callback] = ()) -> None:
         self._function, self._callbacks, self._is_over = function, callbacks, False
         self.rows: list[dict[str, float]] = []
+        self.needs_every_epoch = bool(callbacks)
         self.needs_every_step = any(type(user).on_step_end is not Callback.on_step_end for user in callbacks)
         for user in callbacks:
             vars(user).pop("stop", None)  # of an earlier training

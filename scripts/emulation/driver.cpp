@@ -3,6 +3,8 @@
 // A stream is a queue: its operations run when something waits for them (a synchronisation, an event, cudaFree), not
 // before. Fresh memory, pinned memory too, holds the bits of NaN. A kernel's image is "EMULATED:" and the path of a
 // shared library made with kernel.h. Functions that are missing here give cudaErrorNotSupported.
+#include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -30,6 +32,8 @@ struct Stream { bool blocking; std::deque<Operation> queue; uint64_t enqueued, f
 struct Event { Position recorded; };
 struct Kernel { int count; const size_t* sizes; void (*launch)(void**, const unsigned*, const unsigned*); };
 
+enum Count { KERNELS, PRODUCTS, UPLOADS, DOWNLOADS, COPIES, SYNCHRONIZATIONS, COUNTS };
+std::atomic<uint64_t> counts[COUNTS];
 Stream null_stream{true, {}, 0, 0};
 std::vector<Stream*> streams;
 std::map<char*, size_t> device_memory, pinned_memory;  // sizes by address
@@ -93,6 +97,7 @@ bool holds(const std::map<char*, size_t>& memory, const void* address) {
 // Pageable host memory is read at once, as CUDA does; all other copies happen when the stream comes to them.
 int copy(void* target, const void* source, size_t size, Stream* stream) {
   Lock lock(mutex);
+  counts[!holds(device_memory, source) ? UPLOADS : holds(device_memory, target) ? COPIES : DOWNLOADS]++;
   if (holds(device_memory, source) || holds(pinned_memory, source))
     return enqueue(stream, [=] { memmove(target, source, size); });
   std::vector<char> staged((const char*)source, (const char*)source + size);
@@ -123,8 +128,13 @@ template <class T> int answer(T* target, T value) {
 
 }  // namespace
 
+// What the host has asked for so far, by Count; filling memory with NaN, as install.py does, does not count
+API void emulated_counts(uint64_t* target) { std::copy(counts, counts + COUNTS, target); }
+
 // For cublas.cpp
-API int emulated_enqueue(void* stream, std::function<void()> run) { return enqueue(stream_of(stream), std::move(run)); }
+API int emulated_enqueue(void* stream, std::function<void()> run) {
+  return counts[PRODUCTS]++, enqueue(stream_of(stream), std::move(run));
+}
 API int emulated_unsupported() { return NOT_SUPPORTED; }
 
 // The runtime: devices
@@ -142,6 +152,7 @@ API int cudaMemGetInfo(size_t* unused, size_t* total) {
   return SUCCESS;
 }
 API int cudaDeviceSynchronize() {
+  counts[SYNCHRONIZATIONS]++;
   Lock lock(mutex);
   run_all();
   return SUCCESS;
@@ -163,6 +174,7 @@ API int cudaMemcpyAsync(void* target, const void* source, size_t size, int, void
   return copy(target, source, size, stream_of(stream));
 }
 API int cudaMemsetAsync(void* target, int value, size_t size, void* stream) {
+  if ((value & 0xff) != 0xff) counts[COPIES]++;
   return enqueue(stream_of(stream), [=] { memset(target, value, size); });
 }
 
@@ -174,6 +186,7 @@ API int cudaStreamCreateWithPriority(void** handle, unsigned flags, int) {
 }
 API int cudaStreamDestroy(void*) { return SUCCESS; }
 API int cudaStreamSynchronize(void* stream) {
+  counts[SYNCHRONIZATIONS]++;
   Lock lock(mutex);
   run_until(end_of(stream_of(stream)));
   return SUCCESS;
@@ -195,6 +208,7 @@ API int cudaEventQuery(void* event) {
   return !recorded.stream || recorded.stream->finished >= recorded.count ? SUCCESS : NOT_READY;
 }
 API int cudaEventSynchronize(void* event) {
+  counts[SYNCHRONIZATIONS]++;
   Lock lock(mutex);
   if (((Event*)event)->recorded.stream) run_until(((Event*)event)->recorded);
   return SUCCESS;
@@ -221,6 +235,7 @@ API int cuModuleGetFunction(void** function, void* module, const char* name) {
 }
 API int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                        unsigned, void* stream, void** parameters, void**) {
+  counts[KERNELS]++;
   auto* kernel = (const Kernel*)function;
   std::vector<std::vector<char>> values;
   for (int i = 0; i < kernel->count; i++)

@@ -42,6 +42,44 @@ def test_products_that_are_not_of_float64_are_refused():
         check(ops, "cupy on cuda:0")
 
 
+def test_a_gpu_is_checked_with_the_shapes_of_the_run(monkeypatch):
+    shapes, gpu = [], make("numpy", "cpu")
+    monkeypatch.setattr(gpu, "on_gpu", True)
+
+    def matmul(a, b):  # right but for one shape
+        shapes.append((*a.shape, b.shape[-1]))
+        return np.matmul(a, b) + (a.shape == (1, 20, 784))
+
+    monkeypatch.setattr(gpu, "xp", SimpleNamespace(**{**vars(gpu.xp), "matmul": matmul}))
+    monkeypatch.setattr(gpu, "compile", lambda function, **_: function)
+    with pytest.raises(BackendError, match="does not compute products of matrices in IEEE"):
+        Trainer(TrainConfig(hidden=(20,), batch_size=32), real_data(64, 5), gpu)
+    hidden, output = [(20, 784, 32), (20, 32, 784)], [(10, 20, 32), (10, 32, 20), (20, 10, 32)]
+    assert shapes[1:] == [(1, *shape) for shape in hidden + output]
+
+
+@pytest.mark.needs("jax")
+@pytest.mark.parametrize("fences", ["hold", "do nothing"])
+def test_jax_on_a_gpu_compiles_unless_a_bit_differs(capsys, monkeypatch, fences):
+    from xpnet.backends import fence
+
+    gpu, config = make("jax", "cpu"), TrainConfig(hidden=(4,), batch_size=32, epochs=1, dropout=0.5)
+    monkeypatch.setattr(gpu, "on_gpu", True)
+    monkeypatch.setattr(selfcheck, "_COMPILED", {})
+    if fences == "do nothing":
+        monkeypatch.setattr(fence, "_fence", lambda x, _: x)
+    models = set()
+    for backend in (gpu, make("numpy", "cpu")):
+        with Trainer.open(config, real_data(100, 5), backend) as trainer:
+            models.add(trainer.fingerprint(trainer.fit().state))
+            if backend is gpu:
+                assert trainer.context.as_written == (fences == "do nothing")
+    assert len(models) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == (fences == "do nothing")
+    assert all(line.endswith("when it compiles: not compiling, which is slower") for line in lines)
+
+
 def test_variables_that_change_products_are_refused_on_a_gpu_unless_arithmetic_is_native(monkeypatch):
     gpu, data = make("numpy", "cpu"), real_data(10, 5)
     monkeypatch.setattr(gpu, "device_name", "cuda:0")

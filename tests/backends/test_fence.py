@@ -49,6 +49,7 @@ class Block(NamedTuple):
     """All samples, with the indices of those of each step."""
 
     indices: np.ndarray
+    masks: None = None
 
 
 @pytest.fixture(scope="module")

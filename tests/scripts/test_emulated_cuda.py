@@ -1,8 +1,10 @@
 """scripts/emulated_cuda.py: CuPy on a CUDA device that the host emulates."""
 
+import json
 from pathlib import Path
 
 import emulated_cuda
+import numpy as np
 import pytest
 from commands import printed
 from emulation import install
@@ -25,6 +27,28 @@ def test_training_prints_the_fingerprint_of_numpy_and_nothing_on_standard_error(
     assert "cupy 14.2.0 on cuda:0" in lines[0]
     (fingerprint,) = [line for line in lines if line.startswith("fingerprint")]
     assert fingerprint in expected
+
+
+BUDGET = {
+    "784-10-10": (138.01, 5.0, 0.01, 0.0, 1.0, 0.0),
+    "784-10-10 Adam": (228.01, 5.0, 0.01, 0.0, 1.0, 0.0),
+    "784-256-128-10 dropout": (207.07, 8.0, 0.03, 0.0, 1.0, 0.0),
+    "784-64-10 batch norm": (228.01, 5.0, 0.01, 0.0, 1.0, 0.0),
+    "784-10-10 native": (35.01, 5.0, 0.01, 0.0, 0.0, 0.0),
+    "784-10-10 by hand, float32": (24.0, 5.0, 0.01, 0.0, 0.0, 0.01),
+}
+"""Kernels, products, uploads, downloads, copies and synchronizations of a step, in the order of ``KINDS``."""
+
+
+def test_a_step_asks_no_more_of_the_device_than_its_budget():
+    counts = json.loads("\n".join(run(emulated_cuda.__file__, "count", "--json")))
+    steps = {name: tuple(each[kind] for kind in emulated_cuda.KINDS) for name, each in counts.items()}
+    above = {name: step for name, step in steps.items() if np.greater(step, BUDGET[name]).any()}
+    assert not above, "a step asks for more than BUDGET"
+    assert steps == BUDGET, "a step asks for less: lower BUDGET, and the table of docs/devices.md"
+    for name in emulated_cuda.NETWORKS:
+        assert counts[name]["epoch"]["downloads"] == counts[name]["epoch"]["synchronizations"] == 0
+        assert counts[name]["evaluation"]["downloads"] > 0
 
 
 @pytest.mark.parametrize(

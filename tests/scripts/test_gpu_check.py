@@ -1,8 +1,10 @@
 """scripts/gpu_check.py: its refusal without a GPU, its pages, and its commands; scripts/gpu_steps.py."""
 
 import json
+from contextlib import contextmanager
 from functools import partial
 from subprocess import CompletedProcess
+from types import SimpleNamespace
 
 import gpu_check
 import gpu_steps
@@ -109,10 +111,36 @@ def test_a_command_agrees_if_it_ends_well_and_in_time_and_prints_what_is_expecte
 def test_the_steps_of_a_library(monkeypatch, capsys):
     x, y = pixels(2048, 784, 10)
     monkeypatch.setattr(gpu_steps, "images", lambda: Images(x, y, x[:10], y[:10]))
-    for name, value in {"RUNS": 1, "SECONDS": 0.01, "Task": partial(Task, rows=2048)}.items():
+    own = {"RUNS": 1, "SECONDS": 0.01, "Task": partial(Task, rows=2048), "which": lambda _: None}
+    for name, value in own.items():
         monkeypatch.setattr(gpu_steps, name, value)
+    monkeypatch.setattr(gpu_steps.util, "find_spec", lambda _: None)
     gpu_steps.main("numpy", "cpu")
-    head, _, *rows = capsys.readouterr().out.splitlines()
+    note, _, head, _, *rows = capsys.readouterr().out.splitlines()
+    assert note == "nvidia-smi is missing: clocks, ECC and other processes are not recorded"
     assert head == "| numpy on cpu | batch of 60,000 | batch of 1,024 | batch of 128 |"
-    assert [row.split("|")[1].strip() for row in rows] == ["xpnet, reproducible", "xpnet, native"]
-    assert all(float(cell.replace(",", "")) > 0 for row in rows for cell in row.split("|")[2:5])
+    assert [row.split("|")[1].strip() for row in rows] == ["xpnet, reproducible", "", "xpnet, native", ""]
+    assert all(float(cell.replace(",", "")) > 0 for row in rows[::2] for cell in row.split("|")[2:5])
+    assert rows[1] == rows[3] == "|  | ? | ? | ? |"
+
+
+def test_what_pytorch_traces_is_counted_without_the_start(monkeypatch):
+    traced, cuda = [], SimpleNamespace(name="CUDA")
+
+    def event(microseconds):
+        return SimpleNamespace(device_type=cuda, time_range=SimpleNamespace(elapsed_us=lambda: microseconds))
+
+    @contextmanager
+    def profile(activities):
+        traced[:] = [event(700.0)]  # before the first epoch
+        yield SimpleNamespace(events=lambda: traced)
+
+    def run(passes):
+        traced.extend(event(50.0) for _ in range(8 * passes))
+        return 1e-3 * passes
+
+    profiler = SimpleNamespace(ProfilerActivity=SimpleNamespace(CUDA=cuda), profile=profile)
+    profiler.supported_activities = lambda: [cuda]
+    monkeypatch.setattr(gpu_steps.util, "find_spec", lambda _: True)
+    monkeypatch.setattr(gpu_steps, "import_module", lambda _: profiler)
+    assert gpu_steps.trace(run, Task(batch=128, rows=256, unit="a step")) == "4.0, 40%"

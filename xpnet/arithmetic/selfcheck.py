@@ -31,11 +31,16 @@ _ELEMENTWISE: Final[dict[str, Callable[[Number, Number], Number]]] = {
     "signs of zeros": lambda x, _: x * 0.0 + 0.0,
 }
 
-_COMPILED: Final[dict[str, Function]] = {}
-"""The compiled probes, by backend and device: compiling takes much longer than computing."""
+Shape: TypeAlias = tuple[int, int, int, int]
+"""Of ``count`` products of matrices (n, k) and (k, m): count, n, k, m."""
+
+_COMPILED: Final[dict[tuple[object, ...], Function]] = {}
+"""The compiled probes, by backend, device and shapes: compiling takes much longer than computing."""
 
 
-def check(ops: Arithmetic, where: str, compile_: Function = lambda function: function) -> bool:
+def check(
+    ops: Arithmetic, where: str, compile_: Function = lambda function: function, shapes: Sequence[Shape] = ()
+) -> bool:
     """Check the operations that the reproducible arithmetic builds on, and the compiler.
 
     Parameters
@@ -43,6 +48,7 @@ def check(ops: Arithmetic, where: str, compile_: Function = lambda function: fun
     ops : the arithmetic, whose dtype is float64
     where : backend and device, for messages
     compile_ : compiles functions whose bits must not change, or returns them
+    shapes : further products of matrices to compute, where libraries choose a kernel by the shape
 
     Returns
     -------
@@ -54,26 +60,33 @@ def check(ops: Arithmetic, where: str, compile_: Function = lambda function: fun
         An operation has a wrong result; the message names the first.
     """
 
-    def compute(x: Array, y: Array, a: Array, b: Array) -> list[Array]:
+    def compute(x: Array, y: Array, a: Array, b: Array, *factors: Array) -> list[Array]:
         product = ops.xp.matmul(a, ops.xp.matrix_transpose(b))
-        return [ops.xp.reshape(product, (-1,)), *(function(x, y) for function in _ELEMENTWISE.values())]
+        others = [_multiply(ops, shape, *factors[4 * k : 4 * k + 4]) for k, shape in enumerate(shapes)]
+        small = ops.xp.reshape(product, (-1,))
+        return [small, *others, *(function(x, y) for function in _ELEMENTWISE.values())]
 
-    def compute_compiled(x: Array, y: Array, a: Array, b: Array) -> list[Array]:
+    def compute_compiled(x: Array, y: Array, *factors: Array) -> list[Array]:
         rows, divisors = (ops.xp.reshape(values, (_SIZE, _SIZE)) for values in (x, y))
-        return [*compute(x, y, a, b), ops.xp.reshape(rows / divisors[:, :1], (-1,))]
+        return [*compute(x, y, *factors), ops.xp.reshape(rows / divisors[:, :1], (-1,))]
 
     x, y, a, b = operands = _operands()
     args = [_array(ops, values) for values in operands]
-    expected = [[sum(map(float.__mul__, row, column)) for row in a for column in b]]
+    expected: list[Any] = [[sum(map(float.__mul__, row, column)) for row in a for column in b]]
+    for _, *lengths in shapes:
+        u, s, t, v = _factors(*lengths)
+        args += [_array(ops, values) for values in (u, s, t, v)]
+        total = sum(p * q for p, (q,) in zip(s[0], t, strict=True))
+        expected.append(args[-4] * args[-1] * float(total))  # exact
     expected += [list(map(function, x, y)) for function in _ELEMENTWISE.values()]
     expected += [[value / y[k - k % _SIZE] for k, value in enumerate(x)]]
     compiled, compiler_fault = compile_(compute_compiled), None
     if compiled is not compute_compiled:
-        compiled = _COMPILED.setdefault(where, compiled)
+        compiled = _COMPILED.setdefault((where, *shapes), compiled)
         compiler_fault = _first_difference(ops, compiled(*args), expected)
         if compiler_fault is None:
             return True
-    fault = _first_difference(ops, compute(*args), expected[:-1])
+    fault = _first_difference(ops, compute(*args), expected)
     if fault is not None:
         causes = "TF32, emulated float64, another rounding mode"
         remedy = f"a setting of the library or the device ({causes}) must be off, or use --arithmetic native"
@@ -96,6 +109,22 @@ def _operands() -> tuple[list[float], list[float], list[list[float]], list[list[
     seeds = range(1, 1 + _SIZE), range(100, 100 + _SIZE)
     a, b = ([list(map(float, _pseudorandom_integers(k, _TERMS, 23))) for k in each] for each in seeds)
     return x, y, a, b
+
+
+def _factors(n: int, k: int, m: int) -> tuple[list[list[int]], ...]:
+    """Return u (n, 1), s (1, k), t (k, 1) and v (1, m): the product of u s and t v is Σ s t times u v.
+
+    All its partial sums are integers below 2^53, whatever their order.
+    """
+    u, v = ([2 * x + 1 for x in _pseudorandom_integers(*each, 3)] for each in ((1, n), (2, m)))  # 4 bits, odd
+    s, t = (list(_pseudorandom_integers(seed, k, (53 - k.bit_length()) // 2 - 4)) for seed in (3, 4))
+    return [[x] for x in u], [s], [[x] for x in t], [v]
+
+
+def _multiply(ops: Arithmetic, shape: Shape, u: Array, s: Array, t: Array, v: Array) -> Array:
+    """Return the products of so many copies of u s and t v, (count, n, m)."""
+    zeros = ops.xp.zeros((shape[0], 1, 1), dtype=ops.dtype, device=ops.device)
+    return ops.xp.matmul(u * s + zeros, t * v + zeros)
 
 
 def _hardest_quotients(count: int) -> Iterator[tuple[int, int]]:
@@ -122,7 +151,8 @@ def _array(ops: Arithmetic, values: object) -> Array:
 
 def _first_difference(ops: Arithmetic, results: Sequence[Array], expected: Sequence[object]) -> str | None:
     """Return the operation of the first result with other values, or other signs of zeros."""
-    signbit, operations = ops.xp.signbit, ("products of matrices", *_ELEMENTWISE, "quotients by rows")
+    signbit, products = ops.xp.signbit, ["products of matrices"] * (len(expected) - len(_ELEMENTWISE) - 1)
+    operations = (*products, *_ELEMENTWISE, "quotients by rows")
     for operation, result, values in zip(operations, results, expected, strict=False):
         right = _array(ops, values)
         if not bool(ops.xp.all((result == right) & (signbit(result) == signbit(right)))):

@@ -51,6 +51,8 @@ class Backend(ABC):
         True if the device has numbers of these dtypes.
     on_host
         True if its arrays are host arrays, so that none are copied and files may be memory-mapped.
+    on_gpu
+        True if the device is a GPU: copies from the host take time, and the host goes on while it computes.
     writable
         True if the elements of its arrays can be assigned to.
     parallel_blocks
@@ -73,6 +75,7 @@ class Backend(ABC):
     has_float64: bool = True
     has_int64: bool = True
     on_host: bool = False
+    on_gpu: bool = False
     writable: bool = False
     parallel_blocks: bool = False
     fuses: bool = False
@@ -83,6 +86,7 @@ class Backend(ABC):
     def __init__(self, device: str) -> None:
         self.library = importlib.import_module(self.module)
         self.device_name, self.version = device, str(self.library.__version__)
+        self.on_gpu = is_gpu(device)
         self._workers = Workers()
 
     @classmethod
@@ -227,14 +231,14 @@ class Backend(ABC):
 
         `step` takes the variables, a block of all samples with the indices of those of the batch, and a
         learning rate, and returns the new variables; `compiled` is what `compile` has made of it. The
-        function takes a block with the indices of each step's samples, (steps, samples) on the host, and the
-        rates.
+        function takes a block with the indices of each step's samples, (steps, samples), and on a GPU their
+        masks, and the rates. The indices are on the host, unless the device is a GPU.
         """
 
         def take_steps(variables: Any, block: Any, rates: Sequence[float]) -> Any:
-            rows = self.xp.asarray(block.indices, device=self.device)
+            block = block._replace(indices=self.xp.asarray(block.indices, device=self.device))
             for number, rate in enumerate(rates):
-                variables = compiled(variables, block._replace(indices=rows[number, ...]), rate)
+                variables = compiled(variables, block.of_step(number), rate)
             return variables
 
         return take_steps

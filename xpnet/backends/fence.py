@@ -61,11 +61,11 @@ def fenced(function: AnyFunction) -> AnyFunction:
     return cast("AnyFunction", run)
 
 
-def compile_fenced(function: AnyFunction, *, donated: Sequence[int] = ()) -> AnyFunction:
+def compile_fenced(function: AnyFunction, *, donated: Sequence[int] = (), zero: Any = ZERO) -> AnyFunction:
     """Return `function` compiled with fences; in a function that JAX traces, it is `function` itself.
 
-    ``donated`` are the numbers of the arguments whose memory may be used for the results. A function that
-    uses an unknown primitive is not compiled, after a warning.
+    ``donated`` are the numbers of the arguments whose memory may be used for the results; ``zero`` is ZERO,
+    perhaps on the device. A function that uses an unknown primitive is not compiled, after a warning.
     """
     compiled = jax.jit(fenced(function), donate_argnums=[number + 1 for number in donated])
     is_compiled = True
@@ -74,7 +74,7 @@ def compile_fenced(function: AnyFunction, *, donated: Sequence[int] = ()) -> Any
         nonlocal is_compiled
         if is_compiled and not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args)):
             try:
-                return compiled(ZERO, *args)
+                return compiled(zero, *args)
             except UnknownPrimitiveError as error:
                 is_compiled = False
                 complain(f"warning: {error}: not compiling it, which is slower")

@@ -7,6 +7,7 @@ is not affected.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cached_property, lru_cache
 from types import ModuleType
 from typing import Any, cast
 
@@ -14,12 +15,14 @@ import numpy as np
 
 from xpnet._typing import AnyFunction, Array, Function, HostArray
 from xpnet.backends.base import GPU_STACK, Backend
-from xpnet.backends.probing import Problem, cuda_index, cuda_major, missing_driver_or, one_line
+from xpnet.backends.probing import Problem, cuda_major, missing_driver_or, one_line
 
 LAYOUT_ROWS = 256
 """Rows of the left operand from which materialising both operands costs less than it saves."""
 GATHERED_BYTES = 1 << 24
 """Samples of several steps that are gathered before the first one: in the loop, few rows take longer."""
+MOST_NUMBERS = 64
+"""Numbers, such as learning rates, that are kept on a GPU for each compiled function."""
 
 
 class JaxBackend(Backend):
@@ -57,47 +60,62 @@ class JaxBackend(Backend):
     ) -> AnyFunction:
         """Return `function` compiled by XLA, which may fuse and reorder operations unless `exact`.
 
-        On a GPU, `function` is returned unchanged if `exact`: fences are not yet run on a GPU.
+        On a GPU, numbers among the arguments are kept there: each would be copied in every call.
         """
-        if not exact:
-            return cast("AnyFunction", self.library.jit(function, donate_argnums=donated))
-        from xpnet.backends.fence import compile_fenced
+        if exact:
+            from xpnet.backends.fence import compile_fenced
 
-        on_gpu = cuda_index(self.device_name) is not None
-        return function if on_gpu else compile_fenced(function, donated=donated)
+            compiled = compile_fenced(function, donated=donated, zero=self._zero)
+        else:
+            compiled = cast("AnyFunction", self.library.jit(function, donate_argnums=donated))
+        if not self.on_gpu:
+            return compiled
+        number = lru_cache(MOST_NUMBERS)(self.library.numpy.asarray)  # whose dtype gives way, as a number's
+
+        def run(*args: object) -> object:
+            return compiled(*(number(arg) if isinstance(arg, float) else arg for arg in args))
+
+        return cast("AnyFunction", run)
+
+    @cached_property
+    def _zero(self) -> Any:
+        """The zero of fences, on the device if that is a GPU."""
+        from xpnet.backends.fence import ZERO
+
+        return self.from_host(np.asarray(ZERO)) if self.on_gpu else ZERO
 
     def compile_steps(self, step: Function, compiled: Function, *, exact: bool) -> Function:
-        """Return a function that takes several steps in one compiled loop, unless `exact` on a GPU."""
+        """Return a function that takes several steps in one compiled loop."""
         jax, one_by_one = self.library, super().compile_steps(step, compiled, exact=exact)
-        if exact and cuda_index(self.device_name) is not None:
-            return one_by_one
-        from xpnet.backends.fence import ZERO, UnknownPrimitiveError, fenced
+        from xpnet.backends.fence import UnknownPrimitiveError, fenced
 
         in_loop: Function = fenced(step) if exact else lambda _, *args: step(*args)
         is_compiled, xp = True, self.xp
 
         def scan(zero: Any, variables: Any, block: Any, rates: Any) -> Any:
-            indices, samples = block.indices, block._replace(indices=None)
+            indices, samples = block.indices, block._replace(indices=None, masks=None)
             row_bytes = sum(array.nbytes // array.shape[0] for array in jax.tree.leaves(samples))
             gathered = indices.size * row_bytes <= GATHERED_BYTES
             rows = jax.tree.map(lambda x: xp.take(x, indices, axis=0), samples) if gathered else indices
 
-            def take_step(variables: Any, row_and_rate: tuple[Any, Array]) -> tuple[Any, None]:
-                row, rate = row_and_rate
+            def take_step(variables: Any, own: tuple[Any, Any, Array]) -> tuple[Any, None]:
+                row, masks, rate = own
                 batch = row if gathered else block._replace(indices=row)
-                return in_loop(zero, variables, batch, rate), None
+                return in_loop(zero, variables, batch._replace(masks=masks), rate), None
 
             # The dtype of the rates would be that of the results.
             rates = rates.astype(jax.tree.leaves(variables)[0].dtype)
-            return jax.lax.scan(take_step, variables, (rows, rates))[0]
+            return jax.lax.scan(take_step, variables, (rows, block.masks, rates))[0]
 
-        loop = jax.jit(scan)
+        loop, zero = jax.jit(scan), self._zero
+        put = lru_cache(MOST_NUMBERS)(lambda rates: self.from_host(np.asarray(rates)))
+        put_rates = put if self.on_gpu else np.asarray
 
         def take_steps(variables: Any, block: Any, rates: Sequence[float]) -> Any:
             nonlocal is_compiled
             if is_compiled:
                 try:
-                    return loop(ZERO, variables, block, np.asarray(rates))
+                    return loop(zero, variables, block, put_rates(rates))
                 except UnknownPrimitiveError:
                     is_compiled = False
             return one_by_one(variables, block, rates)

@@ -31,6 +31,9 @@ from xpnet.training.trainer import Trainer
 SLOW_FLOAT64 = 4
 """Ratio of float32 to float64 speed on a GPU above which a note is printed."""
 
+FEW_MULTIPLICATIONS = 1 << 22
+"""Multiplications of a step's forward pass below which two processors are likely faster than a GPU."""
+
 CHANGEABLE_SETTINGS = {"backend", "device", "require_device", "workers", "debug", "quiet"}
 CHANGEABLE_SETTINGS |= {"checkpoint_seconds", "keep_checkpoint_every", "report", "tags", "track"}
 """Settings that may change when a run is resumed: in reproducible arithmetic they change no result."""
@@ -175,6 +178,9 @@ def describe_training(
     ratio = None if index is None or config.float_type != "float64" else float64_ratio(index)
     if ratio is not None and ratio > SLOW_FLOAT64:
         yield f"float64 is 1/{ratio} as fast as float32 on this GPU: --arithmetic native computes in float32"
+    multiplications = trainer.loader.samples_per_step * trainer.network.multiplications
+    if selection.device_requested == "auto" and backend.on_gpu and multiplications < FEW_MULTIPLICATIONS:
+        yield "a step is so small that the CPU is likely faster (an estimate): --device cpu"
     if not is_compiled(debug=config.debug):
         yield f"each step runs as it is written, for debuggers, and takes longer (--debug or {COMPILE}=0)"
     yield from data.notes

@@ -1,14 +1,16 @@
 """Compute context of a network: arithmetic, normalisation of inputs, and the backend's compiler."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Final
 
 from xpnet._lib.switches import read_switch
 from xpnet._typing import AnyFunction, Array
 from xpnet.arithmetic import ARITHMETICS, Reproducible, selfcheck
 from xpnet.arithmetic.base import Arithmetic
+from xpnet.arithmetic.blocks import BLOCK_SIZE
 from xpnet.arithmetic.reproducible import check_budgets
 from xpnet.backends.base import Backend, check_environment
 from xpnet.backends.probing import cuda_index
@@ -24,6 +26,8 @@ LEAST_SAMPLES, LEAST_MULTIPLICATIONS = 128, 1 << 21
 """Samples of a batch of one block, and multiplications of its forward pass, from which processes share it."""
 MOST_STEPS, MOST_MULTIPLICATIONS = 75, 1 << 28
 """Steps of one call, and multiplications of their forward passes: Ctrl-C waits for the end of a call."""
+GPU_SPEED = 16
+"""The factor by which a GPU may take more multiplications in a call."""
 
 
 COMPILE: Final = "XPNET_COMPILE"
@@ -79,7 +83,20 @@ class ComputeContext:
         """Return the number of steps with this number of samples to compute in one call."""
         if self.as_written:
             return 1
-        return min(MOST_STEPS, 1 + MOST_MULTIPLICATIONS // (samples * self.network.multiplications))
+        most = MOST_MULTIPLICATIONS * (GPU_SPEED if self.backend.on_gpu else 1)
+        return min(MOST_STEPS, 1 + most // (samples * self.network.multiplications))
+
+    def product_shapes(self, samples: int) -> Iterator[selfcheck.Shape]:
+        """Yield the products of matrices of blocks with so many samples, forward and backward.
+
+        Of stacks of blocks they are two: more would take much memory.
+        """
+        count = min(self.stack, 2) if samples == BLOCK_SIZE else 1
+        for layer, (inputs, units) in enumerate(pairwise(self.network.sizes)):
+            yield count, units, inputs, samples
+            yield count, units, samples, inputs
+            if layer:
+                yield count, inputs, units, samples
 
     @cached_property
     def block_evaluation(self) -> Callable[..., tuple[Array, Array, Array]]:
@@ -109,13 +126,15 @@ def build_context(
     network: Network,
     normalization: Normalization,
     ranks: Ranks = ALONE,
+    samples: int = BLOCK_SIZE,
     *,
     debug: bool = False,
 ) -> ComputeContext:
     """Build the compute context of a network; call it inside the backend's scope.
 
-    With ``debug``, or if XPNET_COMPILE is off, nothing is compiled, and each block is computed by itself; so
-    it is if the compiler changes bits that are fixed.
+    With ``debug``, or if XPNET_COMPILE is off, nothing is compiled, and each block is computed by itself.
+    Nothing is compiled either if the compiler changes bits that are fixed. ``samples`` are those of a block
+    in training: a GPU, whose libraries choose kernels by shape, is checked with products of such blocks.
 
     Raises
     ------
@@ -135,6 +154,7 @@ def build_context(
         if cuda_index(backend.device_name) is not None:
             check_environment()
         check_budgets(network.sizes)
-        if not selfcheck.check(ops, f"{backend.name} on {backend.device_name}", context.compile):
-            return replace(context, stack=1, as_written=True)
+        shapes = tuple(context.product_shapes(samples)) if backend.on_gpu else ()
+        if not selfcheck.check(ops, f"{backend.name} on {backend.device_name}", context.compile, shapes):
+            return replace(context, as_written=True)
     return context

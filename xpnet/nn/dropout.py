@@ -1,12 +1,15 @@
 """Dropout masks and noise of the inputs, drawn on the host."""
 
+from collections.abc import Callable
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._typing import Array
+from xpnet._typing import Array, HostArray
 from xpnet.arithmetic import random
+from xpnet.arithmetic.base import Arithmetic
 from xpnet.nn.architecture import Network
 
 PROBABILITY_STEPS = 2**16
@@ -58,6 +61,33 @@ def dropout_masks(network: Network, seed: int, epoch: int, start: int, stop: int
         return masks
     noise = draw_bits(random.Purpose.INPUT_NOISE, 0).astype("u2").view("i2")
     return masks._replace(noise=noise)
+
+
+def put_packed(
+    ops: Arithmetic, masks: Masks, put: Callable[[HostArray], Array], steps: int | None = None
+) -> Masks:
+    """Put masks on the device in one copy, as packed bits, and noise in another.
+
+    ``put`` copies an array. If ``steps`` are given, among which the samples are divided, the results have the
+    steps as first axis.
+    """
+    xp, first = ops.xp, () if steps is None else (steps,)
+
+    def divide(rows: HostArray) -> HostArray:
+        return np.reshape(rows, (*first, -1, rows.shape[1]))
+
+    inputs = [] if masks.inputs is None else [divide(masks.inputs)]
+    layers = [*inputs, *(np.swapaxes(divide(mask), -1, -2) for mask in masks.hidden)]
+    stops = accumulate((layer.size for layer in layers), initial=0)
+    flat = np.concatenate([np.empty(0, bool), *(layer.ravel() for layer in layers)])
+    shifts = xp.arange(8, dtype=xp.uint8, device=ops.device)
+    packed = xp.expand_dims(put(np.packbits(flat, bitorder="little")), axis=-1)
+    bits = xp.reshape(((packed >> shifts) & 1) > 0, (-1,))
+    parts = [bits[start:stop] for start, stop in pairwise(stops)]
+    arrays = [xp.reshape(part, layer.shape) for part, layer in zip(parts, layers, strict=True)]
+    hidden = [xp.matrix_transpose(array) for array in arrays[len(inputs) :]]
+    noise = None if masks.noise is None else put(divide(masks.noise))
+    return Masks(arrays[0] if inputs else None, hidden, noise)
 
 
 def noise_scale(amplitude: float) -> float:

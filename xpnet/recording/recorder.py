@@ -85,6 +85,8 @@ class Recorder(Callback):
     completed and printed, and the report written.
     """
 
+    needs_every_epoch = True
+
     def __init__(self, run: Run, final: FinalParameters, console: TrainingConsole) -> None:
         self._run, self._final, self._console = run, final, console
         self._rows, self._earlier_seconds = 0, 0.0

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from xpnet._lib.tree import tree_map
 from xpnet._typing import Array, HostArray
@@ -12,6 +12,9 @@ from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_bounds
 from xpnet.data.augment import Augmenter
 from xpnet.inference.context import ComputeContext
 from xpnet.nn.dropout import NO_MASKS, Masks
+
+MOST_MASKED = 1 << 24
+"""Units times samples whose masks are drawn at once: they take a byte each on the device."""
 
 
 class Samples(NamedTuple):
@@ -44,13 +47,20 @@ class Block(NamedTuple):
     indices: Array | None = None  # (m,) of the block's rows; None: all of them, in order
     masks: Masks = NO_MASKS  # of (m, units), on the device
 
+    def of_step(self, number: int) -> "Block":
+        """Return the block of one step, if the indices and masks are those of several, along a first axis."""
+        masks = self.masks  # most often none
+        if masks is not NO_MASKS:
+            masks = tree_map(lambda array: array[number, ...], masks)
+        return self._replace(indices=cast("Array", self.indices)[number, ...], masks=masks)
+
 
 class Batch(NamedTuple):
     """The samples of one step, divided into blocks; or several such batches of one block each."""
 
     size: int  # samples of a step
     block: Callable[[Group], Block]  # loads the block, or the stack of blocks, of a group
-    steps: int = 1  # if more, the block has all samples, and the indices of each step's, (steps, size)
+    steps: int = 1  # if more, the block has all samples, the indices of each step's, (steps, size), and masks
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ class BatchLoader:
         Makes variants of images.
     masks
         Function from (epoch, begin, end) to the dropout masks and the noise of the samples at these positions
-        in the epoch's order, on the device.
+        in the epoch's order, on the device; a further argument is the number of steps to divide them into.
     in_memory
         True if a copy of the samples may be made.
     """
@@ -84,7 +94,7 @@ class BatchLoader:
     samples_per_epoch: int
     batch_size: int | None = None
     augment: Augmenter | None = None
-    masks: Callable[[int, int, int], Masks] | None = None
+    masks: Callable[..., Masks] | None = None
     in_memory: bool = True
 
     @property
@@ -105,18 +115,25 @@ class BatchLoader:
     def batches(self, epoch: int, skip: int = 0, at_once: int = 1) -> Iterator[Batch]:
         """Yield the batches of an epoch, counted from 1, without the first ``skip``.
 
-        Up to ``at_once`` batches of one block are yielded as one, if a step needs nothing but their indices.
+        Up to ``at_once`` batches of one block are yielded as one, if a step needs nothing but their indices,
+        and on a GPU their masks: few large copies from the host take less time than many small ones. A GPU
+        still computes when the last batch has been used, and the next epoch's order is drawn.
         """
+        yield from self._divide(epoch, skip, at_once)
+        if self.context.backend.on_gpu and self.batch_size:
+            self.order(epoch + 1)
+
+    def _divide(self, epoch: int, skip: int, at_once: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch."""
         order, bounds = self.order(epoch if self.batch_size else 0), self.bounds[skip:]
         if not self.single_block:
             for begin, end in bounds:
                 yield Batch(end - begin, self._fixed_blocks or partial(self._load, order, epoch, begin))
             return
-        if self._is_plain:
-            for indices in self._stack_indices(order, bounds, at_once):
-                steps, size = indices.shape
-                yield Batch(size, _constant(Block(*self.samples, indices)), steps)
-                bounds = bounds[steps:]
+        if self._is_plain or (self.context.backend.on_gpu and self.augment is None):
+            for batch in self._stack_steps(order, epoch, bounds, at_once):
+                yield batch
+                bounds = bounds[batch.steps :]
         shares = [(begin, *self.context.share(end - begin)) for begin, end in bounds]
         groups = [Group(begin + start, begin + stop, 1) for begin, start, stop in shares]
         # Augmentation takes about as long as a step: prepare the next batches in the meantime.
@@ -125,16 +142,24 @@ class BatchLoader:
         for (begin, end), block in zip(bounds, blocks, strict=True):
             yield Batch(end - begin, _constant(block))
 
-    def _stack_indices(
-        self, order: SampleOrder, bounds: list[tuple[int, int]], at_once: int
-    ) -> Iterator[Array]:
-        """Yield the indices of several steps' samples, (steps, size); the last few steps are left out."""
-        size = self.samples_per_step
+    def _stack_steps(
+        self, order: SampleOrder, epoch: int, bounds: list[tuple[int, int]], at_once: int
+    ) -> Iterator[Batch]:
+        """Yield batches of several steps; the last few steps are left out."""
+        size, sizes, xp = self.samples_per_step, self.context.network.sizes, self.context.ops.xp
+        if self.masks is not None:
+            at_once = min(at_once, max(MOST_MASKED // (size * sum(sizes[:-1])), 1))
         is_shared = self.context.share(size) != (0, size)
         whole = 0 if is_shared else sum(end - begin == size for begin, end in bounds)
         steps = choose_steps(whole, at_once)
         for begin, _ in bounds[: whole - whole % steps : steps] if steps > 1 else ():
-            yield order.host[begin : begin + steps * size].reshape(steps, size)
+            end, shape = begin + steps * size, (steps, size)
+            if self.context.backend.on_gpu:
+                indices = xp.reshape(order.device[begin:end], shape)
+            else:  # a library takes some time to slice an array of its own
+                indices = order.host[begin:end].reshape(shape)
+            masks = NO_MASKS if self.masks is None else self.masks(epoch, begin, end, steps)
+            yield Batch(size, _constant(Block(*self.samples, indices, masks)), steps)
 
     @property
     def _is_plain(self) -> bool:

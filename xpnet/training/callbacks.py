@@ -69,6 +69,8 @@ class EarlyStopping(FinalParameters):
     one, counted from ``first``, the epoch that training begins with.
     """
 
+    needs_every_epoch = True
+
     def __init__(self, patience: int, first: int = 0) -> None:
         self._patience, self._first = patience, first
 
@@ -233,6 +235,8 @@ class StopOnInterrupt(Callback):
 
 class CompareRanks(Callback):
     """Compares the parameters of all ranks after each epoch: only a faulty machine has other ones."""
+
+    needs_every_epoch = True
 
     def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:
         """Compare.

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = "interrupted"
 """The reason to end training after Ctrl-C."""
+MOST_UNREAD = 1000
+"""Epochs after which a GPU is asked whether the parameters are finite, even if none of them is logged."""
 
 
 @dataclass
@@ -76,6 +78,12 @@ class Callback:
     needs_every_step = False
     """True if `on_step_end` must be called after each step, not only after some that are computed at once."""
 
+    needs_every_epoch = False
+    """True if `on_epoch_end` must not be called with parameters that are not finite.
+
+    Else a GPU, which computes while the host goes on, may pass epochs that are not logged without a wait for
+    it, and training ends at the next that is."""
+
     def on_train_begin(self, trainer: Any, state: TrainState) -> None:
         """Prepare; called before the first step."""
 
@@ -126,12 +134,13 @@ def fit(  # noqa: C901 - one function, so that a debugger shows one frame
     step, loader, in_step, stopped = trainer.step, trainer.loader, False, None
     steps, one_by_one = len(loader.bounds), any(callback.needs_every_step for callback in callbacks)
     at_once = 1 if one_by_one else step.context.steps_at_once(loader.samples_per_step)
+    sums: list[tuple[int, Any]] = []  # to be checked by _check_finite
     try:
         for callback in callbacks:
             callback.on_train_begin(trainer, state)
         try:
             if (state.epoch, state.batch) == (first_epoch, 0):
-                _end_epoch(trainer, state, callbacks)
+                _end_epoch(trainer, state, callbacks, sums, epochs)
             while state.epoch < epochs and stopped is None:
                 for batch in loader.batches(state.epoch + 1, state.batch, at_once):
                     stopped = next(filter(None, (callback.stop for callback in callbacks)), None)
@@ -147,11 +156,12 @@ def fit(  # noqa: C901 - one function, so that a debugger shows one frame
                         callback.on_step_end(trainer, state)
                 else:
                     state = TrainState(state.variables, state.epoch + 1)
-                    _end_epoch(trainer, state, callbacks)
+                    _end_epoch(trainer, state, callbacks, sums, epochs)
         except KeyboardInterrupt:
             if in_step:
                 raise
             stopped = INTERRUPTED
+        _check_finite(trainer, sums)
         result = FitResult(state, state, stopped)
         for callback in callbacks:
             callback.on_train_end(trainer, result)
@@ -161,14 +171,28 @@ def fit(  # noqa: C901 - one function, so that a debugger shows one frame
     return result
 
 
-def _end_epoch(trainer: Any, state: TrainState, callbacks: Sequence[Callback]) -> None:
+def _end_epoch(
+    trainer: Any, state: TrainState, callbacks: Sequence[Callback], sums: list[tuple[int, Any]], last: int
+) -> None:
     """Call the callbacks, unless a bias of the output layer is not finite: that is a DivergedError.
 
-    These biases are few, and NaN and infinities reach them in the same step.
+    These biases are few, and NaN and infinities reach them in the same step. Reading their sum waits for the
+    device: on a GPU, ``sums`` of several epochs are read at once where that is possible.
     """
-    ops, output = trainer.step.context.ops, cast("Linear", state.variables.parameters[-1])
-    if not math.isfinite(to_float(ops, ops.xp.sum(output.bias))):
-        raise DivergedError.in_epoch(state.epoch)
+    context, output = trainer.step.context, cast("Linear", state.variables.parameters[-1])
+    sums.append((state.epoch, context.ops.xp.sum(output.bias)))
+    must_wait = any(callback.needs_every_epoch for callback in callbacks) or len(sums) == MOST_UNREAD
+    must_wait = must_wait or not context.backend.on_gpu or state.epoch == last
+    if must_wait or state.epoch % trainer.config.log_interval == 0:
+        _check_finite(trainer, sums)
     log = EpochLog(state)
     for callback in callbacks:
         callback.on_epoch_end(trainer, log)
+
+
+def _check_finite(trainer: Any, sums: list[tuple[int, Any]]) -> None:
+    """Raise DivergedError for the first epoch whose sum is not finite; the list is empty afterwards."""
+    for epoch, total in sums:
+        if not math.isfinite(to_float(trainer.step.context.ops, total)):
+            raise DivergedError.in_epoch(epoch)
+    sums.clear()

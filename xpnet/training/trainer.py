@@ -24,7 +24,7 @@ from xpnet.errors import ConfigError
 from xpnet.inference.context import build_context, is_compiled
 from xpnet.nn import optim, schedules
 from xpnet.nn.architecture import Network, describe, format_sizes
-from xpnet.nn.dropout import Masks, dropout_masks
+from xpnet.nn.dropout import Masks, dropout_masks, put_packed
 from xpnet.nn.init import initial_running_statistics, initialize
 from xpnet.nn.inputs import Normalization, fit_normalization
 from xpnet.nn.layers import Parameters, RunningStatistics
@@ -107,7 +107,8 @@ class Trainer:
         self.memory = check_memory(config, network, count, threads * backend.parallel_blocks)
         self.normalization = normalization = normalization or normalize_inputs(config, data)
         kind = config.arithmetic, config.float_type
-        self.context = build_context(*kind, backend, network, normalization, ranks, debug=config.debug)
+        block = min(_fit_batch_size(config, count) or count, BLOCK_SIZE)
+        self.context = build_context(*kind, backend, network, normalization, ranks, block, debug=config.debug)
         self.optimizer = optim.build(self.context.ops, config.optimizer, **config.optimizer_options)
         self._initial_parameters = _initial_parameters(config, network)
         weights = normalize_weights(data, training, config)
@@ -228,14 +229,16 @@ class Trainer:
         config, network, put = self.config, self.network, self.backend.put
         memory_mapped = is_mapped(data.x_train)
 
-        @lru_cache(maxsize=1)
+        @lru_cache(maxsize=2)
         def order(epoch: int) -> SampleOrder:
             positions = random.permutation(config.seed, count, epoch=epoch)
             host = self.backend.narrow(positions if training is None else training[positions])
             return SampleOrder(host, put(host))
 
-        def masks(epoch: int, begin: int, end: int) -> Masks:
+        def masks(epoch: int, begin: int, end: int, steps: int | None = None) -> Masks:
             host = dropout_masks(network, config.seed, epoch, begin, end)
+            if self.backend.on_gpu:
+                return put_packed(self.context.ops, host, put, steps)
             return tree_map(lambda mask: put(np.asarray(mask)), host)
 
         samples = self.samples

@@ -1,0 +1,96 @@
+"""A GPU is sent little, and asked for little; libraries on the CPU stand in for one."""
+
+from dataclasses import replace
+
+import pytest
+from networks import BASE, OnEpoch, image_data
+
+from xpnet.arithmetic import selfcheck
+from xpnet.backends.resolve import Selection, make
+from xpnet.cli import train
+from xpnet.errors import DivergedError
+from xpnet.training import loop
+from xpnet.training.callbacks import Evaluate
+from xpnet.training.loop import Callback
+from xpnet.training.trainer import Trainer
+
+DATA = image_data()
+STEPS = replace(BASE, batch_size=6, log_every=3)  # 30 in an epoch
+MASKED = {"dropout": 0.4, "input_dropout": 0.2, "input_noise": 0.3, "schedule": "cosine"}
+
+
+def on_gpu(name="numpy", device="cpu"):
+    backend = make(name, device)
+    backend.on_gpu = True
+    return backend
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, MASKED, {"dropout": 0.4, "batch_size": 7}, {"input_noise": 0.2, "batch_size": "full"}]
+)
+def test_few_copies_to_a_gpu_change_no_bit(backend, changes):
+    models, put, copies = set(), backend.from_host, []
+    backend.from_host = lambda array: copies.append(1) or put(array)
+    for backend.on_gpu in (False, True):
+        ends = []
+        with Trainer.open(replace(STEPS, **changes), DATA, backend) as trainer:
+            state = trainer.fit([OnEpoch(lambda _, ends=ends: ends.append(len(copies)))]).state
+            models.add(trainer.fingerprint(state))
+    assert len(models) == 1
+    assert ends[2] - ends[1] <= 6  # of the second epoch: its masks, noise and rates, and the next order
+
+
+def test_the_next_order_is_drawn_while_a_gpu_computes():
+    loader = Trainer(STEPS, DATA, on_gpu()).loader
+    for _ in loader.batches(1):
+        assert loader.order.cache_info().misses == 1
+    assert loader.order.cache_info().misses == 2
+
+
+class EveryEpoch(Callback):
+    needs_every_epoch = True
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "reads"), [([], [1, 1, 1, 4]), ([EveryEpoch()], [1, 2, 3, 4])], ids=["logged", "every"]
+)
+def test_a_gpu_is_waited_for_in_logged_epochs_unless_a_callback_needs_every_one(
+    monkeypatch, callbacks, reads
+):
+    calls, read, ends = [], loop.to_float, []
+    monkeypatch.setattr(loop, "to_float", lambda *args: calls.append(1) or read(*args))
+    trainer = Trainer(STEPS, DATA, on_gpu())
+    trainer.fit([*callbacks, OnEpoch(lambda _: ends.append(len(calls)))])
+    assert ends == reads
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_the_epoch_that_diverged_is_named_later(stop):
+    trainer = Trainer(replace(STEPS, epochs=9, log_every=9, learning_rate=1e308), DATA, on_gpu())
+    last = OnEpoch(lambda log: setattr(last, "stop", "user" if stop and log.epoch == 4 else None))
+    with trainer.backend.scope(), pytest.raises(DivergedError, match="not finite in epoch 1:"):
+        trainer.fit([Evaluate(), last])
+
+
+@pytest.mark.needs("torch")
+@pytest.mark.parametrize("arithmetic", ["reproducible", "native"])
+def test_a_step_reads_no_value(monkeypatch, arithmetic):
+    monkeypatch.setattr(selfcheck, "check", lambda *_: True)  # which does
+    changes = MASKED | {"batch_norm": True, "optimizer": "adamw", "clip_norm": 0.1, "max_norm": 0.5}
+    changes |= {"class_weight": "balanced", "label_smoothing": 0.1, "weight_decay": 0.01}
+    for each in ({}, changes, {"augment_rotate": 9.0, "augment_elastic_alpha": 8.0}, {"batch_size": "full"}):
+        config = replace(STEPS, arithmetic=arithmetic, **each)
+        with Trainer.open(config, DATA, on_gpu("torch", "meta")) as trainer:
+            variables = trainer.initial_state().variables
+            for batch in trainer.loader.batches(1, at_once=5):
+                variables = trainer.step(variables, batch, *[0.1] * batch.steps)
+            assert {x.device.type for layer in variables.parameters for x in layer} == {"meta"}
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_auto_says_that_a_step_is_small(monkeypatch, device):
+    trainer = Trainer(STEPS, DATA, on_gpu())
+    for most, noted in ((1 << 22, device == "auto"), (0, False)):
+        monkeypatch.setattr(train, "FEW_MULTIPLICATIONS", most)
+        lines = train.describe_training(Selection(trainer.backend, device, "cuda:0"), trainer)
+        assert any("the CPU is likely faster (an estimate): --device cpu" in line for line in lines) == noted
