@@ -43,6 +43,7 @@ maximum_signature_line_length = 88
 html_theme = "furo"
 html_title = f"xpnet {version}"
 html_static_path = html_css_files = ["site.css"]
+html_extra_path = ["../examples/browser/xpnet.html"]
 html_copy_source = False
 html_show_copyright = False
 html_show_search_summary = False  # browsers refuse to fetch it for a page opened from a file
@@ -51,6 +52,8 @@ html_show_search_summary = False  # browsers refuse to fetch it for a page opene
 def adapt_page(_app: Sphinx, docname: str, source: list[str]) -> None:
     """Remove the marks of the tests, add the terms of the index, and make links out of docs downloads."""
     text = re.sub(r"^<!-- .* -->$", "", source[0], flags=re.MULTILINE)
+    # A page to be used there, not one to download.
+    text = re.sub(r"\[([^]]*)\]\(../examples/browser/xpnet\.html\)", r'<a href="xpnet.html">\1</a>', text)
     outside = re.escape("../" * (docname.count("/") + 1))
     text = re.sub(rf"\]\(({outside}[^)#\s]*)(#[^)\s]*)?\)", r"](path:\1)", text)
     if docname in INDEXED:

@@ -280,7 +280,7 @@ def test_jax_has_float64_for_the_call_only_and_compiles_no_function():
 
     result = rp.exp(jax.numpy.asarray([1.0], dtype="float32"))
     assert (result.dtype, jax.numpy.asarray([1.0]).dtype) == (np.float64, np.float32)
-    with pytest.raises(DataError, match=r"^exp: expected an array of .*, with values, got a \w*Tracer"):
+    with pytest.raises(DataError, match=r"^exp: .*, with values, got a \w*Tracer \(not inside jax.jit\)"):
         jax.jit(rp.exp)(jax.numpy.ones(3))
 
 

@@ -21,11 +21,15 @@ from xpnet.errors import BackendError
 
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+PROGRAMS = {"browser": CHROMIUMS, "node": ("node",)}
+"""Of the programs of a requirement, one must be there."""
 LIBRARIES = {
     "browser": ("playwright",),
+    "node": (),
     "notebook": ("nbclient", "ipykernel", "matplotlib"),
     "site": ("sphinx", "myst_parser", "furo", "numpydoc", "latex2mathml", "sklearn"),
     "pages": ("sybil",),
+    "array-api-extra": ("array_api_extra",),
     "coverage": ("coverage",),
     "sklearn": ("sklearn",),
     "onnx": ("onnx", "onnxruntime"),
@@ -43,7 +47,8 @@ VARIABLES = {
     "XPNET_REQUIRE_TRACKERS": ("wandb", "trackio", "mlflow"),
     "XPNET_REQUIRE_EMULATED_CUDA": ("emulated-cuda",),
     **{
-        f"XPNET_REQUIRE_{name.upper()}": (name,) for name in ("browser", "notebook", "site", "mpi", "kernels")
+        f"XPNET_REQUIRE_{name.upper()}": (name,)
+        for name in ("browser", "node", "notebook", "site", "mpi", "kernels")
     },
 }
 """Environment variables that insist on requirements, and those they may name; on (1) is all of them."""
@@ -57,8 +62,8 @@ def missing(name: str) -> str | None:
     absent = [library for library in LIBRARIES[name] if not _is_installed(library)]
     if absent:
         return f"{', '.join(absent)} is not installed"
-    if name == "browser" and chromium() is None:
-        return f"none of {', '.join(CHROMIUMS)} is on the PATH"
+    if (programs := PROGRAMS.get(name)) and not any(map(shutil.which, programs)):
+        return f"none of {', '.join(programs)} is on the PATH"
     if name == "mpi" and not MPIEXEC.is_file():
         return f"there is no {MPIEXEC}: pip install mpich"
     if name in {"emulated-cuda", "kernels"}:

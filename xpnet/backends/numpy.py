@@ -2,22 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from xpnet._typing import AnyFunction, Array, HostArray
 from xpnet.backends.base import Backend
 from xpnet.backends.replay import compile_replay
 from xpnet.backends.tape import xp
-from xpnet.backends.workers import Workers
+from xpnet.backends.workers import Workers, find_blas
 
 BLAS_MULTIPLICATIONS = range(1 << 23, 1 << 26)
 """Multiplications of a forward pass for which products by the threads of the BLAS are fastest."""
-
-_find_blas = cache(lambda: ThreadpoolController().select(user_api="blas"))
-"""Return the controller of the BLAS's threads, which takes milliseconds to find among loaded libraries."""
 
 
 class NumPyBackend(Backend):
@@ -32,8 +28,7 @@ class NumPyBackend(Backend):
 
     def __init__(self, device: str) -> None:
         super().__init__(device)
-        self._blas = _find_blas()
-        self._workers = Workers(partial(self._blas.limit, limits=1))
+        self._workers = Workers(lambda: find_blas().limit(limits=1))
 
     def scope(self) -> AbstractContextManager[None]:
         """Silence floating-point warnings: the training loop checks for infinities and NaN."""
@@ -47,7 +42,7 @@ class NumPyBackend(Backend):
         one block with a multi-threaded BLAS.
         """
         ignore = partial(np.seterr, all="ignore")
-        with self._blas.limit(limits=1), self._workers.start(count, ignore):
+        with find_blas().limit(limits=1), self._workers.start(count, ignore):
             yield
 
     @contextmanager
@@ -59,7 +54,7 @@ class NumPyBackend(Backend):
         workers, threaded = self._workers, multiplications in BLAS_MULTIPLICATIONS
         workers.sharing = not threaded
         try:
-            with self._blas.limit(limits=workers.count if threaded else 1):
+            with find_blas().limit(limits=workers.count if threaded else 1):
                 yield
         finally:
             workers.sharing = True

@@ -10,10 +10,10 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from xpnet._typing import Array, HostArray
 from xpnet.backends.base import Backend
+from xpnet.backends.workers import find_blas
 
 CPU_DEVICE = "CPU_DEVICE"
 
@@ -33,7 +33,6 @@ class StrictBackend(Backend):
         if not self.has_int64:
             self.xp = ModuleType(self.library.__name__)
             self.xp.__dict__.update(vars(self.library), argmax=self._argmax)
-        self._blas = ThreadpoolController().select(user_api="blas")
 
     @contextmanager
     def scope(self) -> Iterator[None]:
@@ -45,7 +44,7 @@ class StrictBackend(Backend):
     @contextmanager
     def workers(self, count: int) -> Iterator[None]:
         """Give the BLAS of NumPy one thread: the products of a block gain nothing from more."""
-        with self._blas.limit(limits=1):
+        with find_blas().limit(limits=1):
             yield
 
     def from_host(self, array: HostArray) -> Array:

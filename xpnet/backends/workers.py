@@ -6,12 +6,21 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
 from xpnet._typing import Item, Result
 
 MAX_PENDING = 4
 """Items submitted to the threads at a time."""
+
+
+@cache
+def find_blas() -> Any:
+    """Return the controller of the BLAS's threads, which takes milliseconds to find."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
 
 
 class Workers:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,12 +110,13 @@ class Tolerance(NamedTuple):
     exceeds
         The elementwise test of whether an output is too far from the expected one, of the same dtype.
     dtype, shape, device
-        True if they must be equal; the device, to that of the arguments.
+        True if they must be equal; the device, to that of the arguments; of dtypes, ``"kind"``: all but the
+        width.
     """
 
     text: str
     exceeds: Callable[[HostArray, HostArray], NDArray[np.bool_] | np.bool_]
-    dtype: bool = True
+    dtype: bool | Literal["kind"] = True
     shape: bool = True
     device: bool = True
 
@@ -157,7 +158,8 @@ def find_difference(a: HostArray, b: HostArray, tolerance: Tolerance, whose: str
 
     Arrays of two dtypes are compared in the one that holds the values of both, of two shapes in C order.
     """
-    if tolerance.dtype and a.dtype != b.dtype:
+    is_same = a.dtype.kind == b.dtype.kind if tolerance.dtype == "kind" else a.dtype == b.dtype
+    if tolerance.dtype and not is_same:
         return f"has dtype {a.dtype}, {whose}'s {b.dtype}"
     if a.shape != b.shape and (tolerance.shape or a.size != b.size):
         return f"has shape {a.shape}, {whose}'s {b.shape}"

@@ -49,7 +49,8 @@ def _place_of(name: str, x: Any) -> tuple[str, str]:
     backend = backend_of(x)
     if backend is None:
         kinds = "NumPy, CuPy, PyTorch, JAX, dpnp or array-api-strict"
-        raise DataError.at(name, f"expected an array of {kinds}, with values, got a {type(x).__name__}")
+        hint = " (not inside jax.jit)" if "Tracer" in type(x).__name__ else ""
+        raise DataError.at(name, f"expected an array of {kinds}, with values, got a {type(x).__name__}{hint}")
     place = backend.name, backend.device_name
     if backend.device != arithmetic(*place)[0].device:
         expected = f"expected an array of the default queue of {backend.name} on {backend.device_name}"

@@ -1,0 +1,220 @@
+"""examples/browser: the specification in JavaScript gives xpnet's bits, and its page verifies runs."""
+
+import json
+import random
+import re
+import shutil
+import subprocess
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+import browser_page
+import make_vectors
+import numpy as np
+import pytest
+from fingerprints import mnist
+from recorded_runs import seal
+from report_pages import trained
+from vectors import trainings
+
+import xpnet
+from xpnet.backends.resolve import make
+from xpnet.config import TrainConfig
+from xpnet.data import datasets
+
+pytestmark = pytest.mark.needs("node")
+
+ROOT = Path(__file__).resolve().parents[2]
+MNIST, VECTORS = ROOT / "data" / "mnist", ROOT / "docs" / "vectors"
+ROW = re.compile(r"^\| (?:initial|after (\d+) epochs?) \| `(\w{64})` \|$", re.MULTILINE)
+PUBLISHED = {int(epochs or 0): x for epochs, x in ROW.findall((ROOT / "docs/reproducibility.md").read_text())}
+
+
+def node(*words):
+    command = ["node", ROOT / "tests" / "helpers" / "browser.mjs", *map(str, words)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def train_in_node(path, cases, **changes):
+    path.write_text(json.dumps({**make_vectors.read("trainings"), "trainings": cases, **changes}))
+    return node("trainings", path)
+
+
+def test_every_part_is_that_of_the_test_vectors():
+    names = make_vectors.FILES.keys() - {"trainings"}
+    parts = node("vectors", *(VECTORS / f"{name}.json" for name in names))
+    assert {part: same for part, (same, cases) in parts.items() if same < cases} == {}
+    assert parts.keys() == set().union(*map(make_vectors.read, names)) - {"specification"}
+
+
+def test_the_published_trainings_have_their_results_and_others_are_refused(tmp_path):
+    path, cases = tmp_path / "trainings.json", make_vectors.read("trainings")["trainings"]
+    for case, result in zip(cases, train_in_node(path, cases), strict=True):
+        assert {
+            **result,
+            **{name: case[name] for name in ("name", "features", "samples", "settings")},
+        } == case
+    native = {**cases[0], "settings": {"arithmetic": "native"}}
+    assert train_in_node(path, [native]) == ["arithmetic: is no setting of a reproducible training"]
+    assert train_in_node(path, cases[:1], specification=2) == ["expected specification 1, got 2"]
+
+
+CHOICES = """
+hidden [] [5] [12,7];  activation "relu" "leaky-relu" "elu" "tanh" "sigmoid";  init "uniform" "he" "glorot"
+normalize "scale" "standardize" "none";  batch_norm false true;  dropout 0.0 0.3;  input_dropout 0.0 0.15
+input_noise 0.0 0.0 0.2;  epochs 1 2 3;  batch_size "full" 13 32 1100;  loss "cross-entropy" "squared-error"
+label_smoothing 0.0 0.1;  class_weight "none" "balanced";  learning_rate 0.1 0.003;  validation 0 15 0.25
+optimizer "sgd" "momentum" "nesterov" "adam" "adamw";  schedule "constant" "step" "exponential" "cosine"
+weight_decay null 0.01;  clip_norm null 0.5;  max_norm null 1.2;  warmup_epochs 0 1;  average_epochs 1 2
+patience null 1;  augment_rotate 0.0 15.0;  augment_shift 0.0 1.5;  augment_elastic_alpha 0.0 6.0
+augment_thickness 0.0 0.5
+"""
+
+
+def draw_training(number):
+    """A training with settings at random, without those that do not go together."""
+    draw = random.Random(number)  # noqa: S311
+    kind, settings = draw.choice(["pixels", "images", "floats"]), {"seed": hex(draw.randrange(2**64))}
+    for name, *values in map(str.split, re.split(r";|\n", CHOICES.strip())):
+        settings[name] = json.loads(draw.choice(values), parse_float=lambda text: float(text).hex())
+    left_out = () if kind == "images" else ("augment",)
+    left_out += () if settings["hidden"] else ("activation", "batch_norm", "dropout")
+    left_out += ("average",) if settings["epochs"] == 1 or settings["patience"] else ()
+    left_out += () if settings["validation"] else ("patience",)
+    settings = {name: value for name, value in settings.items() if not name.startswith(left_out)}
+    samples = draw.choice([40, 90] if kind == "images" else [90, 1500])
+    return {"features": kind.replace("images", "pixels"), "samples": samples, "settings": settings}
+
+
+@pytest.mark.slow
+def test_trainings_with_settings_at_random_have_the_bits_of_the_package(tmp_path):
+    drawn, backend = list(map(draw_training, range(40))), make("numpy", "cpu")
+    for case, result in zip(drawn, train_in_node(tmp_path / "drawn.json", drawn), strict=True):
+        assert {**case, **result} == trainings.train(case, backend), case
+
+
+@pytest.mark.slow
+def test_the_default_training_on_mnist_has_the_published_fingerprints():
+    computed, data = node("default", MNIST, 10), mnist()
+    expected = {**PUBLISHED, 2: xpnet.fit(data.x_train, data.y_train, epochs=2).fingerprint}
+    assert all(computed["fingerprints"][epoch] == expected[epoch] for epoch in (0, 1, 2, 10))
+    assert computed["digest"] == datasets.digest(data)
+
+
+COMMON = f"--epochs 5 --log-every 2 --seed {2**64 - 1} --keep-checkpoint-every 2"
+PIXELS = "--batch-norm --dropout 0.2 --validation 12 --patience 3 --batch-size 16 --optimizer adam --lr 0.01"
+FLOATS = "--normalize standardize --hidden 6 5 --activation tanh --average-epochs 2 --batch-size 20"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder of runs, and of their data as .npy files: pixels, and floats of 32 bits; labels of 64 bits."""
+    folder, generator = tmp_path_factory.mktemp("runs"), np.random.default_rng(1)
+    for kind, flags in {"pixels": PIXELS, "floats": FLOATS}.items():
+        (data := folder / f"{kind}-data").mkdir()
+        for role, rows in {"train": 50, "test": 20}.items():
+            x = generator.integers(0, 256, (rows, 5, 5), dtype=np.uint8)
+            np.save(data / f"x_{role}.npy", x if kind == "pixels" else x.astype(np.float32) / 7)
+            np.save(data / f"y_{role}.npy", generator.integers(0, 3, rows))
+        trained(folder / kind, "--data", data, *COMMON.split(), *flags.split())
+    return folder
+
+
+def alter(part="", **changes):
+    """A change of keys of a record, or of an object in it."""
+
+    def change(run):
+        record = json.loads((run / "run.json").read_text())
+        (record[part] if part else record).update(changes)
+        (run / "run.json").write_text(json.dumps(record))
+
+    return change
+
+
+def replace(name, pattern, new):
+    def change(run):
+        content, count = re.subn(pattern, new, (run / name).read_bytes(), count=1, flags=re.DOTALL)
+        assert count == 1
+        (run / name).write_bytes(content)
+
+    return change
+
+
+change_weight = replace("model.safetensors", rb"(}} *)(.)", lambda match: match[1] + bytes([match[2][0] ^ 1]))
+change_loss = replace("metrics.jsonl", rb'("epoch": 1.*?"validation_loss": )[\d.]+', rb"\g<1>0.5")
+FORGERIES = [
+    ("differs", "epoch 1: validation_loss: recorded 0.5, computed ", change_loss),
+    ("differs", "model.safetensors: layers.0.bias, number 0: recorded ", change_weight),
+    ("differs", "model.safetensors: has a header", replace("model.safetensors", b'"scale"', b'"none" ')),
+    ("differs", "run.json: seed: recorded ", alter("config", seed=7)),
+    ("differs", "epoch 0: fingerprint: recorded ", alter("config", init="he")),
+    ("differs", "run.json: metrics.test_loss: recorded 1, computed ", alter("metrics", test_loss=1)),
+    ("differs", "run.json: fingerprint: recorded 0, computed ", alter(fingerprint="0")),
+    ("differs", "run.json: config.note: is no key of a record", alter("config", note=1)),
+    ("differs", "checkpoint-9: is no file of this", lambda run: (run / "checkpoint-9").touch()),
+    ("refused", "the run was trained in native arithmetic", alter("config", arithmetic="native")),
+    ("refused", "the run follows version 2 of the specification", alter(specification_version=2)),
+    ("refused", "the run has the data of a CSV file: ", alter("config", label="x")),
+    ("refused", 'run.json: config.epochs: cannot be "5"', alter("config", epochs="5")),
+    ("refused", "the run was trained on other data: ", alter("data", sha256="0" * 64)),
+    ("differs", "run.json: is not what was recorded (SHA-256 ", alter("metrics", test_loss=1)),
+    ("refused", 'run.json: the key "seed" occ', replace("run.json", rb'"seed": ', b'"seed": 3, "seed": ')),
+]
+SEALED = len(FORGERIES) - 2  # after which the digests are written anew
+
+
+def test_true_runs_are_the_same_bits_and_the_first_difference_of_forged_ones_is_named(runs, tmp_path):
+    folders = [path for kind in ("pixels", "floats") for path in (runs / kind, runs / f"{kind}-data")]
+    for number, (_, _, change) in enumerate(FORGERIES):
+        change(run := Path(shutil.copytree(runs / "pixels", tmp_path / str(number))))
+        if number < SEALED:
+            seal(run)
+        folders += [run, runs / "pixels-data"]
+    *results, twice = node("verify", *folders, runs / "pixels", runs / "pixels")
+    assert [result["outcome"] for result in results[:2]] == ["same", "same"], results[:2]
+    assert "checkpoint-2.safetensors" in results[0]["notes"][0]
+    assert twice["line"].startswith("two files are named ")
+    for (outcome, message, _), result in zip(FORGERIES, results[2:], strict=True):
+        assert (result["outcome"], result["line"][: len(message)]) == (outcome, message)
+
+
+def test_the_page_is_made_of_its_sources_which_know_every_setting_and_the_report_names_it():
+    texts = {path.name: path.read_text() for path in browser_page.FOLDER.iterdir()}
+    assert texts["xpnet.html"] == browser_page.build_page(), "run python scripts/browser_page.py"
+    assert len(texts["xpnet.js"].splitlines()) <= 750
+    assert {int(n): x for n, x in re.findall(r'(\d+): "(\w{64})"', texts["page.js"])} == PUBLISHED
+    assert {each.name for each in fields(TrainConfig)} <= set(re.findall(r"\w+", texts["verify.js"]))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    place = project.get("urls", {}).get("Documentation", "examples/browser/xpnet.html")
+    assert place in (ROOT / "xpnet/report/templates/run.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.needs("browser")
+def test_the_page_verifies_and_trains_from_its_file_without_a_network(browser, runs, tmp_path):
+    page, requests = browser.new_page(viewport={"width": 390, "height": 800}), []
+    page.context.set_offline(True)
+    for event in ("console", "pageerror", "request"):
+        page.on(event, lambda value: requests.append(getattr(value, "url", str(value))))
+    page.goto(browser_page.PAGE.as_uri())
+
+    def result_of(button, *folders):
+        for folder in folders:
+            page.set_input_files("#files", [str(path) for path in folder.iterdir()])
+        page.click(button)
+        page.locator("#verdict").wait_for(timeout=120_000)
+        page.click("#forget")
+        return page.locator("#verdict").inner_text()
+
+    assert result_of("#verify", runs / "pixels", runs / "pixels-data").startswith("The same bits\n")
+    change_weight(forged := Path(shutil.copytree(runs / "pixels", tmp_path / "forged")))
+    seal(forged)
+    assert "Differs\n\nmodel.safetensors: layers.0.bias" in result_of("#verify", forged, runs / "pixels-data")
+    page.fill("#epochs", "1")
+    assert re.match(f"The same bits as published\n.*{PUBLISHED[1]}", result_of("#train", MNIST), re.DOTALL)
+    assert page.locator("#chart path.curve").count() == 1
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert [text for text in requests if not text.startswith(("file:", "data:,", "blob:"))] == []
+    assert page.evaluate("fetch('data:,').then(() => 'sent', () => 'forbidden')") == "forbidden"
+    page.context.close()
