@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs `python -m xpnet.train --epochs 2` on all 60,000 images with this machine's Python, and `xpnet verify`, which
-# compares fingerprint, history and test figures, with arm64 Python and NumPy under user-mode emulation. The digest of
-# a plain float64 matrix product is printed of both; it differs, which shows that the two compute differently.
+# compares fingerprint, history and test figures, with arm64 Python and NumPy under user-mode emulation, which then
+# computes the test vectors (`make_vectors.py --check`). The digest of a plain float64 matrix product is printed of
+# both; it differs, which shows that the two compute differently.
 #
 #   PYTHON  this machine's Python, with xpnet's dependencies and pip (default: python3)
 #
@@ -91,4 +92,6 @@ product "$python"
 part "verifying on arm64"
 product emulated
 emulated -m xpnet verify "runs/$native" --device cpu --backend numpy
+part "test vectors on arm64"
+emulated "$repository/scripts/make_vectors.py" --check
 part "the same bits"

@@ -1,7 +1,8 @@
-"""Run a command of xpnet on an emulated CUDA device: the unmodified CuPy wheel, on the host's processor.
+"""Run xpnet or a script on an emulated CUDA device: the unmodified CuPy wheel, on the host's processor.
 
 ``python scripts/emulated_cuda.py train --epochs 2 --backend cupy --device cuda`` takes the words of
-``xpnet``. It needs Linux on x86-64, g++, and the one version of ``cupy-cuda12x`` that is known.
+``xpnet``; ``python scripts/emulated_cuda.py examples/gpt.py --backend cupy`` runs a script. It needs Linux
+on x86-64, g++, and the one version of ``cupy-cuda12x`` that is known.
 ``count [--json]`` in their place prints what the host asks of the device in mini-batches of 128: ``KINDS``,
 copies being those within the device; of a step, in JSON also of an epoch, and of an evaluation.
 
@@ -20,6 +21,7 @@ Exit code 2, with a line that gives the reason, if there can be no emulated devi
 
 import ctypes
 import json
+import runpy
 import sys
 from typing import Any
 
@@ -41,12 +43,16 @@ BATCH, STEPS = 128, 75
 
 
 def main(words: list[str]) -> int:
-    """Run a command and return its exit code."""
+    """Run a command, or a script that ends in .py, and return its exit code."""
     try:
         install()
     except XPNetError as error:
         print(f"emulated_cuda: {error}", file=sys.stderr)
         return error.exit_code
+    if words and words[0].endswith(".py"):
+        sys.argv = words
+        runpy.run_path(words[0], run_name="__main__")
+        return 0
     if words in (["count"], ["count", "--json"]):
         counts = count_all()
         rows = [[name, *(f"{each[kind]:g}" for kind in KINDS)] for name, each in counts.items()]

@@ -27,6 +27,7 @@ FILES: dict[str, Callable[[Device, Content], Content]] = {
     "functions": arithmetic.functions,
     "contractions": arithmetic.contractions,
     "sums": arithmetic.sums,
+    "public": arithmetic.public,
     "network": network.content,
     "images": images.content,
     "trainings": trainings.content,

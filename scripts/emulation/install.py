@@ -28,6 +28,7 @@ LIBRARY = ["g++", "-std=c++17", "-march=native", "-shared", "-fPIC"]
 KERNEL = ["-O2", "-ffp-contract=fast", "-fvisibility=hidden", "-fno-math-errno", "-fpermissive", "-w"]
 """Products and sums in one expression of a kernel are fused, as NVRTC may fuse them by default."""
 INCLUDE = (f"-I{HERE}", f"-I{HERE}/include")
+SHARED_ARRAY = re.compile(r"extern\s+__shared__\s+(\w+)\s+(\w+)\[\];")
 KERNEL_NAME = re.compile(r'extern\s+"C"\s+__global__\s+(?:__launch_bounds__\([^)]*\)\s+)?void\s+(\w+)\s*\(')
 
 
@@ -156,6 +157,7 @@ def build_kernels(source: str, options: Sequence[str]) -> Path:
     kernels = (f"EMULATED_KERNEL({name})" for name in KERNEL_NAME.findall(source))
     kinds = {"EMULATED_FIBERS": not is_loop, "EMULATED_GRID": "wait_for_all((" in source}
     head = [f"#define {kind}" for kind, is_meant in kinds.items() if is_meant]
+    source = SHARED_ARRAY.sub(r"static \1 \2[49152 / sizeof(\1)];", source)  # as large as it can be
     text = "\n".join([*head, "#include <kernel.h>", source, *kernels])
     return _build(cache_folder() / f"{digest}.so", (*KERNEL, *INCLUDE, *kept, "-x", "c++", "-"), text)
 

@@ -37,6 +37,7 @@ using std::isinf;
 using std::isnan;
 using std::signbit;
 
+static inline int __clz(int bits) { return bits ? __builtin_clz(bits) : 32; }
 static inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 static inline int __popcll(unsigned long long bits) { return __builtin_popcountll(bits); }
 

@@ -16,14 +16,16 @@ IMAGES = 6_000
 """Images of MNIST: blocks in stacks, as the test vectors have none."""
 AXES = (None, -1, 0)
 FUNCTIONS: dict[str, Callable[[Any], object]] = {
-    "matmul": lambda x: [r.matmul(x, x.T, slices=slices) for slices in (None, 1, 7)],
+    "matmul": lambda x: [r.matmul(x, x.T, slices=slices, block=20) for slices in (None, 1, 7)],
     "vecdot": lambda x: [r.vecdot(x, x, axis=axis) for axis in (-1, -2)],
     "sum": lambda x: [r.sum(x, axis=axis) for axis in AXES],
+    "cumulative_sum": lambda x: [r.cumulative_sum(x, axis=axis, include_initial=True) for axis in (-1, 0)],
+    "one_hot": lambda x: r.one_hot(x, 3, axis=0),
     "mean": lambda x: [r.mean(x, axis=axis) for axis in AXES],
     "var": lambda x: [r.var(x, axis=axis, correction=1.0) for axis in AXES],
     "logsumexp": lambda x: [r.logsumexp(x, axis=axis) for axis in AXES],
     "softmax": lambda x: [r.softmax(x, axis=axis) for axis in AXES[1:]],
-    **{name: getattr(r, name) for name in ("exp", "log", "sqrt", "tanh", "sigmoid")},
+    **{name: getattr(r, name) for name in ("exp", "log", "sqrt", "tanh", "sigmoid", "sin", "cos")},
     "random": lambda x: [r.random.uniform(0, 5, like=x), r.random.permutation(0, 5, like=x)],
 }
 """Calls of each public function of xpnet.reproducible."""

@@ -1,4 +1,4 @@
-"""functions.json, sums.json and contractions.json: the functions, sums and products of the arithmetic."""
+"""functions.json, sums.json, contractions.json and public.json: functions, sums and products."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from vectors.numbers import Content, Device, hexadecimal, real
+from xpnet import reproducible
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Operand
 from xpnet.arithmetic.blocks import block_bounds, tree_sum
@@ -74,6 +75,17 @@ def sums(device: Device, file: Content) -> Content:
         "[x]": pairs(F.flush_tiny, file["[x]"], device),
         "blocks": [[m, [stop - start for start, stop in block_bounds(m)]] for m, _ in file["blocks"]],
     }
+
+
+def public(device: Device, file: Content) -> Content:
+    """Return public.json: functions of ``xpnet.reproducible`` that training does not use."""
+    cumulative = []
+    for case in file["cumulative sums"]:
+        sums = reproducible.cumulative_sum(device.put(real(case["terms"])))
+        cumulative.append({**case, "sums": hexadecimal(device.get(sums))})
+    calls = {"sin": reproducible.sin, "cos": reproducible.cos}
+    angles = {name: pairs(call, file[name], device) for name, call in calls.items()}
+    return {**angles, "cumulative sums": cumulative}
 
 
 def contraction(case: Content, device: Device) -> Content:

@@ -6,6 +6,7 @@ import re
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import reduce
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,46 @@ def test_rows_alone_have_the_bits_that_they_have_among_others(function, length):
         assert function(x[rows].T, axis=0).tobytes() == np.ascontiguousarray(together[rows].T).tobytes()
 
 
+@pytest.mark.parametrize("count", [1, 2, 33, 1000])
+def test_cumulative_sums_are_exact_sums_of_rounded_terms_rounded_once_and_within_their_bound(count):
+    x = wide(np.random.default_rng(count), count)
+    largest, bits = float(np.max(np.abs(x))), 2 * (53 - (count - 1).bit_length())
+    step = Fraction(2) ** (math.ceil(math.log2(largest)) - bits)
+    terms, sums = list(map(Fraction, x.tolist())), rp.cumulative_sum(x)
+    assert sums.tolist() == [float(each) for each in accumulate(round(term / step) * step for term in terms)]
+    for result, exact in zip(map(Fraction, sums.tolist()), accumulate(terms), strict=True):
+        assert abs(result - exact) <= HALF_ULP * abs(result) + count * Fraction(largest) / 2**bits
+    assert np.all(np.diff(rp.cumulative_sum(np.abs(x))) >= 0)
+
+
+def test_cumulative_sums_have_the_axes_infinities_and_first_zero_of_the_standard():
+    with np.errstate(invalid="ignore"):
+        expected = np.cumsum(INFINITE[:5], axis=1)
+    np.testing.assert_array_equal(rp.cumulative_sum(INFINITE[:5], axis=1), expected)
+    x = np.arange(24.0).reshape(2, 3, 4)
+    for axis in (0, -2, 2):
+        expected = np.cumsum(x, axis=axis)
+        np.testing.assert_array_equal(rp.cumulative_sum(x, axis=axis), expected)
+        with_zero = np.concatenate([np.zeros_like(np.take(x, [0], axis=axis)), expected], axis=axis)
+        np.testing.assert_array_equal(rp.cumulative_sum(x, axis=axis, include_initial=True), with_zero)
+    assert rp.cumulative_sum(np.ones((2, 0)), axis=1, include_initial=True).tolist() == [[0.0], [0.0]]
+    assert not np.signbit(rp.cumulative_sum(np.array([-0.0, -0.0]))).any()
+
+
+def test_products_of_blocks_are_added_in_a_tree_and_one_hot_products_sum_the_rows_of_a_class():
+    generator = np.random.default_rng(0)
+    a, b = generator.normal(size=(4, 250)), generator.normal(size=(250, 3))
+    first, second, third = (rp.matmul(a[:, i : i + 100], b[i : i + 100], slices=1) for i in (0, 100, 200))
+    assert rp.matmul(a, b, slices=1, block=100).tobytes() == ((first + second) + third).tobytes()
+    assert rp.matmul(a, b, block=250).tobytes() == rp.matmul(a, b).tobytes()
+    fewest = rp.matmul(a[:, :1], b[:1], slices=fewest_slices(1))
+    assert rp.matmul(a[:, :1], b[:1], block=1).tobytes() == fewest.tobytes()
+    classes = np.array([[2, 0, 7], [-1, 1, 2]], dtype=np.int8)
+    expected = classes[..., None] == np.arange(3)
+    np.testing.assert_array_equal(rp.one_hot(classes, 3), expected.astype(float))
+    np.testing.assert_array_equal(rp.one_hot(classes, 3, axis=0), np.moveaxis(expected, -1, 0).astype(float))
+
+
 def test_random_numbers_are_the_upper_53_bits_of_the_words_and_their_order():
     words = reference.words(7, index=0, epoch=0, seed=5)
     assert rp.random.uniform(5, (2, 3)).ravel().tolist() == [(next(words) >> 11) * 2.0**-53 for _ in range(6)]
@@ -190,9 +231,11 @@ TINY = wide(GENERATOR, (3, 5, 4))
 TINY[0, 0, :] = 5e-324, 1e-310, -1e-310, NORMAL
 SUBNORMAL = np.array([2.0**-128, -(2.0**-128), 2.0**-126, -0.0, NAN, INF], dtype=np.float32)
 LONG = wide(GENERATOR, (3, 20_001))
+ANGLES = np.concatenate([GENERATOR.uniform(-9.0, 9.0, 500), GENERATOR.uniform(-1e6, 1e6, 500)])
 NOTHING, NUMBER = np.ones((2, 0)), np.array(0.5)
 CALLS = {
-    **{name: (getattr(rp, name), EDGES) for name in ("exp", "log", "sqrt", "tanh", "sigmoid")},
+    **{name: (getattr(rp, name), EDGES) for name in ("exp", "log", "sqrt", "tanh", "sigmoid", "sin", "cos")},
+    **{f"{name} of angles": (getattr(rp, name), ANGLES) for name in ("sin", "cos")},
     "exp in pieces": (rp.exp, LONG),
     "sum in pieces": (lambda x: rp.sum(x, axis=1), LONG),
     "sum in pieces along the first axis": (lambda x: rp.sum(x, axis=0), LONG.T),
@@ -210,7 +253,11 @@ CALLS = {
         for function in NUMPYS
         for kind, rows in (("infinities", INFINITE), ("nothing", NOTHING))
     },
+    "cumulative sum": (lambda x: rp.cumulative_sum(x, axis=-1), LONG),
+    "cumulative sum of infinities": (lambda x: rp.cumulative_sum(x, axis=1), INFINITE[:5]),
+    "one-hot": (lambda x: rp.one_hot(x, 3, axis=0), np.array([[2, 0, 7], [-1, 1, 2]])),
     "matmul": (lambda x: rp.matmul(x[:, :4, :], x[0, :4, :], slices=3), TINY),
+    "matmul in blocks": (lambda x: rp.matmul(x, x.T, slices=1, block=1024), LONG),
     "vecdot": (lambda x: rp.vecdot(x, x[0, :, :], axis=-2), TINY),
     "uniform": (lambda x: rp.random.uniform(5, (2, 3), like=x), NUMBER),
     "permutation": (lambda x: rp.random.permutation(5, 20, like=x), NUMBER),
@@ -263,6 +310,13 @@ REFUSED = [
     (lambda: rp.matmul(np.ones((2, 3, 3)), np.ones((3, 3, 3))), "matmul: expected stacks .*"),
     (lambda: rp.vecdot(ONES, ONES[:, :1]), "vecdot: expected the same length of axis -1, .*"),
     (lambda: rp.vecdot(ONES, ONES, axis=0), "vecdot: expected an axis from -2 to -1, got 0"),
+    (lambda: rp.matmul(ONES, ONES, block=0), "matmul: expected a block of at least 1 term, .* got 0"),
+    (lambda: rp.one_hot(ONES, 3, axis=3), r"one_hot: expected an axis from -3 to 2, .* got \(3,\)"),
+    (lambda: rp.cumulative_sum(ONES), "cumulative_sum: expected an axis for 2 dimensions, got None"),
+    (
+        lambda: rp.cumulative_sum(ONES[0] * 2.0**401),
+        r"cumulative_sum: a magnitude is above 2\^400 .*: scale .*",
+    ),
     (lambda: rp.matmul(ONES, ONES, slices=0), "matmul: expected slices from 1 to 7, .* got 0"),
     (lambda: rp.sum(ONES, axis=2), "sum: expected an axis from -2 to 1, .*, got 2"),
     (lambda: rp.mean(ONES, axis=(0, -2)), r"mean: .* different ones, got \(0, -2\)"),

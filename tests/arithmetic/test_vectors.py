@@ -1,7 +1,7 @@
 """docs/vectors: NumPy and tests/reference.py compute what the files of test vectors hold.
 
-Other libraries compute the functions and contractions; in the rest they agree with NumPy, as
-test_closed_world.py shows.
+Other libraries compute the functions, contractions and public functions; in the rest they agree with
+NumPy, as test_closed_world.py shows.
 """
 
 import re
@@ -29,9 +29,9 @@ def test_numpy_computes_what_the_file_holds(name):
     assert computed == FILES[name]
 
 
-@pytest.mark.parametrize("name", ["functions", "contractions"])
+@pytest.mark.parametrize("name", ["functions", "contractions", "public"])
 @pytest.mark.parametrize("backend", CASES[1:], indirect=True, ids=lambda case: case.value)
-def test_every_backend_computes_the_functions_and_contractions(backend, name):
+def test_every_backend_computes_the_functions_contractions_and_public_functions(backend, name):
     assert make_vectors.content(name, backend) == FILES[name]
 
 

@@ -1,6 +1,7 @@
 """scripts/emulated_cuda.py: CuPy on a CUDA device that the host emulates."""
 
 import json
+from pathlib import Path
 
 import emulated_cuda
 import numpy as np
@@ -11,7 +12,13 @@ from script_processes import run
 
 pytestmark = [pytest.mark.tooling, pytest.mark.needs("emulated-cuda")]
 
+ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ["train", "--epochs", "1", "--no-report", "--out"]
+
+
+def test_a_script_prints_the_fingerprint_of_numpy():
+    words = [ROOT / "examples" / "gpt.py", "--steps", "2", "--backend"]
+    assert run(emulated_cuda.__file__, *words, "cupy") == run(*words, "numpy")
 
 
 def test_training_prints_the_fingerprint_of_numpy_and_nothing_on_standard_error(tmp_path, capsys):

@@ -96,6 +96,19 @@ class FullRange(Reproducible):
         difference = x - self.mean(x, axis)
         return self._divide(self.total(difference * difference, axis), x.shape[axis] - correction)
 
+    def cumulative_sum(self, x: Array, axis: int) -> Array:
+        """Return the sums of the terms up to each one along an axis: exact, of rounded terms, and rounded.
+
+        The sums of both slices are exact in any order. The library's may also add infinities and NaN.
+        """
+        xp, bits = self.xp, SIGNIFICAND_BITS - (x.shape[axis] - 1).bit_length()
+        finite = xp.isfinite(x)
+        terms = xp.where(finite, x, 0.0)
+        powers = self._find_powers(xp.max(xp.abs(terms), axis=axis, keepdims=True))
+        parts = (*self._round_to_grid(terms, powers, bits, 2), xp.where(finite, 0.0, x))
+        high, low, special = (xp.cumulative_sum(part, axis=axis) for part in parts)
+        return (high + low) + special
+
     def softmax(self, x: Array, axis: int) -> Array:
         """Return exp(x - M) · (1/Σ exp(x - M)) along an axis, with M the largest x."""
         _, terms, total = self._exponentials(x, axis)

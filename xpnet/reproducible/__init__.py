@@ -12,27 +12,25 @@ arrays of several libraries or devices, and `BackendError` if the device does no
 """
 
 import operator
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from functools import cache, partial
+from collections.abc import Callable
+from functools import partial
 from math import inf, prod
 from typing import Any
 
 import numpy as np
 
-from xpnet.arithmetic import random as words
+from xpnet.arithmetic import random as words, trigonometric
+from xpnet.arithmetic.blocks import block_bounds, tree_sum
 from xpnet.arithmetic.elementary import SMALLEST_NORMAL
 from xpnet.arithmetic.full_range import FullRange, fewest_slices
 from xpnet.arithmetic.reproducible import LARGEST
-from xpnet.arithmetic.selfcheck import check
-from xpnet.backends.base import Backend, check_environment
-from xpnet.backends.probing import one_line
-from xpnet.backends.resolve import backend_of, make
-from xpnet.errors import BackendError, ConfigError, DataError
+from xpnet.errors import ConfigError, DataError
 from xpnet.nn import functional as F
+from xpnet.reproducible.places import arithmetic, in_float64, place
 
-__all__ = ["exp", "log", "sigmoid", "sqrt", "tanh"]
-__all__ += ["logsumexp", "matmul", "mean", "random", "softmax", "sum", "var", "vecdot"]
+__all__ = ["cos", "exp", "log", "sigmoid", "sin", "sqrt", "tanh"]
+__all__ += ["cumulative_sum", "logsumexp", "mean", "softmax", "sum", "var"]
+__all__ += ["matmul", "one_hot", "random", "vecdot"]
 
 Axis = int | tuple[int, ...] | None
 MOST_SLICES = 7
@@ -41,7 +39,7 @@ MOST_SLICES = 7
 # Products
 
 
-def matmul(x1: Any, x2: Any, /, *, slices: int | None = None) -> Any:
+def matmul(x1: Any, x2: Any, /, *, slices: int | None = None, block: int | None = None) -> Any:
     """Return the matrix product, (..., n, k) times (..., k, m) -> (..., n, m), within 1e-12 by default.
 
     Each row of `x1` and column of `x2` is rounded to a grid so coarse that sums of products are exact. As in
@@ -55,6 +53,9 @@ def matmul(x1: Any, x2: Any, /, *, slices: int | None = None) -> Any:
         The number of slices, 1 to 7, in which each factor is multiplied: s take s (s + 1)/2 products of the
         library. By default the fewest for an error of at most 1e-12 k times the largest magnitudes of row and
         column: 2 up to k = 2,048, then 3.
+    block
+        Multiply blocks of so many of the k terms, each with grids of its own, and add the products in a fixed
+        binary tree; as the errors grow with the terms of a product, fewer slices do. None for one block.
 
     Raises
     ------
@@ -62,14 +63,14 @@ def matmul(x1: Any, x2: Any, /, *, slices: int | None = None) -> Any:
         A magnitude is above 2^400 (2.6e120), or the shapes do not fit. Rows and columns with infinities or
         NaN give NaN.
     ConfigError
-        `slices` is not a number from 1 to 7.
+        `slices` is not a number from 1 to 7, or `block` is below 1.
     """
-    with _in_float64("matmul", x1, x2) as (ops, a, b):
+    with in_float64("matmul", x1, x2) as (ops, a, b):
         if min(a.ndim, b.ndim) == 0 or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
             msg = f"matmul: expected shapes (..., n, k) and (..., k, m), got {(*a.shape,)} and {(*b.shape,)}"
             raise DataError(msg)
         left, right = (a[None, :] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
-        product = _contract("matmul", ops, left, right, slices)
+        product = _contract("matmul", ops, left, right, slices, block)
         product = product[..., 0, :] if a.ndim == 1 else product
         return product[..., 0] if b.ndim == 1 else product
 
@@ -93,7 +94,7 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1, slices: int | None = None) ->
     ConfigError
         `slices` is not a number from 1 to 7, or there is no such axis.
     """
-    with _in_float64("vecdot", x1, x2) as (ops, a, b):
+    with in_float64("vecdot", x1, x2) as (ops, a, b):
         if not -min(a.ndim, b.ndim) <= axis < 0:
             raise ConfigError(f"vecdot: expected an axis from {-min(a.ndim, b.ndim)} to -1, got {axis!r}")
         if a.shape[axis] != b.shape[axis]:
@@ -103,25 +104,61 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1, slices: int | None = None) ->
         return _contract("vecdot", ops, row[..., None, :], column[..., :, None], slices)[..., 0, 0]
 
 
-def _contract(name: str, ops: FullRange, a: Any, b: Any, slices: int | None) -> Any:
-    """Return the product of matrices, after checks of the number of slices and the magnitudes."""
+def one_hot(indices: Any, num_classes: int, /, *, axis: int = -1) -> Any:
+    """Return 1 where the position along a new axis is the index, else 0, as `jax.nn.one_hot`.
+
+    A product with it is a sum of the rows of each class: the gradient of `take`.
+
+    Parameters
+    ----------
+    indices
+        Whole numbers. One that is not from 0 to `num_classes` - 1 gives zeros.
+    num_classes
+        The length of the new axis.
+    axis
+        Its place in the result.
+
+    Raises
+    ------
+    ConfigError
+        The result has no such axis.
+    """
+    with in_float64("one_hot", indices) as (ops, a):
+        (position,) = _axes("one_hot", (axis,), a.ndim + 1)
+        xp = ops.xp
+        numbers = xp.astype(xp.arange(num_classes, device=ops.device), ops.dtype)
+        return xp.moveaxis(xp.astype(xp.expand_dims(a, axis=-1) == numbers, ops.dtype), -1, position)
+
+
+def _contract(name: str, ops: FullRange, a: Any, b: Any, slices: int | None, block: int | None = None) -> Any:
+    """Return the product of matrices, after checks of the numbers and the magnitudes."""
     if slices is not None and not (isinstance(slices, int) and 1 <= slices <= MOST_SLICES):
         raise ConfigError.at(name, f"expected slices from 1 to {MOST_SLICES}, or None, got {slices!r}")
+    if block is not None and not (isinstance(block, int) and block >= 1):
+        raise ConfigError.at(name, f"expected a block of at least 1 term, or None, got {block!r}")
     try:
         np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     except ValueError as error:
         msg = f"{name}: expected stacks of shapes that can be broadcast, got {(*a.shape,)} and {(*b.shape,)}"
         raise DataError(msg) from error
-    xp, terms = ops.xp, a.shape[-1]
+    terms = a.shape[-1]
     if terms == 0:  # no term is the largest
-        return xp.matmul(a, b)
-    product = ops.contract(a, b, fewest_slices(terms) if slices is None else slices)
-    if xp.any(product != product):  # noqa: PLR0124  NaN
-        for size in map(xp.abs, (a, b)):
-            if xp.any((size > LARGEST) & (size < inf)):
-                msg = f"{name}: a magnitude is above 2^400 (2.6e120): scale the factors, and the product back"
-                raise DataError(msg)
+        return ops.xp.matmul(a, b)
+    block = min(terms, block or terms)
+    slices = slices or fewest_slices(block)
+    bounds = block_bounds(terms, block)
+    (product,) = tree_sum([ops.contract(a[..., i:j], b[..., i:j, :], slices)] for i, j in bounds)
+    _check_magnitudes(name, ops.xp, product, a, b)
     return product
+
+
+def _check_magnitudes(name: str, xp: Any, result: Any, *operands: Any) -> None:
+    """Check that NaN in a result does not come from a number that is too large."""
+    if xp.any(result != result):  # noqa: PLR0124  NaN
+        for size in map(xp.abs, operands):
+            if xp.any((size > LARGEST) & (size < inf)):
+                msg = f"{name}: a magnitude is above 2^400 (2.6e120): scale the numbers, and the result back"
+                raise DataError(msg)
 
 
 # Reductions
@@ -183,16 +220,52 @@ def softmax(x: Any, /, *, axis: int = -1) -> Any:
     ConfigError
         There is no such axis.
     """
-    with _in_float64("softmax", x) as (ops, a):
+    with in_float64("softmax", x) as (ops, a):
         (position,) = _axes("softmax", (axis,), a.ndim)
         return ops.softmax(a, position) if prod(a.shape) else a
+
+
+def cumulative_sum(x: Any, /, *, axis: int | None = None, include_initial: bool = False) -> Any:
+    """Return the sums of the terms up to each one, within one rounding and n 2^(2c - 106) max|x|.
+
+    Each of the n terms of a vector is rounded to a grid so fine and so coarse that all sums are exact, with
+    c = ceil(log2(n)); each is then rounded once. So the sums of terms from 0 up never decrease. Infinities
+    and NaN are as in NumPy.
+
+    Parameters
+    ----------
+    x
+        The terms.
+    axis
+        The axis to sum along. It may be left out if there is one.
+    include_initial
+        True to begin with a 0, so that the result is one longer.
+
+    Raises
+    ------
+    ConfigError
+        There is no such axis, or there are several and none is named.
+    DataError
+        A magnitude is above 2^400 (2.6e120).
+    """
+    with in_float64("cumulative_sum", x) as (ops, a):
+        if axis is None and a.ndim != 1:
+            raise ConfigError.at("cumulative_sum", f"expected an axis for {a.ndim} dimensions, got None")
+        (position,) = _axes("cumulative_sum", (axis or 0,), a.ndim)
+        sums = ops.cumulative_sum(a, position) if prod(a.shape) else a
+        _check_magnitudes("cumulative_sum", ops.xp, sums, a)
+        if include_initial:
+            shape = (*a.shape[:position], 1, *a.shape[position + 1 :])
+            initial = ops.xp.zeros(shape, dtype=ops.dtype, device=ops.device)
+            sums = ops.xp.concat([initial, sums], axis=position)
+        return sums
 
 
 def _reduce(
     name: str, function: Callable[..., Any], x: Any, axis: Axis, *, keepdims: bool, empty: float = np.nan
 ) -> Any:
     """Reduce the axes of an array by a function that reduces one, which it keeps."""
-    with _in_float64(name, x) as (ops, a):
+    with in_float64(name, x) as (ops, a):
         xp, axes = ops.xp, _axes(name, axis, a.ndim)
         others = [index for index in range(a.ndim) if index not in axes]
         kept = tuple(1 if index in axes else length for index, length in enumerate(a.shape))
@@ -248,8 +321,18 @@ def sigmoid(x: Any, /) -> Any:
     return _map("sigmoid", F.sigmoid, x)
 
 
+def sin(x: Any, /) -> Any:
+    """Return the sine, elementwise, within 0.85 ulp, of angles in radians up to 2^20. NaN beyond."""
+    return _map("sin", lambda ops, x: trigonometric.sin(ops.xp, x), x)
+
+
+def cos(x: Any, /) -> Any:
+    """Return the cosine, elementwise, within 0.85 ulp, of angles in radians up to 2^20. NaN beyond."""
+    return _map("cos", lambda ops, x: trigonometric.cos(ops.xp, x), x)
+
+
 def _map(name: str, function: Callable[[FullRange, Any], Any], x: Any) -> Any:
-    with _in_float64(name, x) as (ops, a):
+    with in_float64(name, x) as (ops, a):
         return ops.map_pieces(partial(function, ops), a)
 
 
@@ -298,70 +381,4 @@ def _seed(seed: int) -> int:
 
 
 def _put(host: Any, like: Any) -> Any:
-    return host if like is None else _arithmetic(*_place("random", [like]))[0].from_host(host)
-
-
-# Libraries and devices
-
-
-@contextmanager
-def _in_float64(name: str, *arrays: Any) -> Iterator[tuple[Any, ...]]:
-    """Give the body the arithmetic on the device of arrays, and the arrays as float64."""
-    backend, ops = _arithmetic(*_place(name, arrays))
-    with backend.scope():
-        yield ops, *(_to_float64(name, ops, x) for x in arrays)
-
-
-def _to_float64(name: str, ops: FullRange, x: Any) -> Any:
-    xp = ops.xp
-    if not xp.isdtype(x.dtype, ("real floating", "integral", "bool")):
-        raise DataError.at(name, f"expected real numbers, got an array of {x.dtype}")
-    if x.dtype == ops.dtype:
-        return x
-    converted = xp.astype(x, ops.dtype)
-    # JAX on the CPU, and CuPy, convert subnormal float32 numbers to 0.
-    return xp.where(xp.abs(converted) < 2.0**-126, converted * 0.0, converted)
-
-
-def _place(name: str, arrays: Iterable[Any]) -> tuple[str, str]:
-    """Return the names of the library and the device that all arrays share."""
-    places = {_place_of(name, x) for x in arrays}
-    if len(places) > 1:
-        both = " and ".join(sorted(f"{library} on {device}" for library, device in places))
-        raise DataError.at(name, f"expected arrays of one library on one device, got {both}")
-    return places.pop()
-
-
-def _place_of(name: str, x: Any) -> tuple[str, str]:
-    if isinstance(x, np.ndarray | np.generic) and not isinstance(x, np.matrix | np.ma.MaskedArray):
-        return "numpy", "cpu"
-    backend = backend_of(x)
-    if backend is None:
-        kinds = "NumPy, CuPy, PyTorch, JAX, dpnp or array-api-strict"
-        hint = " (not inside jax.jit)" if "Tracer" in type(x).__name__ else ""
-        raise DataError.at(name, f"expected an array of {kinds}, with values, got a {type(x).__name__}{hint}")
-    place = backend.name, backend.device_name
-    if backend.device != _arithmetic(*place)[0].device:
-        expected = f"expected an array of the default queue of {backend.name} on {backend.device_name}"
-        raise DataError.at(name, f"{expected}, got one of another queue: x.to_device moves it")
-    return place
-
-
-@cache
-def _arithmetic(name: str, device: str) -> tuple[Backend, FullRange]:
-    """Return the arithmetic on a device, after a check that it computes as IEEE 754 says."""
-    check_environment()
-    backend, where = make(name, device), f"{name} on {device}"
-    if not backend.has_float64:
-        msg = f"{where} has no float64, which xpnet.reproducible needs: move the arrays to another device"
-        raise BackendError(msg)
-    # In pieces where it takes no time to start an operation.
-    ops = FullRange(backend.xp, backend.device, backend.xp.float64, in_pieces=backend.parallel_blocks)
-    try:
-        with backend.scope():
-            check(ops, where)
-    except BackendError:
-        raise
-    except Exception as error:
-        raise BackendError(f"{where} does not compute in float64: {one_line(error)}") from error
-    return backend, ops
+    return host if like is None else arithmetic(*place("random", [like]))[0].from_host(host)
