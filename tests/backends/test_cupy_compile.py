@@ -96,8 +96,15 @@ def test_parameters_and_the_optimisers_state_are_those_of_numpy(cupy: Any, capsy
     assert capsys.readouterr().err == ""
 
 
-def test_a_function_that_is_not_known_runs_as_it_is_after_a_warning(cupy: Any, capsys: Any) -> None:
+def test_a_function_that_is_not_known_runs_as_it_is_after_a_warning(
+    cupy: Any, capsys: Any, monkeypatch: Any
+) -> None:
     x = cupy.from_host(np.array([-1.5, 0.0, 3.5]))
     (result,) = cupy.compile(lambda x: [cupy.xp.floor(x) * 2.0], exact=True)(x)
     assert cupy.to_host(result).tolist() == [-4.0, 0.0, 6.0]
-    assert capsys.readouterr().err.startswith("xpnet: warning: not compiling a function for cupy, which is")
+    warning = "xpnet: warning: not compiling a function for cupy, which is slower: "
+    assert capsys.readouterr().err.startswith(warning)
+    monkeypatch.setattr("xpnet.backends.cupy_compile.MOST_ELEMENTS", 2)
+    (result,) = cupy.compile(lambda x: [x * 2.0], exact=True)(x)
+    assert cupy.to_host(result).tolist() == [-3.0, 0.0, 7.0]
+    assert capsys.readouterr().err == f"{warning}ValueError: an array has more than 2 elements\n"

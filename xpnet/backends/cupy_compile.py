@@ -6,6 +6,7 @@ of matrices divide the recorded calls into levels; those of a level are one kern
 (`xpnet.backends.cuda_source`), whose threads wait for each other between its phases.
 """
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -30,6 +31,8 @@ BLOCK: Final = 4096
 """Elements of a phase up to which one block computes a kernel: its threads wait for each other fastest."""
 ALIGNMENT: Final = 256
 """Bytes to which arrays in a plan's memory are aligned; the first ones have the counter of the barrier."""
+MOST_ELEMENTS: Final = 2**31 - 2**20
+"""Of an array: kernels number elements and threads by 32 bits."""
 _RECORDED = (
     *("abs", "argmax", "astype", "concat", "exp", "expand_dims", "full_like", "log", "matmul", "max"),
     *("maximum", "matrix_transpose", "minimum", "ones_like", "reshape", "sqrt", "sum", "take", "where"),
@@ -276,4 +279,6 @@ def make_namespace(own: ModuleType) -> ModuleType:
 
 def _stand_in(shape: tuple[int, ...], dtype: DType) -> HostArray:
     """Return an array of zeros that has memory for one."""
+    if math.prod(shape) > MOST_ELEMENTS:
+        raise ValueError(f"an array has more than {MOST_ELEMENTS:,} elements")
     return np.broadcast_to(np.zeros((), dtype), shape)
