@@ -107,4 +107,4 @@ def test_a_function_that_is_not_known_runs_as_it_is_after_a_warning(
     monkeypatch.setattr("xpnet.backends.cupy_compile.MOST_ELEMENTS", 2)
     (result,) = cupy.compile(lambda x: [x * 2.0], exact=True)(x)
     assert cupy.to_host(result).tolist() == [-3.0, 0.0, 7.0]
-    assert capsys.readouterr().err == f"{warning}ValueError: an array has more than 2 elements\n"
+    assert capsys.readouterr().err == f"{warning}an array has more than 2 elements\n"
