@@ -69,7 +69,10 @@ class Report:
 def main(argv: Sequence[str] | None = None) -> int:
     """Check all kernels, print a table and each problem, and return the exit code."""
     formatter = argparse.RawDescriptionHelpFormatter
-    argparse.ArgumentParser(description=__doc__, formatter_class=formatter).parse_args(argv)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
+    names = f"some of {', '.join(ARCHITECTURES)} (default: all)"
+    parser.add_argument("--only", nargs="+", choices=ARCHITECTURES, default=ARCHITECTURES, help=names)
+    options = parser.parse_args(argv)
     try:
         tools.check()
         recorded = record()
@@ -77,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         run(make("cupy", "cuda:0"))
         make_block_reductions()
-        reports = check_kernels(recorded)
+        reports = check_kernels(recorded, options.only)
     except XPNetError as error:
         print(f"check_kernels: {error}", file=sys.stderr)
         return 2
@@ -92,9 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if problems else 0
 
 
-def check_kernels(
-    kernels: Sequence[Kernel], architectures: Sequence[str] = ARCHITECTURES
-) -> dict[str, Report]:
+def check_kernels(kernels: Sequence[Kernel], architectures: Sequence[str]) -> dict[str, Report]:
     """Compile and disassemble kernels, and return what is found, by architecture."""
     spawn = multiprocessing.get_context("spawn")  # beside the emulated device, NVRTC crashes
     reports = {name: Report() for name in architectures}
