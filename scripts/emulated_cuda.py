@@ -66,7 +66,8 @@ def main(words: list[str]) -> int:
 def count_all() -> dict[str, dict[str, Any]]:
     """Return the counts of each network, and of one that is written by hand, by name."""
     import numpy as np
-    from benchmarks.peers import CuPy, Images
+    from benchmarks.gpu_peers import CuPy
+    from benchmarks.peers import Images
     from benchmarks.tasks import Task
 
     import xpnet

@@ -15,7 +15,8 @@ from typing import Any
 
 import checkout  # noqa: F401  it ends with one line where xpnet is not installed
 from benchmarks.contenders import XPNet, prepared
-from benchmarks.peers import CuPy, Jax, Torch, TorchCompiled, TorchGraph, images
+from benchmarks.gpu_peers import CuPy, TorchGraph
+from benchmarks.peers import Jax, Torch, TorchCompiled, images
 from benchmarks.tasks import IMAGES, Task
 from shared import markdown
 
