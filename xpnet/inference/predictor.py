@@ -312,11 +312,17 @@ def evaluate(
         problem = f"label {labels[row]}: the network tells {classes} classes, 0 to {classes - 1}"
         raise DataError.at(name, problem, row=row + 1)
     network = replace(predictor.model.network, **loss)
-    accuracy = int((predicted == labels).sum()) / len(labels)
-    losses = _mean_loss(predictor, network, logits, labels), network.loss, network.label_smoothing
-    by_class = confusion_matrix(predicted, labels, classes), class_metrics(predicted, labels, classes)
-    names = predictor.model.columns.classes
-    return Evaluation(accuracy, *losses, *by_class, predicted, probabilities, names)
+    return Evaluation(
+        int((predicted == labels).sum()) / len(labels),
+        _mean_loss(predictor, network, logits, labels),
+        network.loss,
+        network.label_smoothing,
+        confusion_matrix(predicted, labels, classes),
+        class_metrics(predicted, labels, classes),
+        predicted,
+        probabilities,
+        predictor.model.columns.classes,
+    )
 
 
 def _mean_loss(predictor: Predictor, network: Network, logits: HostArray, labels: HostArray) -> float:
