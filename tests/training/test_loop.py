@@ -1,9 +1,13 @@
 """The training loop: batches, several steps at once, evaluation, divergence."""
 
+import gc
 import math
+import threading
+import weakref
 
 import numpy as np
 import pytest
+from backend_enum import CASES
 from networks import context_for, loader_for, pixels
 
 from xpnet.arithmetic import blocks
@@ -91,3 +95,24 @@ def test_values_that_are_not_finite_end_training_and_name_the_epoch(batch_size):
             trainer.fit([Evaluate()], state)
         with pytest.raises(DivergedError, match="in epoch 1:"):  # which is not evaluated
             trainer.fit((), state)
+
+
+@pytest.mark.parametrize("batch_size", ["full", 30])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.value)
+def test_the_memory_and_the_threads_of_a_training_end_with_it(case, batch_size):
+    config = TrainConfig(batch_size=batch_size, epochs=3, hidden=(4,))
+    gc.disable()  # it would find cycles of references, but who knows when
+    try:
+        for _ in range(2):  # the check of a device, which is kept, holds the first backend
+            others, backend = set(threading.enumerate()), case.make()
+            with Trainer.open(config, data_of(2600), backend) as trainer:
+                trainer.fit([Evaluate()])
+                objects = trainer, trainer.loader, trainer.step, trainer.context
+                parts = [*map(weakref.ref, objects)]
+            del trainer, objects, backend
+            assert [part() for part in parts] == [None] * 4
+    finally:
+        gc.enable()
+    for thread in set(threading.enumerate()) - others:
+        thread.join(30)
+        assert not thread.is_alive()

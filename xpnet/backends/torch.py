@@ -63,12 +63,8 @@ class TorchBackend(Backend):
         if not self.parallel_blocks:
             yield
             return
-        with self._limit_threads(1), self._workers.start(count, self._prepare_thread):
+        with self._limit_threads(1), self._workers.start(count, partial(_prepare_thread, self.library)):
             yield
-
-    def _prepare_thread(self) -> None:
-        self.library.set_num_threads(1)
-        self.library.set_grad_enabled(mode=False)
 
     @contextmanager
     def _limit_threads(self, count: int) -> Iterator[None]:
@@ -129,6 +125,11 @@ class TorchBackend(Backend):
         complaint = f": {one_line(str(caught[0].message))}" if caught else ""
         reason = f"torch {library.__version__} sees no usable GPU{complaint}"
         return 0, missing_driver_or(Problem(reason, NO_GPU_FIX))
+
+
+def _prepare_thread(torch: Any) -> None:
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(mode=False)
 
 
 _PRECISIONS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")

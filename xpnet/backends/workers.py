@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 from xpnet._typing import Item, Result
@@ -41,7 +41,9 @@ class Workers:
         """Compute in `count` threads, each of which calls `prepare_thread` first."""
         key = count, os.getpid()  # a process that is forked has no threads of its parent
         if count > 1 and (self._kept is None or self._kept[0] != key):
-            self._kept = key, ThreadPoolExecutor(count, initializer=partial(self._begin, prepare_thread))
+            # The threads live as long as this object, so what they hold must not lead to it.
+            pool = ThreadPoolExecutor(count, initializer=_begin, initargs=(self._thread, prepare_thread))
+            self._kept = key, pool
         self.count, self._pool = count, self._kept[1] if self._kept is not None and count > 1 else None
         try:
             yield
@@ -69,10 +71,6 @@ class Workers:
                     yield pending.popleft().result()
             finally:
                 wait([future for future in pending if not future.cancel()])
-
-    def _begin(self, prepare_thread: Callable[[], object]) -> None:
-        self._thread.is_own = True
-        prepare_thread()
 
     @property
     def includes_caller(self) -> bool:
@@ -108,3 +106,8 @@ class Workers:
             for future in futures:
                 if not future.cancel():
                     future.result()
+
+
+def _begin(thread: threading.local, prepare_thread: Callable[[], object]) -> None:
+    thread.is_own = True
+    prepare_thread()

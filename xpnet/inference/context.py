@@ -105,13 +105,13 @@ class ComputeContext:
         ``x`` (..., m, features) and ``labels`` (..., m) are those of the block. The results are the summed
         loss (..., 1, 1), the number of correct predictions (..., 1), and the predictions (samples,).
         """
+        ops, inputs, network = self.ops, self.inputs, self.network  # not `self`, which holds this function
 
         def evaluate_block(
             parameters: Parameters, running: Sequence[RunningStatistics], x: Array, labels: Array, /
         ) -> tuple[Array, Array, Array]:
-            ops = self.ops
-            logits, _ = forward(ops, parameters, self.inputs(x), self.network, running=running)
-            loss = ops.sum(sample_losses(ops, logits, labels, self.network), axis=-1)
+            logits, _ = forward(ops, parameters, inputs(x), network, running=running)
+            loss = ops.sum(sample_losses(ops, logits, labels, network), axis=-1)
             predictions = F.predictions(ops, logits)
             right = F.count_correct(ops, predictions, labels)
             return loss, right, ops.xp.reshape(predictions, (-1,))

@@ -130,7 +130,14 @@ class Trainer:
         `jobs` is the number of processes that share the processors; the options are those of the constructor.
         """
         with backend.scope(), backend.workers(workers := worker_count(config, backend, jobs)):
-            yield cls(config, data, backend, **options, workers=workers)
+            trainer = cls(config, data, backend, **options, workers=workers)
+            try:
+                yield trainer
+            finally:
+                # Compiled methods and cached blocks hold their objects: in these cycles of references, the
+                # samples and the memory of the step would outlive the training.
+                for part in (trainer.loader, trainer.step):
+                    vars(part).clear()
 
     @cached_property
     def step(self) -> Step:
@@ -226,29 +233,30 @@ class Trainer:
         return tree_map(lambda array: self.backend.from_host(array.copy()), tree)
 
     def _build_loader(self, data: Dataset, training: NDArray[np.int64] | None, count: int) -> BatchLoader:
-        config, network, put = self.config, self.network, self.backend.put
+        config, network, backend, ops = self.config, self.network, self.backend, self.context.ops
+        put = backend.put
         memory_mapped = is_mapped(data.x_train)
 
         @lru_cache(maxsize=2)
         def order(epoch: int) -> SampleOrder:
             positions = random.permutation(config.seed, count, epoch=epoch)
-            host = self.backend.narrow(positions if training is None else training[positions])
+            host = backend.narrow(positions if training is None else training[positions])
             return SampleOrder(host, put(host))
 
         def masks(epoch: int, begin: int, end: int, steps: int | None = None) -> Masks:
             host = dropout_masks(network, config.seed, epoch, begin, end)
-            if self.backend.on_gpu:
-                return put_packed(self.context.ops, host, put, steps)
+            if backend.on_gpu:
+                return put_packed(ops, host, put, steps)
             return tree_map(lambda mask: put(np.asarray(mask)), host)
 
         samples = self.samples
-        if memory_mapped and self.backend.on_host:
+        if memory_mapped and backend.on_host:
             samples = samples._replace(x=with_random_access(data.x_train))
         augment = None
         if is_augmented(config):
             side = square_side(data.features, pixels=data.x_train.dtype == np.uint8)
             strength = build_fade(config.augment_fade_epochs, config.epochs)
-            augment = build_augmenter(self.context.ops, config, side, side, config.seed, put, strength)
+            augment = build_augmenter(ops, config, side, side, config.seed, put, strength)
         return BatchLoader(
             self.context,
             samples,
