@@ -21,11 +21,14 @@ from xpnet.errors import ConfigError
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate, model_path
 from xpnet.nn.architecture import format_sizes
 from xpnet.storage.folder import RunFolder
-from xpnet.storage.model_file import SavedModel, describe_layers, load_model, save_model
+from xpnet.storage.model_file import SavedModel, describe_layers, encode_model, load_model
 from xpnet.storage.record import RECORD_FILE, Record
 from xpnet.training import loop
 from xpnet.training.step import TrainState
 from xpnet.training.trainer import Trainer
+
+History = Sequence[Mapping[str, float]]
+"""The metrics of the logged epochs."""
 
 
 @dataclass(eq=False)
@@ -53,7 +56,7 @@ class Model:
     """
 
     network: SavedModel
-    history: Sequence[Mapping[str, float]] = ()
+    history: History = ()
     _: KW_ONLY
     device: str = "auto"
     backend: str = "auto"
@@ -64,9 +67,7 @@ class Model:
     """The data of the training, and a function that returns its record."""
 
     @classmethod
-    def from_settings(
-        cls, network: SavedModel, config: TrainConfig, history: Sequence[Mapping[str, float]] = ()
-    ) -> Self:
+    def from_settings(cls, network: SavedModel, config: TrainConfig, history: History = ()) -> Self:
         """Return a network as a model that computes where its training did."""
         device, backend, arithmetic = config.device, config.backend, config.arithmetic
         return cls(network, history, device=device, backend=backend, arithmetic=arithmetic)
@@ -128,7 +129,7 @@ class Model:
             As in `predict`; or rows and labels differ in number, or a label is none of the classes.
         """
         table = table_from_arrays(X, y, columns=self.network.columns)
-        return evaluate(self.select_predictor(backend_of(X)), table.x, table.y)
+        return evaluate(self.select_predictor(backend_of(X)), table.x, table.y, "the data")
 
     def save(self, path: str | Path) -> None:
         """Write the network to a .safetensors file, atomically.
@@ -138,7 +139,7 @@ class Model:
         ConfigError
             The file cannot be written.
         """
-        save_model(Path(path), self.network)
+        save(Path(path), encode_model(self.network))
 
     def summary(self) -> str:
         """Return a table of the layers: the shape of their outputs for m rows, and their parameters."""

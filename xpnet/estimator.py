@@ -9,9 +9,8 @@ from xpnet._typing import HostArray
 from xpnet.api import Callback, UserCallbacks, check_callbacks
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import backend_of
-from xpnet.config import TrainConfig
 from xpnet.config.keywords import ClassifierSettings, check_names, from_keywords, show_settings, with_keywords
-from xpnet.config.training import DEFAULTS, RULES, read_recipe
+from xpnet.config.training import DEFAULTS, RULES, TrainConfig, read_recipe
 from xpnet.data.arrays import host_array, join_tables, like_input, weigh_samples
 from xpnet.data.datasets import Dataset
 from xpnet.data.table import Table, as_features, quantity_note
@@ -136,7 +135,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         data = self._make_dataset(rows, labels, sample_weight)
         if self.classes_.dtype.kind in "iuf" and (note := quantity_note(data.y_train)) is not None:
             warn_user(note)
-        self._train(config, backend_of(X), data)
+        self._train(config, backend_of(X), data, one_epoch=False)
         return self
 
     @with_keywords
@@ -179,8 +178,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"classes: expected those of the first call, {self.classes_}, got {classes}")
         if unknown := sorted(set(labels.tolist()) - set(self.classes_.tolist())):
             raise ValueError(f"y: expected labels in {self.classes_.tolist()}, got {unknown}")
-        data = self._make_dataset(rows, labels, sample_weight)
-        self._train(config, backend_of(X), data, one_epoch=True)
+        self._train(config, backend_of(X), self._make_dataset(rows, labels, sample_weight), one_epoch=True)
         return self
 
     def predict(self, X: object) -> Any:
@@ -212,9 +210,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         predicted, weights = _to_host(self.predict(X), "X"), _to_host(sample_weight, "sample_weight")
         return float(accuracy_score(_to_host(y, "y"), predicted, sample_weight=weights))
 
-    def _train(
-        self, config: TrainConfig, like: Backend | None, data: Dataset, *, one_epoch: bool = False
-    ) -> None:
+    def _train(self, config: TrainConfig, like: Backend | None, data: Dataset, *, one_epoch: bool) -> None:
         """Train from the start, or for one more epoch."""
         start = getattr(self, "_progress", None) if one_epoch else None
         epochs = getattr(self, "n_iter_", 0) + 1 if one_epoch else None

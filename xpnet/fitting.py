@@ -126,8 +126,12 @@ def fit(
     check_callbacks(callbacks, "fit")
     files = {"overwrite": overwrite, "report": report, "track": track, "tags": tags}
     folder = _read_folder(run, extend, files)
-    values = {**settings, "extend": extend}
-    config, explicit = _read_settings(values, recipe, has_validation_data=validation_data is not None)
+    own = {} if validation_data is None else {"validation": 1}  # which a patience needs
+    if own and settings.get("validation"):
+        msg = "fit: validation: takes rows out of X, but there are validation_data: give one of the two"
+        raise ConfigError(msg)
+    config, explicit = keywords.from_keywords({**settings, "extend": extend, **own}, "fit", recipe)
+    explicit -= own.keys()  # nobody has set them
     config, parent = replace(config, **folder), None
     if extend is not None:
         config, parent = extend_settings(Path(extend), config, explicit | folder.keys())
@@ -143,18 +147,6 @@ def fit(
         warn_user(note)
     users = UserCallbacks(callback, callbacks)
     return train(config, data, backend_of(X), users, verbose=verbose, parent=parent)[0]
-
-
-def _read_settings(
-    settings: Mapping[str, object], recipe: str | Path | None, *, has_validation_data: bool
-) -> tuple[TrainConfig, frozenset[str]]:
-    """Return the settings, and the names of those that are set; validation data set none."""
-    own = {"validation": 1} if has_validation_data else {}  # which a patience needs
-    if own and settings.get("validation"):
-        msg = "fit: validation: takes rows out of X, but there are validation_data: give one of the two"
-        raise ConfigError(msg)
-    config, explicit = keywords.from_keywords({**settings, **own}, "fit", recipe)
-    return config, explicit - own.keys()
 
 
 def _read_folder(run: str | Path | None, extend: object, settings: dict[str, Any]) -> dict[str, Any]:

@@ -25,8 +25,7 @@ from xpnet._lib.files import write_atomic
 from xpnet._lib.text import complain
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage.folder import RunFolder
-from xpnet.storage.json_files import read_json
-from xpnet.storage.record import MODEL_FILE, REPORT_FILE, is_number
+from xpnet.storage.record import MODEL_FILE, REPORT_FILE, is_number, read_json
 from xpnet.training.loop import Callback, EpochLog, FitResult
 from xpnet.training.trainer import Trainer
 

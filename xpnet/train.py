@@ -29,9 +29,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "xpnet train") -> int:
             if command.print_config:
                 sys.stdout.write(to_toml(config) if rank_and_size()[0] == 0 else "")
             elif command.dry_run:
-                from xpnet.cli import dry_run
+                from xpnet.cli.train import dry_run
 
-                dry_run.main(command)
+                dry_run(command)
             else:
                 from xpnet.cli.train import read_extension, resume, resume_or_start, train
                 from xpnet.cli.trials import run_trials

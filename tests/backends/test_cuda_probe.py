@@ -17,7 +17,7 @@ import pytest
 
 from xpnet.backends import probing
 from xpnet.backends.probing import Probe
-from xpnet.backends.resolve import BACKENDS, make, resolve
+from xpnet.backends.resolve import BACKENDS, import_backend, make, resolve
 from xpnet.errors import BackendError, XPNetError
 from xpnet.parity.devices import probe_all
 
@@ -137,7 +137,7 @@ def driver(monkeypatch):
 
 @pytest.fixture
 def install(monkeypatch, driver):
-    """Put a stand-in in the place of a library, and return the module of its backend."""
+    """Put a stand-in in the place of a library, and return the class of its backend."""
 
     def replace(name, two_gpus=None, *, failure=None, driver_is=12080, **state):
         driver(driver_is)
@@ -146,7 +146,7 @@ def install(monkeypatch, driver):
         library.__version__, library.numpy = "1.2", namespace
         monkeypatch.setitem(sys.modules, name, library)
         monkeypatch.setitem(sys.modules, f"array_api_compat.{name}", namespace)
-        return importlib.import_module(BACKENDS[name])
+        return import_backend(name)
 
     return replace
 
@@ -207,7 +207,7 @@ def test_torch_on_an_apple_gpu_is_usable_without_float64_and_compared_only_if_it
     ],
 )
 def test_a_missing_or_damaged_library_names_its_installation(monkeypatch, error, reason):
-    library = importlib.import_module(BACKENDS["cupy"])
+    library = import_backend("cupy")
     monkeypatch.setattr(importlib, "import_module", answer(error))
     assert library.probe("cuda:0") == Probe(False, None, (), f"cupy is {reason}", CUPY)
 
@@ -266,7 +266,7 @@ def machine(monkeypatch, driver):
 
             return SimpleNamespace(probe=probe, make=make)
 
-        monkeypatch.setattr(resolve_module, "_import_backend", library)
+        monkeypatch.setattr(resolve_module, "import_backend", library)
         return loaded
 
     return build

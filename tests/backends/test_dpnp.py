@@ -17,9 +17,9 @@ from networks import pixels
 
 import xpnet
 import xpnet.reproducible as rp
-from xpnet.backends.resolve import BACKENDS, backend_of, make
+from xpnet.backends.resolve import backend_of, import_backend, make
 
-module = import_module(BACKENDS["dpnp"])
+library = import_backend("dpnp")
 
 
 @dataclass(eq=False)  # two of a kind are two devices
@@ -69,9 +69,9 @@ SECOND = SyclDevice("level_zero", "gpu")
 )
 def test_the_cpu_and_each_gpu_have_a_name(install, devices, expected):
     install(*devices)
-    assert module.probe("gpu").devices == tuple(expected)
-    assert {name: module.make(name).device.sycl_device for name in expected} == expected
-    assert [module.of(array_on(device)).device_name for device in expected.values()] == list(expected)
+    assert library.probe("gpu").devices == tuple(expected)
+    assert {name: library.make(name).device.sycl_device for name in expected} == expected
+    assert [library.of(array_on(device)).device_name for device in expected.values()] == list(expected)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_the_cpu_and_each_gpu_have_a_name(install, devices, expected):
 )
 def test_a_device_that_cannot_be_used_has_a_reason_and_a_fix(install, devices, device, total, reason, fix):
     install(*devices, total=total)
-    probe = module.probe(device)
+    probe = library.probe(device)
     assert not probe.usable
     assert probe.reason.startswith(reason)
     assert probe.fix.startswith(fix)
@@ -93,7 +93,7 @@ def test_a_device_that_cannot_be_used_has_a_reason_and_a_fix(install, devices, d
 
 def test_a_gpu_may_lack_float64(install):
     install(CPU, SyclDevice("level_zero", "gpu", has_aspect_fp64=False))
-    assert (module.make("cpu").has_float64, module.make("gpu").has_float64) == (True, False)
+    assert (library.make("cpu").has_float64, library.make("gpu").has_float64) == (True, False)
 
 
 # dpnp itself, on its CPU device

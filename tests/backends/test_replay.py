@@ -130,7 +130,7 @@ def test_any_program_gives_the_same(calls, steps, size, donated):
         return values[-2:]
 
     state, y = [*np.round(8 * RNG.normal(size=(2, size, size)))], np.round(RNG.normal(size=(size, size)))
-    fast = compiled(program, donated=(0,) if donated else ())
+    fast = compiled(program, donated=donated)
     with np.errstate(all="ignore"):
         for factor in (1.0, 0.5, -1.0, 2.0):
             expected = program([x.copy() for x in state], y * factor)

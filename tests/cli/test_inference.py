@@ -20,7 +20,7 @@ import xpnet
 from xpnet import train
 from xpnet.__main__ import main
 from xpnet.data.pictures import read_digit
-from xpnet.storage.model_file import load_model, save_model
+from xpnet.storage.model_file import encode_model, load_model
 from xpnet.storage.record import read_run
 
 SIDE, CLASSES, TRAINED = 4, 4, 200
@@ -168,7 +168,7 @@ def test_each_image_and_row_is_a_line_with_its_class_and_probability_or_all_of_t
 def test_the_network_sees_the_digit_in_its_own_size_and_several_shapes_are_noted(capsys, tmp_path):
     path = tmp_path / "tiny.safetensors"
     layers = [{"weight": np.array([[0.0] * 64, [1.0] * 64]), "bias": np.array([1.0, 0.0])}]
-    save_model(path, saved_model(layers))
+    path.write_bytes(encode_model(saved_model(layers)))
     (expected,) = probabilities_of(path, read_digit(Path("seven.png"), 8).reshape(1, -1)).tolist()
     (result,) = predictions(capsys, path, "seven.png")
     best = {"predicted": int(np.argmax(expected)), "probability": max(expected)}

@@ -192,9 +192,7 @@ def test_a_flag_error_is_one_line_with_the_nearest_flag(words, message):
         parsed(*words.split())
 
 
-@pytest.mark.parametrize(
-    "values", [row for row, _ in WRONG_TOGETHER if find_violations(row)[0].overridden_by]
-)
+@pytest.mark.parametrize("values", [row for row, _ in WRONG_TOGETHER if find_violations(row)[0][1]])
 def test_a_setting_falls_where_a_later_source_leaves_it_without_sense(values):
     ((name, winner, _),) = find_violations(values)
     defaults = dict(vars(DEFAULT))

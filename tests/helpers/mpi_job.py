@@ -84,8 +84,8 @@ def let_mpi_access_arrays():
     """Let MPI access the arrays of libraries, as if on a GPU."""
     from xpnet.distributed import exchange, ranks
 
-    def direct_memory(backend):
-        memory = exchange.Memory(backend)
+    def direct_memory(comm, backend):
+        memory = exchange.Memory(comm, backend)
         assert memory.xp is backend.xp
         return memory
 

@@ -15,7 +15,7 @@ import xpnet
 from xpnet import train
 from xpnet.recording.recorder import Recorder
 from xpnet.storage.folder import RunFolder, digest_file
-from xpnet.storage.json_files import digest_record
+from xpnet.storage.record import digest_record
 
 SETTINGS = """--data small.npz --hidden 7 5 --batch-norm --dropout 0.2 --input-dropout 0.1 --batch-size 32
 --init he --optimizer adam --lr 0.01 --schedule cosine --warmup-epochs 1 --weight-decay 0.001 --clip-norm 5

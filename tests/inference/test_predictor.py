@@ -85,7 +85,7 @@ def test_native_predictions_and_losses_need_no_64_bit_numbers(device):
     x, labels = pixels(30, FEATURES, CLASSES)
     saved = model(np.float32, norms=[NORM], normalize="standardize", normalization={"scale": SCALES})
     expected, actual = (
-        evaluate(Predictor(saved, make("array-api-strict", name)), x / 255.0, labels)
+        evaluate(Predictor(saved, make("array-api-strict", name)), x / 255.0, labels, "the data")
         for name in ("device1", device)
     )
     assert (actual.loss, actual.predicted.tolist()) == (expected.loss, expected.predicted.tolist())

@@ -11,7 +11,7 @@ import pytest
 from activations import ORACLES
 from networks import arithmetic, reproducible
 
-from xpnet.backends.numpy import make
+from xpnet.backends.resolve import make
 from xpnet.nn import functional as F
 
 Z = np.random.default_rng(0).normal(scale=3.0, size=(7, 5))
@@ -22,7 +22,7 @@ TOLERANCE = {"float32": 2e-6, "float64": 2e-14}  # a few units in the last place
 
 @pytest.fixture(params=["float32", "float64", "reproducible"])
 def ops(request):
-    backend = make("cpu")
+    backend = make("numpy", "cpu")
     with backend.scope():
         yield reproducible(backend) if request.param == "reproducible" else arithmetic(backend, request.param)
 

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from networks import arithmetic, total_loss
 
-from xpnet.backends.numpy import make
+from xpnet.backends.resolve import make
 from xpnet.nn import functional as F
 from xpnet.nn.architecture import Network
 from xpnet.nn.dropout import dropout_masks
 from xpnet.nn.init import initialize
 from xpnet.nn.network import gradients_and_moments
 
-OPS = arithmetic(make("cpu"))
+OPS = arithmetic(make("numpy", "cpu"))
 STEP = 1e-6
 NETWORKS = [
     *({"activation": name} for name in F.ACTIVATIONS),

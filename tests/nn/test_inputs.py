@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from networks import arithmetic
 
-from xpnet.backends.numpy import make
+from xpnet.backends.resolve import make
 from xpnet.errors import DataError
 from xpnet.nn.inputs import fit_normalization
 
@@ -25,7 +25,7 @@ FEATURES[3, 2] = -12.0  # the largest magnitude
     ],
 )
 def test_inputs_are_what_the_name_says(kind, x, expected):
-    ops = arithmetic(make("cpu"))
+    ops = arithmetic(make("numpy", "cpu"))
     inputs = fit_normalization(kind, x).on_device(ops, np.asarray)
     product = ops.matmul(np.eye(6), inputs(x))  # pixels have a factor, which products apply
     np.testing.assert_allclose(product, expected.T, rtol=1e-12, atol=1e-12)

@@ -9,14 +9,14 @@ from activations import ORACLES
 from fingerprints import real_data
 from networks import arithmetic, pixels, reproducible, total_loss, train
 
-from xpnet.backends.numpy import make
+from xpnet.backends.resolve import make
 from xpnet.nn.architecture import Network
 from xpnet.nn.dropout import dropout_masks, dropout_scale
 from xpnet.nn.init import initialize
 from xpnet.nn.layers import BatchNorm
 from xpnet.nn.network import gradients_and_moments
 
-NUMPY = make("cpu")
+NUMPY = make("numpy", "cpu")
 NOTEBOOK = Path(__file__).resolve().parents[2] / "scripts" / "benchmarks" / "notebook.py"
 
 

@@ -14,7 +14,7 @@ from saved_models import saved_model
 import xpnet
 from xpnet.errors import DataError
 from xpnet.nn.functional import ACTIVATIONS
-from xpnet.storage.model_file import fingerprint, load_model, save_model
+from xpnet.storage.model_file import encode_model, fingerprint, load_model
 
 NORM = ("weight", "bias", "running_mean", "running_var")
 
@@ -30,7 +30,7 @@ def model(sizes=(4, 3, 2), dtype=np.float32, *, norm=False, **options):
 
 
 def saved_bytes(path, model):
-    save_model(path, model)
+    path.write_bytes(encode_model(model))
     return path.read_bytes()
 
 

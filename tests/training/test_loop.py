@@ -11,7 +11,7 @@ from backend_enum import CASES
 from networks import context_for, loader_for, pixels
 
 from xpnet.arithmetic import blocks
-from xpnet.backends.numpy import make
+from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
 from xpnet.data.datasets import Dataset
 from xpnet.errors import DivergedError
@@ -23,7 +23,7 @@ from xpnet.training.step import Variables, evaluate
 from xpnet.training.trainer import Trainer
 
 X, LABELS = pixels(2600, 20, 5)  # two blocks and a short one
-NUMPY = make("cpu")
+NUMPY = make("numpy", "cpu")
 
 
 def data_of(count):

@@ -9,12 +9,12 @@ from networks import BASE, SETTINGS, image_data
 
 from xpnet._lib.tree import leaves
 from xpnet.arithmetic.blocks import Group
-from xpnet.backends.numpy import make
+from xpnet.backends.resolve import make
 from xpnet.errors import ConfigError
 from xpnet.training.trainer import Trainer
 
 DATA = image_data()
-NUMPY = make("cpu")
+NUMPY = make("numpy", "cpu")
 OF_EVERY_KIND = (
     *("tanh", "glorot", "batch norm", "loss", "label smoothing", "class weight", "weight decay of adamw"),
     *("clipping", "max-norm", "cosine", "warm-up", "dropout", "input dropout of standardised inputs"),
@@ -63,7 +63,7 @@ def test_native_arithmetic_comes_close_on_every_backend_over_several_blocks(back
 def test_workers_and_stacked_blocks_change_no_bit(batch_size, stack):
     """Distortions and masks follow from a sample's place, not from the blocks."""
     config = replace(BASE, **{**EVERYTHING, "validation": 0, "epochs": 2, "batch_size": batch_size})
-    beside = make("cpu")
+    beside = make("numpy", "cpu")
     with beside.workers(3):
         assert trained(beside, config, MANY, stack) == trained(NUMPY, config, MANY, stack=1)
 

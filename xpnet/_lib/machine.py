@@ -43,8 +43,7 @@ def available_memory() -> int | None:
     import resource  # Unix only
 
     limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
-    words = _read_words(CGROUPS / "memory.max")
-    limits += map(int, filter(str.isdigit, words[:1]))
+    limits += map(int, filter(str.isdigit, _read_words(CGROUPS / "memory.max")[:1]))
     return min([memory, *(limit for limit in limits if limit != resource.RLIM_INFINITY)])
 
 

@@ -29,11 +29,6 @@ class Operand:
         """Return the axis of the values, -1 or -2, for one of the matrix."""
         return -3 - axis if self.transposed else axis
 
-    @property
-    def columns(self) -> int:
-        """The length of the last axis."""
-        return int(self.values.shape[self.own_axis(-1)])
-
 
 @dataclass(frozen=True)
 class Arithmetic:

@@ -39,12 +39,8 @@ class FullRange(Reproducible):
         ConfigError
             k is so large that no bits are left.
         """
-        bits_a, bits_b, _ = slice_budget(a.shape[-1], slices)
-        left, right = Operand(a), Operand(b)
-        self._prepare_grids((left, -1), (right, -2))
-        return self._product(
-            self._slices(left, -1, bits_a, slices), self._slices(right, -2, bits_b, slices), 1.0
-        )
+        budget = slice_budget(a.shape[-1], slices)
+        return self._product(*self._round_factors(Operand(a), Operand(b), budget), 1.0)
 
     def exp(self, x: Array) -> Array:
         """Return e to the power x, by ``xpnet.arithmetic.elementary.exp_of_any``."""

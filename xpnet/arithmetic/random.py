@@ -16,6 +16,9 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+Words = NDArray[np.uint64]
+Indices = NDArray[np.int64]
+
 NOISE_STEP = 2.0**-15
 """Factor from signed 16-bit integers to noise in [-1, 1)."""
 
@@ -34,20 +37,18 @@ class Purpose(IntEnum):
     INPUT_NOISE = 9
 
 
-def words(
-    seed: int, purpose: Purpose, count: int, *, epoch: int = 0, index: int = 0, skip: int = 0
-) -> NDArray[np.uint64]:
+def words(seed: int, purpose: Purpose, count: int, *, epoch: int = 0, index: int = 0, skip: int = 0) -> Words:
     """Return ``count`` 64-bit words of one stream, shape (count,): the first after 4 · ``skip`` words.
 
     ``seed``, ``epoch``, ``index`` and ``skip`` are integers from 0 to 2^64 - 1.
     """
-    counter = _first_counter(purpose, epoch, index) + skip
-    return np.random.Philox(key=seed, counter=counter).random_raw(count)
+    first = _first_counter(purpose, epoch, index)
+    return np.random.Philox(key=seed, counter=first + skip).random_raw(count)
 
 
 def words_per_index(
     seed: int, purpose: Purpose, count: int, *, epoch: int, indices: NDArray[np.integer]
-) -> NDArray[np.uint64]:
+) -> Words:
     """Return ``words`` for each index of (m,) indices, shape (m, count).
 
     One generator jumps from stream to stream: making a new one takes longer than drawing 1,000 words.
@@ -67,7 +68,7 @@ def _first_counter(purpose: Purpose, epoch: int, index: int) -> int:
     return (index << 64) | (epoch << 128) | (int(purpose) << 192)
 
 
-def uniform(random_words: NDArray[np.uint64], bits: int = 24) -> NDArray[np.float64]:
+def uniform(random_words: Words, bits: int = 24) -> NDArray[np.float64]:
     """Map random words to float64 numbers in [0, 1): the upper ``bits``, times 2^-bits.
 
     Twenty-four bits fit the significand of float32, so that every dtype starts from the same numbers.
@@ -75,14 +76,12 @@ def uniform(random_words: NDArray[np.uint64], bits: int = 24) -> NDArray[np.floa
     return (random_words >> np.uint64(64 - bits)).astype(np.float64) * 2.0**-bits
 
 
-def permutation(
-    seed: int, count: int, *, epoch: int, purpose: Purpose = Purpose.SHUFFLE
-) -> NDArray[np.int64]:
+def permutation(seed: int, count: int, *, epoch: int, purpose: Purpose = Purpose.SHUFFLE) -> Indices:
     """Return the order of ``count`` samples in an epoch, (count,): the stable argsort of its words."""
     return _argsort(words(seed, purpose, count, epoch=epoch))
 
 
-def _argsort(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+def _argsort(keys: Words) -> Indices:
     """Return the stable argsort of (count,) words that are mostly distinct."""
     # Sorting numbers takes a fraction of the time of sorting indices: these replace the lowest bits.
     low = np.uint64((1 << max(len(keys) - 1, 0).bit_length()) - 1)
@@ -94,9 +93,7 @@ def _argsort(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
     return order
 
 
-def split(
-    seed: int, count: int, held_out: int, purpose: Purpose = Purpose.SPLIT
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split(seed: int, count: int, held_out: int, purpose: Purpose = Purpose.SPLIT) -> tuple[Indices, Indices]:
     """Return the indices of the samples to train on, and of ``held_out`` other samples, both ascending.
 
     The first ``held_out`` of the stable argsort of the words are held out.

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from itertools import accumulate, pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from xpnet._typing import Array
 from xpnet.arithmetic import elementary
@@ -36,6 +36,10 @@ TO_OVERFLOW = 2.0**1023 / LARGEST
 
 MOST_JOINED = 1 << 10
 """Vectors whose grids are found together: for more, joining their maxima takes longer than it saves."""
+
+
+Slices: TypeAlias = list[Array]
+"""Of an operand of a product, the first with the highest bits."""
 
 
 class Budget(NamedTuple):
@@ -130,12 +134,11 @@ class Reproducible(Arithmetic):
 
     @cached_property
     def _powers_of_two(self) -> Array:
-        table = elementary.powers_of_two()
-        return self.xp.asarray(table, dtype=self.dtype, device=self.device)
+        return self.xp.asarray(elementary.powers_of_two(), dtype=self.dtype, device=self.device)
 
-    def _round_factors(self, a: Operand, b: Operand) -> tuple[list[Array], list[Array]]:
-        """Return the slices of both operands of a product, rounded to their shares of the bits."""
-        budget = bit_budget(a.columns, a.integer, b.integer)
+    def _round_factors(self, a: Operand, b: Operand, budget: Budget | None = None) -> tuple[Slices, Slices]:
+        """Return the slices of both operands of a product, rounded to a budget, by default `bit_budget`'s."""
+        budget = budget or bit_budget(int(a.values.shape[a.own_axis(-1)]), a.integer, b.integer)
         self._prepare_grids((a, -1), (b, -2))
         left = self._slices(a, -1, budget.a, budget.slices)
         return left, self._slices(b, -2, budget.b, budget.slices)
@@ -172,7 +175,7 @@ class Reproducible(Arithmetic):
         power = scaled - (scaled - largest)
         return self.xp.maximum(power, SMALLEST) * TO_OVERFLOW
 
-    def _product(self, left: list[Array], right: list[Array], factor: float) -> Array:
+    def _product(self, left: Slices, right: Slices, factor: float) -> Array:
         """Multiply two operands in slices, without the products of slices that are low in both.
 
         Slice i times slice j counts for i + j; sums begin with the lowest, and few products exist at a time.
@@ -188,7 +191,7 @@ class Reproducible(Arithmetic):
             product = product * factor
         return product + 0.0  # the sign of a zero is not fixed by the sum it comes from
 
-    def _slices(self, operand: Operand, axis: int, bits: int, count: int) -> list[Array]:
+    def _slices(self, operand: Operand, axis: int, bits: int, count: int) -> Slices:
         """Return the operand as slices, whose sum it is, rounded along the axis to be contracted."""
         if operand.integer:
             slices = [operand.values]
@@ -197,7 +200,7 @@ class Reproducible(Arithmetic):
             slices = self._round_to_grid(operand.values, powers, bits, count)
         return [self.xp.matrix_transpose(s) for s in slices] if operand.transposed else slices
 
-    def _round_to_grid(self, x: Array, powers: Array, bits: int, count: int) -> list[Array]:
+    def _round_to_grid(self, x: Array, powers: Array, bits: int, count: int) -> Slices:
         """Round x to the multiples of p 2^-bits, with the ``powers`` p of each vector times ``TO_OVERFLOW``.
 
         Adding and subtracting 1.5 · 2^52 steps rounds to a multiple, ties to even. A second slice is the

@@ -5,7 +5,7 @@ so do compilers that contract or reorder operations. Each probe computes somethi
 result is known from integers or, for elementwise operations, from the host.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 from xpnet._lib.text import complain
@@ -13,14 +13,11 @@ from xpnet._typing import Array, Function
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.errors import BackendError
 
-Number: TypeAlias = Any
-"""A float or an array."""
-
 _SIZE, _TERMS = 8, 128  # of the product of matrices
 _TO_WHOLE = 1.5 * 2.0**52  # adding and subtracting it rounds to a whole number, ties to even
 
 # No two have a product in common: a compiler that kept it would have no reason to contract it.
-_ELEMENTWISE: Final[dict[str, Callable[[Number, Number], Number]]] = {
+_ELEMENTWISE: Final[dict[str, Function]] = {
     "sums": lambda x, y: x + y,
     "products": lambda x, y: x * y,
     "quotients": lambda x, y: x / y,

@@ -1,8 +1,6 @@
 """The backend interface: an array namespace on one device, and conversion to and from NumPy.
 
-A library file beside this one holds a subclass of `Backend`, and its class methods as functions:
-``probe(device) -> Probe`` (can it run there, and if not, why?), ``make(device) -> Backend`` and
-``of(array) -> Backend``.
+A library file beside this one holds a subclass of `Backend`.
 """
 
 import importlib
@@ -87,6 +85,8 @@ class Backend(ABC):
         self.library = importlib.import_module(self.module)
         self.device_name, self.version = device, str(self.library.__version__)
         self.on_gpu = is_gpu(device)
+        if self.on_gpu:
+            self.stack = GPU_STACK
         self._workers = Workers()
 
     @classmethod
@@ -100,8 +100,7 @@ class Backend(ABC):
             fix = cls.install.format(cuda_major())
             return Probe(usable=False, version=None, devices=(), reason=f"{cls.module} is {reason}", fix=fix)
         device = expand_device(device)
-        on_gpu = device.startswith(f"{cls.gpu_kind}:")
-        count, problem = cls.count_gpus(library) if on_gpu else (0, None)
+        count, problem = cls.count_gpus(library) if device.startswith(f"{cls.gpu_kind}:") else (0, None)
         gpus = tuple(f"{cls.gpu_kind}:{index}" for index in range(count))
         devices = cls.host_devices(library) + gpus
         if problem is None and device not in devices + cls.hidden_devices:
@@ -214,15 +213,15 @@ class Backend(ABC):
         return self._workers.map(function, items)
 
     def compile(
-        self, function: AnyFunction, *, exact: bool, donated: Sequence[int] = (), transient: bool = False
+        self, function: AnyFunction, *, exact: bool, donated: bool = False, transient: bool = False
     ) -> AnyFunction:
         """Return a function equivalent to `function`, perhaps faster.
 
         Arguments and results are arrays, Python numbers, None, and lists, tuples and named tuples of
         them; the function is pure, and its control flow depends only on their shapes. If `exact`, each of its
-        operations must remain one operation, with the same bits. The memory of the arguments numbered
-        in `donated` may be used for the results: they must not be used after the call. `transient` results
-        must not be used after the next call, in any thread.
+        operations must remain one operation, with the same bits. If `donated`, the memory of the first
+        argument may be used for the results: it must not be used after the call. `transient` results must
+        not be used after the next call, in any thread.
         """
         return function
 
@@ -254,6 +253,13 @@ class Backend(ABC):
         except TypeError:
             return False
         return getattr(namespace, "__name__", None) == getattr(self.xp, "__name__", None)
+
+
+def replace_functions(namespace: ModuleType, **functions: Function) -> ModuleType:
+    """Return a namespace that is another one but for the functions of these names."""
+    changed = ModuleType(namespace.__name__)
+    changed.__dict__.update(vars(namespace), **functions)
+    return changed
 
 
 PRECISION_VARIABLES: Final = {

@@ -138,6 +138,3 @@ def _sycl_devices() -> dict[str, Any]:
     gpus = dpctl.get_devices("level_zero", "gpu") or dpctl.get_devices(device_type="gpu")
     names = ["cpu"] * bool(cpus) + [f"gpu:{index}" for index in range(len(gpus))]
     return dict(zip(names, cpus[:1] + gpus, strict=True))
-
-
-probe, make, of = DpnpBackend.probe, DpnpBackend.make, DpnpBackend.of

@@ -61,13 +61,13 @@ def fenced(function: AnyFunction) -> AnyFunction:
     return cast("AnyFunction", run)
 
 
-def compile_fenced(function: AnyFunction, *, donated: Sequence[int] = (), zero: Any = ZERO) -> AnyFunction:
+def compile_fenced(function: AnyFunction, *, donated: bool = False, zero: Any = ZERO) -> AnyFunction:
     """Return `function` compiled with fences; in a function that JAX traces, it is `function` itself.
 
-    ``donated`` are the numbers of the arguments whose memory may be used for the results; ``zero`` is ZERO,
-    perhaps on the device. A function that uses an unknown primitive is not compiled, after a warning.
+    If ``donated``, the memory of the first argument may be used for the results; ``zero`` is ZERO, perhaps
+    on the device. A function that uses an unknown primitive is not compiled, after a warning.
     """
-    compiled = jax.jit(fenced(function), donate_argnums=[number + 1 for number in donated])
+    compiled = jax.jit(fenced(function), donate_argnums=(1,) if donated else ())
     is_compiled = True
 
     def run(*args: object) -> object:

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from xpnet._typing import AnyFunction, Array, Function, HostArray
-from xpnet.backends.base import GPU_STACK, Backend
+from xpnet.backends.base import Backend, replace_functions
 from xpnet.backends.probing import Problem, cuda_major, missing_driver_or, one_line
 
 LAYOUT_ROWS = 256
@@ -36,10 +36,7 @@ class JaxBackend(Backend):
         super().__init__(device)
         platform, _, index = device.partition(":")
         self.device = self.library.devices(platform)[int(index or 0)]
-        if platform == "cpu":
-            self.xp = _make_xla_namespace(self.library)
-        else:
-            self.xp, self.stack = self.library.numpy, GPU_STACK
+        self.xp = _make_xla_namespace(self.library) if platform == "cpu" else self.library.numpy
 
     @contextmanager
     def scope(self) -> Iterator[None]:
@@ -55,9 +52,7 @@ class JaxBackend(Backend):
         ):
             yield
 
-    def compile(
-        self, function: AnyFunction, *, exact: bool, donated: Sequence[int] = (), transient: bool = False
-    ) -> AnyFunction:
+    def compile(self, function: AnyFunction, *, exact: bool, donated: bool = False, **_: Any) -> AnyFunction:
         """Return `function` compiled by XLA, which may fuse and reorder operations unless `exact`.
 
         On a GPU, numbers among the arguments are kept there: each would be copied in every call.
@@ -67,7 +62,7 @@ class JaxBackend(Backend):
 
             compiled = compile_fenced(function, donated=donated, zero=self._zero)
         else:
-            compiled = cast("AnyFunction", self.library.jit(function, donate_argnums=donated))
+            compiled = cast("AnyFunction", self.library.jit(function, donate_argnums=(0,) if donated else ()))
         if not self.on_gpu:
             return compiled
         number = lru_cache(MOST_NUMBERS)(self.library.numpy.asarray)  # whose dtype gives way, as a number's
@@ -184,9 +179,4 @@ def _make_xla_namespace(jax: ModuleType) -> ModuleType:
         mode = "clip" if isinstance(indices, jax.core.Tracer) else None
         return jax.numpy.take(x, indices, axis=axis, mode=mode)
 
-    namespace = ModuleType(jax.numpy.__name__)
-    namespace.__dict__.update(vars(jax.numpy), asarray=asarray, matmul=matmul, take=take)
-    return namespace
-
-
-probe, make, of = JaxBackend.probe, JaxBackend.make, JaxBackend.of
+    return replace_functions(jax.numpy, asarray=asarray, matmul=matmul, take=take)

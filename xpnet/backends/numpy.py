@@ -1,8 +1,9 @@
 """NumPy, on the CPU: the backend that is always available."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -59,13 +60,9 @@ class NumPyBackend(Backend):
         finally:
             workers.sharing = True
 
-    def compile(
-        self, function: AnyFunction, *, exact: bool, donated: Sequence[int] = (), transient: bool = False
-    ) -> AnyFunction:
+    def compile(self, function: AnyFunction, **options: Any) -> AnyFunction:
         """Return a function that replays `function` in preallocated memory; see `xpnet.backends.replay`."""
-        return compile_replay(
-            function, exact=exact, donated=0 in donated, transient=transient, workers=self._workers
-        )
+        return compile_replay(function, workers=self._workers, **options)
 
     def from_host(self, array: HostArray) -> Array:
         """Return `array` itself."""
@@ -74,6 +71,3 @@ class NumPyBackend(Backend):
     def to_host(self, array: Array) -> HostArray:
         """Return `array` itself."""
         return np.asarray(array)
-
-
-probe, make, of = NumPyBackend.probe, NumPyBackend.make, NumPyBackend.of

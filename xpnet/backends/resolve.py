@@ -1,10 +1,9 @@
 """Selection of the backend for ``--device`` and ``--backend``, with the reason if one cannot be used."""
 
-import importlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import ModuleType
+from pkgutil import resolve_name
 from typing import Final, cast
 
 import array_api_compat
@@ -16,13 +15,15 @@ from xpnet.backends.probing import Probe, Problem, expand_device, is_gpu
 from xpnet.errors import BackendError, ConfigError
 
 BACKENDS: Final = {
-    "numpy": "xpnet.backends.numpy",
-    "cupy": "xpnet.backends.cupy",
-    "torch": "xpnet.backends.torch",
-    "jax": "xpnet.backends.jax",
-    "dpnp": "xpnet.backends.dpnp",
-    "array-api-strict": "xpnet.backends.strict",
+    "numpy": "xpnet.backends.numpy:NumPyBackend",
+    "cupy": "xpnet.backends.cupy:CuPyBackend",
+    "torch": "xpnet.backends.torch:TorchBackend",
+    "jax": "xpnet.backends.jax:JaxBackend",
+    "dpnp": "xpnet.backends.dpnp:DpnpBackend",
+    "array-api-strict": "xpnet.backends.strict:StrictBackend",
 }
+"""The class of each backend, whose module imports the library's own."""
+
 CPU_BACKENDS: Final = ("numpy", "torch", "jax", "dpnp", "array-api-strict")
 """The backends that can use the CPU, in order of preference."""
 
@@ -30,15 +31,6 @@ KINDS: Final = {"cpu": CPU_BACKENDS, "cuda": ("cupy", "torch", "jax"), "gpu": ("
 """The backends that can use each kind of device, in order of preference."""
 
 KIND_NAMES: Final = {"cpu": "the CPU", "cuda": "an NVIDIA GPU", "gpu": "an Intel GPU", "mps": "an Apple GPU"}
-
-NAMESPACES: Final = {
-    "array_api_compat.cupy": "cupy",
-    "array_api_compat.torch": "torch",
-    "jax.numpy": "jax",
-    "dpnp": "dpnp",
-    "array_api_strict": "array-api-strict",
-}
-"""The backends of arrays other than NumPy's, by the name of the arrays' namespace."""
 
 STRICT_DEVICES: Final = ("device1", "device2", "no_float64", "no_x64")
 
@@ -138,7 +130,7 @@ def resolve(
 
 def probe(backend: str, device: str) -> Probe:
     """Report whether the named backend can run on `device`, and if not, the reason and how to fix it."""
-    return cast("Probe", _import_backend(backend).probe(device))
+    return import_backend(backend).probe(device)
 
 
 def make(backend: str, device: str) -> Backend:
@@ -149,7 +141,7 @@ def make(backend: str, device: str) -> Backend:
     BackendError
         It cannot run there.
     """
-    return cast("Backend", _import_backend(backend).make(device))
+    return import_backend(backend).make(device)
 
 
 def backend_of(value: object) -> Backend | None:
@@ -158,15 +150,16 @@ def backend_of(value: object) -> Backend | None:
     It holds and converts arrays; whether it can compute there is not known.
     """
     try:
-        namespace = array_api_compat.array_namespace(value)
-        name = NAMESPACES.get(namespace.__name__)
-        return None if name is None else _import_backend(name).of(value)
+        namespace: str = array_api_compat.array_namespace(value).__name__
+        name = namespace.removeprefix("array_api_compat.").removesuffix(".numpy").replace("_", "-")
+        return import_backend(name).of(value) if name in BACKENDS and name != "numpy" else None
     except TypeError:  # no array, or one without values, as in a function that JAX compiles
         return None
 
 
-def _import_backend(backend: str) -> ModuleType:
-    return importlib.import_module(BACKENDS[backend])
+def import_backend(backend: str) -> type[Backend]:
+    """Return the class of a backend, whether the library is installed or not."""
+    return cast("type[Backend]", resolve_name(BACKENDS[backend]))
 
 
 def share_gpu_memory() -> None:

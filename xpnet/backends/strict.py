@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xpnet._typing import Array, HostArray
-from xpnet.backends.base import Backend
+from xpnet.backends.base import Backend, replace_functions
 from xpnet.backends.workers import find_blas
 
 CPU_DEVICE = "CPU_DEVICE"
@@ -31,8 +31,7 @@ class StrictBackend(Backend):
         dtypes = self.library.__array_namespace_info__().dtypes(device=self.device)
         self.has_float64, self.has_int64 = "float64" in dtypes, "int64" in dtypes
         if not self.has_int64:
-            self.xp = ModuleType(self.library.__name__)
-            self.xp.__dict__.update(vars(self.library), argmax=self._argmax)
+            self.xp = replace_functions(self.library, argmax=self._argmax)
 
     @contextmanager
     def scope(self) -> Iterator[None]:
@@ -74,6 +73,3 @@ class StrictBackend(Backend):
 def _name(device: object) -> str:
     name = repr(device).split("'")[1]
     return "cpu" if name == CPU_DEVICE else name
-
-
-probe, make, of = StrictBackend.probe, StrictBackend.make, StrictBackend.of

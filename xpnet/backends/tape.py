@@ -11,7 +11,6 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import ModuleType
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import array_api_compat.numpy
@@ -20,6 +19,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from xpnet._lib.tree import Tree, leaves, tree_map
 from xpnet._typing import DType, Function, HostArray
+from xpnet.backends.base import replace_functions
 
 _CONSTANTS = {np.ones_like, np.zeros_like, np.full_like}  # by the shapes of their arguments
 LARGE = 1 << 15
@@ -79,8 +79,7 @@ class TracedArray(NDArrayOperatorsMixin):
         return self.tape.record(function, args, kwargs)
 
     def __array__(self, *_: object, **__: object) -> NoReturn:
-        msg = "an array has no values while the function that computes it is being recorded"
-        raise TypeError(msg)
+        raise TypeError("an array has no values while the function that computes it is being recorded")
 
     __bool__ = __int__ = __float__ = __index__ = __array__
 
@@ -185,9 +184,8 @@ def take(x: HostArray, /, indices: HostArray, *, axis: int | None = None) -> Any
     return np.take(x, indices, axis=axis)
 
 
-xp = ModuleType(array_api_compat.numpy.__name__)
+xp = replace_functions(array_api_compat.numpy, take=take)
 """The array-API namespace of NumPy, whose functions all accept traced arrays."""
-xp.__dict__.update(vars(array_api_compat.numpy), take=take)
 
 
 def _elementwise(function: Function, out: TracedArray, *args: Any) -> Writing:

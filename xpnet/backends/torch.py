@@ -2,7 +2,7 @@
 
 import importlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from operator import attrgetter, call
@@ -13,8 +13,8 @@ from typing import Any, cast
 import numpy as np
 
 from xpnet._typing import AnyFunction, Array, HostArray
-from xpnet.backends.base import GPU_STACK, Backend
-from xpnet.backends.probing import NO_GPU_FIX, Problem, cuda_index, is_gpu, missing_driver_or, one_line
+from xpnet.backends.base import Backend, replace_functions
+from xpnet.backends.probing import NO_GPU_FIX, Problem, cuda_index, missing_driver_or, one_line
 from xpnet.backends.replay import compile_replay
 
 THREADED_MULTIPLICATIONS = 1 << 23
@@ -37,8 +37,6 @@ class TorchBackend(Backend):
         self._current: Callable[[], AbstractContextManager[object]] = nullcontext
         if cuda_index(device) is not None:
             self._current = partial(self.library.cuda.device, self.device)  # makes it the current GPU
-        if is_gpu(device):
-            self.stack = GPU_STACK
         self.has_float64 = not device.startswith("mps")
         self.parallel_blocks = device == "cpu"
 
@@ -81,15 +79,13 @@ class TorchBackend(Backend):
             return nullcontext()
         return self._limit_threads(self._workers.count if multiplications >= THREADED_MULTIPLICATIONS else 1)
 
-    def compile(
-        self, function: AnyFunction, *, exact: bool, donated: Sequence[int] = (), transient: bool = False
-    ) -> AnyFunction:
+    def compile(self, function: AnyFunction, *, exact: bool, **options: Any) -> AnyFunction:
         """Return a function that replays `function` in preallocated memory, on the CPU."""
         if self.device_name != "cpu":
             return function
         from xpnet.backends.torch_replay import TorchTape
 
-        return compile_replay(function, TorchTape, donated=0 in donated, transient=transient)
+        return compile_replay(function, TorchTape, **options)
 
     def from_host(self, array: HostArray) -> Array:
         """Put a NumPy array on the device, keeping its dtype.
@@ -178,9 +174,4 @@ def _make_namespace(torch: ModuleType) -> ModuleType:
     def take(x: Array, /, indices: Array, *, axis: int | None = None) -> Array:
         return torch.index_select(x, axis or 0, indices)
 
-    namespace = ModuleType(compat.__name__)
-    namespace.__dict__.update(vars(compat), take=take)
-    return namespace
-
-
-probe, make, of = TorchBackend.probe, TorchBackend.make, TorchBackend.of
+    return replace_functions(compat, take=take)

@@ -78,8 +78,7 @@ class TorchTape(Tape, TorchFunctionMode):
 
     def make_array(self, like: Any, memory: HostArray) -> Any:
         """Return a tensor like another one in a block of memory."""
-        flat = torch.from_numpy(memory[: like.nbytes]).view(like.dtype)
-        return flat.as_strided(like.shape, like.stride())
+        return torch.from_numpy(memory[: like.nbytes]).view(like.dtype).as_strided(like.shape, like.stride())
 
     def write(self, out: TracedArray, function: Function, args: Any, kwargs: Any) -> Writing | None:
         """Return how the result of a call is written; None if the function accepts no output tensor."""

@@ -53,10 +53,10 @@ def _probe_backend(name: str) -> dict[str, Any]:
     """
     probes = probe_devices(name, "cuda:0" if name == "cupy" else "cpu")
     version = next(iter(probes.values())).version
-    unusable = {device: probe for device, probe in probes.items() if not probe.usable}
     devices = list(dict.fromkeys(device for result in probes.values() for device in result.devices))
-    usable = [device for device in probes if device not in unusable]
-    troubles = [{"device": at, "reason": probe.reason, "fix": probe.fix} for at, probe in unusable.items()]
+    usable = [device for device, probe in probes.items() if probe.usable]
+    unusable = ((device, probe) for device, probe in probes.items() if not probe.usable)
+    troubles = [{"device": device, "reason": probe.reason, "fix": probe.fix} for device, probe in unusable]
     library = {"name": name, "installed": version is not None, "version": version}
     return {**library, "devices": devices, "usable": usable, "troubles": troubles}
 

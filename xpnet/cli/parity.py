@@ -32,10 +32,9 @@ from xpnet._lib.text import format_json, plain
 from xpnet.backends import resolve
 from xpnet.backends.base import check_environment
 from xpnet.backends.probing import Probe
-from xpnet.cli.tables import Cell, Column, format_metric, format_value, render_table, select_fitting
-from xpnet.config import TrainConfig
+from xpnet.cli.tables import Cell, format_metric, format_value, make_column, render_table, select_fitting
 from xpnet.config.flags import Parser, add_settings, get_settings
-from xpnet.config.training import DEFAULTS, TABLE_SETTINGS
+from xpnet.config.training import DEFAULTS, TABLE_SETTINGS, TrainConfig
 from xpnet.data import datasets
 from xpnet.errors import BackendError, ConfigError
 from xpnet.nn.architecture import format_sizes
@@ -112,7 +111,7 @@ def print_rows(console: Console, rows: Sequence[runs.ParityResult]) -> None:
     cells, columns = [_format_row(row) for row in rows], {}
     for name in cells[0]:
         heading = Text(f"{ABOVE.get(name, '')}\n{name}", "bold")
-        columns[name] = Column(heading, [cell[name] for cell in cells], right=name not in LEFT)
+        columns[name] = make_column(heading, [cell[name] for cell in cells], right=name not in LEFT)
     lines = render_table(select_fitting(console, columns, DISPENSABLE))
     console.print(*lines[: -len(rows)], sep="\n")
     table = iter(lines[-len(rows) :])

@@ -38,7 +38,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from xpnet._lib.files import read_start, save
 from xpnet._lib.text import complain, format_json, plain
@@ -54,6 +54,10 @@ if TYPE_CHECKING:
     from xpnet.storage.model_file import SavedModel
 
 # The imports inside the functions load NumPy, which --help does not need.
+
+
+Names: TypeAlias = Sequence[str | int]
+"""The names or numbers of the classes."""
 
 
 class Prediction(NamedTuple):
@@ -176,7 +180,7 @@ def _read_image(model: "SavedModel", file: Path) -> "Rows":
     return digit, None
 
 
-def _print_lines(predictions: Iterable[Prediction], names: Sequence[str | int], *, all_classes: bool) -> None:
+def _print_lines(predictions: Iterable[Prediction], names: Names, *, all_classes: bool) -> None:
     """Print a line for each sample: file, class, probability, and with `all_classes` all probabilities."""
     lines = [["", "class", "probability", *map(plain, map(probability_name, names))]] if all_classes else []
     for file, row, _, predicted, probabilities in predictions:
@@ -185,11 +189,10 @@ def _print_lines(predictions: Iterable[Prediction], names: Sequence[str | int], 
         lines.append([place, plain(names[predicted]), *(f"{share:.4f}" for share in shares)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for place, *cells in lines:
-        columns = [place.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]
-        sys.stdout.write("   ".join(columns) + "\n")
+        sys.stdout.write("   ".join([place.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]) + "\n")
 
 
-def _to_json(prediction: Prediction, names: Sequence[str | int]) -> dict[str, object]:
+def _to_json(prediction: Prediction, names: Names) -> dict[str, object]:
     predicted, probabilities = prediction.predicted, prediction.probabilities.tolist()
     best = {"predicted": names[predicted], "probability": probabilities[predicted]}
     return {**prediction._asdict(), **best, "probabilities": probabilities}
@@ -212,9 +215,7 @@ def probability_name(name: str | int) -> str:
     return f"p_{name}" if isinstance(name, str) else f"p{name}"
 
 
-def write_predictions(
-    path: Path, keys: Sequence[str], rows: Iterable[tuple[Any, ...]], names: Sequence[str | int]
-) -> None:
+def write_predictions(path: Path, keys: Sequence[str], rows: Iterable[tuple[Any, ...]], names: Names) -> None:
     """Write a CSV file of predictions, completely or not at all.
 
     Parameters

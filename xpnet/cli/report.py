@@ -26,8 +26,8 @@ from xpnet._lib.text import plain
 from xpnet.config.flags import Parser
 from xpnet.errors import ConfigError
 from xpnet.report import write_report
-from xpnet.storage.find import OUT, FoundRun, find_newest_run, resolve_run
-from xpnet.storage.record import REPORT_FILE, SUMMARY_FILE, read_summary
+from xpnet.storage.find import OUT, FoundRun, find_newest_run, read_summary, resolve_run
+from xpnet.storage.record import REPORT_FILE, SUMMARY_FILE
 
 
 def main(words: Sequence[str]) -> int:

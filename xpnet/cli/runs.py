@@ -41,7 +41,7 @@ from xpnet._lib.terminal import make_console, style_text
 from xpnet._lib.text import complain, did_you_mean, format_command_line, format_json, plain
 from xpnet.cli import comparison, tables
 from xpnet.cli.comparison import higher_is_better, to_columns
-from xpnet.cli.tables import Cell, Column, format_metric, format_value, print_pairs
+from xpnet.cli.tables import Cell, format_metric, format_value, make_column, print_pairs
 from xpnet.config import TrainConfig, to_json
 from xpnet.config.flags import Parser
 from xpnet.errors import ConfigError, DataError
@@ -129,10 +129,9 @@ def _list_runs(arguments: Namespace) -> Result:
 
 
 def _show_run(arguments: Namespace) -> Result:
-    name = arguments.name
-    if name is None:
-        name = find.find_newest_run(arguments.out, trained=False).folder
-    folder, runs = _read_runs(name, arguments.out)
+    name, out = arguments.name, arguments.out
+    name = find.find_newest_run(out, trained=False).folder if name is None else name
+    folder, runs = _read_runs(name, out)
     run = runs[0]
     if run.folder != folder:
         return _make_list(runs, partial(_print_trials, folder=folder, runs=runs))
@@ -296,7 +295,7 @@ def print_list(console: Console, runs: Sequence[FoundRun], sort: str) -> None:
     for name in dict.fromkeys(COLUMNS if sort == "started" else (*COLUMNS, sort)):
         if any(value not in (None, []) for value in values.get(name, [])):
             cells = [_format_cell(name, value) for value in values[name]]
-            columns[name] = Column(HEADINGS.get(name, name), cells, name not in FIELDS)
+            columns[name] = make_column(HEADINGS.get(name, name), cells, right=name not in FIELDS)
     dispensable = (name for name in DISPENSABLE if name != sort)
     tables.print_table(console, tables.select_fitting(console, columns, dispensable))
 
@@ -322,7 +321,7 @@ def _print_trials(console: Console, folder: Path, runs: Sequence[FoundRun]) -> N
     DataError
         The summary is damaged.
     """
-    summary = records.read_summary(folder) if (folder / records.SUMMARY_FILE).exists() else None
+    summary = find.read_summary(folder) if (folder / records.SUMMARY_FILE).exists() else None
     console.print(style_text(folder, "bold"))
     if summary is not None and summary.best is not None:
         console.print(f"best of all {format_value(summary.over)}: {format_value(summary.best)}")
@@ -395,4 +394,4 @@ def _format_settings(config: Mapping[str, object]) -> dict[str, Cell]:
 def _print_numbers(console: Console, columns: Mapping[str, Sequence[object]]) -> None:
     """Print columns of numbers, and of shortened fingerprints, as a table."""
     cells = {name: [format_metric(name, value) for value in values] for name, values in columns.items()}
-    tables.print_table(console, [Column(format_value(name), cells[name]) for name in cells], indent="  ")
+    tables.print_table(console, [make_column(format_value(name), cells[name]) for name in cells], indent="  ")

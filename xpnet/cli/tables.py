@@ -2,8 +2,6 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import zip_longest
 
 from rich.console import Console
@@ -22,29 +20,24 @@ Cell = str | Text
 """A string, whose control characters are escaped later, or escaped text with an optional colour."""
 
 
-@dataclass(frozen=True)
-class Column:
-    """A heading and the cells below it, right-aligned as for numbers, or left-aligned."""
+Column = list[Text]
+"""The lines of a heading and of the cells below it, padded to the same width."""
 
-    heading: Cell
-    cells: Sequence[Cell]
-    right: bool = True
 
-    @cached_property
-    def lines(self) -> list[Text]:
-        """The lines of the heading and the cells, padded to the same width."""
-        lines = [*style_text(self.heading, "bold").split("\n"), *map(style_text, self.cells)]
-        width = max(line.cell_len for line in lines)
-        for number, line in enumerate(lines):
-            space = " " * (width - line.cell_len)
-            lines[number] = Text.assemble(space, line) if self.right else Text.assemble(line, space)
-        return lines
+def make_column(heading: Cell, cells: Iterable[Cell], *, right: bool = True) -> Column:
+    """Return a column, right-aligned as for numbers, or left-aligned."""
+    lines = [*style_text(heading, "bold").split("\n"), *map(style_text, cells)]
+    width = max(line.cell_len for line in lines)
+    for number, line in enumerate(lines):
+        space = " " * (width - line.cell_len)
+        lines[number] = Text.assemble(space, line) if right else Text.assemble(line, space)
+    return lines
 
 
 def make_columns(headings: Iterable[Cell], rows: Iterable[Sequence[Cell]], *, left: int = 0) -> list[Column]:
     """Return the columns of a table of rows; the first `left` of them are left-aligned."""
     columns = enumerate(zip(headings, *rows, strict=True))
-    return [Column(heading, cells, right=number >= left) for number, (heading, *cells) in columns]
+    return [make_column(heading, cells, right=number >= left) for number, (heading, *cells) in columns]
 
 
 def format_value(value: object) -> str:
@@ -85,13 +78,11 @@ def print_table(console: Console, columns: Sequence[Column], *, indent: str = ""
 
 def fits(console: Console, columns: Sequence[Column]) -> bool:
     """Return whether columns fit side by side on the terminal; True if output goes elsewhere."""
-    widths = [column.lines[0].cell_len for column in columns]
+    widths = [column[0].cell_len for column in columns]
     return not console.is_terminal or sum(widths) + len(GAP) * (len(widths) - 1) <= console.width
 
 
-def select_fitting(
-    console: Console, columns: Mapping[str, Column], dispensable: Iterable[str]
-) -> list[Column]:
+def select_fitting(console: Console, columns: dict[str, Column], dispensable: Iterable[str]) -> list[Column]:
     """Return the columns that fit on the terminal, without the first dispensable ones as far as need be."""
     kept = dict(columns)
     for name in dispensable:
@@ -102,8 +93,7 @@ def select_fitting(
 
 def render_table(columns: Sequence[Column]) -> list[Text]:
     """Return the lines of a table: first the headings, which have as many lines each, then the rows."""
-    rows = zip_longest(*(column.lines for column in columns), fillvalue=Text("-"))
-    lines = [Text(GAP).join(row) for row in rows]
+    lines = [Text(GAP).join(row) for row in zip_longest(*columns, fillvalue=Text("-"))]
     for line in lines:
         line.rstrip()
     return lines

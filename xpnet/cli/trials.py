@@ -32,8 +32,7 @@ from xpnet.config import TrainConfig, from_json, to_json
 from xpnet.distributed.launch import LOCAL_RANKS, VARIABLES
 from xpnet.distributed.ranks import Ranks, connect, count_sharing
 from xpnet.errors import ConfigError
-from xpnet.storage.json_files import replace_nonfinite
-from xpnet.storage.record import SUMMARY_FILE, is_number
+from xpnet.storage.record import SUMMARY_FILE, is_number, replace_nonfinite
 from xpnet.storage.run import Run, make_run_id
 
 MODULE = "xpnet.cli.trials"
@@ -99,8 +98,7 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
         trials = [Trial(each, command, jobs, advise and each is configs[0]) for each in configs]
         if ranks.rank > 0:
             return _serve_first_rank(ranks)
-        is_single = ranks.size == jobs == 1
-        outcomes = _run_in_turn(trials) if is_single else _run_side_by_side(trials, ranks)
+        outcomes = _run_in_turn(trials) if ranks.size == jobs == 1 else _run_side_by_side(trials, ranks)
     codes = [outcome.code for outcome in outcomes if outcome.code]
     if codes:
         return INTERRUPTED if INTERRUPTED in codes else codes[0]
@@ -108,8 +106,7 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
     summary, lines = _select_best(entries) if len(rates) > 1 else _summarize_seeds(entries)
     text = json.dumps(replace_nonfinite({**summary, "trials": entries}), indent=1, allow_nan=False)
     save(folder / SUMMARY_FILE, f"{text}\n".encode())
-    console = make_console(quiet=config.quiet)
-    console.print(*lines, f"summary       {plain(folder / SUMMARY_FILE)}", sep="\n")
+    make_console(quiet=config.quiet).print(*lines, f"summary       {plain(folder / SUMMARY_FILE)}", sep="\n")
     return 0
 
 

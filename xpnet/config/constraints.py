@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from types import SimpleNamespace
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from xpnet.config.settings import DISTORTIONS
 
@@ -11,33 +11,29 @@ Settings: TypeAlias = Any
 """The attributes of a ``TrainConfig``, or of what is to become one."""
 
 
-class Violation(NamedTuple):
-    """A setting that is not allowed in combination with another.
+Violation: TypeAlias = tuple[str, str | None, str]
+"""A setting that is not allowed in combination with another, the one that rules it out, and the message.
 
-    The two may come from different sources. If `overridden_by` comes from the source with the higher
-    precedence (a flag over a recipe, say), `name` returns to its default: a recipe with momentum and the flag
-    `--optimizer adam` need no flag that removes the momentum.
-    """
-
-    name: str  # of the setting that is refused
-    overridden_by: str | None  # the setting that rules it out; None if `name` never returns to its default
-    message: str
+The two may come from different sources. If the other comes from the source with the higher precedence (a
+flag over a recipe, say), the setting returns to its default: a recipe with momentum and the flag
+`--optimizer adam` need no flag that removes the momentum. It never does if the other is None.
+"""
 
 
 def find_violations(config: Settings) -> Iterator[Violation]:
     """Yield the violated constraints, lazily: each is evaluated with the attributes as they are by then."""
     checks = _check_data, _check_augmentation, _check_network, _check_training, _check_optimizer
-    return map(Violation._make, chain.from_iterable(check(config) for check in checks))
+    return chain.from_iterable(check(config) for check in checks)
 
 
-def _check_data(c: Settings) -> Iterator[tuple[str, str | None, str]]:
+def _check_data(c: Settings) -> Iterator[Violation]:
     if c.test_data is not None and c.data is None:
         yield "test_data", None, f"needs --data TRAIN.csv beside it, got {c.test_data} alone"
     if c.test_split is not None and c.test_data is not None:
         yield "test_split", "test_data", "there is --test-data already: give one of the two"
 
 
-def _check_augmentation(c: Settings) -> Iterator[tuple[str, str | None, str]]:
+def _check_augmentation(c: Settings) -> Iterator[Violation]:
     if c.augment_elastic_sigma is not None and c.augment_elastic_alpha == 0:
         message = "needs --augment-elastic-alpha, the strength of the deformation"
         yield "augment_elastic_sigma", "augment_elastic_alpha", message
@@ -48,7 +44,7 @@ def _check_augmentation(c: Settings) -> Iterator[tuple[str, str | None, str]]:
         yield "augment_fade_epochs", "epochs", message
 
 
-def _check_network(c: Settings) -> Iterator[tuple[str, str | None, str]]:
+def _check_network(c: Settings) -> Iterator[Violation]:
     needs_hidden = "needs hidden layers: leave it out, or give --hidden their units"
     if c.activation != "relu" and not c.hidden:
         yield "activation", "hidden", needs_hidden
@@ -73,7 +69,7 @@ def _check_network(c: Settings) -> Iterator[tuple[str, str | None, str]]:
         yield "resume_or_start", None, "expected one training, not --repeats or several learning rates"
 
 
-def _check_training(c: Settings) -> Iterator[tuple[str, str | None, str]]:
+def _check_training(c: Settings) -> Iterator[Violation]:
     if c.patience is not None and c.validation == 0:
         yield "patience", "validation", "needs --validation, the samples that tell when to stop"
     if c.average_epochs > 1 and c.patience is not None:
@@ -89,7 +85,7 @@ def _check_training(c: Settings) -> Iterator[tuple[str, str | None, str]]:
         yield "jobs", "repeats", "needs several trainings: add --repeats, or several --learning-rate"
 
 
-def _check_optimizer(c: Settings) -> Iterator[tuple[str, str | None, str]]:
+def _check_optimizer(c: Settings) -> Iterator[Violation]:
     if c.momentum is not None and c.optimizer not in ("momentum", "nesterov"):
         yield "momentum", "optimizer", f"needs --optimizer momentum or nesterov, got {c.optimizer}"
     if isinstance(c.learning_rate, tuple) and c.validation == 0:

@@ -6,6 +6,9 @@ Exit codes: 0 done, 2 bad input or device, 3 diverged, 130 interrupted (143 by S
 
 Options
 -------
+--recipe
+    Start from the settings of a recipe instead of the defaults; --print-config shows what they are. One of
+    {}. (default: notebook)
 --config
     Read settings from this TOML file. Keys are recipe and the flags with _ for -, as in batch_size = 32.
     Flags win over the file, the file over the recipe; paths are relative to the current folder.
@@ -31,10 +34,6 @@ from xpnet.config.training import DEFAULTS, RULES, TrainConfig, list_recipes, re
 from xpnet.errors import ConfigError
 
 EXIT_CODES = "Exit codes: 0 done, 2 bad input, 130 interrupted."
-
-RECIPE_HELP = """
-Start from the settings of a recipe instead of the defaults; --print-config shows what they are. One of
-{}. (default: notebook)"""
 
 SHORT_FLAGS = {"learning_rate": ["--lr"], "tags": ["--tag"]}
 
@@ -204,17 +203,16 @@ def get_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _build_parser(prog: str) -> Parser:
-    usage = "%(prog)s [-h] [OPTIONS]"
-    parser = Parser(prog=prog, usage=usage, doc=__doc__, debug=False, allow_abbrev=False)
-    parser.add_argument("--recipe", metavar="NAME", help=RECIPE_HELP.format(", ".join(list_recipes())))
+    parser = Parser(prog=prog, usage="%(prog)s [-h] [OPTIONS]", doc=__doc__, debug=False, allow_abbrev=False)
+    recipe = parser.add_argument("--recipe", metavar="NAME")
+    recipe.help = (recipe.help or "").format(", ".join(list_recipes()))
     parser.add_argument("--config", type=Path, metavar="PATH")
     parser.add_argument("--print-config", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
     for group in reversed(TrainConfig.__bases__):
         title = f"{group.__name__.removesuffix('Settings').lower()} options"
         description = str(group.__doc__).partition("\n")[0]
-        names = [field.name for field in fields(group)]
-        add_settings(parser.add_argument_group(title, description), names)
+        add_settings(parser.add_argument_group(title, description), [field.name for field in fields(group)])
     return parser
 
 

@@ -50,9 +50,9 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
             first, second = continued[:2]
             place = "" if first == "resume_or_start" else f" {getattr(self, first)}"
             raise ConfigError.at(flag(second), f"there is {flag(first)}{place} already: give one of the two")
-        violation = next(find_violations(self), None)
-        if violation is not None and self.resume is None and self.extend is None:
-            raise ConfigError.at(flag(violation.name), violation.message)
+        if self.resume is None and self.extend is None:
+            for name, _, message in find_violations(self):
+                raise ConfigError.at(flag(name), message)
 
     @property
     def float_type(self) -> str:
@@ -88,8 +88,7 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
     @property
     def table_options(self) -> dict[str, Any]:
         """The settings of CSV files, keyword arguments of ``xpnet.data.datasets.load``."""
-        options = {name: getattr(self, name) for name in TABLE_SETTINGS}
-        return {name: value for name, value in options.items() if value is not None}
+        return {name: getattr(self, name) for name in TABLE_SETTINGS}
 
     @property
     def optimizer_options(self) -> dict[str, Any]:
@@ -105,8 +104,7 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
     def schedule_options(self) -> dict[str, Any]:
         """The options of the schedule, the arguments of ``xpnet.nn.schedules.build``."""
         options = {"factor": self.schedule_factor, "warmup_epochs": self.warmup_epochs}
-        step_epochs = self.schedule_step_epochs
-        return options if step_epochs is None else {**options, "step_epochs": step_epochs}
+        return {**options, "step_epochs": self.schedule_step_epochs}
 
 
 DEFAULTS: dict[str, object] = {field.name: field.default for field in fields(TrainConfig)}
@@ -120,8 +118,7 @@ LARGEST = 2**20
 
 def to_json(config: TrainConfig) -> dict[str, object]:
     """Return the settings as a JSON object: paths become strings, tuples lists; None stays None."""
-    settings: dict[str, object] = json.loads(json.dumps(vars(config), default=str))
-    return settings
+    return dict(json.loads(json.dumps(vars(config), default=str)))
 
 
 def to_toml(config: TrainConfig) -> str:

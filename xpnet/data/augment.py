@@ -22,11 +22,12 @@ from xpnet.arithmetic.host import gaussian_matrix, sine_and_cosine
 from xpnet.config.settings import DISTORTIONS, AugmentationSettings
 from xpnet.errors import ConfigError
 
+Floats = NDArray[np.float64]
 Augmenter = Callable[[Array, NDArray[np.integer], int], Array]
 """Computes the augmented pixels from pixels, uint8 (m, height · width) on the device, the samples' indices
 (m,) in the data set, on the host, and the epoch."""
 CHUNK = 64
-"""Default number of images per call: the temporaries of 64 MNIST images fit a processor's cache."""
+"""The number of images per call: the temporaries of 64 MNIST images fit a processor's cache."""
 FULL_STRENGTH = 256
 """The distortions are scaled by whole numbers of 1/256."""
 ELASTIC_SIGMA = 4.0
@@ -67,12 +68,8 @@ def build_fade(fade_epochs: int, epochs: int) -> Callable[[int], int]:
     Epochs count from 1. In the last ``fade_epochs`` of ``epochs`` it falls linearly, by
     1 / (``fade_epochs`` + 1) an epoch and rounded down; it is full before, and stays as it is afterwards.
     """
-
-    def strength(epoch: int) -> int:
-        left = max(epochs - epoch, 0) + 1
-        return FULL_STRENGTH * min(left, fade_epochs + 1) // (fade_epochs + 1)
-
-    return strength
+    steps = fade_epochs + 1
+    return lambda epoch: FULL_STRENGTH * min(max(epochs - epoch, 0) + 1, steps) // steps
 
 
 def build_augmenter(
@@ -83,7 +80,6 @@ def build_augmenter(
     seed: int,
     from_host: Callable[[NDArray[np.generic]], Array],
     strength: Callable[[int], int] = lambda _: FULL_STRENGTH,
-    chunk: int = CHUNK,
 ) -> Augmenter:
     """Return the function that augments the images of an epoch.
 
@@ -97,15 +93,14 @@ def build_augmenter(
     lines become thicker or thinner (``thicken``). All amounts and numbers are scaled by the
     ``strength`` in the epoch, in 1/256.
 
-    The augmented sample depends only on the seed, the epoch and the sample's index: not on the rest of
-    the batch, on ``chunk`` (the number of images computed in one call), or on earlier calls. In
-    reproducible arithmetic its bytes are the same on every backend.
+    The augmented sample depends only on the seed, the epoch and the sample's index: not on the rest of the
+    batch, on the number of images computed in one call, or on earlier calls. In reproducible arithmetic its
+    bytes are the same on every backend.
     """
     xp, n = ops.xp, height * width
     sigma = settings.augment_elastic_sigma or ELASTIC_SIGMA
     across, down = (from_host(gaussian_matrix(size, sigma)) for size in (width, height))
-    amplitude = settings.augment_elastic_alpha * random.NOISE_STEP
-    smooth = build_smoother(ops, across, down, amplitude)
+    smooth = build_smoother(ops, across, down, settings.augment_elastic_alpha * random.NOISE_STEP)
     warp = build_warper(ops, height, width)
 
     def make_variants(rows: Array, indices: NDArray[np.integer], epoch: int) -> Array:
@@ -117,7 +112,7 @@ def build_augmenter(
         return xp.reshape(images, (-1, n))
 
     def augment(rows: Array, indices: NDArray[np.integer], epoch: int, /) -> Array:
-        bounds = block_bounds(len(indices), chunk)
+        bounds = block_bounds(len(indices), CHUNK)
         parts = [make_variants(rows[start:stop, :], indices[start:stop], epoch) for start, stop in bounds]
         return parts[0] if len(parts) == 1 else xp.concat(parts)
 
@@ -166,9 +161,7 @@ def draw_distortions(
     return Distortions(transforms, noise, thickness)
 
 
-def compute_transforms(
-    settings: AugmentationSettings, height: int, width: int, amounts: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def compute_transforms(settings: AugmentationSettings, height: int, width: int, amounts: Floats) -> Floats:
     """Return the inverse affine transforms (2, m, 3) for (m, 5) amounts in [-1, 1).
 
     With a, b, c = result[0] and (X, Y) a pixel's position relative to the image's centre, Y downwards, the

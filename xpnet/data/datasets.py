@@ -142,8 +142,7 @@ def digest(dataset: Dataset, *, some: bool = False) -> str:
         sha.update(f"{name} {dtype.str} {'x'.join(map(str, array.shape))}\n".encode())
         rows = max(1, _HASHED_AT_ONCE // max(1, array[:1].nbytes))
         for start in range(0, len(array), rows):
-            piece = np.ascontiguousarray(array[start : start + rows], dtype)
-            sha.update(piece.data.cast("B"))
+            sha.update(np.ascontiguousarray(array[start : start + rows], dtype).data.cast("B"))
     return sha.hexdigest()
 
 

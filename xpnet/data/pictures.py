@@ -273,10 +273,9 @@ def _label_components(cells: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 def _maximum_filter(values: np.ndarray, reach: int) -> np.ndarray:
     """Return the maximum in squares of side 2 `reach` + 1 around each element, padded with 0."""
+    values = np.pad(values, reach)
     for axis in (0, 1):
-        padding = [(0, 0), (0, 0)]
-        padding[axis] = reach, reach
-        values = sliding_window_view(np.pad(values, padding), 2 * reach + 1, axis=axis).max(axis=-1)
+        values = sliding_window_view(values, 2 * reach + 1, axis=axis).max(axis=-1)
     return values
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._typing import Array
+from xpnet._typing import Array, Function
 from xpnet.backends.probing import cuda_index
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ SLACK = 0.1
 
 Shapes = tuple[tuple[int, ...], ...]
 Node: TypeAlias = "tuple[int, int]"
+Nodes: TypeAlias = "list[list[Node]]"
 
 
 def share_blocks(blocks: int, ranks: int) -> list[tuple[int, int]]:
@@ -47,7 +48,7 @@ def share_blocks(blocks: int, ranks: int) -> list[tuple[int, int]]:
 
 
 @lru_cache(maxsize=16)
-def list_nodes(blocks: int, ranks: int) -> list[list[Node]]:
+def list_nodes(blocks: int, ranks: int) -> Nodes:
     """Return, for each rank, the largest nodes of the tree over ``blocks`` blocks that lie in its range."""
     return [_nodes_between(first, stop, blocks) for first, stop in share_blocks(blocks, ranks)]
 
@@ -92,13 +93,15 @@ class Memory:
 
     Parameters
     ----------
+    comm
+        The communicator of mpi4py that sends them.
     backend
         The backend of the arrays to send.
     """
 
-    def __init__(self, backend: "Backend") -> None:
+    def __init__(self, comm: Any, backend: "Backend") -> None:
         on_gpu = backend.writable and cuda_index(backend.device_name) is not None
-        self._backend, self._direct = backend, on_gpu and is_cuda_aware()
+        self.comm, self._backend, self._direct = comm, backend, on_gpu and is_cuda_aware()
         self.xp: Any = backend.xp if self._direct else np
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> Any:
@@ -108,8 +111,7 @@ class Memory:
 
     def split(self, numbers: Any, shapes: Shapes) -> list[Any]:
         """Return arrays of these shapes that lie in an array (numbers,), one after the other."""
-        ends = accumulate(map(math.prod, shapes), initial=0)
-        bounds = zip(pairwise(ends), shapes, strict=True)
+        bounds = zip(pairwise(accumulate(map(math.prod, shapes), initial=0)), shapes, strict=True)
         return [self.xp.reshape(numbers[start:stop], shape) for (start, stop), shape in bounds]
 
     def write(self, arrays: Sequence[Array], parts: Sequence[Any]) -> None:
@@ -133,8 +135,8 @@ class Memory:
 class Reduction:
     """The elementwise maximum or sum over all ranks, by MPI, which adds up in an order of its own."""
 
-    def __init__(self, comm: Any, memory: Memory, shapes: Shapes, dtype: str) -> None:
-        self._comm, self._memory = comm, memory
+    def __init__(self, memory: Memory, shapes: Shapes, dtype: str) -> None:
+        self._comm, self._memory = memory.comm, memory
         self._numbers = memory.allocate((sum(map(math.prod, shapes)),), dtype)
         self._parts, self._message = memory.split(self._numbers, shapes), [self._numbers, _datatype(dtype)]
 
@@ -154,10 +156,8 @@ class GatheredTreeSum:
     These are the fewest messages.
     """
 
-    def __init__(
-        self, comm: Any, memory: Memory, nodes: list[list[Node]], blocks: int, shapes: Shapes, dtype: str
-    ) -> None:
-        self._memory, self._blocks = memory, blocks
+    def __init__(self, memory: Memory, nodes: Nodes, blocks: int, shapes: Shapes, dtype: str) -> None:
+        comm, self._memory, self._blocks = memory.comm, memory, blocks
         size, ends = sum(map(math.prod, shapes)), [*accumulate(map(len, nodes), initial=0)]
         rows = memory.allocate((ends[-1], size), dtype)
         self._mine = [memory.split(row, shapes) for row in rows[ends[comm.rank] : ends[comm.rank + 1]]]
@@ -187,10 +187,9 @@ class SlicedTreeSum:
     It receives that slice of the others' nodes, and sends the other slices of its own: the fewest numbers.
     """
 
-    def __init__(
-        self, comm: Any, memory: Memory, nodes: list[list[Node]], blocks: int, shapes: Shapes, dtype: str
-    ) -> None:
-        self._comm, self._memory, self._blocks = comm, memory, blocks
+    def __init__(self, memory: Memory, nodes: Nodes, blocks: int, shapes: Shapes, dtype: str) -> None:
+        self._memory, self._blocks = memory, blocks
+        self._comm = comm = memory.comm
         rank, own, size = comm.rank, len(nodes[comm.rank]), sum(map(math.prod, shapes))
         ends = [size * each // comm.size for each in range(comm.size + 1)]
         self._slices = [slice(*bounds) for bounds in pairwise(ends)]
@@ -232,13 +231,11 @@ class SlicedTreeSum:
         return self._memory.read(self._result)
 
 
-def make_tree_sum(
-    comm: Any, memory: Memory, nodes: list[list[Node]], blocks: int, shapes: Shapes, dtype: str
-) -> GatheredTreeSum | SlicedTreeSum:
+def make_tree_sum(memory: Memory, nodes: Nodes, blocks: int, shapes: Shapes, dtype: str) -> Function:
     """Return the function that adds up arrays of these shapes over the nodes of all ranks."""
     size = sum(map(len, nodes)) * sum(map(math.prod, shapes)) * np.dtype(dtype).itemsize
     kind = GatheredTreeSum if size <= SMALL_BYTES else SlicedTreeSum
-    return kind(comm, memory, nodes, blocks, shapes, dtype)
+    return kind(memory, nodes, blocks, shapes, dtype)
 
 
 def _datatype(dtype: str) -> Any:

@@ -93,7 +93,7 @@ class Ranks:
         key = blocks, shapes, dtype
         if key not in self._exchanges:
             nodes = list_nodes(blocks, self.size)
-            self._exchanges[key] = make_tree_sum(self.comm, self._memory, nodes, blocks, shapes, dtype)
+            self._exchanges[key] = make_tree_sum(self._memory, nodes, blocks, shapes, dtype)
         return self._exchanges[key](sums)
 
     def reduce(self, arrays: list[Array], operation: Literal["MAX", "SUM"]) -> list[Array]:
@@ -103,12 +103,12 @@ class Ranks:
         shapes, dtype = tuple(array.shape for array in arrays), str(arrays[0].dtype).rpartition(".")[2]
         key = operation, *shapes, dtype
         if key not in self._exchanges:
-            self._exchanges[key] = Reduction(self.comm, self._memory, shapes, dtype)
+            self._exchanges[key] = Reduction(self._memory, shapes, dtype)
         return self._exchanges[key](arrays, operation)
 
     @cached_property
     def _memory(self) -> Memory:
-        return Memory(self.backend)
+        return Memory(self.comm, self.backend)
 
     def join(self, xp: Namespace, parts: list[Array]) -> Array:
         """Return the integers of all samples, from those of each group that this process computed."""
@@ -277,11 +277,8 @@ def count_sharing(ranks: Ranks) -> list[int]:
     All ranks must call this.
     """
     every = ranks.gather([*allowed_cpus()])
-    places = [(host, {*cpus}) for host, cpus in zip(ranks.hosts, every, strict=True)]
-    return [
-        sum(host == other and not cpus.isdisjoint(others) for other, others in places)
-        for host, cpus in places
-    ]
+    places = [{(host, cpu) for cpu in cpus} for host, cpus in zip(ranks.hosts, every, strict=True)]
+    return [sum(not own.isdisjoint(others) for others in places) for own in places]
 
 
 def _describe(version: str) -> str:

@@ -8,8 +8,7 @@ from typing import Any, Final
 
 from xpnet._lib.switches import read_switch
 from xpnet._typing import AnyFunction, Array
-from xpnet.arithmetic import ARITHMETICS, Reproducible, selfcheck
-from xpnet.arithmetic.base import Arithmetic
+from xpnet.arithmetic import ARITHMETICS, Arithmetic, Reproducible, selfcheck
 from xpnet.arithmetic.blocks import BLOCK_SIZE
 from xpnet.arithmetic.reproducible import check_budgets
 from xpnet.backends.base import Backend, check_environment

@@ -115,8 +115,7 @@ class Predictor:
 
         def compute(bounds: tuple[int, int]) -> list[Array]:
             rows = backend.put(np.ascontiguousarray(x[slice(*bounds)]))
-            computed: list[Array] = function(self._parameters, self._statistics, rows)
-            return computed
+            return list(function(self._parameters, self._statistics, rows))
 
         bounds = block_bounds(len(x), ROWS)
         threads = min(available_cpus(), len(bounds))
@@ -273,10 +272,9 @@ class Evaluation:
             values = [value for each in classes if (value := getattr(each, metric.lower())) is not None]
             if values:
                 lines.append(f"{metric:<16}{sum(values) / len(values):.4f} (mean over classes)")
-        recalls = ((each.recall, name, each.support) for each, name in zip(classes, names, strict=True))
-        known = ((recall, name, support) for recall, name, support in recalls if recall is not None)
-        worst = sorted(known, key=lambda item: item[0])[:MOST_SHOWN]
-        lowest = (f"{name} {recall:.4f} of {support}" for recall, name, support in worst)
+        known = [(name, each) for name, each in zip(names, classes, strict=True) if each.recall is not None]
+        worst = sorted(known, key=lambda item: item[1].recall or 0.0)[:MOST_SHOWN]
+        lowest = (f"{name} {each.recall:.4f} of {each.support}" for name, each in worst)
         lines.append(f"lowest recall   {', '.join(lowest)}")
         if self.confusion is not None:
             wrong = self.confusion - np.diag(np.diag(self.confusion))
@@ -287,9 +285,7 @@ class Evaluation:
         return "\n".join(lines)
 
 
-def evaluate(
-    predictor: Predictor, x: HostArray, labels: HostArray, name: str = "the data", **loss: Any
-) -> Evaluation:
+def evaluate(predictor: Predictor, x: HostArray, labels: HostArray, name: str, **loss: Any) -> Evaluation:
     """Evaluate a network on raw rows (m, features) with labels (m,).
 
     Parameters
@@ -311,18 +307,11 @@ def evaluate(
         row = int((labels >= classes).argmax())
         problem = f"label {labels[row]}: the network tells {classes} classes, 0 to {classes - 1}"
         raise DataError.at(name, problem, row=row + 1)
-    network = replace(predictor.model.network, **loss)
-    return Evaluation(
-        int((predicted == labels).sum()) / len(labels),
-        _mean_loss(predictor, network, logits, labels),
-        network.loss,
-        network.label_smoothing,
-        confusion_matrix(predicted, labels, classes),
-        class_metrics(predicted, labels, classes),
-        predicted,
-        probabilities,
-        predictor.model.columns.classes,
-    )
+    network, names = replace(predictor.model.network, **loss), predictor.model.columns.classes
+    accuracy = int((predicted == labels).sum()) / len(labels)
+    mean_loss = _mean_loss(predictor, network, logits, labels), network.loss, network.label_smoothing
+    by_class = confusion_matrix(predicted, labels, classes), class_metrics(predicted, labels, classes)
+    return Evaluation(accuracy, *mean_loss, *by_class, predicted, probabilities, names)
 
 
 def _mean_loss(predictor: Predictor, network: Network, logits: HostArray, labels: HostArray) -> float:

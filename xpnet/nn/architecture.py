@@ -3,9 +3,6 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-from xpnet.errors import ConfigError
-from xpnet.nn import functional as F
-
 
 @dataclass(frozen=True)
 class Network:
@@ -27,11 +24,6 @@ class Network:
         The loss to minimise: a name in ``functional.LOSSES``.
     label_smoothing
         The share of each target that is spread evenly over all classes.
-
-    Raises
-    ------
-    ConfigError
-        A name is unknown, or a number out of range.
     """
 
     sizes: tuple[int, ...]
@@ -42,19 +34,6 @@ class Network:
     input_noise: float = 0.0
     loss: str = "cross-entropy"
     label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, table in (("activation", F.ACTIVATIONS), ("loss", F.LOSSES)):
-            value = getattr(self, name)
-            if value not in table:
-                raise ConfigError.at(name, f"expected one of {', '.join(table)}, got {value!r}")
-        for name in ("input_dropout", "hidden_dropout", "label_smoothing"):
-            value = getattr(self, name)
-            if not 0.0 <= value < 1.0:
-                raise ConfigError.at(name, f"expected a number from 0 to below 1, got {value!r}")
-        if len(self.sizes) < 2 or min(self.sizes) < 1:
-            msg = f"sizes: expected at least features and classes, each positive, got {self.sizes!r}"
-            raise ConfigError(msg)
 
     @property
     def multiplications(self) -> int:

@@ -1,13 +1,12 @@
 """Dropout masks and noise of the inputs, drawn on the host."""
 
-from collections.abc import Callable
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._typing import Array, HostArray
+from xpnet._typing import Array, Function, HostArray
 from xpnet.arithmetic import random
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.nn.architecture import Network
@@ -21,7 +20,7 @@ class Masks(NamedTuple):
 
     inputs: Array | None
     hidden: list[Array]  # of each hidden layer, or empty
-    noise: Array | None = None  # (samples, features) int16, to be added to the inputs times ``noise_scale``
+    noise: Array | None = None  # (samples, features) int16, multiples of 2^-15 of ``input_noise``
 
 
 NO_MASKS = Masks(None, [])
@@ -56,20 +55,15 @@ def dropout_masks(network: Network, seed: int, epoch: int, start: int, stop: int
 
     inputs = draw_mask(network.input_dropout, 0) if network.input_dropout else None
     hidden = range(1, len(network.sizes) - 1) if network.hidden_dropout else ()
-    masks = Masks(inputs, [draw_mask(network.hidden_dropout, layer) for layer in hidden])
-    if not network.input_noise:
-        return masks
-    noise = draw_bits(random.Purpose.INPUT_NOISE, 0).astype("u2").view("i2")
-    return masks._replace(noise=noise)
+    noise = draw_bits(random.Purpose.INPUT_NOISE, 0).astype("u2").view("i2") if network.input_noise else None
+    return Masks(inputs, [draw_mask(network.hidden_dropout, layer) for layer in hidden], noise)
 
 
-def put_packed(
-    ops: Arithmetic, masks: Masks, put: Callable[[HostArray], Array], steps: int | None = None
-) -> Masks:
+def put_packed(ops: Arithmetic, masks: Masks, put: Function, steps: int | None = None) -> Masks:
     """Put masks on the device in one copy, as packed bits, and noise in another.
 
-    ``put`` copies an array. If ``steps`` are given, among which the samples are divided, the results have the
-    steps as first axis.
+    ``put`` copies an array to the device. If ``steps`` are given, among which the samples are divided, the
+    results have the steps as first axis.
     """
     xp, first = ops.xp, () if steps is None else (steps,)
 
@@ -88,11 +82,6 @@ def put_packed(
     hidden = [xp.matrix_transpose(array) for array in arrays[len(inputs) :]]
     noise = None if masks.noise is None else put(divide(masks.noise))
     return Masks(arrays[0] if inputs else None, hidden, noise)
-
-
-def noise_scale(amplitude: float) -> float:
-    """Return the factor of the noise, whose products are uniform in [-amplitude, amplitude)."""
-    return amplitude * random.NOISE_STEP
 
 
 def dropout_scale(probability: float) -> float:

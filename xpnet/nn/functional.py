@@ -119,8 +119,7 @@ def one_hot(ops: Arithmetic, labels: Array, classes: int) -> Array:
     """
     rows = ops.xp.arange(classes, dtype=labels.dtype, device=ops.device)
     row = ops.xp.reshape(labels, (*labels.shape[:-1], 1, labels.shape[-1]))
-    matches = ops.xp.expand_dims(rows, axis=1) == row
-    return ops.xp.astype(matches, ops.dtype)
+    return ops.xp.astype(ops.xp.expand_dims(rows, axis=1) == row, ops.dtype)
 
 
 def softmax(ops: Arithmetic, z: Array) -> Array:

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from xpnet._typing import Array, HostArray
 from xpnet.arithmetic.base import Arithmetic, Operand
+from xpnet.arithmetic.random import NOISE_STEP
 from xpnet.config.settings import Normalize
 from xpnet.errors import DataError
 from xpnet.nn.architecture import NOTEBOOK, Network
-from xpnet.nn.dropout import NO_MASKS, Masks, dropout_scale, noise_scale
+from xpnet.nn.dropout import NO_MASKS, Masks, dropout_scale
 from xpnet.nn.layers import dropout
 
 
@@ -40,7 +41,7 @@ class Inputs:
         """Return the inputs, with dropout and noise of the magnitudes of the network.
 
         Those where the mask (samples, features) is true are multiplied by ``dropout_scale``, the others are
-        0; then the noise (samples, features), integers, times ``noise_scale`` is added (Bishop 1995,
+        0; then the noise (samples, features), multiples of 2^-15 of ``input_noise``, is added (Bishop 1995,
         "Training with noise is equivalent to Tikhonov regularization").
         """
         xp, mask, noise = self.ops.xp, masks.inputs, masks.noise
@@ -53,7 +54,8 @@ class Inputs:
             x = dropout(self.ops, x, xp.matrix_transpose(mask), kept_scale)
         if noise is None:
             return x
-        return x + xp.astype(xp.matrix_transpose(noise), self.ops.dtype) * noise_scale(network.input_noise)
+        amplitude = network.input_noise * NOISE_STEP
+        return x + xp.astype(xp.matrix_transpose(noise), self.ops.dtype) * amplitude
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,7 @@ class BatchNorm(NamedTuple):
     beta: Array  # (units, 1)
 
 
-Layer: TypeAlias = Linear | BatchNorm
-Parameters: TypeAlias = list[Layer]
+Parameters: TypeAlias = list[Linear | BatchNorm]
 """The parameters of a network: a Linear for each layer; with batch norm a BatchNorm for all but the last."""
 
 

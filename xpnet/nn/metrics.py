@@ -39,8 +39,7 @@ def confusion_matrix(predicted: Labels, labels: Labels, classes: int) -> NDArray
     """
     if classes > MAX_CONFUSION_CLASSES:
         return None
-    pairs = labels.astype(np.int64) * classes + predicted
-    counts = np.bincount(pairs, minlength=classes * classes)
+    counts = np.bincount(labels.astype(np.int64) * classes + predicted, minlength=classes * classes)
     return counts.reshape(classes, classes).astype(np.int64)
 
 
@@ -50,14 +49,10 @@ def class_metrics(predicted: Labels, labels: Labels, classes: int) -> list[Class
     F1 = 2 · hits / (support + guesses); precision and recall are hits / guesses and hits / support.
     """
     groups = labels[predicted == labels], labels, predicted
-    counts = (np.bincount(each, minlength=classes).tolist() for each in groups)
-    return [
-        ClassMetrics(
-            support, _ratio(hits, guesses), _ratio(hits, support), _ratio(2 * hits, support + guesses)
-        )
-        for hits, support, guesses in zip(*counts, strict=True)
-    ]
+    return list(map(_measure, *(np.bincount(each, minlength=classes).tolist() for each in groups)))
 
 
-def _ratio(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
+def _measure(hits: int, support: int, guesses: int) -> ClassMetrics:
+    """Return the metrics of a class from its numbers of correct predictions, samples and predictions."""
+    ratios = (hits, guesses), (hits, support), (2 * hits, support + guesses)
+    return ClassMetrics(support, *(part / whole if whole else None for part, whole in ratios))

@@ -124,12 +124,10 @@ def gradients_and_moments(
     if weights is not None:
         dz = dz * ops.xp.expand_dims(weights, axis=-2)
     moments = [cached.sums for cached, *_ in cache if isinstance(cached, L.Normalized)]
-    gradients = backward(ops, layers, cache, dz, network, masks=masks, linear_backward=linear_backward)
-    return gradients, moments
+    return backward(ops, layers, cache, dz, network, masks=masks, linear_backward=linear_backward), moments
 
 
 def _apply_dropout(ops: Arithmetic, network: Network, a: Array, mask: Array | None) -> Array:
     if mask is None:
         return a
-    columns = ops.xp.matrix_transpose(mask)
-    return L.dropout(ops, a, columns, dropout_scale(network.hidden_dropout))
+    return L.dropout(ops, a, ops.xp.matrix_transpose(mask), dropout_scale(network.hidden_dropout))

@@ -98,12 +98,9 @@ def adam(ops: Arithmetic, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8)
         return AdamState(_zeros_like(ops, parameters), _zeros_like(ops, parameters), m_total, v_total)
 
     def update(gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float) -> Update:
-        state = AdamState(
-            _map(lambda m, g: flush_tiny(average(m, g, b1)), state.m, gradients),
-            _map(lambda v, g: flush_tiny(average(v, g * g, b2)), state.v, gradients),
-            average(state.m_total, 1.0, b1),
-            average(state.v_total, 1.0, b2),
-        )
+        m = _map(lambda m, g: flush_tiny(average(m, g, b1)), state.m, gradients)
+        v = _map(lambda v, g: flush_tiny(average(v, g * g, b2)), state.v, gradients)
+        state = AdamState(m, v, average(state.m_total, 1.0, b1), average(state.v_total, 1.0, b2))
         rate = learning_rate * reciprocal(ops, state.m_total)
         unbias = reciprocal(ops, state.v_total)
 

@@ -56,7 +56,7 @@ def build(
     steps_per_epoch: int,
     epochs: int,
     *,
-    step_epochs: int = 30,
+    step_epochs: int | None = None,
     factor: float | None = None,
     warmup_epochs: int = 0,
 ) -> Schedule:
@@ -64,13 +64,13 @@ def build(
 
     Parameters
     ----------
-    step_epochs : epochs from one decay of ``step`` to the next
+    step_epochs : epochs from one decay of ``step`` to the next; None: 30
     factor : the factor of a decay, of ``cosine`` the share of the rate that it ends with; None: 0.1 for
         ``step``, 0.95 for ``exponential``, 0 for ``cosine``
     """
     schedules = {
         "constant": constant(rate),
-        "step": step_decay(rate, step_epochs * steps_per_epoch, factor or 0.1),
+        "step": step_decay(rate, (step_epochs or 30) * steps_per_epoch, factor or 0.1),
         "exponential": step_decay(rate, steps_per_epoch, factor or 0.95),
         "cosine": cosine(rate, epochs * steps_per_epoch, rate * (factor or 0.0)),
     }

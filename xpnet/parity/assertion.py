@@ -10,9 +10,8 @@ from xpnet.backends.base import Backend
 from xpnet.backends.resolve import BACKENDS, make
 from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import devices
-from xpnet.parity.calls import Arguments, Call, Run, call, describe_error, named_arguments
+from xpnet.parity.calls import Arguments, Call, Run, call, describe_error, map_leaves, named_arguments
 from xpnet.parity.distance import Tolerance, find_difference, parse_tolerance
-from xpnet.parity.nested import map_leaves
 from xpnet.parity.session import current_session
 
 DtypeCheck: TypeAlias = bool | Literal["kind"]
@@ -22,7 +21,6 @@ META = devices.BackendDevice("torch", "meta")
 """PyTorch's device without values."""
 NARROW = tuple(devices.BackendDevice(devices.STRICT, device) for device in ("no_float64", "no_x64"))
 """Devices without float64, and without any numbers of 64 bits."""
-ZEROS = "zeros where a view was written to? With JAX x[0] is a copy"
 
 
 def assert_parity(
@@ -131,21 +129,12 @@ def assert_parity(
     dtypes = check_dtype if isinstance(check_dtype, Mapping) else dict.fromkeys(BACKENDS, check_dtype)
     expected_failures = dict(xfail or {})
     _check_options(dtypes, warnings, expected_failures)
-    if raises is None:
-        tolerance = parse_tolerance(tier, ulp, rtol, atol, norm)
-    else:
-        tolerance = parse_tolerance("bitwise", None, None, 0.0, None)  # of nothing
-    task = _Task(
-        named if float64 else map_leaves(_to_float32, named),
-        tuple(mutates),
-        "NumPy" if reference is None else "the reference",
-        raises,
-        tolerance._replace(shape=check_shape, device=check_device),
-        dtypes,
-        check_memory=check_memory,
-        check_warnings=warnings == "compare",
-        data_dependent_shapes=data_dependent_shapes,
-    )
+    tiers = (tier, ulp, rtol, atol, norm) if raises is None else ("bitwise", None, None, 0.0, None)
+    tolerance = parse_tolerance(*tiers)._replace(shape=check_shape, device=check_device)
+    arguments = named if float64 else map_leaves(_to_float32, named)
+    whose = "NumPy" if reference is None else "the reference"
+    checks = check_memory, warnings == "compare", data_dependent_shapes
+    task = _Task(arguments, tuple(mutates), whose, raises, tolerance, dtypes, *checks)
     targets = _find_targets(backends, has_reference=reference is not None)
     others = [META] * (not sync and raises is None) + [*NARROW] * (not float64)
     of_test = current_session().of_test if backends is None else None
@@ -336,13 +325,15 @@ def _find_problem(task: _Task, run: Run, value: Any, reference: Any) -> str | No
         return f"is on device {value.device}, not {backend.device}"
     host = backend.to_host(value) if is_array else np.asarray(value)
     dtype = not is_number and task.dtypes.get(str(run.target), task.dtypes.get(backend.name, True))
-    if run.narrow and not is_number:
-        reference = _narrow(run, reference)
+    if run.narrow and not is_number:  # in the dtype that it has in this run, if that holds its values
+        narrowed = backend.to_host(run.put(reference))
+        is_held = np.isclose(narrowed, reference, rtol=1e-6, atol=1e-37, equal_nan=True)
+        reference = narrowed if np.all(is_held) else reference
     wanted = np.asarray(reference)
     problem = find_difference(host, wanted, task.tolerance._replace(dtype=dtype), task.whose)
     is_zero = host.shape == wanted.shape and host.dtype.kind != "b" and not np.any(host[host != wanted])
     if problem is not None and backend.name == "jax" and problem.startswith("differs") and is_zero:
-        return f"{problem}; {ZEROS}"
+        return f"{problem}; zeros where a view was written to? With JAX x[0] is a copy"
     return problem
 
 
@@ -353,13 +344,6 @@ def _describe_kind(value: object, backend: Backend) -> str:
 
 def _is_number(value: object) -> bool:
     return type(value) in (bool, int, float, complex)  # no scalar of NumPy, which has a dtype
-
-
-def _narrow(run: Run, value: Any) -> Any:
-    """Convert an array to the dtype that it has in this run, if that holds its values."""
-    narrowed = run.backend.to_host(run.put(value))
-    is_held = np.isclose(narrowed, value, rtol=1e-6, atol=1e-37, equal_nan=True)
-    return narrowed if np.all(is_held) else value
 
 
 def _name(errors: Errors) -> str:

@@ -1,10 +1,13 @@
 """Calls of a function with one array library, and what they do besides returning a result."""
 
 import inspect
+import json
 import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import copy
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -13,7 +16,6 @@ import numpy as np
 from xpnet._typing import Function, HostArray
 from xpnet.backends.base import Backend
 from xpnet.parity.devices import STRICT, BackendDevice
-from xpnet.parity.nested import map_leaves, named_leaves
 
 Arguments: TypeAlias = Mapping[int | str, Any]
 """The arguments of a call by position or keyword."""
@@ -127,10 +129,8 @@ def call(run: Run, function: Function, arguments: Arguments, mutates: Collection
 
 def _find_aliases(outputs: dict[str, Any], arrays: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the pairs of an output and an argument that share memory."""
-    results = {
-        path: leaf for path, leaf in outputs.items() if isinstance(leaf, np.ndarray) and path not in arrays
-    }
-    pairs = ((output, argument) for output in results for argument in arrays)
+    results = {path: leaf for path, leaf in outputs.items() if isinstance(leaf, np.ndarray)}
+    pairs = ((output, argument) for output in results.keys() - arrays.keys() for argument in arrays)
     return [pair for pair in pairs if np.may_share_memory(results[pair[0]], arrays[pair[1]])]
 
 
@@ -188,3 +188,44 @@ def _accepts_xp(function: Callable[..., object], arguments: Arguments) -> bool:
     except (TypeError, ValueError):  # ValueError: a C function without a signature
         return False
     return "xp" in signature.parameters
+
+
+# Nested lists, tuples, dicts and dataclasses of arrays and plain values
+
+
+def named_leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield each leaf with its path, such as result["loss"][1].scale."""
+    children: Iterable[tuple[str, object]]
+    if isinstance(value, dict):
+        keys = {key: json.dumps(key) if isinstance(key, str) else repr(key) for key in value}
+        children = ((f"[{keys[key]}]", child) for key, child in value.items())
+    elif isinstance(value, list | tuple):
+        children = ((f"[{index}]", child) for index, child in enumerate(value))
+    elif _is_record(value):
+        children = ((f".{field.name}", getattr(value, field.name)) for field in fields(value))
+    else:
+        yield path, value
+        return
+    for step, child in children:
+        yield from named_leaves(child, path + step)
+
+
+def map_leaves(change: Callable[[Any], Any], value: Any) -> Any:
+    """Return a copy with ``change`` applied to each leaf, in the order of `named_leaves`."""
+    if isinstance(value, dict):
+        copied = copy(value)
+        copied.update((key, map_leaves(change, child)) for key, child in value.items())
+        return copied
+    if isinstance(value, list | tuple):
+        parts = [map_leaves(change, child) for child in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if _is_record(value):
+        copied = copy(value)
+        for field in fields(value):  # of a frozen class, too
+            object.__setattr__(copied, field.name, map_leaves(change, getattr(value, field.name)))
+        return copied
+    return change(value)
+
+
+def _is_record(value: object) -> bool:
+    return is_dataclass(value) and not isinstance(value, type)

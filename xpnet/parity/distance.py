@@ -68,9 +68,7 @@ class Mismatch:
         """The distance in words."""
         if self.ulp is None:
             return "unequal"
-        if self.ulp == 0:
-            return "0 ulp, but of another sign"
-        return f"{format_count(self.ulp)} ulp"
+        return "0 ulp, but of another sign" if self.ulp == 0 else f"{format_count(self.ulp)} ulp"
 
 
 def first_mismatch(unequal: NDArray[np.bool_], a: HostArray, b: HostArray) -> Mismatch | None:

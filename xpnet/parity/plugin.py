@@ -6,11 +6,12 @@ pytest loads it in every session, by the entry point ``xpnet``, so importing it 
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from xpnet.parity.session import SESSIONS, Session
+from xpnet.parity.session import SESSIONS, Session, current_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +24,6 @@ MARKED_FIXTURE = "_xp_parity"
 OPTION = "--xp-backends"
 MARKER = "xp_backends"
 PARITY_MARKER = "xp_parity"
-SESSION = pytest.StashKey[Session]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,8 +44,9 @@ def pytest_configure(config: pytest.Config) -> None:
     meaning = "torch means torch on every device, torch:cuda that one"
     config.addinivalue_line("markers", f"{MARKER}(*names): run with these backends only; {meaning}")
     config.addinivalue_line("markers", f"{PARITY_MARKER}: run assert_parity with one backend in each test")
-    session = config.stash[SESSION] = Session()
+    session = Session()
     SESSIONS.append(session)
+    config.add_cleanup(partial(SESSIONS.remove, session))
     names: str | None = config.getoption(OPTION)
     if names is not None:
         session.selected = _parse([names], OPTION, pytest.UsageError)
@@ -53,17 +54,11 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"{OPTION}: expected at least one name")
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the session."""
-    if SESSION in config.stash:  # another plugin's error may have come before
-        SESSIONS.remove(config.stash[SESSION])
-
-
-def pytest_report_header(config: pytest.Config) -> str | None:
+def pytest_report_header() -> str | None:
     """Say which of the backends that the option names can take part."""
     from xpnet.backends.resolve import probe
 
-    selected = config.stash[SESSION].selected
+    selected = current_session().selected
     if selected is None:
         return None
     probes = {str(target): probe(*target) for target in selected}
@@ -85,7 +80,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     fixture = FIXTURE if _reaches_plugin(metafunc) else MARKED_FIXTURE
     if fixture not in metafunc.fixturenames:
         return
-    targets = _selected_targets(metafunc.config)
+    targets = _selected_targets()
     for marker in metafunc.definition.iter_markers(MARKER):
         allowed = _parse(marker.args, f"marker {MARKER}", pytest.Collector.CollectError)
         targets = [each for each in targets if each in allowed or each.backend in marker.args]
@@ -123,7 +118,7 @@ def _run_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     from xpnet.parity import devices
 
     target: BackendDevice = request.param
-    session, outcome = request.config.stash[SESSION], probe(*target)
+    session, outcome = current_session(), probe(*target)
     if not outcome.usable:
         session.absent[str(target)] = str(outcome.reason)
         message = f"{target.where}: {outcome.reason}; to fix it: {outcome.fix}"
@@ -144,7 +139,7 @@ def _run_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Pass the backends of a worker process of pytest-xdist to the process that reports."""
     if hasattr(session.config, "workeroutput"):
-        parity = session.config.stash[SESSION]
+        parity = current_session()
         session.config.workeroutput["xpnet"] = (sorted(parity.took_part), parity.absent)
 
 
@@ -152,14 +147,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_testnodedown(node: Any) -> None:
     """Take over the backends of a worker process."""
     took_part, absent = getattr(node, "workeroutput", {}).get("xpnet", ((), {}))
-    session = node.config.stash[SESSION]
+    session = current_session()
     session.took_part |= set(took_part)
     session.absent |= absent
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which backends took part, and why others did not, if any test asked for them."""
-    session = config.stash[SESSION]
+    session = current_session()
     if not session.took_part and not session.absent:
         return
     from xpnet.parity import devices
@@ -183,12 +178,12 @@ def _describe(names: Iterable[str], absent: Mapping[str, str]) -> str:
     return "; without ".join([f"xpnet: tests with {', '.join(took_part) or 'no library'}", *groups])
 
 
-def _selected_targets(config: pytest.Config) -> list[BackendDevice]:
+def _selected_targets() -> list[BackendDevice]:
     """Return the backends that the option names, by default the installed and the required ones."""
     from xpnet.errors import ConfigError
     from xpnet.parity import devices
 
-    selected = config.stash[SESSION].selected
+    selected = current_session().selected
     if selected is not None:
         return selected
     try:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from xpnet.training.callbacks import Evaluate
 from xpnet.training.loop import Callback, EpochLog
 from xpnet.training.opening import open_training
 from xpnet.training.trainer import Trainer
+
+Show: TypeAlias = Callable[[str], None]
+"""Receives descriptions of the progress."""
 
 
 class ArithmeticKind(NamedTuple):
@@ -110,7 +113,7 @@ class _Run(NamedTuple):
 
 
 def compare_backends(
-    config: TrainConfig, data: Dataset, targets: Sequence[BackendDevice], show: Callable[[str], None]
+    config: TrainConfig, data: Dataset, targets: Sequence[BackendDevice], show: Show
 ) -> Iterator[ParityResult]:
     """Yield the results of training on each backend in each arithmetic, NumPy first.
 
@@ -153,9 +156,7 @@ def _configure(config: TrainConfig, kind: ArithmeticKind, target: BackendDevice)
     return replace(config, **changes, log_every=1, require_device=True)
 
 
-def _train(
-    result: ParityResult, config: TrainConfig, data: Dataset, heading: str, show: Callable[[str], None]
-) -> _Run:
+def _train(result: ParityResult, config: TrainConfig, data: Dataset, heading: str, show: Show) -> _Run:
     show(heading)
     with open_training(_configure(config, result.kind, result.target), data) as (trainer, _):
         start = time.perf_counter()

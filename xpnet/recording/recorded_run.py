@@ -10,7 +10,6 @@ from typing import Any, get_type_hints
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
 from xpnet.storage.folder import RunFolder, digest_file
-from xpnet.storage.json_files import digest_record, read_json
 
 _FILES = {records.RECORD_FILE, records.METRICS_FILE, records.MODEL_FILE, records.CHECKPOINT_FILE}
 
@@ -97,8 +96,8 @@ def find_file_difference(folder: Path, *, all_files: bool) -> str | None:
             return f"{path.name}: digests: are missing" if is_missing else None
         reason = "the training has not ended" if record["schema_version"] > 2 else "an older xpnet wrote it"
         raise DataError.at(path, f"holds no digests of files: {reason}")
-    content = read_json(path, "not a run record", "expected a folder of a run")
-    found = {path.name: digest_record(content)}
+    content = records.read_json(path, "not a run record", "expected a folder of a run")
+    found = {path.name: records.digest_record(content)}
     found |= {file.name: digest_file(file) for file in run.files}
     for name in dict.fromkeys((path.name, *record["digests"], *found)):
         recorded, digest = record["digests"].get(name), found.get(name)

@@ -162,8 +162,7 @@ class Recorder(Callback):
     def _save(self, trainer: Trainer, state: TrainState, name: str = CHECKPOINT_FILE) -> None:
         """Save a checkpoint."""
         content = describe_state(trainer, state, self._final, self._rows, self._seconds)
-        specification = self._run.record["specification_version"]
-        self._run.write(name, encode_checkpoint(*content, specification))
+        self._run.write(name, encode_checkpoint(*content, self._run.record["specification_version"]))
         self._last_save = time.perf_counter()
 
     def _write_report(self, trainer: Trainer) -> None:

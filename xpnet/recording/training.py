@@ -10,11 +10,10 @@ import numpy as np
 
 from xpnet.arithmetic import SPECIFICATION_VERSION
 from xpnet.backends.resolve import Selection
-from xpnet.config import TrainConfig, to_json
 from xpnet.config.constraints import merge_settings
 from xpnet.config.rules import flag, format_value
 from xpnet.config.settings import RunSettings
-from xpnet.config.training import DEFAULTS
+from xpnet.config.training import DEFAULTS, TrainConfig, to_json
 from xpnet.data import datasets
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage.folder import RunFolder, digest_file

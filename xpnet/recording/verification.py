@@ -19,7 +19,6 @@ from xpnet.recording.recorded_run import RecordedRun, find_contradictions
 from xpnet.recording.recorder import describe_state, evaluate_result, load_state, make_row
 from xpnet.recording.training import check_start, describe_data, describe_parent
 from xpnet.storage import checkpoint, model_file, record as records
-from xpnet.storage.json_files import replace_nonfinite
 from xpnet.storage.model_file import SavedModel, Tensors, encode_model, load_model, name_tensors
 from xpnet.training.callbacks import Evaluate, FinalParameters, StopOnInterrupt, build_final
 from xpnet.training.console import TrainingConsole
@@ -27,6 +26,7 @@ from xpnet.training.loop import Callback, EpochLog, FitResult
 from xpnet.training.step import TrainState, Variables
 from xpnet.training.trainer import Trainer
 
+Values = Mapping[str, object]
 _OPTIONAL_DATA = records.DataInfo.__optional_keys__ - {"source", "weights_sha256"}
 """Facts on the data that records of an xpnet before 0.3 may lack."""
 
@@ -146,14 +146,12 @@ class _Compare(Callback):
             yield from _compare_checkpoint(self._run, kept, trainer, log.state, self._final)
 
 
-def _compare_objects(
-    where: str, recorded: Mapping[str, object], computed: Mapping[str, object]
-) -> Iterator[str]:
+def _compare_objects(where: str, recorded: Values, computed: Values) -> Iterator[str]:
     """Yield a difference for each value, but the seconds, whose bits two JSON objects do not share."""
     # A difference of the parameters is the cause of those of the metrics.
     names = sorted({*computed, *recorded} - {"seconds"}, key=lambda name: (name != "fingerprint", name))
     for name in names:
-        left, right = recorded.get(name), replace_nonfinite(computed.get(name))
+        left, right = recorded.get(name), records.replace_nonfinite(computed.get(name))
         if json.dumps(left) != json.dumps(right):
             yield f"{where}{name}: recorded {_format(left)}, computed {_format(right)}"
 

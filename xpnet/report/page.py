@@ -27,11 +27,11 @@ from xpnet.errors import ConfigError, DataError
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate
 from xpnet.nn.metrics import Labels
 from xpnet.report import images
-from xpnet.report.charts import build_learning_curves, build_overlays
-from xpnet.storage.find import FoundRun
+from xpnet.report.charts import Rows, build_learning_curves, build_overlays
+from xpnet.storage.find import FoundRun, Summary
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import SavedModel
-from xpnet.storage.record import REPORT_FILE, Record, Summary, format_commits
+from xpnet.storage.record import REPORT_FILE, Record, format_commits
 from xpnet.training.trainer import split_samples
 
 MOST_WHOLE, MOST_CONFUSED = 26, 20
@@ -57,7 +57,7 @@ def render_page(folder: Path, data: datasets.Dataset | None, sha256: str | None)
 
 
 def render_training(
-    name: str, record: Record, model: SavedModel, history: Sequence[Mapping[str, Any]], data: datasets.Dataset
+    name: str, record: Record, model: SavedModel, history: Rows, data: datasets.Dataset
 ) -> bytes:
     """Return the HTML page of a training as UTF-8."""
     part, samples = select_samples(record, data)
@@ -112,8 +112,7 @@ def select_samples(record: Record, data: datasets.Dataset) -> tuple[str, dataset
 @cache
 def make_environment() -> Environment:
     """Return the environment of the templates, which escapes every value and rejects undefined variables."""
-    loader = PackageLoader("xpnet.report")
-    templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    templates = Environment(loader=PackageLoader("xpnet.report"), autoescape=True, undefined=StrictUndefined)
     templates.trim_blocks = templates.lstrip_blocks = True
     templates.globals["read_source"] = read_source
     templates.filters |= {"decimal": "{:.1f}".format, "thousands": "{:,}".format}
@@ -188,10 +187,9 @@ def summarize_classes(labels: Labels, evaluation: Evaluation, names: Sequence[st
     ordered = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
     mistakes = [(*pair, times) for pair, times in ordered if pair[0] != pair[1]]
     mistaken_for = {label: (prediction, number) for label, prediction, number in reversed(mistakes)}
-    rows = list(range(count))
+    rows = shown = list(range(count))
     if count > MOST_ROWS:
         rows = sorted(rows, key=lambda index: metrics[index].f1 or 0.0)[:MOST_ROWS]
-    shown = list(range(count))
     if count > MOST_WHOLE:
         wrong = Counter(index for *pair, times in mistakes for index in pair * times)
         shown = sorted(sorted(shown, key=lambda index: -wrong[index])[:MOST_CONFUSED])

@@ -12,13 +12,13 @@ arrays of several libraries or devices, and `BackendError` if the device does no
 """
 
 import operator
-from collections.abc import Callable
 from functools import partial
 from math import inf, prod
 from typing import Any
 
 import numpy as np
 
+from xpnet._typing import Function
 from xpnet.arithmetic import random as words, trigonometric
 from xpnet.arithmetic.blocks import block_bounds, tree_sum
 from xpnet.arithmetic.elementary import SMALLEST_NORMAL
@@ -192,7 +192,7 @@ def mean(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
 
     The parameters and errors are those of `sum`.
     """
-    return _reduce("mean", FullRange.mean, x, axis, keepdims=keepdims)
+    return _reduce("mean", FullRange.mean, x, axis, keepdims=keepdims, empty=np.nan)
 
 
 def var(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Any:
@@ -201,7 +201,7 @@ def var(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool
     The other parameters and the errors are those of `sum`.
     """
     variance = partial(FullRange.variance, correction=float(correction))
-    return _reduce("var", variance, x, axis, keepdims=keepdims)
+    return _reduce("var", variance, x, axis, keepdims=keepdims, empty=np.nan)
 
 
 def logsumexp(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
@@ -261,9 +261,7 @@ def cumulative_sum(x: Any, /, *, axis: int | None = None, include_initial: bool 
         return sums
 
 
-def _reduce(
-    name: str, function: Callable[..., Any], x: Any, axis: Axis, *, keepdims: bool, empty: float = np.nan
-) -> Any:
+def _reduce(name: str, function: Function, x: Any, axis: Axis, *, keepdims: bool, empty: float) -> Any:
     """Reduce the axes of an array by a function that reduces one, which it keeps."""
     with in_float64(name, x) as (ops, a):
         xp, axes = ops.xp, _axes(name, axis, a.ndim)
@@ -331,7 +329,7 @@ def cos(x: Any, /) -> Any:
     return _map("cos", lambda ops, x: trigonometric.cos(ops.xp, x), x)
 
 
-def _map(name: str, function: Callable[[FullRange, Any], Any], x: Any) -> Any:
+def _map(name: str, function: Function, x: Any) -> Any:
     with in_float64(name, x) as (ops, a):
         return ops.map_pieces(partial(function, ops), a)
 

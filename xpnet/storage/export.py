@@ -64,8 +64,7 @@ def encode_onnx(model: SavedModel, *, pixels: bool) -> bytes:
     content = onnx.helper.make_model(_build_graph(model, onnx, pixels=pixels), **versions, **producer)
     onnx.helper.set_model_props(content, _make_metadata(model))
     onnx.checker.check_model(content, full_check=True)
-    data: bytes = content.SerializeToString()
-    return data
+    return bytes(content.SerializeToString())
 
 
 def _build_graph(model: SavedModel, onnx: Any, *, pixels: bool) -> Any:

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from xpnet._lib.text import complain, did_you_mean, plain
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
 from xpnet.storage.folder import RunFolder, find_displaced
-from xpnet.storage.record import RECORD_FILE, SUMMARY_FILE
+from xpnet.storage.record import RECORD_FILE, SUMMARY_FILE, is_number
 
 OUT = Path("runs")
 """Default folder of runs."""
@@ -70,7 +71,7 @@ class FoundRun(RunFolder):
             self.status = "killed" if self.record["status"] == "running" else self.record["status"]
         final: Mapping[str, object] | None = self.record["metrics"]
         metrics = self._read_last_metrics() if final is None else final
-        self.metrics = {name: value for name, value in metrics.items() if records.is_number(value)}
+        self.metrics = {name: value for name, value in metrics.items() if is_number(value)}
 
     def _read_last_metrics(self) -> dict[str, object]:
         """Return the metrics of the last epoch so far."""
@@ -109,7 +110,7 @@ class FoundRun(RunFolder):
             "data": data["name"],
             "network": None if None in sizes else "-".join(map(str, sizes)),
             "optimizer": None if get("optimizer") is None else str(get("optimizer")),
-            "learning_rate": get("learning_rate") if records.is_number(get("learning_rate")) else None,
+            "learning_rate": get("learning_rate") if is_number(get("learning_rate")) else None,
             "arithmetic": None if arithmetic is None else str(arithmetic),
             "backend": record["backend"] + device,
             "tags": list(map(str, tags)) if isinstance(tags, list) else [],
@@ -190,6 +191,51 @@ def find_newest_run(out: Path = OUT, *, trained: bool = True) -> FoundRun:
     return runs[-1]
 
 
+@dataclass(frozen=True)
+class Summary:
+    """The summary of several trainings.
+
+    Attributes
+    ----------
+    over
+        The difference of the trainings: seeds or learning rates.
+    best
+        The name of the best run; None of seeds.
+    figures
+        Value and standard deviation of each metric: the means, or those of the best run without a deviation.
+    runs
+        The names of the runs' folders.
+    """
+
+    over: str
+    best: str | None
+    figures: Mapping[str, tuple[float, float | None]]
+    runs: list[str]
+
+
+def read_summary(folder: Path) -> Summary:
+    """Return the summary in a folder of several trainings.
+
+    Raises
+    ------
+    DataError
+        It is missing or damaged.
+    """
+    path, expected = folder / SUMMARY_FILE, "expected the summary of several trainings"
+    content: Mapping[str, Any] = records.read_json(path, "damaged", expected)
+    try:
+        best = content.get("best")
+        runs = [str(Path(trial["run"])) for trial in content["trials"]]
+        if best is not None:
+            metrics = {name: (value, None) for name, value in best["metrics"].items() if is_number(value)}
+            return Summary(str(content["over"]), str(best["run"]), metrics, runs)
+        entries = content["figures"].items()
+        figures = {name: (float(each["mean"]), float(each["standard_deviation"])) for name, each in entries}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError.at(path, f"damaged: {expected}") from error
+    return Summary(str(content["over"]), None, figures, runs)
+
+
 def resolve_run(name: str | Path, out: Path = OUT, others: str = "") -> Path:
     """Return the path of a RUN: `name` if it holds a run or is a file, else the folder ``out/name``.
 
@@ -233,12 +279,12 @@ class Condition(NamedTuple):
         orderings.
         """
         if self.sign in ORDERINGS:
-            return records.is_number(value) and ORDERINGS[self.sign](value, float(self.text))
+            return is_number(value) and ORDERINGS[self.sign](value, float(self.text))
         shown = "-" if value is None else value if isinstance(value, str) else json.dumps(value)
         equal = shown == self.text or (isinstance(value, list) and self.text in value)
         equal |= self.name in ("fingerprint", "data_sha256") and shown.startswith(self.text)
         with suppress(ValueError):
-            equal |= records.is_number(value) and value == float(self.text)
+            equal |= is_number(value) and value == float(self.text)
         return equal == (self.sign == "=")
 
 

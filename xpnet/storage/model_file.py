@@ -31,7 +31,7 @@ from typing import Any, cast, get_args
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from xpnet._lib.files import make_read_error, save
+from xpnet._lib.files import make_read_error
 from xpnet._typing import Array
 from xpnet.config.settings import Normalize
 from xpnet.errors import DataError
@@ -141,17 +141,6 @@ def describe_layers(model: SavedModel) -> str:
 
 
 # Writing and reading files
-
-
-def save_model(path: Path, model: SavedModel) -> None:
-    """Write `model` to `path`, atomically.
-
-    Raises
-    ------
-    ConfigError
-        The file cannot be written.
-    """
-    save(path, encode_model(model))
 
 
 def encode_model(model: SavedModel, version: int = FORMAT_VERSION) -> bytes:
@@ -277,8 +266,7 @@ def _make_layout(dtype: str, sizes: Sequence[int], *, norms: bool) -> dict[str, 
 
 def _find_layout_problems(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> Iterator[str]:
     """Yield problems. The caller does not resume after the first, on whose absence later checks rely."""
-    names = ["layers.0.weight", *_weight_names(entries)[1:]]
-    weights = {name: entries.get(name, ("", ())) for name in names}
+    weights = {name: entries.get(name, ("", ())) for name in ["layers.0.weight", *_weight_names(entries)[1:]]}
     for name, (dtype, shape) in weights.items():
         if dtype not in ("F32", "F64") or len(shape) != 2 or 0 in shape:
             actual = _describe(entries.get(name))

@@ -1,9 +1,10 @@
 """The record of a run, run.json and metrics.jsonl: what it holds, and its reading and checking."""
 
+import hashlib
 import json
 import os
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from inspect import formatannotation
 from pathlib import Path
 from typing import Any, Literal, Required, TypedDict, TypeGuard, get_args, get_origin, get_type_hints
@@ -11,7 +12,6 @@ from typing import Any, Literal, Required, TypedDict, TypeGuard, get_args, get_o
 from xpnet._lib.files import read_regular_file
 from xpnet.errors import DataError
 from xpnet.storage.environment import Environment
-from xpnet.storage.json_files import parse_object, read_json
 
 RECORD_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
@@ -24,8 +24,8 @@ KEPT_CHECKPOINT = "checkpoint-{}.safetensors"
 SUMMARY_FILE = "summary.json"
 """Summary of repeated trainings, in the folder that holds their runs."""
 
-METRICS_LIMIT = 256 * 2**20
-"""Maximum size of metrics.jsonl, in bytes."""
+RECORD_LIMIT, METRICS_LIMIT = 8 * 2**20, 256 * 2**20
+"""Maximum sizes of a file that is one JSON object and of metrics.jsonl, in bytes."""
 
 CURVES = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy")
 """The metrics of an epoch."""
@@ -252,56 +252,10 @@ def _upgrade(path: Path, values: dict[str, Any]) -> None:
         values["xpnet_commit"] = values.get("git")
     resumed = values.setdefault("resumed", [])
     _check_values(path, "", values, {"resumed": list[str], "config": dict[str, object]})
-    is_native = values["config"].get("arithmetic") == "native"
-    values["specification_version"] = None if is_native else 1
+    values["specification_version"] = None if values["config"].get("arithmetic") == "native" else 1
     place = {"backend": values["backend"], "device": values["device_used"]}
     place |= {"ranks": 1, "hosts": [], "mpi": None}
     values["segments"] = [{"started": time, "epoch": None, **place} for time in (values["started"], *resumed)]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The summary of several trainings.
-
-    Attributes
-    ----------
-    over
-        The difference of the trainings: seeds or learning rates.
-    best
-        The name of the best run; None of seeds.
-    figures
-        Value and standard deviation of each metric: the means, or those of the best run without a deviation.
-    runs
-        The names of the runs' folders.
-    """
-
-    over: str
-    best: str | None
-    figures: Mapping[str, tuple[float, float | None]]
-    runs: list[str]
-
-
-def read_summary(folder: Path) -> Summary:
-    """Return the summary in a folder of several trainings.
-
-    Raises
-    ------
-    DataError
-        It is missing or damaged.
-    """
-    path, expected = folder / SUMMARY_FILE, "expected the summary of several trainings"
-    content: Mapping[str, Any] = read_json(path, "damaged", expected)
-    try:
-        best = content.get("best")
-        runs = [str(Path(trial["run"])) for trial in content["trials"]]
-        if best is not None:
-            metrics = {name: (value, None) for name, value in best["metrics"].items() if is_number(value)}
-            return Summary(str(content["over"]), str(best["run"]), metrics, runs)
-        entries = content["figures"].items()
-        figures = {name: (float(each["mean"]), float(each["standard_deviation"])) for name, each in entries}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError.at(path, f"damaged: {expected}") from error
-    return Summary(str(content["over"]), None, figures, runs)
 
 
 def read_metrics(path: Path, limit: int | None = None, *, ended: bool = False) -> list[dict[str, Any]]:
@@ -356,3 +310,72 @@ def _matches(value: object, kind: Any) -> bool:
     if kind in (int, float):
         return is_number(value) and isinstance(value, int | kind)
     return isinstance(value, kind)
+
+
+# JSON objects, read strictly: as every other reader of JSON understands them
+
+
+def read_json(path: Path, problem: str, hint: str) -> dict[str, object]:
+    """Return the JSON object in a file.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read (the message ends with `hint`), or holds no JSON object (with `problem`); or a
+        key in it occurs twice, or a number is not finite.
+    """
+    value = parse_object(path, read_regular_file(path, RECORD_LIMIT, hint))
+    if value is None:
+        raise DataError.at(path, f"{problem}: expected a JSON object")
+    return value
+
+
+def parse_object(where: object, text: bytes) -> dict[str, object] | None:
+    """Parse a JSON object; return None for anything else.
+
+    Raises
+    ------
+    DataError
+        A key occurs twice, of which other readers may take either value, or a number is not finite or too
+        large for a float.
+    """
+
+    def collect(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        values: dict[str, object] = {}
+        for key, value in pairs:
+            quoted = json.dumps(key)[:60]
+            if key in values:
+                raise DataError.at(where, f"the key {quoted} occurs twice: expected it once")
+            if replace_nonfinite(value) != value:
+                raise DataError.at(where, f"{quoted}: expected finite numbers, got {json.dumps(value)[:60]}")
+            values[key] = value
+        return values
+
+    try:
+        value = json.loads(text.decode(), object_pairs_hook=collect)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def replace_nonfinite(value: object) -> object:
+    """Return a JSON value with None for numbers that are not finite or too large for a float."""
+    if isinstance(value, int | float):
+        return value if abs(value) <= sys.float_info.max else None
+    if isinstance(value, Mapping):
+        return {key: replace_nonfinite(item) for key, item in value.items()}
+    return [replace_nonfinite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def digest_record(record: Mapping[str, object]) -> str:
+    """Return the SHA-256 of a record without its own digest, in hexadecimal.
+
+    It is that of the record as JSON in ASCII with sorted keys and separators without spaces, as of
+    ``json.dumps``.
+    """
+    digests = record.get("digests")
+    if isinstance(digests, Mapping):
+        others = {name: digest for name, digest in digests.items() if name != "run.json"}
+        record = {**record, "digests": others}
+    text = json.dumps(replace_nonfinite(record), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

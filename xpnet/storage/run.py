@@ -24,10 +24,8 @@ from xpnet.storage import record as records
 from xpnet.storage.checkpoint import RESTART
 from xpnet.storage.environment import collect_environment
 from xpnet.storage.folder import STARTING, RunFolder, acquire_lock, clean_up, digest_file, take_name
-from xpnet.storage.json_files import RECORD_LIMIT, digest_record, replace_nonfinite
-from xpnet.storage.record import Outcome, Record, RunInfo, Segment
+from xpnet.storage.record import Outcome, Record, RunInfo, Segment, replace_nonfinite
 
-Status = Literal["completed", "interrupted", "failed"]
 LARGEST_END, LONGEST_NUMBER = 1 << 16, 32
 """Bytes that the end of a run adds to its record at most, and for the accuracy of each class."""
 NO_OUTCOME: Outcome = {"ended": None, "metrics": None, "fingerprint": None, "error": None, "digests": None}
@@ -74,8 +72,8 @@ class Run(RunFolder):
         first, lock = _begin_record(name, record, _format_time(), ranks), None
         content = format_json(replace_nonfinite(first)).encode()
         size = len(content) + LARGEST_END + LONGEST_NUMBER * record["data"].get("classes", 0)
-        if size > RECORD_LIMIT:
-            problem = f"would get a record of {size} bytes, above the limit of {RECORD_LIMIT}"
+        if size > records.RECORD_LIMIT:
+            problem = f"would get a record of {size} bytes, above the limit of {records.RECORD_LIMIT}"
             raise ConfigError.at(folder, f"{problem}: shorten column and class names, or keep no record")
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -163,16 +161,15 @@ class Run(RunFolder):
         with self._writable_path(name) as path:
             write_atomic(path, data)
 
-    def finish(self, status: Status, **outcome: object) -> None:
+    def finish(self, status: Literal["completed", "interrupted", "failed"], **outcome: object) -> None:
         """Write status, time, outcome and the digests of the files to run.json, and release the lock.
 
         The outcome is that in `Outcome`, None by default. A run that has ended already is not changed.
         """
         if self.record["status"] == "running":
             digests = {p.name: digest_file(p) for p in self.files}
-            outcome = {**NO_OUTCOME, **outcome, "ended": _format_time(), "digests": digests}
-            changes = {"status": status, **outcome}
-            digests[records.RECORD_FILE] = digest_record({**self.record, **changes})
+            changes = {"status": status, **NO_OUTCOME, **outcome, "ended": _format_time(), "digests": digests}
+            digests[records.RECORD_FILE] = records.digest_record({**self.record, **changes})
             self._write_record(changes)
         self.release()
 

@@ -13,6 +13,8 @@ from xpnet.data.augment import Augmenter
 from xpnet.inference.context import ComputeContext
 from xpnet.nn.dropout import NO_MASKS, Masks
 
+Bounds = list[tuple[int, int]]
+"""The (begin, end) of each batch in the order of an epoch."""
 MOST_MASKED = 1 << 24
 """Units times samples whose masks are drawn at once: they take a byte each on the device."""
 
@@ -108,7 +110,7 @@ class BatchLoader:
         return self.samples_per_step <= BLOCK_SIZE
 
     @property
-    def bounds(self) -> list[tuple[int, int]]:
+    def bounds(self) -> Bounds:
         """The (begin, end) of each batch in the order of an epoch."""
         return block_bounds(self.samples_per_epoch, self.samples_per_step)
 
@@ -142,9 +144,7 @@ class BatchLoader:
         for (begin, end), block in zip(bounds, blocks, strict=True):
             yield Batch(end - begin, _constant(block))
 
-    def _stack_steps(
-        self, order: SampleOrder, epoch: int, bounds: list[tuple[int, int]], at_once: int
-    ) -> Iterator[Batch]:
+    def _stack_steps(self, order: SampleOrder, epoch: int, bounds: Bounds, at_once: int) -> Iterator[Batch]:
         """Yield batches of several steps; the last few steps are left out."""
         size, sizes, xp = self.samples_per_step, self.context.network.sizes, self.context.ops.xp
         if self.masks is not None:

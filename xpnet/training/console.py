@@ -46,17 +46,15 @@ class TrainingConsole(Callback):
 
     def __init__(self, trainer: Trainer, epochs: int, *, quiet: bool = False, advise: bool = True) -> None:
         self._steps, self._advise = len(trainer.loader.bounds), advise
-        self._console = make_console(quiet=quiet or trainer.ranks.rank > 0)
+        self._console = console = make_console(quiet=quiet or trainer.ranks.rank > 0)
         self._lines, self._is_printing = deque[str](), False
-        jupyter = self._console.is_jupyter and find_spec("ipywidgets") is not None
+        jupyter = console.is_jupyter and find_spec("ipywidgets") is not None
         # mpiexec may give ranks a terminal, whose bars would fill a log.
-        self._hidden = quiet or trainer.ranks.size > 1 or not (self._console.is_terminal or jupyter)
+        self._hidden = hidden = quiet or trainer.ranks.size > 1 or not (console.is_terminal or jupyter)
         bar = BarColumn(bar_width=None, table_column=Column(ratio=1))
         metrics = TextColumn("{task.fields[metrics]}elapsed", table_column=Column(no_wrap=True))
         columns = EPOCHS, bar, metrics, TimeElapsedColumn(), "remaining", TimeRemainingColumn()
-        self._progress = Progress(
-            *columns, console=self._console, transient=True, expand=True, disable=self._hidden
-        )
+        self._progress = Progress(*columns, console=console, transient=True, expand=True, disable=hidden)
         self._task = self._progress.add_task("train", total=epochs * self._steps, epochs=epochs)
         self._accuracy, self._next_move = "", 0.0
 
@@ -98,8 +96,7 @@ class TrainingConsole(Callback):
         if self._console.quiet or not self._advise:
             return
         labels = trainer.backend.to_host(trainer.samples.labels)
-        accuracy = trainer.evaluate(result.best).accuracy
-        note = chance_note(accuracy, np.bincount(labels).max(), len(labels))
+        note = chance_note(trainer.evaluate(result.best).accuracy, np.bincount(labels).max(), len(labels))
         if result.state.epoch and note is not None:
             self.print_line(f"note: {note}")
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from xpnet.errors import DivergedError
 from xpnet.training.step import Evaluation, TrainState, to_float
@@ -11,6 +11,8 @@ from xpnet.training.step import Evaluation, TrainState, to_float
 if TYPE_CHECKING:
     from xpnet.nn.layers import Linear
 
+Sums: TypeAlias = list[tuple[int, Any]]
+"""Of the biases of the output layer, after epochs."""
 INTERRUPTED = "interrupted"
 """The reason to end training after Ctrl-C."""
 MOST_UNREAD = 1000
@@ -134,7 +136,7 @@ def fit(  # noqa: C901 - one function, so that a debugger shows one frame
     step, loader, in_step, stopped = trainer.step, trainer.loader, False, None
     steps, one_by_one = len(loader.bounds), any(callback.needs_every_step for callback in callbacks)
     at_once = 1 if one_by_one else step.context.steps_at_once(loader.samples_per_step)
-    sums: list[tuple[int, Any]] = []  # to be checked by _check_finite
+    sums: Sums = []  # to be checked by _check_finite
     try:
         for callback in callbacks:
             callback.on_train_begin(trainer, state)
@@ -171,9 +173,7 @@ def fit(  # noqa: C901 - one function, so that a debugger shows one frame
     return result
 
 
-def _end_epoch(
-    trainer: Any, state: TrainState, callbacks: Sequence[Callback], sums: list[tuple[int, Any]], last: int
-) -> None:
+def _end_epoch(trainer: Any, state: TrainState, callbacks: Sequence[Callback], sums: Sums, last: int) -> None:
     """Call the callbacks, unless a bias of the output layer is not finite: that is a DivergedError.
 
     These biases are few, and NaN and infinities reach them in the same step. Reading their sum waits for the
@@ -190,7 +190,7 @@ def _end_epoch(
         callback.on_epoch_end(trainer, log)
 
 
-def _check_finite(trainer: Any, sums: list[tuple[int, Any]]) -> None:
+def _check_finite(trainer: Any, sums: Sums) -> None:
     """Raise DivergedError for the first epoch whose sum is not finite; the list is empty afterwards."""
     for epoch, total in sums:
         if not math.isfinite(to_float(trainer.step.context.ops, total)):

@@ -58,13 +58,8 @@ def open_training(
     """
     with ranks.together(), ExitStack() as stack:
         with ranks.agreement():
-            selection = resolve(
-                config.device,
-                config.backend,
-                require_device=config.require_device,
-                like=like,
-                local_rank=ranks.local_rank,
-            )
+            place, rank = (config.device, config.backend), ranks.local_rank
+            selection = resolve(*place, require_device=config.require_device, like=like, local_rank=rank)
             if selection.warning is not None and ranks.rank == 0:
                 warn(selection.warning)
         backend = selection.backend

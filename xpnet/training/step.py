@@ -1,9 +1,9 @@
 """The state of a training, its step and its evaluation: sums over the blocks of a batch or of all samples."""
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import chain
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from xpnet._typing import Array, Function
 from xpnet.arithmetic.base import Arithmetic, Operand
@@ -14,6 +14,9 @@ from xpnet.nn.dropout import dropout_scale
 from xpnet.nn.network import gradients_and_moments
 from xpnet.nn.optim import Optimizer, OptimizerState
 from xpnet.training.batches import Batch, Block, Samples, gather_rows, single_batch
+
+Terms: TypeAlias = list[L.SampleTerms]
+"""Of each layer."""
 
 
 class Variables(NamedTuple):
@@ -51,19 +54,18 @@ class Step:
         self.context, self.optimizer = context, optimizer
         compile_ = context.compile
         self._block_sums, self._add = compile_(self.block_sums), compile_(add)
-        self._update = compile_(self._apply_update, donated=(0,))
-        self._step = compile_(self._step_block, donated=(0,))
+        self._update = compile_(self._apply_update, donated=True)
+        self._step = compile_(self._step_block, donated=True)
         self._steps = context.backend.compile_steps(self._step_block, self._step, exact=context.is_exact)
         self._terms = compile_(self._sample_terms, transient=True)
-        self._part_sums: dict[tuple[int, bool], Function] = {}  # by size of the batch and pixels
-        self._shared_update = compile_(self._apply_shared_update, donated=(0,))
+        self._part_sums = cache(self._compile_part_sums)
+        self._shared_update = compile_(self._apply_shared_update, donated=True)
 
     def __call__(self, variables: Variables, batch: Batch, *learning_rates: float) -> Variables:
         """Return the variables after each step of a batch, which may reuse the memory of those before it."""
         if batch.size > BLOCK_SIZE:
             sums = self._batch_sums(variables.parameters, batch)
-            factors = L.mean_and_variance_factors(batch.size)
-            return self._update(variables, sums, *factors, *learning_rates)
+            return self._update(variables, sums, *L.mean_and_variance_factors(batch.size), *learning_rates)
         start, stop = self.context.share(batch.size)
         block = batch.block(Group(start, stop, 1))
         if stop - start < batch.size:
@@ -84,17 +86,8 @@ class Step:
         ops, network, masks = self.context.ops, self.context.network, block.masks
         x, labels, weights = gather_rows(ops, block)
         inputs = self.context.inputs(x, masks, network)
-        gradients, moments = gradients_and_moments(
-            ops,
-            parameters,
-            inputs,
-            labels,
-            network,
-            masks=masks.hidden,
-            weights=weights,
-            linear_backward=linear_backward,
-        )
-        return gradients, moments, inputs
+        options: Any = {"masks": masks.hidden, "weights": weights, "linear_backward": linear_backward}
+        return *gradients_and_moments(ops, parameters, inputs, labels, network, **options), inputs
 
     def _batch_sums(self, parameters: L.Parameters, batch: Batch) -> list[Array]:
         """Return `block_sums` over a batch, added up in the tree of its blocks."""
@@ -125,27 +118,23 @@ class Step:
             factor = None  # else the inputs are pixels, integers times the factor
         terms, maxima = self._terms(variables.parameters, block)
         maxima = reduce(maxima, "MAX") if maxima else maxima
-        key = size, factor is not None
-        if key not in self._part_sums:
-            part_sums = partial(self._sum_terms, samples=size, pixels=factor is not None)
-            self._part_sums[key] = self.context.compile(part_sums, transient=True)
-        sums = reduce(self._part_sums[key](maxima, terms), "SUM")
+        sums = reduce(self._part_sums(size, factor is not None)(maxima, terms), "SUM")
         scale = dropout_scale(self.context.network.input_dropout)
         factors = 1.0 if factor is None else factor * scale, *L.mean_and_variance_factors(size)
         return self._shared_update(variables, sums, *factors, learning_rate)
 
-    def _sample_terms(
-        self, parameters: L.Parameters, block: Block
-    ) -> tuple[list[L.SampleTerms], list[Array]]:
+    def _sample_terms(self, parameters: L.Parameters, block: Block) -> tuple[Terms, list[Array]]:
         """Return the terms of each layer's gradients, the inputs without their factor, and their maxima."""
         terms, _, inputs = self._differentiate(parameters, block, L.keep_terms)
         maxima = [largest for a, dz in terms for largest in self.context.ops.sample_maxima(dz, a)]
         values = inputs.values if isinstance(inputs, Operand) else inputs
         return [terms[0]._replace(a=values), *terms[1:]], maxima
 
-    def _sum_terms(
-        self, maxima: list[Array], terms: list[L.SampleTerms], *, samples: int, pixels: bool
-    ) -> list[Array]:
+    def _compile_part_sums(self, samples: int, pixels: bool) -> Function:  # noqa: FBT001
+        """Return the compiled `_sum_terms` of batches of a size."""
+        return self.context.compile(partial(self._sum_terms, samples=samples, pixels=pixels), transient=True)
+
+    def _sum_terms(self, maxima: list[Array], terms: Terms, *, samples: int, pixels: bool) -> list[Array]:
         """Return each layer's `Arithmetic.partial_gradients`."""
         largest = iter(maxima)
         if pixels:
@@ -153,11 +142,10 @@ class Step:
         sums = (self.context.ops.partial_gradients(dz, a, samples, largest) for a, dz in terms)
         return list(chain.from_iterable(sums))
 
-    def _apply_shared_update(
-        self, variables: Variables, sums: list[Array], input_factor: float, *factors: float
-    ) -> Variables:
-        sums = [sums[0] * input_factor, *sums[1:]]
-        return self._apply_update(variables, [x + 0.0 for x in sums], *factors)
+    def _apply_shared_update(self, variables: Variables, sums: list[Array], *factors: float) -> Variables:
+        """Do as `_apply_update`; the first factor is that of the inputs."""
+        sums = [sums[0] * factors[0], *sums[1:]]
+        return self._apply_update(variables, [x + 0.0 for x in sums], *factors[1:])
 
     def _step_block(self, variables: Variables, block: Block, learning_rate: float) -> Variables:
         """Return the variables after a batch of one block."""
@@ -165,15 +153,9 @@ class Step:
         size = int((block.labels if block.indices is None else block.indices).shape[0])
         return self._apply_update(variables, sums, *L.mean_and_variance_factors(size), learning_rate)
 
-    def _apply_update(
-        self,
-        variables: Variables,
-        sums: list[Array],
-        mean_factor: float,
-        variance_factor: float,
-        learning_rate: float,
-    ) -> Variables:
-        parameters, statistics, state = variables
+    def _apply_update(self, variables: Variables, sums: list[Array], *factors: float) -> Variables:
+        """Return the variables after a batch; the factors are `mean_and_variance_factors`, and the rate."""
+        (parameters, statistics, state), (mean_factor, variance_factor, learning_rate) = variables, factors
         arrays = iter(sums)  # in the order of `block_sums`
         gradients = [type(layer)(*(next(arrays) * mean_factor for _ in layer)) for layer in parameters]
         moments = [L.BatchMoments(next(arrays), next(arrays)) for _ in statistics]
@@ -224,11 +206,9 @@ def evaluate(
     sums = [tree_sum(chain.from_iterable(terms for terms, _ in groups)) for groups in results]
     loss, correct = ranks.finish(sums, batch.size, ((1, 1), (1,)), "float64")
     predictions = [predicted for groups in results for _, predicted in groups if predicted is not None]
-    return Evaluation(
-        loss=to_float(context.ops, loss) * (1.0 / batch.size),
-        accuracy=round(to_float(context.ops, correct)) / batch.size,
-        predictions=ranks.join(context.ops.xp, predictions) if predict else None,
-    )
+    mean_loss = to_float(context.ops, loss) * (1.0 / batch.size)
+    accuracy = round(to_float(context.ops, correct)) / batch.size
+    return Evaluation(mean_loss, accuracy, ranks.join(context.ops.xp, predictions) if predict else None)
 
 
 def to_float(ops: Arithmetic, x: Array) -> float:

@@ -180,8 +180,7 @@ class Trainer:
         loader, start = self.loader, self.initial_state() if state is None else state
         last = self.config.epochs if epochs is None else epochs
         multiplications = loader.samples_per_step * self.network.multiplications
-        blas_context = self.backend.single_blocks(multiplications) if loader.single_block else nullcontext()
-        with blas_context:
+        with self.backend.single_blocks(multiplications) if loader.single_block else nullcontext():
             return fit(self, start, epochs=last, first_epoch=first_epoch, callbacks=callbacks)
 
     def evaluate(self, state: TrainState) -> Evaluation:
@@ -234,8 +233,7 @@ class Trainer:
 
     def _build_loader(self, data: Dataset, training: NDArray[np.int64] | None, count: int) -> BatchLoader:
         config, network, backend, ops = self.config, self.network, self.backend, self.context.ops
-        put = backend.put
-        memory_mapped = is_mapped(data.x_train)
+        put, memory_mapped = backend.put, is_mapped(data.x_train)
 
         @lru_cache(maxsize=2)
         def order(epoch: int) -> SampleOrder:
@@ -257,16 +255,9 @@ class Trainer:
             side = square_side(data.features, pixels=data.x_train.dtype == np.uint8)
             strength = build_fade(config.augment_fade_epochs, config.epochs)
             augment = build_augmenter(ops, config, side, side, config.seed, put, strength)
-        return BatchLoader(
-            self.context,
-            samples,
-            order,
-            samples_per_epoch=count,
-            batch_size=_fit_batch_size(config, count),
-            augment=augment,
-            masks=masks if network.input_dropout or network.hidden_dropout or network.input_noise else None,
-            in_memory=not memory_mapped,
-        )
+        size, in_memory = _fit_batch_size(config, count), not memory_mapped
+        draw = masks if network.input_dropout or network.hidden_dropout or network.input_noise else None
+        return BatchLoader(self.context, samples, order, count, size, augment, draw, in_memory=in_memory)
 
 
 def check_memory(config: TrainConfig, network: Network, samples: int, threads: int) -> int:
