@@ -129,9 +129,9 @@ def call(run: Run, function: Function, arguments: Arguments, mutates: Collection
 
 def _find_aliases(outputs: dict[str, Any], arrays: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the pairs of an output and an argument that share memory."""
-    results = {path: leaf for path, leaf in outputs.items() if isinstance(leaf, np.ndarray)}
-    pairs = ((output, argument) for output in results.keys() - arrays.keys() for argument in arrays)
-    return [pair for pair in pairs if np.may_share_memory(results[pair[0]], arrays[pair[1]])]
+    new = [path for path, leaf in outputs.items() if isinstance(leaf, np.ndarray) and path not in arrays]
+    pairs = ((output, argument) for output in new for argument in arrays)
+    return [pair for pair in pairs if np.may_share_memory(outputs[pair[0]], arrays[pair[1]])]
 
 
 @contextmanager
