@@ -9,10 +9,8 @@ export class Matrix { // A matrix with one row per unit (or feature) and one col
     Object.assign(this, { rows, columns, data });
   }
   map(f) { // the matrix of f(value, its number n, row i, column j)
-    const result = new Matrix(this.rows, this.columns);
-    for (let i = 0, n = 0; i < this.rows; i++) {
-      for (let j = 0; j < this.columns; j++, n++) result.data[n] = f(this.data[n], n, i, j);
-    }
+    const { rows, columns, data } = this, result = new Matrix(rows, columns);
+    for (let i = 0, n = 0; i < rows; i++) for (let j = 0; j < columns; j++, n++) result.data[n] = f(data[n], n, i, j);
     return result;
   }
   row(i) { return this.data.subarray(i * this.columns, (i + 1) * this.columns); }
@@ -108,10 +106,10 @@ export const dropMask = (q, seed, ...place) => // 1 for what is dropped
 
 // 5. Contractions
 /** Samples of pixels as columns, without those that are 0, which an exact sum does not notice: sample j has
- * the pixels `value` of the features `feature` from number `from[j]` to before `to[j]`. */
+ * the pixels `value` of the features `feature` from number `ends[j]` to before `ends[j + 1]`. */
 export class Pixels {
-  constructor(rows, factor, feature, value, from, to) {
-    Object.assign(this, { rows, factor, feature, value, from, to, columns: from.length });
+  constructor(rows, factor, feature, value, ends) {
+    Object.assign(this, { rows, columns: ends.length - 1, factor, feature, value, ends });
   }
   static from(x, rows, factor) { // of samples that lie one after the other in x
     let count = 0;
@@ -121,11 +119,22 @@ export class Pixels {
     for (let at = 0, n = 0; at < x.length; ends[at / rows] = n) {
       for (let k = 0; k < rows; k++, at++) if (x[at] !== 0) (feature[n] = k), (value[n++] = x[at]);
     }
-    return new Pixels(rows, factor, feature, value, ends.subarray(0, -1), ends.subarray(1));
+    return new Pixels(rows, factor, feature, value, ends);
   }
-  select(positions, factor) {
-    const [from, to] = [this.from, this.to].map((ends) => Uint32Array.from(positions, (j) => ends[j]));
-    return new Pixels(this.rows, factor, this.feature, this.value, from, to);
+  select(positions, factor) { // a copy, so that what is read together lies together
+    const { rows, feature, value, ends } = this, to = new Uint32Array(positions.length + 1);
+    for (let j = 0; j < positions.length; j++) to[j + 1] = to[j] + ends[positions[j] + 1] - ends[positions[j]];
+    const [features, pixels] = [feature, value].map((array) => new array.constructor(to.at(-1)));
+    for (let j = 0, n = 0; j < positions.length; j++) {
+      for (let at = ends[positions[j]]; n < to[j + 1]; at++, n++) (features[n] = feature[at]), (pixels[n] = value[at]);
+    }
+    return new Pixels(rows, factor, features, pixels, to);
+  }
+  transposed() { // of a block: the features as columns, with the numbers of the samples where they are not 0
+    if (this.byFeature) return this.byFeature;
+    const { rows, columns, factor, feature, value, ends } = this, x = new Uint8Array(rows * columns);
+    for (let j = 0, n = 0; j < columns; j++) for (; n < ends[j + 1]; n++) x[feature[n] * columns + j] = value[n];
+    return (this.byFeature = Pixels.from(x, columns, factor));
   }
 }
 // 5.1 The budget
@@ -135,93 +144,80 @@ export function budget(terms, ofPixels = false) { // null where the contraction 
   return 2 * first < 20 ? null : { first, second: 53 - c - first, slices: first < 20 ? 2 : 1 };
 }
 // 5.2 Rounding
-function rounded(matrix, byRows, bits, slices) { // the slices of its rows or of its columns
-  const { rows, columns, data } = matrix, largest = new Float64Array(byRows ? rows : columns); // or NaN
-  for (let i = 0, n = 0; i < rows; i++) {
-    for (let j = 0; j < columns; j++, n++) largest[byRows ? i : j] = Math.max(largest[byRows ? i : j], Math.abs(data[n]));
-  }
-  const powers = largest.map((magnitude) => {
-    const M = Math.max(magnitude, 2 ** -400);
-    const p = M <= 2 ** 400 ? 2 ** exponentOf(M) : NaN;
-    return p < M ? p * 2 : p;
-  });
-  const parts = [];
-  for (let rest = matrix, slice = 1; slice <= slices; slice++) {
-    const shift = powers.map((p) => p * 2 ** (-bits * slice) * TO_WHOLE); // to the grid, and back
-    const part = rest.map(byRows ? (x, n, i) => x + shift[i] - shift[i] : (x, n, i, j) => x + shift[j] - shift[j]);
-    if (slice < slices) rest = rest.map((x, n) => x - part.data[n]);
-    parts.push(part);
+function rounded({ rows, columns, data }, byRows, bits, slices) { // the slices of its rows or of its columns
+  const [vectors, terms, next, step] = byRows ? [rows, columns, columns, 1] : [columns, rows, 1, columns];
+  const parts = Array.from({ length: slices }, () => new Matrix(rows, columns));
+  for (let v = 0; v < vectors; v++) {
+    const begin = v * next, end = begin + terms * step;
+    let M = 2 ** -400; // or NaN
+    for (let n = begin; n < end; n += step) M = Math.max(M, Math.abs(data[n]));
+    const power = M <= 2 ** 400 ? 2 ** exponentOf(M) : NaN, p = power < M ? power * 2 : power;
+    for (let slice = 1; slice <= slices; slice++) { // to the grid, and back
+      const shift = p * 2 ** (-bits * slice) * TO_WHOLE, part = parts[slice - 1].data, high = parts[0].data;
+      for (let n = begin; n < end; n += step) part[n] = (slice > 1 ? data[n] - high[n] : data[n]) + shift - shift;
+    }
   }
   return parts;
 }
 // 5.3 The product
-export const product = (a, b) => contract(a, b, timesPixels)[0]; // rows of a by columns of b, floats or pixels
-function contract(a, b, multiplyPixels) { // with the slices of a
-  const shares = budget(a.columns, b instanceof Pixels);
+export const product = (a, b) => contract(a, b)[0]; // rows of a by columns of b, floats or pixels
+function contract(a, b) { // with the slices of a
+  const ofPixels = b instanceof Pixels, shares = budget(a.columns, ofPixels);
   if (shares === null) throw new Error(`a contraction over ${a.columns} terms leaves too few bits`);
-  const [h, l] = rounded(a, true, shares.first, shares.slices);
-  const [bh, bl] = b instanceof Pixels ? [b] : rounded(b, false, shares.second, shares.slices);
-  const times = b instanceof Pixels ? multiplyPixels : exactProduct;
+  const slices = rounded(a, true, shares.first, shares.slices), [h, l] = slices;
+  const [bh, bl] = ofPixels ? [b] : rounded(b, false, shares.second, shares.slices);
+  const times = ofPixels ? timesPixels : exactProduct;
   let result = times(h, bh);
   if (l !== undefined) result = plus(result, bl === undefined ? times(l, bh) : plus(times(l, bh), times(h, bl)));
-  return [b instanceof Pixels ? result.map((x) => x * b.factor) : result, [h, l]];
+  if (ofPixels) for (let n = 0; n < result.data.length; n++) result.data[n] *= b.factor;
+  return [result, slices];
 }
 const added = (a, b) => a.map((x, n) => x + b[n]);
 const plus = (a, b) => new Matrix(a.rows, a.columns, added(a.data, b.data));
 function exactProduct(a, b) {
-  const result = new Matrix(a.rows, b.columns);
+  const result = new Matrix(a.rows, b.columns), [left, right] = [a.data, b.data];
   for (let i = 0; i < a.rows; i++) {
     const row = result.row(i);
     for (let k = 0, n = 0; k < a.columns; k++) {
-      const x = a.data[i * a.columns + k];
-      for (let j = 0; j < row.length; j++) row[j] += x * b.data[n++];
+      const x = left[i * a.columns + k];
+      for (let j = 0; j < row.length; j++) row[j] += x * right[n++];
     }
   }
   return result;
 }
-const startOfRows = (a) => ofRows(a, (row) => row[0] - row[0]); // 0, or NaN of a row that 5.2 made NaN
-function timesPixels(a, { from, to, feature, value, columns }) {
-  const [units, result, byFeature] = [a.rows, new Matrix(a.rows, columns), a.transposed().data];
-  const [start, sums] = [startOfRows(a), new Float64Array(units)];
-  for (let j = 0; j < columns; j++) {
-    sums.set(start);
-    for (let n = from[j], end = to[j]; n < end; n++) {
-      const at = feature[n] * units, pixel = value[n];
-      for (let i = 0; i < units; i++) sums[i] += byFeature[at + i] * pixel;
-    }
-    for (let i = 0; i < units; i++) result.data[i * columns + j] = sums[i];
-  }
-  return result;
-}
-function timesPixelsOfSamples(dz, { rows, columns, from, to, feature, value }) {
-  const [result, start] = [new Matrix(dz.rows, rows), startOfRows(dz)];
-  for (let i = 0; i < dz.rows; i++) {
-    const row = result.row(i).fill(start[i]);
-    for (let j = 0; j < columns; j++) {
-      const d = dz.data[i * columns + j];
-      if (d !== 0) for (let n = from[j], end = to[j]; n < end; n++) row[feature[n]] += d * value[n];
+function timesPixels(a, { rows, columns, feature, value, ends }) {
+  const [result, w, last] = [new Matrix(a.rows, columns), new Float64Array(5 * rows), a.rows - 1], { data } = result;
+  for (let i = 0; i < a.rows; i += 5) { // five rows side by side; of the last ones, some may be there twice
+    for (let k = 0; k < rows; k++) for (let u = 0; u < 5; u++) w[5 * k + u] = a.data[Math.min(i + u, last) * rows + k];
+    for (let j = 0, n = 0; j < columns; j++) {
+      let s0 = w[0] - w[0], s1 = w[1] - w[1], s2 = w[2] - w[2], s3 = w[3] - w[3], s4 = w[4] - w[4]; // 0, or NaN (5.2)
+      for (const end = ends[j + 1]; n < end; n++) {
+        const k = 5 * feature[n], pixel = value[n];
+        s0 += w[k] * pixel;
+        s1 += w[k + 1] * pixel;
+        s2 += w[k + 2] * pixel;
+        s3 += w[k + 3] * pixel;
+        s4 += w[k + 4] * pixel;
+      }
+      [s0, s1, s2, s3, s4].forEach((sum, u) => (data[(i + u) * columns + j] = sum)); // beyond the last row it is lost
     }
   }
   return result;
 }
 // 5.4 Sums over samples
 export function productOverSamples(dz, a) { // dZ Aᵀ, and Σ dz
-  const [dW, [high, low]] = contract(dz, a instanceof Pixels ? a : a.transposed(), timesPixelsOfSamples);
-  return [dW, low === undefined ? ofRows(high, exactSum) : added(ofRows(high, exactSum), ofRows(low, exactSum))];
-}
-function exactSum(row) {
-  let sum = 0;
-  for (let j = 0; j < row.length; j++) sum += row[j];
-  return sum;
+  const [dW, slices] = contract(dz, a.transposed()), ones = new Matrix(dz.columns, 1).map(() => 1);
+  return [dW, slices.map((slice) => exactProduct(slice, ones).data).reduce(added)];
 }
 const ofRows = (matrix, f) => Float64Array.from({ length: matrix.rows }, (_, i) => f(matrix.row(i), i));
 
 // 6. Other sums
+const folding = new Float64Array(1024);
 export function foldedSum(terms) {
   let half = 1;
   while (half < terms.length) half *= 2;
-  const sums = new Float64Array(half);
-  sums.set(terms);
+  const sums = half <= folding.length ? folding : new Float64Array(half);
+  for (let j = 0; j < half; j++) sums[j] = j < terms.length ? terms[j] : 0;
   for (half /= 2; half >= 1; half /= 2) for (let j = 0; j < half; j++) sums[j] += sums[j + half];
   return sums[0];
 }
@@ -234,6 +230,7 @@ function highAndLow(x, places) { // H = floor(x · 2^places) · 2^-places, L = f
 const EXP_SCALE = fl(64n * ONE, LN2);
 const [EXP_HIGH, EXP_LOW] = highAndLow(LN2 / 64n, 42n);
 const EXP_TABLE = Float64Array.from({ length: 64 }, (_, f) => fl(expReal((LN2 * BigInt(f)) / 64n)));
+const POWERS = Float64Array.from({ length: 2046 }, (_, n) => 2 ** (n - 1022)); // 2^-1022 to 2^1023
 const [LOG_HIGH, LOG_LOW] = highAndLow(LN2, 40n);
 export function exp(x) {
   if (!(x >= -670)) return x < -670 ? 0 : NaN;
@@ -241,7 +238,7 @@ export function exp(x) {
   const r = x - k * EXP_HIGH - k * EXP_LOW;
   const q = ((r * (1 / 120) + 1 / 24) * r + 1 / 6) * r + 1 / 2;
   const g = Math.floor(k / 64);
-  const T = EXP_TABLE[k - 64 * g] * 2 ** g;
+  const T = EXP_TABLE[k - 64 * g] * POWERS[g + 1022];
   return T + T * (q * (r * r) + r);
 }
 export function log(x) {
@@ -249,8 +246,7 @@ export function log(x) {
   let e = exponentOf(x);
   let m = x / 2 ** e;
   if (m > 1.4142135623730951) [m, e] = [m / 2, e + 1];
-  const s = (m - 1) / (m + 1);
-  const z = s * s;
+  const s = (m - 1) / (m + 1), z = s * s;
   const q = [17, 15, 13, 11, 9, 7, 5, 3].reduce((q, d) => q * z + 1 / d, z * (1 / 21) + 1 / 19);
   return e * LOG_HIGH + (e * LOG_LOW + (2 * s + 2 * s * (z * q)));
 }
@@ -343,8 +339,7 @@ export const ACTIVATIONS = { // A from Z, and dz from da, z and a
 };
 // 9.3 Batch normalisation
 export function normalizeBlock({ gamma, beta }, z) { // Y of a block in training, with what else is needed of it
-  const h = 1 / z.columns;
-  const S = ofRows(z, foldedSum);
+  const h = 1 / z.columns, S = ofRows(z, foldedSum);
   const c = z.map((value, n, i) => value - S[i] * h);
   const Q = ofRows(c, (row) => foldedSum(row.map((value) => value * value)));
   const r = Q.map((squares) => 1 / sqrt(squares * h + 1e-5));
@@ -366,12 +361,17 @@ export const normalizeByStatistics = ({ gamma, beta, mean, variance }, z) =>
 // 9.4 Dropout
 const drop = (a, mask, s) => a.map((x, n) => (mask.data[n] === 1 ? 0 : x * s));
 // 9.5 Softmax, targets and losses
-export function softmax(z) { // t, s and a of the columns of logits
-  const largest = ofRows(z.transposed(), (column) => Math.max(...column));
-  const t = z.map((value, n, i, j) => value - largest[j]);
-  const e = t.map(exp);
-  const s = ofRows(e.transposed(), foldedSum);
-  return { t, s, a: e.map((value, n, i, j) => value * (1 / s[j])) };
+export function softmax({ rows, columns, data }) { // t, s and a of the columns of logits
+  const [t, a] = [new Matrix(rows, columns), new Matrix(rows, columns)];
+  const [s, e] = [new Float64Array(columns), new Float64Array(rows)];
+  for (let j = 0; j < columns; j++) {
+    let largest = -Infinity;
+    for (let i = 0; i < rows; i++) largest = Math.max(largest, data[i * columns + j]);
+    for (let i = 0, n = j; i < rows; i++, n += columns) e[i] = exp((t.data[n] = data[n] - largest));
+    s[j] = foldedSum(e);
+    for (let i = 0, n = j; i < rows; i++, n += columns) a.data[n] = e[i] * (1 / s[j]);
+  }
+  return { t, s, a };
 }
 export const targets = (labels, classes, e) => // e is the label smoothing; 0 · (1 − e) + … is the second
   new Matrix(classes, labels.length).map((_, n, i, j) => (labels[j] === i ? 1 - e + e / classes : e / classes));
@@ -394,12 +394,13 @@ function forward({ layers, activation }, input, training = null) {
   const [steps, [activate]] = [[], ACTIVATIONS[activation]];
   let a = input;
   for (const [index, { W, b, norm }] of layers.entries()) {
-    const z = product(W, a).map((value, n, i) => value + b[i]);
-    const step = { input: a, y: z };
+    const z = product(W, a);
+    for (let i = 0, n = 0; i < z.rows; i++) for (let j = 0; j < z.columns; j++) z.data[n++] += b[i];
+    const step = { input: a, y: z, a: new Matrix(z.rows, z.columns) };
     steps.push(step);
     if (index + 1 === layers.length) return { logits: z, steps };
     if (norm !== null) Object.assign(step, training ? normalizeBlock(norm, z) : { y: normalizeByStatistics(norm, z) });
-    step.a = step.y.map(activate);
+    for (let n = 0; n < z.data.length; n++) step.a.data[n] = activate(step.y.data[n]);
     step.mask = training?.masks(index + 1, z);
     a = step.mask ? drop(step.a, step.mask, training.s) : step.a;
   }
@@ -415,8 +416,8 @@ function backward({ layers, activation }, steps, outputDz, s) {
     const below = steps[index - 1];
     let da = product(layers[index].W.transposed(), dz);
     if (below.mask) da = drop(da, below.mask, s);
-    const [y, a] = [below.y.data, below.a.data];
-    dz = da.map((value, n) => back(value, y[n], a[n]));
+    dz = new Matrix(da.rows, da.columns);
+    for (let n = 0; n < da.data.length; n++) dz.data[n] = back(da.data[n], below.y.data[n], below.a.data[n]);
     if (layers[index - 1].norm === null) continue;
     const gradients = normalizeBackward(layers[index - 1].norm, below, dz);
     results.unshift(gradients.dgamma, gradients.dbeta, below.S, below.Q);
@@ -522,10 +523,9 @@ function trainEpoch(training, epoch) {
   const { settings, positions, network, update, onProgress } = training, isFull = settings.batch_size === "full";
   const [m, N] = [positions.length, batchSize(settings, positions.length)];
   const E = Math.ceil(m / N);
-  if (!isFull || epoch === 1) training.order = orderOf(settings.seed, isFull ? 0 : epoch, m);
+  if (!isFull || epoch === 1) [training.order, training.inputs] = [orderOf(settings.seed, isFull ? 0 : epoch, m), {}];
   for (let b = 0; b < E; b++) {
-    const batch = training.order.subarray(b * N, (b + 1) * N);
-    const bounds = blocks(batch.length);
+    const batch = training.order.subarray(b * N, (b + 1) * N), bounds = blocks(batch.length);
     const sums = treeSum(bounds.length, (n) => {
       onProgress((b * N + bounds[n][0]) / m);
       return blockSums(training, epoch, batch.subarray(...bounds[n]), b * N + bounds[n][0]);
@@ -540,12 +540,13 @@ function trainEpoch(training, epoch) {
   if (!Number.isFinite(network.layers.at(-1).b.reduce((a, b) => a + b))) throw new Error("the training diverged");
 }
 /** What `backward` gives of a block of samples, whose numbers in the epoch begin with `first`. */
-function blockSums({ settings, samples, classes, positions, network, factors }, epoch, order, first) {
+function blockSums(training, epoch, order, first) {
+  const { settings, samples, classes, positions, network, factors } = training;
   const { seed, loss, label_smoothing: smoothing, dropout } = settings;
   const q = dropShare(dropout);
   const masks = (layer, z) => dropout > 0 && dropMask(q, seed, layer, epoch, z.rows, first, z.columns);
   const block = order.map((number) => positions[number]);
-  const input = trainingInputs(settings, samples, block, network.normalization, epoch, first);
+  const input = trainingInputs(training, block, epoch, first);
   const { logits, steps } = forward(network, input, { masks, s: keptFactor(q) });
   const y = targets(block.map((position) => samples.y[position]), classes, smoothing);
   const dz = outputGradient(loss, softmax(logits), y);
@@ -553,18 +554,18 @@ function blockSums({ settings, samples, classes, positions, network, factors }, 
   return backward(network, steps, weighted, keptFactor(q));
 }
 /** A of the first layer in training: variants of images (12), without what is dropped, with noise (9.4). */
-function trainingInputs(settings, samples, block, normalization, epoch, first) {
+function trainingInputs({ settings, samples, network: { normalization }, inputs }, block, epoch, first) {
   const { seed, input_dropout: dropout, input_noise: noise } = settings;
-  const { features, isPixels } = samples;
+  const { features } = samples, ofIntegers = noise === 0 && areIntegers(samples, normalization);
   const [count, q, isVaried] = [block.length, dropShare(dropout), DISTORTIONS.some((name) => settings[name] > 0)];
-  if (dropout === 0 && noise === 0 && !isVaried) return inputsOf(samples, block, normalization);
+  if (ofIntegers && dropout === 0 && !isVaried) return (inputs[first] ??= inputsOf(samples, block, normalization));
   const x = new samples.x.constructor(features * count);
   block.forEach((position, j) => {
     const image = samples.x.subarray(position * features, (position + 1) * features);
     x.set(isVaried ? variant(settings, image, epoch, position) : image, j * features);
   });
   const mask = dropout > 0 ? dropMask(q, seed, 0, epoch, features, first, count) : null;
-  if (noise === 0 && areIntegers({ isPixels }, normalization)) {
+  if (ofIntegers) {
     mask?.map((isDropped, n, k, j) => isDropped && (x[j * features + k] = 0));
     return Pixels.from(x, features, mask === null ? normalization.scale : keptFactor(q) * normalization.scale);
   }
@@ -636,8 +637,7 @@ export function variant(settings, image, epoch, index) { // of a square image, b
 }
 export function sinAndCos(theta) { // of degrees
   const n = roundToWhole(theta * (1 / 90));
-  const x = (theta - 90 * n) * 0.017453292519943295; // fl(π/180)
-  const z = x * x;
+  const x = (theta - 90 * n) * 0.017453292519943295, z = x * x; // fl(π/180)
   let [s, c] = [1, 1];
   for (let j = 16; j >= 2; j -= 2) [c, s] = [1 - z * c * (1 / ((j - 1) * j)), 1 - z * s * (1 / (j * (j + 1)))];
   s = x * s;
