@@ -12,6 +12,7 @@ from networks import BASE, image_data
 from xpnet._lib.tree import leaves
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
+from xpnet.training.batches import Block
 from xpnet.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -25,13 +26,17 @@ def cupy() -> Iterator[Any]:
     """CuPy's backend, with plans that find NaN, or -1, in the memory that their kernels write to."""
     from xpnet.backends.cupy_compile import ALIGNMENT, Plan
 
-    def run(plan: Plan, args: Any, arguments: Any) -> Any:
-        plan.memory[ALIGNMENT:] = 255
-        return original(plan, args, arguments)
+    def make(plan: Plan, *args: Any) -> None:
+        def fill(values: list[Any]) -> None:
+            for array in (plan.memory[ALIGNMENT:], *values[len(values) - len(plan.results) :]):
+                array.reshape(-1).view("uint8")[:] = 255
 
-    original, backend = Plan.__call__, BackendCase.CUPY.make()
+        original(plan, *args)
+        plan.steps.insert(0, fill)
+
+    original, backend = Plan.__init__, BackendCase.CUPY.make()
     with pytest.MonkeyPatch.context() as patch, backend.scope():
-        patch.setattr(Plan, "__call__", run)
+        patch.setattr(Plan, "__init__", make)
         yield backend
 
 
@@ -62,7 +67,7 @@ def test_any_function_has_the_bits_of_numpy(cupy: Any, capsys: Any, shape: Any, 
     a, b = generator.normal(size=(2, *shape)).astype(dtype)
     a[1, 2:4], a[2, 3], a[3, :], b[0, 1], b[4, 0] = np.nan, np.inf, -np.inf, np.nan, -np.inf
     rows = generator.integers(0, shape[0], 6)
-    arguments = [cupy.from_host(a), cupy.from_host(b.T.copy()).T, cupy.from_host(rows)]
+    arguments = [cupy.from_host(a), cupy.from_host(b.T.copy()).T, cupy.from_host(rows.repeat(2))[::2]]
     fast = cupy.compile(lambda *args: programs(cupy.xp, *args), exact=True)
     with np.errstate(all="ignore"):
         for rate in (0.3, -1.7):
@@ -72,6 +77,41 @@ def test_any_function_has_the_bits_of_numpy(cupy: Any, capsys: Any, shape: Any, 
                 np.testing.assert_array_equal(host, value, strict=True)
                 is_number = ~np.isnan(value)
                 np.testing.assert_array_equal(np.signbit(host[is_number]), np.signbit(value[is_number]))
+    assert capsys.readouterr().err == ""
+
+
+def products(xp: Any, a: Any, b: Any) -> list[Any]:
+    """Return products of matrices by rows, by columns and neither, and of stacks of matrices."""
+    stored, turn, stack = a + a, xp.matrix_transpose, xp.reshape(b, (-1, 4, 1))
+    squares = [a @ turn(b), b @ turn(stored), stored @ turn(stored), turn(stored) @ stored]
+    return [*squares, stored[:, 1:] @ turn(stored[:, :3]), stack @ turn(stack)]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_products_of_whole_numbers_are_those_of_numpy(cupy: Any, dtype: str, rows: int) -> None:
+    a, b = np.eye(5, 4, dtype=dtype) * 7 - 3, np.arange(4 * rows, dtype=dtype).reshape(rows, 4)
+    results = cupy.compile(lambda *args: products(cupy.xp, *args), exact=True)(*map(cupy.from_host, (a, b)))
+    for result, expected in zip(results, products(make("numpy", "cpu").xp, a, b), strict=True):
+        np.testing.assert_array_equal(cupy.to_host(result), expected, strict=True)
+
+
+@pytest.mark.parametrize("shifts", [False, True], ids=["new results", "an argument among the results"])
+def test_steps_in_one_call_leave_the_results_of_others_alone(cupy: Any, capsys: Any, *, shifts: bool) -> None:
+    def step(variables: Any, block: Block, rate: float) -> Any:
+        x, y = variables
+        return [y if shifts else y * rate, (x + y) * rate + block.indices]
+
+    states = []
+    for backend, compiled in ((make("numpy", "cpu"), step), (cupy, cupy.compile(step, exact=True))):
+        take_steps = backend.compile_steps(step, compiled, exact=True)
+        numbers = np.arange(9.0).reshape(3, 3), np.ones((3, 3)), np.arange(12.0).reshape(4, 3)
+        x, y, indices = map(backend.from_host, numbers)
+        results = [[x.T, y]]
+        for _ in range(2):
+            results.append(take_steps(results[-1], Block(x, x, None, indices), [0.3, 0.2, -1.7, 0.9]))
+        states.append([backend.to_host(x).tobytes() for x in leaves(results)])
+    assert states[0] == states[1]
     assert capsys.readouterr().err == ""
 
 

@@ -8,7 +8,6 @@ registers. Sums, differences, products, quotients and roots of floats are intrin
 import math
 from collections import ChainMap
 from collections.abc import Mapping
-from functools import partial
 from itertools import count
 from typing import Any, Final, NamedTuple
 
@@ -34,7 +33,7 @@ EXPRESSIONS: Final = {
     "where": "{0} ? {1} : {2}",
 }
 """Other functions of numbers."""
-VIEWS: Final = {"expand_dims", "getitem", "reshape", "swapaxes"}
+VIEWS: Final = {"expand_dims", "getitem", "reshape", "swapaxes", "transpose"}
 REDUCTIONS: Final = {"argmax", "max", "sum"}
 INTEGER, BOOL = np.dtype("int32"), np.dtype("bool")
 WARP: Final = 32
@@ -153,10 +152,6 @@ class KernelSource:
 
     def _load(self, x: TracedArray, number: str) -> str:
         """Return the name of an element in memory, or of a number."""
-        if x.slot not in self._calls:  # an argument, whose elements may be in any order
-            steps = [stride // x.dtype.itemsize for stride in x.layout[1]]
-            view = partial(np.lib.stride_tricks.as_strided, shape=x.shape, strides=steps)
-            number = self._find_number(number, x.shape, view)
         return self._let(x.dtype, self._place(x) + ("" if isinstance(x.value, float) else f"[{number}]"))
 
     def _place(self, x: TracedArray) -> str:

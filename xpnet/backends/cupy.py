@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any, cast
 
-from xpnet._typing import AnyFunction, Array, HostArray
+from xpnet._typing import AnyFunction, Array, Function, HostArray
 from xpnet.backends.base import GPU_STACK, Backend
 from xpnet.backends.probing import DRIVER_FIX, NO_GPU_FIX, Problem, cuda_index, one_line
 
@@ -42,14 +42,23 @@ class CuPyBackend(Backend):
 
     def scope(self) -> AbstractContextManager[object]:
         """Return the context in which this GPU is the current one, on which CuPy puts its results."""
-        gpu = self.library.cuda.Device(cuda_index(self.device_name))
-        return cast("AbstractContextManager[object]", gpu)
+        return cast("AbstractContextManager[object]", self.library.cuda.Device(cuda_index(self.device_name)))
 
     def compile(self, function: AnyFunction, **_: object) -> AnyFunction:
         """Return a function that runs in a few kernels; see `xpnet.backends.cupy_compile`."""
         from xpnet.backends.cupy_compile import compile_kernels
 
         return compile_kernels(function)
+
+    def compile_steps(self, step: Function, compiled: Function, *, exact: bool) -> Function:
+        """Return a function that starts the kernels of several steps."""
+
+        def take_steps(variables: Any, block: Any, rates: Any) -> Any:
+            block = block._replace(indices=self.library.asarray(block.indices))
+            first, *more = [(block.of_step(number), rate) for number, rate in enumerate(rates)]
+            return compiled(variables, *first, more=more)
+
+        return take_steps
 
     def from_host(self, array: HostArray) -> Array:
         """Copy a NumPy array to the GPU, keeping its dtype."""

@@ -33,6 +33,8 @@ ALIGNMENT: Final = 256
 """Bytes to which arrays in a plan's memory are aligned; the first ones have the counter of the barrier."""
 MOST_ELEMENTS: Final = 2**31 - 2**20
 """Of an array: kernels number elements and threads by 32 bits."""
+FLOATS: Final = {"float32": (0, 68, np.array([1, 0], "f4")), "float64": (1, 70, np.array([1, 0], "f8"))}
+"""``cudaDataType_t`` and ``cublasComputeType_t`` of products of a dtype, and the numbers 1 and 0."""
 _RECORDED = (
     *("abs", "argmax", "astype", "concat", "exp", "expand_dims", "full_like", "log", "matmul", "max"),
     *("maximum", "matrix_transpose", "minimum", "ones_like", "reshape", "sqrt", "sum", "take", "where"),
@@ -43,8 +45,6 @@ _RECORDED = (
 Calls: TypeAlias = dict[int, Operation]
 """Recorded calls, in order, by the slots of their results."""
 
-_RECORDING = threading.local()
-
 
 class ShapeTape(Tape):
     """The calls made on arrays of which shape and dtype alone are known: one element stands for all."""
@@ -52,8 +52,7 @@ class ShapeTape(Tape):
     def __init__(self) -> None:
         super().__init__()
         self.operations: Calls = {}
-        self.constants: dict[int, Array] = {}  # arrays of CuPy that a function brings along, by slot
-        self._lifted: dict[int, TracedArray] = {}  # by the identity of these arrays, which are kept
+        self.constants = dict[int, tuple[TracedArray, Array]]()  # by identity, what a function brings along
 
     def run(self, function: Function, args: tuple[Any, ...]) -> tuple[Any, Any]:
         """Run a function; return the arguments and the results as traced arrays."""
@@ -62,18 +61,15 @@ class ShapeTape(Tape):
             return inputs, function(*inputs)
 
     def _trace(self, leaf: Any) -> TracedArray:
-        if isinstance(leaf, float):
-            return TracedArray(self, cast("Any", leaf))
-        traced = TracedArray(self, _stand_in(leaf.shape, leaf.dtype))
-        traced.layout = leaf.shape, leaf.strides, leaf.dtype
-        return traced
+        if not isinstance(leaf, float) and leaf.flags.fnc:
+            return self.record(np.transpose, (self._trace(leaf.T),), {})
+        value: Any = leaf if isinstance(leaf, float) else _stand_in(leaf.shape, leaf.dtype)
+        return TracedArray(self, value)
 
     def lift(self, leaf: Any) -> Any:
         """Return the traced array of an array of CuPy; of other leaves, itself."""
-        if isinstance(leaf, cupy.ndarray) and id(leaf) not in self._lifted:
-            self._lifted[id(leaf)] = traced = self._trace(leaf)
-            self.constants[traced.slot] = leaf
-        return self._lifted.get(id(leaf), leaf)
+        is_own = isinstance(leaf, cupy.ndarray)
+        return self.constants.setdefault(id(leaf), (self._trace(leaf), leaf))[0] if is_own else leaf
 
     def record(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TracedArray:
         """Record a call; of a product or an elementwise function, one element is computed at most."""
@@ -99,33 +95,43 @@ class Plan:
     """The kernels and products of a recorded function, and the memory of what lies between them.
 
     A step of a run reads and writes a list of values: arguments, constants and results, by ``indices``.
+    If a plan ``repeats``, its outputs are its results, and can be the first argument of another run.
     """
 
     def __init__(self, tape: ShapeTape, inputs: Any, outputs: Any) -> None:
-        self._calls, self._outputs, self._constants = tape.operations, outputs, [*tape.constants.values()]
+        self._calls, self._outputs, constants = tape.operations, outputs, tape.constants.values()
+        self._constants = [_in_order(array) for _, array in constants]
         results = {x.slot: x for x in traced_leaves(outputs) if x.slot in self._calls}
-        slots = [*(x.slot for x in traced_leaves(inputs)), *tape.constants, *results]
-        self._indices = {slot: index for index, slot in enumerate(slots)}
-        self._results = [(x.shape, x.dtype) for x in results.values()]
+        slots = [_find_base(self._calls, x) for x in (*traced_leaves(inputs), *(y for y, _ in constants))]
+        self._indices = {slot: index for index, slot in enumerate([*slots, *results])}
+        first = [(x.slot in self._calls, type(x.value), x.layout) for x in traced_leaves(inputs[:1])]
+        self.repeats = first == [(False, np.ndarray, x.layout) for x in results.values()]
+        self.results = [(x.shape, x.dtype) for x in results.values()]
         stored, self._offsets, size = choose_stored(self._calls, set(results)), dict[int, int](), ALIGNMENT
-        for slot, call in self._calls.items():
-            if slot in stored and slot not in results:
-                self._offsets[slot] = size
-                size += -(-call.result.value.nbytes // ALIGNMENT) * ALIGNMENT
+        for slot in sorted(stored - results.keys()):
+            self._offsets[slot] = size
+            size += -(-self._calls[slot].result.value.nbytes // ALIGNMENT) * ALIGNMENT
         self.memory = cupy.zeros(size, np.uint8)
-        self._steps: list[Callable[[list[Any]], object]] = []
+        self.steps: list[Callable[[list[Any]], object]] = []
         for level in find_levels(self._calls, stored):
             for call in level.pop(0) if level[0][0].name == "matmul" else ():
                 self._add_product(call)
             if level:
                 self._add_kernel(level)
 
-    def __call__(self, _: object, arguments: Sequence[Any]) -> Any:
-        """Return the results for arrays of these shapes, and numbers."""
-        results = [cupy.empty(shape, dtype) for shape, dtype in self._results]
-        values, indices = [*arguments, *self._constants, *results], self._indices
-        for step in self._steps:
-            step(values)
+    def __call__(self, runs: Sequence[Sequence[Any]]) -> Any:
+        """Return the outputs of the last of several runs, given arrays of these shapes, and numbers.
+
+        Results are the first argument of the next run, whose others are given. They are in two places in
+        turn, to which nothing outside of this call refers until it ends.
+        """
+        places = [[cupy.empty(*each) for each in self.results] for _ in runs[:2]]
+        indices, results = self._indices, list[Array]()
+        for number, arguments in enumerate(runs):
+            first, results = results, places[number % 2]
+            values = [*first, *arguments, *self._constants, *results]
+            for step in self.steps:
+                step(values)
         return tree_map(lambda x: values[indices[x.slot]] if isinstance(x, TracedArray) else x, self._outputs)
 
     def _find_array(self, x: TracedArray) -> Any:
@@ -135,18 +141,31 @@ class Plan:
         if x.slot not in self._offsets:
             call = self._calls[x.slot]
             return call.apply(self._find_array(call.args[0]))
-        part = self.memory[self._offsets[x.slot] :][: x.value.nbytes]
-        return part.view(x.dtype).reshape(x.shape)
+        return cupy.ndarray(x.shape, x.dtype, self.memory.data + self._offsets[x.slot])
 
     def _add_product(self, call: Operation) -> None:
-        matrices = [*map(self._find_array, (*call.args, call.result))]
-        multiply = cupy.dot if call.result.ndim == 2 else cupy.matmul
+        """Add a product, of matrices by cuBLAS: what CuPy does first takes longer than starting a kernel.
+
+        To cuBLAS, a matrix by rows is a transposed one, and so it computes the transposed product.
+        """
+        arrays = [*map(self._find_array, (*call.args, call.result))]
+        by_rows = [isinstance(x, int) or x.flags.c_contiguous for x in arrays[:2]]
+        are_matrices = call.result.ndim == 2 and all(isinstance(x, int) or x.flags.forc for x in arrays)
+        left, right = (x.shape[-1 if is_so else -2] for x, is_so in zip(call.args, by_rows, strict=True))
+        (rows, columns), terms = call.result.shape[-2:], call.args[0].shape[-1]
+        kind, precision, numbers = FLOATS["".join({x.dtype.name for x in call.args})]  # KeyError if mixed
+        one, cublas, find_handle = numbers.ctypes.data, cupy.cuda.cublas, cupy.cuda.get_cublas_handle
+        settings = not by_rows[1], not by_rows[0], columns, rows, terms, one
 
         def step(values: list[Any]) -> None:
-            a, b, out = [values[x] if isinstance(x, int) else x for x in matrices]
-            multiply(a, b, out=out)
+            a, b, out = [values[x] if isinstance(x, int) else x for x in arrays]
+            if not are_matrices:
+                cupy.matmul(a, b, out=out)
+                return
+            factors = b.data.ptr, kind, right, a.data.ptr, kind, left, one + numbers.itemsize
+            cublas.gemmEx(find_handle(), *settings, *factors, out.data.ptr, kind, columns, precision, -1)
 
-        self._steps.append(step)
+        self.steps.append(step)
 
     def _add_kernel(self, phases: Sequence[Sequence[Operation]]) -> None:
         """Add a kernel with a barrier between its phases.
@@ -162,19 +181,18 @@ class Plan:
             for call in phase:
                 width += source.add_array(call, width)
             widest = max(widest, width)
-        threads, name = min(widest, 1024) if widest <= BLOCK else 256, f"level_{len(self._steps)}"
+        threads, name = min(widest, 1024) if widest <= BLOCK else 256, f"level_{len(self.steps)}"
         kernel = cupy.RawKernel(source.text(name, threads), name, options=("--fmad=false",)).kernel
         resident = cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(kernel.ptr, threads, 0)
         resident *= cupy.cuda.Device().attributes["MultiProcessorCount"]
         blocks = 1 if widest <= BLOCK else min(-(-widest // threads), resident)
-        waits = len(phases) > 1 and blocks > 1
-        indices, size, launch = [*source.parameters], blocks * threads, kernel.linear_launch
+        memory, indices, waits = self.memory, [*source.parameters], len(phases) > 1 and blocks > 1
 
         def step(values: list[Any]) -> None:
-            parameters = self.memory, *[values[index] for index in indices]
-            launch(size, parameters, 0, threads, None, waits)
+            parameters = memory, *[values[index] for index in indices]
+            kernel.linear_launch(blocks * threads, parameters, 0, threads, None, waits)
 
-        self._steps.append(step)
+        self.steps.append(step)
 
 
 def choose_stored(calls: Calls, results: set[int]) -> set[int]:
@@ -233,40 +251,45 @@ def find_levels(calls: Calls, stored: set[int]) -> list[list[list[Operation]]]:
 def compile_kernels(function: AnyFunction) -> AnyFunction:
     """Return a function equivalent to `function` that runs in a few kernels, unless something is unknown.
 
-    Arguments and results are arrays, floats, None, and lists, tuples and named tuples of them.
+    Arguments and results are arrays, floats, None, and lists, tuples and named tuples of them. The results
+    are the first argument of another call for each tuple of others, of the same shapes, in ``more``.
     """
-    plans, lock = dict[tuple[object, ...], Function](), threading.Lock()
-
-    def run(*args: Any) -> Any:
-        if getattr(_RECORDING, "tape", None) is not None:  # the caller is being recorded itself
-            return function(*args)
-        parts = [*leaves(args)]
-        key: list[Any] = [(x.shape, x.dtype, x.strides) if hasattr(x, "shape") else type(x) for x in parts]
-        key += [part is None for arg in args if isinstance(arg, tuple) for part in arg]
-        with lock:  # a plan's memory is in use until its last kernel is started
-            if (layout := tuple(key)) not in plans:
-                plans[layout] = _make_plan(function, args)
-            return plans[layout](args, parts)
-
-    return cast("AnyFunction", run)
+    return cast("AnyFunction", partial(_run, function, {}, threading.Lock()))
 
 
-def _make_plan(function: Function, args: tuple[Any, ...]) -> Function:
-    """Return a function of the arguments and their leaves: a plan, or `function` itself after a warning."""
-    tape = _RECORDING.tape = ShapeTape()
+def _run(function: Function, plans: dict[Any, Any], lock: Any, *args: Any, more: Any = ()) -> Any:
+    if traced_leaves(args):  # the caller is being recorded itself
+        return function(*args)
+    runs = [[*map(_in_order, leaves(each))] for each in (args, *more)]
+    parts = [(x.shape, x.dtype, x.strides) if hasattr(x, "shape") else type(x) for x in runs[0]]
+    layout = (*parts, *(part is None for arg in args if isinstance(arg, tuple) for part in arg))
+    with lock:  # a plan's memory is in use until its last kernel is started
+        plan = plans[layout] = plans[layout] if layout in plans else _make_plan(function, args)
+        at_once = runs if plan and plan.repeats else runs[:1]
+        results = plan(at_once) if plan else function(*args)
+    for others in more[len(at_once) - 1 :]:
+        results = _run(function, plans, lock, results, *others)
+    return results
+
+
+def _in_order(x: Any) -> Any:
+    """Return an array by rows, unless it is by columns; numbers as they are."""
+    return cupy.ascontiguousarray(x) if hasattr(x, "flags") and not x.flags.forc else x
+
+
+def _make_plan(function: Function, args: tuple[Any, ...]) -> Plan | None:
+    """Return a plan; None, after a warning, if something is unknown."""
+    tape = ShapeTape()
     try:
         return Plan(tape, *tape.run(function, args))
     except Exception as error:  # noqa: BLE001  what is unknown, or takes too much memory, raises its own
         complain(f"warning: not compiling a function for cupy, which is slower: {one_line(error)}")
-        return lambda args, _: function(*args)
-    finally:
-        _RECORDING.tape = None
+        return None
 
 
 def _record_or_call(of_cupy: Function, of_host: Function, *args: Any, **kwargs: Any) -> Any:
     """Call NumPy's function if an argument is traced, or else CuPy's."""
-    is_recorded = getattr(_RECORDING, "tape", None) is not None and traced_leaves(args)
-    return (of_host if is_recorded else of_cupy)(*args, **kwargs)
+    return (of_host if traced_leaves(args) else of_cupy)(*args, **kwargs)
 
 
 def make_namespace(own: ModuleType) -> ModuleType:
