@@ -35,8 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run_command(command: str = "", *words: str) -> int:
     if command in COMMANDS:
-        code: int = import_module(COMMANDS[command][0]).main(list(words))
-        return code
+        return int(import_module(COMMANDS[command][0]).main(list(words)))
     if command in ("-h", "--help"):
         print("usage: xpnet COMMAND [OPTIONS]\n\nCommands:")
         for name, (_, summary) in COMMANDS.items():

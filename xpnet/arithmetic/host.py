@@ -87,5 +87,4 @@ def gaussian_matrix(size: int, sigma: float) -> NDArray[np.float64]:
     kernel = np.zeros(max(size, len(values)))
     kernel[: len(values)] = values
     indices = np.arange(size)
-    matrix: NDArray[np.float64] = kernel[np.abs(indices[:, None] - indices)]
-    return matrix
+    return np.asarray(kernel[np.abs(indices[:, None] - indices)])

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from xpnet._typing import AnyFunction, Array, Function, HostArray
-from xpnet.backends.base import GPU_STACK, Backend
+from xpnet.backends.base import Backend
 from xpnet.backends.probing import DRIVER_FIX, NO_GPU_FIX, Problem, cuda_index, one_line
 
 # By cudaError_t, the status code of the CUDA runtime.
@@ -30,7 +30,6 @@ class CuPyBackend(Backend):
 
     name = module = "cupy"
     install = install_gpu = 'pip install "cupy-cuda{}x[ctk]"'
-    stack = GPU_STACK
     writable = True
 
     def __init__(self, device: str) -> None:
@@ -105,6 +104,3 @@ def _find_driver_problem(runtime: ModuleType) -> Problem | None:
     wheel = f", or in place of this CuPy: {CuPyBackend.install.format(major)}" if major >= 12 else ""
     reason = f"the NVIDIA driver supports CUDA {major}.{minor} and this CuPy needs CUDA {needed}"
     return Problem(reason, DRIVER_FIX + wheel)
-
-
-probe, make, of = CuPyBackend.probe, CuPyBackend.make, CuPyBackend.of

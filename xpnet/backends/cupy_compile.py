@@ -21,6 +21,7 @@ import numpy as np
 from xpnet._lib.text import complain
 from xpnet._lib.tree import leaves, tree_map
 from xpnet._typing import AnyFunction, Array, DType, Function, HostArray
+from xpnet.backends.base import replace_functions
 from xpnet.backends.cuda_source import BARRIER, REDUCTIONS, VIEWS, KernelSource, Operation
 from xpnet.backends.probing import one_line
 from xpnet.backends.tape import Tape, TracedArray, convert, traced_leaves, untrace, xp as host_xp
@@ -294,10 +295,8 @@ def _record_or_call(of_cupy: Function, of_host: Function, *args: Any, **kwargs: 
 
 def make_namespace(own: ModuleType) -> ModuleType:
     """Return a namespace of CuPy whose functions also accept traced arrays, while a function is recorded."""
-    namespace = ModuleType(own.__name__)
     recorded = {x: partial(_record_or_call, getattr(own, x), getattr(host_xp, x)) for x in _RECORDED}
-    namespace.__dict__.update(vars(own), **recorded)
-    return namespace
+    return replace_functions(own, **recorded)
 
 
 def _stand_in(shape: tuple[int, ...], dtype: DType) -> HostArray:

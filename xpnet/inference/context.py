@@ -23,7 +23,7 @@ from xpnet.nn.network import forward, sample_losses
 
 LEAST_SAMPLES, LEAST_MULTIPLICATIONS = 128, 1 << 21
 """Samples of a batch of one block, and multiplications of its forward pass, from which processes share it."""
-MOST_STEPS, MOST_MULTIPLICATIONS = 75, 1 << 28
+MOST_STEPS, MOST_MULTIPLICATIONS = 75, 1 << 31
 """Steps of one call, and multiplications of their forward passes: Ctrl-C waits for the end of a call."""
 GPU_SPEED = 16
 """The factor by which a GPU may take more multiplications in a call."""
