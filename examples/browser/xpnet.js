@@ -106,34 +106,33 @@ export const dropMask = (q, seed, ...place) => // 1 for what is dropped
 
 // 5. Contractions
 /** Samples of pixels as columns, without those that are 0, which an exact sum does not notice: sample j has
- * the pixels `value` of the features `feature` from number `ends[j]` to before `ends[j + 1]`. */
+ * the `entries`, 256 times a row plus its pixel, from number `ends[j]` to before `ends[j + 1]`. */
 export class Pixels {
-  constructor(rows, factor, feature, value, ends) {
-    Object.assign(this, { rows, columns: ends.length - 1, factor, feature, value, ends });
+  constructor(rows, factor, entries, ends) {
+    Object.assign(this, { rows, columns: ends.length - 1, factor, entries, ends });
   }
   static from(x, rows, factor) { // of samples that lie one after the other in x
     let count = 0;
     for (let at = 0; at < x.length; at++) if (x[at] !== 0) count++;
-    const [feature, value] = [new (rows > 65536 ? Uint32Array : Uint16Array)(count), new Uint8Array(count)];
-    const ends = new Uint32Array(x.length / rows + 1);
+    const [entries, ends] = [new Uint32Array(count), new Uint32Array(x.length / rows + 1)];
     for (let at = 0, n = 0; at < x.length; ends[at / rows] = n) {
-      for (let k = 0; k < rows; k++, at++) if (x[at] !== 0) (feature[n] = k), (value[n++] = x[at]);
+      for (let k = 0; k < rows; k++, at++) if (x[at] !== 0) entries[n++] = 256 * k + x[at];
     }
-    return new Pixels(rows, factor, feature, value, ends);
+    return new Pixels(rows, factor, entries, ends);
   }
   select(positions, factor) { // a copy, so that what is read together lies together
-    const { rows, feature, value, ends } = this, to = new Uint32Array(positions.length + 1);
+    const { rows, entries, ends } = this, to = new Uint32Array(positions.length + 1);
     for (let j = 0; j < positions.length; j++) to[j + 1] = to[j] + ends[positions[j] + 1] - ends[positions[j]];
-    const [features, pixels] = [feature, value].map((array) => new array.constructor(to.at(-1)));
-    for (let j = 0, n = 0; j < positions.length; j++) {
-      for (let at = ends[positions[j]]; n < to[j + 1]; at++, n++) (features[n] = feature[at]), (pixels[n] = value[at]);
-    }
-    return new Pixels(rows, factor, features, pixels, to);
+    const copy = new Uint32Array(to.at(-1));
+    positions.forEach((at, j) => copy.set(entries.subarray(ends[at], ends[at + 1]), to[j]));
+    return new Pixels(rows, factor, copy, to);
   }
   transposed() { // of a block: the features as columns, with the numbers of the samples where they are not 0
     if (this.byFeature) return this.byFeature;
-    const { rows, columns, factor, feature, value, ends } = this, x = new Uint8Array(rows * columns);
-    for (let j = 0, n = 0; j < columns; j++) for (; n < ends[j + 1]; n++) x[feature[n] * columns + j] = value[n];
+    const { rows, columns, factor, entries, ends } = this, x = new Uint8Array(rows * columns);
+    for (let j = 0, n = 0; j < columns; j++) {
+      for (; n < ends[j + 1]; n++) x[(entries[n] >>> 8) * columns + j] = entries[n] & 255;
+    }
     return (this.byFeature = Pixels.from(x, columns, factor));
   }
 }
@@ -174,36 +173,37 @@ function contract(a, b) { // with the slices of a
 }
 const added = (a, b) => a.map((x, n) => x + b[n]);
 const plus = (a, b) => new Matrix(a.rows, a.columns, added(a.data, b.data));
-function exactProduct(a, b) {
-  const result = new Matrix(a.rows, b.columns), [left, right] = [a.data, b.data];
-  for (let i = 0; i < a.rows; i++) {
-    const row = result.row(i);
-    for (let k = 0, n = 0; k < a.columns; k++) {
-      const x = left[i * a.columns + k];
-      for (let j = 0; j < row.length; j++) row[j] += x * right[n++];
+function byFiveRows(a, columns, sumsOf) { // five rows of a side by side; of the last ones, some may be there twice
+  const { rows, columns: terms, data } = a, result = new Matrix(rows, columns), w = new Float64Array(5 * terms);
+  for (let i = 0; i < rows; i += 5) {
+    for (let n = 0; n < w.length; n++) w[n] = data[Math.min(i + (n % 5), rows - 1) * terms + Math.floor(n / 5)];
+    for (let j = 0; j < columns; j++) {
+      const sums = sumsOf(w, j);
+      for (let u = 0; u < 5 && i + u < rows; u++) result.data[(i + u) * columns + j] = sums[u];
     }
   }
   return result;
 }
-function timesPixels(a, { rows, columns, feature, value, ends }) {
-  const [result, w, last] = [new Matrix(a.rows, columns), new Float64Array(5 * rows), a.rows - 1], { data } = result;
-  for (let i = 0; i < a.rows; i += 5) { // five rows side by side; of the last ones, some may be there twice
-    for (let k = 0; k < rows; k++) for (let u = 0; u < 5; u++) w[5 * k + u] = a.data[Math.min(i + u, last) * rows + k];
-    for (let j = 0, n = 0; j < columns; j++) {
-      let s0 = w[0] - w[0], s1 = w[1] - w[1], s2 = w[2] - w[2], s3 = w[3] - w[3], s4 = w[4] - w[4]; // 0, or NaN (5.2)
-      for (const end = ends[j + 1]; n < end; n++) {
-        const k = 5 * feature[n], pixel = value[n];
-        s0 += w[k] * pixel;
-        s1 += w[k + 1] * pixel;
-        s2 += w[k + 2] * pixel;
-        s3 += w[k + 3] * pixel;
-        s4 += w[k + 4] * pixel;
-      }
-      [s0, s1, s2, s3, s4].forEach((sum, u) => (data[(i + u) * columns + j] = sum)); // beyond the last row it is lost
+const exactProduct = (a, b) =>
+  byFiveRows(a, b.columns, (w, j) => {
+    const { columns, data } = b;
+    let s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0;
+    for (let k = 0, n = j; k < w.length; k += 5, n += columns) {
+      const x = data[n];
+      (s0 += w[k] * x), (s1 += w[k + 1] * x), (s2 += w[k + 2] * x), (s3 += w[k + 3] * x), (s4 += w[k + 4] * x);
     }
-  }
-  return result;
-}
+    return [s0, s1, s2, s3, s4];
+  });
+const timesPixels = (a, b) =>
+  byFiveRows(a, b.columns, (w, j) => {
+    const { entries, ends } = b, end = ends[j + 1];
+    let s0 = w[0] - w[0], s1 = w[1] - w[1], s2 = w[2] - w[2], s3 = w[3] - w[3], s4 = w[4] - w[4]; // 0, or NaN (5.2)
+    for (let n = ends[j]; n < end; n++) {
+      const k = 5 * (entries[n] >>> 8), x = entries[n] & 255;
+      (s0 += w[k] * x), (s1 += w[k + 1] * x), (s2 += w[k + 2] * x), (s3 += w[k + 3] * x), (s4 += w[k + 4] * x);
+    }
+    return [s0, s1, s2, s3, s4];
+  });
 // 5.4 Sums over samples
 export function productOverSamples(dz, a) { // dZ Aᵀ, and Σ dz
   const [dW, slices] = contract(dz, a.transposed()), ones = new Matrix(dz.columns, 1).map(() => 1);
