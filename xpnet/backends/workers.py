@@ -42,8 +42,7 @@ class Workers:
         key = count, os.getpid()  # a process that is forked has no threads of its parent
         if count > 1 and (self._kept is None or self._kept[0] != key):
             # The threads live as long as this object, so what they hold must not lead to it.
-            pool = ThreadPoolExecutor(count, initializer=_begin, initargs=(self._thread, prepare_thread))
-            self._kept = key, pool
+            self._kept = key, ThreadPoolExecutor(count, "", _begin, (self._thread, prepare_thread))
         self.count, self._pool = count, self._kept[1] if self._kept is not None and count > 1 else None
         try:
             yield

@@ -136,8 +136,9 @@ class Trainer:
             finally:
                 # Compiled methods and cached blocks hold their objects: in these cycles of references, the
                 # samples and the memory of the step would outlive the training.
-                for part in (trainer.loader, trainer.step):
-                    vars(part).clear()
+                vars(trainer.loader).pop("_fixed_blocks", None)
+                vars(trainer.step).clear()
+                del trainer.step
 
     @cached_property
     def step(self) -> Step:
