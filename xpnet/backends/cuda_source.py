@@ -7,9 +7,8 @@ registers. Sums, differences, products, quotients and roots of floats are intrin
 
 import math
 from collections import ChainMap
-from collections.abc import Mapping
 from itertools import count
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -35,8 +34,7 @@ EXPRESSIONS: Final = {
 """Other functions of numbers."""
 VIEWS: Final = {"expand_dims", "getitem", "reshape", "swapaxes", "transpose"}
 REDUCTIONS: Final = {"argmax", "max", "sum"}
-INTEGER, BOOL = np.dtype("int32"), np.dtype("bool")
-WARP: Final = 32
+INTEGER, BOOL, WARP = np.dtype("int32"), np.dtype("bool"), 32
 
 BARRIER: Final = "wait_for_all((unsigned*)memory);"
 """Has all threads wait for each other: the memory begins with the counter of those that do."""
@@ -70,6 +68,10 @@ class Operation(NamedTuple):
         return self.function(x, *self.args[1:], **self.kwargs)
 
 
+Calls: TypeAlias = dict[int, Operation]
+"""Recorded calls, in order, by the slots of their results."""
+
+
 class KernelSource:
     """The source of a kernel: arrays that are computed element by element, and barriers.
 
@@ -80,9 +82,7 @@ class KernelSource:
     indices : of other arrays and numbers, which are parameters of the kernel
     """
 
-    def __init__(
-        self, calls: Mapping[int, Operation], offsets: Mapping[int, int], indices: Mapping[int, int]
-    ):
+    def __init__(self, calls: Calls, offsets: dict[int, int], indices: dict[int, int]) -> None:
         self._calls, self._offsets, self._indices = calls, offsets, indices
         self.parameters: dict[int, str] = {}  # by index
         self.lines: list[str] = []
@@ -143,16 +143,13 @@ class KernelSource:
             return f"({TYPES[dtype]}){value!r}"
         if x.shape != shape:
             number = self._find_number(number, x.shape, lambda array: np.broadcast_to(array, shape))
-        if (x.slot, number) not in self._names:
-            is_stored = x.slot in self._offsets or x.slot in self._indices
-            name = self._load(x, number) if is_stored else self._compute(self._calls[x.slot], number)
-            self._names[x.slot, number] = name
-        name = self._names[x.slot, number]
+        if x.slot in self._offsets or x.slot in self._indices:
+            name = self._let(x.dtype, self._place(x) + ("" if isinstance(x.value, float) else f"[{number}]"))
+        else:
+            if (x.slot, number) not in self._names:
+                self._names[x.slot, number] = self._compute(self._calls[x.slot], number)
+            name = self._names[x.slot, number]
         return name if x.dtype == dtype else f"({TYPES[dtype]}){name}"
-
-    def _load(self, x: TracedArray, number: str) -> str:
-        """Return the name of an element in memory, or of a number."""
-        return self._let(x.dtype, self._place(x) + ("" if isinstance(x.value, float) else f"[{number}]"))
 
     def _place(self, x: TracedArray) -> str:
         """Return the C expression of an array's pointer, or of a number."""
@@ -168,10 +165,8 @@ class KernelSource:
         x, dtype, name = call.args[0], call.result.dtype, call.name
         if name in VIEWS:
             return self._element(x, self._find_number(number, x.shape, call.apply), x.shape, dtype)
-        if name == "take":
-            return self._take(call, number)
-        if name == "concatenate":
-            return self._concatenate(call, number)
+        if name in {"take", "concatenate"}:
+            return (self._take if name == "take" else self._concatenate)(call, number)
         args = call.args[:1] if name in {"convert", "view"} else call.args
         values = [y.value if isinstance(y, TracedArray) else y for y in args]
         common = x.dtype if name == "view" else np.result_type(*values) if dtype.kind == "b" else dtype
@@ -186,9 +181,9 @@ class KernelSource:
         axis, (length,) = axis or 0, indices.shape
         position = self._find_position(number, call.result.shape, axis)
         index = self._element(indices, position, indices.shape, np.dtype("int64"))
-        valid = f"min(max({index}, 0LL), {x.shape[axis] - 1}LL)"
-        origin = self._along_axis(number, x.shape, axis, valid, length)
-        return self._element(x, origin, x.shape, call.result.dtype)
+        index = f"min(max({index}, 0LL), {x.shape[axis] - 1}LL)"
+        number = self._along_axis(number, x.shape, axis, index, length)
+        return self._element(x, number, x.shape, call.result.dtype)
 
     def _concatenate(self, call: Operation, number: str) -> str:
         shape, axis, start = call.result.shape, call.kwargs.get("axis", 0), 0

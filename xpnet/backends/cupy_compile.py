@@ -13,7 +13,7 @@ from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from types import ModuleType
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, cast
 
 import cupy
 import numpy as np
@@ -22,7 +22,7 @@ from xpnet._lib.text import complain
 from xpnet._lib.tree import leaves, tree_map
 from xpnet._typing import AnyFunction, Array, DType, Function, HostArray
 from xpnet.backends.base import replace_functions
-from xpnet.backends.cuda_source import BARRIER, REDUCTIONS, VIEWS, KernelSource, Operation
+from xpnet.backends.cuda_source import BARRIER, REDUCTIONS, VIEWS, Calls, KernelSource, Operation
 from xpnet.backends.probing import one_line
 from xpnet.backends.tape import Tape, TracedArray, convert, traced_leaves, untrace, xp as host_xp
 
@@ -36,15 +36,9 @@ MOST_ELEMENTS: Final = 2**31 - 2**20
 """Of an array: kernels number elements and threads by 32 bits."""
 FLOATS: Final = {"float32": (0, 68, np.array([1, 0], "f4")), "float64": (1, 70, np.array([1, 0], "f8"))}
 """``cudaDataType_t`` and ``cublasComputeType_t`` of products of a dtype, and the numbers 1 and 0."""
-_RECORDED = (
-    *("abs", "argmax", "astype", "concat", "exp", "expand_dims", "full_like", "log", "matmul", "max"),
-    *("maximum", "matrix_transpose", "minimum", "ones_like", "reshape", "sqrt", "sum", "take", "where"),
-    *("zeros_like",),
-)
+_RECORDED = """abs argmax astype concat exp expand_dims full_like log matmul matrix_transpose max maximum
+    minimum ones_like reshape sqrt sum take where zeros_like""".split()  # noqa: SIM905
 """Functions of the namespace that accept traced arrays."""
-
-Calls: TypeAlias = dict[int, Operation]
-"""Recorded calls, in order, by the slots of their results."""
 
 
 class ShapeTape(Tape):
@@ -176,8 +170,7 @@ class Plan:
         """
         source, widest = KernelSource(self._calls, self._offsets, self._indices), 0
         for number, phase in enumerate(phases):
-            if number:
-                source.lines.append(BARRIER)
+            source.lines += [BARRIER] * (number > 0)
             width = 0
             for call in phase:
                 width += source.add_array(call, width)
