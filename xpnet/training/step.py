@@ -153,9 +153,16 @@ class Step:
         size = int((block.labels if block.indices is None else block.indices).shape[0])
         return self._apply_update(variables, sums, *L.mean_and_variance_factors(size), learning_rate)
 
-    def _apply_update(self, variables: Variables, sums: list[Array], *factors: float) -> Variables:
-        """Return the variables after a batch; the factors are `mean_and_variance_factors`, and the rate."""
-        (parameters, statistics, state), (mean_factor, variance_factor, learning_rate) = variables, factors
+    def _apply_update(
+        self,
+        variables: Variables,
+        sums: list[Array],
+        mean_factor: float,
+        variance_factor: float,
+        learning_rate: float,
+    ) -> Variables:
+        """Return the variables after a batch, given its `block_sums` and `mean_and_variance_factors`."""
+        parameters, statistics, state = variables
         arrays = iter(sums)  # in the order of `block_sums`
         gradients = [type(layer)(*(next(arrays) * mean_factor for _ in layer)) for layer in parameters]
         moments = [L.BatchMoments(next(arrays), next(arrays)) for _ in statistics]
