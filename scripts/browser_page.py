@@ -8,6 +8,7 @@ says whether the page is up to date.
 import argparse
 import base64
 import hashlib
+import json
 import re
 import sys
 
@@ -30,8 +31,13 @@ def build_page() -> str:
 
 
 def join_module(name: str) -> str:
-    """Return a module as a part of one script, without imports and exports."""
-    text = re.sub(r"^import .*\n", "", read(name), flags=re.MULTILINE)
+    """Return a module as a part of one script: without imports and exports, but with imported JSON."""
+
+    def define(match: re.Match[str]) -> str:
+        return f"const {match[1]} = {json.dumps(json.loads(read(match[2])))};\n"
+
+    text = re.sub(r'^import (\w+) from "(.*\.json)" .*\n', define, read(name), flags=re.MULTILINE)
+    text = re.sub(r"^import .*\n", "", text, flags=re.MULTILINE)
     return re.sub(r"^export ", "", text, flags=re.MULTILINE)
 
 

@@ -1,5 +1,6 @@
 // Reads the files of a run and its data, computes the training again with xpnet.js, and names the first difference.
 // It believes nothing: what it does not know, it refuses or names.
+import SCHEMAS from "../../xpnet/storage/schemas.json" with { type: "json" };
 import { SPECIFICATION_VERSION, arraysOf, evaluate, fingerprint, sha256, trainEpochs } from "./xpnet.js";
 
 /** A reason in one line why something cannot be read or verified, or what differs. */
@@ -67,11 +68,9 @@ const REQUIRED = {
   missing: [oneOf("error"), "has the data of a CSV file: this page takes IDX and .npy files"],
   columns: [isAnything, ""],
 };
+/** The settings with none; those of SCHEMAS, the settings and keys of each schema version, are here or above. */
 const WITHOUT_EFFECT = `data device backend workers jobs require_device log_every checkpoint_seconds
   keep_checkpoint_every resume_or_start out name overwrite tags report track quiet debug`.split(/\s+/);
-const RECORD_KEYS = `schema_version id status started segments command config seed parent init_from_sha256
-  specification_version device_requested device_used device_reason backend data python platform versions
-  working_folder_commit xpnet_commit ended metrics fingerprint error digests`.split(/\s+/);
 
 const DEFAULTS = Object.fromEntries(Object.entries(SETTINGS).map(([name, [value]]) => [name, value]));
 
@@ -236,7 +235,8 @@ const KEPT = /^checkpoint-([1-9][0-9]{0,15})\.safetensors$/;
 /** The settings of the training and its record, which this page can verify. */
 function readRecord(text) {
   const [record, raw] = parseObject(text, "run.json");
-  if (record.schema_version !== 3) refuse("run.json: was written by an older xpnet, or by a newer one: xpnet verify may read it");
+  const schema = [3, 4].includes(record.schema_version) ? SCHEMAS[record.schema_version] : null;
+  if (schema === null || record.segments?.[0]?.epoch === null) refuse("run.json: was written by an older xpnet, or by a newer one: xpnet verify may read it");
   const { config, status, specification_version: version } = record;
   if (config === null || typeof config !== "object") refuse("run.json: config: expected an object");
   if (version === null || config.arithmetic !== "reproducible") refuse(`the run ${REQUIRED.arithmetic[1]}`);
@@ -246,10 +246,17 @@ function readRecord(text) {
   if (record.data?.feature_names !== undefined || record.data?.class_names !== undefined) refuse(`the run ${REQUIRED.missing[1]}`);
   for (const [name, [rule, reason]] of Object.entries(REQUIRED)) if (!rule(config[name] ?? null)) refuse(`the run ${reason}`);
   if (record.parent !== null || record.init_from_sha256 !== null) refuse("the run starts from another one: xpnet verify takes both");
-  checkKeys("", record, RECORD_KEYS);
-  checkKeys("config.", config, [...Object.keys(SETTINGS), ...Object.keys(REQUIRED), ...WITHOUT_EFFECT]);
-  for (const [name, [, rule]] of Object.entries(SETTINGS)) if (!rule(config[name])) refuse(`run.json: config.${name}: cannot be ${JSON.stringify(config[name])}`);
-  const settings = Object.fromEntries(Object.keys(SETTINGS).map((name) => [name, config[name]]));
+  checkKeys("", record, schema.record);
+  checkKeys("config.", config, schema.settings);
+  if (!Array.isArray(record.segments)) refuse("run.json: segments: expected an array");
+  record.segments.forEach((segment, n) => checkKeys(`segments[${n}].`, segment ?? {}, schema.segment));
+  const known = [...Object.keys(SETTINGS), ...Object.keys(REQUIRED), ...WITHOUT_EFFECT];
+  for (const name of schema.settings) if (!known.includes(name)) refuse(`run.json: config.${name}: this page does not know it`);
+  const settings = { ...DEFAULTS };
+  for (const name of schema.settings.filter((each) => each in SETTINGS)) {
+    if (!SETTINGS[name][1](config[name])) refuse(`run.json: config.${name}: cannot be ${JSON.stringify(config[name])}`);
+    settings[name] = config[name];
+  }
   settings.seed = BigInt(raw.config.seed.slice(1));
   if (raw.seed !== raw.config.seed) differ(`run.json: seed: recorded ${record.seed} and config.seed ${config.seed}`);
   if (settings.patience !== null && settings.validation === 0) refuse("run.json: config.patience: needs validation samples");
@@ -260,7 +267,7 @@ function readRecord(text) {
 function checkKeys(where, values, known) {
   const [unknown] = Object.keys(values).filter((name) => !known.includes(name));
   const [missing] = known.filter((name) => !(name in values));
-  if (unknown !== undefined) differ(`run.json: ${where}${unknown}: is no key of a record`);
+  if (unknown !== undefined) differ(`run.json: ${where}${unknown}: is no key of a record of this schema version`);
   if (missing !== undefined) differ(`run.json: ${where}${missing}: is missing`);
 }
 

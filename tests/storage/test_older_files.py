@@ -125,6 +125,7 @@ def test_a_run_that_goes_on_ends_as_if_it_was_never_stopped(then, name):
     content, expected = record(name), then["resumed"][name]
     assert (content["status"], content["fingerprint"]) == ("completed", expected["fingerprint"])
     assert holds(content["metrics"], expected["metrics"])
+    assert content["schema_version"] == 3
     assert name != "killed" or holds(rows("killed"), rows("complete"))
     files = {path.name for path in Path("runs", name).iterdir()}
     assert files == {"checkpoint.safetensors", "metrics.jsonl", "model.safetensors", "run.json"}

@@ -49,7 +49,7 @@ def test_a_started_run_has_a_folder_named_by_its_start_with_a_running_record(tmp
     record = read_run(run.folder)
     assert record == run.record == record | GIVEN
     assert set(record) == set(get_type_hints(Record))
-    assert (record["schema_version"], record["status"]) == (3, "running")
+    assert (record["schema_version"], record["status"]) == (4, "running")
     place = {"backend": "numpy", "device": "cpu", "ranks": 1, "hosts": [platform.node()], "mpi": None}
     assert record["segments"] == [{"started": record["started"], "epoch": 0, **place}]
     named = datetime.strptime(re.fullmatch(r"(\S+Z)-[0-9a-f]{6}", record["id"])[1], "%Y%m%dT%H%M%S%z")
@@ -199,8 +199,8 @@ def test_a_damaged_line_elsewhere_is_named(tmp_path, content, message):
         (b'{"seed": 1e999}', '"seed": expected finite numbers, got Infinity'),
         (b'{"status": "a", "\\u0073tatus": "b"}', 'the key "status" occurs twice: expected it once'),
         (
-            {"schema_version": 4},
-            "written by a newer xpnet (schema version 4, this one reads up to 3): update xpnet",
+            {"schema_version": 5},
+            "written by a newer xpnet (schema version 5, this one reads up to 4): update xpnet",
         ),
         ({"data": {"name": "x"}}, "data.sha256: expected str, got null"),
         ({**OLDER, "resumed": [5]}, "resumed: expected list[str], got [5]"),

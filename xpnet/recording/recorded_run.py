@@ -2,10 +2,10 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
@@ -160,12 +160,15 @@ def _select_epochs(run: RecordedRun, first: int, last: int) -> None:
 def find_contradictions(run: RecordedRun) -> Iterator[str]:
     """Yield what no training records, without computing anything."""
     record, config, parent = run.record, run.config, run.record["parent"]
-    parts: list[tuple[str, Mapping[str, Any], type]] = [("", record, records.Record)]
-    parts += [("parent.", {} if parent is None else parent, records.ParentInfo)]
-    parts += [(f"segments[{i}].", part, records.Segment) for i, part in enumerate(record["segments"])]
-    for where, values, kind in parts:
-        for name in sorted(values.keys() - get_type_hints(kind).keys() - {"git", "resumed"}):  # of schema 1
-            yield f"run.json: {where}{name}: is no key of a record"
+    content: Any = records.read_json(run.path / records.RECORD_FILE, "not a run record", "expected a run")
+    version = record["schema_version"]
+    parts = [("", content, "record"), ("config.", content["config"], "settings")]
+    parts.append(("parent.", content.get("parent") or {}, "parent"))
+    parts += [(f"segments[{i}].", part, "segment") for i, part in enumerate(content.get("segments") or [])]
+    for where, values, part in parts:
+        older = {"git"} if version < 4 and not where else set()  # of schema 1, in runs that were resumed
+        for name in sorted(values.keys() - older - {*records.list_keys(version, part)}):
+            yield f"run.json: {where}{name}: is no key of a record of schema version {version}"
     if record["error"] is not None:
         yield f"run.json: error: recorded {json.dumps(record['error'])} and status {record['status']}"
     if config.repeats > 1 or isinstance(config.learning_rate, tuple):

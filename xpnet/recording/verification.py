@@ -75,8 +75,9 @@ def find_difference(run: RecordedRun, trainer: Trainer, heading: Iterable[str] =
 def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str]:
     """Compare what the record says besides the results; raise ConfigError if the data or start are others."""
     record, config = run.record, run.config
-    data: Mapping[str, Any] = describe_data(trainer.data)
-    if problem := run.find_other_data(data["name"], data["sha256"]):
+    known = records.list_keys(record["schema_version"], "data")
+    data = {name: value for name, value in describe_data(trainer.data).items() if name in known}
+    if problem := run.find_other_data(str(data["name"]), str(data["sha256"])):
         raise ConfigError.at(run.path, f"{problem}: name them by --data")
     recorded: Mapping[str, Any] = record["data"]
     names = {*data, *recorded} - ({"name", "source"} if trainer.config.data != config.data else set())

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from functools import cache
 from inspect import formatannotation
 from pathlib import Path
 from typing import Any, Literal, Required, TypedDict, TypeGuard, get_args, get_origin, get_type_hints
@@ -156,7 +157,7 @@ class Record(RunInfo, Environment, Outcome):
     Attributes
     ----------
     schema_version
-        Increased when a key is removed or changes its meaning. Version 1 has `git`, the commit of xpnet's
+        Each version has the settings and keys of `list_keys`. Version 1 has `git`, the commit of xpnet's
         checkout, in place of working_folder_commit and xpnet_commit; versions 1 and 2 have `resumed`, the
         times at which the run was resumed, in place of segments, and neither digests nor a
         specification_version.
@@ -168,18 +169,34 @@ class Record(RunInfo, Environment, Outcome):
         The parts of the training: one, and one more for each time that it was resumed.
     """
 
-    schema_version: Literal[1, 2, 3]
+    schema_version: Literal[1, 2, 3, 4]
     id: str
     status: Literal["running", "completed", "interrupted", "failed"]
     started: str
     segments: list[Segment]
 
 
-SCHEMA_VERSION: Literal[3] = 3
+SCHEMA_VERSION: Literal[4] = 4
 _KINDS = get_type_hints(Record) | {"data": dict[str, object], "id": object, "seed": object}
 _KINDS |= {"parent": dict[str, object] | None, "segments": list[dict[str, object]]}
 """The types of the values in run.json."""
 _ROW_KINDS = dict.fromkeys(("epoch", "seconds", *CURVES), float | None) | {"fingerprint": str | None}
+
+
+@cache
+def _read_schemas() -> dict[str, dict[str, list[str]]]:
+    """Read the names of settings and keys that scripts/schemas.py writes, by schema version and part."""
+    text = Path(__file__).with_name("schemas.json").read_text(encoding="utf-8")
+    return dict(json.loads(text))
+
+
+def list_keys(version: int, part: str) -> list[str]:
+    """Return the names that records of a schema version have in a part.
+
+    The parts are "settings", the keys of config; "record", "data", "parent" and "segment". Data lack those
+    that do not apply.
+    """
+    return _read_schemas()[str(int(version))][part]
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -204,8 +221,8 @@ def format_commits(record: Record) -> dict[str, str]:
 def read_run(folder: Path) -> Record:
     """Read and check the record in the folder of a run.
 
-    Keys that older versions did not write are added, see `_upgrade`; CSV files of runs before 0.2 are read by
-    the rule of 0.1.0.
+    To records of schema versions 1 and 2 the keys of version 3 are added, see `_upgrade`; those of version 4
+    may be absent. CSV files of runs before 0.2 are read by the rule of 0.1.0.
 
     Raises
     ------
@@ -220,20 +237,26 @@ def read_run(folder: Path) -> Record:
     version = values.get("schema_version")
     if is_number(version) and version > SCHEMA_VERSION:
         raise DataError.of_newer_format(path, "schema version", version, SCHEMA_VERSION)
-    for name in _KINDS:
-        values.setdefault(name, None)
     if version in (1, 2):
         _upgrade(path, values)
-    _check_values(path, "", values, _KINDS)
+    schema = max(version, 3) if version in (1, 2, 3) else SCHEMA_VERSION
+
+    def select(part: str, kinds: Mapping[str, object]) -> dict[str, object]:
+        return {name: kind for name, kind in kinds.items() if name in list_keys(schema, part)}
+
+    kinds = select("record", _KINDS)
+    for name in kinds:
+        values.setdefault(name, None)
+    _check_values(path, "", values, kinds)
     record: Record = values
     if not record["segments"]:
         raise DataError.at(path, "segments: expected at least one, got []")
     for number, segment in enumerate(record["segments"]):
-        _check_values(path, f"segments[{number}].", segment, get_type_hints(Segment))
+        _check_values(path, f"segments[{number}].", segment, select("segment", get_type_hints(Segment)))
     _check_values(path, "data.", record["data"], {"name": str, "sha256": str})
     if record["parent"] is not None:
         record["parent"].setdefault("checkpoint_sha256", None)
-        _check_values(path, "parent.", record["parent"], get_type_hints(ParentInfo))
+        _check_values(path, "parent.", record["parent"], select("parent", get_type_hints(ParentInfo)))
     if str(record["config"].get("data")).lower().endswith((".csv", ".csv.gz")):
         record["config"].setdefault("columns", "0.1.0")
     return record
@@ -245,7 +268,7 @@ def _upgrade(path: Path, values: dict[str, Any]) -> None:
     All versions of xpnet that wrote them followed version 1 of the specification.
     """
     for name in ("segments", "digests", "specification_version"):
-        if values[name] is not None:
+        if values.get(name) is not None:
             version = values["schema_version"]
             raise DataError.at(path, f"{name}: expected none in a record of schema version {version}")
     if values["schema_version"] == 1:
@@ -253,9 +276,10 @@ def _upgrade(path: Path, values: dict[str, Any]) -> None:
     resumed = values.setdefault("resumed", [])
     _check_values(path, "", values, {"resumed": list[str], "config": dict[str, object]})
     values["specification_version"] = None if values["config"].get("arithmetic") == "native" else 1
-    place = {"backend": values["backend"], "device": values["device_used"]}
+    place = {"backend": values.get("backend"), "device": values.get("device_used")}
     place |= {"ranks": 1, "hosts": [], "mpi": None}
-    values["segments"] = [{"started": time, "epoch": None, **place} for time in (values["started"], *resumed)]
+    times = values.get("started"), *resumed
+    values["segments"] = [{"started": time, "epoch": None, **place} for time in times]
 
 
 def read_metrics(path: Path, limit: int | None = None, *, ended: bool = False) -> list[dict[str, Any]]:

@@ -123,9 +123,9 @@ class Run(RunFolder):
     def resume(self, rows: int, *, epoch: int, backend: str, device: str, ranks: Ranks = ALONE) -> int:
         """Set the status to "running", and keep the first `rows` rows of metrics.jsonl.
 
-        The outcome is removed from the record, and a segment added that begins after `epoch` epochs;
-        temporary files of a killed process are deleted. Return the number of rows kept, which is smaller if
-        a power cut has lost some.
+        The outcome is removed from the record, and a segment added that begins after `epoch` epochs, with the
+        keys of the record's schema version; temporary files of a killed process are deleted. Return the
+        number of rows kept, which is smaller if a power cut has lost some.
 
         Raises
         ------
@@ -141,8 +141,11 @@ class Run(RunFolder):
         if path.exists():
             lines = path.read_bytes().split(b"\n")[:kept]
             self.write(path.name, b"".join(line + b"\n" for line in lines))
-        segment = _begin_segment(_format_time(), epoch, backend, device, ranks)
-        changes = {"schema_version": records.SCHEMA_VERSION, "status": "running", **NO_OUTCOME}
+        version = max(self.record["schema_version"], 3)
+        known = records.list_keys(version, "segment")
+        begun = _begin_segment(_format_time(), epoch, backend, device, ranks).items()
+        segment = {name: value for name, value in begun if name in known}
+        changes = {"schema_version": version, "status": "running", **NO_OUTCOME}
         self.record.pop("resumed", None)  # type: ignore[typeddict-item] # of an older xpnet
         self._write_record({**changes, "segments": [*self.record["segments"], segment]})
         for path in self.folder.glob(f".{'[0-9a-f]' * 16}.tmp"):
