@@ -56,6 +56,16 @@ def test_the_long_description_names_the_files_that_readme_links_to_without_dead_
     assert re.findall(r"\]\((?!https:|#)([^)]*)\)", text) == []
 
 
+def test_a_release_is_published_by_a_trusted_publisher_with_attestations_from_what_was_built_twice():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())
+    build, publish = workflow["jobs"]["build"], workflow["jobs"]["publish"]
+    assert any("python scripts/check_release.py" in step.get("run", "") for step in build["steps"])
+    assert (workflow["permissions"], publish["permissions"]) == ({"contents": "read"}, {"id-token": "write"})
+    actions = [step["uses"] for step in build["steps"] + publish["steps"] if "uses" in step]
+    assert all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", action) for action in actions)
+    assert publish["steps"][-1]["with"] == {"attestations": True}
+
+
 def test_the_workflow_tests_on_three_systems_with_pinned_actions_and_the_commands_of_readme():
     (job,) = WORKFLOW["jobs"].values()
     assert job["strategy"]["matrix"]["system"] == ["ubuntu-latest", "macos-latest", "windows-latest"]
