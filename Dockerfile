@@ -5,7 +5,7 @@
 ARG BASE=python:3.12-slim
 FROM ${BASE} AS build
 
-# Extras of pyproject.toml: cuda12, or several as in torch,jax.
+# Extras of pyproject.toml beside train: cuda12, or several as in torch,jax.
 ARG EXTRAS=""
 
 WORKDIR /src
@@ -16,7 +16,7 @@ COPY xpnet xpnet
 # versions, pyproject.toml says.
 # hadolint ignore=DL3013
 RUN python -m venv --without-pip /opt/xpnet \
-    && pip --python /opt/xpnet/bin/python install --no-cache-dir ".${EXTRAS:+[${EXTRAS}]}"
+    && pip --python /opt/xpnet/bin/python install --no-cache-dir ".[train${EXTRAS:+,${EXTRAS}}]"
 
 
 FROM ${BASE}

@@ -20,7 +20,7 @@ native=$(dpkg --print-architecture)
 python=$(command -v "$python") || fail "no such Python: name one in PYTHON"
 export PYTHONPATH=$repository PYTHONNOUSERSITE=1 PYTHONPYCACHEPREFIX=$work/pycache
 "$python" -c 'import pip, xpnet.train, xpnet.report, rich, filelock, threadpoolctl' 2>/dev/null ||
-    fail "$python lacks pip or xpnet's dependencies: pip install ."
+    fail "$python lacks pip or xpnet's dependencies: pip install '.[train]'"
 root=$work/root site=$work/site
 
 # Download packages of an architecture, with all they depend on, and unpack them into a folder.

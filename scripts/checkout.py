@@ -8,7 +8,7 @@ SCRIPTS = Path(__file__).resolve().parent
 ROOT = SCRIPTS.parent
 
 
-def need(*modules: str, fix: str = "pip install -e .") -> None:
+def need(*modules: str, fix: str = 'pip install -e ".[train]"') -> None:
     """End the process with one line, and exit code 2, unless these modules are installed."""
     for module in modules:
         if find_spec(module) is None:

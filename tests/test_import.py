@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import xpnet.parity
+from xpnet._lib import extras
 
 ROOT = Path(__file__).resolve().parents[1]
 ARRAYS = {"numpy", "pandas", "torch", "jax", "cupy", "onnx", "safetensors"}
@@ -32,12 +33,11 @@ ONE = [
     ("from xpnet.data import datasets; datasets.load()", HEAVY - {"numpy"}),
     ("xpnet.fit; xpnet.load; xpnet.Model", HEAVY - {"numpy", "safetensors"}),
 ]
-ALONE = """
+BASE = """
 import sys
 from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
 
-INSTALLED = {"xpnet", "numpy", "array_api_compat", "array_api_strict", *sys.stdlib_module_names}
-INSTALLED |= {"pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "py", "test_alone"}
+INSTALLED = {"xpnet", "numpy", "array_api_compat", *sys.stdlib_module_names, *sys.argv[1:]}
 
 class Installed(PathFinder):
     @classmethod
@@ -46,9 +46,56 @@ class Installed(PathFinder):
         return super().find_spec(name, path, target) if is_installed else None
 
 sys.meta_path[:] = [BuiltinImporter, FrozenImporter, Installed]
+"""
+"""No other package can be imported, as if it were not installed; words name more that can."""
+RUN_PYTEST = """
 import pytest
 raise SystemExit(pytest.main(["-p", "xpnet.parity.plugin", "-p", "no:cacheprovider", "-Werror"]))
 """
+PYTEST = (
+    "pytest",
+    "_pytest",
+    "pluggy",
+    "iniconfig",
+    "packaging",
+    "pygments",
+    "py",
+    "test_alone",
+    "array_api_strict",
+)
+IMPORT_ALL = """
+import pkgutil, typing
+import array_api_compat.numpy
+import pytest, xpnet
+
+typing.TYPE_CHECKING = True  # what only type checkers import is imported too
+failed = []
+for folder in ("_lib", "arithmetic", "backends", "parity", "reproducible"):
+    package = __import__("xpnet." + folder, fromlist=["_"])
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        try:
+            __import__(module.name)
+        except ImportError as error:
+            failed.append(f"{module.name} {error.name}")
+print(*failed, sep="\\n")
+"""
+NAMES = """
+import inspect, xpnet
+from xpnet import *
+print(*sorted({"fit", "load", "ConfigError"} & {*globals()}), "fit" in dir(xpnet), hasattr(xpnet, "fitt"))
+inspect.getmembers(xpnet)
+lines = "xpnet.fit; hasattr(xpnet, 'load'); from xpnet import XPNetClassifier; xpnet.parity.first_difference"
+for line in lines.split("; "):
+    try:
+        exec("import xpnet.parity\\n" + line)
+    except ImportError as error:
+        print(error)
+"""
+COMMAND = """
+from xpnet.__main__ import main
+sys.exit(main(MAIN))
+"""
+FIX = f"needs the extra train (not installed: {', '.join(extras.TRAIN)}): pip install"
 TEST_ALONE = """
 import numpy as np
 from xpnet import reproducible
@@ -71,19 +118,62 @@ def test_code_loads_no_heavy_module_that_it_does_not_need(steps):
     for line, (step, heavy) in zip(lines, steps, strict=True):
         assert not {*line.split()} & heavy, step
         if step.startswith("import xpnet;"):
-            assert {name for name in line.split() if name.startswith("xpnet")} == {"xpnet", "xpnet.errors"}
+            assert {name for name in line.split() if name.startswith("xpnet")} == {
+                *("xpnet", "xpnet.errors", "xpnet._lib", "xpnet._lib.extras")
+            }
 
 
-@pytest.mark.needs("array-api-strict")
-def test_parity_and_reproducible_need_numpy_two_array_api_packages_and_pytest_alone(tmp_path):
-    """No other package can be imported, as if it were not installed."""
-    (tmp_path / "test_alone.py").write_text(TEST_ALONE)
+def run_base(code, *more, folder=None):
+    """Run code where only the base installation, and more packages, can be imported."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("XPNET_")}
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-c", ALONE]
-    printed = subprocess.check_output(command, cwd=tmp_path, env=environment, text=True)
+    words = [sys.executable, "-c", BASE + code, *more]
+    return subprocess.run(words, cwd=folder, env=environment, text=True, capture_output=True, check=False)
+
+
+@pytest.mark.needs("array-api-strict")
+def test_parity_and_reproducible_need_the_base_array_api_strict_and_pytest_alone(tmp_path):
+    (tmp_path / "test_alone.py").write_text(TEST_ALONE)
+    printed = run_base(RUN_PYTEST, *PYTEST, folder=tmp_path).stdout
     assert re.search("^xpnet: tests with numpy, array-api-strict.*; without cupy, torch, jax", printed, re.M)
+
+
+def test_modules_of_the_base_import_numpy_and_array_api_compat_alone():
+    """But those that compare trainings, and those of one array library."""
+    process = run_base(IMPORT_ALL, *PYTEST)
+    ours = {"parity.compare safetensors", "parity.runs safetensors"}
+    libraries = {"backends.cupy_compile cupy", "backends.fence jax", "backends.torch_replay torch"}
+    assert {*process.stdout.splitlines()} == {f"xpnet.{each}" for each in ours | libraries}, process.stderr
+
+
+def test_names_that_need_the_extra_train_say_so_and_are_not_listed_without_it():
+    process = run_base(NAMES, *PYTEST)
+    first, *lines = process.stdout.splitlines()
+    assert first == "ConfigError False False", process.stderr
+    names = ("xpnet.fit", "xpnet.load", "xpnet.XPNetClassifier", "xpnet.parity.first_difference")
+    assert lines == [f'{name} {FIX} -e ".[train]"' for name in names]
+
+
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "predict", "verify", "export", "report", "runs", "parity"]
+)
+def test_a_command_without_the_extra_train_is_one_line_and_code_2(command):
+    process = run_base(COMMAND.replace("MAIN", f"[{command!r}]"))
+    line = f'xpnet: xpnet {command} {FIX} -e ".[train]"\n'
+    assert (process.returncode, process.stdout, process.stderr) == (2, "", line)
+
+
+@pytest.mark.parametrize("word", ["--help", "--version", "doctor"])
+def test_help_version_and_doctor_need_the_base_alone(word):
+    process = run_base(COMMAND.replace("MAIN", f"[{word!r}]"))
+    assert (process.returncode, process.stderr) == (0, "")
+    assert ('  to fix it: pip install -e ".[train]"' in process.stdout) == (word == "doctor")
+
+
+def test_outside_a_checkout_the_message_names_the_package(monkeypatch, tmp_path):
+    monkeypatch.setattr(extras, "__file__", str(tmp_path / "site-packages/xpnet/_lib/extras.py"))
+    assert extras.install_command("mpi") == 'pip install "xpnet[mpi]"'
 
 
 def test_completion_and_help_show_the_public_names_of_parity():
@@ -94,6 +184,6 @@ def test_completion_and_help_show_the_public_names_of_parity():
 def test_the_estimator_says_what_it_needs(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.base", None)
     monkeypatch.delitem(sys.modules, "xpnet.estimator", raising=False)
-    message = r'^XPNetClassifier needs scikit-learn 1\.6 or newer: pip install "scikit-learn>=1\.6"$'
+    message = r'^XPNetClassifier needs scikit-learn 1\.6 or newer: pip install -e "\.\[sklearn\]"$'
     with pytest.raises(ImportError, match=message):
         import_module("xpnet.estimator")

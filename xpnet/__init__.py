@@ -6,6 +6,7 @@ every array library. Importing this package loads no array library: each name is
 imported at its first use.
 """
 
+import sys
 from importlib import import_module
 
 __version__ = "0.4.0.dev0"
@@ -17,16 +18,30 @@ _MODULES = {
     "Evaluation": "inference.predictor",
     **dict.fromkeys(("Verification", "fit", "verify"), "fitting"),
 }
-__all__ = ["__version__", *_MODULES]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> object:
     if name == "reproducible":
         return import_module("xpnet.reproducible")
+    if name == "__all__":
+        return ["__version__", *_find_names()]
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    module = f"{__name__}.{_MODULES[name]}"
+    if module != "xpnet.errors" and module not in sys.modules:
+        from xpnet._lib.extras import need_train
+
+        need_train(f"xpnet.{name}")
+    return getattr(import_module(module), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), "reproducible", *_find_names()})
+
+
+def _find_names() -> list[str]:
+    """Return the public names that can be imported here: without the extra train, the errors."""
+    from xpnet._lib.extras import missing_of_train
+
+    is_partial = bool(missing_of_train())
+    return [name for name, module in _MODULES.items() if module == "errors" or not is_partial]

@@ -35,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run_command(command: str = "", *words: str) -> int:
     if command in COMMANDS:
+        if command != "doctor":
+            from xpnet._lib.extras import need_train
+
+            need_train(f"xpnet {command}")
         return int(import_module(COMMANDS[command][0]).main(list(words)))
     if command in ("-h", "--help"):
         print("usage: xpnet COMMAND [OPTIONS]\n\nCommands:")

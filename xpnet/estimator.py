@@ -5,6 +5,7 @@ from typing import Any, Literal, Self, Unpack
 
 import numpy as np
 
+from xpnet._lib.extras import install_command
 from xpnet._typing import HostArray
 from xpnet.api import Callback, UserCallbacks, check_callbacks
 from xpnet.backends.base import Backend
@@ -25,7 +26,7 @@ try:
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as error:
-    msg = 'XPNetClassifier needs scikit-learn 1.6 or newer: pip install "scikit-learn>=1.6"'
+    msg = f"XPNetClassifier needs scikit-learn 1.6 or newer: {install_command('sklearn')}"
     raise ImportError(msg) from error
 
 DTYPES = (np.float64, np.float32, np.uint8)

@@ -14,13 +14,13 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from typing import Any
 
 from filelock import FileLock
 
+from xpnet._lib.extras import install_command, is_installed
 from xpnet._lib.files import write_atomic
 from xpnet._lib.text import complain
 from xpnet.errors import ConfigError, DataError
@@ -49,9 +49,8 @@ def check_installed(names: Sequence[str]) -> None:
         A library is not installed.
     """
     for name in names:
-        if getattr(find_spec(name), "origin", None) is None:  # a plain folder of that name has no origin
-            fix = f'pip install -e ".[{name}]" in the checkout of xpnet'
-            raise ConfigError(f"--track {name}: {name} is not installed: {fix}")
+        if not is_installed(name):
+            raise ConfigError(f"--track {name}: {name} is not installed: {install_command(name)}")
 
 
 class Tracker(Callback):

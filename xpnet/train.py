@@ -16,12 +16,14 @@ def main(argv: Sequence[str] | None = None, prog: str = "xpnet train") -> int:
     try:
         from functools import partial
 
+        from xpnet._lib.extras import need_train
         from xpnet._lib.interrupts import last_signal
         from xpnet.cli.guard import handle_errors, read_command
         from xpnet.distributed.launch import rank_and_size
 
         line = [prog, *words]
         with handle_errors(debug="--debug" in words) as output:
+            need_train(prog)
             from xpnet.config import Command, parse, to_toml
 
             command = read_command("train", words, partial(parse, words, prog), Command.list_facts)

@@ -42,5 +42,5 @@ def test_a_missing_onnx_is_one_line(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     message = complaint(capsys, "export", FIRST, "--to", "onnx")
     assert message.startswith("--to onnx: onnx cannot be imported")
-    assert message.endswith('pip install -e ".[onnx]" in the checkout of xpnet')
+    assert message.endswith('pip install -e ".[onnx]"')
     assert not Path(FIRST, "model.onnx").exists()

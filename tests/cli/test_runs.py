@@ -13,7 +13,6 @@ import commands
 import pytest
 from folders import change_record, tree
 
-from xpnet._lib.terminal import make_console
 from xpnet.cli import comparison as comparisons, runs as command
 from xpnet.config import TrainConfig, to_json
 from xpnet.storage import find
@@ -22,6 +21,7 @@ from xpnet.storage.find import find_newest_run, survey
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.record import read_run
 from xpnet.storage.run import Run
+from xpnet.training.terminal import make_console
 
 RUNS = Path("runs")
 PRINTS = {"a": "aa" * 32, "b": "bb" * 32}

@@ -19,9 +19,9 @@ from trial_records import outcome, summary
 
 import xpnet
 from xpnet import train
-from xpnet._lib.locks import is_locked
 from xpnet.cli import trials
 from xpnet.config import TrainConfig
+from xpnet.storage.locks import is_locked
 from xpnet.storage.record import read_run
 
 

@@ -75,7 +75,7 @@ def test_without_mpi4py_a_job_is_refused_in_one_line(monkeypatch, capsys, tmp_pa
     message = complaint(capsys, "train", "--epochs", "0", "--out", tmp_path / "runs")
     start = f"rank 1, on {platform.node()}: mpiexec has started 2 processes, which need mpi4py ("
     assert message.startswith(start)
-    assert message.endswith('): pip install -e ".[mpi]" in the checkout of xpnet')
+    assert message.endswith('): pip install -e ".[mpi]"')
     assert not (tmp_path / "runs").exists()
 
 

@@ -29,8 +29,8 @@ def test_the_build_gets_what_the_wheel_is_made_of_without_caches_and_nothing_els
     assert (everything, caches, compiled) == ("*", "**/__pycache__", "**/*.py[cod]")
     assert sorted(kept) == sorted(f"!{source}" for source in copied)
     wheel = SETTINGS["tool"]["hatch"]["build"]["targets"]["wheel"]
-    needed = ["README.md", *SETTINGS["project"]["license-files"], *wheel["packages"], "pyproject.toml"]
-    for path in [*needed, *wheel["force-include"]]:
+    needed = ["README.md", *SETTINGS["project"]["license-files"], *wheel["only-include"], "pyproject.toml"]
+    for path in needed:
         assert any(PurePosixPath(path).is_relative_to(source) for source in copied)
 
 

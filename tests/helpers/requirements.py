@@ -40,6 +40,7 @@ LIBRARIES = {
     "emulated-cuda": ("cupy",),
     "kernels": ("cupy",),
     "pooch": ("pooch",),
+    "index": ("mypy",),
 }
 """The libraries that each requirement other than a backend consists of."""
 VARIABLES = {
@@ -48,7 +49,7 @@ VARIABLES = {
     "XPNET_REQUIRE_EMULATED_CUDA": ("emulated-cuda",),
     **{
         f"XPNET_REQUIRE_{name.upper()}": (name,)
-        for name in ("browser", "node", "notebook", "site", "mpi", "kernels")
+        for name in ("browser", "node", "notebook", "site", "mpi", "kernels", "index")
     },
 }
 """Environment variables that insist on requirements, and those they may name; on (1) is all of them."""
@@ -64,8 +65,9 @@ def missing(name: str) -> str | None:
         return f"{', '.join(absent)} is not installed"
     if (programs := PROGRAMS.get(name)) and not any(map(shutil.which, programs)):
         return f"none of {', '.join(programs)} is on the PATH"
-    if name == "mpi" and not MPIEXEC.is_file():
-        return f"there is no {MPIEXEC}: pip install mpich"
+    if (name == "index" and name not in required()) or (name == "mpi" and not MPIEXEC.is_file()):
+        mpich = f"there is no {MPIEXEC}: pip install mpich"
+        return mpich if name == "mpi" else "XPNET_REQUIRE_INDEX=1 lets tests install from a package index"
     if name in {"emulated-cuda", "kernels"}:
         from emulation import install  # of scripts/
         from kernels import tools

@@ -17,5 +17,5 @@ public_names reproduce_mnist_table tile_mnist"""
 def test_without_xpnet_a_script_is_one_line_and_code_2(name):
     words = [sys.executable, "-E", "-S", "-m", name]  # without installed packages
     process = subprocess.run(words, cwd=SCRIPTS, capture_output=True, text=True, check=False)
-    line = f"{name}: xpnet is not installed: pip install -e .\n"
+    line = f'{name}: xpnet is not installed: pip install -e ".[train]"\n'
     assert (process.stdout, process.stderr, process.returncode) == ("", line, 2)

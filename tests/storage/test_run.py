@@ -13,9 +13,9 @@ import pytest
 from filelock import FileLock
 from folders import change_record, fail_with, tree
 
-from xpnet._lib.locks import is_locked
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import find, run
+from xpnet.storage.locks import is_locked
 from xpnet.storage.record import Record, read_metrics, read_run
 from xpnet.storage.run import Run
 

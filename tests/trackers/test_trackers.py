@@ -234,7 +234,7 @@ def test_a_tracker_that_is_not_installed_is_one_line_and_leaves_nothing(capsys, 
     Path(name).mkdir()
     monkeypatch.setattr(sys, "path", [str(Path.cwd())])
     importlib.invalidate_caches()
-    fix = f'pip install -e ".[{name}]" in the checkout of xpnet'
+    fix = f'pip install -e ".[{name}]"'
     message = complaint(capsys, "train", *RUN, "--track", name)
     assert message == f"--track {name}: {name} is not installed: {fix}"
     assert not Path("runs").exists()

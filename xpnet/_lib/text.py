@@ -5,8 +5,9 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from threading import Timer
 
 
 def plain(text: object) -> str:
@@ -70,3 +71,15 @@ def print_errors(text: str) -> None:
 def format_command_line(words: list[str]) -> str:
     """Join the words of a command, quoted for a shell; the first word is the program with its arguments."""
     return " ".join([*words[:1], shlex.join(words[1:])])
+
+
+@contextmanager
+def announce(text: str, *, quiet: bool = False) -> Iterator[None]:
+    """Print a note on standard error, if it is a terminal and not ``quiet``, once the body takes a second."""
+    timer = Timer(1.0, complain, [f"note: {text}"])
+    try:
+        if sys.stderr.isatty() and not quiet:
+            timer.start()
+        yield
+    finally:
+        timer.cancel()

@@ -5,12 +5,12 @@ from typing import Any
 
 from rich.console import Console
 
-from xpnet._lib.terminal import style_text
 from xpnet.cli.tables import Cell, format_metric, format_value, make_columns, print_table
 from xpnet.config.settings import BOOKKEEPING
 from xpnet.errors import ConfigError
 from xpnet.storage.find import FoundRun
 from xpnet.storage.record import format_commits
+from xpnet.training.terminal import style_text
 
 
 def compare_runs(runs: Sequence[FoundRun], *, everything: bool) -> dict[str, Any]:

@@ -15,13 +15,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from xpnet._lib.extras import install_command, missing_of_train
 from xpnet._lib.machine import describe_machine
 from xpnet._lib.switches import read_switch
-from xpnet._lib.terminal import make_console, style_text
-from xpnet._lib.text import format_json
+from xpnet._lib.text import format_json, plain
 from xpnet.backends.probing import cuda_driver_version
 from xpnet.backends.resolve import BACKENDS, REQUIRE_DEVICE, resolve, share_gpu_memory
-from xpnet.cli.tables import Cell, make_columns, print_table
 from xpnet.config.flags import Parser
 from xpnet.parity.devices import probe_devices
 
@@ -36,11 +35,12 @@ def main(words: Sequence[str]) -> int:
     number, backends = cuda_driver_version(), [_probe_backend(name) for name in BACKENDS]
     driver = None if number is None else f"CUDA {number // 1000}.{number % 1000 // 10}"
     machine = {**describe_machine(), "cpus": os.cpu_count() or 1, "nvidia_driver": driver}
-    report = {**machine, "backends": backends}
-    if arguments.json:
-        sys.stdout.write(format_json(report))
-    else:
-        _print_report(report)
+    report = {
+        **machine,
+        "train": {"missing": missing_of_train(), "fix": install_command("train")},
+        "backends": backends,
+    }
+    sys.stdout.write(format_json(report) if arguments.json else _format_report(report))
     if read_switch(REQUIRE_DEVICE) or arguments.require_device:
         resolve(require_device=True)
     return 0 if any(backend["name"] == "numpy" and backend["usable"] for backend in backends) else 2
@@ -61,18 +61,22 @@ def _probe_backend(name: str) -> dict[str, Any]:
     return {**library, "devices": devices, "usable": usable, "troubles": troubles}
 
 
-def _print_report(report: Mapping[str, Any]) -> None:
-    """Print a table and the problems. Each fix is one unbroken line, ready to copy."""
-    console, driver = make_console(), report["nvidia_driver"] or "none"
-    console.print(f"xpnet {report['xpnet']}, Python {report['python']}, CPUs: {report['cpus']}")
-    console.print(f"{report['platform']}, NVIDIA driver: {driver}\n")
-    rows: list[list[Cell]] = []
+def _format_report(report: Mapping[str, Any]) -> str:
+    """Return a table and the problems as text. Each fix is one unbroken line, ready to copy."""
+    driver = report["nvidia_driver"] or "none"
+    lines = [f"xpnet {report['xpnet']}, Python {report['python']}, CPUs: {report['cpus']}"]
+    lines += [f"{report['platform']}, NVIDIA driver: {driver}", ""]
+    rows = [("backend", "version", "usable on")]
     for backend in report["backends"]:
-        usable = ", ".join(backend["usable"])
-        devices = style_text(usable, "green") if usable else style_text("nothing here", "yellow")
-        rows.append([backend["name"], backend["version"] or "-", devices])
-    print_table(console, make_columns(("backend", "version", "usable on"), rows, left=3))
+        usable = ", ".join(backend["usable"]) or "nothing here"
+        rows += [(backend["name"], backend["version"] or "-", usable)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    if missing := report["train"]["missing"]:
+        problem = f"commands, trainings and reports: not installed: {', '.join(missing)}"
+        lines += ["", problem, f"  to fix it: {report['train']['fix']}"]
     for backend in report["backends"]:
         for trouble in backend["troubles"]:
-            console.print(f"\n{backend['name']} on {trouble['device']}: {trouble['reason']}")
-            console.print(f"  to fix it: {trouble['fix']}")
+            problem = f"{backend['name']} on {trouble['device']}: {trouble['reason']}"
+            lines += ["", problem, f"  to fix it: {trouble['fix']}"]
+    return "".join(f"{plain(line)}\n" for line in lines)

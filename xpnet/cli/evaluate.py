@@ -36,13 +36,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xpnet._lib.terminal import announce, make_console
-from xpnet._lib.text import format_json, plain
+from xpnet._lib.text import announce, format_json, plain
 from xpnet._typing import HostArray
 from xpnet.cli.predict import build_network_parser, write_predictions
 from xpnet.cli.tables import format_metric, make_columns, print_table
 from xpnet.config.flags import path_ending_in
 from xpnet.errors import DataError
+from xpnet.training.terminal import make_console
 
 if TYPE_CHECKING:
     from xpnet.inference.predictor import Evaluation, Predictor

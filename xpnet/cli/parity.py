@@ -27,8 +27,7 @@ from rich.text import Text
 
 from xpnet._lib.files import save
 from xpnet._lib.machine import describe_machine
-from xpnet._lib.terminal import announce, make_console, style_text
-from xpnet._lib.text import format_json, plain
+from xpnet._lib.text import announce, format_json, plain
 from xpnet.backends import resolve
 from xpnet.backends.base import check_environment
 from xpnet.backends.probing import Probe
@@ -40,6 +39,7 @@ from xpnet.errors import BackendError, ConfigError
 from xpnet.nn.architecture import format_sizes
 from xpnet.parity import devices, runs
 from xpnet.parity.distance import format_count
+from xpnet.training.terminal import make_console, style_text
 
 SETTINGS = ("data", "test_data", *TABLE_SETTINGS, "epochs", "hidden", "batch_size", "seed")
 """The flags that are settings of the training runs."""

@@ -144,7 +144,7 @@ def _predict_file(predictor: "Predictor", file: Path) -> Iterator[Prediction]:
     DataError
         The file cannot be read, or its samples do not fit the network.
     """
-    from xpnet._lib.terminal import announce
+    from xpnet._lib.text import announce
     from xpnet.data.datasets import is_table, read_rows
 
     is_many, model = is_table(file), predictor.model

@@ -37,7 +37,6 @@ from typing import Any
 
 from rich.console import Console
 
-from xpnet._lib.terminal import make_console, style_text
 from xpnet._lib.text import complain, did_you_mean, format_command_line, format_json, plain
 from xpnet.cli import comparison, tables
 from xpnet.cli.comparison import higher_is_better, to_columns
@@ -48,6 +47,7 @@ from xpnet.errors import ConfigError, DataError
 from xpnet.report.charts import select_evenly
 from xpnet.storage import find, record as records
 from xpnet.storage.find import FoundRun
+from xpnet.training.terminal import make_console, style_text
 
 FIELDS: tuple[str, ...] = ("id", "status", "started", "data", "network", "optimizer", "learning_rate")
 FIELDS += ("arithmetic", "backend", "tags")

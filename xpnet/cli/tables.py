@@ -7,8 +7,8 @@ from itertools import zip_longest
 from rich.console import Console
 from rich.text import Text
 
-from xpnet._lib.terminal import style_text
 from xpnet._lib.text import plain
+from xpnet.training.terminal import style_text
 
 LONGEST = 44
 """The largest number of characters of a value in a table; --json and --csv give the whole value."""

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from xpnet import __version__
 from xpnet._lib.machine import peak_memory
-from xpnet._lib.terminal import make_console
 from xpnet._lib.text import complain, format_duration, plain
 from xpnet._lib.tree import leaves
 from xpnet.backends.probing import cuda_index, float64_ratio
@@ -33,6 +32,7 @@ from xpnet.training.console import TrainingConsole
 from xpnet.training.loop import FitResult
 from xpnet.training.opening import open_training
 from xpnet.training.step import TrainState
+from xpnet.training.terminal import make_console
 from xpnet.training.trainer import Trainer
 
 SLOW_FLOAT64 = 4

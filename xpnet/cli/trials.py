@@ -23,7 +23,6 @@ from typing import Any, NamedTuple, Self, cast
 from xpnet._lib.files import save
 from xpnet._lib.interrupts import TERMINATION, defer_interrupts
 from xpnet._lib.machine import available_cpus
-from xpnet._lib.terminal import make_console, style_text
 from xpnet._lib.text import plain, print_errors
 from xpnet.backends.resolve import share_gpu_memory
 from xpnet.cli.guard import BAD_INPUT, INTERRUPTED, UNEXPECTED, report_error
@@ -34,6 +33,7 @@ from xpnet.distributed.ranks import Ranks, connect, count_sharing
 from xpnet.errors import ConfigError
 from xpnet.storage.record import SUMMARY_FILE, is_number, replace_nonfinite
 from xpnet.storage.run import Run, make_run_id
+from xpnet.training.terminal import make_console, style_text
 
 MODULE = "xpnet.cli.trials"
 """The module that the process of a trial runs."""

@@ -29,10 +29,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xpnet._lib.terminal import make_console, style_text
 from xpnet.cli.guard import read_command
 from xpnet.config.flags import Parser, add_settings, get_settings
 from xpnet.config.training import DEFAULTS
+from xpnet.training.terminal import make_console, style_text
 
 # The imports inside the functions load NumPy, which --help does not need.
 

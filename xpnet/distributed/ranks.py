@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet._lib.extras import install_command
 from xpnet._lib.interrupts import TERMINATION, Terminate
 from xpnet._lib.machine import allowed_cpus
 from xpnet._lib.text import complain
@@ -254,8 +255,8 @@ def connect() -> Ranks:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: it finds no MPI library
         reason = " ".join(str(error).split())
-        remedy = 'pip install -e ".[mpi]" in the checkout of xpnet'
-        msg = f"mpiexec has started {size} processes, which need mpi4py ({reason}): {remedy}"
+        problem = f"mpiexec has started {size} processes, which need mpi4py ({reason})"
+        msg = f"{problem}: {install_command('mpi')}"
         raise ConfigError(msg) from error
     initialize(MPI)
     comm, library = MPI.COMM_WORLD, _describe(MPI.Get_library_version())

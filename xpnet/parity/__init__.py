@@ -12,6 +12,10 @@ __all__ = [*_MODULES]  # noqa: PLE0604
 def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _MODULES[name] == "compare":
+        from xpnet._lib.extras import need_train
+
+        need_train(f"xpnet.parity.{name}")
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import xpnet
+from xpnet._lib.extras import install_command
 from xpnet.errors import ConfigError
 from xpnet.nn.functional import LEAK
 from xpnet.nn.inputs import Normalization
@@ -53,8 +54,8 @@ def encode_onnx(model: SavedModel, *, pixels: bool) -> bytes:
     try:
         import onnx
     except ImportError as error:
-        fix = 'pip install -e ".[onnx]" in the checkout of xpnet'
-        raise ConfigError.at("--to onnx", f"onnx cannot be imported ({error}): {fix}") from error
+        problem = f"onnx cannot be imported ({error}): {install_command('onnx')}"
+        raise ConfigError.at("--to onnx", problem) from error
     size = sum(array.nbytes for array in name_tensors(model).values())
     if size > ONNX_LIMIT:
         limit = f"an ONNX file holds up to {ONNX_LIMIT} bytes of parameters"

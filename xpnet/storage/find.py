@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xpnet._lib.files import make_read_error
-from xpnet._lib.locks import is_locked
 from xpnet._lib.text import complain, did_you_mean, plain
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
 from xpnet.storage.folder import RunFolder, find_displaced
+from xpnet.storage.locks import is_locked
 from xpnet.storage.record import RECORD_FILE, SUMMARY_FILE, is_number
 
 OUT = Path("runs")

@@ -14,10 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xpnet._lib.locks import Lock, is_locked
 from xpnet.config import TrainConfig, from_json
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
+from xpnet.storage.locks import Lock, is_locked
 
 if TYPE_CHECKING:
     from xpnet.storage.model_file import SavedModel

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Literal, Self, cast
 
 from xpnet._lib.files import make_write_error, write_atomic
-from xpnet._lib.locks import Lock
 from xpnet._lib.text import format_json
 from xpnet.distributed.ranks import ALONE, Ranks
 from xpnet.errors import ConfigError, DataError
@@ -24,6 +23,7 @@ from xpnet.storage import record as records
 from xpnet.storage.checkpoint import RESTART
 from xpnet.storage.environment import collect_environment
 from xpnet.storage.folder import STARTING, RunFolder, acquire_lock, clean_up, digest_file, take_name
+from xpnet.storage.locks import Lock
 from xpnet.storage.record import Outcome, Record, RunInfo, Segment, replace_nonfinite
 
 LARGEST_END, LONGEST_NUMBER = 1 << 16, 32

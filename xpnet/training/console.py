@@ -9,11 +9,11 @@ import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
 
-from xpnet._lib.terminal import make_console, style_text
 from xpnet._lib.text import plain
 from xpnet.nn.metrics import chance_note
 from xpnet.training.loop import Callback, EpochLog, FitResult
 from xpnet.training.step import Evaluation, TrainState
+from xpnet.training.terminal import make_console, style_text
 from xpnet.training.trainer import Trainer
 
 MOST_CLASSES = 100

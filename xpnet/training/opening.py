@@ -4,7 +4,7 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from xpnet._lib.text import complain
+from xpnet._lib.text import announce, complain
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import Selection, resolve
 from xpnet.config import TrainConfig
@@ -65,8 +65,6 @@ def open_training(
         backend = selection.backend
         ranks.compare(_list_facts(config, backend))
         if data is None:
-            from xpnet._lib.terminal import announce  # loads rich
-
             with announce(f"reading {config.data or 'mnist'}", quiet=config.quiet or ranks.rank > 0):
                 data = load_shared(ranks, config.data, config.test_data, **config.table_options)
         normalization = normalization or normalize_inputs(config, data, ranks)

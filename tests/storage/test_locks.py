@@ -5,7 +5,7 @@ import errno
 import pytest
 from folders import fail_with
 
-from xpnet._lib.locks import Lock, is_locked
+from xpnet.storage.locks import Lock, is_locked
 
 
 @pytest.fixture

@@ -1,15 +1,11 @@
 """Consoles and styled text for a terminal or Jupyter."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Timer
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from xpnet._lib.text import complain, plain, plain_lines
+from xpnet._lib.text import plain, plain_lines
 
 
 class _Console(Console):
@@ -22,18 +18,6 @@ class _Console(Console):
 def make_console(**options: Any) -> Console:
     """Return a console on standard output that neither wraps lines nor interprets markup."""
     return _Console(highlight=False, markup=False, emoji=False, soft_wrap=True, **options)
-
-
-@contextmanager
-def announce(text: str, *, quiet: bool = False) -> Iterator[None]:
-    """Print a note on standard error, if it is a terminal and not ``quiet``, once the body takes a second."""
-    timer = Timer(1.0, complain, [f"note: {text}"])
-    try:
-        if sys.stderr.isatty() and not quiet:
-            timer.start()
-        yield
-    finally:
-        timer.cancel()
 
 
 def style_text(text: object, style: str = "") -> Text:

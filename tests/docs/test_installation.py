@@ -1,0 +1,143 @@
+"""Installations in fresh environments: the base, a project that requires it, and an editable one."""
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.tooling, pytest.mark.slow, pytest.mark.needs("index")]
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTEST = "iniconfig packaging pip pluggy pygments pytest setuptools"
+FOREIGN = {
+    "pyproject.toml": """
+        [build-system]
+        requires = ["hatchling"]
+        build-backend = "hatchling.build"
+        [project]
+        name = "foreign"
+        version = "1"
+        [project.optional-dependencies]
+        test = ["array-api-strict", "pytest", "xpnet @ XPNET"]
+        [tool.hatch.metadata]
+        allow-direct-references = true
+        """,
+    "foreign.py": """
+        import xpnet
+        from xpnet import reproducible
+        from xpnet.parity import assert_parity
+
+        def total(x: object) -> float:
+            return float(reproducible.sum(x))
+
+        train = xpnet.fit
+        check = assert_parity
+        """,
+    "test_foreign.py": """
+        import numpy as np
+        import pytest
+        from xpnet.parity import assert_parity
+
+        def test_it(xp_backend):
+            assert_parity(lambda x, xp: xp.sum(x), np.ones(3), reference=np.sum, ulp=1)
+
+        def test_the_extra():
+            with pytest.raises(ImportError, match=r'pip install "xpnet\\[train\\]"$'):
+                import foreign
+        """,
+}
+
+
+def run(*words, folder):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    process = subprocess.run(
+        [str(word) for word in words],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """The committed files and changes, where a build leaves nothing behind."""
+    folder = tmp_path_factory.mktemp("source") / "xpnet"
+    run("git", "clone", "-q", ROOT, folder, folder=ROOT)
+    return folder
+
+
+def make_environment(folder, *words):
+    """Install into a fresh environment; return its Python and the names of its packages."""
+    run(sys.executable, "-m", "venv", folder / "env", folder=folder)
+    python = folder / "env/bin/python"
+    run(python, "-m", "pip", "install", "-q", "--no-compile", *words, folder=folder)
+    run(python, "-m", "pip", "check", folder=folder)
+    listed = run(python, "-m", "pip", "list", "--format=freeze", folder=folder)
+    return python, {re.split("[= ]", line)[0].lower().replace("_", "-") for line in listed.splitlines()}
+
+
+def test_the_base_brings_numpy_and_array_api_compat_alone(source, tmp_path):
+    python, packages = make_environment(tmp_path, source)
+    assert packages == {"numpy", "array-api-compat", "xpnet", "pip", "setuptools"}
+    run(python, "-m", "xpnet", "doctor", folder=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def foreign(source, tmp_path_factory):
+    """The folder of a project that requires xpnet, its environment's Python, and the packages there."""
+    folder = tmp_path_factory.mktemp("foreign")
+    for name, text in FOREIGN.items():
+        (folder / name).write_text(textwrap.dedent(text).lstrip().replace("XPNET", source.as_uri()))
+    return folder, *make_environment(folder, f"{folder}[test]")
+
+
+def test_a_project_whose_tests_require_xpnet_gets_two_packages_beside_its_own(foreign):
+    folder, python, packages = foreign
+    assert packages == {*PYTEST.split(), "numpy", "array-api-compat", "array-api-strict", "foreign", "xpnet"}
+    printed = run(python, "-m", "pytest", "-q", "--xp-backends", "numpy,array-api-strict", folder=folder)
+    assert "3 passed" in printed
+    run(sys.executable, "-m", "mypy", "--strict", "--python-executable", python, "foreign.py", folder=folder)
+
+
+def test_the_blocks_of_the_page_on_parity_print_the_same_there(foreign, tmp_path):
+    """Those that need no further library and compare no trainings."""
+    _, python, _ = foreign
+    page = (ROOT / "docs/parity.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    blocks = [block for block in blocks if not re.search(r'"jax"|sync=False|xpnet\.training', block)]
+    for number, block in enumerate(blocks):
+        (tmp_path / f"block{number}.py").write_text(block)
+    code = "\n".join(
+        f"exec(compile(open({f'block{n}.py'!r}).read(), 'parity.md', 'exec'))" for n in range(len(blocks))
+    )
+    lines = [
+        re.sub(r"(?<=parity.md:)\d+", "", line)
+        for line in run(python, "-c", code, folder=tmp_path).splitlines()
+    ]
+    assert (len(blocks) >= 6, len(lines) >= 6) == (True, True)
+    assert {*lines} <= {*re.sub(r"(?<=parity.md:)\d+", "", page).splitlines()}
+
+
+def test_an_editable_installation_has_no_package_of_that_name_beside_the_checkout(source, tmp_path):
+    """So the process that installed it imports the checkout, once it reads the new path."""
+    code = f"""
+import site, subprocess, sys, sysconfig
+words = [sys.executable, "-m", "pip", "install", "-q", "--no-compile", "-e", {str(source)!r}]
+subprocess.run(words, check=True)
+site.addsitedir(sysconfig.get_path("purelib"))
+import xpnet
+print(xpnet.__version__, xpnet.reproducible.random.uniform(0, ()).shape)
+"""
+    run(sys.executable, "-m", "venv", tmp_path / "env", folder=tmp_path)
+    python = tmp_path / "env/bin/python"
+    assert run(python, "-c", code, folder=tmp_path).endswith(" ()\n")
+    (packages,) = (tmp_path / "env/lib").glob("python*/site-packages")
+    assert not (packages / "xpnet").exists()
