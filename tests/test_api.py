@@ -233,13 +233,13 @@ def test_data_that_cannot_be(arrays, settings, message):
         xpnet.fit(*arrays, **settings)
 
 
-NO_FILE = r": cannot be written \(not the path of a file\): "
+FOLDER = r": cannot be written \(Is a directory\): "
 CALLS = [
     (lambda model: model.predict(GOOD), "takes rows of 12 features"),
     (lambda model: model.evaluate(X, Y + 1), "label 4: the network tells 4 classes"),
     (lambda model: model.predict(np.ma.array(X)), f"^X: {MASK}"),
-    (lambda model: model.save(""), NO_FILE),
-    (lambda model: model.report("/"), NO_FILE),
+    (lambda model: model.save(""), FOLDER),
+    (lambda model: model.report("/"), FOLDER),
     (lambda _: xpnet.load("absent"), "^absent: no such file or folder"),
     (lambda model: xpnet.Model(model.network, backend="cupy", device="cpu").predict(X), "^the cupy backend"),
 ]

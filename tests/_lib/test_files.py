@@ -3,13 +3,14 @@
 import os
 import stat
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
-from folders import fail_with
+from folders import fail_with, put_device, tree
 
-from xpnet._lib.files import read_regular_file, write_atomic
-from xpnet.errors import DataError
+from xpnet._lib.files import read_regular_file, save, write_atomic
+from xpnet.errors import ConfigError, DataError
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions as on Unix")
@@ -60,3 +61,31 @@ def test_refuses_what_is_no_regular_file_or_too_large(tmp_path, name, put, messa
     with pytest.raises(DataError) as caught:
         read_regular_file(tmp_path / name, 3, "expected x")
     assert str(caught.value).endswith(f": {message}")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="has no such files")
+@pytest.mark.parametrize(
+    ("put", "reason"),
+    [
+        (lambda path: path.mkdir(), "Is a directory"),
+        (os.mkfifo, "No such device or address"),
+        (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
+        (lambda path: path.symlink_to(path / "missing" / "file"), "Too many levels of symbolic links"),
+        (lambda path: path.symlink_to(path.parent / "missing" / "file"), "No such file or directory"),
+        (partial(os.mknod, mode=stat.S_IFSOCK | 0o666), "No such device or address"),
+        (partial(put_device, minor=7), "No space left on device"),
+        (partial(put_device, kind=stat.S_IFBLK), "Is a disk"),
+    ],
+    ids=["folder", "no reader", "loop", "loop above", "no folder", "socket", "full", "disk"],
+)
+def test_what_cannot_be_written_stays_and_is_refused_unless_xpnet_has_chosen_its_name(tmp_path, put, reason):
+    path = tmp_path / "path"
+    put(path)
+    mode = path.lstat().st_mode
+    with pytest.raises(ConfigError) as caught:
+        save(path, b"content")
+    assert str(caught.value).startswith(f"{path}: cannot be written ({reason}): ")
+    assert (path.lstat().st_mode, [*tree(tmp_path)]) == (mode, ["path"])
+    if not stat.S_ISDIR(mode):
+        save(path, b"content", is_named=False)
+        assert (path.lstat().st_mode & stat.S_IFREG, path.read_bytes()) == (stat.S_IFREG, b"content")

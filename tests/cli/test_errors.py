@@ -41,12 +41,6 @@ def shorten_checkpoint(run):
     (run / "checkpoint.safetensors").write_bytes(encode_checkpoint(arrays, facts))
 
 
-def link_lock(run):
-    """Put a link to another file in place of the lock."""
-    (run / "target").touch()
-    (run / ".lock").symlink_to("target")
-
-
 DAMAGED = {
     "damaged/model": lambda run: (run / "model.safetensors").write_bytes(b"\x80"),
     "damaged/unnamed": lambda run: change_record(run, fingerprint=None),
@@ -56,7 +50,6 @@ DAMAGED = {
     "damaged/record": lambda run: (run / "run.json").write_text("{"),
     "broken/array": shorten_checkpoint,
     "broken/data": lambda run: change_record(run, data={"name": "x", "sha256": "0" * 64}),
-    "broken/lock": link_lock,
 }
 """What is done to copies of runs/plain, or of runs/stopped."""
 
@@ -131,7 +124,6 @@ ERRORS = [
     ("train --resume stopped --lr 0.5", "--learning-rate: runs/stopped was started with 0.1, got 0.5"),
     ("train --resume broken/data", "--resume: broken/data was trained on other data: x"),
     ("train --resume broken/array", "broken/array/checkpoint.safetensors: not a checkpoint"),
-    ("train --resume broken/lock", "broken/lock/.lock: is a symbolic link, to a file that"),
     ("train --dry-run --resume stopped", "--dry-run: expected a new training, not --resume"),
     # Parity
     ("parity --require numpy,keras", "unknown backend 'keras': expected numpy, cupy, torch, jax"),

@@ -25,9 +25,7 @@ from xpnet.storage.run import Run
 from xpnet.training import trainer
 
 not_on_windows = pytest.mark.skipif(sys.platform == "win32", reason="has no such signals and names")
-on_linux = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="has no /dev/full and no POSIX shell"
-)
+on_linux = pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="has no device /dev/full")
 TRAIN = ["train", "--data", "small.npz", "--epochs", "3", "--log-every", "1", "--name", "run", "--no-report"]
 
 

@@ -1,6 +1,10 @@
 """The content of folders, changed records of runs, and functions that fail."""
 
 import json
+import os
+import stat
+
+import pytest
 
 
 def tree(folder):
@@ -24,3 +28,13 @@ def fail_with(error):
         raise error
 
     return fail
+
+
+def put_device(path, minor=3, kind=stat.S_IFCHR):
+    """Make a device: like /dev/null, with the number 7 like /dev/full; a disk is never opened."""
+    try:
+        os.mknod(path, kind | 0o666, os.makedev(1, minor))
+        if kind == stat.S_IFCHR:
+            path.open("ab").close()  # which a file system may refuse
+    except PermissionError as error:
+        pytest.skip(f"makes no devices: {error}")

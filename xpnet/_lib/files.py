@@ -1,6 +1,7 @@
 """Bounded reading of regular files, and atomic writing."""
 
 import contextlib
+import errno
 import os
 import stat
 from pathlib import Path
@@ -55,8 +56,8 @@ def read_start(path: Path, size: int) -> bytes:
 def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically: readers see the old content or the new, even after a crash.
 
-    The bytes are written to a temporary file in the same folder, synced, and renamed. On any exception,
-    KeyboardInterrupt included, the temporary file is deleted and `path` is unchanged.
+    The bytes are written to a temporary file in the same folder, synced, and renamed; a link is replaced. On
+    any exception, KeyboardInterrupt included, the temporary file is deleted and `path` is unchanged.
 
     Raises
     ------
@@ -81,12 +82,32 @@ def write_atomic(path: Path, data: bytes) -> None:
             os.close(folder)
 
 
-def save(path: Path, data: bytes) -> None:
-    """Write `data` to `path` with `write_atomic`; raise ConfigError if that fails."""
+def save(path: Path, data: bytes, *, is_named: bool = True) -> None:
+    """Write `data` to a path that the user names; raise ConfigError if that fails.
+
+    Symbolic links are followed. A file is replaced by `write_atomic`; a character device, or a FIFO with a
+    reader, is written to. A path that xpnet chooses, without `is_named`, is replaced in any case.
+    """
     try:
-        write_atomic(path, data)
+        if is_named:
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISREG(mode := path.stat().st_mode):
+                    _write_special(path, mode, data)
+                    return
+        write_atomic(Path(os.path.realpath(path)) if is_named else path, data)
     except (OSError, ValueError) as error:
         raise make_write_error(path, error) from error
+
+
+def _write_special(path: Path, mode: int, data: bytes) -> None:
+    """Write to a character device or a FIFO; raise OSError for others, and if the FIFO has no reader."""
+    if stat.S_ISBLK(mode):
+        raise OSError(errno.EINVAL, "Is a disk")
+    descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(descriptor, "wb") as file:
+        if os.name == "posix":
+            os.set_blocking(descriptor, True)
+        file.write(data)
 
 
 def make_read_error(path: Path, error: OSError | ValueError, hint: str) -> DataError:

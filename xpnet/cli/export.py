@@ -61,6 +61,7 @@ def main(words: Sequence[str]) -> int:
     if path.exists() and path.samefile(source):
         raise ConfigError.at(path, "is the network itself: choose another --out")
     pixels = is_of_pixels(model.normalization) if rows == "auto" else rows == "uint8"
-    save(path, encode_torch(model) if target == "torch" else encode_onnx(model, pixels=pixels))
+    content = encode_torch(model) if target == "torch" else encode_onnx(model, pixels=pixels)
+    save(path, content, is_named=out is not None)
     sys.stdout.write(f"{plain(path)}\n")
     return 0

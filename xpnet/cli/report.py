@@ -71,8 +71,9 @@ def _write_report(run: Path, arguments: argparse.Namespace, *, has_data: bool) -
 
 def _write_comparison(folders: Sequence[Path], out: Path | None) -> Path:
     """Write the page of several runs, or of folders of runs trained together. Return its path."""
+    from xpnet._lib.files import save
     from xpnet.cli.comparison import compare_runs, get_best_value
-    from xpnet.report.page import write_comparison
+    from xpnet.report.page import render_comparison
 
     runs, summary, is_one = [], None, len(folders) == 1
     for folder in folders:
@@ -90,7 +91,10 @@ def _write_comparison(folders: Sequence[Path], out: Path | None) -> Path:
     path = out or (folders[0] / REPORT_FILE if is_one else Path("comparison.html"))
     name = folders[0].resolve().name if is_one else "Comparison"
     summary = summary if is_one else None
-    return write_comparison(runs, comparison | {"best": best}, path, name=name, summary=summary)
+    place = path.parent if out is None else Path(os.path.realpath(out)).parent
+    page = render_comparison(runs, comparison | {"best": best}, place, name=name, summary=summary)
+    save(path, page, is_named=out is not None)
+    return path
 
 
 def _is_summary(folder: Path) -> bool:

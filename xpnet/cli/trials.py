@@ -105,7 +105,7 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
     entries = [outcome.entry for outcome in outcomes if outcome.entry is not None]
     summary, lines = _select_best(entries) if len(rates) > 1 else _summarize_seeds(entries)
     text = json.dumps(replace_nonfinite({**summary, "trials": entries}), indent=1, allow_nan=False)
-    save(folder / SUMMARY_FILE, f"{text}\n".encode())
+    save(folder / SUMMARY_FILE, f"{text}\n".encode(), is_named=False)
     make_console(quiet=config.quiet).print(*lines, f"summary       {plain(folder / SUMMARY_FILE)}", sep="\n")
     return 0
 

@@ -16,7 +16,6 @@ from urllib.parse import quote
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from xpnet._lib.files import save
 from xpnet._lib.text import format_command_line, format_duration
 from xpnet._lib.tree import leaves
 from xpnet.backends.resolve import make
@@ -250,10 +249,15 @@ COLOURS = 12
 """The number of colours; of more runs, the lines are dashed differently in each round of colours."""
 
 
-def write_comparison(
-    runs: Sequence[FoundRun], comparison: Mapping[str, Any], out: Path, *, name: str, summary: Summary | None
-) -> Path:
-    """Write the page that compares runs, with links to their reports. Return its path.
+def render_comparison(
+    runs: Sequence[FoundRun],
+    comparison: Mapping[str, Any],
+    place: Path,
+    *,
+    name: str,
+    summary: Summary | None,
+) -> bytes:
+    """Return the page that compares runs, with links to their reports, as UTF-8.
 
     Parameters
     ----------
@@ -262,8 +266,8 @@ def write_comparison(
     comparison
         settings, surroundings and metrics as objects of lists, with a value for each run (None for a missing
         one); fingerprints_agree (None if one is missing); and best, the best values of metrics.
-    out
-        The page to write. It appears complete or not at all.
+    place
+        The folder of the page.
     name
         The heading.
     summary
@@ -273,8 +277,6 @@ def write_comparison(
     ------
     DataError
         The history of a run is damaged.
-    ConfigError
-        The page cannot be written.
     """
     shown = {f"run c{i % COLOURS} round{i // COLOURS}": run for i, run in enumerate(runs[:MOST_RUNS])}
     text = make_environment().get_template("comparison.html").render(
@@ -282,19 +284,18 @@ def write_comparison(
         summary=summary,
         comparison=comparison,
         count=len(runs),
-        runs=[(run, key, _link_report(run.folder, out)) for key, run in shown.items()],
+        runs=[(run, key, _link_report(run.folder, place)) for key, run in shown.items()],
         names={key: run.id for key, run in shown.items()},
         charts=build_overlays({key: run.history for key, run in shown.items()}),
     )  # fmt: skip
-    save(out, text.encode("utf-8", "replace"))
-    return out
+    return text.encode("utf-8", "replace")
 
 
-def _link_report(folder: Path, out: Path) -> str | None:
-    """Return the relative address of the report of a run; None if there is none."""
+def _link_report(folder: Path, place: Path) -> str | None:
+    """Return the address of the report of a run, relative to a folder; None if there is none."""
     report = folder.resolve() / REPORT_FILE
     try:
-        path = os.path.relpath(report, out.resolve().parent)
+        path = os.path.relpath(report, place.resolve())
     except ValueError:  # on another drive
         return None
     return quote(os.fsencode(Path(path).as_posix())) if report.is_file() else None

@@ -34,6 +34,8 @@ class Lock:
     def take(cls, path: Path) -> Self | None:
         """Lock `path`, creating the file if needed; return None if it stays locked for `WAIT` seconds.
 
+        A symbolic link is replaced.
+
         Raises
         ------
         ConfigError
@@ -41,6 +43,8 @@ class Lock:
         """
         lock = FileLock(path, WAIT, poll_interval=0.01, thread_local=False, fallback_to_soft=False)
         try:
+            if path.is_symlink():  # to a file that is no lock of xpnet's
+                path.unlink()
             lock.acquire()
         except Timeout:
             # Those who ask whether it is locked hold it for a moment, shared.

@@ -28,6 +28,7 @@ from xpnet.storage.record import Outcome, Record, RunInfo, Segment, replace_nonf
 
 LARGEST_END, LONGEST_NUMBER = 1 << 16, 32
 """Bytes that the end of a run adds to its record at most, and for the accuracy of each class."""
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
 NO_OUTCOME: Outcome = {"ended": None, "metrics": None, "fingerprint": None, "error": None, "digests": None}
 
 
@@ -106,13 +107,9 @@ class Run(RunFolder):
         DataError
             run.json is missing or damaged.
         ConfigError
-            The run is completed, another process is working on it, or a file to append to is a symbolic link.
+            The run is completed, or another process is working on it.
         """
         _read_resumable(folder)  # creates no lock file in a folder that is no run
-        for path in folder / records.LOCK_FILE, folder / records.METRICS_FILE:
-            if path.is_symlink():
-                problem = "is a symbolic link, to a file that --resume would change: put a copy in its place"
-                raise ConfigError.at(path, problem)
         lock = acquire_lock(folder)
         try:
             return cls(folder, _read_resumable(folder), _folder_identity(folder), lock)
@@ -138,9 +135,8 @@ class Run(RunFolder):
         if logged > epoch or (records.is_number(epochs) and epoch > epochs):
             problem = f"is not of this run, which has {epochs} epochs: it says {epoch}, after {kept} rows"
             raise DataError.at(RunFolder(self.folder).checkpoint, f"{problem} to epoch {logged}: {RESTART}")
-        if path.exists():
-            lines = path.read_bytes().split(b"\n")[:kept]
-            self.write(path.name, b"".join(line + b"\n" for line in lines))
+        lines = path.read_bytes().split(b"\n")[:kept] if path.exists() else []
+        self.write(path.name, b"".join(line + b"\n" for line in lines))
         version = max(self.record["schema_version"], 3)
         known = records.list_keys(version, "segment")
         begun = _begin_segment(_format_time(), epoch, backend, device, ranks).items()
@@ -156,7 +152,10 @@ class Run(RunFolder):
     def log(self, values: Mapping[str, object]) -> None:
         """Append a row to metrics.jsonl; floats read back exactly, non-finite ones as None."""
         line = json.dumps(replace_nonfinite(dict(values)), allow_nan=False) + "\n"
-        with self._writable_path(records.METRICS_FILE) as path, path.open("ab") as file:
+        with (
+            self._writable_path(records.METRICS_FILE) as path,
+            os.fdopen(os.open(path, _APPEND, 0o666), "ab") as file,
+        ):
             file.write(line.encode())
 
     def write(self, name: str, data: bytes) -> None:

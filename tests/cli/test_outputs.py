@@ -1,0 +1,179 @@
+"""What is where an output goes is kept.
+
+A path that the user names may be a link, a FIFO or a device. Files that xpnet writes into the folder of a run
+replace links, and are never written through them.
+"""
+
+import os
+import re
+import shutil
+import stat
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from folders import put_device, tree
+
+import xpnet
+from xpnet.__main__ import main
+from xpnet.backends.probing import Probe
+from xpnet.parity import devices
+from xpnet.storage.run import Run
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="has no such files")
+
+PACKAGE = Path(xpnet.__file__).parent
+RUN = "runs/plain"
+FIT = {"X": [[0.0, 1.0], [1.0, 0.0]], "y": [0, 1], "epochs": 1, "hidden": 2, "device": "cpu"}
+OUTPUTS = {
+    "predictions": ("cli/predict.py", f"predict {RUN} rows.npy --out FILE.csv"),
+    "evaluation": ("cli/predict.py", f"evaluate {RUN} --predictions FILE.csv"),
+    "torch": ("cli/export.py", f"export {RUN} --to torch --out FILE.safetensors"),
+    "onnx": ("cli/export.py", f"export {RUN} --to onnx --out FILE.onnx"),
+    "parity": ("cli/parity.py", "parity --data small.npz --epochs 1 --hidden 2 --json FILE"),
+    "comparison": ("cli/report.py", f"report {RUN} runs/mine --out FILE"),
+    "report": ("report/__init__.py", f"report {RUN} --out FILE"),
+    "report of a model": ("api.py", lambda path: xpnet.fit(**FIT).report(path)),
+    "report of a run": ("report/__init__.py", lambda path: xpnet.load(RUN).report(path)),
+    "model": ("api.py", lambda path: xpnet.load(RUN).save(path)),
+}
+"""Each file that a user names: the module that writes it, and the command or the call."""
+
+
+@pytest.fixture(autouse=True)
+def work(recorded, tmp_path, monkeypatch):
+    """Work in a folder with runs and data, where parity finds NumPy alone."""
+    monkeypatch.chdir(shutil.copytree(recorded, tmp_path / "work"))
+    np.save("rows.npy", np.zeros((2, 36), np.uint8))
+    found = [(devices.NUMPY, Probe(usable=True, version="1.0", devices=()))]
+    monkeypatch.setattr(devices, "probe_all", lambda: found)
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=[pytest.mark.needs("onnx")] * (name == "onnx")) for name in OUTPUTS]
+)
+def output(request, capsys):
+    """The path of an output, and a function that writes it and returns the line of a refusal, or none."""
+    _, how = OUTPUTS[request.param]
+    if not isinstance(how, str):
+        return Path("FILE"), partial(refusal_of, how, Path("FILE"))
+
+    def write():
+        code, (_, err) = main(how.split()), capsys.readouterr()
+        assert code in {0, 2}
+        return err if code else ""
+
+    return Path(how.split()[-1]), write
+
+
+def refusal_of(how, path):
+    try:
+        how(path)
+    except xpnet.ConfigError as error:
+        return str(error)
+    return ""
+
+
+def test_a_file_that_the_user_names_is_written_where_a_link_points_to(output):
+    path, write = output
+    Path("elsewhere").mkdir()
+    path.symlink_to("elsewhere/target")
+    for old in None, b"old":
+        if old is not None:
+            path.write_bytes(old)
+        assert write() == ""
+        assert path.is_symlink()
+        assert len(tree(Path("elsewhere"))) == 1
+        assert path.read_bytes() not in {b"", old}
+
+
+def test_a_fifo_that_the_user_names_is_written_to_if_it_has_a_reader(output):
+    path, write = output
+    os.mkfifo(path)
+    assert f"{path}: cannot be written (No such device or address): " in write()
+    content = []
+    reader = threading.Thread(target=lambda: content.append(path.read_bytes()))
+    reader.start()
+    while write():  # until it is open
+        pass
+    reader.join()
+    assert content[0]
+    assert stat.S_ISFIFO(path.lstat().st_mode)
+
+
+def test_a_device_that_the_user_names_is_written_to(output):
+    path, write = output
+    put_device(path)
+    assert write() == ""
+    assert stat.S_ISCHR(path.lstat().st_mode)
+
+
+def test_every_module_that_writes_files_is_known():
+    """Those that the user names, by `save`; those of runs, by `write_atomic`."""
+    writers = {"save": set(), "write_atomic": set(), "others": set()}
+    others = re.compile(r"""write_(text|bytes)\(|open\([^)\n]*["'][wax]b?["']|\.to_csv\(|O_CREAT""")
+    for file in PACKAGE.rglob("*.py"):
+        text, name = file.read_text(), file.relative_to(PACKAGE).as_posix()
+        imported = re.findall(r"from xpnet._lib.files import (.*)", text)
+        for word in {word for line in imported for word in line.split(", ")} & {*writers}:
+            writers[word].add(name)
+        if others.search(text):
+            writers["others"].add(name)
+    assert writers["save"] == {module for module, _ in OUTPUTS.values()} | {"cli/trials.py"}
+    assert writers["write_atomic"] == {"storage/run.py", "trackers.py"}
+    assert writers["others"] == {"_lib/files.py", "storage/run.py", "cli/guard.py"}  # the null device
+
+
+CHECKPOINTS = ("checkpoint.safetensors", "checkpoint-4.safetensors")
+FILES = ("run.json", "metrics.jsonl", *CHECKPOINTS, "model.safetensors", "report.html", ".lock")
+SEVERAL = "train --data small.npz --epochs 1 --repeats 2 --out . --name several --quiet"
+
+
+def plant(folder, names):
+    """Put links in a folder, to copies outside of the files whose place they take, or else to others."""
+    for name in names:
+        path, target = Path(folder, name), Path("outside", Path(folder).name, name).absolute()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes() if path.exists() else b"kept\n")
+        path.unlink(missing_ok=True)
+        path.symlink_to(target)
+
+
+@pytest.mark.parametrize(
+    ("words", "folder", "planted", "written"),
+    [
+        (f"report {RUN}", RUN, FILES, ["report.html"]),
+        (f"export {RUN} --to torch", RUN, ["model-torch.safetensors"], ["model-torch.safetensors"]),
+        ("train --resume runs/stopped", "runs/stopped", FILES, FILES[:5]),
+        (f"train --extend {RUN} --epochs 1 --name more --overwrite", RUN, FILES, []),
+        (f"train --extend {RUN} --epochs 1 --name more --overwrite", "runs/more", FILES, FILES[:3]),
+        (f"{SEVERAL} --overwrite", "several", ["summary.json"], ["summary.json"]),
+        (f"{SEVERAL} --overwrite", "several/seed-1", FILES, FILES[:3]),
+        ("report several", "several", ["summary.json", "report.html"], ["report.html"]),
+    ],
+)
+def test_files_of_a_run_are_never_written_through_links(words, folder, planted, written):
+    if "several" in words:
+        assert main(SEVERAL.split()) == 0
+    plant(folder, planted)
+    before = tree(Path("outside"))
+    assert main(words.split()) == 0
+    assert tree(Path("outside")) == before
+    assert [
+        name for name in written if not Path(folder, name).is_file() or Path(folder, name).is_symlink()
+    ] == []
+
+
+def test_a_link_that_takes_the_place_of_the_history_during_a_training_is_refused(tmp_path):
+    run = Run.reopen(Path("runs/stopped"))
+    plant(run.folder, ["metrics.jsonl"])
+    before = tree(Path("outside"))
+    with pytest.raises(
+        xpnet.ConfigError, match=r"metrics.jsonl: cannot be written \(Too many levels of symbolic"
+    ):
+        run.log({"epoch": 3})
+    run.release()
+    assert tree(Path("outside")) == before
