@@ -283,7 +283,7 @@ def test_compare_shows_what_differs_and_with_all_what_is_equal_too(capsys):
     assert lines[-1] == "fingerprints differ: aaaaaaaaaaaa a; bbbbbbbbbbbb b"
     compared = printed_json(capsys, "compare", "a", "b")
     assert compared["settings"] == {"learning_rate": [0.1, 0.2]}
-    assert compared["surroundings"]["xpnet_commit"][1] == f"{'7' * 40}, with changes"
+    assert compared["surroundings"]["xpnet_commit"][1] == f"{'7' * 40}, with changed or touched files"
     assert (compared["metrics"]["test_accuracy"], compared["fingerprints_agree"]) == ([0.8, 0.5], False)
     heading, *rows = csv.reader(printed(capsys, "compare", "a", "b", "--csv").splitlines())
     assert heading == ["kind", "name", "a", "b"]

@@ -2,6 +2,8 @@
 
 import os
 import platform
+import re
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,12 @@ GIT_TIMEOUT = 2.0
 ARRAY_LIBRARIES = ("numpy", "cupy", "dpctl", "dpnp", "jax", "jaxlib", "torch")
 LIBRARIES = ("xpnet", *ARRAY_LIBRARIES, "pandas", "array_api_compat", "array_api_strict", "safetensors")
 """Modules whose versions a record names if they are loaded."""
+_ENTRY = re.compile(
+    rb"(\d+) (\w+) .\t([^\0]+)\0.*\n  mtime: (\d+):(\d+)\n.*\n.*\n  size: (\d+)\tflags: (\w+)\n"
+)
+"""A tracked file in the output of ``git ls-files -z --stage --debug``."""
+_UNSEEN = 0x40008000
+"""The flags of files of which the user says that they are absent (skip-worktree) or unchanged."""
 
 
 class Environment(TypedDict):
@@ -28,7 +36,8 @@ class Environment(TypedDict):
         Versions of the loaded libraries, by module name.
     working_folder_commit
         The git commit of the repository that contains the working folder: commit (hexadecimal) and dirty
-        (True if tracked files were changed); None outside a repository.
+        (True if tracked files were changed, or touched: their sizes and times are compared with the index,
+        not their contents); None outside a repository.
     xpnet_commit
         The same of the checkout that xpnet is loaded from; None for an installed xpnet.
     """
@@ -69,17 +78,42 @@ def _describe_own_commit(root: Path) -> dict[str, str | bool] | None:
 def _describe_commit(folder: str, **variables: str) -> dict[str, str | bool] | None:
     """Return commit and dirty flag of the repository that contains a folder; None without a commit.
 
-    A bare repository, and one of another user that git refuses (safe.directory), have none.
+    A bare repository, and one of another user that git refuses (safe.directory), have none. Programs that the
+    repository names are not run: git fetches nothing, and reads no file, which filters would change.
     """
     # GIT_DIR of a hook would select another repository; --no-optional-locks and fsmonitor=false keep git
     # from taking locks and starting daemons.
     variables |= {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    words = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-C", folder, "describe", "--always")
-    command = ["git", *words, "--dirty", "--abbrev=64", "--exclude=*"]
-    null = subprocess.DEVNULL
+    variables |= {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": ""}  # the former of git 2.45 and later
+
+    def ask(*words: str) -> bytes:
+        command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", folder, *words]
+        null = subprocess.DEVNULL
+        return subprocess.check_output(command, env=variables, stdin=null, stderr=null, timeout=GIT_TIMEOUT)  # noqa: S603 - constant commands
+
     try:
-        answer = subprocess.check_output(command, env=variables, stdin=null, stderr=null, timeout=GIT_TIMEOUT)  # noqa: S603 - a constant command
+        commit = ask("rev-parse", "--verify", "HEAD").decode().strip()
+        staged = ask("diff-index", "--cached", "--name-only", "HEAD", ":/")
+        index = ask("ls-files", "-z", "--stage", "--debug", ":/")
     except (OSError, subprocess.SubprocessError):  # no git, no repository, or one without commits
         return None
-    commit, _, dirty = answer.decode(errors="replace").strip().partition("-")
-    return {"commit": commit, "dirty": bool(dirty)}
+    rest = _ENTRY.sub(lambda entry: b"" if _is_unchanged(folder, entry) else entry[0], index)
+    return {"commit": commit, "dirty": bool(staged or rest)}
+
+
+def _is_unchanged(folder: str, entry: re.Match[bytes]) -> bool:
+    """Return whether a file has the size and time of its entry in the index, or a submodule its commit."""
+    mode, commit, name, *numbers, flags = entry.groups()
+    if int(flags, 16) & _UNSEEN:
+        return True
+    path, (seconds, nanoseconds, size) = Path(folder, os.fsdecode(name)), map(int, numbers)
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    if mode == b"160000":
+        clean, is_empty = {"commit": commit.decode(), "dirty": False}, not os.path.lexists(path / ".git")
+        return stat.S_ISDIR(status.st_mode) and (is_empty or _describe_commit(str(path)) == clean)
+    whole, rest = divmod(status.st_mtime_ns, 10**9)
+    is_same = (status.st_size % 2**32, whole % 2**32) == (size, seconds)
+    return is_same and (rest == nanoseconds or 0 in (rest, nanoseconds))  # archives keep whole seconds

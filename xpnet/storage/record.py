@@ -213,7 +213,9 @@ def format_commits(record: Record) -> dict[str, str]:
     if record["schema_version"] == 1:
         del commits["working_folder_commit"]
     return {
-        name: f"{git.get('commit')}{', with changes' * bool(git.get('dirty'))}" if git else "none"
+        name: f"{git.get('commit')}{', with changed or touched files' * bool(git.get('dirty'))}"
+        if git
+        else "none"
         for name, git in commits.items()
     }
 
