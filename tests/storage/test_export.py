@@ -67,6 +67,28 @@ def test_onnx_runtime_gives_the_same_logits_probabilities_and_classes(networks):
     assert len(session.run(None, {"rows": rows[:1]})[2]) == 1
 
 
+@pytest.mark.needs("onnx")
+@pytest.mark.parametrize("arithmetic", ["reproducible", "native"])
+def test_the_graph_replaces_missing_values(arithmetic):
+    import onnxruntime
+
+    generator = np.random.default_rng(0)
+    x = generator.normal(3.0, 2.0, (ROWS, FEATURES))
+    y = np.argmax(x @ generator.normal(size=(FEATURES, CLASSES)), axis=1)
+    x[generator.random(x.shape) < 0.2] = np.nan
+    x[0] = np.nan
+    settings = {"missing": "mean", "normalize": "standardize", "epochs": 5, "device": "cpu"}
+    network = xpnet.fit(x, y, arithmetic=arithmetic, **settings).network
+    native = xpnet.Model(network, device="cpu", arithmetic="native")
+    x = x.astype(network.layers[0]["weight"].dtype)
+    session = onnxruntime.InferenceSession(encode_onnx(network, pixels=False))
+    logits, probabilities, class_index = session.run(None, {"rows": x})
+    assert_same(logits, native.logits(x))
+    assert_same(probabilities, native.predict_proba(x))
+    assert np.array_equal(class_index, native.predict(x))
+    assert len(np.unique(class_index)) > 2
+
+
 @pytest.mark.needs("torch")
 def test_pytorch_gives_the_same_logits(networks, tmp_path):
     """By the function of docs/python.md that builds the modules."""

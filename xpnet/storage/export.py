@@ -1,8 +1,8 @@
 """Networks for other tools: a graph of ONNX, and the state of PyTorch modules.
 
 Both take raw rows and include the normalisation of the inputs. The metadata of both name ``xpnet_version``
-and ``fingerprint``, and as JSON the lists ``class_names``, ``feature_names`` and ``feature_means``, which
-replace missing values, if the network has such.
+and ``fingerprint``, and as JSON the lists ``class_names``, ``feature_names`` and ``feature_means``, if the
+network has such. The means replace missing values; the graph does so itself.
 """
 
 import json
@@ -86,6 +86,9 @@ def _build_graph(model: SavedModel, onnx: Any, *, pixels: bool) -> Any:
         return output
 
     value = add("Cast", "rows", output="features", to=kind) if pixels else "rows"
+    if not pixels and model.columns.means is not None:
+        means = {"feature_means": np.asarray(model.columns.means)}
+        value = add("Where", add("Not", add("IsNaN", value)), value, arrays=means)
     if normalization.shift.any():
         value = add("Sub", value, arrays={STATISTICS[0]: normalization.shift})
     if (normalization.scale != 1.0).any():
