@@ -301,3 +301,39 @@ def test_python_finds_the_columns_of_data_frames_by_name_and_keeps_their_names()
     model.save("model.safetensors")
     again = xpnet.load("model.safetensors", device="cpu")
     assert np.array_equal(again.predict(frame[["petal", "sepal"]]), model.predict(frame))
+
+
+BALANCED, AT = ["--class-weight", "balanced"], "{} 0.5000 is at chance (2 classes): "
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_flat", "is_older", "training", "repeated"),
+    [
+        (BALANCED, False, False, "", ""),  # more mistakes than by the guess of the majority, and more recall
+        (BALANCED, True, False, AT.format("training mean recall"), AT.format("test mean recall")),
+        (BALANCED, True, True, AT.format("training mean recall"), ""),  # says nothing of weights
+        ([], True, False, "training accuracy 0.8889 is at chance (0.9", "training accuracy 0.8889 is at "),
+        ([], True, True, "training accuracy 0.8889 is at chance (0.9", ""),
+    ],
+)
+def test_a_network_at_chance_gets_a_note_by_mean_recall_if_samples_are_weighted(
+    tmp_path, monkeypatch, capsys, flags, is_flat, is_older, training, repeated
+):
+    generator, y = np.random.default_rng(0), np.arange(200) % 10 // 9
+    x = np.zeros((200, 2)) if is_flat else generator.normal(y[:, None], 1.0, (200, 2))
+    monkeypatch.chdir(tmp_path)
+    np.savez("data.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    words = ["--data", "data.npz", "--normalize", "none", "--epochs", "60", "--validation", "20"]
+    assert train.main([*words, *flags, "--no-report", "--name", "run"]) == 0
+    notes = [line[6:] for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert [note[: len(training)] for note in notes] == [training] * bool(training)
+    path = Path("runs/run/run.json")
+    record = json.loads(path.read_text())
+    assert record["metrics"]["train_accuracy"] <= 0.9
+    if is_older:
+        del record["config"]["class_weight"]
+    path.write_text(json.dumps(record))
+    for command in ["predict", "runs/run", "data.npz"], ["evaluate", "runs/run"]:
+        assert main(command) == 0
+        note = f"xpnet: note: runs/run: {repeated}" if repeated else ""
+        assert capsys.readouterr().err[: len(note) or None] == note

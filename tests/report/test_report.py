@@ -181,7 +181,7 @@ def test_a_table_has_its_names_in_place_of_images(tmp_path):
     """Also one of 64 features, a square; two lines before the first row are blank."""
     names, kinds = ["<b>ash</b>", *(f"acid {index}" for index in range(63))], ["red", "white"]
     values = np.random.default_rng(0).normal(size=(200, 64)) * np.arange(64, 0, -1)
-    table = pd.DataFrame(values, columns=names).assign(label=np.repeat(kinds, 100))
+    table = pd.DataFrame(values, columns=names).assign(label=np.repeat(kinds, [140, 60]))
     path = tmp_path / "wine.csv"
     path.write_text(table.to_csv(index=False).replace("\n", "\n\n", 3))
     run = initialised(tmp_path, path, "--test-split", 0.5)
@@ -190,6 +190,14 @@ def test_a_table_has_its_names_in_place_of_images(tmp_path):
     assert "examples/browser" not in section(page, "record").text  # that page refuses tables
     model = xpnet.load(run, device="cpu")
     probabilities = model.predict_proba(data.x_test)
+    predicted, labels = model.predict(data.x_test), np.array(kinds)[data.y_test]
+    recalls = [np.mean(predicted[labels == kind] == kind) for kind in kinds]
+    shares = np.mean(predicted == labels), np.mean(recalls), np.mean(labels == "red")
+    expected = zip(["test accuracy", "balanced accuracy", "largest class"], shares, strict=True)
+    figures = [
+        (each.one("dt").text, each.one("dd").text) for each in page.one("dl", class_="figures").all("div")
+    ]
+    assert figures[:3] == [(name, f"{100 * share:.2f}\u00a0%") for name, share in expected]
     lines = path.read_text().split("\n")
     rows = [[cell.text for cell in row.all()] for row in section(page, "mistakes").one("tbody").all("tr")]
     for (line, *texts), index in zip(rows, surest_mistakes(data.y_test, probabilities), strict=True):

@@ -1,7 +1,6 @@
 """Bounded reading of regular files, and atomic writing."""
 
 import contextlib
-import errno
 import os
 import stat
 from pathlib import Path
@@ -89,20 +88,18 @@ def save(path: Path, data: bytes, *, is_named: bool = True) -> None:
     reader, is written to. A path that xpnet chooses, without `is_named`, is replaced in any case.
     """
     try:
-        if is_named:
-            with contextlib.suppress(FileNotFoundError):
-                if not stat.S_ISREG(mode := path.stat().st_mode):
-                    _write_special(path, mode, data)
-                    return
-        write_atomic(Path(os.path.realpath(path)) if is_named else path, data)
+        if is_named and path.exists() and not path.is_file():
+            _write_special(path, data)
+        else:
+            write_atomic(Path(os.path.realpath(path)) if is_named else path, data)
     except (OSError, ValueError) as error:
         raise make_write_error(path, error) from error
 
 
-def _write_special(path: Path, mode: int, data: bytes) -> None:
-    """Write to a character device or a FIFO; raise OSError for others, and if the FIFO has no reader."""
-    if stat.S_ISBLK(mode):
-        raise OSError(errno.EINVAL, "Is a disk")
+def _write_special(path: Path, data: bytes) -> None:
+    """Write to a character device or a FIFO; raise for others, and if the FIFO has no reader."""
+    if path.is_block_device():
+        raise ValueError
     descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
     with os.fdopen(descriptor, "wb") as file:
         if os.name == "posix":

@@ -15,7 +15,6 @@ Options
     Backends that must not be missing: numpy,torch,torch:cuda,cupy,jax,dpnp,array-api-strict.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -75,7 +74,7 @@ def main(words: Sequence[str]) -> int:
     config = TrainConfig(**{"epochs": EPOCHS, **get_settings(arguments)})
     required = devices.parse_list(arguments.require)
     file: Path | None = arguments.json
-    if file is not None and not Path(os.path.realpath(file)).parent.is_dir():
+    if file is not None and not file.parent.is_dir():
         raise ConfigError.at("--json", f"the folder of {file} does not exist: make it first")
     with announce(f"reading {config.data or 'mnist'}"):
         data = datasets.load(config.data, config.test_data, **config.table_options)

@@ -91,8 +91,7 @@ def _write_comparison(folders: Sequence[Path], out: Path | None) -> Path:
     path = out or (folders[0] / REPORT_FILE if is_one else Path("comparison.html"))
     name = folders[0].resolve().name if is_one else "Comparison"
     summary = summary if is_one else None
-    place = path.parent if out is None else Path(os.path.realpath(out)).parent
-    page = render_comparison(runs, comparison | {"best": best}, place, name=name, summary=summary)
+    page = render_comparison(runs, comparison | {"best": best}, path, name=name, summary=summary)
     save(path, page, is_named=out is not None)
     return path
 

@@ -23,7 +23,7 @@ from xpnet.inference.context import build_context
 from xpnet.nn import functional as F
 from xpnet.nn.architecture import Network
 from xpnet.nn.layers import Parameters, RunningStatistics
-from xpnet.nn.metrics import ClassMetrics, chance_note, class_metrics, confusion_matrix
+from xpnet.nn.metrics import ClassMetrics, chance_note, class_metrics, confusion_matrix, recall_note
 from xpnet.nn.network import forward, sample_losses
 from xpnet.storage.export import is_of_pixels
 from xpnet.storage.find import find_newest_run, resolve_run
@@ -177,10 +177,15 @@ def load_for_inference(
 
 
 def _chance_note(record: Record) -> str | None:
-    """Return a note if a run has learned nothing; older records do not say."""
+    """Return a note if a run has learned nothing; older records do not say, or nothing of weights."""
     known: dict[str, Any] = {**record["data"], **(record["metrics"] or {})}
+    class_weight, recalls = record["config"].get("class_weight"), known.get("test_accuracy_per_class")
+    if not known.get("epochs") or class_weight is None:
+        return None
+    if class_weight != "none" or "weights_sha256" in known:
+        return recall_note("test", recalls if isinstance(recalls, list) else [])
     numbers: Any = [known.get(name) for name in ("train_accuracy", "largest_class", "training_samples")]
-    return chance_note(*numbers) if known.get("epochs") and all(map(is_number, numbers)) else None
+    return chance_note(*numbers) if all(map(is_number, numbers)) else None
 
 
 def load_network(run: Path | None) -> tuple[Path, SavedModel, RunFolder | None]:

@@ -22,14 +22,24 @@ class ClassMetrics:
     f1: float | None  # the harmonic mean of both
 
 
+REMEDY = "another learning rate, standardised features or more epochs may help"
+
+
 def chance_note(accuracy: float, largest: float, samples: float) -> str | None:
     """Return a note if an accuracy on so many samples, of which the `largest` class has some, is chance."""
     chance = largest / samples
     if accuracy > chance + 2.0 * math.sqrt(chance * (1.0 - chance) / samples):
         return None
-    remedy = "another learning rate, standardised features or more epochs may help"
     level = f"{chance:.4f} of the samples are of the largest class"
-    return f"training accuracy {accuracy:.4f} is at chance ({level}): {remedy}"
+    return f"training accuracy {accuracy:.4f} is at chance ({level}): {REMEDY}"
+
+
+def recall_note(part: str, recalls: list[float | None]) -> str | None:
+    """Return a note if the mean recall of the classes is chance, whatever the weights of samples."""
+    known = [recall for recall in recalls if isinstance(recall, float)]
+    if not known or (mean := sum(known) / len(known)) > 1.05 / len(known):
+        return None
+    return f"{part} mean recall {mean:.4f} is at chance ({len(known)} classes): {REMEDY}"
 
 
 def confusion_matrix(predicted: Labels, labels: Labels, classes: int) -> NDArray[np.int64] | None:

@@ -250,12 +250,7 @@ COLOURS = 12
 
 
 def render_comparison(
-    runs: Sequence[FoundRun],
-    comparison: Mapping[str, Any],
-    place: Path,
-    *,
-    name: str,
-    summary: Summary | None,
+    runs: Sequence[FoundRun], comparison: Mapping[str, Any], out: Path, *, name: str, summary: Summary | None
 ) -> bytes:
     """Return the page that compares runs, with links to their reports, as UTF-8.
 
@@ -266,8 +261,8 @@ def render_comparison(
     comparison
         settings, surroundings and metrics as objects of lists, with a value for each run (None for a missing
         one); fingerprints_agree (None if one is missing); and best, the best values of metrics.
-    place
-        The folder of the page.
+    out
+        The page's path.
     name
         The heading.
     summary
@@ -284,18 +279,18 @@ def render_comparison(
         summary=summary,
         comparison=comparison,
         count=len(runs),
-        runs=[(run, key, _link_report(run.folder, place)) for key, run in shown.items()],
+        runs=[(run, key, _link_report(run.folder, out)) for key, run in shown.items()],
         names={key: run.id for key, run in shown.items()},
         charts=build_overlays({key: run.history for key, run in shown.items()}),
     )  # fmt: skip
     return text.encode("utf-8", "replace")
 
 
-def _link_report(folder: Path, place: Path) -> str | None:
-    """Return the address of the report of a run, relative to a folder; None if there is none."""
+def _link_report(folder: Path, out: Path) -> str | None:
+    """Return the relative address of the report of a run; None if there is none."""
     report = folder.resolve() / REPORT_FILE
     try:
-        path = os.path.relpath(report, place.resolve())
+        path = os.path.relpath(report, os.path.realpath(out.parent))
     except ValueError:  # on another drive
         return None
     return quote(os.fsencode(Path(path).as_posix())) if report.is_file() else None

@@ -16,7 +16,7 @@ ARRAY_LIBRARIES = ("numpy", "cupy", "dpctl", "dpnp", "jax", "jaxlib", "torch")
 LIBRARIES = ("xpnet", *ARRAY_LIBRARIES, "pandas", "array_api_compat", "array_api_strict", "safetensors")
 """Modules whose versions a record names if they are loaded."""
 _ENTRY = re.compile(
-    rb"(\d+) (\w+) .\t([^\0]+)\0.*\n  mtime: (\d+):(\d+)\n.*\n.*\n  size: (\d+)\tflags: (\w+)\n"
+    rb"(\d+) (\w+) .\t([^\0]+)\0.*\n +mtime: (\d+):(\d+)\n.*\n.*\n +size: (\d+)\tflags: (\w+)\n"
 )
 """A tracked file in the output of ``git ls-files -z --stage --debug``."""
 _UNSEEN = 0x40008000
@@ -95,25 +95,22 @@ def _describe_commit(folder: str, **variables: str) -> dict[str, str | bool] | N
         commit = ask("rev-parse", "--verify", "HEAD").decode().strip()
         staged = ask("diff-index", "--cached", "--name-only", "HEAD", ":/")
         index = ask("ls-files", "-z", "--stage", "--debug", ":/")
+        rest = _ENTRY.sub(lambda entry: b"" if _is_unchanged(folder, entry) else entry[0], index)
     except (OSError, subprocess.SubprocessError):  # no git, no repository, or one without commits
         return None
-    rest = _ENTRY.sub(lambda entry: b"" if _is_unchanged(folder, entry) else entry[0], index)
     return {"commit": commit, "dirty": bool(staged or rest)}
 
 
 def _is_unchanged(folder: str, entry: re.Match[bytes]) -> bool:
     """Return whether a file has the size and time of its entry in the index, or a submodule its commit."""
     mode, commit, name, *numbers, flags = entry.groups()
-    if int(flags, 16) & _UNSEEN:
-        return True
-    path, (seconds, nanoseconds, size) = Path(folder, os.fsdecode(name)), map(int, numbers)
-    try:
-        status = path.lstat()
-    except OSError:
-        return False
+    path, is_unseen = Path(folder, os.fsdecode(name)), bool(int(flags, 16) & _UNSEEN)
+    if is_unseen or not os.path.lexists(path):
+        return is_unseen
+    status, (seconds, nanoseconds, size) = path.lstat(), map(int, numbers)
     if mode == b"160000":
         clean, is_empty = {"commit": commit.decode(), "dirty": False}, not os.path.lexists(path / ".git")
         return stat.S_ISDIR(status.st_mode) and (is_empty or _describe_commit(str(path)) == clean)
     whole, rest = divmod(status.st_mtime_ns, 10**9)
-    is_same = (status.st_size % 2**32, whole % 2**32) == (size, seconds)
+    is_same = (status.st_size % 2**32, whole) == (size, seconds)
     return is_same and (rest == nanoseconds or 0 in (rest, nanoseconds))  # archives keep whole seconds

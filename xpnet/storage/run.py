@@ -28,7 +28,6 @@ from xpnet.storage.record import Outcome, Record, RunInfo, Segment, replace_nonf
 
 LARGEST_END, LONGEST_NUMBER = 1 << 16, 32
 """Bytes that the end of a run adds to its record at most, and for the accuracy of each class."""
-_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
 NO_OUTCOME: Outcome = {"ended": None, "metrics": None, "fingerprint": None, "error": None, "digests": None}
 
 
@@ -152,10 +151,7 @@ class Run(RunFolder):
     def log(self, values: Mapping[str, object]) -> None:
         """Append a row to metrics.jsonl; floats read back exactly, non-finite ones as None."""
         line = json.dumps(replace_nonfinite(dict(values)), allow_nan=False) + "\n"
-        with (
-            self._writable_path(records.METRICS_FILE) as path,
-            os.fdopen(os.open(path, _APPEND, 0o666), "ab") as file,
-        ):
+        with self._writable_path(records.METRICS_FILE) as path, os.fdopen(_open_end(path), "ab") as file:
             file.write(line.encode())
 
     def write(self, name: str, data: bytes) -> None:
@@ -203,6 +199,11 @@ class Run(RunFolder):
             yield self.path / name
         except OSError as error:
             raise make_write_error(self.folder / name, error) from error
+
+
+def _open_end(path: Path) -> int:
+    """Open a file, which may not be a symbolic link, to append to it. Return its descriptor."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _begin_record(name: str, info: RunInfo, started: str, ranks: Ranks = ALONE) -> Record:

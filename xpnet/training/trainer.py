@@ -185,9 +185,10 @@ class Trainer:
             return fit(self, start, epochs=last, first_epoch=first_epoch, callbacks=callbacks)
 
     def evaluate(self, state: TrainState) -> Evaluation:
-        """Evaluate on the training samples; the last result is kept for its state."""
+        """Evaluate on the training samples, if weighted with predictions; the last result is kept."""
         if self._evaluated is None or self._evaluated[0] is not state:
-            evaluation = evaluate(self.context, state.variables, self.samples, self.training_indices)
+            arguments = self.context, state.variables, self.samples, self.training_indices
+            evaluation = evaluate(*arguments, predict=self.samples.weights is not None)
             self._evaluated = state, evaluation
         return self._evaluated[1]
 
