@@ -4,33 +4,42 @@ CuPy generates CUDA source as it computes. Here it computes on the emulated devi
 the test vectors, an epoch of the default network, and all functions of ``xpnet.reproducible``. NVRTC
 compiles the sources, many in one call, with the options that CuPy gives them, nvdisasm disassembles the code,
 and each kernel that uses float64 is searched for opcodes that ``RULES`` forbids. docs/devices.md names the
-exceptions, and what is not checked.
+exceptions, and what is not checked. Kernels are not compiled again for an architecture for which
+kernels/checked.json has the digest of their sources, options, compiler and rules; ``--again`` compiles all,
+and writes it.
 
 Exit codes: 0 no kernel breaks a rule; 1 one does; 2 this cannot be checked here, with the reason in a line.
 """
 
 import argparse
+import hashlib
+import importlib
+import json
 import multiprocessing
 import re
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from importlib import metadata
+from pathlib import Path
 
-import checkout  # noqa: F401  it ends with one line where xpnet is not installed
+import checkout
 from emulation.install import VERSION
 from kernels import tools
 from kernels.record import make_block_reductions, record
 from kernels.tools import Kernel
 from shared import markdown
 
+from xpnet._lib.files import write_atomic
 from xpnet._lib.machine import available_cpus
 from xpnet.backends.resolve import make
 from xpnet.errors import XPNetError
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
+CHECKED = checkout.SCRIPTS / "kernels" / "checked.json"
+"""What was found in kernels that were compiled, by architecture."""
 COLUMNS = ("kernels", "with float64", "with quotients or roots", "problems")
 RULES = {
     "fuses a product and a sum": re.compile(r"D(?:FMA|MMA).*"),
@@ -72,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     names = f"some of {', '.join(ARCHITECTURES)} (default: all)"
     parser.add_argument("--only", nargs="+", choices=ARCHITECTURES, default=ARCHITECTURES, help=names)
+    parser.add_argument("--again", action="store_true", help="compile all, and write checked.json")
     options = parser.parse_args(argv)
     try:
         tools.check()
@@ -80,19 +90,52 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         run(make("cupy", "cuda:0"))
         make_block_reductions()
-        reports = check_kernels(recorded, options.only)
+        known = {} if options.again else read_checked(recorded, options.only)
+        reports = known | check_kernels(recorded, [name for name in options.only if name not in known])
     except XPNetError as error:
         print(f"check_kernels: {error}", file=sys.stderr)
         return 2
     versions = [f"{name} {metadata.version(name)}" for name in (tools.NVRTC, tools.DISASSEMBLER)]
     print(f"CuPy {VERSION}, {', '.join(versions)}")
-    rows = [[name, *(str(report.counts[x]) for x in COLUMNS)] for name, report in reports.items()]
+    rows = [[name, *(str(reports[name].counts[x]) for x in COLUMNS)] for name in options.only]
     print(markdown(["architecture", *COLUMNS], rows))
     for note in sorted(set().union(*(report.notes for report in reports.values()))):
         print(f"note: {note}")
     problems = [f"{name} {problem}" for name, report in reports.items() for problem in report.problems]
     print(*problems, sep="\n", end="\n" * bool(problems))
+    for name in sorted(known):
+        print(f"{name}: not compiled again, the digest is that of checked.json: {digest(recorded, name)}")
+    if options.again and not problems:
+        write_checked(recorded, reports)
     return 1 if problems else 0
+
+
+def digest(kernels: Iterable[Kernel], architecture: str) -> str:
+    """Return the SHA-256 of all that decides what is found: sources, options, compiler, and these scripts."""
+    folder = str(Path(importlib.import_module("cupy").__file__).parent)
+    texts = sorted(repr(tuple(kernel)).replace(folder, "cupy") for kernel in kernels)
+    texts += [f"{name} {metadata.version(name)}" for name in (tools.NVRTC, tools.DISASSEMBLER)]
+    texts += [architecture, *(Path(path).read_text() for path in (__file__, tools.__file__))]
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def read_checked(kernels: Sequence[Kernel], architectures: Iterable[str]) -> dict[str, Report]:
+    """Return the reports of kernels that have not changed since they were compiled without a problem."""
+    checked = json.loads(CHECKED.read_text())
+    return {
+        name: Report(Counter(checked[name]["counts"]), {*checked[name]["notes"]})
+        for name in architectures
+        if checked.get(name, {}).get("digest") == digest(kernels, name)
+    }
+
+
+def write_checked(kernels: Sequence[Kernel], reports: Mapping[str, Report]) -> None:
+    """Keep what was found in kernels, with the digest of what decides it."""
+    content = json.loads(CHECKED.read_text()) | {
+        name: {"digest": digest(kernels, name), "counts": report.counts, "notes": sorted(report.notes)}
+        for name, report in reports.items()
+    }
+    write_atomic(CHECKED, f"{json.dumps(content, indent=1)}\n".encode())
 
 
 def check_kernels(kernels: Sequence[Kernel], architectures: Sequence[str]) -> dict[str, Report]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import tempfile
 from collections import Counter
 from functools import cache, wraps
 from itertools import islice
@@ -39,12 +40,21 @@ settings.load_profile("xpnet")
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 ON_CUDA = {case.value for case in BackendCase if case.device.startswith("cuda")}
 ROOT = Path(__file__).resolve().parents[1]
+JAX_CACHE = {
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+"""What makes JAX keep all that it compiles."""
 ABSENT = pytest.StashKey[Counter[str]]()
 """The number of tests left out, by requirement that is missing."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[ABSENT] = Counter()
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # of this session, for its workers and their children
+        folder = tempfile.TemporaryDirectory(prefix="xpnet-jax-", ignore_cleanup_errors=True)
+        config.add_cleanup(folder.cleanup)
+        os.environ |= {"JAX_COMPILATION_CACHE_DIR": folder.name, **JAX_CACHE}
     if WORKERS > 1:
         # Threads that spin while they wait for a processor, as PyTorch's do, take several times as long.
         share = max(1, available_cpus() // WORKERS)

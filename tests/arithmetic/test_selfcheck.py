@@ -68,13 +68,8 @@ def test_jax_on_a_gpu_compiles_unless_a_bit_differs(capsys, monkeypatch, fences)
     monkeypatch.setattr(selfcheck, "_COMPILED", {})
     if fences == "do nothing":
         monkeypatch.setattr(fence, "_fence", lambda x, _: x)
-    models = set()
-    for backend in (gpu, make("numpy", "cpu")):
-        with Trainer.open(config, real_data(100, 5), backend) as trainer:
-            models.add(trainer.fingerprint(trainer.fit().state))
-            if backend is gpu:
-                assert trainer.context.as_written == (fences == "do nothing")
-    assert len(models) == 1
+    with Trainer.open(config, real_data(100, 5), gpu) as trainer:
+        assert trainer.context.as_written == (fences == "do nothing")
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == (fences == "do nothing")
     assert all(line.endswith("when it compiles: not compiling, which is slower") for line in lines)

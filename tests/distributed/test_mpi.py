@@ -100,7 +100,12 @@ def test_any_number_of_ranks_gives_the_bits_of_one_process(alone, ranks, how, na
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("harm", "ranks", "then"), [(("kill", 2, 3), 4, 3), (("kill", 0, 4), 1, 2), (("checkpoint", 0, 4), 3, 1)]
+    ("harm", "ranks", "then"),
+    [
+        (("kill", 2, 3), 4, 3),
+        pytest.param(("kill", 0, 4), 1, 2, marks=pytest.mark.nightly),
+        pytest.param(("checkpoint", 0, 4), 3, 1, marks=pytest.mark.nightly),
+    ],
 )
 def test_a_job_that_loses_a_rank_ends_and_goes_on_with_others(alone, harm, ranks, then, tmp_path):
     assert mpi(ranks, words("long", tmp_path), harm=harm).returncode != 0

@@ -151,7 +151,11 @@ def make_folder(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [PAGES[0], *(pytest.param(page, marks=pytest.mark.nightly) for page in PAGES[1:])],
+    ids=lambda page: page.stem,
+)
 @pytest.mark.needs("torch", "jax", "array-api-strict", "sklearn", "wandb", "trackio", "mlflow", "onnx", "mpi")
 @pytest.mark.needs("pages")
 @pytest.mark.filterwarnings("ignore:::(mlflow|sqlalchemy)")  # of MLflow's own code

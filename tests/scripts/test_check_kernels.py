@@ -21,7 +21,9 @@ NOTES = [
 def test_no_kernel_of_the_reproducible_arithmetic_breaks_a_rule():
     versions, *lines = run(check_kernels.__file__, "--only", "sm_90")
     assert versions.startswith("CuPy 14.2.0, nvidia-cuda-nvrtc-cu12 12.")
-    assert [line for line in lines if not line.startswith("|")] == NOTES
+    rest = [line for line in lines if not line.startswith("|")]
+    assert rest[: len(NOTES)] == NOTES
+    assert rest[len(NOTES) :] == [] or rest[-1].startswith("sm_90: not compiled again, the digest is")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     ((architecture, *numbers),) = rows[2:]
     counts = dict(zip(rows[0][1:], map(int, numbers), strict=True))
