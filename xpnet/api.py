@@ -15,7 +15,7 @@ from xpnet.backends.resolve import backend_of, resolve
 from xpnet.config import TrainConfig
 from xpnet.config.keywords import with_keywords
 from xpnet.config.settings import Arithmetic
-from xpnet.data.arrays import like_input, table_from_arrays, to_features
+from xpnet.data.arrays import like_input, read_features, table_from_arrays
 from xpnet.data.datasets import Dataset
 from xpnet.errors import ConfigError
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate, model_path
@@ -36,9 +36,9 @@ class Model:
     """A trained network.
 
     Its methods take raw rows (m, features) like those it was trained on, uint8 pixels or floats: NumPy
-    arrays, lists, pandas data frames, or arrays of PyTorch, JAX, CuPy, dpnp or array-api-strict, on any
-    device. They return arrays of that library on that device; NumPy arrays for lists and data frames. The
-    columns of a data frame are found by their names, if those of the training had names.
+    arrays, lists, tables of pandas, polars or pyarrow, or arrays of PyTorch, JAX, CuPy, dpnp or
+    array-api-strict, on any device. They return arrays of that library on that device; NumPy arrays for lists
+    and tables. The columns of a table are found by their names, if those of the training had names.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ class Model:
         DataError
             The rows are not numbers, or do not have the network's features.
         """
-        rows = to_features(X, "X", self.network.columns)
+        rows, _ = read_features(X, "X", self.network.columns)
         numbers = self.select_predictor(backend_of(X)).predict(rows)
         if self.class_names is None:
             return like_input(numbers, backend_of(X))
@@ -128,7 +128,7 @@ class Model:
         DataError
             As in `predict`; or rows and labels differ in number, or a label is none of the classes.
         """
-        table = table_from_arrays(X, y, columns=self.network.columns)
+        table = table_from_arrays(X, y, columns=self.network.columns, floats=True)
         return evaluate(self.select_predictor(backend_of(X)), table.x, table.y, "the data")
 
     def save(self, path: str | Path) -> None:
@@ -197,7 +197,7 @@ class Model:
 
     def _outputs(self, X: object) -> tuple[HostArray, HostArray]:
         """Return logits and probabilities of rows, in NumPy."""
-        rows = to_features(X, "X", self.network.columns)
+        rows, _ = read_features(X, "X", self.network.columns)
         return self.select_predictor(backend_of(X)).outputs(rows)
 
     def __getstate__(self) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """A scikit-learn classifier, trained by the same code as `xpnet train`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, Self, Unpack
 
 import numpy as np
@@ -12,12 +13,22 @@ from xpnet.backends.base import Backend
 from xpnet.backends.resolve import backend_of
 from xpnet.config.keywords import ClassifierSettings, check_names, from_keywords, show_settings, with_keywords
 from xpnet.config.training import DEFAULTS, RULES, TrainConfig, read_recipe
-from xpnet.data.arrays import host_array, join_tables, like_input, weigh_samples
+from xpnet.data.arrays import (
+    TEXT,
+    check_exact,
+    holds_text,
+    host_array,
+    join_tables,
+    like_input,
+    take_apart,
+    weigh_samples,
+)
 from xpnet.data.datasets import Dataset
 from xpnet.data.table import Table, as_features, quantity_note
 from xpnet.errors import ConfigError, DataError
 from xpnet.fitting import train, warn_user
 from xpnet.inference.predictor import Predictor
+from xpnet.nn.columns import Columns
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -38,21 +49,27 @@ SETTINGS = {**DEFAULTS, **RECIPE, "schedule_factor": None, "log_every": 1}
 calls of ``partial_fit`` after `epochs` still learn."""
 
 
-def _to_host(array: object, source: str) -> Any:
-    """Return ``host_array``, with the ValueError that scikit-learn expects."""
+@contextmanager
+def _value_errors() -> Iterator[None]:
+    """Raise the ValueError that scikit-learn expects in place of DataError."""
     try:
-        return host_array(array, source)
+        yield
     except DataError as error:
         raise ValueError(error) from error
+
+
+@_value_errors()
+def _to_host(array: object, source: str) -> Any:
+    return host_array(array, source)
 
 
 class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A neural network that classifies the rows of a table.
 
-    It takes the inputs of scikit-learn's classifiers (NumPy arrays, lists, pandas data frames, labels of
-    any kind), and arrays of PyTorch, JAX, CuPy, dpnp or array-api-strict, on any device. It returns arrays of
-    that library on that device; NumPy arrays for lists and data frames. uint8 features are pixels; others
-    need not share a scale.
+    It takes the inputs of scikit-learn's classifiers (NumPy arrays, lists, tables of pandas, polars or
+    pyarrow, labels of any kind), and arrays of PyTorch, JAX, CuPy, dpnp or array-api-strict, on any device.
+    It returns arrays of that library on that device; NumPy arrays for lists and data frames. uint8 features
+    are pixels; others need not share a scale.
 
     Parameters
     ----------
@@ -75,8 +92,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     classes_
         The labels, sorted, (classes,).
     model_
-        The ``xpnet.Model``, with `fingerprint`, `history` and `save`. Its classes are indices into
-        ``classes_``.
+        The ``xpnet.Model``, with `fingerprint`, `history`, `save` and the names of features. Its classes are
+        those of ``classes_`` if they are text, else indices into it.
     n_iter_
         The number of epochs it was trained for.
     loss_curve_
@@ -131,9 +148,9 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             The loss became infinite or NaN.
         """
         config = self._parse_settings()
-        rows, labels = self._validate_samples(X, y, reset=True)
+        rows, features, labels = self._validate(X, y, reset=True)
         self.classes_ = np.unique(labels)
-        data = self._make_dataset(rows, labels, sample_weight)
+        data = self._make_dataset(rows, features, labels, sample_weight)
         if self.classes_.dtype.kind in "iuf" and (note := quantity_note(data.y_train)) is not None:
             warn_user(note)
         self._train(config, backend_of(X), data, one_epoch=False)
@@ -170,7 +187,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             msg = "class_weight: expected a dict or None for partial_fit, which does not know all rows"
             raise ConfigError(msg)
         first, classes = not hasattr(self, "classes_"), _to_host(classes, "classes")
-        rows, labels = self._validate_samples(X, y, reset=first)
+        rows, features, labels = self._validate(X, y, reset=first)
         if first:
             if classes is None:
                 raise ValueError("classes: expected all labels in the first call of partial_fit, got none")
@@ -179,7 +196,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"classes: expected those of the first call, {self.classes_}, got {classes}")
         if unknown := sorted(set(labels.tolist()) - set(self.classes_.tolist())):
             raise ValueError(f"y: expected labels in {self.classes_.tolist()}, got {unknown}")
-        self._train(config, backend_of(X), self._make_dataset(rows, labels, sample_weight), one_epoch=True)
+        data = self._make_dataset(rows, features, labels, sample_weight)
+        self._train(config, backend_of(X), data, one_epoch=True)
         return self
 
     def predict(self, X: object) -> Any:
@@ -223,14 +241,14 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         losses = [row["train_loss"] for row in users.rows if row["epoch"] and "train_loss" in row]
         self.loss_curve_: list[float] = [*(getattr(self, "loss_curve_", []) if start else []), *losses]
 
-    def _make_dataset(self, X: HostArray, y: HostArray, sample_weight: object) -> Dataset:
-        """Return the training samples with their weights."""
-        labels = np.searchsorted(self.classes_, y).astype(np.int32)
-        data = join_tables(Table(as_features(X, "X"), labels, "X", "y"), classes=len(self.classes_))
-        try:
-            return weigh_samples(data, sample_weight, self.class_weight, self.classes_.tolist())
-        except DataError as error:  # scikit-learn expects a ValueError
-            raise ValueError(error) from error
+    @_value_errors()
+    def _make_dataset(self, X: HostArray, features: Any, y: HostArray, sample_weight: object) -> Dataset:
+        """Return the training samples with their weights, and the names of features and classes."""
+        labels, classes = np.searchsorted(self.classes_, y).astype(np.int32), self.classes_.tolist()
+        columns = Columns(features, classes=tuple(classes) if {*map(type, classes)} == {str} else None)
+        table = Table(as_features(X, "X"), labels, "X", "y", columns)
+        data = join_tables(table, classes=len(classes))
+        return weigh_samples(data, sample_weight, self.class_weight, classes)
 
     def _parse_settings(self) -> TrainConfig:
         parameters = self.get_params(deep=False)
@@ -244,14 +262,29 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         RULES["seed"].check(f"{name}: random_state", seed)
         return from_keywords({**parameters, "seed": seed}, name)[0]
 
-    def _validate_samples(self, X: object, y: object, *, reset: bool) -> tuple[HostArray, HostArray]:
-        """Validate rows and labels with scikit-learn."""
-        rows, labels = validate_data(self, _to_host(X, "X"), _to_host(y, "y"), dtype=DTYPES, reset=reset)
-        check_classification_targets(labels)
-        return rows, labels
+    @_value_errors()
+    def _validate(self, X: object, *y: object, reset: bool) -> tuple[Any, ...]:
+        """Validate rows, and labels if there are some, with scikit-learn.
+
+        Return the rows, in the order of the columns of the training, the names of these, and the labels.
+        """
+        frame, labels = take_apart(X, "X"), [host_array(each, "y") for each in y]
+        array = np.asarray(rows := host_array(frame.rows, "X"))
+        if holds_text(array):
+            raise DataError.at("X", TEXT)
+        if array.dtype.kind in "iu" and array.ndim == 2:
+            check_exact(array, "X", frame.names or ())
+        if frame.names is not None:
+            rows = frame.to_pandas(getattr(X, "columns", None) if hasattr(X, "iloc") else frame.names or None)
+        arrays = validate_data(self, rows, *labels, dtype=DTYPES, reset=reset)
+        rows, *labels = arrays if y else (arrays,)
+        for each in labels:
+            check_classification_targets(each)
+        columns = Columns(frame.features) if reset else self.model_.network.columns
+        return frame.sort(rows, columns, "X"), columns.features, *labels
 
     def _predictor(self, X: object) -> tuple[Predictor, HostArray]:
         """Return the predictor of rows, and the rows, which scikit-learn has validated."""
         check_is_fitted(self)
-        rows = validate_data(self, _to_host(X, "X"), dtype=DTYPES, reset=False)
+        rows, _ = self._validate(X, reset=False)
         return self.model_.select_predictor(backend_of(X)), rows

@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Unpack
@@ -23,9 +24,9 @@ from xpnet.config.rules import integer_from
 from xpnet.config.settings import BackendName, TrackerName
 from xpnet.config.training import RULES
 from xpnet.data.arrays import make_dataset
-from xpnet.data.datasets import Dataset
+from xpnet.data.datasets import Dataset, digest
 from xpnet.data.table import quantity_note
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, DataError
 from xpnet.nn.inputs import scale_note
 from xpnet.recording.training import check_data, describe_run, extend_settings
 from xpnet.storage.folder import RunFolder
@@ -66,8 +67,9 @@ def fit(
     ----------
     X
         (m, features): uint8 pixels or floats. Other integers are pixels, too, and must be from 0 to 255.
-        NumPy arrays, lists, pandas data frames, or arrays of another library, which computes, on their
-        device, unless `backend` or `device` is set. Masked arrays are refused, in labels and weights too.
+        NumPy arrays, lists, tables of pandas, polars or pyarrow, or arrays of another library, which
+        computes, on their device, unless `backend` or `device` is set. Masked arrays are refused, in labels
+        and weights too.
     y
         (m,) labels: 0, 1, 2 and so on, or text, whose names the model keeps. Arrays of any library.
     recipe
@@ -108,7 +110,8 @@ def fit(
     Warns
     -----
     UserWarning
-        The features differ in scale, and no setting says how to normalise them; or labels seem quantities.
+        The features differ in scale, and no setting says how to normalise them; labels seem quantities; or
+        integers of a table are nullable, or taken for floats because some are missing.
 
     Raises
     ------
@@ -138,15 +141,30 @@ def fit(
     if classes is not None:
         integer_from(1).check("fit: classes", keywords.to_python(classes))
     weights = sample_weight, settings.get("class_weight")
-    data = make_dataset(X, y, validation_data, weights, config.missing, classes)
+    arrays = (X, y), validation_data, weights, config.missing, classes
+    data = make_dataset(*arrays) if parent is None else _make_recorded(parent, *arrays)
     if validation_data is not None:
         config = replace(config, validation=len(data.y_test))
     scales = None if "normalize" in explicit or parent is not None else scale_note(data.x_train)
     quantities = None if data.columns.classes else quantity_note(data.y_train)
-    for note in filter(None, (scales, quantities)):
+    for note in filter(None, (*data.notes, scales, quantities)):
         warn_user(note)
     users = UserCallbacks(callback, callbacks)
     return train(config, data, backend_of(X), users, verbose=verbose, parent=parent)[0]
+
+
+def _make_recorded(run: RunFolder, *arrays: Any) -> Dataset:
+    """Return the data set of ``make_dataset``, with integers as the training of a run took them.
+
+    Before 0.4, nullable ones were floats.
+    """
+    with suppress(DataError):
+        data = make_dataset(*arrays, floats=True)
+        if run.find_other_data(data.name, digest(data)) is None:
+            for note in data.notes:
+                warn_user(f"{note}, as in {run.path}")
+            return replace(data, notes=())
+    return make_dataset(*arrays)
 
 
 def _read_folder(run: str | Path | None, extend: object, settings: dict[str, Any]) -> dict[str, Any]:
@@ -336,6 +354,9 @@ def verify(
         recorded.check_files("pass them")
     else:
         classes = recorded.record["data"].get("classes")
-        data = make_dataset(X, y, validation_data, (sample_weight, class_weight), config.missing, classes)
+        weights = sample_weight, class_weight
+        data = _make_recorded(recorded, (X, y), validation_data, weights, config.missing, classes)
+        if "feature_names" not in recorded.record["data"]:  # before 0.4, not every table's were read
+            data = replace(data, columns=replace(data.columns, features=None))
     with open_training(config, data, like=backend_of(X), warn=warn_user) as (trainer, _):
         return Verification(find_difference(recorded, trainer), recorded.initial_file)

@@ -33,6 +33,8 @@ LIBRARIES = {
     "coverage": ("coverage",),
     "sklearn": ("sklearn",),
     "onnx": ("onnx", "onnxruntime"),
+    "polars": ("polars",),
+    "pyarrow": ("pyarrow",),
     "wandb": ("wandb",),
     "trackio": ("trackio",),
     "mlflow": ("mlflow",),

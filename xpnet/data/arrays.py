@@ -1,9 +1,11 @@
 """Tables and data sets from arrays, lists and data frames, and the weights of their samples."""
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +17,11 @@ from xpnet.backends.probing import one_line
 from xpnet.backends.resolve import backend_of
 from xpnet.config import TrainConfig
 from xpnet.data.datasets import Dataset, join_halves
-from xpnet.data.table import MEAN_HINT, LabelCodes, Table, as_features, as_labels
+from xpnet.data.table import MEAN_HINT, LabelCodes, Table, as_features, as_labels, refuse_first
 from xpnet.errors import DataError
 from xpnet.nn.columns import NO_COLUMNS, Columns, format_names, quote
+
+TEXT = "expected numbers, got text: encode it, as with pandas.get_dummies, or leave it out"
 
 
 def host_array(array: Any, source: str) -> Any:
@@ -65,12 +69,107 @@ def like_input(result: HostArray, backend: Backend | None) -> Any:
         raise DataError.at("X", f"{place}: {one_line(error)}: move X to the CPU") from error
 
 
+class Frame(NamedTuple):
+    """Rows, with the names of their columns if they are a table."""
+
+    rows: Any  # (m, features) numbers, NaN for missing values; an array as it is
+    names: tuple[str, ...] | None = None  # None of an array; none at all if they cannot be read
+    note: str = ""  # what integers are taken for, if that is not plain
+
+    @property
+    def features(self) -> tuple[str, ...] | None:
+        """The names that a network keeps: None if one is empty or stands twice."""
+        names = self.names or ()
+        return names if names and len({"", *names}) == len(names) + 1 else None
+
+    def to_pandas(self, labels: Any) -> Any:
+        """Return the rows as a data frame of pandas with these labels of its columns."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows, columns=labels, copy=False)
+
+    def sort(self, rows: HostArray, columns: Columns, source: str) -> HostArray:
+        """Return rows with their columns in the order of the training, if both have names.
+
+        Raises
+        ------
+        DataError
+            The names are others, or cannot be read.
+        """
+        if columns.features is None or self.names in (None, columns.features):
+            return rows
+        if not self.names:
+            raise DataError.at(source, "the names of its columns cannot be read: convert it to pandas")
+        return np.ascontiguousarray(rows[:, columns.order(self.names, source)])
+
+
+def take_apart(X: Any, source: str, *, floats: bool = False) -> Frame:
+    """Return the numbers of a table of any library, and the names of its columns as text.
+
+    If all columns are of integers and no value is missing, the rows are integers, unless `floats` is set.
+    The levels of a name in a MultiIndex are joined by underscores. An array is returned as it is.
+
+    Raises
+    ------
+    DataError
+        A column holds no numbers, or integers that float64 does not hold.
+    """
+    if backend_of(X) is not None or not {"columns", "__dataframe__"}.intersection(dir(X)):
+        return Frame(X)
+    X, labels, kinds = _read_labels(X)
+    names = tuple("_".join(map(str, each if isinstance(each, tuple) else (each,))) for each in labels)
+    words = [str(kind).lower() for kind in kinds]
+    for name, label, word in zip(names, labels, words, strict=False):
+        if not re.match(r"(u?int|float)\d|bool|double", word):
+            to_numbers(X[label], f"{source}, column {quote(name)}")
+    rows, note = to_numbers(X, source), ""
+    integers = [place for place, word in enumerate(words) if re.match(r"u?int\d", word)]
+    if floats or rows.dtype.kind == "f":
+        check_exact(rows[:, integers], source, [names[place] for place in integers])
+    if 0 < len(integers) == len(names):
+        dtype, lacks = "uint8" if {*words} == {"uint8"} else "int64", bool(np.isnan(rows).any())
+        if floats or lacks:
+            dtype, note = "float64", f"{source}: its integers are taken for floats, not for pixels"
+            note += ", as some are missing" * lacks
+        elif any(hasattr(kind, "numpy_dtype") for kind in kinds):  # of pandas, and nullable
+            note = f"{source}: its nullable integers are taken for pixels"
+        rows = rows.astype(dtype, copy=False)
+    return Frame(rows, names, note)
+
+
+def _read_labels(X: Any) -> tuple[Any, Sequence[Any], Sequence[Any]]:
+    """Return a table that NumPy can read, with the labels and the dtypes of its columns."""
+    if hasattr(X, "__array__") and not hasattr(X, "column_names"):
+        labels = getattr(X, "columns", None)
+        return X, [*labels] if isinstance(labels, Iterable) else (), getattr(X, "dtypes", ())
+    with suppress(ImportError):
+        from pyarrow import interchange, table
+
+        if hasattr(X, "__arrow_c_stream__") or hasattr(X, "__dataframe__"):
+            X = table(X) if hasattr(X, "__arrow_c_stream__") else interchange.from_dataframe(X)
+            return X.to_pandas(ignore_metadata=True), X.column_names, X.schema.types
+    return X, (), ()
+
+
+def check_exact(rows: HostArray, source: str, names: Sequence[str] = ()) -> None:
+    """Check integers (m, features), perhaps as the floats that they have become.
+
+    Raises
+    ------
+    DataError
+        One is 2^53 or more in magnitude.
+    """
+    problem = "is 2^53 or more, and float64 does not hold every such integer"
+    refuse_first(source, rows, names, lambda part: np.abs(part.astype(np.float64)) >= 2.0**53, problem)
+
+
 def table_from_arrays(
-    X: object, y: object, source: str = "", columns: Columns | None = None, missing: str = "error"
+    X: Any, y: Any, source: str = "", columns: Columns | None = None, *, fills: bool = False, floats: bool
 ) -> Table:
     """Return rows and labels as a table. `columns` are those of the training, if they are others.
 
-    Missing values of a training are refused, or with "mean" replaced by the mean of their column.
+    Missing values of a training are refused, or with `fills` replaced by the mean of their column. With
+    `floats`, integers are no pixels.
 
     Raises
     ------
@@ -78,12 +177,10 @@ def table_from_arrays(
         The rows or labels are not what they must be, or do not belong to the training.
     """
     x_from, y_from = f"X{source}", f"y{source}"
-    x = to_features(X, x_from, columns, fills=missing == "mean")
+    x, frame = read_features(X, x_from, columns, fills=fills, floats=floats)
     labels, classes = _to_labels(y, y_from, columns)
-    names = _read_names(X)
-    features = names if names and len({"", *names}) == len(names) + 1 else None
-    table = Table(x, labels, x_from, y_from, Columns(features, classes=classes))
-    return table.fill_by_means() if missing == "mean" else table
+    table = Table(x, labels, x_from, y_from, Columns(frame.features, classes=classes), frame.note)
+    return table.fill_by_means() if fills else table
 
 
 def _to_labels(
@@ -91,7 +188,7 @@ def _to_labels(
 ) -> tuple[NDArray[np.int32], tuple[str, ...] | None]:
     """Return the numbers of labels, and the names of the classes if the labels are text."""
     labels = to_numbers(y, source, allow_text=True)
-    if (columns is None or columns.classes is None) and not _is_text(labels):
+    if (columns is None or columns.classes is None) and not holds_text(labels, str):
         return as_labels(labels, source), None
     codes = LabelCodes(columns, allow_new=False)
     try:
@@ -100,13 +197,9 @@ def _to_labels(
         raise DataError.at(source, error) from error
 
 
-def _read_names(X: object) -> tuple[str, ...]:
-    """Return the names of the columns of a data frame, none if they are not text, or for an array."""
-    names = tuple(getattr(X, "columns", ()))
-    return names if all(isinstance(name, str) for name in names) else ()
-
-
-def to_features(X: object, source: str, columns: Columns | None, *, fills: bool = False) -> HostArray:
+def read_features(
+    X: object, source: str, columns: Columns | None, *, fills: bool = False, floats: bool = True
+) -> tuple[HostArray, Frame]:
     """Return the features of rows, in the order of the columns of the training, with its means for NaN.
 
     Raises
@@ -114,22 +207,25 @@ def to_features(X: object, source: str, columns: Columns | None, *, fills: bool 
     DataError
         The rows are no numbers, or their columns are not those of the training.
     """
-    hint, columns, names = ("" if columns else MEAN_HINT), columns or NO_COLUMNS, _read_names(X)
+    hint, columns = ("" if columns else MEAN_HINT), columns or NO_COLUMNS
+    frame = take_apart(X, source, floats=floats)
+    rows = to_numbers(frame.rows, source)
+    if floats and rows.dtype.kind in "iu" and rows.dtype != np.uint8:
+        check_exact(rows.reshape(len(rows), -1), source)
+        rows = rows.astype(np.float64)
     fills = fills or columns.means is not None
-    rows = as_features(to_numbers(X, source), source, fills=fills, hint=hint, names=names)
-    if columns.features is not None and names:
-        rows = np.ascontiguousarray(rows[:, columns.order(names, source)])
-    return columns.fill_missing(rows)
+    rows = as_features(rows, source, fills=fills, hint=hint, names=frame.names or ())
+    return columns.fill_missing(frame.sort(rows, columns, source)), frame
 
 
-def _is_text(array: NDArray[np.generic]) -> bool:
-    if array.dtype == object:
-        return any(isinstance(item, str) for item in array.flat)
-    return array.dtype.kind in "UT"
+def holds_text(array: NDArray[np.generic], kinds: Any = (str, bytes)) -> bool:
+    """Return True if an array holds text, perhaps among other things."""
+    types = {*map(type, array.flat)} if array.dtype == object else {array.dtype.type}
+    return any(issubclass(each, kinds) for each in types)
 
 
 def to_numbers(values: object, source: str, *, allow_text: bool = False) -> NDArray[np.generic]:
-    """Convert a list, data frame or array of numbers to a NumPy array.
+    """Convert a list, a column or an array of numbers to a NumPy array.
 
     Raises
     ------
@@ -138,17 +234,15 @@ def to_numbers(values: object, source: str, *, allow_text: bool = False) -> NDAr
     """
     try:
         array = np.asarray(host_array(values, source))
-        if allow_text and _is_text(array):
+        if allow_text and holds_text(array, str):
             return array
+        if holds_text(array):
+            raise DataError.at(source, TEXT)
         if array.dtype == object:  # Python numbers, None and pandas.NA
             import pandas as pd
 
             array = np.where(pd.isna(array), np.nan, array).astype(np.float64)
     except (TypeError, ValueError, RuntimeError) as error:  # each library raises its own
-        for name, column in getattr(values, "items", dict)():  # of a data frame
-            if getattr(column, "dtype", np.dtype(float)).kind not in "buif":
-                problem = "holds no numbers: encode it, as with pandas.get_dummies, or leave it out"
-                raise DataError.at(source, f"column {quote(str(name))} {problem}") from error
         msg = f"{source}: expected an array of numbers, got a {type(values).__name__}: {one_line(error)}"
         raise DataError(msg) from error
     if array.dtype.kind not in "buif":
@@ -235,13 +329,28 @@ Pair = tuple[object, object]
 
 
 def make_dataset(
-    X: object, y: object, validation_data: Pair | None, weights: Pair, missing: Any, classes: int | None
+    training: Pair,
+    validation: Pair | None,
+    weights: Pair,
+    missing: Any,
+    classes: Any,
+    *,
+    floats: bool = False,
 ) -> Dataset:
-    """Return the data set of a user's arrays, and weights of samples and of classes."""
-    training, validation = table_from_arrays(X, y, missing=missing), None
-    if validation_data is not None:
-        validation = table_from_arrays(*validation_data, " in validation_data", columns=training.columns)
-    data = join_tables(training, validation, classes)
+    """Return the data set of a user's arrays, and weights of samples and of classes.
+
+    Its notes say what the integers of tables are taken for, if that is not plain: for floats if `floats` is
+    set or one is missing.
+    """
+    fills, source = missing == "mean", " in validation_data"
+    table, other = table_from_arrays(*training, fills=fills, floats=floats), None
+    if validation is not None:
+        is_float = table.x.dtype != np.uint8
+        other = table_from_arrays(*validation, source, table.columns, floats=is_float)
+        if other.note and other.x.dtype == np.float64 and not is_float:
+            table = table_from_arrays(*training, fills=fills, floats=True)
+    notes = [each.note for each in (table, other) if each and each.note]
+    data = replace(join_tables(table, other, classes), notes=tuple(notes))
     return weigh_samples(data, *weights, data.columns.classes or range(data.classes))
 
 

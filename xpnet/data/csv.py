@@ -164,7 +164,8 @@ def _is_header(cells: list[str], options: TableOptions) -> bool:
     counted = [cell for cell in cells if cell not in labels and cell.lower() not in labels]
     is_complete = len(counted) == len(cells) - 1
     is_complete |= len(counted) == options.predicted and known.features in (None, tuple(cells))
-    return is_complete and counted in [[str(first + i) for i in range(len(counted))] for first in (0, 1)]
+    is_counted = counted in [[str(first + i) for i in range(len(counted))] for first in (0, 1)]
+    return (is_complete and is_counted) or sorted(counted) == sorted(known.features or ())
 
 
 def _check_names(path: Path, names: list[str]) -> None:

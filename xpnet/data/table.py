@@ -125,7 +125,7 @@ class LabelCodes:
             rule = LABEL_RULE + CLASSES_ONLY * (value % 1 > 0)
         else:
             classes = self._classes
-            is_allowed = not number and label not in MISSING and label in (classes or (label,))
+            is_allowed = label in classes if classes else not number and label not in MISSING
             rule = f"the classes are {format_names(classes)}" if classes else "a label is text here"
         if not is_allowed:
             raise ValueError(f"label {quote(label)}: {rule}" if label else f"is empty: {rule}")
@@ -167,13 +167,13 @@ def as_features(
     if rows.dtype.kind in "iu" and rows.dtype != np.uint8:
         if rows.min() < 0 or rows.max() > 255:
             problem = f"is outside 0 to 255: {PIXEL_RULE}; store other numbers as float32 or float64"
-            _refuse_first(where, rows, names, lambda part: (part < 0) | (part > 255), problem)
+            refuse_first(where, rows, names, lambda part: (part < 0) | (part > 255), problem)
     elif rows.dtype.kind == "f":
         rows = rows.astype(np.float64 if rows.dtype.itemsize > 4 else np.float32, copy=False)
         if not (np.isfinite(rows.min()) and np.isfinite(rows.max())):
-            _refuse_first(where, rows, names, np.isinf, "is not a finite number")
+            refuse_first(where, rows, names, np.isinf, "is not a finite number")
             if not fills:
-                _refuse_first(where, rows, names, np.isnan, f"is not a finite number{hint}")
+                refuse_first(where, rows, names, np.isnan, f"is not a finite number{hint}")
         return np.ascontiguousarray(rows)
     return np.ascontiguousarray(rows, dtype=np.uint8)
 
@@ -210,7 +210,7 @@ def quantity_note(labels: NDArray[np.int32]) -> str | None:
     return f"{found}; xpnet is for classification only: if they are quantities, bin them"
 
 
-def _refuse_first(
+def refuse_first(
     where: object, rows: HostArray, names: Sequence[str], wrong: Callable[..., HostArray], problem: str
 ) -> None:
     """Raise DataError for the first value for which `wrong` holds, if any does. Rows are read in blocks."""
