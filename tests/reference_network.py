@@ -56,6 +56,14 @@ def elementwise(operation: Callable[..., float], *networks: Network) -> Network:
 
 # The data
 
+SMALLEST = {"pixels": 0.0, "floats": 2.0**-1022, "float32": 2.0**-126}
+"""The smallest normal number of each type of features."""
+
+
+def feature(x: float, kind: str) -> float:
+    """Return what a feature of a type counts as (8.1)."""
+    return math.copysign(0.0, x) if abs(x) < SMALLEST[kind] else x
+
 
 def normalisation(kind: str, x: Sequence[Vector], *, pixels: bool) -> tuple[Any, Any]:
     """Return shift and scale of training samples: a number, or one for each feature (8.3)."""

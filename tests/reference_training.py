@@ -45,6 +45,7 @@ from reference_network import (
     batch_norm_backward,
     batch_norm_evaluation,
     elementwise,
+    feature,
     normalisation,
     normalised,
     softmax,
@@ -341,6 +342,8 @@ def samples_by_rule(features: str, samples: int) -> Data:
         if features == "pixels":
             x.append([word % 256 for word in w])
         else:
-            x.append([(uniform(word) - 0.5) * 2.0 ** (f % 7 - 3) for f, word in enumerate(w)])
+            places = 125 if features == "float32" else 3
+            values = [(uniform(word) - 0.5) * 2.0 ** (f % 7 - places) for f, word in enumerate(w)]
+            x.append([feature(value, features) for value in values])
     labels = [word % 4 for word in islice(words(0, index=0, epoch=1, seed=0), count)]
     return Data(features == "pixels", x[:samples], labels[:samples], x[samples:], labels[samples:], 4)

@@ -1,7 +1,7 @@
 // Reads the files of a run and its data, computes the training again with xpnet.js, and names the first difference.
 // It believes nothing: what it does not know, it refuses or names.
 import SCHEMAS from "../../xpnet/storage/schemas.json" with { type: "json" };
-import { SPECIFICATION_VERSION, arraysOf, evaluate, fingerprint, sha256, trainEpochs } from "./xpnet.js";
+import { SPECIFICATION_VERSION, arraysOf, evaluate, fingerprint, sha256, toDoubles, trainEpochs } from "./xpnet.js";
 
 /** A reason in one line why something cannot be read or verified, or what differs. */
 class Refusal extends Error {}
@@ -211,7 +211,7 @@ async function readData(files) {
   const isDouble = samples.some((part) => part?.x instanceof Float64Array);
   const largest = samples.flatMap((part) => (part === null ? [] : [part.y.reduce((a, b) => Math.max(a, b), 0)]));
   const digest = test === null ? null : digestOf(samples, isDouble);
-  for (const part of samples) if (part !== null && !part.isPixels) part.x = Float64Array.from(part.x);
+  for (const part of samples) if (part !== null && !part.isPixels) part.x = toDoubles(isDouble ? Float64Array.from(part.x) : part.x);
   return { training, test, classes: Math.max(...largest) + 1, digest };
 }
 

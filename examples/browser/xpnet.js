@@ -260,6 +260,11 @@ export function sqrt(x) {
 }
 
 // 8. The data: samples are { x, y, features, isPixels }, with the features of one sample after the other in x.
+// 8.1 Features and classes
+export function toDoubles(x) { // floats of 32 or 64 bits, a zero for each that is subnormal
+  const smallest = x instanceof Float32Array ? 2 ** -126 : 2 ** -1022;
+  return Float64Array.from(x, (value) => (Math.abs(value) < smallest ? value * 0 : value));
+}
 // 8.3 Normalisation
 export function fitNormalization(normalize, { x, features, isPixels }, positions) { // for all features, or for each
   const each = (f) => positions.forEach((j) => x.subarray(j * features, (j + 1) * features).forEach(f));
@@ -740,9 +745,11 @@ export function train(training, file) {
 }
 function samplesByRule({ features: kind, samples }, { features, classes, "test samples": tests }) {
   const [count, isPixels] = [samples + tests, kind === "pixels"];
-  const x = new (isPixels ? Uint8Array : Float64Array)(count * features);
-  const value = (word, f) => (isPixels ? Number(word % 256n) : (uniform(word) - 0.5) * 2 ** ((f % 7) - 3));
-  for (let i = 0; i < count; i++) x.set(Array.from(words(0, 0, i, 0, features / 4), value), i * features);
+  const [Values, places] = { pixels: [Uint8Array], floats: [Float64Array, 3], float32: [Float32Array, 125] }[kind];
+  const given = new Values(count * features);
+  const value = (word, f) => (isPixels ? Number(word % 256n) : (uniform(word) - 0.5) * 2 ** ((f % 7) - places));
+  for (let i = 0; i < count; i++) given.set(Array.from(words(0, 0, i, 0, features / 4), value), i * features);
+  const x = isPixels ? given : toDoubles(given);
   const y = Int32Array.from(words(0, 0, 0, 1, Math.ceil(count / 4)), (word) => Number(word % BigInt(classes)));
   return [[0, samples], [samples, count]].map(([begin, end]) => {
     return { x: x.subarray(begin * features, end * features), y: y.subarray(begin, end), features, isPixels };

@@ -7,16 +7,17 @@ from xpnet.config import TrainConfig
 from xpnet.data.arrays import normalize_weights
 from xpnet.data.datasets import Dataset
 from xpnet.nn import functional as F, layers as L, optim
-from xpnet.nn.inputs import fit_normalization
+from xpnet.nn.inputs import fit_normalization, flush_subnormals
 
 
 def normalization(device: Device, case: Content) -> Content:
     """Return the statistics of training features, a row for each sample; if asked for, the inputs too."""
-    x = np.array(case["x"], np.uint8) if case["features"] == "pixels" else np.array(real(case["x"]))
+    dtype = {"pixels": np.uint8, "floats": np.float64, "float32": np.float32}[case["features"]]
+    x = np.array(real(case["x"]), dtype)
     fitted = fit_normalization(case["normalize"], x)
     result = {**case, "shift": hexadecimal(fitted.shift), "scale": hexadecimal(fitted.scale)}
     if "inputs" in case:
-        inputs = fitted.on_device(device.ops, device.backend.from_host)(device.put(x))
+        inputs = fitted.on_device(device.ops, device.backend.from_host)(device.put(flush_subnormals(x)))
         result["inputs"] = hexadecimal(device.get(inputs).T)
     return result
 

@@ -46,8 +46,10 @@ def samples(case: Content) -> Dataset:
     count = first + TEST
     words = random.words_per_index(0, UNUSED, FEATURES, epoch=0, indices=np.arange(count))
     x: Any = (words % np.uint64(256)).astype(np.uint8)
-    if case["features"] == "floats":
-        x = (random.uniform(words) - 0.5) * np.ldexp(1.0, np.arange(FEATURES) % 7 - 3)
+    if case["features"] != "pixels":
+        places, dtype = {"floats": (3, np.float64), "float32": (125, np.float32)}[case["features"]]
+        x = (random.uniform(words) - 0.5) * np.ldexp(1.0, np.arange(FEATURES) % 7 - places)
+        x = x.astype(dtype)
     y = (random.words(0, UNUSED, count, epoch=1) % np.uint64(CLASSES)).astype(np.int32)
     return Dataset(x[:first], y[:first], x[first:], y[first:], "by rule")
 

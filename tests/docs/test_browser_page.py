@@ -110,13 +110,15 @@ FLOATS = "--normalize standardize --hidden 6 5 --activation tanh --average-epoch
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A folder of runs, and of their data as .npy files: pixels, and floats of 32 bits; labels of 64 bits."""
+    """A folder of runs, and of their data as .npy files: pixels, and floats of 32 bits, many subnormal."""
     folder, generator = tmp_path_factory.mktemp("runs"), np.random.default_rng(1)
     for kind, flags in {"pixels": PIXELS, "floats": FLOATS}.items():
         (data := folder / f"{kind}-data").mkdir()
         for role, rows in {"train": 50, "test": 20}.items():
             x = generator.integers(0, 256, (rows, 5, 5), dtype=np.uint8)
-            np.save(data / f"x_{role}.npy", x if kind == "pixels" else x.astype(np.float32) / 7)
+            np.save(
+                data / f"x_{role}.npy", x if kind == "pixels" else x / np.float32(7) * np.float32(2.0**-130)
+            )
             np.save(data / f"y_{role}.npy", generator.integers(0, 3, rows))
         trained(folder / kind, "--data", data, *COMMON.split(), *flags.split())
     return folder

@@ -63,8 +63,9 @@ const PARTS = {
   folded: ({ terms, sum }) => [x.foldedSum(terms), sum],
   tree: ({ blocks, sum }) => [x.treeSum(blocks.length, (n) => [Float64Array.of(blocks[n])]), [[sum]]],
   normalisation: ({ normalize, features: kind, x: rows, shift, scale }) => {
-    const [isPixels, features, Values] = [kind === "pixels", rows[0].length, kind === "pixels" ? Uint8Array : Float64Array];
-    const fitted = x.fitNormalization(normalize, { x: Values.from(rows.flat()), features, isPixels }, [...rows.keys()]);
+    const [isPixels, features, Values] = [kind === "pixels", rows[0].length, { pixels: Uint8Array, floats: Float64Array }[kind] ?? Float32Array];
+    const values = isPixels ? Values.from(rows.flat()) : x.toDoubles(Values.from(rows.flat()));
+    const fitted = x.fitNormalization(normalize, { x: values, features, isPixels }, [...rows.keys()]);
     return [[fitted.shift, fitted.scale], [shift, scale]];
   },
   weights: ({ labels, weights, class_weight: kind, factors }) => [x.sampleFactors(labels, kind, weights), factors],

@@ -156,12 +156,13 @@ def sums(of: SimpleNamespace, entry: str, case: Any) -> bool:
 def network(of: SimpleNamespace, entry: str, case: Any) -> bool:
     """Check an entry of network.json."""
     if entry == "normalisation":
-        pixels = case["features"] == "pixels"
-        fitted = of.normalisation(case["normalize"], real(case["x"]), pixels=pixels)
+        kind = case["features"]
+        rows = [[of.feature(value, kind) for value in row] for row in real(case["x"])]
+        fitted = of.normalisation(case["normalize"], rows, pixels=kind == "pixels")
         expected, computed = [real(case["shift"]), real(case["scale"])], list(fitted)
         if "inputs" in case:
             expected.append(real(case["inputs"]))
-            computed.append([of.normalised(x, *fitted) for x in real(case["x"])])
+            computed.append([of.normalised(x, *fitted) for x in rows])
         return same(computed, expected)
     if entry == "weights":
         balanced, own = case["class_weight"] == "balanced", case["weights"]

@@ -19,6 +19,7 @@ from xpnet._lib.text import format_shape
 from xpnet._typing import HostArray
 from xpnet.errors import DataError
 from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns, format_names, quote, shorten
+from xpnet.nn.inputs import flush_subnormals
 
 ROLES = ("x_train", "y_train", "x_test", "y_test")
 LARGEST_LABEL = 65535
@@ -64,7 +65,7 @@ class Table:
         """
         means = []
         for place, column in enumerate(self.x.T):
-            values = column[~np.isnan(column)].tolist()
+            values = flush_subnormals(column[~np.isnan(column)]).tolist()
             if not values:
                 name = shorten(self.columns.features[place]) if self.columns.features else place + 1
                 problem = f"feature {name} has no value in the training rows: remove it"

@@ -22,6 +22,7 @@ from xpnet.errors import DataError
 from xpnet.inference.context import build_context
 from xpnet.nn import functional as F
 from xpnet.nn.architecture import Network
+from xpnet.nn.inputs import flush_subnormals
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.metrics import ClassMetrics, chance_note, class_metrics, confusion_matrix, recall_note
 from xpnet.nn.network import forward, sample_losses
@@ -114,7 +115,7 @@ class Predictor:
             self.warn(f"{name}: its values are from 0 to 1, {advice}")
 
         def compute(bounds: tuple[int, int]) -> list[Array]:
-            rows = backend.put(np.ascontiguousarray(x[slice(*bounds)]))
+            rows = backend.put(np.ascontiguousarray(flush_subnormals(x[slice(*bounds)])))
             return list(function(self._parameters, self._statistics, rows))
 
         bounds = block_bounds(len(x), ROWS)

@@ -17,6 +17,23 @@ from xpnet.nn.architecture import NOTEBOOK, Network
 from xpnet.nn.dropout import NO_MASKS, Masks, dropout_scale
 from xpnet.nn.layers import dropout
 
+SMALLEST_NORMAL = {"float32": 2.0**-126, "float64": 2.0**-1022}
+"""Of floats, by dtype. JAX, and CuPy for float32, compute with 0 in place of what is smaller."""
+_VALUES_AT_ONCE = 1 << 15
+
+
+def flush_subnormals(x: HostArray) -> HostArray:
+    """Return features (samples, ...) with zeros of their signs for subnormal floats, itself without such."""
+    result, smallest = x, SMALLEST_NORMAL.get(x.dtype.name, 0.0)
+    size = 1 + _VALUES_AT_ONCE // max(x[:1].size, 1)
+    for start in range(0, len(x) if smallest else 0, size):
+        rows = x[start : start + size]
+        is_subnormal = (np.abs(rows) < smallest) & (rows != 0)
+        if is_subnormal.any():
+            result = x.copy() if result is x else result
+            result[start : start + size][is_subnormal] *= 0
+    return result
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -30,12 +47,15 @@ class Inputs:
         Of the features, () or (features, 1), on the device.
     factor
         The scale as a number if pixels need no shift: they remain integers, with this factor.
+    flushes
+        True if rows may have subnormal floats, as those in mapped files, which count as zeros.
     """
 
     ops: Arithmetic
     shift: Array
     scale: Array
     factor: float | None
+    flushes: bool = False
 
     def __call__(self, rows: Array, masks: Masks = NO_MASKS, network: Network = NOTEBOOK) -> Array | Operand:
         """Return the inputs, with dropout and noise of the magnitudes of the network.
@@ -49,7 +69,11 @@ class Inputs:
         if self.factor is not None and rows.dtype == xp.uint8 and noise is None:
             kept = rows if mask is None else rows * xp.astype(mask, xp.uint8)
             return self.ops.integers(xp.matrix_transpose(kept), self.factor * kept_scale)
-        x = (xp.astype(xp.matrix_transpose(rows), self.ops.dtype) - self.shift) * self.scale
+        x = xp.astype(xp.matrix_transpose(rows), self.ops.dtype)
+        if self.flushes and rows.dtype != xp.uint8:
+            smallest = SMALLEST_NORMAL["float32" if rows.dtype == xp.float32 else "float64"]
+            x = xp.where(xp.abs(x) < smallest, x * 0.0, x)
+        x = (x - self.shift) * self.scale
         if mask is not None:
             x = dropout(self.ops, x, xp.matrix_transpose(mask), kept_scale)
         if noise is None:
@@ -82,7 +106,8 @@ def fit_normalization(kind: Normalize, x: HostArray) -> Normalization:
       deviation; each float feature has its own. A constant feature is only shifted.
     * ``none``: the raw numbers.
 
-    Sums are exact, so the statistics do not depend on the order of the samples or on the machine.
+    Sums are exact, so the statistics do not depend on the order of the samples or on the machine. Subnormal
+    floats count as zeros.
 
     Raises
     ------
@@ -94,8 +119,9 @@ def fit_normalization(kind: Normalize, x: HostArray) -> Normalization:
         return Normalization(kind, zero, one)
     if kind == "scale":
         # Maximum and minimum: an array of magnitudes may not fit into memory.
-        largest = 255.0 if x.dtype == np.uint8 else float(max(np.max(x), -np.min(x))) or 1.0
-        return Normalization(kind, zero, np.asarray(1.0 / largest))
+        largest = 255.0 if x.dtype == np.uint8 else float(max(np.max(x), -np.min(x)))
+        is_zero = largest < SMALLEST_NORMAL.get(x.dtype.name, 0.0)
+        return Normalization(kind, zero, np.asarray(1.0 / (1.0 if is_zero else largest)))
     mean, deviation = _pixel_statistics(x) if x.dtype == np.uint8 else _feature_statistics(x)
     return Normalization(kind, mean, 1.0 / np.where(deviation > 0, deviation, 1.0))
 
@@ -142,7 +168,7 @@ def _feature_statistics(x: HostArray) -> tuple[NDArray[np.float64], NDArray[np.f
     """
     means, deviations = np.empty(x.shape[1]), np.full(x.shape[1], math.inf)
     for feature in range(x.shape[1]):
-        values = x[:, feature].astype(np.float64)
+        values = flush_subnormals(x[:, feature]).astype(np.float64)
         with suppress(OverflowError), np.errstate(over="ignore"):  # of sums and of squares
             means[feature] = mean = math.fsum(values) / values.size
             deviations[feature] = math.sqrt(math.fsum((values - mean) ** 2) / values.size)

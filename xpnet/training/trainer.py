@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -26,7 +27,7 @@ from xpnet.nn import optim, schedules
 from xpnet.nn.architecture import Network, describe, format_sizes
 from xpnet.nn.dropout import Masks, dropout_masks, put_packed
 from xpnet.nn.init import initial_running_statistics, initialize
-from xpnet.nn.inputs import Normalization, fit_normalization
+from xpnet.nn.inputs import Normalization, fit_normalization, flush_subnormals
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.storage.model_file import SavedModel, load_model
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples
@@ -112,8 +113,13 @@ class Trainer:
         self.optimizer = optim.build(self.context.ops, config.optimizer, **config.optimizer_options)
         self._initial_parameters = _initial_parameters(config, network)
         weights = normalize_weights(data, training, config)
-        self.samples = tree_map(backend.put, Samples(data.x_train, data.y_train, weights))
-        self.test = tree_map(backend.put, Samples(data.x_test, data.y_test))
+        x_train, x_test = data.x_train, data.x_test
+        if is_mapped(x_train) or is_mapped(x_test):  # read in blocks
+            self.context = replace(self.context, inputs=replace(self.context.inputs, flushes=True))
+        else:
+            x_train, x_test = map(flush_subnormals, (x_train, x_test))
+        self.samples = tree_map(backend.put, Samples(x_train, data.y_train, weights))
+        self.test = tree_map(backend.put, Samples(x_test, data.y_test))
         self.training_indices, self.validation_indices = tree_map(backend.put, (training, validation))
         self.loader = self._build_loader(data, training, count)
         schedule, rate, steps = config.schedule, config.learning_rates[0], len(self.loader.bounds)
