@@ -1,10 +1,12 @@
 // The CUDA driver and runtime on the host, as far as CuPy's arrays need them: one device, whose memory is the host's.
 //
 // A stream is a queue: its operations run when something waits for them (a synchronisation, an event, cudaFree), not
-// before. Fresh memory, pinned memory too, holds the bits of NaN. A kernel's image is "EMULATED:" and the path of a
-// shared library made with kernel.h. Functions that are missing here give cudaErrorNotSupported.
+// before. While a function of the host runs in one stream, other threads may go on with other streams. Fresh memory,
+// pinned memory too, holds the bits of NaN. A kernel's image is "EMULATED:" and the path of a shared library made with
+// kernel.h. Functions that are missing here give cudaErrorNotSupported.
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -27,17 +29,18 @@ constexpr int VERSION = 12090;
 
 struct Stream;
 struct Position { Stream* stream; uint64_t count; };  // the first `count` operations of a stream
-struct Operation { std::function<void()> run; std::vector<Position> after; };
-struct Stream { bool blocking; std::deque<Operation> queue; uint64_t enqueued, finished; };
+struct Operation { std::function<void()> run; std::vector<Position> after; bool on_host; };
+struct Stream { bool blocking; std::deque<Operation> queue; uint64_t enqueued, finished; bool busy; };
 struct Event { Position recorded; };
 struct Kernel { int count; const size_t* sizes; void (*launch)(void**, const unsigned*, const unsigned*); };
 
 enum Count { KERNELS, PRODUCTS, UPLOADS, DOWNLOADS, COPIES, SYNCHRONIZATIONS, COUNTS };
 std::atomic<uint64_t> counts[COUNTS];
-Stream null_stream{true, {}, 0, 0};
+Stream null_stream{true, {}, 0, 0, false};
 std::vector<Stream*> streams;
 std::map<char*, size_t> device_memory, pinned_memory;  // sizes by address
 std::recursive_mutex mutex;
+std::condition_variable_any finished;  // an operation, for threads that wait while another one runs it
 using Lock = std::lock_guard<std::recursive_mutex>;
 
 // Handles 1 and 2 are the default streams; that of each thread is not told from the legacy one.
@@ -45,12 +48,21 @@ Stream* stream_of(void* handle) { return (uintptr_t)handle <= 2 ? &null_stream :
 
 void run_until(const Position& position) {
   Stream* stream = position.stream;
-  while (stream->finished < position.count && !stream->queue.empty()) {
+  while (stream->finished < position.count) {
+    if (stream->busy) {
+      finished.wait(mutex);
+      continue;
+    }
     Operation operation = std::move(stream->queue.front());
     stream->queue.pop_front();
+    stream->busy = true;
     for (auto& earlier : operation.after) run_until(earlier);
+    if (operation.on_host) mutex.unlock();
     operation.run();
+    if (operation.on_host) mutex.lock();
+    stream->busy = false;
     stream->finished++;
+    finished.notify_all();
   }
 }
 
@@ -62,13 +74,13 @@ void run_all() {
 }
 
 // The legacy default stream waits for all blocking streams, and they for it.
-int enqueue(Stream* stream, std::function<void()> run, std::vector<Position> after = {}) {
+int enqueue(Stream* stream, std::function<void()> run, std::vector<Position> after = {}, bool on_host = false) {
   Lock lock(mutex);
   if (stream != &null_stream && stream->blocking) after.push_back(end_of(&null_stream));
   if (stream == &null_stream)
     for (auto* other : streams)
       if (other->blocking) after.push_back(end_of(other));
-  stream->queue.push_back({std::move(run), std::move(after)});
+  stream->queue.push_back({std::move(run), std::move(after), on_host});
   stream->enqueued++;
   return SUCCESS;
 }
@@ -181,7 +193,7 @@ API int cudaMemsetAsync(void* target, int value, size_t size, void* stream) {
 // Streams and events, which are never freed: operations of other streams may name them.
 API int cudaStreamCreateWithPriority(void** handle, unsigned flags, int) {
   Lock lock(mutex);
-  streams.push_back(new Stream{!(flags & 1), {}, 0, 0});
+  streams.push_back(new Stream{!(flags & 1), {}, 0, 0, false});
   return answer<void*>(handle, streams.back());
 }
 API int cudaStreamDestroy(void*) { return SUCCESS; }
@@ -193,8 +205,12 @@ API int cudaStreamSynchronize(void* stream) {
 }
 API int cudaStreamIsCapturing(void*, int* value) { return answer(value, 0); }
 API int cudaStreamWaitEvent(void* stream, void* event, unsigned) {
+  Lock lock(mutex);
   Position recorded = ((Event*)event)->recorded;
   return recorded.stream ? enqueue(stream_of(stream), [] {}, {recorded}) : SUCCESS;
+}
+API int cudaLaunchHostFunc(void* stream, void (*function)(void*), void* argument) {
+  return enqueue(stream_of(stream), [=] { function(argument); }, {}, true);
 }
 API int cudaEventCreateWithFlags(void** event, unsigned) { return answer<void*>(event, new Event{}); }
 API int cudaEventDestroy(void*) { return SUCCESS; }

@@ -89,6 +89,7 @@ class ShapeTape(Tape):
 class Plan:
     """The kernels and products of a recorded function, and the memory of what lies between them.
 
+    Calls in several streams, which share this memory, the counter in it and the constants, follow each other.
     A step of a run reads and writes a list of values: arguments, constants and results, by ``indices``.
     If a plan ``repeats``, its outputs are its results, and can be the first argument of another run.
     """
@@ -113,6 +114,8 @@ class Plan:
                 self._add_product(call)
             if level:
                 self._add_kernel(level)
+        self._end = cupy.cuda.Event(disable_timing=True)  # of the last call, or of this preparation
+        self._end.record()
 
     def __call__(self, runs: Sequence[Sequence[Any]]) -> Any:
         """Return the outputs of the last of several runs, given arrays of these shapes, and numbers.
@@ -120,6 +123,8 @@ class Plan:
         Results are the first argument of the next run, whose others are given. They are in two places in
         turn, to which nothing outside of this call refers until it ends.
         """
+        stream = cupy.cuda.get_current_stream()
+        stream.wait_event(self._end)
         places = [[cupy.empty(*each) for each in self.results] for _ in runs[:2]]
         indices, results = self._indices, list[Array]()
         for number, arguments in enumerate(runs):
@@ -127,6 +132,7 @@ class Plan:
             values = [*first, *arguments, *self._constants, *results]
             for step in self.steps:
                 step(values)
+        self._end.record(stream)
         return tree_map(lambda x: values[indices[x.slot]] if isinstance(x, TracedArray) else x, self._outputs)
 
     def _find_array(self, x: TracedArray) -> Any:
@@ -287,9 +293,19 @@ def _record_or_call(of_cupy: Function, of_host: Function, *args: Any, **kwargs: 
 
 
 def make_namespace(own: ModuleType) -> ModuleType:
-    """Return a namespace of CuPy whose functions also accept traced arrays, while a function is recorded."""
+    """Return a namespace of CuPy whose functions also accept traced arrays, while a function is recorded.
+
+    Its ``asarray`` waits for the GPU: other streams may use what it makes of numbers of the host, such as
+    the table of the exponential function, from then on.
+    """
+
+    def asarray(values: object, /, **keywords: object) -> Array:
+        array = own.asarray(values, **keywords)
+        cupy.cuda.get_current_stream().synchronize()
+        return array
+
     recorded = {x: partial(_record_or_call, getattr(own, x), getattr(host_xp, x)) for x in _RECORDED}
-    return replace_functions(own, **recorded)
+    return replace_functions(own, asarray=asarray, **recorded)
 
 
 def _stand_in(shape: tuple[int, ...], dtype: DType) -> HostArray:

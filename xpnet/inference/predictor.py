@@ -70,6 +70,7 @@ class Predictor:
                 return backend.from_host(array.astype(dtype) + 0.0)
 
             self._parameters, self._statistics = tree_map(on_device, (model.parameters, model.statistics))
+            backend.to_host(self._parameters[-1][0])  # waits: threads may use all of it in other streams
 
         def logits(layers: Parameters, running: list[RunningStatistics], x: Array) -> Array:
             return forward(context.ops, layers, context.inputs(x), context.network, running=running)[0]
