@@ -3,6 +3,8 @@
 The maximum of 4,096 numbers with NaN among them is NaN on all libraries but JAX 0.10, which loses it.
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 from backend_enum import BackendCase
@@ -35,8 +37,10 @@ def compute(ops, x):
     columns = ops.xp.matrix_transpose(x)
     by_row, by_column = Linear(x, x[:, :1]), Linear(columns, columns[:, :1])
     return {
-        "relu": F.relu(ops, x),
+        **{name: activation.forward(ops, x) for name, activation in F.ACTIVATIONS.items()},
         "exp": ops.exp(-ops.xp.abs(x)),
+        "log": ops.log(x),
+        "root": ops.sqrt(x),
         "product": ops.matmul(x, columns),
         "product of many vectors": ops.matmul(columns, x[:, :1]),
         "gradients": ops.weight_and_bias_gradients(x, x),
@@ -58,8 +62,12 @@ EXPECTED = {
     rp.logsumexp: lambda x: np.logaddexp.reduce(x, axis=1),
     rp.softmax: softmax,
     rp.cumulative_sum: lambda x: np.cumsum(x, axis=1),
+    **{
+        function: partial(numpys, axis=1)
+        for function, numpys in ((rp.sum, np.sum), (rp.mean, np.mean), (rp.var, np.var))
+    },
 }
-"""Public functions that take a maximum, and NumPy's formulas."""
+"""Public functions along an axis, and NumPy's formulas."""
 
 
 ON_EVERY_BACKEND = pytest.mark.parametrize(

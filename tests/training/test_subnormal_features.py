@@ -68,7 +68,7 @@ def test_the_published_training_has_its_results_on_every_library(case):
 
 WHERE = [
     *((BackendCase.NUMPY, kind, dtype) for kind in KINDS for dtype in DTYPES),
-    (BackendCase.TORCH, "scale", np.float32),
+    *((case, "scale", np.float32) for case in (BackendCase.TORCH, BackendCase.CUPY)),
     pytest.param(BackendCase.JAX, "scale", np.float32, marks=pytest.mark.slow),
     pytest.param(BackendCase.JAX, "scale", np.float64, marks=pytest.mark.slow),
 ]

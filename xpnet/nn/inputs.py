@@ -69,11 +69,10 @@ class Inputs:
         if self.factor is not None and rows.dtype == xp.uint8 and noise is None:
             kept = rows if mask is None else rows * xp.astype(mask, xp.uint8)
             return self.ops.integers(xp.matrix_transpose(kept), self.factor * kept_scale)
-        x = xp.astype(xp.matrix_transpose(rows), self.ops.dtype)
         if self.flushes and rows.dtype != xp.uint8:
             smallest = SMALLEST_NORMAL["float32" if rows.dtype == xp.float32 else "float64"]
-            x = xp.where(xp.abs(x) < smallest, x * 0.0, x)
-        x = (x - self.shift) * self.scale
+            rows = xp.where(xp.abs(rows) < smallest, rows * 0.0, rows)
+        x = (xp.astype(xp.matrix_transpose(rows), self.ops.dtype) - self.shift) * self.scale
         if mask is not None:
             x = dropout(self.ops, x, xp.matrix_transpose(mask), kept_scale)
         if noise is None:
