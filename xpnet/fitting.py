@@ -36,6 +36,7 @@ from xpnet.trackers import check_installed
 from xpnet.training.callbacks import Evaluate, build_final
 from xpnet.training.loop import FitResult
 from xpnet.training.opening import open_training
+from xpnet.training.score import initial_note
 from xpnet.training.step import TrainState
 from xpnet.training.trainer import Trainer
 
@@ -77,12 +78,13 @@ def fit(
         of files and output are ignored. `settings` override it, as flags do.
     validation_data
         Validation samples: rows and labels. They are evaluated after each epoch, and `patience` stops
-        training by them. `validation=N` holds out N of the rows in `X` instead, `validation=0.1` a tenth.
+        training by them, as `best_by` says. Their weights are those of their classes. `validation=N` holds
+        out N of the rows in `X` instead, `validation=0.1` a tenth.
     classes
         The number of classes; by default one more than the largest label.
     sample_weight
         (m,) weights of the samples in the loss that is minimised: finite numbers, 0 or more, of which only
-        the ratios matter. A sample of weight 0 is left out. Evaluation has no weights.
+        the ratios matter. A sample of weight 0 is left out. Evaluation has no weights, but for `best_by`.
     callback
         Called after each epoch with an `Epoch`, and before the first; training ends if it returns True.
     callbacks
@@ -110,8 +112,9 @@ def fit(
     Warns
     -----
     UserWarning
-        The features differ in scale, and no setting says how to normalise them; labels seem quantities; or
-        integers of a table are nullable, or taken for floats because some are missing.
+        The features differ in scale, and no setting says how to normalise them; labels seem quantities;
+        integers of a table are nullable, or taken for floats because some are missing; or no epoch is better
+        than the initial network.
 
     Raises
     ------
@@ -226,8 +229,11 @@ def train(
         if result.interrupted:
             raise KeyboardInterrupt
         network, rows, best = trainer.model(result.best), users.rows, result.best_epoch
+        note = initial_note(trainer.best_by, best, result.state.epoch)
         state = result.state._replace(variables=trainer.to_host(result.state.variables))
     ended, epoch = time.time(), state.epoch
+    if note is not None:
+        warn_user(note)
 
     def make_record() -> Record:
         info = describe_run(config, selection, data)
@@ -260,12 +266,14 @@ def _fit_recorded(
     trainer: Trainer, selection: Selection, users: UserCallbacks, parent: RunFolder | None, *, verbose: bool
 ) -> tuple[Run, FitResult]:
     """Train with a record. Return the run too."""
-    from xpnet.recording.recorder import record
+    from xpnet.recording.recorder import describe_new_best, record
     from xpnet.training.console import TrainingConsole
 
     config = trainer.config
     if parent is not None:
         check_data(parent, trainer.data, "--extend")
+        if (note := describe_new_best(trainer, parent)) is not None:
+            warn_user(note)
     console = TrainingConsole(trainer, config.epochs, quiet=not verbose)
     info = describe_run(config, selection, trainer.data, parent)
     run = Run.start(config.out, config.name, info, overwrite=config.overwrite)

@@ -63,6 +63,7 @@ const REQUIRED = {
   init_from: [oneOf(null), "started from a model file: xpnet verify takes it"],
   extend: [oneOf(null), "extends another run: xpnet verify takes both"],
   resume: [oneOf(null), "names a run that it resumes, as no record of one training does"],
+  best_by: [oneOf("accuracy", null), "chose its best epoch by another score than the accuracy: xpnet verify knows it"],
   repeats: [oneOf(1), "has several seeds, as no record of one training does"],
   ...Object.fromEntries(["test_data", "test_split", "label"].map((name) => [name, [oneOf(null), "has the data of a CSV file: this page takes IDX and .npy files"]])),
   missing: [oneOf("error"), "has the data of a CSV file: this page takes IDX and .npy files"],

@@ -136,6 +136,7 @@ WRONG_TOGETHER = [
     ({"dropout": 0.5, "hidden": ()}, "--dropout: needs hidden layers: give --hidden their units; --input-"),
     ({"init": "he", "init_from": MODEL}, "--init: the initial parameters come from --init-from: give one "),
     ({"patience": 3}, "--patience: needs --validation, the samples that tell when to stop"),
+    ({"best_by": "loss"}, "--best-by: needs --validation, the samples that it judges by"),
     ({"average_epochs": 2, "patience": 3, "validation": 5}, "--average-epochs: there is --patience already:"),
     ({"average_epochs": 6, "epochs": 5}, "--average-epochs: expected at most the number of --epochs, 5, got"),
     ({"seed": 2**64 - 2, "repeats": 3}, "--repeats: the last seed is above 2^64 - 1: use a smaller --seed"),
@@ -240,7 +241,7 @@ EVERYTHING = """
 --augment-elastic-sigma=5 --augment-thickness=0.5 --augment-fade-epochs=2 --hidden 3 4 --activation=tanh
 --batch-norm --dropout=0.5 --input-dropout=0.25 --input-noise=0.5
 --init=he --epochs=7 --batch-size=32 --loss=squared-error --label-smoothing=0.1 --class-weight=balanced
---patience=2
+--patience=2 --best-by=loss
 --seed=18446744073709551615 --optimizer=nesterov --momentum=0.5 --learning-rate 0.1 5e-324 --schedule=step
 --schedule-step-epochs=3 --schedule-factor=0.5 --warmup-epochs=2 --weight-decay=1e-5 --clip-norm=1e300
 --max-norm=2 --arithmetic=native --dtype=float64 --device=cuda:1 --backend=torch --workers=3

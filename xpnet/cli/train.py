@@ -31,6 +31,7 @@ from xpnet.trackers import check_installed
 from xpnet.training.console import TrainingConsole
 from xpnet.training.loop import FitResult
 from xpnet.training.opening import open_training
+from xpnet.training.score import initial_note
 from xpnet.training.step import TrainState
 from xpnet.training.terminal import make_console
 from xpnet.training.trainer import Trainer
@@ -72,7 +73,8 @@ def _check_settings(command: Command, run: RunFolder) -> None:
     """Raise ConfigError if the command line contradicts the settings of a recorded run."""
     requested, recorded = to_json(command.config), to_json(run.config)
     address = {"resume_or_start", "out"} if command.config.resume_or_start else {"resume"}
-    for name in sorted(command.explicit - CHANGEABLE_SETTINGS - address):
+    resolved = {"best_by"} if requested["best_by"] == "auto" else set()
+    for name in sorted(command.explicit - CHANGEABLE_SETTINGS - address - resolved):
         if requested[name] != recorded[name]:
             difference = f"{run.path} was started with {recorded[name]!r}, got {requested[name]!r}"
             raise ConfigError.at(flag(name), f"{difference}: leave it out, or start a new run")
@@ -166,7 +168,11 @@ def train(
             if resumed is not None:
                 steps = f" and {state.batch} step{'s' * (state.batch > 1)}" * (state.batch > 0)
                 console.print_line(f"goes on after epoch {state.epoch}{steps}")
-            return trainer.fit(callbacks, state, first_epoch=first), recorded
+            result = trainer.fit(callbacks, state, first_epoch=first)
+            note = initial_note(trainer.best_by, result.best_epoch, result.state.epoch)
+            if note is not None:
+                console.print_line(f"note: {note}")
+            return result, recorded
 
 
 def describe_training(

@@ -33,6 +33,7 @@ from xpnet.distributed.ranks import Ranks, connect, count_sharing
 from xpnet.errors import ConfigError
 from xpnet.storage.record import SUMMARY_FILE, is_number, replace_nonfinite
 from xpnet.storage.run import Run, make_run_id
+from xpnet.training.score import SCORE_NAMES, resolve_best_by
 from xpnet.training.terminal import make_console, style_text
 
 MODULE = "xpnet.cli.trials"
@@ -103,7 +104,8 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
     if codes:
         return INTERRUPTED if INTERRUPTED in codes else codes[0]
     entries = [outcome.entry for outcome in outcomes if outcome.entry is not None]
-    summary, lines = _select_best(entries) if len(rates) > 1 else _summarize_seeds(entries)
+    best_by = resolve_best_by(config, None)
+    summary, lines = _select_best(entries, best_by) if len(rates) > 1 else _summarize_seeds(entries)
     text = json.dumps(replace_nonfinite({**summary, "trials": entries}), indent=1, allow_nan=False)
     save(folder / SUMMARY_FILE, f"{text}\n".encode(), is_named=False)
     make_console(quiet=config.quiet).print(*lines, f"summary       {plain(folder / SUMMARY_FILE)}", sep="\n")
@@ -294,17 +296,18 @@ def _summarize_seeds(trials: list[dict[str, Any]]) -> tuple[dict[str, object], l
         if all(is_number(value) and math.isfinite(value) for value in values):
             mean, deviation = statistics.fmean(values), statistics.stdev(values)
             summary[name] = {"mean": mean, "standard_deviation": deviation}
-            if name.endswith("accuracy"):
+            if name.endswith(("accuracy", "score")):
                 lines.append(f"{name.replace('_', ' '):<20}{mean:.4f} ± {deviation:.4f}")
     return {"over": "seeds", "figures": summary}, lines
 
 
-def _select_best(trials: list[dict[str, Any]]) -> tuple[dict[str, object], list[str]]:
-    """Return the trial with the highest validation accuracy, then the lowest loss, and a line to print."""
+def _select_best(trials: list[dict[str, Any]], best_by: str) -> tuple[dict[str, object], list[str]]:
+    """Return the trial with the highest score, then the lowest validation loss, and a line to print."""
+    name = "validation_accuracy" if best_by == "accuracy" else "validation_score"
     ranked = sorted(trials, key=lambda trial: trial["metrics"]["validation_loss"])
-    best = max(ranked, key=lambda trial: trial["metrics"]["validation_accuracy"])
-    accuracy, test = (best["metrics"][f"{part}_accuracy"] for part in ("validation", "test"))
-    line = f"best          {best['run']}: validation accuracy {accuracy:.4f}, test {test:.4f}"
+    best = max(ranked, key=lambda trial: trial["metrics"][name])
+    score, test = (best["metrics"][key] for key in (name, "test_accuracy"))
+    line = f"best          {best['run']}: {SCORE_NAMES[best_by]} {score:.4f}, test {test:.4f}"
     return {"over": "learning rates", "best": best}, [line]
 
 

@@ -72,6 +72,8 @@ def _check_network(c: Settings) -> Iterator[Violation]:
 def _check_training(c: Settings) -> Iterator[Violation]:
     if c.patience is not None and c.validation == 0:
         yield "patience", "validation", "needs --validation, the samples that tell when to stop"
+    if c.best_by != "auto" and c.validation == 0:
+        yield "best_by", "validation", "needs --validation, the samples that it judges by"
     if c.average_epochs > 1 and c.patience is not None:
         yield "average_epochs", "patience", "there is --patience already: give one of the two"
     if c.average_epochs > max(c.epochs, 1):

@@ -27,6 +27,7 @@ class ClassifierSettings(TypedDict, total=False):
     loss: Literal["cross-entropy", "squared-error"] | None
     label_smoothing: float | None
     patience: int | None
+    best_by: Literal["auto", "accuracy", "weighted-accuracy", "balanced-accuracy", "loss"] | None
     average_epochs: int | None
     optimizer: Literal["sgd", "momentum", "nesterov", "adam", "adamw"] | None
     momentum: float | None

@@ -14,6 +14,7 @@ Normalize = Literal["scale", "standardize", "none"]
 Activation = Literal["relu", "leaky-relu", "elu", "tanh", "sigmoid"]
 Initialization = Literal["uniform", "he", "glorot"]
 Loss = Literal["cross-entropy", "squared-error"]
+BestBy = Literal["auto", "accuracy", "weighted-accuracy", "balanced-accuracy", "loss"]
 OptimizerName = Literal["sgd", "momentum", "nesterov", "adam", "adamw"]
 ScheduleName = Literal["constant", "step", "exponential", "cosine"]
 Arithmetic = Literal["reproducible", "native"]
@@ -157,7 +158,12 @@ class TrainingSettings:
         Weights of the classes in the loss that is minimised: balanced gives all classes the same weight in
         total, however many samples each has; none gives all samples the same.
     patience
-        Stop after so many epochs without a better validation accuracy; needs --validation. (default: never)
+        Stop after so many epochs without a better one, see --best-by; needs --validation. (default: never)
+    best_by
+        What makes an epoch of --patience, or one of several learning rates, the best on the validation
+        samples: accuracy; weighted-accuracy, with the weights of samples and classes; balanced-accuracy, the
+        mean of the recalls of the classes; or loss. auto is weighted-accuracy where there are weights, else
+        accuracy.
     average_epochs
         Last epochs whose parameters are averaged to those of the trained network (stochastic weight
         averaging); 1 takes the last epoch as it is.
@@ -173,6 +179,7 @@ class TrainingSettings:
     label_smoothing: Annotated[float, rules.PROPER_SHARE] = 0.0
     class_weight: Literal["none", "balanced"] = "none"
     patience: Annotated[int | None, rules.integer_from(1)] = None
+    best_by: BestBy = "auto"
     average_epochs: Annotated[int, rules.integer_from(1)] = 1
     seed: Annotated[int, rules.SEED] = 0
     repeats: Annotated[int, rules.integer_from(1)] = 1

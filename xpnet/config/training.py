@@ -121,6 +121,11 @@ def to_json(config: TrainConfig) -> dict[str, object]:
     return dict(json.loads(json.dumps(vars(config), default=str)))
 
 
+def list_recorded_defaults() -> dict[str, object]:
+    """Return the default of each setting as records have it, in which `best_by` is resolved."""
+    return to_json(TrainConfig()) | {"best_by": "accuracy"}
+
+
 def to_toml(config: TrainConfig) -> str:
     """Return the settings as a TOML file that `--config` reads back to an equal `TrainConfig`.
 
@@ -200,14 +205,16 @@ def read_settings(recipe: str | Path) -> list[dict[str, object]]:
 def from_json(settings: Mapping[str, object], source: str) -> TrainConfig:
     """Return the settings from the JSON object that ``to_json`` returns.
 
-    Missing settings and null have their defaults. `source` names the origin in error messages.
+    Missing settings and null have their defaults, but `best_by` is accuracy: older records lack it. Without
+    validation samples it judges nothing, and is auto. `source` names the origin in error messages.
 
     Raises
     ------
     ConfigError
         A key or value is wrong, or two settings contradict each other: one line with the source.
     """
-    values = {name: value for name, value in settings.items() if value is not None}
+    best_by = settings.get("best_by", "accuracy") if settings.get("validation") else "auto"
+    values = {name: value for name, value in settings.items() if value is not None} | {"best_by": best_by}
     return TrainConfig(**convert(values, source))
 
 

@@ -267,7 +267,7 @@ def weigh_samples(
         The weights are not finite numbers, 0 or more, one for each sample; all are 0; or one belongs to no
         class.
     """
-    weights = np.ones(len(data.y_train))
+    weights, of_classes = np.ones(len(data.y_train)), None
     if sample_weight is not None:
         weights = _to_weights("sample_weight", sample_weight, range(len(weights)))
     if isinstance(class_weight, Mapping):
@@ -276,7 +276,8 @@ def weigh_samples(
             msg = f"class_weight: {min(map(repr, unknown))} is none of {format_names([*map(str, labels)])}"
             raise DataError(msg)
         by_class = [class_weight.get(label, 1.0) for label in labels]
-        weights = weights * _to_weights("class_weight", by_class, labels)[data.y_train]
+        of_classes = _to_weights("class_weight", by_class, labels)
+        weights = weights * of_classes[data.y_train]
     elif sample_weight is None:
         return data
     used = weights > 0
@@ -285,7 +286,7 @@ def weigh_samples(
         raise DataError(msg)
     if not used.all():
         data = replace(data, x_train=data.x_train[used], y_train=data.y_train[used])
-    return replace(data, weights=weights[used])
+    return replace(data, weights=weights[used], class_weights=of_classes)
 
 
 def normalize_weights(
@@ -303,10 +304,40 @@ def normalize_weights(
     rows = slice(None) if training is None else training
     weights = np.ones(len(data.y_train)) if data.weights is None else data.weights
     if balanced:
-        totals = np.bincount(data.y_train[rows], weights[rows], minlength=data.classes)
-        weights = weights / np.where(totals > 0, totals, 1.0)[data.y_train]
+        weights = _balance(weights, data.y_train, rows)
     weights = weights / weights[rows].max()
     return np.asarray(weights * (weights[rows].size / math.fsum(weights[rows])), config.float_type)
+
+
+def weigh_validation(
+    data: Dataset, validation: NDArray[np.int64] | None, config: TrainConfig
+) -> NDArray[np.float64]:
+    """Return the weights of the validation samples, those with these indices or the data set's own.
+
+    They are those of `normalize_weights` but for the last two steps, by sums over the validation samples.
+
+    Raises
+    ------
+    DataError
+        All are 0.
+    """
+    labels = data.y_test if validation is None else data.y_train[validation]
+    if validation is not None and data.weights is not None:
+        weights = data.weights[validation]
+    else:
+        weights = np.ones(len(labels)) if data.class_weights is None else data.class_weights[labels]
+    if not weights.any():
+        hint = "give classes in it a weight, or set best_by to accuracy"
+        raise DataError.at("validation_data", f"all its samples have weight zero: {hint}")
+    return _balance(weights, labels) if config.class_weight == "balanced" else weights
+
+
+def _balance(
+    weights: NDArray[np.float64], labels: NDArray[np.int32], rows: Any = slice(None)
+) -> NDArray[np.float64]:
+    """Return weights divided by their sum over those `rows` that are of the class."""
+    totals = np.bincount(labels[rows], weights[rows], minlength=int(labels.max()) + 1)
+    return weights / np.where(totals > 0, totals, 1.0)[labels]
 
 
 def _to_weights(name: str, values: object, keys: Sequence[object]) -> NDArray[np.float64]:

@@ -46,6 +46,8 @@ class Dataset:
         What was read, in words.
     weights
         Weights (m,) of the training samples, in (0, 1]; None: all 1.
+    class_weights
+        Weights (classes,) in [0, 1] by which those were multiplied; None: all 1.
     test_is_validation
         True if the test samples are evaluated after each epoch instead.
     from_arrays
@@ -64,6 +66,7 @@ class Dataset:
     columns: Columns = NO_COLUMNS
     notes: tuple[str, ...] = ()
     weights: NDArray[np.float64] | None = None
+    class_weights: NDArray[np.float64] | None = None
     test_is_validation: bool = False
     from_arrays: bool = False
     number_of_classes: int = 0

@@ -20,6 +20,7 @@ from xpnet.trackers import Tracker
 from xpnet.training.callbacks import CompareRanks, Evaluate, FinalParameters, StopOnInterrupt, build_final
 from xpnet.training.console import TrainingConsole
 from xpnet.training.loop import Callback, EpochLog, FitResult
+from xpnet.training.score import SCORE_NAMES
 from xpnet.training.step import TrainState, Variables
 from xpnet.training.trainer import Trainer
 
@@ -74,6 +75,22 @@ def load_state(
         template = initial.parameters, initial.statistics
         final.kept = trainer.to_device(unflatten(path, final.kept_name, template, arrays, remedy))
     return TrainState(trainer.to_device(variables), epoch, batch), progress
+
+
+def load_parent(trainer: Trainer, final: FinalParameters, parent: RunFolder, remedy: str) -> TrainState:
+    """Return the last state of the run that the training extends, else as `load_state`."""
+    state, _ = load_state(trainer, final, parent.checkpoint, remedy)
+    if describe_new_best(trainer, parent) is not None:
+        final.forget()
+    return state
+
+
+def describe_new_best(trainer: Trainer, parent: RunFolder) -> str | None:
+    """Return a note if the best epoch of a parent does not count, as it is by another score."""
+    before, now = parent.config, trainer.best_by
+    if None in (before.patience, trainer.config.patience) or before.best_by == now:
+        return None
+    return f"--best-by: the best epoch begins anew: the parent's is by {SCORE_NAMES[before.best_by]}"
 
 
 class Recorder(Callback):
@@ -142,8 +159,10 @@ class Recorder(Callback):
             saved = f"what was trained is saved, and --resume {run.folder} goes on"
             print_line(f"interrupted after {epochs} epochs; {saved}")
         elif epochs < trainer.config.epochs:
-            best = f", the best was {self._final.best[0]}" if self._final.metrics else ""
-            print_line(f"stopped after {epochs} epochs{best}")
+            print_line(f"stopped after {epochs} epochs")
+        if self._final.metrics:
+            epoch, score, _ = self._final.best
+            print_line(f"best epoch {epoch}, by {SCORE_NAMES[trainer.best_by]} {score:.4f}")
         print_line(f"fingerprint   {fingerprint}")
         print_line(f"run           {run.folder}")
         if trainer.config.report:
@@ -250,7 +269,9 @@ def record(
         if resumed is not None and resumed.checkpoint.exists():
             state, progress = load_state(trainer, final, resumed.checkpoint)
         elif parent is not None:
-            state, _ = load_state(trainer, final, parent.checkpoint, "--init-from starts from its model")
+            state = load_parent(trainer, final, parent, "--init-from starts from its model")
+            if (note := describe_new_best(trainer, parent)) is not None:
+                console.print_line(f"note: {note}")
         else:
             state = trainer.initial_state()
         order = [Evaluate(first, final=final), final, *users]

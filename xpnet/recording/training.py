@@ -18,6 +18,7 @@ from xpnet.data import datasets
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage.folder import RunFolder, digest_file
 from xpnet.storage.record import CHECKPOINT_FILE, MODEL_FILE, DataInfo, ParentInfo, RunInfo
+from xpnet.training.score import resolve_best_by
 
 KEPT_SETTINGS = {"data", "test_data", "test_split", "label", "missing", "columns", "validation", "normalize"}
 KEPT_SETTINGS |= {"hidden", "activation", "batch_norm", "init", "init_from", "optimizer", "seed", "repeats"}
@@ -44,7 +45,7 @@ def describe_run(
     script = [*sys.argv[:1]] if sys.argv and Path(sys.argv[0]).is_file() else []
     return {
         "command": [*command] or ["xpnet.fit", *script],
-        "config": to_json(config),
+        "config": to_json(config) | {"best_by": resolve_best_by(config, data.weights)},
         "seed": config.seed,
         "parent": None if parent is None else describe_parent(parent),
         "init_from_sha256": digest_file(start) if start is not None and start.is_file() else None,

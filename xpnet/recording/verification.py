@@ -16,7 +16,7 @@ from typing import Any
 from xpnet.errors import ConfigError, DivergedError
 from xpnet.parity.distance import first_mismatch, unequal_bits
 from xpnet.recording.recorded_run import RecordedRun, find_contradictions
-from xpnet.recording.recorder import describe_state, evaluate_result, load_state, make_row
+from xpnet.recording.recorder import describe_state, evaluate_result, load_parent, load_state, make_row
 from xpnet.recording.training import check_start, describe_data, describe_parent
 from xpnet.storage import checkpoint, model_file, record as records
 from xpnet.storage.model_file import SavedModel, Tensors, encode_model, load_model, name_tensors
@@ -76,8 +76,9 @@ def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str
     """Compare what the record says besides the results; raise ConfigError if the data or start are others."""
     record, config = run.record, run.config
     known = records.list_keys(record["schema_version"], "data")
-    data = {name: value for name, value in describe_data(trainer.data).items() if name in known}
-    if problem := run.find_other_data(str(data["name"]), str(data["sha256"])):
+    found: Mapping[str, Any] = describe_data(trainer.data)
+    data = {name: value for name, value in found.items() if name in known}
+    if problem := run.find_other_data(data["name"], data["sha256"]):
         raise ConfigError.at(run.path, f"{problem}: name them by --data")
     recorded: Mapping[str, Any] = record["data"]
     names = {*data, *recorded} - ({"name", "source"} if trainer.config.data != config.data else set())
@@ -86,6 +87,8 @@ def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str
             yield f"run.json: data.{name}: recorded {left!r}, found {right!r}"
     if record["seed"] != config.seed:
         yield f"run.json: seed: recorded {record['seed']!r} and config.seed {config.seed!r}"
+    if (best_by := record["config"].get("best_by", trainer.best_by)) != trainer.best_by:
+        yield f"run.json: config.best_by: recorded {best_by!r}, expected {trainer.best_by!r}"
     yield from find_contradictions(run)
     if (config.init_from is None) != (record["init_from_sha256"] is None) and not run.is_older:
         start = f"recorded {record['init_from_sha256']} with config.init_from {config.init_from}"
@@ -100,7 +103,7 @@ def _load_start(run: RecordedRun, trainer: Trainer, final: FinalParameters) -> T
         return load_state(trainer, final, run.kept(run.first), remedy)[0]
     if recorded is None or parent is None:
         return trainer.initial_state()
-    state, _ = load_state(trainer, final, parent.checkpoint, remedy)
+    state = load_parent(trainer, final, parent, remedy)
     for name, value in describe_parent(parent).items():
         expected = recorded.get(name)
         if value != expected and name != "run" and not (expected is None and run.is_older):

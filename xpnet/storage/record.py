@@ -28,7 +28,7 @@ SUMMARY_FILE = "summary.json"
 RECORD_LIMIT, METRICS_LIMIT = 8 * 2**20, 256 * 2**20
 """Maximum sizes of a file that is one JSON object and of metrics.jsonl, in bytes."""
 
-CURVES = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy")
+CURVES = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy", "validation_score")
 """The metrics of an epoch."""
 
 
@@ -184,19 +184,14 @@ _ROW_KINDS = dict.fromkeys(("epoch", "seconds", *CURVES), float | None) | {"fing
 
 
 @cache
-def _read_schemas() -> dict[str, dict[str, list[str]]]:
-    """Read the names of settings and keys that scripts/schemas.py writes, by schema version and part."""
-    text = Path(__file__).with_name("schemas.json").read_text(encoding="utf-8")
-    return dict(json.loads(text))
-
-
 def list_keys(version: int, part: str) -> list[str]:
     """Return the names that records of a schema version have in a part.
 
     The parts are "settings", the keys of config; "record", "data", "parent" and "segment". Data lack those
-    that do not apply.
+    that do not apply. scripts/schemas.py writes the file.
     """
-    return _read_schemas()[str(int(version))][part]
+    schemas = json.loads(Path(__file__).with_name("schemas.json").read_text(encoding="utf-8"))
+    return list(schemas[str(int(version))][part])
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -239,8 +234,6 @@ def read_run(folder: Path) -> Record:
     version = values.get("schema_version")
     if is_number(version) and version > SCHEMA_VERSION:
         raise DataError.of_newer_format(path, "schema version", version, SCHEMA_VERSION)
-    if version in (1, 2):
-        _upgrade(path, values)
     schema = max(version, 3) if version in (1, 2, 3) else SCHEMA_VERSION
 
     def select(part: str, kinds: Mapping[str, object]) -> dict[str, object]:
@@ -249,6 +242,8 @@ def read_run(folder: Path) -> Record:
     kinds = select("record", _KINDS)
     for name in kinds:
         values.setdefault(name, None)
+    if version in (1, 2):
+        _upgrade(path, values)
     _check_values(path, "", values, kinds)
     record: Record = values
     if not record["segments"]:
@@ -270,7 +265,7 @@ def _upgrade(path: Path, values: dict[str, Any]) -> None:
     All versions of xpnet that wrote them followed version 1 of the specification.
     """
     for name in ("segments", "digests", "specification_version"):
-        if values.get(name) is not None:
+        if values[name] is not None:
             version = values["schema_version"]
             raise DataError.at(path, f"{name}: expected none in a record of schema version {version}")
     if values["schema_version"] == 1:
@@ -278,10 +273,9 @@ def _upgrade(path: Path, values: dict[str, Any]) -> None:
     resumed = values.setdefault("resumed", [])
     _check_values(path, "", values, {"resumed": list[str], "config": dict[str, object]})
     values["specification_version"] = None if values["config"].get("arithmetic") == "native" else 1
-    place = {"backend": values.get("backend"), "device": values.get("device_used")}
+    place = {"backend": values["backend"], "device": values["device_used"]}
     place |= {"ranks": 1, "hosts": [], "mpi": None}
-    times = values.get("started"), *resumed
-    values["segments"] = [{"started": time, "epoch": None, **place} for time in times]
+    values["segments"] = [{"started": time, "epoch": None, **place} for time in (values["started"], *resumed)]
 
 
 def read_metrics(path: Path, limit: int | None = None, *, ended: bool = False) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ class FinalParameters(Callback):
     kept_name
         The name of `kept` in a checkpoint.
     best
-        The best epoch so far, its accuracy and its loss, which only early stopping looks for.
+        The best epoch so far, its score and its loss, which only early stopping looks for.
     """
 
     kept: ParametersAndStatistics | None = None
@@ -40,6 +40,10 @@ class FinalParameters(Callback):
     def metrics(self) -> dict[str, int]:
         """What the metrics of a run say of the choice."""
         return {}
+
+    def forget(self) -> None:
+        """Forget the best epoch of a parent."""
+        self.kept, self.best = None, FinalParameters.best
 
     def is_kept(self, epoch: int, names: Iterable[str]) -> bool:  # noqa: ARG002
         """Return True if a checkpoint after an epoch, with arrays of these names, must hold `kept`."""
@@ -63,7 +67,7 @@ class FinalParameters(Callback):
 
 
 class EarlyStopping(FinalParameters):
-    """Keeps the epoch with the highest validation accuracy; of equal ones that of the lowest loss, the first.
+    """Keeps the epoch with the highest score; of equal ones that of the lowest validation loss, the first.
 
     Prechelt 1998, "Early stopping - but when?": training ends after ``patience`` epochs without a better
     one, counted from ``first``, the epoch that training begins with.
@@ -94,14 +98,14 @@ class EarlyStopping(FinalParameters):
     def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:  # noqa: ARG002
         """Copy the parameters if they are the best so far."""
         if log.validation is not None and self._is_best(log):
-            validation, variables = log.validation, log.state.variables
-            self.best = log.epoch, validation.accuracy, validation.loss
+            variables, (score, gain) = log.state.variables, log.validation.rank
+            self.best = log.epoch, score, -gain
             self.kept = tree_map(lambda array: array * 1.0, (variables.parameters, variables.statistics))
         self._update_stop(log.epoch)
 
     def _is_best(self, log: EpochLog) -> bool:
-        (_, accuracy, loss), validation = self.best, log.validation
-        return validation is not None and (validation.accuracy, -validation.loss) > (accuracy, -loss)
+        (_, score, loss), validation = self.best, log.validation
+        return validation is not None and (self.kept is None or validation.rank > (score, -loss))
 
     def _is_exhausted(self, epoch: int) -> bool:
         return epoch - max(self.best[0], self._first) >= self._patience

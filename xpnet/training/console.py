@@ -89,6 +89,7 @@ class TrainingConsole(Callback):
         if log.training is not None:
             self._move(log.state, loss=log.training.loss)
             held_out = "" if log.validation is None else f"   validation {log.validation.accuracy:.4f}"
+            held_out += _format_score(log.validation)
             self.print_line(f"epoch {log.epoch:>5}   {_format_evaluation(log.training)}{held_out}")
 
     def on_train_end(self, trainer: Trainer, result: FitResult) -> None:
@@ -111,7 +112,7 @@ class TrainingConsole(Callback):
 
     def print_evaluation(self, name: str, evaluation: Evaluation) -> None:
         """Print loss and accuracy on a set of samples."""
-        self.print_line(f"{name:<14}{_format_evaluation(evaluation)}")
+        self.print_line(f"{name:<14}{_format_evaluation(evaluation)}{_format_score(evaluation)}")
 
     def print_test_evaluation(
         self, evaluation: Evaluation, per_class: Sequence[float | None], names: Sequence[str] | None = None
@@ -132,6 +133,10 @@ class TrainingConsole(Callback):
         metrics = ("" if loss is None else f"loss {loss:.4f}, ") + self._accuracy
         epoch = completed // self._steps
         self._progress.update(self._task, completed=completed, epoch=epoch, metrics=metrics)
+
+
+def _format_score(evaluation: Evaluation | None) -> str:
+    return "" if evaluation is None or evaluation.score is None else f"   score {evaluation.score:.4f}"
 
 
 def _format_evaluation(evaluation: Evaluation) -> str:

@@ -179,10 +179,17 @@ class Evaluation:
     loss: float  # the mean loss, without dropout
     accuracy: float  # the share of correct predictions
     predictions: Array | None  # (samples,), on the device, if they were asked for
+    score: float | None = None  # on validation samples, if not the accuracy; a higher one is better
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """What the best epoch has the highest of: the score, else the accuracy; then the negative loss."""
+        return self.accuracy if self.score is None else self.score, -self.loss
 
     def metrics(self, prefix: str) -> dict[str, float]:
-        """Return loss and accuracy by their names in a record."""
-        return {f"{prefix}_loss": self.loss, f"{prefix}_accuracy": self.accuracy}
+        """Return loss, accuracy and score by their names in a record."""
+        metrics = {f"{prefix}_loss": self.loss, f"{prefix}_accuracy": self.accuracy}
+        return metrics if self.score is None else {**metrics, f"{prefix}_score": self.score}
 
 
 def evaluate(

@@ -32,6 +32,7 @@ from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.storage.model_file import SavedModel, load_model
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples
 from xpnet.training.loop import Callback, FitResult, fit
+from xpnet.training.score import build_score, resolve_best_by
 from xpnet.training.step import Evaluation, Step, TrainState, Variables, evaluate
 
 MEMORY_VALUES = {"reproducible": (8, 8, 6, 12), "native": (6, 5, 4, 6), "": (4, 0, 3, 3)}
@@ -67,6 +68,8 @@ class Trainer:
         All training samples, including those held out for validation, and the test samples.
     training_indices, validation_indices
         The indices of the samples to train on and to validate with, on the device; None: all and none.
+    best_by
+        What makes an epoch the best: that of the settings, where "auto" is resolved.
     loader
         Yields the batches of an epoch.
     memory
@@ -121,6 +124,8 @@ class Trainer:
         self.samples = tree_map(backend.put, Samples(x_train, data.y_train, weights))
         self.test = tree_map(backend.put, Samples(x_test, data.y_test))
         self.training_indices, self.validation_indices = tree_map(backend.put, (training, validation))
+        self.best_by = resolve_best_by(config, data.weights)
+        self._score = build_score(config, data, validation, backend.to_host)
         self.loader = self._build_loader(data, training, count)
         schedule, rate, steps = config.schedule, config.learning_rates[0], len(self.loader.bounds)
         self.learning_rate = schedules.build(schedule, rate, steps, config.epochs, **config.schedule_options)
@@ -199,12 +204,15 @@ class Trainer:
         return self._evaluated[1]
 
     def validate(self, state: TrainState) -> Evaluation | None:
-        """Evaluate on the validation samples; None if there are none."""
+        """Evaluate on the validation samples, with the score; None if there are none."""
         if self.data.test_is_validation:
-            return self.evaluate_test(state)
-        if self.validation_indices is None:
+            evaluation = self.evaluate_test(state)
+        elif self.validation_indices is None:
             return None
-        return evaluate(self.context, state.variables, self.samples, self.validation_indices)
+        else:
+            arguments = self.context, state.variables, self.samples, self.validation_indices
+            evaluation = evaluate(*arguments, predict=self._score is not None)
+        return evaluation if self._score is None else replace(evaluation, score=self._score(evaluation))
 
     def estimate_loss(self, state: TrainState, count: int = BLOCK_SIZE) -> float:
         """Return the loss on the first ``count`` training samples, which takes little time.
