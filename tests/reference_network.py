@@ -94,14 +94,27 @@ def normalised(x: Vector, shift: Any, scale: Any) -> list[float]:
     return [(value - a) * b for value, a, b in zip(x, shift, scale, strict=True)]
 
 
-def weight_factors(labels: Sequence[int], own: Sequence[float] | None, *, balanced: bool) -> list[float]:
-    """Return the factors of the samples that are not held out (8.4)."""
+def weights_of(
+    labels: Sequence[int], own: Sequence[float] | None, of_classes: Sequence[float] | None = None
+) -> list[float]:
+    """Return w of all training samples, from their own weights and those of the classes (8.4)."""
     w = [1.0] * len(labels) if own is None else [s / max(own) for s in own]
-    if balanced:
-        totals: dict[int, float] = {}
-        for label, value in zip(labels, w, strict=True):
-            totals[label] = totals.get(label, 0.0) + value
-        w = [value / totals[label] for label, value in zip(labels, w, strict=True)]
+    if of_classes is not None:
+        w = [value * (of_classes[label] / max(of_classes)) for label, value in zip(labels, w, strict=True)]
+    return w
+
+
+def balance(w: list[float], labels: Sequence[int]) -> list[float]:
+    """Return w of samples divided by the sum of those of their class (8.4)."""
+    totals: dict[int, float] = {}
+    for label, value in zip(labels, w, strict=True):
+        totals[label] = totals.get(label, 0.0) + value
+    return [value / totals[label] for label, value in zip(labels, w, strict=True)]
+
+
+def weight_factors(labels: Sequence[int], w: list[float], *, balanced: bool) -> list[float]:
+    """Return the factors of the samples that are not held out, from their w (8.4)."""
+    w = balance(w, labels) if balanced else w
     largest = max(w)
     w = [value / largest for value in w]
     mean = len(w) / math.fsum(w)

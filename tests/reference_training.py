@@ -1,12 +1,14 @@
 """Trainings by docs/reproducibility.md, written from that page alone: sections 10 and 11, and 4.2 to 4.5.
 
 ``fit`` trains as an entry of docs/vectors/trainings.json says. Left out is what its entries do not use, such
-as weights of single samples, missing values, ``init_from`` and extensions; and numbers that are not finite.
+as missing values, ``init_from`` and extensions; and numbers that are not finite.
 """
 
+import math
 import operator
 from collections.abc import Sequence
-from itertools import islice
+from functools import reduce
+from itertools import compress, islice
 from typing import Any, NamedTuple
 
 from reference import (
@@ -41,6 +43,7 @@ from reference_network import (
     Network,
     Normalised,
     add_bias,
+    balance,
     batch_norm,
     batch_norm_backward,
     batch_norm_evaluation,
@@ -53,6 +56,7 @@ from reference_network import (
     transpose,
     update_statistics,
     weight_factors,
+    weights_of,
 )
 from reference_optimisers import Optimiser, Settings, learning_rate
 
@@ -83,8 +87,9 @@ class Data(NamedTuple):
 class Training:
     """A training of a network on samples (9 to 11)."""
 
-    def __init__(self, settings: Settings, data: Data) -> None:
+    def __init__(self, settings: Settings, data: Data, weights: list[float] | None = None) -> None:
         self._settings, self._data = settings, data
+        self._weights = [1.0] * len(data.x) if weights is None else weights
         self._seed = settings["seed"]
         held_out = count_validation_samples(settings["validation"], len(data.x))
         self.held_out, self._positions = split(VALIDATION, len(data.x), held_out, self._seed)
@@ -92,8 +97,14 @@ class Training:
         x, labels = ([each[i] for i in self._positions] for each in (data.x, data.labels))
         self._shift, self._scale = normalisation(settings["normalize"], x, pixels=data.pixels)
         self._integers = data.pixels and self._shift == 0
-        balanced = settings["class_weight"] == "balanced"
-        self._factors = weight_factors(labels, None, balanced=True) if balanced else None
+        self._balanced = settings["class_weight"] == "balanced"
+        self._factors = list[float]()
+        if self._balanced or weights is not None:
+            w = [self._weights[i] for i in self._positions]
+            self._factors = weight_factors(labels, w, balanced=self._balanced)
+        self._best_by = settings["best_by"]
+        if self._best_by == "auto":
+            self._best_by = "weighted-accuracy" if self._factors else "accuracy"
         self.sizes = [len(data.x[0]), *settings["hidden"], data.classes]
         self._activation, self._derivative = ACTIVATIONS[settings["activation"]]
         self._loss, self._loss_backward = LOSSES[settings["loss"]]
@@ -290,7 +301,32 @@ class Training:
         for positions in filter(None, (self._positions, self.held_out)):
             x, labels = ([each[i] for i in positions] for each in (data.x, data.labels))
             result += self.evaluate(self.network, x, labels)
-        return result
+        return [*result, *self._score(result[2:])]
+
+    def _score(self, evaluation: Sequence[float]) -> list[float]:
+        """Return the score of the network on the validation samples, if there are any and it is not accuracy.
+
+        The `evaluation` is their loss and accuracy (10.6).
+        """
+        if not evaluation or self._best_by == "accuracy":
+            return []
+        if self._best_by == "loss":
+            return [-evaluation[0]]
+        x, labels, w = (
+            [each[i] for i in self.held_out] for each in (self._data.x, self._data.labels, self._weights)
+        )
+        right = [
+            column.index(max(column)) == label
+            for column, label in zip(self.logits(self.network, x), labels, strict=True)
+        ]
+        if self._best_by == "weighted-accuracy":
+            w = balance(w, labels) if self._balanced else w
+            return [math.fsum(compress(w, right)) / math.fsum(w)]
+        recalls = list[float]()
+        for label in sorted(set(labels)):
+            of_class = list(compress(right, [each == label for each in labels]))
+            recalls.append(sum(of_class) / len(of_class))
+        return [reduce(operator.add, recalls) / len(recalls)]
 
 
 def mean_of(networks: Sequence[Network]) -> Network:
@@ -302,16 +338,29 @@ def mean_of(networks: Sequence[Network]) -> Network:
     return elementwise(lambda s: tiny(s * factor), total)
 
 
-def fit(settings: Settings, data: Data) -> dict[str, Any]:
-    """Return the results of a training, under the names of docs/vectors/trainings.json (10.6)."""
-    training = Training(settings, data)
+def fit(
+    settings: Settings,
+    data: Data,
+    own: Sequence[float] | None = None,
+    of_classes: Sequence[float] | None = None,
+) -> dict[str, Any]:
+    """Return the results of a training, under the names of docs/vectors/trainings.json (10.6).
+
+    Samples and classes may have weights, those of the samples their ``own`` (8.4).
+    """
+    weights = None
+    if own is not None or of_classes is not None:
+        w = weights_of(data.labels, own, of_classes)
+        x, labels, weights = ([each[i] for i in range(len(w)) if w[i]] for each in (data.x, data.labels, w))
+        data = data._replace(x=x, labels=labels)
+    training = Training(settings, data, weights)
     networks, history, best = [training.network], [training.row()], 0
     for epoch in range(1, settings["epochs"] + 1):
         training.train_epoch(epoch)
         networks.append(training.network)
         history.append(training.row())
         if settings["patience"]:
-            best = max(range(epoch + 1), key=lambda e: (history[e][3], -history[e][2], -e))
+            best = max(range(epoch + 1), key=lambda e: (history[e][-1], -history[e][2], -e))
             if epoch - best >= settings["patience"]:
                 break
     final = networks[best] if settings["patience"] else networks[-1]

@@ -1,7 +1,7 @@
 // Reads the files of a run and its data, computes the training again with xpnet.js, and names the first difference.
 // It believes nothing: what it does not know, it refuses or names.
 import SCHEMAS from "../../xpnet/storage/schemas.json" with { type: "json" };
-import { SPECIFICATION_VERSION, arraysOf, evaluate, fingerprint, sha256, toDoubles, trainEpochs } from "./xpnet.js";
+import { SPECIFICATION_VERSION, arraysOf, bestBy, evaluate, fingerprint, sha256, toDoubles, trainEpochs, validate } from "./xpnet.js";
 
 /** A reason in one line why something cannot be read or verified, or what differs. */
 class Refusal extends Error {}
@@ -43,6 +43,7 @@ const SETTINGS = {
   label_smoothing: [0, number(0, 1)],
   class_weight: ["none", oneOf("none", "balanced")],
   patience: [null, orNull(whole(1))],
+  best_by: ["accuracy", oneOf("accuracy", "weighted-accuracy", "balanced-accuracy", "loss")],
   average_epochs: [1, whole(1)],
   seed: [0, (value) => typeof value === "number" && value >= 0],
   optimizer: ["sgd", oneOf("sgd", "momentum", "nesterov", "adam", "adamw")],
@@ -63,7 +64,6 @@ const REQUIRED = {
   init_from: [oneOf(null), "started from a model file: xpnet verify takes it"],
   extend: [oneOf(null), "extends another run: xpnet verify takes both"],
   resume: [oneOf(null), "names a run that it resumes, as no record of one training does"],
-  best_by: [oneOf("accuracy", null), "chose its best epoch by another score than the accuracy: xpnet verify knows it"],
   repeats: [oneOf(1), "has several seeds, as no record of one training does"],
   ...Object.fromEntries(["test_data", "test_split", "label"].map((name) => [name, [oneOf(null), "has the data of a CSV file: this page takes IDX and .npy files"]])),
   missing: [oneOf("error"), "has the data of a CSV file: this page takes IDX and .npy files"],
@@ -261,6 +261,8 @@ function readRecord(text) {
   settings.seed = BigInt(raw.config.seed.slice(1));
   if (raw.seed !== raw.config.seed) differ(`run.json: seed: recorded ${record.seed} and config.seed ${config.seed}`);
   if (settings.patience !== null && settings.validation === 0) refuse("run.json: config.patience: needs validation samples");
+  const resolved = bestBy({ ...settings, best_by: "auto" });
+  if (settings.validation === 0 && "best_by" in config && config.best_by !== resolved) differ(`run.json: config.best_by: recorded ${config.best_by}, expected ${resolved}`);
   if (record.error !== null) differ(`run.json: error: recorded ${JSON.stringify(record.error)} and status ${status}`);
   return { record, raw, settings };
 }
@@ -369,7 +371,10 @@ function recalls(predictions, labels, classes) {
 }
 
 const everything = (samples) => Uint32Array.from({ length: samples.y.length }, (_, position) => position);
-const figures = (prefix, { loss, accuracy }) => ({ [`${prefix}_loss`]: loss, [`${prefix}_accuracy`]: accuracy });
+const figures = (prefix, { loss, accuracy, score }) => {
+  const values = { [`${prefix}_loss`]: loss, [`${prefix}_accuracy`]: accuracy };
+  return score === undefined ? values : { ...values, [`${prefix}_score`]: score };
+};
 
 /**
  * Verifies a run from its files and those of its data, [{ name, read() }], by their names. Calls report({ fraction }) and
@@ -442,7 +447,7 @@ function compareTraining({ record, settings }, { training, test, classes }, hist
 
 function evaluateHeld(settings, network, samples, positions) {
   const others = new Set(positions);
-  return evaluate(settings, network, samples, everything(samples).filter((position) => !others.has(position)));
+  return validate(settings, network, samples, everything(samples).filter((position) => !others.has(position)));
 }
 
 /** Trains the default network, for so many epochs, on dropped files. Returns the line of the result and the fingerprint. */

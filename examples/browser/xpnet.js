@@ -288,14 +288,21 @@ export function fitNormalization(normalize, { x, features, isPixels }, positions
   return { shift, scale };
 }
 // 8.4 Weights
-export function sampleFactors(y, classWeight, s = null) { // f of samples with labels y, and weights s or null
-  if (classWeight === "none" && s === null) return null;
-  let w = Float64Array.from(y, (_, j) => (s === null ? 1 : s[j] / Math.max(...s)));
-  if (classWeight === "balanced") {
-    const totals = {};
-    y.forEach((label, j) => (totals[label] = (totals[label] ?? 0) + w[j]));
-    w = w.map((weight, j) => weight / totals[y[j]]);
-  }
+export function weights(y, s = null, c = null) { // w of samples with labels y, of weights s or null; c of the classes or null
+  if (s === null && c === null) return null;
+  const largest = (numbers) => numbers.reduce((a, b) => Math.max(a, b));
+  const own = Float64Array.from(y, (_, j) => (s === null ? 1 : s[j] / largest(s)));
+  return c === null ? own : own.map((w, j) => w * (c[y[j]] / largest(c)));
+}
+function balanced(w, y) { // divided by the sum of those of the class
+  const totals = {};
+  y.forEach((label, j) => (totals[label] = (totals[label] ?? 0) + w[j]));
+  return w.map((weight, j) => weight / totals[y[j]]);
+}
+export function sampleFactors(y, classWeight, own = null) { // f of samples with labels y, and own w or null
+  if (classWeight === "none" && own === null) return null;
+  let w = own ?? new Float64Array(y.length).fill(1);
+  if (classWeight === "balanced") w = balanced(w, y);
   const x = w.reduce((a, b) => Math.max(a, b));
   w = w.map((weight) => weight / x);
   const factor = w.length / fsum(w);
@@ -503,13 +510,14 @@ export function* trainEpochs(settings, samples, classes, onProgress = () => {}) 
   const update = buildOptimizer(settings, network.layers.flatMap(({ W, b, norm }) => [
     { p: W.data, units: W.rows }, ...[b, norm?.gamma, norm?.beta].filter(Boolean).map((p) => ({ p, units: 0 })),
   ]));
-  const factors = sampleFactors(positions.map((position) => samples.y[position]), settings.class_weight);
+  const own = samples.w && Float64Array.from(positions, (position) => samples.w[position]);
+  const factors = sampleFactors(positions.map((position) => samples.y[position]), settings.class_weight, own ?? null);
   const training = { settings, samples, classes, positions, network, factors, update, onProgress };
   let [best, sum] = [null, null];
   for (let epoch = 0; ; epoch++) {
     if (epoch > 0) trainEpoch(training, epoch);
     // 10.6 The trained network
-    const validation = held.length > 0 ? evaluate(settings, network, samples, held) : null;
+    const validation = held.length > 0 ? validate(settings, network, samples, held) : null;
     const isBest = patience !== null && (best === null || isBetter(validation, best));
     const copy = arraysOf(network).map((array) => array.slice());
     if (isBest) best = { ...validation, epoch, arrays: copy };
@@ -523,7 +531,29 @@ export function* trainEpochs(settings, samples, classes, onProgress = () => {}) 
     return { network, bestEpoch: best?.epoch };
   }
 }
-const isBetter = (a, b) => a.accuracy > b.accuracy || (a.accuracy === b.accuracy && a.loss < b.loss);
+const rank = ({ score, accuracy }) => score ?? accuracy;
+const isBetter = (a, b) => rank(a) > rank(b) || (rank(a) === rank(b) && a.loss < b.loss);
+/** What makes an epoch the best, with "auto" resolved; whether the samples have own weights. */
+export const bestBy = ({ best_by: setting, class_weight: kind }, hasWeights = false) =>
+  setting !== "auto" ? setting : hasWeights || kind === "balanced" ? "weighted-accuracy" : "accuracy";
+/** What `evaluate` gives of the held-out samples, and the score unless that is the accuracy. */
+export function validate(settings, network, samples, held) {
+  const [evaluated, by] = [evaluate(settings, network, samples, held), bestBy(settings, samples.w !== undefined)];
+  if (by === "accuracy") return evaluated;
+  if (by === "loss") return { ...evaluated, score: 0 - evaluated.loss };
+  const y = Array.from(held, (position) => samples.y[position]);
+  const right = y.map((label, j) => evaluated.predictions[j] === label);
+  if (by === "weighted-accuracy") {
+    let w = Float64Array.from(held, (position) => samples.w?.[position] ?? 1);
+    if (settings.class_weight === "balanced") w = balanced(w, y);
+    return { ...evaluated, score: fsum(w.filter((_, j) => right[j])) / fsum(w) };
+  }
+  const recalls = [...new Set(y)].sort((a, b) => a - b).map((label) => {
+    const ofClass = right.filter((_, j) => y[j] === label);
+    return ofClass.filter(Boolean).length / ofClass.length;
+  });
+  return { ...evaluated, score: recalls.reduce((a, b) => a + b) / recalls.length };
+}
 function trainEpoch(training, epoch) {
   const { settings, positions, network, update, onProgress } = training, isFull = settings.batch_size === "full";
   const [m, N] = [positions.length, batchSize(settings, positions.length)];
@@ -723,9 +753,10 @@ export function train(training, file) {
   if (unknown) throw new Error(`${unknown}: is no setting of a reproducible training`);
   const read = ([name, value]) => [name, /^-?0x/.test(value) ? (readFloat(value) ?? BigInt(value)) : value];
   const settings = Object.fromEntries(Object.entries({ ...defaults, ...training.settings }).map(read));
-  const [samples, test] = samplesByRule(training, file);
+  const [all, test] = samplesByRule(training, file);
+  const samples = weighted(all, training);
   const [fingerprints, history] = [[], []];
-  const figures = ({ loss, accuracy }) => (loss === undefined ? [] : [loss, accuracy].map(hexadecimal));
+  const figures = ({ loss, accuracy, score }) => [loss, accuracy, score].filter((x) => x !== undefined).map(hexadecimal);
   const epochs = trainEpochs(settings, samples, classes);
   let next = epochs.next();
   for (; !next.done; next = epochs.next()) {
@@ -734,14 +765,23 @@ export function train(training, file) {
     history.push([evaluate(settings, network, samples, positions), validation ?? []].flatMap(figures));
   }
   const { network, bestEpoch } = next.value;
-  const all = test.y.map((_, j) => j);
-  const a = softmax(forward(network, inputsOf(test, all, network.normalization)).logits).a.transposed();
+  const order = test.y.map((_, j) => j);
+  const a = softmax(forward(network, inputsOf(test, order, network.normalization)).logits).a.transposed();
   return {
     ...{ sizes: [samples.features, ...settings.hidden, classes], fingerprints, history },
     ...(bestEpoch === undefined ? {} : { "best epoch": bestEpoch }),
-    ...{ fingerprint: fingerprint(network), test: figures(evaluate(settings, network, test, all)) },
+    ...{ fingerprint: fingerprint(network), test: figures(evaluate(settings, network, test, order)) },
     probabilities: [0, 1].map((j) => Array.from(a.row(j), hexadecimal)),
   };
+}
+function weighted(samples, training) { // those of a weight above 0, with their w
+  const [s, c] = ["sample weights", "class weights"].map((name) => training[name]?.map((x) => readFloat(x) ?? x) ?? null);
+  const w = weights(samples.y, s, c);
+  if (w === null) return samples;
+  const { features } = samples, kept = [...w.keys()].filter((j) => w[j] > 0);
+  const x = new samples.x.constructor(kept.length * features);
+  kept.forEach((j, n) => x.set(samples.x.subarray(j * features, (j + 1) * features), n * features));
+  return { ...samples, x, y: Int32Array.from(kept, (j) => samples.y[j]), w: Float64Array.from(kept, (j) => w[j]) };
 }
 function samplesByRule({ features: kind, samples }, { features, classes, "test samples": tests }) {
   const [count, isPixels] = [samples + tests, kind === "pixels"];

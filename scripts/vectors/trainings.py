@@ -14,6 +14,7 @@ from xpnet.arithmetic import random
 from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig
 from xpnet.config.training import to_json
+from xpnet.data.arrays import weigh_samples
 from xpnet.data.datasets import Dataset
 from xpnet.inference.predictor import Predictor
 from xpnet.training.callbacks import Evaluate, build_final
@@ -51,11 +52,14 @@ def samples(case: Content) -> Dataset:
         x = (random.uniform(words) - 0.5) * np.ldexp(1.0, np.arange(FEATURES) % 7 - places)
         x = x.astype(dtype)
     y = (random.words(0, UNUSED, count, epoch=1) % np.uint64(CLASSES)).astype(np.int32)
-    return Dataset(x[:first], y[:first], x[first:], y[first:], "by rule")
+    data = Dataset(x[:first], y[:first], x[first:], y[first:], "by rule")
+    own, of_classes = (real(case.get(f"{kind} weights")) for kind in ("sample", "class"))
+    mapping = None if of_classes is None else dict(enumerate(of_classes))
+    return weigh_samples(data, own, mapping, range(CLASSES))
 
 
 class Record(Callback):
-    """Records fingerprints, losses and accuracies after each epoch."""
+    """Records fingerprints, losses, accuracies and scores after each epoch."""
 
     def __init__(self) -> None:
         self.fingerprints: list[str] = []
@@ -65,7 +69,8 @@ class Record(Callback):
         """Record the epoch."""
         self.fingerprints.append(trainer.fingerprint(log.state))
         evaluations = [each for each in (log.training, log.validation) if each is not None]
-        self.history.append(hexadecimal([x for each in evaluations for x in (each.loss, each.accuracy)]))
+        figures = [x for each in evaluations for x in (each.loss, each.accuracy, each.score)]
+        self.history.append(hexadecimal([x for x in figures if x is not None]))
 
 
 def train(case: Content, backend: Backend) -> Content:

@@ -14,6 +14,7 @@ import pytest
 from backend_enum import CASES
 from published_vectors import FILES, checks, load_reference
 from vectors import trainings
+from vectors.numbers import real
 
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
@@ -62,6 +63,15 @@ def test_the_trainings_use_every_setting_that_affects_the_result():
             assert used >= set(get_args(hints[name])), name
         else:
             assert len(used) >= 2, name
+
+
+def test_with_weights_the_best_epoch_is_another_than_that_of_the_highest_accuracy():
+    others = [case for name, case in OF_TRAININGS.items() if name.startswith("trainings best by ")]
+    assert len(others) == 5
+    for case in others:
+        history = real(case["history"])
+        by_accuracy = max(range(len(history)), key=lambda e, rows=history: (rows[e][3], -rows[e][2], -e))
+        assert case["best epoch"] not in (0, by_accuracy), case["name"]
 
 
 @pytest.mark.tooling

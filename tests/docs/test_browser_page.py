@@ -22,12 +22,13 @@ import xpnet
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
 from xpnet.data import datasets
-from xpnet.storage.record import list_keys
 
 pytestmark = pytest.mark.needs("node")
 
 ROOT = Path(__file__).resolve().parents[2]
 MNIST, VECTORS = ROOT / "data" / "mnist", ROOT / "docs" / "vectors"
+OLDER = ROOT / "tests" / "fixtures" / "0.4.0.dev0"
+"""Runs of schema version 3."""
 ROW = re.compile(r"^\| (?:initial|after (\d+) epochs?) \| `(\w{64})` \|$", re.MULTILINE)
 PUBLISHED = {int(epochs or 0): x for epochs, x in ROW.findall((ROOT / "docs/reproducibility.md").read_text())}
 
@@ -54,7 +55,8 @@ def test_the_published_trainings_have_their_results_and_others_are_refused(tmp_p
     for case, result in zip(cases, train_in_node(path, cases), strict=True):
         assert {
             **result,
-            **{name: case[name] for name in ("name", "features", "samples", "settings")},
+            **{name: case[name] for name in case if name in ("name", "features", "samples", "settings")},
+            **{name: case[name] for name in case if name.endswith(" weights")},
         } == case
     native = {**cases[0], "settings": {"arithmetic": "native"}}
     assert train_in_node(path, [native]) == ["arithmetic: is no setting of a reproducible training"]
@@ -69,7 +71,7 @@ label_smoothing 0.0 0.1;  class_weight "none" "balanced";  learning_rate 0.1 0.0
 optimizer "sgd" "momentum" "nesterov" "adam" "adamw";  schedule "constant" "step" "exponential" "cosine"
 weight_decay null 0.01;  clip_norm null 0.5;  max_norm null 1.2;  warmup_epochs 0 1;  average_epochs 1 2
 patience null 1;  augment_rotate 0.0 15.0;  augment_shift 0.0 1.5;  augment_elastic_alpha 0.0 6.0
-augment_thickness 0.0 0.5
+augment_thickness 0.0 0.5;  best_by "auto" "accuracy" "weighted-accuracy" "balanced-accuracy" "loss"
 """
 
 
@@ -82,7 +84,7 @@ def draw_training(number):
     left_out = () if kind == "images" else ("augment",)
     left_out += () if settings["hidden"] else ("activation", "batch_norm", "dropout")
     left_out += ("average",) if settings["epochs"] == 1 or settings["patience"] else ()
-    left_out += () if settings["validation"] else ("patience",)
+    left_out += () if settings["validation"] else ("patience", "best_by")
     settings = {name: value for name, value in settings.items() if not name.startswith(left_out)}
     samples = draw.choice([40, 90] if kind == "images" else [90, 1500])
     return {"features": kind.replace("images", "pixels"), "samples": samples, "settings": settings}
@@ -105,12 +107,17 @@ def test_the_default_training_on_mnist_has_the_published_fingerprints():
 
 COMMON = f"--epochs 5 --log-every 2 --seed {2**64 - 1} --keep-checkpoint-every 2"
 PIXELS = "--batch-norm --dropout 0.2 --validation 12 --patience 3 --batch-size 16 --optimizer adam --lr 0.01"
+PIXELS += " --best-by balanced-accuracy"
 FLOATS = "--normalize standardize --hidden 6 5 --activation tanh --average-epochs 2 --batch-size 20"
+FLOATS += " --validation 0.3 --class-weight balanced"
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A folder of runs, and of their data as .npy files: pixels, and floats of 32 bits, many subnormal."""
+    """A folder of runs, one of schema version 3, and of their data as .npy files.
+
+    These are pixels, and floats of 32 bits, many subnormal.
+    """
     folder, generator = tmp_path_factory.mktemp("runs"), np.random.default_rng(1)
     for kind, flags in {"pixels": PIXELS, "floats": FLOATS}.items():
         (data := folder / f"{kind}-data").mkdir()
@@ -121,6 +128,11 @@ def runs(tmp_path_factory):
             )
             np.save(data / f"y_{role}.npy", generator.integers(0, 3, rows))
         trained(folder / kind, "--data", data, *COMMON.split(), *flags.split())
+    shutil.copytree(OLDER / "runs" / "balanced", folder / "older")
+    (folder / "older-data").mkdir()
+    with np.load(OLDER / "rare.npz") as data:
+        for role, array in data.items():
+            np.save(folder / "older-data" / f"{role}.npy", array)
     return folder
 
 
@@ -144,28 +156,12 @@ def replace(name, pattern, new):
     return change
 
 
-def to_schema(version):
-    """A change of a record to one of an earlier schema version, with the names that it had."""
-
-    def change(run):
-        record = json.loads((run / "run.json").read_text())
-        config = {name: record["config"][name] for name in list_keys(version, "settings")}
-        segments = [
-            {name: each[name] for name in list_keys(version, "segment")} for each in record["segments"]
-        ]
-        data = {name: record["data"][name] for name in list_keys(version, "data") if name in record["data"]}
-        record |= {"schema_version": version, "config": config, "data": data, "segments": segments}
-        record = {name: record[name] for name in list_keys(version, "record")}
-        (run / "run.json").write_text(json.dumps(record))
-
-    return change
-
-
 change_weight = replace("model.safetensors", rb"(}} *)(.)", lambda match: match[1] + bytes([match[2][0] ^ 1]))
 change_loss = replace("metrics.jsonl", rb'("epoch": 1.*?"validation_loss": )[\d.]+', rb"\g<1>0.5")
 FORGERIES = [
-    ("same", "4 epochs, 5 rows of the history, model,", to_schema(3)),
     ("refused", "run.json: was written by an older xpnet", alter(schema_version=2)),
+    ("differs", "run.json: config.best_by: is no key of a record of this", alter(schema_version=3)),
+    ("differs", "epoch 0: validation_score: recorded ", alter("config", best_by="weighted-accuracy")),
     ("differs", "run.json: segments[0].note: is no key of a record", alter(segments=[{"note": 1}])),
     ("differs", "epoch 1: validation_loss: recorded 0.5, computed ", change_loss),
     ("differs", "model.safetensors: layers.0.bias, number 0: recorded ", change_weight),
@@ -188,17 +184,18 @@ SEALED = len(FORGERIES) - 2  # after which the digests are written anew
 
 
 def test_true_runs_are_the_same_bits_and_the_first_difference_of_forged_ones_is_named(runs, tmp_path):
-    folders = [path for kind in ("pixels", "floats") for path in (runs / kind, runs / f"{kind}-data")]
+    kinds = "pixels", "floats", "older"
+    folders = [path for kind in kinds for path in (runs / kind, runs / f"{kind}-data")]
     for number, (_, _, change) in enumerate(FORGERIES):
         change(run := Path(shutil.copytree(runs / "pixels", tmp_path / str(number))))
         if number < SEALED:
             seal(run)
         folders += [run, runs / "pixels-data"]
     *results, twice = node("verify", *folders, runs / "pixels", runs / "pixels")
-    assert [result["outcome"] for result in results[:2]] == ["same", "same"], results[:2]
+    assert [result["outcome"] for result in results[:3]] == ["same"] * 3, results[:3]
     assert "checkpoint-2.safetensors" in results[0]["notes"][0]
     assert twice["line"].startswith("two files are named ")
-    for (outcome, message, _), result in zip(FORGERIES, results[2:], strict=True):
+    for (outcome, message, _), result in zip(FORGERIES, results[3:], strict=True):
         assert (result["outcome"], result["line"][: len(message)]) == (outcome, message)
 
 

@@ -68,7 +68,7 @@ const PARTS = {
     const fitted = x.fitNormalization(normalize, { x: values, features, isPixels }, [...rows.keys()]);
     return [[fitted.shift, fitted.scale], [shift, scale]];
   },
-  weights: ({ labels, weights, class_weight: kind, factors }) => [x.sampleFactors(labels, kind, weights), factors],
+  weights: ({ labels, weights, class_weight: kind, factors }) => [x.sampleFactors(labels, kind, x.weights(labels, weights)), factors],
   losses: ({ loss, label_smoothing: smoothing, z, labels, y, losses, sum, dz }) => {
     const [a, targets] = [x.softmax(matrix(z)), x.targets(labels, z.length, smoothing)];
     const each = x.losses(loss, a, targets);

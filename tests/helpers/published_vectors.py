@@ -166,7 +166,8 @@ def network(of: SimpleNamespace, entry: str, case: Any) -> bool:
         return same(computed, expected)
     if entry == "weights":
         balanced, own = case["class_weight"] == "balanced", case["weights"]
-        factors = of.weight_factors(case["labels"], own and real(own), balanced=balanced)
+        w = of.weights_of(case["labels"], own and real(own))
+        factors = of.weight_factors(case["labels"], w, balanced=balanced)
         return same(factors, real(case["factors"]))
     if entry == "losses":
         loss, backward = of.LOSSES[case["loss"]]
@@ -252,7 +253,8 @@ def images(of: SimpleNamespace, entry: str, case: Any) -> bool:
 def training(of: SimpleNamespace, entry: str, case: Content) -> bool:
     """Check a training."""
     settings = DEFAULTS | trainings.read_settings(case)
-    computed = of.fit(settings, of.samples_by_rule(case["features"], case["samples"]))
+    weights = [real(case.get(f"{kind} weights")) for kind in ("sample", "class")]
+    computed = of.fit(settings, of.samples_by_rule(case["features"], case["samples"]), *weights)
     expected = {name: real(case[name]) if name in WITH_FLOATS else case[name] for name in computed}
     return same(computed, expected)
 
