@@ -315,10 +315,8 @@ class Training:
         x, labels, w = (
             [each[i] for i in self.held_out] for each in (self._data.x, self._data.labels, self._weights)
         )
-        right = [
-            column.index(max(column)) == label
-            for column, label in zip(self.logits(self.network, x), labels, strict=True)
-        ]
+        predicted = [column.index(max(column)) for column in self.logits(self.network, x)]
+        right = list(map(operator.eq, predicted, labels))
         if self._best_by == "weighted-accuracy":
             w = balance(w, labels) if self._balanced else w
             return [math.fsum(compress(w, right)) / math.fsum(w)]

@@ -229,11 +229,10 @@ def train(
         if result.interrupted:
             raise KeyboardInterrupt
         network, rows, best = trainer.model(result.best), users.rows, result.best_epoch
-        note = initial_note(trainer.best_by, best, result.state.epoch)
+        if (note := initial_note(trainer.best_by, result)) is not None:
+            warn_user(note)
         state = result.state._replace(variables=trainer.to_host(result.state.variables))
     ended, epoch = time.time(), state.epoch
-    if note is not None:
-        warn_user(note)
 
     def make_record() -> Record:
         info = describe_run(config, selection, data)
@@ -266,18 +265,16 @@ def _fit_recorded(
     trainer: Trainer, selection: Selection, users: UserCallbacks, parent: RunFolder | None, *, verbose: bool
 ) -> tuple[Run, FitResult]:
     """Train with a record. Return the run too."""
-    from xpnet.recording.recorder import describe_new_best, record
+    from xpnet.recording.recorder import record
     from xpnet.training.console import TrainingConsole
 
     config = trainer.config
     if parent is not None:
         check_data(parent, trainer.data, "--extend")
-        if (note := describe_new_best(trainer, parent)) is not None:
-            warn_user(note)
     console = TrainingConsole(trainer, config.epochs, quiet=not verbose)
     info = describe_run(config, selection, trainer.data, parent)
     run = Run.start(config.out, config.name, info, overwrite=config.overwrite)
-    with record(trainer, run, console, parent, users=[users]) as (callbacks, state, first):
+    with record(trainer, run, console, parent, users=[users], notify=warn_user) as (callbacks, state, first):
         return run, trainer.fit(callbacks, state, first_epoch=first)
 
 

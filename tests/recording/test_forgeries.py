@@ -158,6 +158,7 @@ SETTING = {
     "label_smoothing": 0.11,
     "class_weight": "balanced",
     "patience": 1,
+    "best_by": "balanced-accuracy",
     "optimizer": "adamw",
     "momentum": 0.5,
     "schedule": "constant",
@@ -270,6 +271,7 @@ DIFFERENCES = {
     PLAIN_RUN: [
         ("run.json: fingerprint: recorded", lambda run: change_record(run, fingerprint="0" * 64)),
         ("run.json: seed: recorded 4 and config.seed 0", lambda run: change_record(run, seed=4)),
+        ("run.json: config.best_by: recorded 'loss', expected 'acc", change_part("config", best_by="loss")),
         ("run.json: metrics.test_loss: recorded 1.0 ", change_part("metrics", test_loss=1.0)),
         ("run.json: metrics.note: recorded 0.999 ", change_part("metrics", note=0.999)),
         ("epoch 1: ", change_part("config", clip_norm=0.01)),

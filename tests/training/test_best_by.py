@@ -181,8 +181,9 @@ def test_the_command_prints_records_and_verifies_what_is_best_by_what(folder, ca
     assert f"validation_score        {max(scores):.4f}" in shown
     printed(capsys, "report", "runs/weighted", "--out", "page.html")
     page = Path("page.html").read_text()
-    assert "<h3>Weighted validation accuracy</h3>" in page
-    assert f"<dt>weighted validation accuracy</dt><dd>{max(scores):.4f}</dd>" in page
+    assert "<h3>Score</h3>" in page
+    assert f"<dt>validation score</dt><dd>{max(scores):.4f}</dd>" in page
+    assert "best_by weighted-accuracy" in page
     change_record(Path("runs/weighted"), config={**record["config"], "best_by": "balanced-accuracy"})
     seal(Path("runs/weighted"))
     assert not xpnet.verify("runs/weighted")

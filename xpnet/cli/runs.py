@@ -41,8 +41,8 @@ from xpnet._lib.text import complain, did_you_mean, format_command_line, format_
 from xpnet.cli import comparison, tables
 from xpnet.cli.comparison import higher_is_better, to_columns
 from xpnet.cli.tables import Cell, format_metric, format_value, make_column, print_pairs
+from xpnet.config import TrainConfig, to_json
 from xpnet.config.flags import Parser
-from xpnet.config.training import list_recorded_defaults
 from xpnet.errors import ConfigError, DataError
 from xpnet.report.charts import select_evenly
 from xpnet.storage import find, record as records
@@ -384,7 +384,7 @@ def _join_items(value: object) -> object:
 def _format_settings(config: Mapping[str, object]) -> dict[str, Cell]:
     """Return the values of the settings by name; a star marks those that differ from the default."""
     cells: dict[str, Cell] = {}
-    defaults = list_recorded_defaults()
+    defaults = to_json(TrainConfig()) | {"best_by": "accuracy"}  # that of records, without weights
     for name, value in config.items():
         changed = name not in defaults or defaults[name] != value
         cells[("* " if changed else "  ") + name] = style_text(format_value(value), "bold" if changed else "")

@@ -169,8 +169,7 @@ def train(
                 steps = f" and {state.batch} step{'s' * (state.batch > 1)}" * (state.batch > 0)
                 console.print_line(f"goes on after epoch {state.epoch}{steps}")
             result = trainer.fit(callbacks, state, first_epoch=first)
-            note = initial_note(trainer.best_by, result.best_epoch, result.state.epoch)
-            if note is not None:
+            if (note := initial_note(trainer.best_by, result)) is not None:
                 console.print_line(f"note: {note}")
             return result, recorded
 

@@ -121,11 +121,6 @@ def to_json(config: TrainConfig) -> dict[str, object]:
     return dict(json.loads(json.dumps(vars(config), default=str)))
 
 
-def list_recorded_defaults() -> dict[str, object]:
-    """Return the default of each setting as records have it, in which `best_by` is resolved."""
-    return to_json(TrainConfig()) | {"best_by": "accuracy"}
-
-
 def to_toml(config: TrainConfig) -> str:
     """Return the settings as a TOML file that `--config` reads back to an equal `TrainConfig`.
 

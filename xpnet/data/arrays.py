@@ -309,32 +309,27 @@ def normalize_weights(
     return np.asarray(weights * (weights[rows].size / math.fsum(weights[rows])), config.float_type)
 
 
-def weigh_validation(
-    data: Dataset, validation: NDArray[np.int64] | None, config: TrainConfig
-) -> NDArray[np.float64]:
-    """Return the weights of the validation samples, those with these indices or the data set's own.
+def weigh_validation(data: Dataset, labels: HostArray, held_out: Any, kind: str) -> HostArray:
+    """Return the weights of the validation samples with these labels, those that are held out or their own.
 
-    They are those of `normalize_weights` but for the last two steps, by sums over the validation samples.
+    They are those of `normalize_weights` but for the last two steps, with sums over these samples. `kind` is
+    the setting ``class_weight``.
 
     Raises
     ------
     DataError
         All are 0.
     """
-    labels = data.y_test if validation is None else data.y_train[validation]
-    if validation is not None and data.weights is not None:
-        weights = data.weights[validation]
-    else:
-        weights = np.ones(len(labels)) if data.class_weights is None else data.class_weights[labels]
+    weights = np.ones(len(labels)) if data.class_weights is None else data.class_weights[labels]
+    if held_out is not None and data.weights is not None:
+        weights = data.weights[held_out]
     if not weights.any():
         hint = "give classes in it a weight, or set best_by to accuracy"
         raise DataError.at("validation_data", f"all its samples have weight zero: {hint}")
-    return _balance(weights, labels) if config.class_weight == "balanced" else weights
+    return _balance(weights, labels) if kind == "balanced" else weights
 
 
-def _balance(
-    weights: NDArray[np.float64], labels: NDArray[np.int32], rows: Any = slice(None)
-) -> NDArray[np.float64]:
+def _balance(weights: HostArray, labels: HostArray, rows: Any = slice(None)) -> HostArray:
     """Return weights divided by their sum over those `rows` that are of the class."""
     totals = np.bincount(labels[rows], weights[rows], minlength=int(labels.max()) + 1)
     return weights / np.where(totals > 0, totals, 1.0)[labels]

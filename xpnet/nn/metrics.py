@@ -2,8 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,18 +60,6 @@ def class_metrics(predicted: Labels, labels: Labels, classes: int) -> list[Class
     """
     groups = labels[predicted == labels], labels, predicted
     return list(map(_measure, *(np.bincount(each, minlength=classes).tolist() for each in groups)))
-
-
-def weighted_accuracy(predicted: Labels, labels: Labels, weights: NDArray[np.float64]) -> float:
-    """Return the share of the weights (samples,) that correct predictions have; both sums are exact."""
-    return math.fsum(weights[predicted == labels]) / math.fsum(weights)
-
-
-def balanced_accuracy(predicted: Labels, labels: Labels, classes: int) -> float:
-    """Return the mean of the recalls of the classes that have samples, added in their order."""
-    each = (metrics.recall for metrics in class_metrics(predicted, labels, classes))
-    recalls = [recall for recall in each if recall is not None]
-    return reduce(add, recalls) / len(recalls)  # Python's sum depends on its version
 
 
 def _measure(hits: int, support: int, guesses: int) -> ClassMetrics:

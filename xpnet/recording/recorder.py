@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from xpnet.training.score import SCORE_NAMES
 from xpnet.training.step import TrainState, Variables
 from xpnet.training.trainer import Trainer
 
+Notify = Callable[[str], object]
 Metrics = dict[str, float | list[float | None] | None]
 
 
@@ -77,20 +78,18 @@ def load_state(
     return TrainState(trainer.to_device(variables), epoch, batch), progress
 
 
-def load_parent(trainer: Trainer, final: FinalParameters, parent: RunFolder, remedy: str) -> TrainState:
-    """Return the last state of the run that the training extends, else as `load_state`."""
-    state, _ = load_state(trainer, final, parent.checkpoint, remedy)
-    if describe_new_best(trainer, parent) is not None:
-        final.forget()
+def load_parent(
+    trainer: Trainer, final: FinalParameters, parent: RunFolder, remedy: str, notify: Notify = lambda _: None
+) -> TrainState:
+    """Return the last state of the run that the training extends, else as `load_state`.
+
+    Its best epoch is forgotten if that is by another score; `notify` is called with a note.
+    """
+    (state, _), best_by = load_state(trainer, final, parent.checkpoint, remedy), parent.config.best_by
+    if final.kept is not None and best_by != trainer.best_by:
+        final.kept, final.best = None, FinalParameters.best
+        notify(f"--best-by: the best epoch begins anew: the parent's is by {SCORE_NAMES[best_by]}")
     return state
-
-
-def describe_new_best(trainer: Trainer, parent: RunFolder) -> str | None:
-    """Return a note if the best epoch of a parent does not count, as it is by another score."""
-    before, now = parent.config, trainer.best_by
-    if None in (before.patience, trainer.config.patience) or before.best_by == now:
-        return None
-    return f"--best-by: the best epoch begins anew: the parent's is by {SCORE_NAMES[before.best_by]}"
 
 
 class Recorder(Callback):
@@ -235,6 +234,7 @@ def record(
     *,
     resumed: RunFolder | None = None,
     users: Sequence[Callback] = (),
+    notify: Notify | None = None,
 ) -> Iterator[tuple[list[Callback], TrainState, int]]:
     """Yield the callbacks that record a run, with the state and the epoch to start from.
 
@@ -254,6 +254,8 @@ def record(
         The run to go on with, from its checkpoint.
     users
         Further callbacks, called after the evaluation of an epoch and before its recording.
+    notify
+        Called with notes; by default they are printed.
 
     Raises
     ------
@@ -269,9 +271,8 @@ def record(
         if resumed is not None and resumed.checkpoint.exists():
             state, progress = load_state(trainer, final, resumed.checkpoint)
         elif parent is not None:
-            state = load_parent(trainer, final, parent, "--init-from starts from its model")
-            if (note := describe_new_best(trainer, parent)) is not None:
-                console.print_line(f"note: {note}")
+            notify = notify or (lambda note: console.print_line(f"note: {note}"))
+            state = load_parent(trainer, final, parent, "--init-from starts from its model", notify)
         else:
             state = trainer.initial_state()
         order = [Evaluate(first, final=final), final, *users]

@@ -76,8 +76,7 @@ def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str
     """Compare what the record says besides the results; raise ConfigError if the data or start are others."""
     record, config = run.record, run.config
     known = records.list_keys(record["schema_version"], "data")
-    found: Mapping[str, Any] = describe_data(trainer.data)
-    data = {name: value for name, value in found.items() if name in known}
+    data: dict[str, Any] = {name: x for name, x in describe_data(trainer.data).items() if name in known}
     if problem := run.find_other_data(data["name"], data["sha256"]):
         raise ConfigError.at(run.path, f"{problem}: name them by --data")
     recorded: Mapping[str, Any] = record["data"]

@@ -24,17 +24,14 @@ FORMATS["score"] = "{:.4g}".format
 """The metrics of the charts, and the functions that format their values."""
 
 
-def build_learning_curves(
-    rows: Rows, best: int | None = None, score: str = "score"
-) -> list[dict[str, object]]:
+def build_learning_curves(rows: Rows, best: int | None = None) -> list[dict[str, object]]:
     """Return the line charts of loss, accuracy and score by epoch from the rows of metrics.jsonl.
 
     Each line has the epochs for which its values are recorded, and the `best` epoch, if there is one, is
-    marked. Charts without a point are left out. The title of the last one is the name of the `score`.
+    marked. Charts without a point are left out.
     """
     lines = {metric: points for metric in FORMATS if (points := _read_lines(rows, metric))}
-    names = {metric: score if metric == "score" else metric for metric in lines}
-    return [build_line_chart(names[each], points, FORMATS[each], best) for each, points in lines.items()]
+    return [build_line_chart(metric, points, FORMATS[metric], best) for metric, points in lines.items()]
 
 
 def build_overlays(histories: Mapping[str, Rows]) -> list[dict[str, object]]:

@@ -19,9 +19,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from xpnet._lib.text import format_command_line, format_duration
 from xpnet._lib.tree import leaves
 from xpnet.backends.resolve import make
-from xpnet.config import from_json
+from xpnet.config import TrainConfig, from_json, to_json
 from xpnet.config.settings import BOOKKEEPING
-from xpnet.config.training import list_recorded_defaults
 from xpnet.data import datasets
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate
@@ -32,7 +31,6 @@ from xpnet.storage.find import FoundRun, Summary
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import SavedModel
 from xpnet.storage.record import REPORT_FILE, Record, format_commits
-from xpnet.training.score import SCORE_NAMES
 from xpnet.training.trainer import split_samples
 
 MOST_WHOLE, MOST_CONFUSED = 26, 20
@@ -71,7 +69,6 @@ def render_training(
     shown = model.layers[0]["weight"][:MOST_UNITS]
     draw = images.draw_weight_image
     best = (record["metrics"] or {}).get("best_epoch")
-    score = SCORE_NAMES.get(str(record["config"].get("best_by")), "score")
     text = make_environment().get_template("page.html").render(
         name=name,
         part=part,
@@ -84,7 +81,7 @@ def render_training(
         names=names,
         side=side,
         network=images.encode_network(model, samples) | {"names": names} if has_field else None,
-        charts=build_learning_curves(history, best if isinstance(best, int) else None, score),
+        charts=build_learning_curves(history, best if isinstance(best, int) else None),
         classes=summarize_classes(samples.y_test, evaluation, names),
         mistakes=list(_select_mistakes(samples, evaluation)),
         file=Path(samples.test_file).name,
@@ -92,7 +89,6 @@ def render_training(
         command=format_command_line(record["command"]),
         commits=format_commits(record),
         settings=_list_settings(record["config"]),
-        score=score,
     )  # fmt: skip
     # Names of folders may contain lone surrogates, which UTF-8 cannot encode.
     return text.encode("utf-8", "replace")
@@ -175,7 +171,7 @@ def read_source(name: str) -> dict[str, str]:
 
 def _list_settings(config: Mapping[str, object]) -> list[tuple[str, object, bool]]:
     """Return name and value of each setting of the training, and True if it differs from the default."""
-    defaults = list_recorded_defaults()
+    defaults = to_json(TrainConfig()) | {"best_by": "accuracy"}  # that of records, without weights
     settings = ((name, value) for name, value in config.items() if name not in BOOKKEEPING)
     return [(name, value, value != defaults.get(name, value)) for name, value in settings]
 

@@ -137,9 +137,8 @@ class Run(RunFolder):
         lines = path.read_bytes().split(b"\n")[:kept] if path.exists() else []
         self.write(path.name, b"".join(line + b"\n" for line in lines))
         version = max(self.record["schema_version"], 3)
-        known = records.list_keys(version, "segment")
-        begun = _begin_segment(_format_time(), epoch, backend, device, ranks).items()
-        segment = {name: value for name, value in begun if name in known}
+        begun = _begin_segment(_format_time(), epoch, backend, device, ranks)
+        segment = {name: x for name, x in begun.items() if name in records.list_keys(version, "segment")}
         changes = {"schema_version": version, "status": "running", **NO_OUTCOME}
         self.record.pop("resumed", None)  # type: ignore[typeddict-item] # of an older xpnet
         self._write_record({**changes, "segments": [*self.record["segments"], segment]})

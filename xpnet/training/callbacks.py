@@ -41,10 +41,6 @@ class FinalParameters(Callback):
         """What the metrics of a run say of the choice."""
         return {}
 
-    def forget(self) -> None:
-        """Forget the best epoch of a parent."""
-        self.kept, self.best = None, FinalParameters.best
-
     def is_kept(self, epoch: int, names: Iterable[str]) -> bool:  # noqa: ARG002
         """Return True if a checkpoint after an epoch, with arrays of these names, must hold `kept`."""
         return False

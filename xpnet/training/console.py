@@ -88,8 +88,7 @@ class TrainingConsole(Callback):
             self._accuracy = f"accuracy {latest.accuracy:.4f}, "
         if log.training is not None:
             self._move(log.state, loss=log.training.loss)
-            held_out = "" if log.validation is None else f"   validation {log.validation.accuracy:.4f}"
-            held_out += _format_score(log.validation)
+            held_out = "" if log.validation is None else f"   validation {_format_accuracy(log.validation)}"
             self.print_line(f"epoch {log.epoch:>5}   {_format_evaluation(log.training)}{held_out}")
 
     def on_train_end(self, trainer: Trainer, result: FitResult) -> None:
@@ -112,7 +111,7 @@ class TrainingConsole(Callback):
 
     def print_evaluation(self, name: str, evaluation: Evaluation) -> None:
         """Print loss and accuracy on a set of samples."""
-        self.print_line(f"{name:<14}{_format_evaluation(evaluation)}{_format_score(evaluation)}")
+        self.print_line(f"{name:<14}{_format_evaluation(evaluation)}")
 
     def print_test_evaluation(
         self, evaluation: Evaluation, per_class: Sequence[float | None], names: Sequence[str] | None = None
@@ -135,9 +134,11 @@ class TrainingConsole(Callback):
         self._progress.update(self._task, completed=completed, epoch=epoch, metrics=metrics)
 
 
-def _format_score(evaluation: Evaluation | None) -> str:
-    return "" if evaluation is None or evaluation.score is None else f"   score {evaluation.score:.4f}"
-
-
 def _format_evaluation(evaluation: Evaluation) -> str:
-    return f"loss {evaluation.loss:.4f}   accuracy {evaluation.accuracy:.4f}"
+    return f"loss {evaluation.loss:.4f}   accuracy {_format_accuracy(evaluation)}"
+
+
+def _format_accuracy(evaluation: Evaluation) -> str:
+    """Format the accuracy, and the score if it is another."""
+    score = "" if evaluation.score is None else f"   score {evaluation.score:.4f}"
+    return f"{evaluation.accuracy:.4f}{score}"

@@ -1,16 +1,17 @@
 """The score of an epoch on the validation samples, by which one is the best; computed on the host."""
 
+import math
 from collections.abc import Callable
-from functools import partial
+from functools import reduce
+from operator import add
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._typing import Array, HostArray
 from xpnet.config import TrainConfig
 from xpnet.data.arrays import weigh_validation
-from xpnet.data.datasets import Dataset
-from xpnet.nn.metrics import balanced_accuracy, weighted_accuracy
+from xpnet.training.loop import FitResult
 from xpnet.training.step import Evaluation
 
 SCORE_NAMES = {"accuracy": "validation accuracy", "loss": "negative validation loss"}
@@ -26,39 +27,40 @@ def resolve_best_by(config: TrainConfig, weights: object) -> str:
     return "weighted-accuracy" if is_weighted else "accuracy"
 
 
-def initial_note(best_by: str, best_epoch: int | None, epochs: int) -> str | None:
-    """Return a note if the best of so many epochs is the one before training."""
-    if best_epoch != 0 or not epochs:
+def initial_note(best_by: str, result: FitResult) -> str | None:
+    """Return a note if the best epoch is the one before training."""
+    if result.best_epoch != 0 or not result.state.epoch:
         return None
     remedy = "another learning rate, more epochs or another --best-by may help"
     return f"best epoch 0: none had a better {SCORE_NAMES[best_by]} than the initial network: {remedy}"
 
 
-def build_score(
-    config: TrainConfig,
-    data: Dataset,
-    validation: NDArray[np.int64] | None,
-    to_host: Callable[[Array], HostArray],
-) -> Callable[[Evaluation], float] | None:
+def build_score(trainer: Any, validation: NDArray[np.int64] | None) -> Callable[[Evaluation], float] | None:
     """Return the function from an evaluation to its score; None if that is the accuracy.
 
-    `validation` are the indices of the samples that are held out, None if there are none. Accuracies with
-    weights need predictions, which ``to_host`` copies.
+    `validation` are the indices of the samples that are held out, None if there are none.
 
     Raises
     ------
     DataError
         The accuracy is weighted, and all validation samples have weight 0.
     """
-    best_by = resolve_best_by(config, data.weights)
+    data, to_host, best_by = trainer.data, trainer.backend.to_host, trainer.best_by
     if best_by == "loss":
         return lambda evaluation: 0.0 - evaluation.loss
     if best_by == "accuracy" or (validation is None and not data.test_is_validation):
         return None
     labels = data.y_test if validation is None else data.y_train[validation]
-    measure = partial(balanced_accuracy, labels=labels, classes=data.classes)
-    if best_by == "weighted-accuracy":
-        measure = partial(
-            weighted_accuracy, labels=labels, weights=weigh_validation(data, validation, config)
-        )
-    return lambda evaluation: measure(to_host(evaluation.predictions))
+    is_weighted, support = best_by == "weighted-accuracy", np.bincount(labels)
+    if is_weighted:
+        weights = weigh_validation(data, labels, validation, trainer.config.class_weight)
+
+    def compute_score(evaluation: Evaluation) -> float:
+        right = to_host(evaluation.predictions) == labels
+        if is_weighted:
+            return math.fsum(weights[right]) / math.fsum(weights)
+        hits = np.bincount(labels[right], minlength=len(support))
+        recalls = (hits[support > 0] / support[support > 0]).tolist()
+        return float(reduce(add, recalls) / len(recalls))  # Python's sum depends on its version
+
+    return compute_score

@@ -125,7 +125,7 @@ class Trainer:
         self.test = tree_map(backend.put, Samples(x_test, data.y_test))
         self.training_indices, self.validation_indices = tree_map(backend.put, (training, validation))
         self.best_by = resolve_best_by(config, data.weights)
-        self._score = build_score(config, data, validation, backend.to_host)
+        self._score = build_score(self, validation)
         self.loader = self._build_loader(data, training, count)
         schedule, rate, steps = config.schedule, config.learning_rates[0], len(self.loader.bounds)
         self.learning_rate = schedules.build(schedule, rate, steps, config.epochs, **config.schedule_options)
