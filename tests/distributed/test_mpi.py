@@ -30,7 +30,8 @@ SETTINGS = {
     "everything": "--epochs 3 --batch-size 700 --dropout 0.2 --input-dropout 0.1 --input-noise 0.3 --lr 0.01 "
     "--normalize standardize --average-epochs 2 --optimizer adam --class-weight balanced",
     "batch-norm": "--epochs 2 --batch-norm --batch-size 2100",
-    "early-stopping": "--epochs 9 --patience 1 --validation 1500 --lr 2 --log-every 2 --class-weight balanced",
+    "early-stopping": "--epochs 9 --patience 1 --validation 1500 --class-weight balanced --lr 2 "
+    "--log-every 2",
     "smallest-batches": "--epochs 1 --batch-size 57 --hidden 5 4",
     "native": "--epochs 2 --arithmetic native --batch-size 700",
     "native-in-32-bits": "--epochs 1 --arithmetic native --backend array-api-strict --device no_x64",
