@@ -18,6 +18,8 @@ COMMANDS = {
     "doctor": ("xpnet.cli.doctor", "say which backends and devices work here, and how to get the others"),
 }
 """The module of each command, imported only to run it, and its summary in the help."""
+SHARED = ("train", "verify")
+"""The commands that the ranks of an MPI job run together."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run_command(command: str = "", *words: str) -> int:
     if command in COMMANDS:
+        if command not in SHARED:
+            _check_alone(command)
         if command != "doctor":
             from xpnet._lib.extras import need_train
 
@@ -56,6 +60,16 @@ def _run_command(command: str = "", *words: str) -> int:
     problem += ", now examples/augment_preview.py of the source" * (command == "augment")
     complain(f"{problem}: expected {', '.join(COMMANDS)} (xpnet --help)")
     return 2
+
+
+def _check_alone(command: str) -> None:
+    """Raise ConfigError if this process is part of an MPI job."""
+    from xpnet.distributed.launch import rank_and_size
+    from xpnet.errors import ConfigError
+
+    if (size := rank_and_size()[1]) > 1:
+        problem = f"mpiexec has started {size} processes, and one does all of it: start it without mpiexec"
+        raise ConfigError.at(f"xpnet {command}", problem).of_all_ranks()
 
 
 if __name__ == "__main__":

@@ -16,6 +16,11 @@ class XPNetError(Exception):
         suffix = "".join(f", {name} {number}" for name, number in position.items())
         return cls(f"{where}{suffix}: {problem}")
 
+    def of_all_ranks(self) -> Self:
+        """Return the error, as one that all ranks of an MPI job raise."""
+        self.shared = True
+        return self
+
 
 class DataError(XPNetError):
     """Data that are missing, damaged or not in the expected format."""

@@ -140,6 +140,59 @@ def test_a_signal_to_one_rank_saves_what_all_have_trained(alone, name, code, tmp
     assert outcome(tmp_path / "long") == alone("long")
 
 
+ALONE_AT = [("SIGTERM", 2, point) for point in ("connect", "imports", "begin", "read", "open", "step")]
+ALONE_AT += [("OSError", 0, "begin"), ("MemoryError", 1, "begin"), ("ValueError", 2, "open")]
+ALONE_AT += [("SystemExit", 1, "begin")]
+ENDS = {
+    "SIGTERM": (143, None),
+    "OSError": (2, "data.npz: cannot be used (Input/output error): check its permissions, or name another"),
+    "MemoryError": (
+        2,
+        "the memory does not suffice (no details): a smaller network, batch or data set needs",
+    ),
+    "ValueError": (1, "unexpected ValueError: no number (--debug shows where)"),
+    "SystemExit": (1, None),
+}
+"""The exit code of all ranks, and what is said of the one that has come to harm."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("harm", ALONE_AT, ids=str)
+def test_whatever_ends_one_rank_alone_ends_all(alone, harm, tmp_path):
+    result, (code, text) = mpi(3, words("long", tmp_path / "runs"), harm=harm), ENDS[harm[0]]
+    said = [line for line in result.stderr.splitlines() if "xpnet" in line]
+    start = f"xpnet: rank {harm[1]}, on {HOST}: {text}"
+    assert (result.returncode, [line[: len(start)] for line in said]) == (code, [start] if text else [])
+
+
+@pytest.mark.slow
+def test_the_traceback_of_a_rank_is_printed_before_the_job_ends(alone, tmp_path):
+    line = [*words("long", tmp_path / "runs"), "--debug"]
+    text = mpi(3, line, harm=("ValueError", 1, "begin")).stderr
+    assert text.count("Traceback") == text.count(f"xpnet: rank 1, on {HOST}: unexpected ValueError") == 1
+
+
+WITHOUT_RANKS = {
+    "train --help": (0, "usage:"),
+    "train --print-config": (0, "\nepochs = "),
+    "train --bogus": (2, "xpnet: unrecognized arguments: --bogus"),
+    "runs": (
+        2,
+        "xpnet: xpnet runs: mpiexec has started 3 processes, and one does all of it: start it without",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", WITHOUT_RANKS)
+def test_what_needs_no_ranks_ends_all_with_one_code(alone, line):
+    code, text = WITHOUT_RANKS[line]
+    command = [str(MPIEXEC), "-n", "3", sys.executable, "-m", "xpnet", *line.split()]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (result.returncode, result.stderr.count("\n")) == (code, code // 2)
+    assert (result.stderr if code else result.stdout).count(text) == 1
+
+
 @pytest.mark.slow
 def test_machines_with_other_data_train_nothing(alone, tmp_path):
     result = mpi(3, words("long", tmp_path / "runs"), harm=("other data", 2, 0))

@@ -1,11 +1,13 @@
 """Commands of xpnet, one after the other, on the ranks of an MPI job, of which one may come to harm."""
 
+import errno
 import json
 import os
 import platform
 import signal
 import subprocess
 import sys
+from pkgutil import resolve_name
 
 from requirements import MPIEXEC
 
@@ -13,13 +15,13 @@ from requirements import MPIEXEC
 def mpi(ranks, *commands, harm=None):
     """Run commands, lists of words, on so many ranks; return the completed process.
 
-    Its exit code is the largest of the commands'. ``harm`` is what, rank and epoch, as in `AT_START` and
-    `AFTER_EPOCH`; or the harmless "sliced" and "direct", for other ways of sending. Batches of one block
-    are shared however small they are.
+    Its exit code is the largest of the commands'. ``harm`` is what, rank and when: an epoch for what is in
+    `AFTER_EPOCH`, a point for `AT_POINT`, any for `AT_START`; or the harmless "sliced" and "direct", for
+    other ways of sending. Batches of one block are shared however small they are.
     """
     words = json.dumps([[*map(str, command)] for command in commands])
     line = [str(MPIEXEC), "-n", str(ranks), sys.executable, __file__, words, json.dumps(harm)]
-    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=120)
 
 
 def cannot_read_data():
@@ -63,6 +65,61 @@ def die_in_checkpoint(_):
 
 def receive(number):
     return lambda _: os.kill(os.getpid(), number)
+
+
+def fail(error):
+    """A function that raises an error."""
+
+    def raise_it(_=None):
+        raise error
+
+    return raise_it
+
+
+AT_POINT = {
+    "OSError": fail(OSError(errno.EIO, "Input/output error", "data.npz")),
+    "MemoryError": fail(MemoryError()),
+    "ValueError": fail(ValueError("no number")),
+    "SystemExit": fail(SystemExit(0)),
+    "SIGTERM": receive(signal.SIGTERM),
+}
+POINTS = {
+    "connect": "xpnet.distributed.ranks:initialize",
+    "begin": "xpnet.cli.train:check_installed",
+    "read": "xpnet.training.opening:load_shared",
+    "open": "xpnet.cli.train:record",
+    "step": "xpnet.training.step:Step.__call__",
+}
+"""Functions that are called in the course of a command; of "imports", an import."""
+
+
+class FailingImport:
+    """Finds no module, and comes to harm when one of a command is looked for."""
+
+    def __init__(self, strike):
+        self.strike = strike
+
+    def find_spec(self, name, path, target=None):
+        if name == "xpnet.cli.trials":
+            self.strike()
+
+
+def come_to_harm(what, point):
+    """Come to harm at a point of the command."""
+    strike = AT_POINT[what]
+    if point == "imports":
+        sys.meta_path.insert(0, FailingImport(lambda: strike(None)))
+        return
+    module, name = POINTS[point].split(":")
+    owner, _, name = name.rpartition(".")
+    owner = resolve_name(f"{module}:{owner}" if owner else module)
+    function = getattr(owner, name)
+
+    def harmed(*arguments, **options):
+        strike(None)
+        return function(*arguments, **options)
+
+    setattr(owner, name, harmed)
 
 
 AT_START = {
@@ -109,6 +166,8 @@ def prepare(what, rank, epoch):
         if what == "other data":
             ranks.Ranks.on_this_host = lambda self: self.comm.Split(0)
         return
+    if isinstance(epoch, str):
+        come_to_harm(what, epoch)
     AT_START.get(what, lambda: None)()
     evaluate = Evaluate.on_epoch_end
 

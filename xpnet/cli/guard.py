@@ -8,14 +8,14 @@ import time
 import traceback
 from bdb import BdbQuit
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO, TypeVar
 
 from xpnet import __version__
 from xpnet._lib.interrupts import last_signal, terminate_as_interrupt
 from xpnet._lib.text import complain, encodable, print_errors
-from xpnet.distributed.launch import end_job, rank_and_size
+from xpnet.distributed.launch import end_job, is_connected, rank_and_size
 from xpnet.errors import XPNetError
 
 T = TypeVar("T")
@@ -23,6 +23,8 @@ T = TypeVar("T")
 INTERRUPTED = 130
 BAD_INPUT = XPNetError.exit_code
 UNEXPECTED = 1
+MOST_DELAYED = 20
+"""The number of ranks of which each prints an error a quarter of a second after the one before it."""
 
 
 class GuardedOutput:
@@ -75,39 +77,50 @@ class GuardedOutput:
 def handle_errors(*, debug: bool) -> Iterator[GuardedOutput]:
     """Run the body of a command. Yield the object whose attribute `code` is the exit code afterwards.
 
+    A rank of an MPI job that leaves it alone, by an error that the others do not share, ends them all.
+
     An error in the body is printed as one line. The exit code is 130 after Ctrl-C, 143 after SIGTERM, 129
     after SIGHUP, 1 after an unexpected error or when standard output could not be written (a closed pipe is
     no error), and otherwise the error's own. With ``debug`` the traceback is printed too.
     """
-    is_alone = rank_and_size()[1] == 1
-    if not is_alone:
-        # Until `connect`, signals end a rank of an MPI job at once: in MPI_Init they wait for the others.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    is_alone, is_agreed = rank_and_size()[1] == 1, False
+    if not is_alone:  # which are in the background of their launcher
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     stdout = _open_streams()
     sys.stdout = output = GuardedOutput(stdout)
-    with terminate_as_interrupt() if is_alone else nullcontext():
+    with terminate_as_interrupt():
         try:
-            yield output
-        except (KeyboardInterrupt, BdbQuit):  # Ctrl-C, and the end of a debugger
-            output.code = INTERRUPTED
-        except Exception as error:  # noqa: BLE001 - a user sees one line, whatever happens
-            output.code = report_error(error, debug=debug)
-        finally:
-            output.flush()
-            sys.stdout = stdout
-            if output.failed:
-                output.code = output.code or UNEXPECTED
-            elif output.code == INTERRUPTED:
-                output.code = 128 + last_signal()
-            if output.code and not is_alone and not is_connected():
-                end_job(output.code)
+            try:
+                yield output
+                is_agreed = True
+            except (KeyboardInterrupt, BdbQuit) as error:  # Ctrl-C, and the end of a debugger
+                is_agreed, output.code = getattr(error, "shared", False), INTERRUPTED
+            except Exception as error:  # noqa: BLE001 - a user sees one line, whatever happens
+                is_agreed = getattr(error, "shared", False)
+                output.code = report_error(error, debug=debug)
+            finally:
+                output.flush()
+                sys.stdout = stdout
+                if output.failed:
+                    output.code = output.code or UNEXPECTED
+                elif output.code == INTERRUPTED:
+                    output.code = 128 + last_signal()
+        finally:  # also after a further signal
+            if not (is_alone or is_agreed) and (output.code or is_connected()):
+                end_job(output.code or UNEXPECTED)
 
 
 def report_error(error: Exception, *, debug: bool, source: str = "") -> int:
     """Print an error as one line, with ``debug`` after the traceback. Return its exit code.
 
-    The line begins with `source`, unless the error is one of bad input.
+    The line begins with `source`, unless the error is one of bad input. An error that the ranks of an MPI job
+    share is printed by the first, and that of one of them with its rank.
     """
+    (rank, size), is_shared = rank_and_size(), getattr(error, "shared", False)
+    if rank > 0 and isinstance(error, XPNetError) and is_shared:
+        time.sleep(not is_connected())  # a launcher may end all when one ends
+        return error.exit_code
+    time.sleep(min(rank, MOST_DELAYED) / 4)  # the end of one that prints the reason may end all
     if debug:
         print_errors("".join(traceback.format_exception(error)))
     if isinstance(error, MemoryError):
@@ -120,48 +133,44 @@ def report_error(error: Exception, *, debug: bool, source: str = "") -> int:
     text = " ".join(str(error).split()) or "no details"
     if not isinstance(error, XPNetError):
         text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
-    rank, size = rank_and_size()
-    if size > 1 and not is_connected():
-        time.sleep(rank > 0)  # the end of the first one, which prints the reason, may end all
+    if size > 1 and not is_shared:
         text = f"rank {rank}, on {platform.node()}: {text}"
-    elif rank > 0:  # the ranks of an MPI job have the same error
-        return code
     complain(text if code == BAD_INPUT else f"{source}{text}")
     return code
 
 
+@contextmanager
 def read_command(
     name: str, words: Sequence[str], read: Callable[[], T], list_facts: Callable[[T], Mapping[str, object]]
-) -> T:
-    """Return what ``read`` makes of the command line, once all ranks of an MPI job have read the same.
+) -> Iterator[T]:
+    """Give the body what ``read`` makes of the command line, once all ranks of an MPI job have read the same.
+
+    They are connected, but for ``--help``, and leave the body together.
 
     Raises
     ------
     ConfigError
         The ranks have other commands, versions or facts, or one of them cannot read its command line.
     """
-    if rank_and_size()[1] == 1:
-        return read()
+    rank, size = rank_and_size()
+    if size > 1 and not {"-h", "--help"}.isdisjoint(words):
+        size = 1 if rank == 0 else sys.exit()
+    if size == 1:
+        yield read()
+        return
     from xpnet.arithmetic import SPECIFICATION_VERSION
     from xpnet.distributed.ranks import connect  # loads NumPy, which --help does not need
 
     ranks = connect()
     with ranks.together():
-        is_help = not {"-h", "--help"}.isdisjoint(words)
         named = os.environ.get("PWD", "")  # of a mount, each machine may know another path
         folder = named if named and Path(named).resolve() == Path.cwd() else str(Path.cwd())
         facts = {"xpnet": __version__, "specification": SPECIFICATION_VERSION, "working folder": folder}
-        ranks.compare({"command": name, **facts, "--help": is_help})
+        ranks.compare({"command": name, **facts})
         with ranks.agreement():
             command = read()
         ranks.compare(list_facts(command))
-    return command
-
-
-def is_connected() -> bool:
-    """Return True if this process is connected to the other ranks of its MPI job."""
-    module = sys.modules.get("mpi4py.MPI")
-    return module is not None and module.Is_initialized()
+        yield command
 
 
 def _open_streams() -> TextIO:

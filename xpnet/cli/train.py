@@ -54,15 +54,13 @@ def resume_or_start(command: Command, line: list[str]) -> tuple[FitResult, Run |
     """
     config, ranks = command.config, connect()
     folder = config.out / str(config.name)
-
-    def read_status() -> str | None:
-        if not folder.exists():
-            return None
-        run = RunFolder(folder)
-        _check_settings(command, run)
-        return run.record["status"]
-
-    status = ranks.from_first(read_status)
+    status, files = None, dict[str, object]()
+    with ranks.agreement():
+        if folder.exists():
+            run = RunFolder(folder)
+            _check_settings(command, run)
+            status, files = run.record["status"], run.describe_files()
+    ranks.compare(files)
     if status == "completed":
         make_console(quiet=config.quiet or ranks.rank > 0).print(f"run           {plain(folder)} is complete")
         return None
@@ -94,7 +92,7 @@ def resume(command: Command, folder: Path, line: list[str]) -> tuple[FitResult, 
     run = ranks.on_first(partial(Run.reopen, folder))
     try:
         resumed = RunFolder(folder)
-        ranks.compare(resumed.digests())
+        ranks.compare(resumed.describe_files())
         resumed.check_files("train again with xpnet.fit")
         _check_settings(command, resumed)
         changes = {name: getattr(command.config, name) for name in command.explicit & CHANGEABLE_SETTINGS}
@@ -144,7 +142,7 @@ def train(
     with ranks.agreement():
         check_installed(config.track)
     if parent is not None:
-        ranks.compare(parent.digests())
+        ranks.compare(parent.describe_files())
     with open_training(config, None, ranks, jobs=jobs) as (trainer, selection):
         data, console = trainer.data, TrainingConsole(trainer, config.epochs, quiet=config.quiet)
 

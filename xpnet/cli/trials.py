@@ -88,18 +88,17 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
         configs = [replace(common, learning_rate=rate, name=f"lr-{rate!r}") for rate in rates]
     else:
         configs = [replace(common, seed=seed, name=f"seed-{seed}") for seed in config.seeds]
-    with ranks.together():
-        with ranks.agreement():
-            if ranks.size > 1 and config.jobs != 1:
-                raise ConfigError.at("--jobs", "the ranks of an MPI job train side by side: leave it out")
-            if ranks.rank == 0 and folder.exists() and not config.overwrite:
-                raise ConfigError.at(folder, "exists already: choose another --name, or add --overwrite")
-        jobs = available_cpus() if config.jobs == "auto" else config.jobs
-        jobs = min(jobs * max(count_sharing(ranks)), len(configs))
-        trials = [Trial(each, command, jobs, advise and each is configs[0]) for each in configs]
-        if ranks.rank > 0:
-            return _serve_first_rank(ranks)
-        outcomes = _run_in_turn(trials) if ranks.size == jobs == 1 else _run_side_by_side(trials, ranks)
+    with ranks.agreement():
+        if ranks.size > 1 and config.jobs != 1:
+            raise ConfigError.at("--jobs", "the ranks of an MPI job train side by side: leave it out")
+        if ranks.rank == 0 and folder.exists() and not config.overwrite:
+            raise ConfigError.at(folder, "exists already: choose another --name, or add --overwrite")
+    jobs = available_cpus() if config.jobs == "auto" else config.jobs
+    jobs = min(jobs * max(count_sharing(ranks)), len(configs))
+    trials = [Trial(each, command, jobs, advise and each is configs[0]) for each in configs]
+    if ranks.rank > 0:
+        return _serve_first_rank(ranks)
+    outcomes = _run_in_turn(trials) if ranks.size == jobs == 1 else _run_side_by_side(trials, ranks)
     codes = [outcome.code for outcome in outcomes if outcome.code]
     if codes:
         return INTERRUPTED if INTERRUPTED in codes else codes[0]

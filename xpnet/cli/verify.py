@@ -52,14 +52,20 @@ def main(words: Sequence[str]) -> int:
     for name in ("--data", "--test-data", "--init-from"):
         parser.add_argument(name, type=Path, default=argparse.SUPPRESS)
     add_settings(parser, PLACE)
-    arguments = read_command("verify", words, partial(parser.parse_args, words), _list_facts)
+    with read_command("verify", words, partial(parser.parse_args, words), _list_facts) as arguments:
+        return _verify(arguments)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    """Print what differs, or that nothing does. Return the exit code."""
     from xpnet.distributed.ranks import connect
     from xpnet.recording.recorded_run import find_file_difference
     from xpnet.storage.find import resolve_run
 
-    run, ranks = resolve_run(arguments.run), connect()
-    with ranks.together():
-        difference = ranks.from_first(partial(find_file_difference, run, all_files=arguments.files))
+    ranks = connect()
+    with ranks.agreement():
+        run = resolve_run(arguments.run)
+    difference = ranks.from_first(partial(find_file_difference, run, all_files=arguments.files))
     compared = "the files are the same bits"
     if difference is None and not arguments.files:
         difference, compared = _train_again(run, arguments)
@@ -87,7 +93,7 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
             run.check_files("xpnet.verify takes them in Python")
         own: dict[str, Any] = {name: DEFAULTS[name] for name in (*PLACE, "resume", "extend")}
         config = replace(run.config, **(own | settings))
-    ranks.compare(run.digests())
+    ranks.compare(run.describe_files())
     with open_training(config, None, ranks) as (trainer, selection):
         difference = find_difference(run, trainer, describe_training(selection, trainer))
     return difference, "" if difference is not None else run.describe()

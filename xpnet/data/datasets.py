@@ -354,7 +354,7 @@ def load_shared(ranks: Ranks, data: Path | None, test_data: Path | None, **optio
     with ranks.agreement():
         found = load(data, test_data, **options) if here.rank == 0 else None
     if len(set(ranks.hosts)) > 1:  # each of which reads its own files
-        ranks.compare({"the data's SHA-256": None if found is None else digest(found, some=True)})
+        ranks.compare({"the data's SHA-256": here.gather(found and digest(found, some=True))[0]})
     described = here.gather({} if found is None else _describe(found))[0]
     if len(described["shared"]) < len(ROLES):
         with ranks.agreement():

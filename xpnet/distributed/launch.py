@@ -3,12 +3,17 @@
 import ctypes
 import os
 import platform
+import signal
+import socket
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from threading import Event, Thread
+from select import select
+from threading import Thread
 from typing import Any
 
+from xpnet._lib.interrupts import TERMINATION
 from xpnet._lib.text import complain
 from xpnet.errors import ConfigError
 
@@ -43,12 +48,20 @@ def local_rank() -> int:
     return next((int(os.environ[name]) for name in LOCAL_RANKS if os.environ.get(name, "").isdecimal()), 0)
 
 
-def end_job(code: int) -> None:
-    """End the processes of a job that wait for this one to connect, by their launcher's own abort.
+def is_connected() -> bool:
+    """Return True if this process is connected to the other ranks of its MPI job."""
+    module = sys.modules.get("mpi4py.MPI")
+    return module is not None and module.Is_initialized()
 
-    The mpiexec of MPICH and Intel MPI listens at a socket (PMI). That of Open MPI ends a job by itself once a
-    process ends with another exit code than 0.
+
+def end_job(code: int) -> None:
+    """End the processes of a job, which may wait for this one, with an exit code.
+
+    Before this one is connected, that is the launcher's own abort: the mpiexec of MPICH and Intel MPI listens
+    at a socket (PMI). That of Open MPI ends a job by itself once a process ends with an exit code above 0.
     """
+    if is_connected():
+        sys.modules["mpi4py.MPI"].COMM_WORLD.Abort(code)
     time.sleep(1)  # until the launcher has passed on what this process has printed
     with suppress(OSError, ValueError, KeyError):
         os.write(int(os.environ["PMI_FD"]), f"cmd=abort exitcode={code}\n".encode())
@@ -79,23 +92,39 @@ def count_ended() -> int:
 
 
 def initialize(MPI: Any) -> None:
-    """Connect to the other ranks; end the job if one on this machine ends before it has done so."""
+    """Connect to the other ranks; end the job if one on this machine ends before it has done so.
+
+    A signal ends it, too: MPI waits for the others without a look at Python's handlers.
+    """
     if MPI.Is_initialized():
         return
-    is_connected = Event()
-    watch = Thread(target=_watch, args=(is_connected,), daemon=True)
+    # Open MPI's wheel says of each window that it has no UCX, which nothing here needs.
+    os.environ.setdefault("OMPI_MCA_osc", "^ucx")
+    ours, signals = socket.socketpair()
+    signals.settimeout(0)
+    watch = Thread(target=_watch, args=(ours,), daemon=True)
     watch.start()
+    previous = signal.set_wakeup_fd(signals.fileno())
     # Unlike that of mpi4py, this call lets other threads run.
     ctypes.CDLL(MPI.__file__).MPI_Init_thread(None, None, MPI.THREAD_MULTIPLE, ctypes.byref(ctypes.c_int()))
-    is_connected.set()
+    signal.set_wakeup_fd(previous)
+    signals.send(b"\0")
     watch.join()
 
 
-def _watch(is_connected: Event) -> None:
+def _watch(signals: socket.socket) -> None:
     """Say when the ranks are late, and end this process and the job when one has ended, until connected."""
     rank, waited, seen = rank_and_size()[0], 0, 0
     where = f"rank {rank}, on {platform.node()}"
-    while not is_connected.wait(POLLING_SECONDS):
+    while True:
+        if select([signals], [], [], POLLING_SECONDS)[0]:
+            number = signals.recv(1)[0]
+            if not number:
+                return
+            if number in (signal.SIGINT, *TERMINATION):
+                end_job(128 + number)
+                os._exit(128 + number)
+            continue
         waited, ended = waited + POLLING_SECONDS, count_ended()
         seen = seen + 1 if ended else 0
         if seen == 3:  # not while the launcher is starting them, and after their own words

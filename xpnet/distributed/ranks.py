@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import chain
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._lib.extras import install_command
-from xpnet._lib.interrupts import TERMINATION, Terminate
 from xpnet._lib.machine import allowed_cpus
 from xpnet._lib.text import complain
 from xpnet._typing import Array, Namespace
@@ -134,7 +133,7 @@ class Ranks:
         return [value] if self.comm is None else _gather_values(self.comm, value)
 
     def compare(self, facts: Mapping[str, object]) -> None:
-        """Check that all processes have the same facts, JSON values by name; None is equal to all.
+        """Check that all processes have the same facts, JSON values by name.
 
         Raises
         ------
@@ -145,14 +144,13 @@ class Ranks:
         for name in dict.fromkeys(chain(*every)):
             holders = defaultdict[str, list[int]](list)
             for rank, each in enumerate(every):
-                if (value := each.get(name)) is not None:
-                    holders[value if isinstance(value, str) else json.dumps(value)].append(rank)
+                value = each.get(name, "missing")
+                holders[value if isinstance(value, str) else json.dumps(value)].append(rank)
             if len(holders) > 1:
                 parts = (f"{value} on {self._name(ranks)}" for value, ranks in holders.items())
                 remedy = "start all with the same command, files and versions"
-                error = ConfigError.at(name, f"differs between the ranks: {'; '.join(parts)}: {remedy}")
-                error.shared = True
-                raise error
+                problem = f"differs between the ranks: {'; '.join(parts)}: {remedy}"
+                raise ConfigError.at(name, problem).of_all_ranks()
 
     def _name(self, ranks: list[int]) -> str:
         """Return the numbers of ranks, and their hosts, in words; of many the first ones."""
@@ -177,9 +175,7 @@ class Ranks:
         texts = self.gather("" if problem is None else str(problem))
         for rank, text in enumerate(texts):
             if text:
-                problem = problem or ConfigError.at(self.hosts[rank], text, rank=rank)
-                problem.shared = True
-                raise problem
+                raise (problem or ConfigError.at(self.hosts[rank], text, rank=rank)).of_all_ranks()
 
     def on_first(self, make: Callable[[], T]) -> T | None:
         """Return what a function returns on the first process, the one that writes; on the others None.
@@ -195,23 +191,19 @@ class Ranks:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """End all processes if one of them fails in the body, but for an error that all of them share.
+        """Watch over the ranks of an MPI job in the body, which all of them leave together.
 
-        Those that wait for a lost machine end, too.
+        One that leaves it by an error of its own does not wait: its process has to end the job.
         """
         watchdog = Watchdog(self.comm, self._complain) if len(set(self.hosts)) > 1 else None
         try:
             yield
         except BaseException as error:
-            if self.comm is not None and not getattr(error, "shared", False):
-                is_interrupted = isinstance(error, KeyboardInterrupt)
-                if not is_interrupted:
-                    self._complain(" ".join(str(error).split()) or type(error).__name__)
-                self.comm.Abort(130 if is_interrupted else getattr(error, "exit_code", 1))
-            raise
-        finally:
-            if watchdog is not None:
+            if watchdog is not None and getattr(error, "shared", False):
                 watchdog.stop()
+            raise
+        if watchdog is not None:
+            watchdog.stop()
 
     def _complain(self, reason: str) -> None:
         complain(f"rank {self.rank}, on {self.hosts[self.rank]}: {reason}")
@@ -245,9 +237,13 @@ def connect() -> Ranks:
     ConfigError
         mpi4py is not installed, or its MPI library is another one than that of mpiexec.
     """
+    return ALONE if rank_and_size()[1] == 1 else _connect()
+
+
+@cache
+def _connect() -> Ranks:
+    """Return the ranks of the MPI job that this process is part of."""
     size = rank_and_size()[1]
-    if size == 1:
-        return ALONE
     try:
         import mpi4py
 
@@ -258,16 +254,17 @@ def connect() -> Ranks:
         problem = f"mpiexec has started {size} processes, which need mpi4py ({reason})"
         msg = f"{problem}: {install_command('mpi')}"
         raise ConfigError(msg) from error
-    initialize(MPI)
-    comm, library = MPI.COMM_WORLD, _describe(MPI.Get_library_version())
-    if comm.size != size:
-        problem = f"mpiexec has started {size} processes, of which mpi4py's {library} sees {comm.size}"
-        raise ConfigError(f"{problem}: use the mpiexec of that library, or srun with the --mpi that it needs")
+    library, number = _describe(MPI.Get_library_version()), 1
+    # Under the mpiexec of Open MPI, another library would end the process with words of its own.
+    if "OMPI_COMM_WORLD_SIZE" not in os.environ or library.startswith("Open MPI"):
+        initialize(MPI)
+        number = MPI.COMM_WORLD.size
+    if number != size:
+        problem = f"mpiexec has started {size} processes, of which mpi4py's {library} sees {number}"
+        remedy = "use the mpiexec of that library, or srun with the --mpi that it needs"
+        raise ConfigError(f"{problem}: {remedy}").of_all_ranks()
+    comm = MPI.COMM_WORLD
     hosts = tuple(_gather_values(comm, platform.node()))
-    terminate = Terminate()
-    for number in (signal.SIGINT, *TERMINATION):
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, terminate)
     return Ranks(int(comm.rank), int(comm.size), hosts, library, comm)
 
 

@@ -268,13 +268,14 @@ def record(
     final = build_final(trainer.config, first)
     progress: dict[str, Any] = {"rows": 0, "seconds": 0.0}
     try:
-        if resumed is not None and resumed.checkpoint.exists():
-            state, progress = load_state(trainer, final, resumed.checkpoint)
-        elif parent is not None:
-            notify = notify or (lambda note: console.print_line(f"note: {note}"))
-            state = load_parent(trainer, final, parent, "--init-from starts from its model", notify)
-        else:
-            state = trainer.initial_state()
+        with trainer.ranks.agreement():
+            if resumed is not None and resumed.checkpoint.exists():
+                state, progress = load_state(trainer, final, resumed.checkpoint)
+            elif parent is not None:
+                notify = notify or (lambda note: console.print_line(f"note: {note}"))
+                state = load_parent(trainer, final, parent, "--init-from starts from its model", notify)
+            else:
+                state = trainer.initial_state()
         order = [Evaluate(first, final=final), final, *users]
         if trainer.ranks.size > 1:
             order.append(CompareRanks())

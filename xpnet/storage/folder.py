@@ -119,9 +119,9 @@ class RunFolder:
         kept = sorted(self.path.glob(records.KEPT_CHECKPOINT.format("[0-9]*")))
         return [path for path in (*(self.path / name for name in names), *kept) if path.is_file()]
 
-    def digests(self) -> dict[str, str]:
-        """Return the SHA-256 of the record, history, model and checkpoints, by path."""
-        return {str(path): digest_file(path) for path in (self.path / records.RECORD_FILE, *self.files)}
+    def describe_files(self) -> dict[str, object]:
+        """Return size and SHA-256 of the record, history, model and checkpoints, by path."""
+        return describe_files(self.path / records.RECORD_FILE, *self.files)
 
     def check_files(self, remedy: str) -> None:
         """Check that the data of the training are in files; the message ends with the `remedy`.
@@ -157,6 +157,11 @@ class RunFolder:
             return None
         original = f"{data['name']} with SHA-256 {data['sha256'][:16]}…"
         return f"was trained on other data: {original}, found {name} with {sha256[:16]}…"
+
+
+def describe_files(*paths: Path) -> dict[str, object]:
+    """Return size and SHA-256 of those files that exist, by path, for the ranks of an MPI job to compare."""
+    return {str(p): f"{p.stat().st_size} bytes, SHA-256 {digest_file(p)}" for p in paths if p.is_file()}
 
 
 def digest_file(path: Path) -> str:

@@ -252,6 +252,4 @@ class CompareRanks(Callback):
         for rank, digest in enumerate(digests):
             if digest != usual:
                 problem = f"has other parameters after epoch {log.epoch}: is its memory or processor faulty?"
-                error = BackendError.at(ranks.hosts[rank], problem, rank=rank)
-                error.shared = True
-                raise error
+                raise BackendError.at(ranks.hosts[rank], problem, rank=rank).of_all_ranks()

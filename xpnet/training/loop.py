@@ -160,7 +160,7 @@ def fit(  # noqa: C901 - one function, so that a debugger shows one frame
                     state = TrainState(state.variables, state.epoch + 1)
                     _end_epoch(trainer, state, callbacks, sums, epochs)
         except KeyboardInterrupt:
-            if in_step:
+            if in_step or trainer.ranks.size > 1:  # of which each would end after another step
                 raise
             stopped = INTERRUPTED
         _check_finite(trainer, sums)

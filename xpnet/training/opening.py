@@ -11,7 +11,7 @@ from xpnet.config import TrainConfig
 from xpnet.data.datasets import Dataset, load_shared
 from xpnet.distributed.ranks import ALONE, Ranks, count_sharing
 from xpnet.nn.inputs import Normalization
-from xpnet.storage.folder import digest_file
+from xpnet.storage.folder import describe_files
 from xpnet.training.trainer import Trainer, normalize_inputs
 
 
@@ -28,7 +28,7 @@ def open_training(
 ) -> Iterator[tuple[Trainer, Selection]]:
     """Build a trainer from settings, with its backend, data and normalisation; yield the selection too.
 
-    All ranks of an MPI job must call this, and end together if the body of one of them fails.
+    All ranks of an MPI job must call this.
 
     Parameters
     ----------
@@ -56,19 +56,19 @@ def open_training(
     ConfigError
         The settings do not fit the data, the initial model or this machine's memory, or the ranks differ.
     """
-    with ranks.together(), ExitStack() as stack:
-        with ranks.agreement():
-            place, rank = (config.device, config.backend), ranks.local_rank
-            selection = resolve(*place, require_device=config.require_device, like=like, local_rank=rank)
-            if selection.warning is not None and ranks.rank == 0:
-                warn(selection.warning)
-        backend = selection.backend
-        ranks.compare(_list_facts(config, backend))
-        if data is None:
-            with announce(f"reading {config.data or 'mnist'}", quiet=config.quiet or ranks.rank > 0):
-                data = load_shared(ranks, config.data, config.test_data, **config.table_options)
-        normalization = normalization or normalize_inputs(config, data, ranks)
-        jobs *= count_sharing(ranks)[ranks.rank]
+    with ranks.agreement():
+        place, rank = (config.device, config.backend), ranks.local_rank
+        selection = resolve(*place, require_device=config.require_device, like=like, local_rank=rank)
+        if selection.warning is not None and ranks.rank == 0:
+            warn(selection.warning)
+    backend = selection.backend
+    ranks.compare(_list_facts(config, backend))
+    if data is None:
+        with announce(f"reading {config.data or 'mnist'}", quiet=config.quiet or ranks.rank > 0):
+            data = load_shared(ranks, config.data, config.test_data, **config.table_options)
+    normalization = normalization or normalize_inputs(config, data, ranks)
+    jobs *= count_sharing(ranks)[ranks.rank]
+    with ExitStack() as stack:
         with ranks.agreement():
             opened = Trainer.open(config, data, backend, jobs=jobs, normalization=normalization, ranks=ranks)
             trainer = stack.enter_context(opened)
@@ -77,9 +77,7 @@ def open_training(
 
 def _list_facts(config: TrainConfig, backend: Backend) -> dict[str, object]:
     """Return what the ranks of an MPI job must have in common besides settings and data."""
-    start, facts = config.init_from, dict[str, object]()
-    if start is not None and start.is_file():
-        facts[str(start)] = digest_file(start)
+    facts = {} if config.init_from is None else describe_files(config.init_from)
     if config.arithmetic == "native":  # whose bits depend on them
         facts |= {"Python": platform.python_version(), "library": f"{backend.name} {backend.version}"}
     return facts

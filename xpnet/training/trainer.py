@@ -190,6 +190,7 @@ class Trainer:
             The loss or the parameters are no longer finite.
         """
         loader, start = self.loader, self.initial_state() if state is None else state
+        self.ranks.compare({"the first step": f"step {start.batch + 1} after epoch {start.epoch}"})
         last = self.config.epochs if epochs is None else epochs
         multiplications = loader.samples_per_step * self.network.multiplications
         with self.backend.single_blocks(multiplications) if loader.single_block else nullcontext():
