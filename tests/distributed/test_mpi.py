@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import harmed_trial
 import numpy as np
 import pytest
-from ctrl_c import handled_by
+from ctrl_c import handled_by, interrupted
 from mpi_job import mpi
 from networks import pixels
 from requirements import MPIEXEC
@@ -197,9 +198,41 @@ def test_what_needs_no_ranks_ends_all_with_one_code(alone, line):
 def test_machines_with_other_data_train_nothing(alone, tmp_path):
     result = mpi(3, words("long", tmp_path / "runs"), harm=("other data", 2, 0))
     start = "xpnet: the data's SHA-256: differs between the ranks: "
-    values = rf"[0-9a-f]{{64}} on rank 0 \({HOST}\); [0-9a-f]{{64}} on rank 2 \(elsewhere\)"
+    values = rf"[0-9a-f]{{64}} on rank 0, 1 \({HOST}\); [0-9a-f]{{64}} on rank 2 \(elsewhere\)"
     assert re.fullmatch(rf"{start}{values}: .*\n", result.stderr)
     assert (result.returncode, result.stdout, (tmp_path / "runs").exists()) == (2, "", False)
+
+
+VIEWS = {
+    "no folder": (0, ()),
+    "another epoch": (2, ()),
+    "a stale listing": (3, ("checkpoint.safetensors", "model.safetensors")),
+}
+"""The epoch of the checkpoint that one rank sees, of 3, and the files that it does not see."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 2])
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_rank_that_sees_other_files_of_a_run_is_named_before_the_first_step(
+    alone, view, rank, tmp_path, monkeypatch
+):
+    line = [*words("long", "runs"), "--data", str(Path("data.npz").absolute())]
+    monkeypatch.chdir(tmp_path)
+    interrupted(3, line[1:])
+    epoch, missing = VIEWS[view]
+    if epoch:
+        interrupted(epoch, [*line[1:], "--out", "elsewhere"])
+    if epoch == 3:
+        shutil.copytree("runs", "elsewhere", dirs_exist_ok=True)
+    for name in missing:
+        Path("elsewhere/long", name).unlink()
+    files = {path: path.read_bytes() for path in Path().glob("*/long/[!.]*")}
+    for again in (["--resume", "runs/long", "--quiet"], [*line[1:], "--resume-or-start"]):
+        result = mpi(3, ["train", *again], harm=("other files", rank, 0))
+        assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+        assert re.match("xpnet: .*(differs between the ranks: |runs/long: no such file)", result.stderr)
+    assert {path: path.read_bytes() for path in Path().glob("*/long/[!.]*")} == files
 
 
 def start_ranks(folder, line, script=""):

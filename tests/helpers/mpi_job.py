@@ -1,9 +1,11 @@
 """Commands of xpnet, one after the other, on the ranks of an MPI job, of which one may come to harm."""
 
 import errno
+import io
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -32,6 +34,21 @@ def cannot_read_data():
 
 def is_elsewhere():
     platform.node = lambda: "elsewhere"
+
+
+def see_other_files():
+    """See other files in the folder runs: those in the folder "elsewhere"."""
+
+    def redirect(function):
+        def call(path, *arguments, **options):
+            if isinstance(path, str | os.PathLike):
+                path = re.sub(r"(^|/)runs(?=/|$)", r"\1elsewhere", os.fspath(path))
+            return function(path, *arguments, **options)
+
+        return call
+
+    for module, name in ((os, "stat"), (os, "scandir"), (os, "open"), (io, "open")):
+        setattr(module, name, redirect(getattr(module, name)))
 
 
 def has_other_data():
@@ -127,6 +144,7 @@ AT_START = {
     "elsewhere": is_elsewhere,
     "lose": is_elsewhere,
     "other data": has_other_data,
+    "other files": see_other_files,
 }
 AFTER_EPOCH = {
     "kill": receive(signal.SIGKILL),
