@@ -162,7 +162,7 @@ def read_command(
     from xpnet.distributed.ranks import connect  # loads NumPy, which --help does not need
 
     ranks = connect()
-    with ranks.together():
+    with ranks.together(debug="--debug" in words):
         named = os.environ.get("PWD", "")  # of a mount, each machine may know another path
         folder = named if named and Path(named).resolve() == Path.cwd() else str(Path.cwd())
         facts = {"xpnet": __version__, "specification": SPECIFICATION_VERSION, "working folder": folder}

@@ -33,6 +33,7 @@ Node: TypeAlias = "tuple[int, int]"
 Nodes: TypeAlias = "list[list[Node]]"
 
 
+@lru_cache(maxsize=16)
 def share_blocks(blocks: int, ranks: int) -> list[tuple[int, int]]:
     """Return the first block of each rank, and the one after its last.
 

@@ -4,14 +4,12 @@ import json
 import os
 import platform
 import re
-import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import chain
-from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numpy as np
@@ -19,11 +17,19 @@ from numpy.typing import NDArray
 
 from xpnet._lib.extras import install_command
 from xpnet._lib.machine import allowed_cpus
-from xpnet._lib.text import complain
 from xpnet._typing import Array, Namespace
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
-from xpnet.distributed.exchange import Memory, Reduction, Shapes, list_nodes, make_tree_sum, node_size
+from xpnet.distributed.exchange import (
+    Memory,
+    Reduction,
+    Shapes,
+    list_nodes,
+    make_tree_sum,
+    node_size,
+    share_blocks,
+)
 from xpnet.distributed.launch import initialize, local_rank, rank_and_size
+from xpnet.distributed.watchdog import Activity, Watchdog, read_limits
 from xpnet.errors import ConfigError, XPNetError
 
 if TYPE_CHECKING:
@@ -31,11 +37,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Exchange = Callable[..., list[Array]]
-
-SECONDS = 40
-"""Seconds without an answer of all ranks after which a machine is taken for lost."""
-PAUSE = 5
-"""Seconds between an answer and the next question."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Ranks:
         A communicator of mpi4py; None of a process alone.
     backend
         The backend whose arrays are added up.
+    activity
+        The work of this process, for the watchdog.
     """
 
     rank: int = 0
@@ -60,6 +63,7 @@ class Ranks:
     library: str | None = None
     comm: Any = None
     backend: "Backend | Any" = None
+    activity: Activity = field(default_factory=Activity, compare=False)
     _exchanges: dict[object, Exchange] = field(default_factory=dict, init=False, compare=False)
 
     @property
@@ -71,7 +75,11 @@ class Ranks:
         """Return the communicator with the ranks on this machine."""
         from mpi4py import MPI
 
-        return self.comm.Split_type(MPI.COMM_TYPE_SHARED)
+        return self.activity.watched(self.comm.Split_type(MPI.COMM_TYPE_SHARED))
+
+    def shares(self, samples: int) -> list[range]:
+        """Return the blocks of each process, among those of so many samples."""
+        return [range(*bounds) for bounds in share_blocks(-(-samples // BLOCK_SIZE), self.size)]
 
     def chunks(self, samples: int, stack: int) -> list[list[list[Group]]]:
         """Return the chunks of each node of the tree that this process computes (`blocks.block_chunks`)."""
@@ -190,23 +198,29 @@ class Ranks:
         return cast("T", self.gather(self.on_first(make))[0])
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def together(self, *, debug: bool) -> Iterator[None]:
         """Watch over the ranks of an MPI job in the body, which all of them leave together.
 
-        One that leaves it by an error of its own does not wait: its process has to end the job.
+        One that leaves it by an error of its own does not wait: its process has to end the job. With
+        ``debug`` no wait is too long.
         """
-        watchdog = Watchdog(self.comm, self._complain) if len(set(self.hosts)) > 1 else None
+        with self.agreement():
+            limits = read_limits(debug=debug)
+        watchdog = Watchdog(self.comm, self.hosts, self.activity, limits)
         try:
             yield
         except BaseException as error:
-            if watchdog is not None and getattr(error, "shared", False):
+            if getattr(error, "shared", False):
                 watchdog.stop()
             raise
-        if watchdog is not None:
-            watchdog.stop()
+        watchdog.stop()
 
-    def _complain(self, reason: str) -> None:
-        complain(f"rank {self.rank}, on {self.hosts[self.rank]}: {reason}")
+    def in_step(self, number: int, samples: int) -> AbstractContextManager[None]:
+        """Let the body be the step of a number, or several, on so many samples."""
+        if self.comm is None:
+            return nullcontext()
+        blocks = len(self.shares(samples)[self.rank]) if samples > BLOCK_SIZE else 1
+        return self.activity.in_step(number, samples, blocks)
 
 
 ALONE: Ranks = Ranks()
@@ -263,9 +277,9 @@ def _connect() -> Ranks:
         problem = f"mpiexec has started {size} processes, of which mpi4py's {library} sees {number}"
         remedy = "use the mpiexec of that library, or srun with the --mpi that it needs"
         raise ConfigError(f"{problem}: {remedy}").of_all_ranks()
-    comm = MPI.COMM_WORLD
+    comm = (activity := Activity()).watched(MPI.COMM_WORLD)
     hosts = tuple(_gather_values(comm, platform.node()))
-    return Ranks(int(comm.rank), int(comm.size), hosts, library, comm)
+    return Ranks(int(comm.rank), int(comm.size), hosts, library, comm, activity=activity)
 
 
 def count_sharing(ranks: Ranks) -> list[int]:
@@ -283,52 +297,3 @@ def _describe(version: str) -> str:
     """Return name and number of an MPI library, which may add details, further lines and a null."""
     first = " ".join(version.rstrip("\0").splitlines()[0].partition(",")[0].split())
     return re.sub(r"(Version: |\bv)(?=\d)", "", first)
-
-
-class Watchdog:
-    """A thread that ends this process if a rank gives no sign of life for ``SECONDS``.
-
-    The threads of all ranks ask each other, so that it does not matter how long a step takes. Nothing is done
-    if the MPI library allows calls of one thread only.
-
-    Parameters
-    ----------
-    comm
-        A communicator of mpi4py, all ranks of which have a watchdog.
-    notify
-        Receives the reason.
-    """
-
-    def __init__(self, comm: Any, notify: Callable[[str], None]) -> None:
-        from mpi4py import MPI
-
-        self._comm, self._notify, self._is_over = comm.Dup(), notify, Event()
-        self._thread = Thread(target=self._ask, daemon=True)
-        if MPI.Query_thread() == MPI.THREAD_MULTIPLE:
-            self._thread.start()
-
-    def stop(self) -> None:
-        """Wait until all ranks have called this."""
-        self._is_over.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        self._comm.Free()
-
-    def _ask(self) -> None:
-        """Ask until all ranks have stopped."""
-        from mpi4py import MPI
-
-        is_over, all_over = np.zeros(1, np.int32), np.zeros(1, np.int32)
-        while not all_over[0]:
-            self._is_over.wait(PAUSE)
-            is_over[0] = self._is_over.is_set()
-            request = self._comm.Iallreduce(is_over, all_over, MPI.MIN)
-            waited, pause = 0.0, 0.001
-            while not request.Test():
-                # The pauses are added up, because the clock goes on while a job is suspended.
-                Event().wait(pause)
-                waited, pause = waited + pause, min(2 * pause, 1)
-                if waited > SECONDS:
-                    self._notify(f"not all ranks have answered for {SECONDS} seconds: is a machine lost?")
-                    # MPI_Abort may wait for the lost machine, and mpiexec goes on after os._exit.
-                    os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))

@@ -151,7 +151,8 @@ def fit(  # noqa: C901 - one function, so that a debugger shows one frame
                     first_step = state.epoch * steps + state.batch
                     rates = [trainer.learning_rate(first_step + index) for index in range(batch.steps)]
                     in_step = True
-                    variables = step(state.variables, batch, *rates)
+                    with trainer.ranks.in_step(first_step + 1, batch.size):
+                        variables = step(state.variables, batch, *rates)
                     in_step = False
                     state = TrainState(variables, state.epoch, state.batch + batch.steps)
                     for callback in callbacks:

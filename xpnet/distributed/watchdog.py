@@ -1,0 +1,241 @@
+"""The watch over the ranks of an MPI job: which one the others wait for, and the end of a job that hangs.
+
+A thread of each rank tells the threads of the others what it is doing, so that it is known of one whose
+main thread waits, or computes for long.
+"""
+
+import math
+import os
+import signal
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Event, Thread
+from typing import Any, Final
+
+import numpy as np
+
+from xpnet._lib.text import complain
+from xpnet.errors import ConfigError
+
+COLLECTIVE = ("Allgather", "Allgatherv", "Allreduce", "Alltoallv", "Barrier")
+"""The calls in which a rank waits for the others."""
+TIMEOUT: Final = "XPNET_RANK_TIMEOUT"
+"""The environment variable that sets both limits."""
+LIMIT, LONG_LIMIT = 300.0, 3600.0
+"""Seconds of waiting after which the job ends: for a rank in a step, and for one that does something else."""
+PATIENCE, PAUSE = 60.0, 5.0
+"""Seconds of waiting after which that is said, and from one look to the next."""
+NEW, KNOWN = 1, 2
+STEPS, LOOKS, SLOW = 20, 6, 3
+"""A rank is slow if in so many looks the median of its last steps was so many times that of the others."""
+
+
+@dataclass
+class Activity:
+    """The work of a rank so far.
+
+    Attributes
+    ----------
+    calls, is_waiting, waited
+        The number of calls in which it has waited for the others; True in such a call; seconds in them.
+    step, phase
+        The number of the last training step that it has begun; `NEW` in the first step with so many samples,
+        which may compile, `KNOWN` in another one, else 0.
+    sizes, longest, recent
+        The numbers of samples of its steps; seconds of the longest one, and, for a block, of the last ones
+        without waiting.
+    """
+
+    calls: int = 0
+    is_waiting: bool = False
+    waited: float = 0.0
+    step: int = 0
+    phase: int = 0
+    sizes: set[int] = field(default_factory=set)
+    longest: float = 0.0
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=STEPS))
+
+    def wait(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Return the result of a call in which the ranks wait for each other."""
+        start, self.is_waiting = time.perf_counter(), True
+        self.calls += 1
+        result = call(*arguments)
+        self.is_waiting = False
+        self.waited += time.perf_counter() - start
+        return result
+
+    @contextmanager
+    def in_step(self, number: int, samples: int, blocks: int) -> Iterator[None]:
+        """Let the body be the step of a number, or several, on so many samples and own blocks."""
+        start, waited = time.perf_counter(), self.waited
+        self.step, self.phase = number, KNOWN if samples in self.sizes else NEW
+        yield
+        self.phase, seconds = 0, time.perf_counter() - start
+        self.sizes.add(samples)
+        self.longest = max(self.longest, seconds)
+        if blocks:
+            self.recent.append((seconds - self.waited + waited) / blocks)
+
+    def watched(self, comm: Any) -> Any:
+        """Return a communicator of mpi4py, as one whose calls are counted."""
+
+        def count(call: Callable[..., Any]) -> Callable[..., Any]:
+            return lambda *arguments: self.wait(call, *arguments)
+
+        kind = type(comm)
+        return type("WatchedComm", (kind,), {name: count(getattr(kind, name)) for name in COLLECTIVE})(comm)
+
+
+CALLS, STEP, PHASE, LONGEST, MEDIAN, IS_OVER = range(6)
+"""The numbers that a rank tells the others."""
+
+
+class Watchdog:
+    """A thread that says which rank the others wait for, and ends this process if that lasts too long.
+
+    Nothing is done if the MPI library allows calls of one thread only.
+
+    Parameters
+    ----------
+    comm
+        A communicator of mpi4py, all ranks of which have a watchdog.
+    hosts
+        The machine of each rank.
+    activity
+        The work of this rank.
+    limits
+        The two of `read_limits`.
+    """
+
+    def __init__(
+        self, comm: Any, hosts: tuple[str, ...], activity: Activity, limits: tuple[float, float]
+    ) -> None:
+        from mpi4py import MPI
+
+        self._hosts, self._activity, self._limits = hosts, activity, limits
+        self._patience = min(PATIENCE, limits[0] / 5)
+        self._pause = min(PAUSE, self._patience / 4)
+        self._comm, self._is_over, self._is_said = comm.Dup(), Event(), False
+        self._states = np.zeros((comm.size, IS_OVER + 1))
+        self._silent, self._looks = np.zeros(comm.size), np.zeros(comm.size, np.int64)
+        self._calls, self._waited = 0, 0.0
+        self._thread = Thread(target=self._run, daemon=True)
+        if MPI.Query_thread() == MPI.THREAD_MULTIPLE:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Wait until all ranks have called this."""
+        self._is_over.set()
+        if self._thread.ident is not None:
+            self._activity.wait(self._thread.join)
+        self._comm.Free()
+
+    def _run(self) -> None:
+        """Tell, listen and look until all ranks have stopped."""
+        from mpi4py import MPI
+
+        comm, states, status = self._comm, self._states, MPI.Status()
+        others, last, told = {*range(comm.size)} - {comm.rank}, time.perf_counter(), set[int]()
+        requests: dict[int, tuple[Any, Any]] = {}
+        pause, is_done = 0.001, False
+        while not is_done:
+            is_over, state = self._is_over.is_set(), states[comm.rank]
+            state[:] = self._describe(is_over=is_over)
+            for rank in others - told:
+                if rank not in requests or requests[rank][0].Test():  # one that is stopped receives nothing
+                    message = state.copy()
+                    requests[rank] = comm.Isend(message, rank), message
+                    told |= {rank} if is_over else set()
+            while comm.Iprobe(status=status):
+                comm.Recv(states[status.source], status.source)
+                self._silent[status.source] = 0
+            sent = all(request.Test() for request, _ in requests.values())
+            is_done = told == others and sent and bool(states[:, IS_OVER].all())
+            if is_over:
+                pause = min(2 * pause, self._pause, 0.05)
+            (Event() if is_over else self._is_over).wait(pause if is_over else self._pause)
+            # A job may be suspended for long.
+            now = time.perf_counter()
+            self._look(min(now - last, 2 * self._pause))
+            last = now
+
+    def _describe(self, *, is_over: bool) -> tuple[float, ...]:
+        """Return the state of this rank."""
+        work = self._activity
+        median = statistics.median(recent) if len(recent := [*work.recent]) == STEPS else 0
+        return work.calls, work.step, work.phase, work.longest, median, is_over
+
+    def _look(self, seconds: float) -> None:
+        """Say what is wrong so many seconds after the last look, or end this process."""
+        work, rank, size = self._activity, self._comm.rank, self._comm.size
+        goes_on = not work.is_waiting or work.calls != self._calls
+        self._calls, self._waited = work.calls, 0 if goes_on else self._waited + seconds
+        self._silent += seconds
+        self._silent[rank] = 0
+        if rank == 0:
+            self._find_slow()
+        if self._waited < self._patience:
+            self._is_said = False
+            return
+        states = self._states
+        is_lost = (self._silent > self._patience / 2) & (states[:, IS_OVER] == 0)
+        awaited = np.flatnonzero(is_lost | (states[:, CALLS] < self._calls)).tolist()
+        awaited = awaited or [*range(size)]  # a message is lost
+        is_first = rank == min({*range(size)} - {*awaited}, default=0)
+        limit = self._limits[1]
+        states[is_lost, STEP:LONGEST] = states[rank, STEP:LONGEST]  # the last that is known may be old
+        in_step = is_lost | (states[:, PHASE] == KNOWN)
+        if states[rank, LONGEST] and in_step[awaited].all():
+            limit = max(self._limits[0], 20 * states[:, LONGEST].max())
+        ends = math.isfinite(limit) and self._waited > limit + (not is_first) * 2 * self._pause
+        if is_first and (ends or not self._is_said):
+            after = "" if ends else f" after {limit:.0f} s"
+            self._say(awaited, f", and the job ends{after}" if math.isfinite(limit) else "")
+        self._is_said = True
+        if ends:
+            # MPI_Abort may wait for a lost machine, and mpiexec goes on after os._exit.
+            os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+
+    def _say(self, awaited: list[int], end: str) -> None:
+        """Print which ranks are awaited."""
+        for rank in awaited:
+            step, phase = map(int, self._states[rank, [STEP, PHASE]])
+            doing = f"in step {step}" if phase else "reading, writing, evaluating or compiling"
+            where = f"rank {rank} on {self._hosts[rank]}"
+            complain(f"{where} has been {doing} for {self._waited:.0f} s: the others wait{end}")
+
+    def _find_slow(self) -> None:
+        """Say once of a rank that it is slow."""
+        medians = self._states[:, MEDIAN]
+        for rank in np.flatnonzero(medians):
+            others = [median for each, median in enumerate(medians) if median and each != rank]
+            is_slow = bool(others) and medians[rank] >= SLOW * statistics.median(others)
+            self._looks[rank] = self._looks[rank] + 1 if is_slow else min(self._looks[rank], 0)
+            if self._looks[rank] == LOOKS:
+                self._looks[rank] = -(1 << 62)
+                times = f"{1e3 * medians[rank]:.3g} ms a block, others {1e3 * statistics.median(others):.3g}"
+                complain(f"warning: rank {rank} on {self._hosts[rank]} is slow: it takes {times}")
+
+
+def read_limits(*, debug: bool) -> tuple[float, float]:
+    """Return the seconds of `LIMIT` and `LONG_LIMIT`, or those of the environment; with ``debug`` infinity.
+
+    Raises
+    ------
+    ConfigError
+        XPNET_RANK_TIMEOUT is no positive number.
+    """
+    value = os.environ.get(TIMEOUT, "")
+    try:
+        seconds = float(value) if value else LIMIT
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise ConfigError.at(TIMEOUT, f"expected seconds above 0, got {value!r}")
+    if debug:
+        return math.inf, math.inf
+    return seconds, seconds if value else LONG_LIMIT
