@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Makes four hosts, each a network and a UTS namespace, joined by a network of 1 Gbit/s, and trains on them over TCP:
 # `mpiexec -launcher ssh -hosts ...`, one rank each. Checks that the fingerprint is that of one process; that after
-# kill -9 of a rank the others end within 10 s, and after the silent loss of a host within 60 s; and that --resume on
-# the other three hosts gives the fingerprint of the uninterrupted training. Prints the time of an epoch on one, two
-# and four hosts, which share this machine's processors.
+# kill -9 of a rank the others end within 10 s, and with XPNET_RANK_TIMEOUT=30 after the silent loss of a host within
+# 60 s; and that --resume on the other three hosts gives the fingerprint of the uninterrupted training. Prints the time
+# of an epoch on one, two and four hosts, which share this machine's processors.
 #
 #   PYTHON  Python with xpnet's dependencies and mpi4py (default: python3)
 #
@@ -119,6 +119,7 @@ expect_end() {
     expect "$run" "$whole" 3
 }
 
+export XPNET_RANK_TIMEOUT=30
 train=("$python" -m xpnet train --out "$work/runs" --no-report --workers 1 --quiet)
 epochs=20 long=200
 cd "$repository"

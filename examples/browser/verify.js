@@ -401,6 +401,8 @@ export async function verify(files, report = () => {}) {
     const others = names.filter((name) => !(name in contents) && roleOf(name) === undefined);
     if (checkpoints.length > 0) notes.push(`Only by their SHA-256 in the record: ${checkpoints.join(", ")}.`);
     if (others.length > 0) notes.push(`Not looked at: ${others.join(", ")}.`);
+    const { versions, source_sha256: source } = run.record;
+    notes.push(`Recorded by xpnet ${versions?.xpnet}${source ? `, source ${source.slice(0, 16)}…` : ""}, which is not compared.`);
     const line = `${rows.epochs} epochs, ${rows.count} rows of the history, model, metrics and fingerprint are the same bits`;
     return { outcome: "same", line, notes, fingerprint: run.record.fingerprint };
   } catch (error) {

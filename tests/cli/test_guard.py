@@ -158,7 +158,10 @@ def trained(recorded, tmp_path_factory):
     texts = ("id", "started", "backend", "device_used", "device_reason", "error", "python", "fingerprint")
     changes = dict.fromkeys(texts, UNICODE) | {"status": "interrupted", "ended": None, "digests": None}
     place = {"started": UNICODE, "epoch": 1, "backend": UNICODE, "device": UNICODE, "ranks": 2}
-    changes |= {"segments": [{**place, "hosts": [UNICODE]}], "versions": {"xpnet": UNICODE}}
+    changes |= {
+        "segments": [{**place, "hosts": [UNICODE], "places": [UNICODE]}],
+        "versions": {"xpnet": UNICODE},
+    }
     changes |= {"command": [UNICODE] * 2, "working_folder_commit": {"commit": UNICODE, "dirty": True}}
     change_record(folder / "strange", **changes, metrics={UNICODE: 0.5}, specification_version=99)
     (folder / "strange/metrics.jsonl").write_text(json.dumps({"epoch": 1, UNICODE: 2.0}) + "\n")

@@ -20,12 +20,13 @@ from networks import pixels
 from requirements import MPIEXEC
 from trial_records import outcome as recorded_trials
 
+import xpnet
 from xpnet.__main__ import main
 from xpnet.storage.record import read_metrics, read_run
 
 pytestmark = [pytest.mark.needs("mpi")]
 
-HOST = platform.node()
+HOST, PACKAGE = platform.node(), Path(xpnet.__file__).parent
 SETTINGS = {
     "full": "--epochs 2 --hidden 6 5 --optimizer nesterov --validation 1200 --best-by balanced-accuracy",
     "everything": "--epochs 3 --batch-size 700 --dropout 0.2 --input-dropout 0.1 --input-noise 0.3 --lr 0.01 "
@@ -97,6 +98,7 @@ def test_any_number_of_ranks_gives_the_bits_of_one_process(alone, ranks, how, na
             assert ours == theirs, name
         (segment,) = read_run(tmp_path / name)["segments"]
         assert (segment["ranks"], len(segment["hosts"])) == (ranks, 2 if how == "elsewhere" else 1)
+        assert len(segment["places"]) == ranks
         assert "MPI" in segment["mpi"].upper()
 
 
@@ -120,15 +122,87 @@ def test_a_job_that_loses_a_rank_ends_and_goes_on_with_others(alone, harm, ranks
     assert harm[2] - 1 <= segments[1]["epoch"] <= harm[2]
 
 
+WAITS = "the others wait, and the job ends"
+HANGS = {
+    ("stopped", 1): ("rank 1", "in step 5"),
+    ("locked", 2): ("rank 2", "in step 5"),  # its other threads answer
+    ("locked", 0): ("rank 0", "in step 5"),
+    ("locked at first", 1): ("rank 1", "in step 1"),
+}
+"""A rank that hangs, and what is said of it."""
+
+
 @pytest.mark.slow
-def test_ranks_do_not_wait_for_a_lost_machine(alone, tmp_path):
-    result = mpi(3, words("long", tmp_path), harm=("lose", 1, 3))
+@pytest.mark.parametrize("harm", HANGS)
+def test_a_rank_that_hangs_is_named_and_ends_the_job(alone, harm, tmp_path):
+    rank, where = HANGS[harm]
+    result = mpi(3, words("long", tmp_path), harm=(*harm, 0), XPNET_RANK_TIMEOUT="10")
+    said = [line for line in result.stderr.splitlines() if "xpnet" in line]
+    start = f"xpnet: {rank} on {HOST} has been {where} for"
+    assert re.fullmatch(rf"{start} [2-4] s: {WAITS} after 10 s\n{start} 1\d s: {WAITS}", "\n".join(said))
     assert result.returncode != 0
-    text = f"on {HOST}: not all ranks have answered for 3 seconds: is a machine lost?"
-    lines = {line for line in result.stderr.splitlines() if "xpnet" in line}
-    assert set() < lines <= {f"xpnet: rank 0, {text}", f"xpnet: rank 2, {text}"}
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_lost_between_two_steps_ends_the_job_which_goes_on(alone, tmp_path):
+    result = mpi(3, words("long", tmp_path), harm=("lose", 1, 3), XPNET_RANK_TIMEOUT="3")
+    assert result.returncode != 0
+    assert (
+        "xpnet: rank 1 on elsewhere has been reading, writing, evaluating or compiling for 3 s"
+        in result.stderr
+    )
     assert main(["train", "--resume", str(tmp_path / "long"), "--quiet"]) == 0
     assert outcome(tmp_path / "long") == alone("long")
+
+
+LONG_STEPS = [("sleeps", 4, "10", "[23] s: .* after 10 s"), ("sleeps", 100, "", "6[0-5] s: .* after 300 s")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("what", "seconds", "limit", "text"), LONG_STEPS)
+def test_a_rank_whose_step_takes_long_is_named_and_goes_on(alone, what, seconds, limit, text, tmp_path):
+    result = mpi(2, words("long", tmp_path), harm=(what, 1, seconds), XPNET_RANK_TIMEOUT=limit)
+    said = rf"xpnet: rank 1 on {HOST} has been in step 5 for {text}\n"
+    assert (result.returncode, bool(re.fullmatch(said, result.stderr))) == (0, True), result.stderr
+    assert outcome(tmp_path / "long") == alone("long")
+
+
+@pytest.mark.slow
+def test_a_debugger_may_stop_a_rank_for_any_time(alone, tmp_path):
+    line = [*words("long", tmp_path), "--debug"]
+    result = mpi(2, line, harm=("sleeps", 1, 70))
+    said = rf"xpnet: rank 1 on {HOST} has been in step 5 for 6\d s: the others wait\n"
+    assert (result.returncode, bool(re.fullmatch(said, result.stderr))) == (0, True), result.stderr
+
+
+@pytest.mark.slow
+def test_a_slow_rank_is_named_once(alone, tmp_path):
+    line = [*words("long", tmp_path), "--epochs", "60"]
+    result = mpi(3, line, harm=("slow", 1, 0.05), XPNET_RANK_TIMEOUT="4")
+    said = rf"xpnet: warning: rank 1 on {HOST} is slow: it takes [\d.]+ ms a block, others [\d.]+\n"
+    assert (result.returncode, bool(re.fullmatch(said, result.stderr))) == (0, True), result.stderr
+
+
+WRONG = [
+    (4, 3, 1, "--batch-size full", "rank 3"),  # from the first step on
+    (3, 1, 10, "--batch-size 1500", "rank 1"),
+    (2, 0, 10, "--batch-size 1500", "rank 0; HOST, rank 1: one of them"),
+    (3, 2, 10, "--batch-size 500", "rank 2"),  # shared by samples
+    (3, 0, 1, "--batch-size 500 --batch-norm", "rank 0"),  # computed by each rank
+    (2, 1, 1, "--batch-size 500 --batch-norm", "rank 0; HOST, rank 1: one of them"),
+]
+"""The number of ranks, the one whose gradients are wrong, from which call on, settings, and who is named."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ranks", "wrong", "first", "settings", "named"), WRONG)
+def test_a_rank_with_wrong_gradients_is_named(alone, ranks, wrong, first, settings, named, tmp_path):
+    line = [*words("full", tmp_path), "--epochs", "99", "--optimizer", "sgd", *settings.split()]
+    result = mpi(ranks, line, harm=("halves", wrong, first))
+    problem = r"has (computed a wrong gradient in step (\d+)|other parameters after epoch 1)"
+    found = re.match(f"xpnet: {HOST}, {named.replace('HOST', HOST)}:? {problem}", result.stderr)
+    assert (result.returncode, found is not None) == (2, True), result.stderr
+    assert int(found[2] or 0) <= 100
 
 
 @pytest.mark.slow
@@ -245,6 +319,9 @@ def start_ranks(folder, line, script=""):
 
 DIFFER = {
     'set -- "$@" --dropout 0.2': "--dropout: differs between the ranks: 0.0 on rank 0, 2 (HOST); 0.2 on",
+    f"mkdir other && cp -r {PACKAGE} other && echo >> other/xpnet/errors.py && export PYTHONPATH=other": (
+        "xpnet's source: differs between the ranks: "
+    ),
     'set -- "$@" --bogus': "HOST, rank 1: unrecognized arguments: --bogus",
     "cd /": "working folder: differs between the ranks: ",
 }

@@ -1,10 +1,10 @@
 """What ranks know of themselves, share and compare, shown without an MPI job."""
 
+import math
 import platform
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,11 +15,13 @@ from xpnet.arithmetic.blocks import tree_sum
 from xpnet.backends import resolve
 from xpnet.cli.trials import Trial, TrialProcesses
 from xpnet.config import TrainConfig
+from xpnet.distributed.comparison import Schedule, compare
 from xpnet.distributed.exchange import finish_tree, list_nodes, node_size, share_blocks
 from xpnet.distributed.launch import VARIABLES, count_ended, rank_and_size
 from xpnet.distributed.ranks import ALONE, Ranks, count_sharing
+from xpnet.distributed.watchdog import read_limits
 from xpnet.errors import BackendError, ConfigError
-from xpnet.training.callbacks import CompareRanks
+from xpnet.training.opening import _compare_places
 
 
 @dataclass(frozen=True)
@@ -123,13 +125,67 @@ def test_each_rank_takes_the_gpu_of_its_number(monkeypatch, device, gpus, used):
     assert [selection.device_used for selection in selections] == used
 
 
-def test_the_rank_whose_parameters_are_not_those_of_most_is_named():
-    def compare(*digests):
-        ranks = SimpleNamespace(hosts=("a", "b", "c"), gather=lambda _: digests)
-        trainer = SimpleNamespace(ranks=ranks, fingerprint=lambda _: digests[0])
-        CompareRanks().on_epoch_end(trainer, SimpleNamespace(epoch=3, state=None))
+def test_the_environment_sets_both_limits_of_a_wait(monkeypatch):
+    assert read_limits(debug=False) == (300, 3600)
+    monkeypatch.setenv("XPNET_RANK_TIMEOUT", "600")
+    assert (read_limits(debug=False), read_limits(debug=True)) == ((600, 600), (math.inf, math.inf))
+    for value in ("0", "nan", "inf", "an hour"):
+        monkeypatch.setenv("XPNET_RANK_TIMEOUT", value)
+        with pytest.raises(ConfigError, match=f"TIMEOUT: expected seconds above 0, got '{value}'"):
+            read_limits(debug=False)
 
-    compare("same", "same", "same")
-    with pytest.raises(BackendError, match="c, rank 2: has other parameters after epoch 3") as raised:
-        compare("same", "same", "other")
+
+CPU, SHARED = ["numpy 2 on cpu", "", "", "no driver"], ["cupy 14 on cuda:1", "a", "", ""]
+FALLEN = ["numpy 2 on cpu", "", "cuda is not usable", "no driver"]
+
+
+@pytest.mark.parametrize(
+    ("every", "warnings"),
+    [
+        ([CPU, CPU, CPU], []),  # of --device auto
+        (
+            [["numpy 2 on cpu", "", "cuda is not usable", "no driver"]] * 3,
+            ["rank 0, 1, 2 (a, b): cuda is not usable"],
+        ),
+        ([CPU, ["cupy 14 on cuda:0", "b", "", ""], SHARED], ["rank 0 (a): computes on the CPU: no driver"]),
+        ([SHARED, SHARED, SHARED], ["a: 2 ranks share 1 GPU"]),
+    ],
+)
+def test_ranks_that_use_the_cpu_instead_or_share_a_gpu_are_said(every, warnings):
+    ranks = Told(size=3, hosts=("a", "a", "b"), values=tuple(every))
+    selection, said = resolve.resolve("cpu"), []
+    assert _compare_places(ranks, selection, said.append) == tuple(place for place, *_ in every)
+    assert said == warnings
+
+
+@pytest.mark.parametrize(
+    ("results", "named"),
+    [
+        ([("a", "b"), ("b", "c"), ("c", "a")], None),
+        ([("a", "b"), ("?", "?"), ("c", "a")], "b, rank 1: has"),  # its other result does not count
+        ([("a", "b"), ("b", "c"), ("c", "a"), ("", "")], None),  # a rank without a share
+        ([("a", "b"), ("?", "c"), ("c", "a")], "b, rank 1: has"),
+        ([("a", "b"), ("?", "?")], "a, rank 0; b, rank 1: one of them has"),
+    ],
+)
+def test_the_rank_is_named_whose_result_the_one_before_it_has_not(results, named):
+    ranks = Told(size=len(results), hosts=("a", "b", "c", "d"), values=tuple(results))
+    owners = [rank for rank, (own, _) in enumerate(results) if own]
+    if named is None:
+        compare(ranks, owners, "", "", "has something else")
+        return
+    with pytest.raises(BackendError, match=f"^{named} something else: is its memory") as raised:
+        compare(ranks, owners, "", "", "has something else")
     assert raised.value.shared
+
+
+@pytest.mark.parametrize(("blocks", "ranks"), [(59, 8), (59, 2), (2, 4), (1000, 3)])
+def test_of_fifty_blocks_that_a_rank_computes_one_is_compared(blocks, ranks):
+    schedule = Schedule(Ranks(size=ranks, comm=object()))
+    widths = [stop - start for start, stop in share_blocks(blocks, ranks) if stop > start]
+    steps = 5000 // blocks + 200
+    compared = [schedule.is_due(min(widths)) for _ in range(steps)]
+    assert compared[0]
+    assert sum(compared) - 1 == steps // -(-50 // min(widths)) - (steps % -(-50 // min(widths)) == 0)
+    assert sum(compared) - 1 <= 0.02 * steps * min(widths)
+    assert not Schedule(ALONE).is_due(100)

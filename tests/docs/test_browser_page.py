@@ -160,7 +160,7 @@ change_weight = replace("model.safetensors", rb"(}} *)(.)", lambda match: match[
 change_loss = replace("metrics.jsonl", rb'("epoch": 1.*?"validation_loss": )[\d.]+', rb"\g<1>0.5")
 FORGERIES = [
     ("refused", "run.json: was written by an older xpnet", alter(schema_version=2)),
-    ("differs", "run.json: config.best_by: is no key of a record of this", alter(schema_version=3)),
+    ("differs", "run.json: source_sha256: is no key of a record of this", alter(schema_version=3)),
     ("differs", "epoch 0: validation_score: recorded ", alter("config", best_by="weighted-accuracy")),
     ("differs", "run.json: segments[0].note: is no key of a record", alter(segments=[{"note": 1}])),
     ("differs", "epoch 1: validation_loss: recorded 0.5, computed ", change_loss),

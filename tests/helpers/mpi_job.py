@@ -9,21 +9,25 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from itertools import count
 from pkgutil import resolve_name
+from threading import Lock
 
 from requirements import MPIEXEC
 
 
-def mpi(ranks, *commands, harm=None):
+def mpi(ranks, *commands, harm=None, **variables):
     """Run commands, lists of words, on so many ranks; return the completed process.
 
     Its exit code is the largest of the commands'. ``harm`` is what, rank and when: an epoch for what is in
-    `AFTER_EPOCH`, a point for `AT_POINT`, any for `AT_START`; or the harmless "sliced" and "direct", for
-    other ways of sending. Batches of one block are shared however small they are.
+    `AFTER_EPOCH`, a point for `AT_POINT`, seconds for `IN_STEP`, any for `AT_START`; or the harmless "sliced"
+    and "direct", for other ways of sending. Batches of one block are shared however small they are.
     """
     words = json.dumps([[*map(str, command)] for command in commands])
     line = [str(MPIEXEC), "-n", str(ranks), sys.executable, __file__, words, json.dumps(harm)]
-    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=120)
+    options = {"capture_output": True, "text": True, "env": {**os.environ, **variables}}
+    return subprocess.run(line, check=False, timeout=240, **options)
 
 
 def cannot_read_data():
@@ -139,6 +143,60 @@ def come_to_harm(what, point):
     setattr(owner, name, harmed)
 
 
+def lock_twice():
+    lock = Lock()
+    with lock:
+        lock.acquire()
+
+
+IN_STEP = {
+    "sleeps": lambda number, seconds: time.sleep(seconds * (number == 5)),
+    "slow": lambda number, seconds: time.sleep(seconds),
+    "stopped": lambda number, _: number == 5 and os.kill(os.getpid(), signal.SIGSTOP),
+    "locked": lambda number, _: number == 5 and lock_twice(),
+    "locked at first": lambda number, _: lock_twice(),
+}
+"""What happens in the steps of one rank, given their number."""
+
+
+def come_to_harm_in_step(what, seconds):
+    from xpnet.training.step import Step
+
+    step, numbers = Step.__call__, count(1)
+
+    def harmed(*arguments):
+        IN_STEP[what](next(numbers), seconds)
+        return step(*arguments)
+
+    Step.__call__ = harmed
+
+
+def halve_gradients(first):
+    """Halve the gradient of the first layer from a call on, as compiled functions return it."""
+    from xpnet.training.step import Step
+
+    init = Step.__init__
+
+    def init_and_halve(self, *arguments):
+        init(self, *arguments)
+        numbers, make, step, steps = count(1), self._part_sums, self._step, self._steps
+
+        def halved(function):
+            def call(*arguments):
+                dw, *others = function(*arguments)
+                return [dw * (0.5 if next(numbers) >= first else 1.0), *others]
+
+            return call
+
+        self._block_sums = halved(self._block_sums)
+        self._part_sums = lambda *sizes: halved(make(*sizes))
+        # Of plain SGD: half of the rate is half of the gradient.
+        self._step = lambda variables, block, rate: step(variables, block, 0.5 * rate)
+        self._steps = lambda variables, block, rates: steps(variables, block, [0.5 * rate for rate in rates])
+
+    Step.__init__ = init_and_halve
+
+
 AT_START = {
     "blind": cannot_read_data,
     "elsewhere": is_elsewhere,
@@ -173,9 +231,6 @@ def prepare(what, rank, epoch):
     from xpnet.distributed.launch import rank_and_size
     from xpnet.training.callbacks import Evaluate
 
-    ranks.PAUSE = 0.1
-    if what == "lose":
-        ranks.SECONDS = 3
     if what in ("sliced", "direct"):
         exchange.SMALL_BYTES = 1000  # only the sums of an evaluation are small
     if what == "direct":
@@ -186,6 +241,10 @@ def prepare(what, rank, epoch):
         return
     if isinstance(epoch, str):
         come_to_harm(what, epoch)
+    if what == "halves":
+        halve_gradients(epoch)
+    if what in IN_STEP:
+        come_to_harm_in_step(what, epoch)
     AT_START.get(what, lambda: None)()
     evaluate = Evaluate.on_epoch_end
 

@@ -10,6 +10,7 @@ from xpnet._lib.tree import tree_map
 from xpnet.arithmetic import Native, Reproducible, random
 from xpnet.config import TrainConfig
 from xpnet.data.datasets import Dataset
+from xpnet.distributed.ranks import ALONE
 from xpnet.inference.context import ComputeContext
 from xpnet.nn.functional import ACTIVATIONS
 from xpnet.nn.init import initialize
@@ -139,7 +140,8 @@ class OnEpoch(Callback):
 
 def fitted(context, layers, loader, *, epochs, learning_rate=0.1, callbacks=()):
     """Train with gradient descent; return the result and the trained layers."""
-    trainer = SimpleNamespace(step=Step(context, sgd()), loader=loader, learning_rate=constant(learning_rate))
+    parts = {"step": Step(context, sgd()), "loader": loader, "learning_rate": constant(learning_rate)}
+    trainer = SimpleNamespace(**parts, ranks=ALONE)
     result = fit(trainer, TrainState(Variables(layers, [], ())), epochs=epochs, callbacks=callbacks)
     return result, result.state.variables.parameters
 

@@ -51,7 +51,9 @@ def test_a_started_run_has_a_folder_named_by_its_start_with_a_running_record(tmp
     assert set(record) == set(get_type_hints(Record))
     assert (record["schema_version"], record["status"]) == (4, "running")
     place = {"backend": "numpy", "device": "cpu", "ranks": 1, "hosts": [platform.node()], "mpi": None}
-    assert record["segments"] == [{"started": record["started"], "epoch": 0, **place}]
+    assert record["segments"] == [
+        {"started": record["started"], "epoch": 0, **place, "places": ["numpy on cpu"]}
+    ]
     named = datetime.strptime(re.fullmatch(r"(\S+Z)-[0-9a-f]{6}", record["id"])[1], "%Y%m%dT%H%M%S%z")
     assert before <= named <= datetime.now(UTC)
     assert set(tree(run.folder)) == {".lock", "run.json"}

@@ -93,6 +93,16 @@ def count_cuda_devices() -> int:
     return _query_driver("cuDeviceGetCount") or 0 if call_driver("cuInit", 0) else 0
 
 
+def identify_gpu(device: str) -> str | None:
+    """Return what tells a GPU from the others of this machine; None for the CPU."""
+    uuid, index = (ctypes.c_ubyte * 16)(), cuda_index(device)
+    if index is not None and call_driver("cuInit", 0):
+        number = _query_driver("cuDeviceGet", index)
+        if number is not None and call_driver("cuDeviceGetUuid", uuid, number):
+            return bytes(uuid).hex()
+    return device if is_gpu(device) else None
+
+
 def float64_ratio(index: int) -> int | None:
     """Return the throughput of float32 relative to float64 on a CUDA device, None if unknown.
 

@@ -14,6 +14,7 @@ from typing import TextIO, TypeVar
 
 from xpnet import __version__
 from xpnet._lib.interrupts import last_signal, terminate_as_interrupt
+from xpnet._lib.source import digest_source
 from xpnet._lib.text import complain, encodable, print_errors
 from xpnet.distributed.launch import end_job, is_connected, rank_and_size
 from xpnet.errors import XPNetError
@@ -165,8 +166,8 @@ def read_command(
     with ranks.together(debug="--debug" in words):
         named = os.environ.get("PWD", "")  # of a mount, each machine may know another path
         folder = named if named and Path(named).resolve() == Path.cwd() else str(Path.cwd())
-        facts = {"xpnet": __version__, "specification": SPECIFICATION_VERSION, "working folder": folder}
-        ranks.compare({"command": name, **facts})
+        facts = {"command": name, "xpnet": __version__, "specification": SPECIFICATION_VERSION}
+        ranks.compare({**facts, "xpnet's source": digest_source(), "working folder": folder})
         with ranks.agreement():
             command = read()
         ranks.compare(list_facts(command))

@@ -30,6 +30,7 @@ import os
 import shlex
 import sys
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -371,7 +372,10 @@ def _format_segment(segment: records.Segment) -> str:
     epoch = "" if segment["epoch"] is None else f" from epoch {segment['epoch']}"
     hosts = f" of {' '.join(segment['hosts'])}" if segment["hosts"] else ""
     ranks = "" if segment["ranks"] == 1 else f", {segment['ranks']} ranks"
-    return f"{segment['started']}{epoch}: {segment['backend']} on {segment['device']}{hosts}{ranks}"
+    places = Counter(segment.get("places") or [f"{segment['backend']} on {segment['device']}"])
+    several = len(places) > 1
+    place = " and ".join(f"{name}{f' ({count} ranks)' * several}" for name, count in places.items())
+    return f"{segment['started']}{epoch}: {place}{hosts}{ranks}"
 
 
 def _join_items(value: object) -> object:

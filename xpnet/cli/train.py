@@ -157,7 +157,7 @@ def train(
             if run is not None:
                 return run
             info = describe_run(config, selection, data, parent, command)
-            return Run.start(config.out, config.name, info, ranks, overwrite=config.overwrite)
+            return Run.start(config.out, config.name, info, trainer.ranks, overwrite=config.overwrite)
 
         recorded = ranks.on_first(open_run)
         with record(trainer, recorded, console, parent, resumed=resumed) as (callbacks, state, first):
@@ -202,6 +202,8 @@ def describe_training(
     yield f"network {network}, batch size {batch_size}{asked}, {rate}, seed {config.seed}"
     if ranks.size > 1 and loader.single_block and trainer.context.share(size) == (0, size):
         yield "every rank computes all of each batch: larger batches, without batch norm, would be shared"
+    if ranks.size > 1 and config.arithmetic == "native":
+        yield "in native arithmetic, what a rank computes is not checked by another"
     if parent is not None:
         yield f"epochs {parent.epochs + 1} to {config.epochs}, after those of {parent.path}"
 

@@ -95,7 +95,10 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
         config = replace(run.config, **(own | settings))
     ranks.compare(run.describe_files())
     with open_training(config, None, ranks) as (trainer, selection):
-        difference = find_difference(run, trainer, describe_training(selection, trainer))
+        source, versions = run.record.get("source_sha256"), run.record["versions"]
+        writer = f"recorded by xpnet {versions.get('xpnet')}{f', source {source[:16]}…' if source else ''}"
+        heading = [f"{writer}, which is not compared", *describe_training(selection, trainer)]
+        difference = find_difference(run, trainer, heading)
     return difference, "" if difference is not None else run.describe()
 
 

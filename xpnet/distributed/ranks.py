@@ -53,6 +53,8 @@ class Ranks:
         A communicator of mpi4py; None of a process alone.
     backend
         The backend whose arrays are added up.
+    places
+        The array library and the device of each process, once they are selected.
     activity
         The work of this process, for the watchdog.
     """
@@ -63,6 +65,7 @@ class Ranks:
     library: str | None = None
     comm: Any = None
     backend: "Backend | Any" = None
+    places: tuple[str, ...] = ()
     activity: Activity = field(default_factory=Activity, compare=False)
     _exchanges: dict[object, Exchange] = field(default_factory=dict, init=False, compare=False)
 
@@ -155,12 +158,12 @@ class Ranks:
                 value = each.get(name, "missing")
                 holders[value if isinstance(value, str) else json.dumps(value)].append(rank)
             if len(holders) > 1:
-                parts = (f"{value} on {self._name(ranks)}" for value, ranks in holders.items())
+                parts = (f"{value} on {self.describe(ranks)}" for value, ranks in holders.items())
                 remedy = "start all with the same command, files and versions"
                 problem = f"differs between the ranks: {'; '.join(parts)}: {remedy}"
                 raise ConfigError.at(name, problem).of_all_ranks()
 
-    def _name(self, ranks: list[int]) -> str:
+    def describe(self, ranks: list[int]) -> str:
         """Return the numbers of ranks, and their hosts, in words; of many the first ones."""
         hosts = dict.fromkeys(self.hosts[rank] for rank in ranks)
         more = f" and {len(ranks) - 4} more" if len(ranks) > 4 else ""

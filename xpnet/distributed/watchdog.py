@@ -121,7 +121,7 @@ class Watchdog:
         self._pause = min(PAUSE, self._patience / 4)
         self._comm, self._is_over, self._is_said = comm.Dup(), Event(), False
         self._states = np.zeros((comm.size, IS_OVER + 1))
-        self._silent, self._looks = np.zeros(comm.size), np.zeros(comm.size, np.int64)
+        self._silent, self._looks = np.zeros(comm.size), np.zeros(comm.size)
         self._calls, self._waited = 0, 0.0
         self._thread = Thread(target=self._run, daemon=True)
         if MPI.Query_thread() == MPI.THREAD_MULTIPLE:
@@ -138,36 +138,36 @@ class Watchdog:
         """Tell, listen and look until all ranks have stopped."""
         from mpi4py import MPI
 
-        comm, states, status = self._comm, self._states, MPI.Status()
-        others, last, told = {*range(comm.size)} - {comm.rank}, time.perf_counter(), set[int]()
-        requests: dict[int, tuple[Any, Any]] = {}
-        pause, is_done = 0.001, False
+        comm, work, status = self._comm, self._activity, MPI.Status()
+        others, told, last = {*range(comm.size)} - {comm.rank}, set[int](), time.perf_counter()
+        requests, is_done = dict[int, Any](), False
         while not is_done:
-            is_over, state = self._is_over.is_set(), states[comm.rank]
-            state[:] = self._describe(is_over=is_over)
+            is_over, median = self._is_over.is_set(), statistics.median([*work.recent] or [0.0])
+            state = (
+                work.calls,
+                work.step,
+                work.phase,
+                work.longest,
+                median * (len(work.recent) == STEPS),
+                is_over,
+            )
+            self._states[comm.rank] = state
             for rank in others - told:
-                if rank not in requests or requests[rank][0].Test():  # one that is stopped receives nothing
-                    message = state.copy()
-                    requests[rank] = comm.Isend(message, rank), message
+                if rank not in requests or requests[rank].Test():  # one that is stopped receives nothing
+                    requests[rank] = comm.Isend(np.asarray(state, np.float64), rank)
                     told |= {rank} if is_over else set()
             while comm.Iprobe(status=status):
-                comm.Recv(states[status.source], status.source)
+                comm.Recv(self._states[status.source], status.source)
                 self._silent[status.source] = 0
-            sent = all(request.Test() for request, _ in requests.values())
-            is_done = told == others and sent and bool(states[:, IS_OVER].all())
+            sent = all(request.Test() for request in requests.values())
+            is_done = sent and told == others and bool(self._states[:, IS_OVER].all())
             if is_over:
-                pause = min(2 * pause, self._pause, 0.05)
-            (Event() if is_over else self._is_over).wait(pause if is_over else self._pause)
-            # A job may be suspended for long.
+                time.sleep(0.01)
+            else:
+                self._is_over.wait(self._pause)
             now = time.perf_counter()
-            self._look(min(now - last, 2 * self._pause))
+            self._look(min(now - last, 2 * self._pause))  # a job may be suspended for long
             last = now
-
-    def _describe(self, *, is_over: bool) -> tuple[float, ...]:
-        """Return the state of this rank."""
-        work = self._activity
-        median = statistics.median(recent) if len(recent := [*work.recent]) == STEPS else 0
-        return work.calls, work.step, work.phase, work.longest, median, is_over
 
     def _look(self, seconds: float) -> None:
         """Say what is wrong so many seconds after the last look, or end this process."""
@@ -212,12 +212,13 @@ class Watchdog:
         """Say once of a rank that it is slow."""
         medians = self._states[:, MEDIAN]
         for rank in np.flatnonzero(medians):
-            others = [median for each, median in enumerate(medians) if median and each != rank]
-            is_slow = bool(others) and medians[rank] >= SLOW * statistics.median(others)
+            others = np.delete(medians, rank)
+            usual = float(np.median(others[others > 0])) if others.any() else math.inf
+            is_slow = medians[rank] >= SLOW * usual
             self._looks[rank] = self._looks[rank] + 1 if is_slow else min(self._looks[rank], 0)
             if self._looks[rank] == LOOKS:
-                self._looks[rank] = -(1 << 62)
-                times = f"{1e3 * medians[rank]:.3g} ms a block, others {1e3 * statistics.median(others):.3g}"
+                self._looks[rank] = -math.inf
+                times = f"{1e3 * medians[rank]:.3g} ms a block, others {1e3 * usual:.3g}"
                 complain(f"warning: rank {rank} on {self._hosts[rank]} is slow: it takes {times}")
 
 

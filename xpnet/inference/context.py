@@ -66,8 +66,8 @@ class ComputeContext:
         """Return an equivalent function, by `Backend.compile` unless ``as_written``."""
         return function if self.as_written else self.backend.compile(function, exact=self.is_exact, **options)
 
-    def share(self, samples: int) -> tuple[int, int]:
-        """Return the ``(start, stop)`` of this process among the samples of a batch of one block.
+    def share(self, samples: int, rank: int | None = None) -> tuple[int, int]:
+        """Return the ``(start, stop)`` of this process, or a rank, among the samples of a batch of one block.
 
         All processes compute all of them if that takes less time than exchanging sums, or with batch
         normalisation, whose sums are not exact.
@@ -76,7 +76,8 @@ class ComputeContext:
         is_small = samples < max(LEAST_SAMPLES, ranks.size) or multiplications < LEAST_MULTIPLICATIONS
         if is_small or self.network.batch_norm:
             return 0, samples
-        return samples * ranks.rank // ranks.size, samples * (ranks.rank + 1) // ranks.size
+        rank = ranks.rank if rank is None else rank
+        return samples * rank // ranks.size, samples * (rank + 1) // ranks.size
 
     def steps_at_once(self, samples: int) -> int:
         """Return the number of steps with this number of samples to compute in one call."""

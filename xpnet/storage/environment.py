@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TypedDict
 
+from xpnet._lib.source import digest_source
+
 GIT_TIMEOUT = 2.0
 """Seconds to wait for git; after that the record lacks the commit."""
 
@@ -40,6 +42,8 @@ class Environment(TypedDict):
         not their contents); None outside a repository.
     xpnet_commit
         The same of the checkout that xpnet is loaded from; None for an installed xpnet.
+    source_sha256
+        The SHA-256 of xpnet's Python files, of `digest_source`; not in records before schema version 4.
     """
 
     python: str
@@ -47,6 +51,7 @@ class Environment(TypedDict):
     versions: dict[str, str]
     working_folder_commit: dict[str, str | bool] | None
     xpnet_commit: dict[str, str | bool] | None
+    source_sha256: str
 
 
 def collect_environment() -> Environment:
@@ -61,6 +66,7 @@ def collect_environment() -> Environment:
         "versions": {name: str(version) for name, version in versions.items() if version},
         "working_folder_commit": _describe_commit("."),
         "xpnet_commit": _describe_own_commit(Path(__file__).resolve().parents[2]),
+        "source_sha256": digest_source(),
     }
 
 

@@ -84,6 +84,8 @@ class Segment(TypedDict):
         The number of processes that shared it, and the names of their machines.
     mpi
         The MPI library that connected them; None of a single process.
+    places
+        The library and the device of each process; not in records before schema version 4.
     """
 
     started: str
@@ -93,6 +95,7 @@ class Segment(TypedDict):
     ranks: int
     hosts: list[str]
     mpi: str | None
+    places: list[str]
 
 
 class RunInfo(TypedDict):

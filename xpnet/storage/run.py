@@ -230,6 +230,7 @@ def _begin_segment(started: str, epoch: int, backend: str, device: str, ranks: R
         "ranks": ranks.size,
         "hosts": list(dict.fromkeys(ranks.hosts)),
         "mpi": ranks.library,
+        "places": [*ranks.places] or [f"{backend} on {device}"],
     }
 
 

@@ -141,8 +141,8 @@ class BatchLoader:
         # Augmentation takes about as long as a step: prepare the next batches in the meantime.
         map_batches = self.context.backend.map_blocks if self.augment else map
         blocks = map_batches(partial(self._load, order, epoch, 0), groups)
-        for (begin, end), block in zip(bounds, blocks, strict=True):
-            yield Batch(end - begin, _constant(block))
+        for (begin, end), own, block in zip(bounds, groups, blocks, strict=True):
+            yield Batch(end - begin, partial(self._load_share, order, epoch, begin, own, block))
 
     def _stack_steps(self, order: SampleOrder, epoch: int, bounds: Bounds, at_once: int) -> Iterator[Batch]:
         """Yield batches of several steps; the last few steps are left out."""
@@ -172,6 +172,13 @@ class BatchLoader:
         if self.batch_size or not (self._is_plain and self.in_memory):
             return None
         return cache(partial(self._load, self.order(0), 0, 0))
+
+    def _load_share(
+        self, order: SampleOrder, epoch: int, begin: int, own: Group, block: Block, group: Group
+    ) -> Block:
+        """Return a group of a batch of one block, of which `block` has the samples of this process."""
+        is_own = (begin + group.start, begin + group.stop) == own[:2]
+        return block if is_own else self._load(order, epoch, begin, group)
 
     def _load(self, order: SampleOrder, epoch: int, begin: int, group: Group) -> Block:
         """Return a group of the batch that begins at the position ``begin`` in an epoch's order."""

@@ -8,8 +8,9 @@ from typing import TypeAlias
 from xpnet._lib.interrupts import defer_interrupts
 from xpnet._lib.tree import leaves, tree_map
 from xpnet.config import TrainConfig
+from xpnet.distributed.comparison import compare
 from xpnet.distributed.ranks import ALONE
-from xpnet.errors import BackendError, DivergedError
+from xpnet.errors import DivergedError
 from xpnet.nn import functional as F
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.training.loop import INTERRUPTED, Callback, EpochLog, FitResult
@@ -244,12 +245,8 @@ class CompareRanks(Callback):
         Raises
         ------
         BackendError
-            A rank has other parameters than most.
+            A rank has other parameters.
         """
-        ranks = trainer.ranks
-        digests = ranks.gather(trainer.fingerprint(log.state))
-        usual = max(digests, key=digests.count)
-        for rank, digest in enumerate(digests):
-            if digest != usual:
-                problem = f"has other parameters after epoch {log.epoch}: is its memory or processor faulty?"
-                raise BackendError.at(ranks.hosts[rank], problem, rank=rank).of_all_ranks()
+        ranks, digest = trainer.ranks, trainer.fingerprint(log.state)
+        problem = f"has other parameters after epoch {log.epoch}"
+        compare(ranks, range(ranks.size), digest, digest, problem)

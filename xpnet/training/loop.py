@@ -110,8 +110,8 @@ def fit(  # noqa: C901 - one function, so that a debugger shows one frame
     Parameters
     ----------
     trainer
-        Its ``step``, its ``loader`` of batches, and its ``learning_rate`` of each step, counted from 0 over
-        all epochs.
+        Its ``step``, its ``ranks``, its ``loader`` of batches, and its ``learning_rate`` of each step,
+        counted from 0 over all epochs.
     state
         The state to start from.
     epochs

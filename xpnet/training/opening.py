@@ -1,11 +1,14 @@
 """The one way into a training: backend, data, normalisation and trainer, from settings."""
 
 import platform
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 from xpnet._lib.text import announce, complain
 from xpnet.backends.base import Backend
+from xpnet.backends.probing import identify_gpu
 from xpnet.backends.resolve import Selection, resolve
 from xpnet.config import TrainConfig
 from xpnet.data.datasets import Dataset, load_shared
@@ -59,9 +62,8 @@ def open_training(
     with ranks.agreement():
         place, rank = (config.device, config.backend), ranks.local_rank
         selection = resolve(*place, require_device=config.require_device, like=like, local_rank=rank)
-        if selection.warning is not None and ranks.rank == 0:
-            warn(selection.warning)
     backend = selection.backend
+    ranks = replace(ranks, places=_compare_places(ranks, selection, warn))
     ranks.compare(_list_facts(config, backend))
     if data is None:
         with announce(f"reading {config.data or 'mnist'}", quiet=config.quiet or ranks.rank > 0):
@@ -73,6 +75,25 @@ def open_training(
             opened = Trainer.open(config, data, backend, jobs=jobs, normalization=normalization, ranks=ranks)
             trainer = stack.enter_context(opened)
         yield trainer, selection
+
+
+def _compare_places(ranks: Ranks, selection: Selection, warn: Callable[[str], object]) -> tuple[str, ...]:
+    """Return library and device of each rank; warn of those that use the CPU instead, or share a GPU."""
+    backend, device, reason = selection.backend, selection.device_used, selection.reason or ""
+    place, gpu = f"{backend.name} {backend.version} on {device}", identify_gpu(device) or ""
+    every = ranks.gather([place, gpu, selection.warning or "", reason])
+    fallen, is_mixed = defaultdict[str, list[int]](list), any(gpu for _, gpu, *_ in every)
+    for rank, (_, gpu, warning, reason) in enumerate(every):
+        if not gpu and (warning or is_mixed):
+            fallen[warning or f"computes on the CPU: {reason}"].append(rank)
+    lines = [f"{ranks.describe(each)}: {text}" if ranks.size > 1 else text for text, each in fallen.items()]
+    for host in dict.fromkeys(ranks.hosts):
+        used = [gpu for (_, gpu, *_), each in zip(every, ranks.hosts, strict=True) if gpu and each == host]
+        if len({*used}) < len(used):
+            lines.append(f"{host}: {len(used)} ranks share {len({*used})} GPU{'s' * (len({*used}) > 1)}")
+    for line in lines if ranks.rank == 0 else ():
+        warn(line)
+    return tuple(place for place, *_ in every)
 
 
 def _list_facts(config: TrainConfig, backend: Backend) -> dict[str, object]:

@@ -1,13 +1,18 @@
 """The state of a training, its step and its evaluation: sums over the blocks of a batch or of all samples."""
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias
 
+from xpnet._lib.tree import leaves
 from xpnet._typing import Array, Function
 from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, add, tree_sum, unstack
+from xpnet.distributed.comparison import Schedule, compare
+from xpnet.distributed.ranks import ALONE
 from xpnet.inference.context import ComputeContext
 from xpnet.nn import layers as L
 from xpnet.nn.dropout import dropout_scale
@@ -60,6 +65,7 @@ class Step:
         self._terms = compile_(self._sample_terms, transient=True)
         self._part_sums = cache(self._compile_part_sums)
         self._shared_update = compile_(self._apply_shared_update, donated=True)
+        self._schedule = Schedule(context.ranks if context.is_exact else ALONE)
 
     def __call__(self, variables: Variables, batch: Batch, *learning_rates: float) -> Variables:
         """Return the variables after each step of a batch, which may reuse the memory of those before it."""
@@ -69,10 +75,15 @@ class Step:
         start, stop = self.context.share(batch.size)
         block = batch.block(Group(start, stop, 1))
         if stop - start < batch.size:
-            return self._shared_step(variables, block, batch.size, *learning_rates)
+            return self._shared_step(variables, batch, block, *learning_rates)
         if batch.steps == 1:
-            return self._step(variables, block, *learning_rates)
-        return cast("Variables", self._steps(variables, block, learning_rates))
+            variables = self._step(variables, block, *learning_rates)
+        else:
+            variables = self._steps(variables, block, learning_rates)
+        if self._schedule.is_due(batch.steps):  # of results that every rank has computed
+            digest = self._digest(leaves(variables.parameters))
+            compare(self.context.ranks, range(self.context.ranks.size), digest, digest)
+        return variables
 
     def block_sums(self, parameters: L.Parameters, block: Block) -> list[Array]:
         """Return sums over the samples of a block, in a flat list: gradients, then batch-norm moments."""
@@ -91,37 +102,64 @@ class Step:
 
     def _batch_sums(self, parameters: L.Parameters, batch: Batch) -> list[Array]:
         """Return `block_sums` over a batch, added up in the tree of its blocks."""
+        ranks, sums = self.context.ranks, list[list[Array]]()
+        shares = {rank: share for rank, share in enumerate(ranks.shares(batch.size)) if share}
+        is_due = self._schedule.is_due(min(map(len, shares.values())))
+        first = {rank: share.start * BLOCK_SIZE for rank, share in shares.items()}
+        digests = [""]
 
         def chunk_sum(groups: list[Group]) -> list[Array]:
             sums = list[list[Array]]()
             for group in groups:
                 sums += unstack(group, self._block_sums(parameters, batch.block(group)))
+            if is_due and groups[0].start == first[ranks.rank]:
+                digests[0] = self._digest(sums[0])
             return tree_sum(sums, self._add)
 
-        ranks, sums = self.context.ranks, list[list[Array]]()
         for chunks in ranks.chunks(batch.size, self.context.stack):
             total = tree_sum(self.context.backend.map_blocks(chunk_sum, chunks), self._add)
             sums.append(total)  # of a node of the tree
+        if is_due:
+            start = next((first[rank] for rank in first if rank > ranks.rank), 0)  # of the next rank
+            block = batch.block(Group(start, min(start + BLOCK_SIZE, batch.size), 1))
+            following = self._digest(self._block_sums(parameters, block)) if ranks.rank in first else ""
+            compare(ranks, [*first], digests[0], following)
         shapes = [array.shape for layer in parameters for array in layer]
         norms = [layer for layer in parameters if isinstance(layer, L.BatchNorm)]
         shapes += [norm.gamma.shape for norm in norms for _ in L.BatchMoments._fields]
         return ranks.finish(sums, batch.size, tuple(shapes), self.context.float_type)
 
-    def _shared_step(self, variables: Variables, block: Block, size: int, learning_rate: float) -> Variables:
+    def _shared_step(
+        self, variables: Variables, batch: Batch, block: Block, learning_rate: float
+    ) -> Variables:
         """Return the variables after a batch of one block, of which each process has some samples.
 
         In a block, sums are exact once all processes round by the same maxima: MPI may add them up in any
         order.
         """
-        reduce, factor = self.context.ranks.reduce, self.context.inputs.factor
+        ranks, factor, size = self.context.ranks, self.context.inputs.factor, batch.size
         if block.x.dtype != self.context.ops.xp.uint8 or block.masks.noise is not None:
             factor = None  # else the inputs are pixels, integers times the factor
-        terms, maxima = self._terms(variables.parameters, block)
-        maxima = reduce(maxima, "MAX") if maxima else maxima
-        sums = reduce(self._part_sums(size, factor is not None)(maxima, terms), "SUM")
+        shares = [self.context.share(size, rank % ranks.size) for rank in (ranks.rank, ranks.rank + 1)]
+        add_up, add_next = (self._part_sums(size, factor is not None, stop - start) for start, stop in shares)
+        terms, largest = self._terms(variables.parameters, block)
+        maxima = ranks.reduce(largest, "MAX") if largest else largest
+        parts = add_up(maxima, terms)
+        is_due = self._schedule.is_due(1)
+        digest = self._digest([*largest, *parts]) if is_due else ""
+        sums = ranks.reduce(parts, "SUM")
+        if is_due:
+            terms, largest = self._terms(variables.parameters, batch.block(Group(*shares[1], 1)))
+            following = self._digest([*largest, *add_next(maxima, terms)])
+            compare(ranks, range(ranks.size), digest, following)
         scale = dropout_scale(self.context.network.input_dropout)
         factors = 1.0 if factor is None else factor * scale, *L.mean_and_variance_factors(size)
         return self._shared_update(variables, sums, *factors, learning_rate)
+
+    def _digest(self, arrays: Iterable[Array]) -> str:
+        """Return the SHA-256 of the bits of arrays, but for the signs of zeros."""
+        to_host = self.context.backend.to_host
+        return hashlib.sha256(b"".join((to_host(array) + 0.0).tobytes() for array in arrays)).hexdigest()
 
     def _sample_terms(self, parameters: L.Parameters, block: Block) -> tuple[Terms, list[Array]]:
         """Return the terms of each layer's gradients, the inputs without their factor, and their maxima."""
@@ -130,8 +168,8 @@ class Step:
         values = inputs.values if isinstance(inputs, Operand) else inputs
         return [terms[0]._replace(a=values), *terms[1:]], maxima
 
-    def _compile_part_sums(self, samples: int, pixels: bool) -> Function:  # noqa: FBT001
-        """Return the compiled `_sum_terms` of batches of a size."""
+    def _compile_part_sums(self, samples: int, pixels: bool, share: int) -> Function:  # noqa: ARG002, FBT001
+        """Return the compiled `_sum_terms` of batches of a size, and of a process with so many samples."""
         return self.context.compile(partial(self._sum_terms, samples=samples, pixels=pixels), transient=True)
 
     def _sum_terms(self, maxima: list[Array], terms: Terms, *, samples: int, pixels: bool) -> list[Array]:

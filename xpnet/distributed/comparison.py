@@ -1,0 +1,54 @@
+"""The comparison of results of ranks, each with those of the rank before it."""
+
+from collections.abc import Sequence
+
+from xpnet.distributed.ranks import Ranks
+from xpnet.errors import BackendError
+
+BLOCKS = 50
+"""Blocks of its own for each of which a rank computes one of the next rank's: 2 %."""
+
+
+class Schedule:
+    """The steps in which gradients are compared: the first, and one in so many blocks.
+
+    Parameters
+    ----------
+    ranks
+        The processes that share the training.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._is_alone, self._computed = ranks.comm is None, BLOCKS
+
+    def is_due(self, blocks: int) -> bool:
+        """Return True if a step is one of these, in which a rank computes so many blocks or more."""
+        self._computed += blocks
+        if self._is_alone or self._computed < BLOCKS:
+            return False
+        self._computed = 0
+        return True
+
+
+def compare(ranks: Ranks, owners: Sequence[int], own: str, following: str, problem: str = "") -> None:
+    """Compare the digest of a result of each owner with that which the owner before it has computed.
+
+    All ranks must call this, those without a result too.
+
+    Raises
+    ------
+    BackendError
+        A rank has another one. The message names it, or two that accuse each other, with the `problem`, by
+        default a wrong gradient.
+    """
+    problem = problem or f"has computed a wrong gradient in step {ranks.activity.step}"
+    every = ranks.gather([own, following])
+    pairs = zip(owners, [*owners[1:], owners[0]], strict=True)
+    accused = {rank: before for before, rank in pairs if every[before][1] != every[rank][0]}
+    # The result with which an accused rank accuses another may itself be wrong.
+    named = [rank for rank, before in accused.items() if before not in accused] or [*accused]
+    if named:
+        names = "; ".join(f"{ranks.hosts[rank]}, rank {rank}" for rank in sorted(named))
+        remedy = "is its memory or processor faulty, or its xpnet another?"
+        doubt = "one of them " * (len(named) > 1)
+        raise BackendError(f"{names}: {doubt}{problem}: {remedy}").of_all_ranks()
