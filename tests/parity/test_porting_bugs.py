@@ -11,7 +11,7 @@ from porting_bugs import BUGS, COMPLEX, GAP, SQUARE
 from xpnet.parity import assert_parity
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "parity.md"
-LINE = r"\S+ on \w+: ((result|argument \d) .*|raises .*|.* \(porting_bugs.py:\d+\).*)"
+LINE = r"[\w, -]+ on \w+: ((result|argument \d)\S* .*|raises .*|.* \(porting_bugs.py:\d+\).*)"
 NEEDED = pytest.mark.needs("array-api-extra", "array-api-strict", "torch", "jax")
 COUNTS, X = np.asarray([3, 1, 2, 1]), np.sort(SQUARE[0])
 PASSING = [
@@ -28,7 +28,7 @@ PASSING = [
 FINDINGS = [
     ("one_hot", lambda x, n: np.eye(n)[x], (COUNTS, 4), "torch on cpu: result has dtype float32, the ref"),
     ("setdiff1d", np.setdiff1d, (COUNTS, COUNTS[:1]), "array-api-strict on device1: .* data-dependent shap"),
-    ("at", lambda x, y: np.asarray([y, *x[1:]]), (X, 9.0), "numpy on cpu: argument 0 is changed in place"),
+    ("at", lambda x, y: np.asarray([y, *x[1:]]), (X, 9.0), ".*: argument 0 is changed in place"),
 ]
 
 

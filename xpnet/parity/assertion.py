@@ -1,26 +1,37 @@
 """``assert_parity``: one function, every array library, the same result."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import takewhile
+from types import EllipsisType
+from typing import Any, Literal
 
 import numpy as np
 
-from xpnet._typing import Function
-from xpnet.backends.base import Backend
 from xpnet.backends.resolve import BACKENDS, make
 from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import devices
-from xpnet.parity.calls import Arguments, Call, Run, call, describe_error, map_leaves, named_arguments
-from xpnet.parity.distance import Tolerance, find_difference, parse_tolerance
+from xpnet.parity.calls import Arguments, Run, is_dtype, map_leaves, named_arguments
+from xpnet.parity.distance import parse_tolerance
+from xpnet.parity.outcomes import DtypeCheck, Outcome, Task, compare, compute_expected
 from xpnet.parity.session import current_session
-
-DtypeCheck: TypeAlias = bool | Literal["kind"]
-Errors: TypeAlias = type[Exception] | tuple[type[Exception], ...]
+from xpnet.parity.variations import Variation, list_variations, run_variations
 
 META = devices.BackendDevice("torch", "meta")
 """PyTorch's device without values."""
 NARROW = tuple(devices.BackendDevice(devices.STRICT, device) for device in ("no_float64", "no_x64"))
 """Devices without float64, and without any numbers of 64 bits."""
+PLAIN = np.ndarray | np.generic | int | float | complex | str | np.dtype | slice | EllipsisType | None
+"""The types of arguments besides containers and callables."""
+FLAGS = ("check_shape", "check_device", "check_memory", "jit", "sync", "float64", "jax_x64", "vary")
+TYPES: Mapping[str, tuple[Any, str]] = {
+    **dict.fromkeys((*FLAGS, "data_dependent_shapes"), (bool, "True or False")),
+    **dict.fromkeys(("function", "reference"), (Callable | None, "a function")),
+    **dict.fromkeys(("xfail", "kwargs"), (Mapping | None, "a dict by name")),
+    "backends": (list | tuple | None, "a list of names such as ['torch', 'jax']"),
+    "mutates": (list | tuple, "a list of positions and keywords of arguments"),
+    "variations": (bool | list | tuple, "True, False, or a list of names"),
+}
+"""The types of options, and what to expect in words."""
 
 
 def assert_parity(
@@ -46,6 +57,9 @@ def assert_parity(
     data_dependent_shapes: bool = False,
     float64: bool = True,
     jax_x64: bool = True,
+    variations: bool | Sequence[str] = True,
+    vary: bool = False,
+    kwargs: Mapping[str, Any] | None = None,
     **keywords: Any,
 ) -> None:
     """Assert that a function gives the same result with every array library as with NumPy.
@@ -53,13 +67,14 @@ def assert_parity(
     Parameters
     ----------
     function
-        Takes arrays of one library and returns an array, or tuples, lists, dicts and dataclasses of arrays. A
-        parameter ``xp``, if it has one, receives the array namespace.
-    arrays, keywords
-        The function's arguments: NumPy arrays, of which each library gets a copy on its device; numbers,
-        text, booleans and None, which are passed as they are; lists, tuples, dicts and dataclasses of these.
-        ``functools.partial`` binds everything else, and keywords that `assert_parity` has itself, such as
-        ``partial(function, norm=2)``.
+        Takes arrays of one library and returns an array, or tuples, lists, dicts and dataclasses of arrays,
+        which may also hold text and None. A parameter ``xp``, if it has one, receives the array namespace.
+    arrays, keywords, kwargs
+        The function's arguments: NumPy arrays, of which each library gets a copy on its device, in the same
+        memory order; NumPy's dtypes, which become the library's; numbers, text, booleans, None, slices and
+        callables, which are passed as they are; lists, tuples, dicts and dataclasses of these.
+        ``functools.partial`` binds everything else. Keywords that `assert_parity` has itself are in
+        ``kwargs={"norm": 2}``.
     reference
         The original of which `function` is a port; it takes NumPy arrays, and may return Python's numbers.
         Then `function` is called with NumPy, too. Default: `function` itself, with NumPy.
@@ -79,8 +94,9 @@ def assert_parity(
     check_shape, check_device
         If False, shapes may differ (sizes may not), or results may be on another device of the library.
     check_memory
-        If False, a result may share memory with an argument where the reference's does not, and the other way
-        round. This is compared with NumPy.
+        If False, a result may share memory with an argument, another result or that of an earlier call, or be
+        read-only, where the reference's does or is not; and share none with an argument where the
+        reference's does. This is compared with NumPy.
     mutates
         The arguments, by position or keyword, into which the function writes by contract: what they hold
         afterwards is compared as a result is.
@@ -106,6 +122,15 @@ def assert_parity(
         If False, JAX computes in 32 bits, as it does by default: arrays of float64 become float32, of int64
         int32. NumPy computes as before, and its result is converted in the same way to be compared, unless
         32 bits cannot hold it.
+    variations
+        If True, functions without problems are called again: with the same arguments; with arrays in the
+        orders C and F; with NumPy, with strided and with read-only arrays, but for those in `mutates`. This
+        is compared where the reference returns what it returned before. With all options but `vary` each
+        function is called at most 8 times with a library. A list of names has these variations alone.
+    vary
+        If True, also with other arrays of float64: no element and one along the first and the last axis,
+        5000 elements, and NaN; with PyTorch, float16 is once the default dtype. This is compared where the
+        reference neither raises nor warns.
 
     Raises
     ------
@@ -124,81 +149,105 @@ def assert_parity(
         these.
     """
     __tracebackhide__ = True
-    named: Arguments = dict(enumerate(arrays)) | keywords
+    _check_options(locals())
+    named: dict[int | str, Any] = dict(enumerate(arrays))
+    named.update({**keywords, **(kwargs or {})}.items())
     _check_arguments(named, mutates)
     dtypes = check_dtype if isinstance(check_dtype, Mapping) else dict.fromkeys(BACKENDS, check_dtype)
-    expected_failures = dict(xfail or {})
-    _check_options(dtypes, warnings, expected_failures)
     tiers = (tier, ulp, rtol, atol, norm) if raises is None else ("bitwise", None, None, 0.0, None)
     tolerance = parse_tolerance(*tiers)._replace(shape=check_shape, device=check_device)
     arguments = named if float64 else map_leaves(_to_float32, named)
     whose = "NumPy" if reference is None else "the reference"
     checks = check_memory, warnings == "compare", data_dependent_shapes
-    task = _Task(arguments, tuple(mutates), whose, raises, tolerance, dtypes, *checks)
+    functions = function, reference or function
+    task = Task(*functions, arguments, tuple(mutates), whose, raises, tolerance, dtypes, *checks)
+    chosen = _choose_variations(arguments, mutates, names=variations, vary=vary)
     targets = _find_targets(backends, has_reference=reference is not None)
     others = [META] * (not sync and raises is None) + [*NARROW] * (not float64)
     of_test = current_session().of_test if backends is None else None
     targets = [*targets, *(each for each in others if of_test is None or of_test.backend == each.backend)]
     runs = [_make_run(target, float64=float64, jax_x64=jax_x64) for target in dict.fromkeys(targets)]
     runs += [run._replace(jit=True) for run in runs if jit and run.backend.name == "jax"]
-    expected = _compute_expected(task, reference or function)
+    expected = compute_expected(task)
     took_part = {str(run.target) for run in runs} | ({str(devices.NUMPY)} if reference is None else set())
     current_session().took_part |= took_part
-    results = [_Result(run, *_compare(task, run, function, expected)) for run in runs]
-    kept, problems = _apply_xfail(results, expected_failures)
-    problems = [*expected.changes, *(f"{run}: {line}" for run, lines, _ in kept for line in lines), *problems]
-    if problems:
-        errors = [result.error for result in kept if result.error is not None]
+    outcomes = [compare(task, run, expected) for run in runs]
+    if raises is None:
+        outcomes += run_variations(task, expected, outcomes, chosen)
+    kept, problems = _apply_xfail(outcomes, xfail or {})
+    if problems := [*expected.problems, *_merge(kept), *problems]:
+        errors = [each.call.error for each in kept if each.lines and each.call.error is not None]
         cause = ExceptionGroup("raised by the function", errors) if len(errors) > 1 else None
         raise AssertionError("\n".join(dict.fromkeys(problems))) from cause or (*errors, None)[0]
 
 
-class _Task(NamedTuple):
-    """The arguments, and what is compared."""
-
-    arguments: Arguments
-    mutates: tuple[int | str, ...]
-    whose: str  # results are compared with: NumPy or the reference
-    raises: Errors | None
-    tolerance: Tolerance
-    dtypes: Mapping[str, DtypeCheck]  # by library
-    check_memory: bool
-    check_warnings: bool
-    data_dependent_shapes: bool
+def _merge(outcomes: Iterable[Outcome]) -> Iterable[str]:
+    """Return a line for each problem, with all runs that have it."""
+    runs: dict[str, dict[str, None]] = {}
+    for each in outcomes:
+        for line in each.lines:
+            runs.setdefault(line, {})[str(each.run)] = None
+    return [f"{', '.join(names)}: {line}" for line, names in runs.items()]
 
 
-class _Result(NamedTuple):
-    run: Run
-    lines: list[str]  # one for each problem
-    error: Exception | None
+def _choose_variations(
+    arguments: Arguments, mutates: Sequence[int | str], *, names: bool | Sequence[str], vary: bool
+) -> list[Variation]:
+    """Return the variations that are asked for.
+
+    Raises
+    ------
+    ConfigError
+        There is none of that name.
+    """
+    possible = list_variations(arguments, mutates)
+    if isinstance(names, bool):
+        forms = takewhile(lambda each: each.is_form, possible)
+        return [each for each in (possible if vary else forms) if names or not each.is_form]
+    known = {each.name: each for each in possible}
+    if not {*names} <= {*known}:
+        expected = f"True, False, or a list of some of {', '.join(map(repr, known))}"
+        raise ConfigError(f"variations: expected {expected}, got {names!r}")
+    return [known[name] for name in names]
 
 
 def _check_arguments(arguments: Arguments, mutates: Sequence[int | str]) -> None:
     """Raise TypeError for an argument that is neither a NumPy array nor a plain value."""
-    if isinstance(mutates, str) or not {*mutates} <= {*arguments}:
+    if not {*mutates} <= {*arguments}:
         known = f"a list of some of {', '.join(map(repr, arguments))}"
         raise ConfigError(f"mutates: expected {known}, positions and keywords of arguments, got {mutates!r}")
     for path, leaf in named_arguments(arguments, arguments):
-        if leaf is not None and not isinstance(leaf, np.ndarray | np.generic | int | float | complex | str):
-            known = "a NumPy array, a number, text, None, or lists, tuples, dicts and dataclasses of these"
-            remedy = "functools.partial binds everything else"
-            raise TypeError(f"{path} is a {type(leaf).__name__}: expected {known} ({remedy})")
+        if not (callable(leaf) or isinstance(leaf, PLAIN)):
+            known = "a NumPy array, a number, text, None, a dtype, a slice, a callable"
+            known += (
+                ", or lists, tuples, dicts and dataclasses of these (functools.partial binds everything else)"
+            )
+            raise TypeError(f"{path} is a {type(leaf).__name__}: expected {known}")
 
 
-def _check_options(dtypes: Mapping[str, DtypeCheck], warnings: str, xfail: Mapping[str, str]) -> None:
+def _check_options(options: Mapping[str, Any]) -> None:
     """Raise ConfigError for an option that has no such value, or names an unknown library."""
-    for name in (*dtypes, *xfail):
-        devices.parse(name)
-    if not {*dtypes.values()} <= {True, False, "kind"}:
-        values = ", ".join(map(repr, dict.fromkeys(dtypes.values())))
-        raise ConfigError(f'check_dtype: expected True, False, "kind", or a dict of these, got {values}')
-    if warnings not in {"compare", "ignore"}:
-        raise ConfigError(f'warnings: expected "compare" or "ignore", got {warnings!r}')
+    for name, (kind, known) in TYPES.items():
+        if not isinstance(options[name], kind):
+            raise ConfigError(f"{name}: expected {known}, got {options[name]!r}")
+    errors, dtypes = options["raises"], options["check_dtype"]
+    for error in errors if isinstance(errors, tuple) else () if errors is None else (errors,):
+        if not (isinstance(error, type) and issubclass(error, Exception)):
+            raise ConfigError(f"raises: expected a class of errors, or a tuple of them, got {errors!r}")
+    if options["warnings"] not in ("compare", "ignore"):
+        raise ConfigError(f'warnings: expected "compare" or "ignore", got {options["warnings"]!r}')
+    kinds = dtypes if isinstance(dtypes, Mapping) else {"numpy": dtypes}
+    if not all(isinstance(kind, bool) or kind == "kind" for kind in kinds.values()):
+        raise ConfigError(f'check_dtype: expected True, False, "kind", or a dict of these, got {dtypes!r}')
+    for name in (*kinds, *(options["xfail"] or ())):
+        devices.parse(str(name))
 
 
 def _to_float32(leaf: Any) -> Any:
     """Convert an array, or a number with a dtype, from 64 bits to float32 and complex64."""
     narrower = {"float64": "float32", "complex128": "complex64"}
+    if is_dtype(leaf):
+        return np.dtype(narrower.get(np.dtype(leaf).name, leaf))
     has_dtype = isinstance(leaf, np.ndarray | np.generic)
     return leaf.astype(narrower.get(leaf.dtype.name, leaf.dtype)) if has_dtype else leaf
 
@@ -209,9 +258,9 @@ def _find_targets(names: Sequence[str] | None, *, has_reference: bool) -> list[d
     Without a reference NumPy is not among the last: it would be compared with itself.
     """
     if names is not None:
-        if isinstance(names, str) or not names:
-            raise ConfigError(f"backends: expected a list of names such as ['torch', 'jax'], got {names!r}")
-        return [devices.parse(name) for name in names]
+        if not names:
+            raise ConfigError(f"backends: expected {TYPES['backends'][1]}, got {names!r}")
+        return [devices.parse(str(name)) for name in names]
     session = current_session()
     if session.of_test is not None:
         return [session.of_test]
@@ -237,121 +286,8 @@ def _make_run(target: devices.BackendDevice, *, float64: bool, jax_x64: bool) ->
     return Run(target, backend, narrow=narrow)
 
 
-def _compute_expected(task: _Task, function: Function) -> Call:
-    """Call the function with NumPy. The outputs are arrays and Python's numbers.
-
-    Raises
-    ------
-    AssertionError
-        There are none, or one is another object; or it does not raise what it should.
-    """
-    __tracebackhide__ = True
-    run = Run(devices.NUMPY, make(*devices.NUMPY))
-    where = str(run) if task.whose == "NumPy" else task.whose
-    try:
-        with run.scope():
-            outcome = call(run, function, task.arguments, task.mutates)
-    except Exception as error:
-        if task.raises is not None and isinstance(error, task.raises):
-            return Call({}, [], [], {}, describe_error(run, error))
-        error.add_note(f"raised with {where}")
-        raise
-    outputs, owns = outcome.outputs, run.backend.owns
-    others = [path for path, value in outputs.items() if not (owns(value) or _is_number(value))]
-    wrong = [f"{path} {_describe_kind(outputs[path], run.backend)}" for path in others]
-    if task.raises is not None:
-        wrong = [f"raises no {_name(task.raises)}"]
-    elif not outputs:
-        wrong = ["the function returns no array"]
-    lines = [f"{where}: {line}" for line in outcome.changes + wrong]
-    if wrong:
-        raise AssertionError("\n".join(lines))
-    outputs = {path: value if _is_number(value) else np.asarray(value) for path, value in outputs.items()}
-    return outcome._replace(outputs=outputs, changes=lines)
-
-
-def _compare(task: _Task, run: Run, function: Function, expected: Call) -> tuple[list[str], Exception | None]:
-    """Return a line for each problem, and the error that the function raises."""
-    __tracebackhide__ = True
-    try:
-        with run.scope(data_dependent_shapes=task.data_dependent_shapes):
-            outcome = call(run, function, task.arguments, task.mutates)
-            if task.raises is not None:
-                return [f"raises no {_name(task.raises)}, {task.whose} does: {expected.error}"], None
-            problems = [*outcome.changes]
-            if run.has_values:
-                problems += _find_differences(task, run, outcome, expected)
-            if run.target == devices.NUMPY:
-                problems += _find_effects(task, outcome, expected, has_problems=bool(problems))
-            return problems, None
-    except Exception as error:  # noqa: BLE001  each library raises its own errors
-        if task.raises is not None and isinstance(error, task.raises):
-            return [], None
-        error.add_note(f"raised with {run}")
-        return [describe_error(run, error)], error
-
-
-def _find_differences(task: _Task, run: Run, outcome: Call, expected: Call) -> Iterator[str]:
-    """Describe each output that differs from the expected one."""
-    whose, outputs = task.whose, outcome.outputs
-    if outputs.keys() != expected.outputs.keys():
-        yield f"returns {', '.join(outputs) or 'no array'}, {whose} {', '.join(expected.outputs)}"
-        return
-    for path, reference in expected.outputs.items():
-        problem = _find_problem(task, run, outputs[path], reference)
-        if problem is not None:
-            yield f"{path} {problem}"
-
-
-def _find_effects(task: _Task, outcome: Call, expected: Call, *, has_problems: bool) -> Iterator[str]:
-    """Describe new warnings of a call with NumPy; and another memory, unless there are other problems."""
-    is_compared = task.check_memory and not has_problems
-    for output, argument in sorted({*outcome.aliases} ^ {*expected.aliases}) if is_compared else ():
-        if (output, argument) in outcome.aliases:
-            yield f"{output} shares memory with {argument}, {task.whose}'s does not: return a copy"
-        else:
-            yield f"{output} shares no memory with {argument}, {task.whose}'s does"
-    for text, place in outcome.warnings.items() if task.check_warnings else ():
-        if text not in expected.warnings:
-            yield f"{text}{place}, which {task.whose} does not give"
-
-
-def _find_problem(task: _Task, run: Run, value: Any, reference: Any) -> str | None:
-    """Describe how an output differs from the expected one, None if it does not."""
-    backend, is_array, is_number = run.backend, run.backend.owns(value), _is_number(reference)
-    if not is_array and not (_is_number(value) and is_number):
-        return _describe_kind(value, backend)
-    if is_array and task.tolerance.device and value.device != backend.device:
-        return f"is on device {value.device}, not {backend.device}"
-    host = backend.to_host(value) if is_array else np.asarray(value)
-    dtype = not is_number and task.dtypes.get(str(run.target), task.dtypes.get(backend.name, True))
-    if run.narrow and not is_number:  # in the dtype that it has in this run, if that holds its values
-        narrowed = backend.to_host(run.put(reference))
-        is_held = np.isclose(narrowed, reference, rtol=1e-6, atol=1e-37, equal_nan=True)
-        reference = narrowed if np.all(is_held) else reference
-    wanted = np.asarray(reference)
-    problem = find_difference(host, wanted, task.tolerance._replace(dtype=dtype), task.whose)
-    is_zero = host.shape == wanted.shape and host.dtype.kind != "b" and not np.any(host[host != wanted])
-    if problem is not None and backend.name == "jax" and problem.startswith("differs") and is_zero:
-        return f"{problem}; zeros where a view was written to? With JAX x[0] is a copy"
-    return problem
-
-
-def _describe_kind(value: object, backend: Backend) -> str:
-    kind = f"{type(value).__module__}.{type(value).__qualname__}"
-    return f"is a {kind}, not an array of {backend.name}"
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (bool, int, float, complex)  # no scalar of NumPy, which has a dtype
-
-
-def _name(errors: Errors) -> str:
-    return " or ".join(error.__name__ for error in (errors if isinstance(errors, tuple) else (errors,)))
-
-
-def _apply_xfail(results: Sequence[_Result], xfail: Mapping[str, str]) -> tuple[list[_Result], list[str]]:
-    """Return the results without those of libraries that are to fail, and a line for each that does not."""
+def _apply_xfail(results: Sequence[Outcome], xfail: Mapping[str, str]) -> tuple[list[Outcome], list[str]]:
+    """Return the outcomes without those of libraries that are to fail, and a line for each that does not."""
     kept = [result for result in results if not {*result.run.names} & {*xfail}]
     lines = []
     for name, reason in xfail.items():

@@ -5,7 +5,7 @@ import json
 import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from copy import copy
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -23,6 +23,10 @@ HIDDEN = ("xpnet.parity", "array_api_compat", "contextlib", "numpy")
 """Modules that are no place of an error, beside the array library."""
 
 
+EFFORT: Any = 10_000
+"""Candidates by which NumPy decides whether strided arrays overlap."""
+
+
 class Run(NamedTuple):
     """A library on a device, and how the function is run there."""
 
@@ -30,6 +34,7 @@ class Run(NamedTuple):
     backend: Backend
     jit: bool = False
     narrow: bool = False  # float64 and int64 become what the device, or the user of JAX, has instead
+    half: bool = False  # float16 is PyTorch's default dtype
 
     @property
     def names(self) -> set[str]:
@@ -48,15 +53,24 @@ class Run(NamedTuple):
     @contextmanager
     def scope(self, *, data_dependent_shapes: bool = False) -> Iterator[None]:
         """Compute with the library; array-api-strict may allow shapes that depend on values."""
-        backend, others = self.backend, nullcontext()
-        if backend.name == "jax" and self.narrow:
-            others = backend.library.enable_x64(new_val=False)
-        if backend.name == STRICT and data_dependent_shapes:
-            flags = {"boolean_indexing": True, "data_dependent_shapes": True}
-            others = backend.library.ArrayAPIStrictFlags(**flags)
+        backend = self.backend
         # array-api-strict computes with NumPy, too.
-        with backend.scope(), others, np.errstate(all="ignore"):
+        with backend.scope(), np.errstate(all="ignore"), ExitStack() as stack:
+            if backend.name == "jax" and self.narrow:
+                stack.enter_context(backend.library.enable_x64(new_val=False))
+            if backend.name == STRICT and data_dependent_shapes:
+                flags = {"boolean_indexing": True, "data_dependent_shapes": True}
+                stack.enter_context(backend.library.ArrayAPIStrictFlags(**flags))
+            if self.half:
+                stack.callback(backend.library.set_default_dtype, backend.library.get_default_dtype())
+                backend.library.set_default_dtype(backend.library.float16)
             yield
+
+    def find_dtype(self, dtype: Any) -> Any:
+        """Return the library's dtype of the name of NumPy's."""
+        backend, empty = self.backend, np.empty(0, dtype)
+        name = (backend.narrow(empty) if self.narrow else empty).dtype.name
+        return dtype if backend.name == "numpy" else getattr(backend.xp, name)
 
     def put(self, array: HostArray) -> Any:
         """Put an array on the device."""
@@ -70,22 +84,33 @@ class Call(NamedTuple):
     Attributes
     ----------
     outputs
-        The outputs by path, and what the function writes into arguments by contract.
-    changes
-        A line for each other argument that it changed.
+        The outputs by path, and what the function writes into arguments by contract. Those of NumPy are
+        copies, which later calls cannot change.
+    containers
+        What holds them, by path: a tuple of two, a named tuple of certain fields.
+    problems
+        A line for each other argument that it changed, or that the library cannot hold.
+    arrays
+        The outputs themselves. With NumPy alone, as the next two.
     aliases
-        Pairs of an output and an argument that share memory. With NumPy alone, as the warnings.
+        Pairs of an output and an argument, or another output, that share memory.
     warnings
-        The places of RuntimeWarnings by category and text.
+        RuntimeWarnings by kind: text and place.
     error
-        The error that it raises as expected.
+        The error that the function raises.
     """
 
     outputs: dict[str, Any]
-    changes: list[str]
-    aliases: list[tuple[str, str]]
+    containers: dict[str, str]
+    problems: list[str]
+    arrays: dict[str, HostArray]
+    aliases: set[tuple[str, str]]
     warnings: dict[str, str]
-    error: str | None = None
+    error: Exception | None
+
+
+NOTHING = Call({}, {}, [], {}, set(), {}, None)
+"""The outcome of a call that was not made, or raises an error."""
 
 
 def named_arguments(arguments: Arguments, names: Iterable[int | str]) -> Iterator[tuple[str, Any]]:
@@ -94,66 +119,130 @@ def named_arguments(arguments: Arguments, names: Iterable[int | str]) -> Iterato
         yield from named_leaves(arguments[name], f"argument {name}")
 
 
-def call(run: Run, function: Function, arguments: Arguments, mutates: Collection[int | str] = ()) -> Call:
-    """Call a function with copies of the arrays on the device; it may write into those that it `mutates`."""
+def call(
+    run: Run,
+    function: Function,
+    arguments: Arguments,
+    mutates: Collection[int | str] = (),
+    *,
+    earlier: Call | None = None,
+    quiet: bool = False,
+    transform: Function = lambda apply: apply,
+) -> Call:
+    """Call a function with copies of the arrays on the device.
+
+    It may write into the arguments that it `mutates`. With NumPy, results that share memory with those of an
+    `earlier` call are among the aliases. If `quiet`, warnings are not passed on. `transform` changes what is
+    called with the arrays.
+    """
     __tracebackhide__ = True
     backend, watched = run.backend, [name for name in arguments if name not in mutates]
-    leaves = dict(named_arguments(arguments, arguments))
-    arrays = {path: run.put(leaf.copy()) for path, leaf in leaves.items() if isinstance(leaf, np.ndarray)}
+    arrays: dict[str, Any] = {}
+    dtypes: list[Any] = []
+    for path, leaf in named_arguments(arguments, arguments):
+        try:
+            if isinstance(leaf, np.ndarray):
+                arrays[path] = run.put(_copy(leaf))
+            elif is_dtype(leaf):
+                dtypes.append(run.find_dtype(leaf))
+        except Exception as error:  # noqa: BLE001  each library raises its own errors
+            name = getattr(leaf, "dtype", leaf)
+            return NOTHING._replace(problems=[f"{path}: {backend.name} has no {name}: {first_line(error)}"])
     fixed = [path for path, _ in named_arguments(arguments, watched) if path in arrays and run.has_values]
     before = {path: backend.to_host(arrays[path]).tobytes() for path in fixed}
     namespace = {"xp": backend.xp} if _accepts_xp(function, arguments) else {}
     changed: dict[str, None] = {}
+    plain: dict[str, Any] = {}
+    containers: dict[str, str] = {}
 
     def apply(values: Iterable[Any]) -> dict[str, Any]:
         __tracebackhide__ = True
-        each = iter(values)
-        given = map_leaves(lambda leaf: next(each) if isinstance(leaf, np.ndarray) else leaf, dict(arguments))
+        each, types = iter(values), iter(dtypes)
+
+        def replace(leaf: Any) -> Any:
+            return next(each) if isinstance(leaf, np.ndarray) else next(types) if is_dtype(leaf) else leaf
+
+        given = map_leaves(replace, dict(arguments))
         start = dict(named_arguments(given, watched))
         positional, keywords = _split(given)
         result = function(*positional, **keywords, **namespace)
-        outputs = {} if result is None and mutates else dict(named_leaves(result, "result"))
+        leaves = {} if result is None and mutates else dict(named_leaves(result, "result", containers))
         end = dict(named_arguments(given, watched))
         changed.update((path, None) for path in {**start, **end} if start.get(path) is not end.get(path))
-        written = named_arguments(given, mutates)
-        return outputs | {path: leaf for path, leaf in written if not isinstance(leaf, str | None)}
+        plain.update((path, leaf) for path, leaf in leaves.items() if isinstance(leaf, str | None))
+        written = dict(named_arguments(given, mutates))
+        return {path: leaf for path, leaf in (leaves | written).items() if not isinstance(leaf, str | None)}
 
     is_numpy = backend.name == "numpy"
-    watch: AbstractContextManager[dict[str, str]] = _watch_warnings() if is_numpy else nullcontext({})
-    with watch as found:
-        outputs = (backend.library.jit(apply) if run.jit else apply)(list(arrays.values()))
+    found: dict[str, str] = {}
+    silent = warnings.catch_warnings(action="ignore") if quiet else nullcontext()
+    try:
+        with _watch_warnings(found, quiet=quiet) if is_numpy else silent:
+            compiled = backend.library.jit(apply) if run.jit else transform(apply)
+            returned = compiled(list(arrays.values()))
+    except Exception as error:  # noqa: BLE001  each library raises its own errors
+        return NOTHING._replace(error=error)
     changed.update((path, None) for path in fixed if backend.to_host(arrays[path]).tobytes() != before[path])
     lines = [f"{path} is changed in place: compute a new array instead" for path in changed]
-    return Call(outputs, lines, _find_aliases(outputs, arrays) if is_numpy else [], found)
+    outcome = Call(returned | plain, containers, lines, {}, set(), found, None)
+    if not is_numpy:
+        return outcome
+    own = {path: leaf for path, leaf in returned.items() if isinstance(leaf, np.ndarray)}
+    copies = {path: np.array(leaf) for path, leaf in own.items() if not isinstance(leaf, np.ma.MaskedArray)}
+    aliases = {*_find_aliases(own, arrays, earlier)}
+    return outcome._replace(outputs=outcome.outputs | copies, arrays=own, aliases=aliases)
 
 
-def _find_aliases(outputs: dict[str, Any], arrays: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the pairs of an output and an argument that share memory."""
-    new = [path for path, leaf in outputs.items() if isinstance(leaf, np.ndarray) and path not in arrays]
-    pairs = ((output, argument) for output in new for argument in arrays)
-    return [pair for pair in pairs if np.may_share_memory(outputs[pair[0]], arrays[pair[1]])]
+def _copy(array: HostArray) -> HostArray:
+    """Return a copy with the same strides that can be written to if the array can."""
+    low, high = np.lib.array_utils.byte_bounds(array)
+    is_dense = array.flags.forc or type(array) is not np.ndarray or array.dtype.hasobject
+    if is_dense or high - low > max(16 * array.nbytes, 1 << 20):
+        copied = array.copy(order="K")
+    else:
+        memory, offset = np.empty(high - low, np.uint8), array.ctypes.data - low
+        copied = np.ndarray(array.shape, array.dtype, memory, offset, array.strides)
+        copied[...] = array
+    copied.flags.writeable = array.flags.writeable
+    return copied
+
+
+def _find_aliases(
+    outputs: dict[str, HostArray], arrays: dict[str, Any], earlier: Call | None
+) -> Iterator[tuple[str, str]]:
+    """Yield the pairs of an output and an array that share memory."""
+    others = [*arrays.items()]
+    before = [] if earlier is None else [("that of an earlier call", x) for x in earlier.arrays.values()]
+    for path, array in outputs.items():
+        if path in arrays:
+            continue
+        yield from (
+            (path, name)
+            for name, x in others + before
+            if isinstance(x, np.ndarray) and np.may_share_memory(array, x, max_work=EFFORT)
+        )
+        others.append((path, array))
 
 
 @contextmanager
-def _watch_warnings() -> Iterator[dict[str, str]]:
-    """Collect the places of the body's RuntimeWarnings, those of NumPy too; other warnings pass."""
-    found: dict[str, str] = {}
+def _watch_warnings(found: dict[str, str], *, quiet: bool) -> Iterator[None]:
+    """Collect the body's RuntimeWarnings by kind, those of NumPy too; others pass, unless `quiet`."""
     usual = np.errstate(divide="warn", over="warn", invalid="warn")
     with warnings.catch_warnings(record=True) as caught, usual:
-        warnings.filterwarnings("always", category=RuntimeWarning)
-        yield found
+        warnings.filterwarnings("always", category=Warning if quiet else RuntimeWarning)
+        yield
     for each in caught:
-        if issubclass(each.category, RuntimeWarning):
-            text = f"{each.category.__name__}: {each.message}".replace("in scalar ", "in ")
-            found.setdefault(text, f" ({Path(each.filename).name}:{each.lineno})")
-        else:
+        text, place = f"{each.category.__name__}: {each.message}", f"{Path(each.filename).name}:{each.lineno}"
+        is_runtime = issubclass(each.category, RuntimeWarning)
+        kind = text.partition(" encountered in ")[0] if is_runtime else ""
+        found.setdefault(kind, f"{text} ({place})")
+        if not (is_runtime or quiet):
             warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
 
 
 def describe_error(run: Run, error: Exception) -> str:
     """Describe an error of the function in one line, with its place and perhaps a hint."""
-    text = next(filter(None, map(str.strip, str(error).splitlines())), "no message")
-    text = f"{type(error).__name__}: {text}{_find_place(run.backend, error)}"
+    text = f"{first_line(error)}{_find_place(run.backend, error)}"
     if not run.has_values:
         return f"host synchronization, which sync=False forbids: {text}"
     if run.jit and type(error).__module__ == "jax.errors":
@@ -161,6 +250,12 @@ def describe_error(run: Run, error: Exception) -> str:
     if run.backend.name == STRICT and "flag has been disabled" in text:
         return f"{text}; data_dependent_shapes=True allows it"
     return text
+
+
+def first_line(error: Exception) -> str:
+    """Return the name of an error and the first line of its message."""
+    lines = filter(None, map(str.strip, str(error).splitlines()))
+    return f"{type(error).__name__}: {next(lines, 'no message')}"
 
 
 def _find_place(backend: Backend, error: Exception) -> str:
@@ -193,21 +288,30 @@ def _accepts_xp(function: Callable[..., object], arguments: Arguments) -> bool:
 # Nested lists, tuples, dicts and dataclasses of arrays and plain values
 
 
-def named_leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Yield each leaf with its path, such as result["loss"][1].scale."""
-    children: Iterable[tuple[str, object]]
+def named_leaves(
+    value: Any, path: str, containers: dict[str, str] | None = None
+) -> Iterator[tuple[str, Any]]:
+    """Yield each leaf with its path, such as result["loss"][1].scale. Describe what holds it by path."""
+    children: dict[str, Any]
     if isinstance(value, dict):
         keys = {key: json.dumps(key) if isinstance(key, str) else repr(key) for key in value}
-        children = ((f"[{keys[key]}]", child) for key, child in value.items())
+        children = {f"[{keys[key]}]": child for key, child in value.items()}
+        kind, names = "dict", sorted(keys.values())
     elif isinstance(value, list | tuple):
-        children = ((f"[{index}]", child) for index, child in enumerate(value))
+        children = {f"[{index}]": child for index, child in enumerate(value)}
+        names = [*getattr(value, "_fields", getattr(value, "__match_args__", ()))]  # the second: PyTorch's
+        kind = "named tuple" if names else "list" if isinstance(value, list) else "tuple"
+        names = names or [str(len(value))]
     elif _is_record(value):
-        children = ((f".{field.name}", getattr(value, field.name)) for field in fields(value))
+        names = [each.name for each in fields(value)]
+        kind, children = "dataclass", {f".{name}": getattr(value, name) for name in names}
     else:
         yield path, value
         return
-    for step, child in children:
-        yield from named_leaves(child, path + step)
+    if containers is not None:
+        containers[path] = f"a {kind} of {', '.join(names) or 'nothing'}"
+    for step, child in children.items():
+        yield from named_leaves(child, path + step, containers)
 
 
 def map_leaves(change: Callable[[Any], Any], value: Any) -> Any:
@@ -225,6 +329,11 @@ def map_leaves(change: Callable[[Any], Any], value: Any) -> Any:
             object.__setattr__(copied, field.name, map_leaves(change, getattr(value, field.name)))
         return copied
     return change(value)
+
+
+def is_dtype(value: object) -> bool:
+    """Tell whether a value is a dtype of NumPy's, or the class of its numbers."""
+    return isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic))
 
 
 def _is_record(value: object) -> bool:

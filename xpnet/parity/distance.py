@@ -21,11 +21,15 @@ def ulp_distance(a: HostArray, b: HostArray) -> NDArray[np.float64]:
     """
     if np.iscomplexobj(a):
         return np.maximum(ulp_distance(a.real, b.real), ulp_distance(a.imag, b.imag))
-    left, right = _ordinals(a), _ordinals(b)
-    # The difference of two int64 may need 64 bits without a sign, which is what wrapping leaves.
-    with np.errstate(over="ignore"):
-        wrapped = np.where(left > right, left - right, right - left).astype(np.uint64)
-    distance = wrapped.astype(np.float64)
+    with np.errstate(all="ignore"):
+        if a.dtype.itemsize > 8:  # longdouble, which no integer counts
+            apart = np.abs(a - b) / np.spacing(np.maximum(np.abs(a), np.abs(b)))
+            distance = np.where(a == b, 0.0, apart).astype(np.float64)
+        else:
+            left, right = _ordinals(a), _ordinals(b)
+            # The difference of two int64 may need 64 bits without a sign, which is what wrapping leaves.
+            wrapped = np.where(left > right, left - right, right - left)
+            distance = wrapped.astype(np.uint64).astype(np.float64)
     distance = np.where(np.isnan(a) & np.isnan(b), 0.0, distance)
     return np.where(np.isnan(a) ^ np.isnan(b), np.inf, distance)
 
@@ -39,18 +43,14 @@ def unequal_bits(a: HostArray, b: HostArray) -> NDArray[np.bool_]:
         return unequal_bits(a.real, b.real) | unequal_bits(a.imag, b.imag)
     if not np.issubdtype(a.dtype, np.floating):
         return np.asarray(a != b)
-    return np.asarray((_bit_patterns(a) != _bit_patterns(b)) & ~(np.isnan(a) & np.isnan(b)))
-
-
-def _bit_patterns(a: HostArray) -> NDArray[np.signedinteger]:
-    """Return the bits of floating-point numbers as signed integers of their width."""
-    return a.view(np.dtype(f"i{a.dtype.itemsize}"))
+    unequal = (a != b) | (np.signbit(a) != np.signbit(b))
+    return np.asarray(unequal & ~(np.isnan(a) & np.isnan(b)))
 
 
 def _ordinals(a: HostArray) -> NDArray[np.int64]:
     """Return integers that count the floating-point numbers from zero: neighbours differ by 1."""
-    bits = _bit_patterns(a).astype(np.int64)
-    lowest = np.int64(np.iinfo(_bit_patterns(a).dtype).min)
+    patterns = a.view(np.dtype(f"i{a.dtype.itemsize}"))
+    bits, lowest = patterns.astype(np.int64), np.int64(np.iinfo(patterns.dtype).min)
     return np.where(bits < 0, lowest - bits, bits)
 
 
@@ -78,7 +78,7 @@ def first_mismatch(unequal: NDArray[np.bool_], a: HostArray, b: HostArray) -> Mi
     index = tuple(int(i) for i in np.unravel_index(int(np.argmax(unequal)), unequal.shape))
     inexact = np.issubdtype(a.dtype, np.inexact)
     ulp = float(ulp_distance(np.asarray(a[index]), np.asarray(b[index]))) if inexact else None
-    return Mismatch(index, a[index].item(), b[index].item(), ulp)
+    return Mismatch(index, np.asarray(a[index]).item(), np.asarray(b[index]).item(), ulp)
 
 
 def format_count(count: float) -> str:
@@ -130,7 +130,8 @@ def parse_tolerance(
         There is not exactly one tier, or a tolerance is negative or infinite.
     """
     tiers = [value for value in (tier, ulp, rtol, norm) if value is not None]
-    is_sensible = all(0 <= value < float("inf") for value in (ulp or 0, rtol or 0, norm or 0, atol))
+    numbers = [value for value in (ulp, rtol, norm, atol) if value is not None]
+    is_sensible = all(isinstance(x, int | float | np.number) and 0 <= x < np.inf for x in numbers)
     if len(tiers) != 1 or tier not in (None, "bitwise") or (atol and rtol is None) or not is_sensible:
         known = 'tier="bitwise", ulp=n, rtol=r (which alone takes atol) and norm=r, finite and 0 or more'
         raise ConfigError(f"expected exactly one of {known}, got {tier=}, {ulp=}, {rtol=}, {atol=}, {norm=}")
@@ -154,24 +155,34 @@ def _exceeds_norm(norm: float, a: HostArray, b: HostArray) -> NDArray[np.bool_]:
 def find_difference(a: HostArray, b: HostArray, tolerance: Tolerance, whose: str = "NumPy") -> str | None:
     """Describe how an output differs from the expected one, ``b``, None if it is within the tolerance.
 
-    Arrays of two dtypes are compared in the one that holds the values of both, of two shapes in C order.
+    Floating-point arrays of two dtypes are compared in the one that holds the values of both, arrays of two
+    shapes in C order. An integer or a boolean beside any number must be equal to it.
     """
     is_same = a.dtype.kind == b.dtype.kind if tolerance.dtype == "kind" else a.dtype == b.dtype
     if tolerance.dtype and not is_same:
         return f"has dtype {a.dtype}, {whose}'s {b.dtype}"
     if a.shape != b.shape and (tolerance.shape or a.size != b.size):
         return f"has shape {a.shape}, {whose}'s {b.shape}"
-    dtype = a.dtype if a.dtype == b.dtype else np.result_type(a.dtype, b.dtype)
-    a, b = a.astype(dtype, copy=False).reshape(b.shape), b.astype(dtype, copy=False)
-    inexact = np.issubdtype(dtype, np.inexact)
-    unequal = np.asarray(tolerance.exceeds(a, b) if inexact else unequal_bits(a, b))
+    a, b = (x.astype(np.float32) if x.dtype.kind == "V" else x for x in (a, b))  # bfloat16
+    inexact = a.dtype.kind in "fc" and b.dtype.kind in "fc"
+    dtype = np.result_type(a, b) if inexact else np.dtype(object)  # whose numbers are Python's, exact
+    a, b = (x if a.dtype == b.dtype else x.astype(dtype) for x in (a.reshape(b.shape), b))
+    unequal = np.asarray(tolerance.exceeds(a, b) if inexact else a != b)
     mismatch = first_mismatch(unequal, a, b)
     if mismatch is None:
         return None
-    largest = ""
-    if inexact:
-        largest = f", at most {format_count(float(np.max(ulp_distance(a, b))))} ulp"
-        largest += f", norm {relative_difference(a, b):.1e}" if tolerance.text.startswith("norm") else ""
     first = f"differs first at {mismatch.index}: {mismatch.left} where {whose} has {mismatch.right}"
+    largest = _describe_errors(a, b, tolerance) if inexact else ""
     count = f"{np.count_nonzero(unequal)} of {unequal.size} values{largest}"
     return f"{first} ({mismatch.distance}); {count}; expected {tolerance.text}"
+
+
+def _describe_errors(a: HostArray, b: HostArray, tolerance: Tolerance) -> str:
+    """Return the largest distances: in ulp, relative and absolute."""
+    ulp = ulp_distance(a, b)
+    with np.errstate(all="ignore"):
+        absolute = np.where(ulp == 0, 0.0, np.where(np.isnan(a) | np.isnan(b), np.inf, np.abs(a - b)))
+        relative = np.where(np.isfinite(absolute), absolute / np.abs(b), np.inf)
+    norm = f", norm {relative_difference(a, b):.1e}" if tolerance.text.startswith("norm") else ""
+    errors = f"{np.nanmax(relative, initial=0.0):.1e} relative, {np.max(absolute):.1e} absolute{norm}"
+    return f", at most {format_count(float(np.max(ulp)))} ulp, {errors}"

@@ -1,0 +1,235 @@
+"""The outcome of a call with an array library, compared with that of the reference."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
+
+import numpy as np
+
+from xpnet._typing import Function, HostArray
+from xpnet.backends.base import Backend
+from xpnet.backends.resolve import make
+from xpnet.parity import devices
+from xpnet.parity.calls import Arguments, Call, Run, call, describe_error, first_line
+from xpnet.parity.distance import Tolerance, find_difference
+
+DtypeCheck: TypeAlias = bool | Literal["kind"]
+Errors: TypeAlias = type[Exception] | tuple[type[Exception], ...]
+
+
+KINDS = {"b": "b", "i": "i", "u": "i", "O": "i", "f": "f", "c": "c"}
+"""Kinds of dtypes by those of numbers, of which an integer may be of any length."""
+
+
+class Task(NamedTuple):
+    """The function, its arguments, and what is compared."""
+
+    function: Function
+    reference: Function
+    arguments: Arguments
+    mutates: tuple[int | str, ...]
+    whose: str  # results are compared with: NumPy or the reference
+    raises: Errors | None
+    tolerance: Tolerance
+    dtypes: Mapping[str, DtypeCheck]  # by library
+    check_memory: bool
+    check_warnings: bool
+    data_dependent_shapes: bool
+    quiet: bool = False  # other warnings are not passed on
+
+
+def numpy_run() -> Run:
+    """Return the run that all others are compared with."""
+    return Run(devices.NUMPY, make(*devices.NUMPY))
+
+
+class Outcome(NamedTuple):
+    """The outcome of a run."""
+
+    run: Run
+    lines: list[str]  # one for each problem
+    call: Call
+
+
+def compute_expected(task: Task) -> Call:
+    """Call the reference with NumPy. The outputs are arrays, Python's numbers, text and None.
+
+    Raises
+    ------
+    AssertionError
+        There are none, or one is another object; or it does not raise what it should.
+    """
+    __tracebackhide__ = True
+    run = numpy_run()
+    where = str(run) if task.whose == "NumPy" else task.whose
+    with run.scope():
+        outcome = call(run, task.reference, task.arguments, task.mutates)
+    if outcome.error is not None:
+        if task.raises is not None and isinstance(outcome.error, task.raises):
+            return outcome
+        outcome.error.add_note(f"raised with {where}")
+        raise outcome.error
+    outputs = {path: value for path, value in outcome.outputs.items() if not isinstance(value, str | None)}
+    others = {path: x for path, x in outputs.items() if not (_is_array(run.backend, x) or _is_number(x))}
+    wrong = [f"{path} {_describe_kind(value, run.backend)}" for path, value in others.items()]
+    if task.raises is not None:
+        wrong = [f"raises no {_name(task.raises)}"]
+    elif all(value is None for value in outcome.outputs.values()):
+        wrong = ["the function returns no array"]
+    lines = [f"{where}: {line}" for line in outcome.problems + wrong]
+    if wrong:
+        raise AssertionError("\n".join(lines))
+    return outcome._replace(problems=lines)
+
+
+def compare(
+    task: Task, run: Run, expected: Call, earlier: Call | None = None, *, memory: bool = True
+) -> Outcome:
+    """Call the function, and describe what differs from the expected outcome."""
+    __tracebackhide__ = True
+    with run.scope(data_dependent_shapes=task.data_dependent_shapes):
+        outcome = call(run, task.function, task.arguments, task.mutates, earlier=earlier, quiet=task.quiet)
+        problems = [*outcome.problems]
+        if outcome.error is not None:
+            if task.raises is None or not isinstance(outcome.error, task.raises):
+                outcome.error.add_note(f"raised with {run}")
+                problems.append(describe_error(run, outcome.error))
+        elif task.raises is not None:
+            error = describe_error(run, cast("Exception", expected.error))
+            problems = [f"raises no {_name(task.raises)}, {task.whose} does: {error}"]
+        elif outcome.outputs or not problems:
+            if run.has_values:
+                problems += find_differences(task, run, outcome, expected)
+            if run.target == devices.NUMPY:
+                has_memory = memory and task.check_memory and not problems
+                problems += _find_effects(task, outcome, expected, memory=has_memory)
+    return Outcome(run, problems, outcome)
+
+
+def find_differences(task: Task, run: Run, outcome: Call, expected: Call) -> Iterator[str]:
+    """Describe each output that differs from the expected one."""
+    whose, (ours, theirs) = task.whose, (outcome.containers, expected.containers)
+    for path in {**theirs, **ours}:
+        if ours.get(path) != theirs.get(path):
+            kinds = (kind.get(path, "no container") for kind in (ours, theirs))
+            yield f"{path} is {next(kinds)}, {whose}'s {next(kinds)}"
+            return
+    for path, reference in expected.outputs.items():
+        problem = _find_problem(task, run, outcome.outputs[path], reference)
+        if problem is not None:
+            yield f"{path} {problem}"
+
+
+def _find_effects(task: Task, outcome: Call, expected: Call, *, memory: bool) -> Iterator[str]:
+    """Describe new warnings of a call with NumPy, and results in another memory."""
+    whose = task.whose
+    for output, partner in sorted(outcome.aliases ^ expected.aliases) if memory else ():
+        if (output, partner) in outcome.aliases:
+            yield f"{output} shares memory with {partner}, {whose}'s does not: return a copy"
+        elif partner.startswith("argument"):
+            yield f"{output} shares no memory with {partner}, {whose}'s does"
+    for output, array in outcome.arrays.items() if memory else ():
+        original = expected.arrays.get(output, array)
+        if original.flags.writeable and not array.flags.writeable:
+            yield f"{output} is read-only, {whose}'s is not: return a copy"
+    for kind, text in outcome.warnings.items() if task.check_warnings else ():
+        if kind and kind not in expected.warnings:
+            yield f"{text}, which {whose} does not give"
+
+
+def _find_problem(task: Task, run: Run, value: Any, reference: Any) -> str | None:
+    """Describe how an output differs from the expected one, None if it does not."""
+    backend, whose, is_number = run.backend, task.whose, _is_number(reference)
+    if isinstance(reference, str | None):
+        is_same = type(value) is type(reference) and value == reference
+        return None if is_same else f"is of type {type(value).__name__}, {whose}'s is {reference!r}"
+    is_array = _is_array(backend, value)
+    if not is_array and not (_is_number(value) and is_number):
+        return _describe_kind(value, backend)
+    if is_array and task.tolerance.device and value.device != backend.device:
+        return f"is on device {value.device}, not {backend.device}"
+    dtype = task.dtypes.get(str(run.target), task.dtypes.get(backend.name, True))
+    try:
+        host = backend.to_host(value) if is_array else np.asarray(value)
+    except TypeError as error:  # a dtype that NumPy does not have
+        return f"has dtype {value.dtype}, {whose}'s {np.asarray(reference).dtype}: {first_line(error)}"
+    wanted = np.asarray(reference)
+    if is_number:
+        if dtype and KINDS.get(host.dtype.kind) != KINDS.get(wanted.dtype.kind):
+            return f"has dtype {host.dtype}, {whose} a Python {type(reference).__name__}"
+        dtype = False
+    elif run.narrow:  # in the dtype that it has in this run, for JAX if that holds its values
+        narrowed = backend.to_host(run.put(wanted))
+        is_held = np.isclose(narrowed, wanted, rtol=1e-6, atol=1e-37, equal_nan=True)
+        if backend.name != "jax":
+            wanted, dtype = narrowed, dtype and "kind"
+        elif np.all(is_held):
+            wanted = narrowed
+    problem = find_difference(host, wanted, task.tolerance._replace(dtype=dtype), whose)
+    return problem and problem + _find_hint(task, run, host, wanted, problem)
+
+
+def _find_hint(task: Task, run: Run, host: HostArray, wanted: HostArray, problem: str) -> str:
+    """Return the reason that is known for some differences."""
+    is_jax = run.backend.name == "jax"
+    if is_jax and problem.startswith("has dtype int32") and wanted.dtype == np.int64 and not run.narrow:
+        return "; is it from searchsorted? JAX's gives int32"
+    if not problem.startswith("differs") or host.shape != wanted.shape or host.dtype.kind != "f":
+        return ""
+    ours, theirs = host[host != wanted], wanted[host != wanted]
+    smallest = np.finfo(host.dtype).smallest_normal
+    if ours.size and np.all(np.maximum(np.abs(ours), np.abs(theirs)) < smallest):
+        return f"; numbers below {smallest:.1e} are subnormal, and {run.backend.name} may make them zero"
+    if is_jax and not np.any(ours) and _writes_to_view(task):
+        return "; zeros where a view was written to: with JAX x[0] is a copy"
+    return ""
+
+
+def _writes_to_view(task: Task) -> bool:
+    """Tell whether the function, with NumPy, writes into a view."""
+    views: list[HostArray] = []
+
+    class Watched(np.ndarray[Any, Any]):
+        is_new = False  # neither is a view of one
+
+        def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+            out = options.get("out", ())
+            views.extend(x for x in out if x.base is not None and not getattr(x, "is_new", False))
+            if out:
+                options["out"] = tuple(map(np.asarray, out))
+            operands = (np.asarray(x) if isinstance(x, Watched) else x for x in inputs)
+            result = getattr(ufunc, method)(*operands, **options)
+            return out[0] if out else watch(result)
+
+    def watch(array: Any) -> Any:
+        watched = np.asarray(array).view(Watched)
+        watched.is_new = True
+        return watched
+
+    run = numpy_run()
+    with run.scope():
+        call(
+            run,
+            task.function,
+            task.arguments,
+            transform=lambda apply: lambda arrays: apply(map(watch, arrays)),
+        )
+    return bool(views)
+
+
+def _describe_kind(value: object, backend: Backend) -> str:
+    if isinstance(value, np.ma.MaskedArray):
+        return "is a masked array, which other libraries do not have: return its data and its mask"
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    return f"is a {kind}, not an array of {backend.name}"
+
+
+def _is_array(backend: Backend, value: object) -> bool:
+    return backend.owns(value) and not isinstance(value, np.ma.MaskedArray)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (bool, int, float, complex)  # no scalar of NumPy, which has a dtype
+
+
+def _name(errors: Errors) -> str:
+    return " or ".join(error.__name__ for error in (errors if isinstance(errors, tuple) else (errors,)))

@@ -1,0 +1,133 @@
+"""Variations of an example: other forms of its arrays, a second call, other sizes and values."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from xpnet._typing import HostArray
+from xpnet.parity.calls import Arguments, Call, call, map_leaves, named_arguments
+from xpnet.parity.outcomes import Outcome, Task, compare, find_differences, numpy_run
+
+ELEMENTS: Final = 5000
+"""Elements of an array that is made longer."""
+SECOND, LONG, HALF = "second call", f"{ELEMENTS} elements", "default dtype"
+ORDERED: Final = ("numpy", "cupy", "torch", "dpnp", "array-api-strict")
+"""The libraries whose arrays have a memory order."""
+
+
+class Variation(NamedTuple):
+    """Arguments in place of those of an example.
+
+    Attributes
+    ----------
+    arguments
+        The arguments; None: the same.
+    libraries
+        Those that it is for; None: all.
+    is_form
+        True if the reference should return what it returned before.
+    """
+
+    name: str
+    arguments: Arguments | None = None
+    libraries: Collection[str] | None = None
+    is_form: bool = True
+
+
+def list_variations(arguments: Arguments, mutates: Collection[int | str]) -> Iterator[Variation]:
+    """Yield the variations of arguments: first the forms, then the others."""
+    arrays = {path: x for path, x in named_arguments(arguments, arguments) if isinstance(x, np.ndarray)}
+    fixed = {*dict(named_arguments(arguments, [name for name in arguments if name not in mutates]))}
+    yield Variation(SECOND)
+    forms: tuple[tuple[str, tuple[str, ...], Callable[[HostArray], HostArray], Collection[str]], ...] = (
+        ("C order", ORDERED, lambda x: np.array(x, order="C"), arrays),
+        ("F order", ORDERED, lambda x: np.array(x, order="F"), arrays),
+        ("strided", ("numpy",), lambda x: np.repeat(x, 2, axis=-1)[..., ::2] if x.ndim else x, arrays),
+        ("read-only", ("numpy",), _freeze, fixed),
+    )
+    for name, libraries, change, paths in forms:
+        changed = {path: change(x) for path, x in arrays.items() if path in paths}
+        if any(_form(x) != _form(arrays[path]) for path, x in changed.items()):
+            yield Variation(name, _replace(arguments, changed), libraries)
+    floats = {path: x for path, x in arrays.items() if x.dtype == np.float64 and x.size}
+    for path, x in floats.items():
+        yield Variation(f"NaN in {path}", _replace(arguments, {path: _plant(x)}), is_form=False)
+    first = next(iter(floats.values()), np.empty(()))
+    for axis in (0, -1)[: first.ndim]:
+        length, where = first.shape[axis], ", last axis" if axis else ""
+        for name, count in ("no element", 0), ("one element", 1), (LONG, -(-ELEMENTS * length // first.size)):
+            if count < length or name == LONG:
+                resized = {
+                    path: np.take(x, np.arange(count) % length, axis)
+                    for path, x in arrays.items()
+                    if x.ndim and x.shape[axis] == length
+                }
+                yield Variation(name + where, _replace(arguments, resized), is_form=False)
+        planted = {path: _plant(x) for path, x in resized.items() if path in floats}
+        yield Variation(f"{LONG} with NaN{where}", _replace(arguments, resized | planted), is_form=False)
+    if floats:
+        yield Variation(HALF, libraries=("torch",), is_form=False)
+
+
+def run_variations(
+    task: Task, expected: Call, outcomes: Sequence[Outcome], variations: Iterable[Variation]
+) -> Iterator[Outcome]:
+    """Yield the outcomes of each library's first run, up to one with problems, where the reference has none."""
+    firsts: dict[str, Outcome] = {}
+    failed = set[str]()
+    for each in outcomes:
+        if each.run.has_values and not each.run.jit:
+            firsts.setdefault(each.run.backend.name, each)
+    for variation in variations:
+        names = [name for name in firsts if name in (variation.libraries or firsts)]
+        able = [firsts[name] for name in names if not (firsts[name].lines or name in failed)]
+        if variation.name == HALF and task.dtypes.get("torch", True) is not True:
+            continue
+        varied = task._replace(arguments=variation.arguments or task.arguments, quiet=True)
+        is_second, is_half = variation.name == SECOND, variation.name == HALF
+        wanted = expected if is_half else _expect(varied, variation, expected) if able else None
+        if wanted is None:
+            continue
+        for each in able:
+            earlier = each.call if is_second else None
+            outcome = compare(varied, each.run._replace(half=is_half), wanted, earlier, memory=is_second)
+            lines = [f"{line}; variations=[{variation.name!r}] repeats it" for line in outcome.lines]
+            failed |= {each.run.backend.name} if lines else set()
+            yield outcome._replace(lines=lines)
+
+
+def _expect(task: Task, variation: Variation, expected: Call) -> Call | None:
+    """Call the reference; return None if a comparison with it would say nothing."""
+    run, earlier = numpy_run(), expected if variation.name == SECOND else None
+    with run.scope():
+        outcome = call(run, task.reference, task.arguments, task.mutates, earlier=earlier, quiet=True)
+    if outcome.error is not None or outcome.problems:
+        return None
+    if variation.is_form:
+        return None if [*find_differences(task, run, outcome, expected)] else outcome
+    return None if outcome.warnings else outcome
+
+
+def _replace(arguments: Arguments, arrays: dict[str, HostArray]) -> Arguments:
+    """Return the arguments with other arrays at some paths."""
+    leaves = named_arguments(arguments, arguments)
+    replaced: Arguments = map_leaves(lambda leaf: arrays.get(next(leaves)[0], leaf), dict(arguments))
+    return replaced
+
+
+def _form(x: HostArray) -> tuple[bool, ...]:
+    return x.flags.c_contiguous, x.flags.f_contiguous, x.flags.writeable
+
+
+def _freeze(x: HostArray) -> HostArray:
+    view = x[...]
+    view.flags.writeable = False
+    return view
+
+
+def _plant(x: HostArray) -> HostArray:
+    """Return a copy with NaN as the first element, and as the last one of three or more."""
+    planted = x.copy(order="K")
+    planted.flat[[0, -1] if x.size > 2 else 0] = np.nan
+    return planted
