@@ -300,6 +300,110 @@ def test_without_float64_arguments_are_float32_on_devices_that_have_none_too(mon
     assert {*seen} == {"cpu float32"}
 
 
+@pytest.mark.parametrize(
+    ("port", "reference"),
+    [
+        (lambda x, xp: xp.argmin(x, axis=1), lambda x: x.argmin(axis=1)),
+        (lambda x, xp: xp.argmax(x, axis=1), lambda x: x.argmax(axis=1)),
+        (lambda x, xp: xp.take(x, xp.argsort(x[0, :]), axis=1), lambda x: x[:, x[0].argsort()]),
+        (
+            lambda x, xp: xp.searchsorted(xp.sort(x[0, :]), x[1, :]),
+            lambda x: np.searchsorted(np.sort(x[0]), x[1]),
+        ),
+        (lambda x, xp: xp.count_nonzero(x > 0), lambda x: np.count_nonzero(x > 0)),
+        (lambda x, xp: xp.arange(x.shape[0], device=x.device), lambda x: np.arange(len(x))),
+        (lambda x, xp: x * xp.arange(3, dtype=x.dtype, device=x.device), lambda x: x * np.arange(3)),
+    ],
+)
+def test_indices_and_counts_are_right_on_devices_without_64_bits(port, reference):
+    assert_parity(port, X, reference=reference, ulp=0, backends=["numpy", *STRICT], float64=False)
+
+
+@pytest.mark.parametrize(
+    ("port", "text"),
+    [
+        (
+            lambda x, xp: xp.astype(x, xp.float64),
+            "array-api-strict on no_x64: ValueError: Device .*=.*float64",
+        ),
+        (
+            lambda x, xp: x + xp.zeros(3, dtype=xp.int64, device=x.device),
+            "array-api-strict on no_x64: ValueError",
+        ),
+        (
+            lambda x, xp: x > 0,
+            "array-api-strict on no_float64, .* on no_x64: result has dtype bool, .* float32",
+        ),
+    ],
+)
+def test_what_a_port_asks_for_is_not_on_devices_without_64_bits(port, text):
+    assert re.search(
+        text, str(failure(port, X, reference=lambda x: x, ulp=0, backends=STRICT, float64=False))
+    )
+
+
+@pytest.mark.needs("jax")
+@pytest.mark.parametrize(
+    ("port", "reference", "hint"),
+    [
+        (
+            lambda x, xp: xp.searchsorted(x[0, :], x[0, :]),
+            lambda x: np.searchsorted(x[0], x[0]),
+            "JAX's gives int32",
+        ),
+        (
+            lambda x: x * 1e-308 * 0.5,
+            lambda x: x * 1e-308 * 0.5,
+            "2.2e-308 are subnormal, and jax may make them z",
+        ),
+        (lambda x: x * 0.0, lambda x: x + 1.0, "absolute; expected rtol 1e-12"),
+    ],
+)
+def test_known_reasons_are_given_and_no_others(port, reference, hint):
+    text = str(failure(port, np.asarray([[0.5, 1.0]]), reference=reference, rtol=1e-12, **JAX))
+    assert hint in text
+    assert ("view" in text, text.count("\n")) == (False, 0)
+
+
+def test_warnings_are_compared_by_kind_and_libraries_that_fail_alike_share_a_line():
+    zero, both = np.asarray([0.0, 1.0]), {"backends": ["numpy", *STRICT]}
+    assert_parity(lambda x, xp: xp.log(x), zero, reference=lambda x: -np.log(1.0 / x), ulp=9, **both)
+    text = str(
+        failure(lambda x, xp: xp.sqrt(-x), zero, reference=lambda x: x + np.log(x * 0), rtol=9, **both)
+    )
+    assert re.match(
+        r"numpy on cpu, array-api-strict on device1: result differs .* absolute; .*\nnumpy on c", text
+    )
+    assert "RuntimeWarning: invalid value encountered in sqrt" in text
+
+
+@pytest.mark.needs("torch")
+@pytest.mark.parametrize(
+    ("port", "x", "text"),
+    [
+        (lambda x: x, np.ones(2, np.longdouble), "argument 0: torch has no (longdouble|float128): TypeError"),
+        (
+            lambda x, xp: xp.astype(x, xp.bfloat16),
+            np.ones(2),
+            "result has dtype torch.bfloat16, NumPy's float64: T",
+        ),
+    ],
+)
+def test_a_dtype_that_numpy_or_the_library_lacks_is_no_error_of_the_function(port, x, text):
+    error = failure(port, x, reference=np.copy, rtol=1.0, backends=["torch"])
+    assert re.match(f"torch on cpu: {text}".replace("NumPy's", "the reference's"), str(error))
+    assert error.__cause__ is None
+
+
+def test_keywords_that_clash_callables_dtypes_and_slices_are_arguments():
+    def port(x, function, dtype, part, *, norm, xp):
+        return xp.astype(function(x[part, :]), dtype) * norm
+
+    arguments = (X, lambda x: x * 2.0, np.float32, slice(0, 1))
+    original = lambda x, function, dtype, part, norm: np.asarray(function(x[part]) * norm, dtype)  # noqa: E731
+    assert_parity(port, *arguments, reference=original, ulp=0, kwargs={"norm": 2})
+
+
 ONE_OF = "expected exactly one of .*, finite and 0 or more, got"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xpnet._typing import Array, HostArray
-from xpnet.backends.base import Backend, replace_functions
+from xpnet.backends.base import Backend
 from xpnet.backends.workers import find_blas
 
 CPU_DEVICE = "CPU_DEVICE"
@@ -30,15 +30,32 @@ class StrictBackend(Backend):
         self.device = self.library.Device(CPU_DEVICE if device == "cpu" else device)
         dtypes = self.library.__array_namespace_info__().dtypes(device=self.device)
         self.has_float64, self.has_int64 = "float64" in dtypes, "int64" in dtypes
-        if not self.has_int64:
-            self.xp = replace_functions(self.library, argmax=self._argmax)
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """Reject operations whose shapes depend on values, which compilers cannot handle."""
+        """Reject operations whose shapes depend on values, which compilers cannot handle.
+
+        Indices and sums of integers, which the library's own functions make int64, are also so on a device
+        that has none.
+        """
         flags = self.library.ArrayAPIStrictFlags(boolean_indexing=False, data_dependent_shapes=False)
-        with flags, np.errstate(all="ignore"):
+        with flags, np.errstate(all="ignore"), self._own_int64():
             yield
+
+    @contextmanager
+    def _own_int64(self) -> Iterator[None]:
+        """Accept int64 as the dtype of results, not of what a caller asks for."""
+        module = self.library._array_object
+        supports = getattr(module, "device_supports_dtype", None)
+        if self.has_int64 or supports is None:
+            yield
+            return
+        int64 = self.library.int64
+        module.device_supports_dtype = lambda device, dtype: dtype == int64 or supports(device, dtype)
+        try:
+            yield
+        finally:
+            module.device_supports_dtype = supports
 
     @contextmanager
     def workers(self, count: int) -> Iterator[None]:
@@ -53,11 +70,6 @@ class StrictBackend(Backend):
     def to_host(self, array: Any) -> HostArray:
         """Return `array` as a NumPy array, via the one device that allows the conversion."""
         return np.asarray(array.to_device(self.library.Device(CPU_DEVICE)))
-
-    def _argmax(self, x: Any, /, **options: Any) -> Array:
-        """Return indices in int32. Those of the library are int64, even if the device has none."""
-        indices = self.library.argmax(x.to_device(self.library.Device(CPU_DEVICE)), **options)
-        return self.library.astype(indices, self.library.int32).to_device(self.device)
 
     @classmethod
     def host_devices(cls, library: ModuleType) -> tuple[str, ...]:

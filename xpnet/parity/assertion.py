@@ -10,9 +10,9 @@ import numpy as np
 from xpnet.backends.resolve import BACKENDS, make
 from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import devices
-from xpnet.parity.calls import Arguments, Run, is_dtype, map_leaves, named_arguments
+from xpnet.parity.calls import Arguments, Run, bind_xp, is_dtype, map_leaves, named_arguments
 from xpnet.parity.distance import parse_tolerance
-from xpnet.parity.outcomes import DtypeCheck, Outcome, Task, compare, compute_expected
+from xpnet.parity.outcomes import NARROWER, DtypeCheck, Outcome, Task, compare, compute_expected, numpy_run
 from xpnet.parity.session import current_session
 from xpnet.parity.variations import Variation, list_variations, run_variations
 
@@ -158,9 +158,9 @@ def assert_parity(
     tolerance = parse_tolerance(*tiers)._replace(shape=check_shape, device=check_device)
     arguments = named if float64 else map_leaves(_to_float32, named)
     whose = "NumPy" if reference is None else "the reference"
-    checks = check_memory, warnings == "compare", data_dependent_shapes
-    functions = function, reference or function
-    task = Task(*functions, arguments, tuple(mutates), whose, raises, tolerance, dtypes, *checks)
+    checks = check_memory, warnings == "compare", data_dependent_shapes, float64
+    bound, original = (bind_xp(each, named) for each in (function, reference or function))
+    task = Task(bound, original, arguments, tuple(mutates), whose, raises, tolerance, dtypes, *checks)
     chosen = _choose_variations(arguments, mutates, names=variations, vary=vary)
     targets = _find_targets(backends, has_reference=reference is not None)
     others = [META] * (not sync and raises is None) + [*NARROW] * (not float64)
@@ -171,7 +171,11 @@ def assert_parity(
     expected = compute_expected(task)
     took_part = {str(run.target) for run in runs} | ({str(devices.NUMPY)} if reference is None else set())
     current_session().took_part |= took_part
-    outcomes = [compare(task, run, expected) for run in runs]
+    outcomes: list[Outcome] = []
+    for run in runs:  # without values, an error would not be one of synchronization if there is one with them
+        names = [each.run.backend.name for each in outcomes if each.call.error is not None]
+        if run.has_values or run.backend.name not in names:
+            outcomes.append(compare(task, run, expected))
     if raises is None:
         outcomes += run_variations(task, expected, outcomes, chosen)
     kept, problems = _apply_xfail(outcomes, xfail or {})
@@ -245,11 +249,10 @@ def _check_options(options: Mapping[str, Any]) -> None:
 
 def _to_float32(leaf: Any) -> Any:
     """Convert an array, or a number with a dtype, from 64 bits to float32 and complex64."""
-    narrower = {"float64": "float32", "complex128": "complex64"}
     if is_dtype(leaf):
-        return np.dtype(narrower.get(np.dtype(leaf).name, leaf))
+        return np.dtype(NARROWER.get(np.dtype(leaf).name, leaf))
     has_dtype = isinstance(leaf, np.ndarray | np.generic)
-    return leaf.astype(narrower.get(leaf.dtype.name, leaf.dtype)) if has_dtype else leaf
+    return leaf.astype(NARROWER.get(leaf.dtype.name, leaf.dtype)) if has_dtype else leaf
 
 
 def _find_targets(names: Sequence[str] | None, *, has_reference: bool) -> list[devices.BackendDevice]:
@@ -280,7 +283,7 @@ def _find_targets(names: Sequence[str] | None, *, has_reference: bool) -> list[d
 
 def _make_run(target: devices.BackendDevice, *, float64: bool, jax_x64: bool) -> Run:
     """Return the run on a backend, with the dtypes that it has if less than 64 bits are asked for."""
-    backend = make(*target)
+    backend = numpy_run().backend if target == devices.NUMPY else make(*target)
     has_64_bits = backend.has_float64 and backend.has_int64
     narrow = not jax_x64 if backend.name == "jax" else not (float64 or has_64_bits)
     return Run(target, backend, narrow=narrow)

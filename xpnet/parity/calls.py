@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from xpnet._typing import Function, HostArray
+from xpnet._typing import Function, HostArray, Namespace
 from xpnet.backends.base import Backend
 from xpnet.parity.devices import STRICT, BackendDevice
 
@@ -129,7 +129,7 @@ def call(
     quiet: bool = False,
     transform: Function = lambda apply: apply,
 ) -> Call:
-    """Call a function with copies of the arrays on the device.
+    """Call a function of the namespace and of copies of the arrays on the device.
 
     It may write into the arguments that it `mutates`. With NumPy, results that share memory with those of an
     `earlier` call are among the aliases. If `quiet`, warnings are not passed on. `transform` changes what is
@@ -150,7 +150,6 @@ def call(
             return NOTHING._replace(problems=[f"{path}: {backend.name} has no {name}: {first_line(error)}"])
     fixed = [path for path, _ in named_arguments(arguments, watched) if path in arrays and run.has_values]
     before = {path: backend.to_host(arrays[path]).tobytes() for path in fixed}
-    namespace = {"xp": backend.xp} if _accepts_xp(function, arguments) else {}
     changed: dict[str, None] = {}
     plain: dict[str, Any] = {}
     containers: dict[str, str] = {}
@@ -165,7 +164,7 @@ def call(
         given = map_leaves(replace, dict(arguments))
         start = dict(named_arguments(given, watched))
         positional, keywords = _split(given)
-        result = function(*positional, **keywords, **namespace)
+        result = function(backend.xp, *positional, **keywords)
         leaves = {} if result is None and mutates else dict(named_leaves(result, "result", containers))
         end = dict(named_arguments(given, watched))
         changed.update((path, None) for path in {**start, **end} if start.get(path) is not end.get(path))
@@ -195,9 +194,8 @@ def call(
 
 def _copy(array: HostArray) -> HostArray:
     """Return a copy with the same strides that can be written to if the array can."""
-    low, high = np.lib.array_utils.byte_bounds(array)
-    is_dense = array.flags.forc or type(array) is not np.ndarray or array.dtype.hasobject
-    if is_dense or high - low > max(16 * array.nbytes, 1 << 20):
+    low, high = (0, 0) if array.flags.forc else np.lib.array_utils.byte_bounds(array)
+    if not low or array.dtype.hasobject or high - low > max(16 * array.nbytes, 1 << 20):
         copied = array.copy(order="K")
     else:
         memory, offset = np.empty(high - low, np.uint8), array.ctypes.data - low
@@ -274,15 +272,21 @@ def _split(arguments: Arguments) -> tuple[list[Any], dict[str, Any]]:
     return positional, {name: value for name, value in arguments.items() if isinstance(name, str)}
 
 
-def _accepts_xp(function: Callable[..., object], arguments: Arguments) -> bool:
-    """Tell whether the function has a parameter ``xp`` besides those for the arguments."""
+def bind_xp(function: Function, arguments: Arguments) -> Function:
+    """Return a function of the namespace, which is dropped if `function` has no parameter ``xp``."""
     positional, keywords = _split(arguments)
     try:
         signature = inspect.signature(function)
         signature.bind_partial(*positional, **keywords, xp=None)
+        accepts_xp = "xp" in signature.parameters
     except (TypeError, ValueError):  # ValueError: a C function without a signature
-        return False
-    return "xp" in signature.parameters
+        accepts_xp = False
+
+    def bound(xp: Namespace, /, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        return function(*args, **kwargs, xp=xp) if accepts_xp else function(*args, **kwargs)
+
+    return bound
 
 
 # Nested lists, tuples, dicts and dataclasses of arrays and plain values

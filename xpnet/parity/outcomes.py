@@ -1,6 +1,7 @@
 """The outcome of a call with an array library, compared with that of the reference."""
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
@@ -20,10 +21,14 @@ KINDS = {"b": "b", "i": "i", "u": "i", "O": "i", "f": "f", "c": "c"}
 """Kinds of dtypes by those of numbers, of which an integer may be of any length."""
 
 
+NARROWER = {"float64": "float32", "complex128": "complex64"}
+"""Dtypes of 64 bits, and those in place of them."""
+
+
 class Task(NamedTuple):
     """The function, its arguments, and what is compared."""
 
-    function: Function
+    function: Function  # of the namespace, and of the arguments, as the next one
     reference: Function
     arguments: Arguments
     mutates: tuple[int | str, ...]
@@ -34,9 +39,11 @@ class Task(NamedTuple):
     check_memory: bool
     check_warnings: bool
     data_dependent_shapes: bool
+    float64: bool
     quiet: bool = False  # other warnings are not passed on
 
 
+@cache
 def numpy_run() -> Run:
     """Return the run that all others are compared with."""
     return Run(devices.NUMPY, make(*devices.NUMPY))
@@ -157,13 +164,13 @@ def _find_problem(task: Task, run: Run, value: Any, reference: Any) -> str | Non
         if dtype and KINDS.get(host.dtype.kind) != KINDS.get(wanted.dtype.kind):
             return f"has dtype {host.dtype}, {whose} a Python {type(reference).__name__}"
         dtype = False
-    elif run.narrow:  # in the dtype that it has in this run, for JAX if that holds its values
+    elif run.narrow and backend.name == "jax":  # in the dtype that it has there, if that holds its values
         narrowed = backend.to_host(run.put(wanted))
         is_held = np.isclose(narrowed, wanted, rtol=1e-6, atol=1e-37, equal_nan=True)
-        if backend.name != "jax":
-            wanted, dtype = narrowed, dtype and "kind"
-        elif np.all(is_held):
-            wanted = narrowed
+        wanted = narrowed if np.all(is_held) else wanted
+    elif not task.float64:  # it may be float64 for an integer beside float32
+        wanted = wanted.astype(host.dtype) if NARROWER.get(wanted.dtype.name) == host.dtype.name else wanted
+        dtype = dtype and (backend.has_int64 or "kind")
     problem = find_difference(host, wanted, task.tolerance._replace(dtype=dtype), whose)
     return problem and problem + _find_hint(task, run, host, wanted, problem)
 

@@ -73,7 +73,10 @@ def list_variations(arguments: Arguments, mutates: Collection[int | str]) -> Ite
 def run_variations(
     task: Task, expected: Call, outcomes: Sequence[Outcome], variations: Iterable[Variation]
 ) -> Iterator[Outcome]:
-    """Yield the outcomes of each library's first run, up to one with problems, where the reference has none."""
+    """Yield the outcomes of each library's first run, up to one with problems, where the reference has none.
+
+    Those of further devices and of compiled functions would say the same.
+    """
     firsts: dict[str, Outcome] = {}
     failed = set[str]()
     for each in outcomes:
