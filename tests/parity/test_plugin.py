@@ -163,6 +163,121 @@ def test_a_fixture_of_the_project_with_the_same_name_is_left_alone(session, here
     result.assert_outcomes(passed=2)
 
 
+TAKES_XP = """
+from hypothesis import given, settings, strategies as st
+from xpnet.parity import assert_close
+
+def test_namespace(xp):
+    x = xp.asarray([1.0, 2.0], dtype=xp.float64)
+    assert_close((x + x, xp.sum(x)), (np.asarray([2.0, 4.0]), 3.0), check_device=False)
+    with pytest.raises(AssertionError, match=r"^result differs first at \\(0,\\): 1.0 where desired has 1.5"):
+        assert_close(x, [1.5, 2.0], check_device=False)
+
+@given(st.integers(0, 9))
+@settings(max_examples=3, database=None)
+def test_given(xp_backend, number):
+    assert int(xp_backend.xp.asarray(number)) == number
+
+@pytest.mark.xp_parity
+@given(st.integers(0, 9))
+@settings(max_examples=3, database=None)
+def test_parity(number):
+    assert_parity(lambda x: x + number, np.arange(3.0), tier="bitwise")
+"""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_namespace_is_a_fixture_and_hypothesis_works_with_all_of_them(session, here):
+    here("numpy", "array-api-strict")
+    result = session("-p", "_hypothesis_pytestplugin", tests=TAKES_XP)
+    tests = ["test_namespace", "test_given", "test_parity"]
+    assert names(result) == [f"{test}[{name}]" for test in tests for name in ("numpy", "array-api-strict")]
+    result.assert_outcomes(passed=6)
+
+
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        (
+            "@pytest.mark.xp_backends('numpy')\ndef test_it(): pass",
+            "*test_it needs the fixture xp_backend or xp,*",
+        ),
+        (
+            "@pytest.mark.xp_backends()\ndef test_it(xp): pass",
+            "marker xp_backends: expected at least one name",
+        ),
+    ],
+)
+def test_a_marker_without_effect_is_an_error(session, here, test, message):
+    here("numpy")
+    result = session(tests=test)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([message])
+
+
+PROJECT = """
+import numpy as np, pytest
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "skip_xp_backends(name): the project's own")
+
+@pytest.fixture(params=["numpy", "other"])
+def library(request):
+    if any(request.param in mark.args for mark in request.node.iter_markers("skip_xp_backends")):
+        pytest.skip(request.param)
+    return request.param
+
+@pytest.fixture
+def xp(library):
+    return np
+
+def pytest_generate_tests(metafunc):
+    if metafunc.function.__name__ == "test_hook":
+        metafunc.parametrize("xp", [1, 2])
+"""
+OWN_XP = """
+@pytest.mark.skip_xp_backends("other")
+def test_fixture(xp): pass
+
+def test_hook(xp): assert xp in (1, 2)
+
+@pytest.mark.parametrize("xp", [5])
+def test_mark(xp): assert xp == 5
+
+def test_plain(): pass
+"""
+
+
+@pytest.mark.parametrize("own_fixture", [True, False])
+def test_a_projects_own_xp_is_left_alone(session, here, pytester, own_fixture):
+    here("numpy", "array-api-strict")
+    pytester.makeconftest(
+        PROJECT if own_fixture else PROJECT.replace("def xp(library)", "def other(library)")
+    )
+    result = session(tests=OWN_XP)
+    own = ["test_fixture[numpy]", "test_fixture[other]"] * own_fixture
+    plugins = ["test_fixture[numpy]", "test_fixture[array-api-strict]"] * (not own_fixture)
+    of_library = (
+        ("numpy-", "other-") if own_fixture else ("",)
+    )  # pytest asks for the fixture's parameter, too
+    hooks = [f"test_hook[{library}{number}]" for library in of_library for number in (1, 2)]
+    assert names(result) == [*own, *plugins, *hooks, "test_mark[5]", "test_plain"]
+
+
+@pytest.mark.slow
+@pytest.mark.needs("sklearn")  # which brings SciPy
+def test_scipys_tests_are_the_same_with_the_plugin(pytester, monkeypatch):
+    monkeypatch.setenv("SCIPY_ARRAY_API", '["numpy"]')
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    outputs = []
+    for plugin in ([], ["-p", "xpnet.parity.plugin"]):
+        words = ["-p", "no:cacheprovider", "-v", "--no-header", *plugin]
+        result = pytester.runpytest_subprocess("--pyargs", "scipy.constants.tests.test_constants", *words)
+        outputs.append(sorted(line.partition(" [")[0] for line in result.outlines if "::" in line))
+    assert outputs[0] == outputs[1]
+    assert len(outputs[0]) == 7
+
+
 def test_a_line_names_the_libraries_that_took_part_and_the_reasons_of_others(session, here):
     here("numpy", "torch")
     result = session("--xp-backends", "numpy,torch", marked="'numpy'")

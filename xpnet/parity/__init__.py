@@ -5,7 +5,12 @@ Importing this package, or its plugin, loads no array library.
 
 from importlib import import_module
 
-_MODULES = {"Difference": "compare", "assert_parity": "assertion", "first_difference": "compare"}
+_MODULES = {
+    "Difference": "compare",
+    "assert_close": "close",
+    "assert_parity": "assertion",
+    "first_difference": "compare",
+}
 __all__ = [*_MODULES]  # noqa: PLE0604
 
 

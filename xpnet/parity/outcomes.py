@@ -36,10 +36,10 @@ class Task(NamedTuple):
     raises: Errors | None
     tolerance: Tolerance
     dtypes: Mapping[str, DtypeCheck]  # by library
-    check_memory: bool
-    check_warnings: bool
-    data_dependent_shapes: bool
-    float64: bool
+    check_memory: bool = True
+    check_warnings: bool = True
+    data_dependent_shapes: bool = False
+    float64: bool = True
     quiet: bool = False  # other warnings are not passed on
 
 

@@ -16,6 +16,7 @@ from xpnet.parity.session import SESSIONS, Session, current_session
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from xpnet._typing import Namespace
     from xpnet.backends.base import Backend
     from xpnet.parity.devices import BackendDevice
 
@@ -75,16 +76,36 @@ def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str
             pytest.mark.usefixtures(MARKED_FIXTURE)(obj)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrize the tests that use the plugin's fixtures. Pytest skips one that has no backends."""
+    names = metafunc.fixturenames
+    if (
+        any("xp" in call.params for call in metafunc._calls)
+        and FIXTURE not in metafunc.definition._fixtureinfo.initialnames
+    ):
+        return  # the project parametrizes its own tests
     fixture = FIXTURE if _reaches_plugin(metafunc) else MARKED_FIXTURE
-    if fixture not in metafunc.fixturenames:
+    markers = [*metafunc.definition.iter_markers(MARKER)]
+    if fixture not in names:
+        if markers and FIXTURE not in names:
+            needs = f"needs the fixture {FIXTURE} or xp, or the marker {PARITY_MARKER}"
+            raise pytest.Collector.CollectError(f"marker {MARKER}: {metafunc.function.__name__} {needs}")
         return
     targets = _selected_targets()
-    for marker in metafunc.definition.iter_markers(MARKER):
+    for marker in markers:
         allowed = _parse(marker.args, f"marker {MARKER}", pytest.Collector.CollectError)
+        if not allowed:
+            raise pytest.Collector.CollectError(f"marker {MARKER}: expected at least one name")
         targets = [each for each in targets if each in allowed or each.backend in marker.args]
     metafunc.parametrize(fixture, targets, ids=str, indirect=True)
+    own: Any = getattr(metafunc.function, "_hypothesis_internal_use_settings", None)
+    if own is not None and fixture == FIXTURE:  # of a test with @given: the fixture holds for all examples
+        from hypothesis import HealthCheck, settings
+
+        checks = {*own.suppress_health_check, HealthCheck.function_scoped_fixture}
+        changed = settings(own, suppress_health_check=checks)
+        metafunc.function._hypothesis_internal_use_settings = changed
 
 
 def _reaches_plugin(metafunc: pytest.Metafunc) -> bool:
@@ -104,6 +125,12 @@ def xp_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     without a GPU, the test is skipped; it fails if ``--xp-backends`` or XPNET_REQUIRE_BACKENDS names it.
     """
     yield from _run_backend(request)
+
+
+@pytest.fixture
+def xp(xp_backend: Backend) -> Namespace:
+    """Return the array namespace of each backend in turn, as `xp_backend`."""
+    return xp_backend.xp
 
 
 @pytest.fixture(name=MARKED_FIXTURE)
