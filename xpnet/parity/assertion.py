@@ -12,6 +12,7 @@ from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import devices
 from xpnet.parity.calls import Arguments, Run, bind_xp, is_dtype, map_leaves, named_arguments
 from xpnet.parity.distance import parse_tolerance
+from xpnet.parity.gradients import compare_gradients
 from xpnet.parity.outcomes import NARROWER, DtypeCheck, Outcome, Task, compare, compute_expected, numpy_run
 from xpnet.parity.session import current_session
 from xpnet.parity.variations import Variation, list_variations, run_variations
@@ -22,7 +23,17 @@ NARROW = tuple(devices.BackendDevice(devices.STRICT, device) for device in ("no_
 """Devices without float64, and without any numbers of 64 bits."""
 PLAIN = np.ndarray | np.generic | int | float | complex | str | np.dtype | slice | EllipsisType | None
 """The types of arguments besides containers and callables."""
-FLAGS = ("check_shape", "check_device", "check_memory", "jit", "sync", "float64", "jax_x64", "vary")
+FLAGS = (
+    "check_shape",
+    "check_device",
+    "check_memory",
+    "jit",
+    "sync",
+    "float64",
+    "jax_x64",
+    "vary",
+    "gradients",
+)
 TYPES: Mapping[str, tuple[Any, str]] = {
     **dict.fromkeys((*FLAGS, "data_dependent_shapes"), (bool, "True or False")),
     **dict.fromkeys(("function", "reference"), (Callable | None, "a function")),
@@ -59,6 +70,7 @@ def assert_parity(
     jax_x64: bool = True,
     variations: bool | Sequence[str] = True,
     vary: bool = False,
+    gradients: bool = False,
     kwargs: Mapping[str, Any] | None = None,
     **keywords: Any,
 ) -> None:
@@ -112,7 +124,8 @@ def assert_parity(
         Run it with JAX under ``jax.jit``, too. Plain arguments are static.
     sync
         If False, run it on PyTorch's device ``meta``, too, which has no values: ``float(x)``, ``if x``,
-        ``np.asarray(x)`` and boolean indexing, for which a GPU's program waits, are errors there.
+        ``np.asarray(x)`` and boolean indexing, for which a GPU's program waits, are errors there; and so are
+        loops over an array, and 16 subscripts of one by integers.
     data_dependent_shapes
         If True, array-api-strict allows functions whose shapes depend on values, such as ``unique_values``.
     float64
@@ -131,6 +144,10 @@ def assert_parity(
         If True, also with other arrays of float64: no element and one along the first and the last axis,
         5000 elements, and NaN; with PyTorch, float16 is once the default dtype. This is compared where the
         reference neither raises nor warns.
+    gradients
+        If True, gradients by PyTorch and JAX with respect to all arrays of float64 are compared with central
+        differences of the reference: at the arguments they may not be NaN, and the derivative near them in
+        one random direction is the same.
 
     Raises
     ------
@@ -178,6 +195,8 @@ def assert_parity(
             outcomes.append(compare(task, run, expected))
     if raises is None:
         outcomes += run_variations(task, expected, outcomes, chosen)
+    if gradients:
+        outcomes += compare_gradients(task, expected, outcomes)
     kept, problems = _apply_xfail(outcomes, xfail or {})
     if problems := [*expected.problems, *_merge(kept), *problems]:
         errors = [each.call.error for each in kept if each.lines and each.call.error is not None]

@@ -19,7 +19,7 @@ from xpnet.parity.devices import STRICT, BackendDevice
 
 Arguments: TypeAlias = Mapping[int | str, Any]
 """The arguments of a call by position or keyword."""
-HIDDEN = ("xpnet.parity", "array_api_compat", "contextlib", "numpy")
+HIDDEN = ("xpnet.parity", "xpnet.backends", "array_api_compat", "contextlib", "numpy")
 """Modules that are no place of an error, beside the array library."""
 
 

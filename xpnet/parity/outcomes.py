@@ -1,6 +1,8 @@
 """The outcome of a call with an array library, compared with that of the reference."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from functools import cache
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
@@ -21,6 +23,8 @@ KINDS = {"b": "b", "i": "i", "u": "i", "O": "i", "f": "f", "c": "c"}
 """Kinds of dtypes by those of numbers, of which an integer may be of any length."""
 
 
+SUBSCRIPTS = 16
+"""Subscripts of an array by integers, in one call, that are a loop."""
 NARROWER = {"float64": "float32", "complex128": "complex64"}
 """Dtypes of 64 bits, and those in place of them."""
 
@@ -93,9 +97,17 @@ def compare(
 ) -> Outcome:
     """Call the function, and describe what differs from the expected outcome."""
     __tracebackhide__ = True
-    with run.scope(data_dependent_shapes=task.data_dependent_shapes):
+    subscripts: Counter[int | None] = Counter()
+    backend: Any = run.backend
+    watch = nullcontext() if run.has_values else backend.watch_subscripts(subscripts)
+    with run.scope(data_dependent_shapes=task.data_dependent_shapes), watch:
         outcome = call(run, task.function, task.arguments, task.mutates, earlier=earlier, quiet=task.quiet)
         problems = [*outcome.problems]
+        most, each = max(subscripts.values(), default=0), "each is an operation, for which a GPU has a kernel"
+        if subscripts[None]:
+            problems.append(f"iterates over the elements of an array: {each}")
+        elif most >= SUBSCRIPTS:
+            problems.append(f"takes single elements of an array by {most} subscripts: {each}")
         if outcome.error is not None:
             if task.raises is None or not isinstance(outcome.error, task.raises):
                 outcome.error.add_note(f"raised with {run}")

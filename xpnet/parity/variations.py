@@ -1,6 +1,6 @@
 """Variations of an example: other forms of its arrays, a second call, other sizes and values."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -37,7 +37,7 @@ class Variation(NamedTuple):
 
 def list_variations(arguments: Arguments, mutates: Collection[int | str]) -> Iterator[Variation]:
     """Yield the variations of arguments: first the forms, then the others."""
-    arrays = {path: x for path, x in named_arguments(arguments, arguments) if isinstance(x, np.ndarray)}
+    arrays = named_arrays(arguments)
     fixed = {*dict(named_arguments(arguments, [name for name in arguments if name not in mutates]))}
     yield Variation(SECOND)
     forms: tuple[tuple[str, tuple[str, ...], Callable[[HostArray], HostArray], Collection[str]], ...] = (
@@ -49,10 +49,10 @@ def list_variations(arguments: Arguments, mutates: Collection[int | str]) -> Ite
     for name, libraries, change, paths in forms:
         changed = {path: change(x) for path, x in arrays.items() if path in paths}
         if any(_form(x) != _form(arrays[path]) for path, x in changed.items()):
-            yield Variation(name, _replace(arguments, changed), libraries)
+            yield Variation(name, replace_arrays(arguments, changed), libraries)
     floats = {path: x for path, x in arrays.items() if x.dtype == np.float64 and x.size}
     for path, x in floats.items():
-        yield Variation(f"NaN in {path}", _replace(arguments, {path: _plant(x)}), is_form=False)
+        yield Variation(f"NaN in {path}", replace_arrays(arguments, {path: _plant(x)}), is_form=False)
     first = next(iter(floats.values()), np.empty(()))
     for axis in (0, -1)[: first.ndim]:
         length, where = first.shape[axis], ", last axis" if axis else ""
@@ -63,9 +63,11 @@ def list_variations(arguments: Arguments, mutates: Collection[int | str]) -> Ite
                     for path, x in arrays.items()
                     if x.ndim and x.shape[axis] == length
                 }
-                yield Variation(name + where, _replace(arguments, resized), is_form=False)
+                yield Variation(name + where, replace_arrays(arguments, resized), is_form=False)
         planted = {path: _plant(x) for path, x in resized.items() if path in floats}
-        yield Variation(f"{LONG} with NaN{where}", _replace(arguments, resized | planted), is_form=False)
+        yield Variation(
+            f"{LONG} with NaN{where}", replace_arrays(arguments, resized | planted), is_form=False
+        )
     if floats:
         yield Variation(HALF, libraries=("torch",), is_form=False)
 
@@ -77,27 +79,35 @@ def run_variations(
 
     Those of further devices and of compiled functions would say the same.
     """
-    firsts: dict[str, Outcome] = {}
-    failed = set[str]()
-    for each in outcomes:
-        if each.run.has_values and not each.run.jit:
-            firsts.setdefault(each.run.backend.name, each)
+    able = find_firsts(outcomes)
     for variation in variations:
-        names = [name for name in firsts if name in (variation.libraries or firsts)]
-        able = [firsts[name] for name in names if not (firsts[name].lines or name in failed)]
+        chosen = [
+            each
+            for each in able
+            if variation.libraries is None or each.run.backend.name in variation.libraries
+        ]
         if variation.name == HALF and task.dtypes.get("torch", True) is not True:
             continue
         varied = task._replace(arguments=variation.arguments or task.arguments, quiet=True)
         is_second, is_half = variation.name == SECOND, variation.name == HALF
-        wanted = expected if is_half else _expect(varied, variation, expected) if able else None
+        wanted = expected if is_half else _expect(varied, variation, expected) if chosen else None
         if wanted is None:
             continue
-        for each in able:
+        for each in chosen:
             earlier = each.call if is_second else None
             outcome = compare(varied, each.run._replace(half=is_half), wanted, earlier, memory=is_second)
             lines = [f"{line}; variations=[{variation.name!r}] repeats it" for line in outcome.lines]
-            failed |= {each.run.backend.name} if lines else set()
+            able = [other for other in able if not (lines and other is each)]
             yield outcome._replace(lines=lines)
+
+
+def find_firsts(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """Return the outcome of each library's first run with values, not compiled, if it has no problems."""
+    firsts: dict[str, Outcome] = {}
+    for each in outcomes:
+        if each.run.has_values and not each.run.jit:
+            firsts.setdefault(each.run.backend.name, each)
+    return [each for each in firsts.values() if not each.lines]
 
 
 def _expect(task: Task, variation: Variation, expected: Call) -> Call | None:
@@ -112,7 +122,12 @@ def _expect(task: Task, variation: Variation, expected: Call) -> Call | None:
     return None if outcome.warnings else outcome
 
 
-def _replace(arguments: Arguments, arrays: dict[str, HostArray]) -> Arguments:
+def named_arrays(arguments: Arguments) -> dict[str, HostArray]:
+    """Return the arrays among arguments by path."""
+    return {path: x for path, x in named_arguments(arguments, arguments) if isinstance(x, np.ndarray)}
+
+
+def replace_arrays(arguments: Arguments, arrays: Mapping[str, HostArray]) -> Arguments:
     """Return the arguments with other arrays at some paths."""
     leaves = named_arguments(arguments, arguments)
     replaced: Arguments = map_leaves(lambda leaf: arrays.get(next(leaves)[0], leaf), dict(arguments))
