@@ -419,7 +419,7 @@ ONE_OF = "expected exactly one of .*, finite and 0 or more, got"
         ((X,), {"rtol": "x"}, ConfigError, ONE_OF),
         ((X,), {**EXACT, "xfail": 5}, ConfigError, "xfail: expected a dict by name, got 5"),
         ((X,), {**EXACT, "backends": 5}, ConfigError, "backends: expected a list .*, got 5"),
-        ((X,), {**EXACT, "jit": "no"}, ConfigError, "jit: expected True or False, got 'no'"),
+        ((X,), {**EXACT, "vary": "no"}, ConfigError, "vary: expected True or False, got 'no'"),
         ((X,), {**EXACT, "reference": 5}, ConfigError, "reference: expected a function, got 5"),
         ((X,), {"raises": int}, ConfigError, "raises: expected a class of errors, .*, got <class 'int'>"),
         ((X,), {**EXACT, "variations": ["blue"]}, ConfigError, "variations: expected .*'F order'.*, got"),

@@ -23,23 +23,12 @@ NARROW = tuple(devices.BackendDevice(devices.STRICT, device) for device in ("no_
 """Devices without float64, and without any numbers of 64 bits."""
 PLAIN = np.ndarray | np.generic | int | float | complex | str | np.dtype | slice | EllipsisType | None
 """The types of arguments besides containers and callables."""
-FLAGS = (
-    "check_shape",
-    "check_device",
-    "check_memory",
-    "jit",
-    "sync",
-    "float64",
-    "jax_x64",
-    "vary",
-    "gradients",
-)
 TYPES: Mapping[str, tuple[Any, str]] = {
-    **dict.fromkeys((*FLAGS, "data_dependent_shapes"), (bool, "True or False")),
     **dict.fromkeys(("function", "reference"), (Callable | None, "a function")),
     **dict.fromkeys(("xfail", "kwargs"), (Mapping | None, "a dict by name")),
     "backends": (list | tuple | None, "a list of names such as ['torch', 'jax']"),
     "mutates": (list | tuple, "a list of positions and keywords of arguments"),
+    "vary": (bool, "True or False"),
     "variations": (bool | list | tuple, "True, False, or a list of names"),
 }
 """The types of options, and what to expect in words."""
@@ -141,8 +130,8 @@ def assert_parity(
         is compared where the reference returns what it returned before. With all options but `vary` each
         function is called at most 8 times with a library. A list of names has these variations alone.
     vary
-        If True, also with other arrays of float64: no element and one along the first and the last axis,
-        5000 elements, and NaN; with PyTorch, float16 is once the default dtype. This is compared where the
+        If True, also with other arrays of float64: no element and one along the first axis, 5000 elements,
+        and NaN; with PyTorch, float16 is once the default dtype. This is compared where the
         reference neither raises nor warns.
     gradients
         If True, gradients by PyTorch and JAX with respect to all arrays of float64 are compared with central

@@ -66,12 +66,6 @@ class Run(NamedTuple):
                 backend.library.set_default_dtype(backend.library.float16)
             yield
 
-    def find_dtype(self, dtype: Any) -> Any:
-        """Return the library's dtype of the name of NumPy's."""
-        backend, empty = self.backend, np.empty(0, dtype)
-        name = (backend.narrow(empty) if self.narrow else empty).dtype.name
-        return dtype if backend.name == "numpy" else getattr(backend.xp, name)
-
     def put(self, array: HostArray) -> Any:
         """Put an array on the device."""
         backend = self.backend
@@ -144,7 +138,7 @@ def call(
             if isinstance(leaf, np.ndarray):
                 arrays[path] = run.put(_copy(leaf))
             elif is_dtype(leaf):
-                dtypes.append(run.find_dtype(leaf))
+                dtypes.append(run.put(np.empty(0, leaf)).dtype)
         except Exception as error:  # noqa: BLE001  each library raises its own errors
             name = getattr(leaf, "dtype", leaf)
             return NOTHING._replace(problems=[f"{path}: {backend.name} has no {name}: {first_line(error)}"])

@@ -100,11 +100,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         targets = [each for each in targets if each in allowed or each.backend in marker.args]
     metafunc.parametrize(fixture, targets, ids=str, indirect=True)
     own: Any = getattr(metafunc.function, "_hypothesis_internal_use_settings", None)
-    if own is not None and fixture == FIXTURE:  # of a test with @given: the fixture holds for all examples
+    if own is not None:  # of a test with @given: the fixture holds for all examples, and the first compiles
         from hypothesis import HealthCheck, settings
 
         checks = {*own.suppress_health_check, HealthCheck.function_scoped_fixture}
-        changed = settings(own, suppress_health_check=checks)
+        changed = settings(own, deadline=None, suppress_health_check=checks)
         metafunc.function._hypothesis_internal_use_settings = changed
 
 

@@ -53,22 +53,16 @@ def list_variations(arguments: Arguments, mutates: Collection[int | str]) -> Ite
     floats = {path: x for path, x in arrays.items() if x.dtype == np.float64 and x.size}
     for path, x in floats.items():
         yield Variation(f"NaN in {path}", replace_arrays(arguments, {path: _plant(x)}), is_form=False)
-    first = next(iter(floats.values()), np.empty(()))
-    for axis in (0, -1)[: first.ndim]:
-        length, where = first.shape[axis], ", last axis" if axis else ""
-        for name, count in ("no element", 0), ("one element", 1), (LONG, -(-ELEMENTS * length // first.size)):
-            if count < length or name == LONG:
-                resized = {
-                    path: np.take(x, np.arange(count) % length, axis)
-                    for path, x in arrays.items()
-                    if x.ndim and x.shape[axis] == length
-                }
-                yield Variation(name + where, replace_arrays(arguments, resized), is_form=False)
-        planted = {path: _plant(x) for path, x in resized.items() if path in floats}
-        yield Variation(
-            f"{LONG} with NaN{where}", replace_arrays(arguments, resized | planted), is_form=False
-        )
+    first = next((x for x in floats.values() if x.ndim), np.empty(1))
+    length = len(first)  # that of arrays, too, which belong to it
+    own = {path: x for path, x in arrays.items() if floats and x.ndim and len(x) == length}
+    for name, count in ("no element", 0), ("one element", 1), (LONG, -(-ELEMENTS * length // first.size)):
+        resized = {path: np.take(x, np.arange(count) % length, 0) for path, x in own.items()}
+        if own and count != length:
+            yield Variation(name, replace_arrays(arguments, resized), is_form=False)
+    planted = {path: _plant(x) if path in floats else x for path, x in resized.items()}
     if floats:
+        yield Variation(f"{LONG} with NaN", replace_arrays(arguments, planted), is_form=False)
         yield Variation(HALF, libraries=("torch",), is_form=False)
 
 
@@ -81,11 +75,8 @@ def run_variations(
     """
     able = find_firsts(outcomes)
     for variation in variations:
-        chosen = [
-            each
-            for each in able
-            if variation.libraries is None or each.run.backend.name in variation.libraries
-        ]
+        libraries = variation.libraries or [each.run.backend.name for each in able]
+        chosen = [each for each in able if each.run.backend.name in libraries]
         if variation.name == HALF and task.dtypes.get("torch", True) is not True:
             continue
         varied = task._replace(arguments=variation.arguments or task.arguments, quiet=True)
