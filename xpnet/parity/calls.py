@@ -130,7 +130,8 @@ def call(
     called with the arrays.
     """
     __tracebackhide__ = True
-    backend, watched = run.backend, [name for name in arguments if name not in mutates]
+    backend, fixed = run.backend, [name for name in arguments if name not in mutates]
+    nested = [name for name in fixed if not isinstance(arguments[name], np.ndarray)]
     arrays: dict[str, Any] = {}
     dtypes: list[Any] = []
     for path, leaf in named_arguments(arguments, arguments):
@@ -142,8 +143,8 @@ def call(
         except Exception as error:  # noqa: BLE001  each library raises its own errors
             name = getattr(leaf, "dtype", leaf)
             return NOTHING._replace(problems=[f"{path}: {backend.name} has no {name}: {first_line(error)}"])
-    fixed = [path for path, _ in named_arguments(arguments, watched) if path in arrays and run.has_values]
-    before = {path: backend.to_host(arrays[path]).tobytes() for path in fixed}
+    paths = [path for path, _ in named_arguments(arguments, fixed) if path in arrays and run.has_values]
+    before = {path: backend.to_host(arrays[path]).tobytes() for path in paths}
     changed: dict[str, None] = {}
     plain: dict[str, Any] = {}
     containers: dict[str, str] = {}
@@ -156,11 +157,11 @@ def call(
             return next(each) if isinstance(leaf, np.ndarray) else next(types) if is_dtype(leaf) else leaf
 
         given = map_leaves(replace, dict(arguments))
-        start = dict(named_arguments(given, watched))
+        start = dict(named_arguments(given, nested))
         positional, keywords = _split(given)
         result = function(backend.xp, *positional, **keywords)
         leaves = {} if result is None and mutates else dict(named_leaves(result, "result", containers))
-        end = dict(named_arguments(given, watched))
+        end = dict(named_arguments(given, nested))
         changed.update((path, None) for path in {**start, **end} if start.get(path) is not end.get(path))
         plain.update((path, leaf) for path, leaf in leaves.items() if isinstance(leaf, str | None))
         written = dict(named_arguments(given, mutates))
@@ -175,7 +176,7 @@ def call(
             returned = compiled(list(arrays.values()))
     except Exception as error:  # noqa: BLE001  each library raises its own errors
         return NOTHING._replace(error=error)
-    changed.update((path, None) for path in fixed if backend.to_host(arrays[path]).tobytes() != before[path])
+    changed.update((path, None) for path, x in before.items() if backend.to_host(arrays[path]).tobytes() != x)
     lines = [f"{path} is changed in place: compute a new array instead" for path in changed]
     outcome = Call(returned | plain, containers, lines, {}, set(), found, None)
     if not is_numpy:
@@ -291,6 +292,9 @@ def named_leaves(
 ) -> Iterator[tuple[str, Any]]:
     """Yield each leaf with its path, such as result["loss"][1].scale. Describe what holds it by path."""
     children: dict[str, Any]
+    if isinstance(value, np.ndarray):  # most leaves
+        yield path, value
+        return
     if isinstance(value, dict):
         keys = {key: json.dumps(key) if isinstance(key, str) else repr(key) for key in value}
         children = {f"[{keys[key]}]": child for key, child in value.items()}

@@ -243,7 +243,8 @@ def _describe_kind(value: object, backend: Backend) -> str:
 
 
 def _is_array(backend: Backend, value: object) -> bool:
-    return backend.owns(value) and not isinstance(value, np.ma.MaskedArray)
+    is_host = isinstance(value, np.ndarray | np.generic) and not isinstance(value, np.ma.MaskedArray)
+    return is_host if backend.name == "numpy" else backend.owns(value)
 
 
 def _is_number(value: object) -> bool:
