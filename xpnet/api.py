@@ -1,6 +1,6 @@
 """The Python API: a trained network, and the hooks of its training."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from xpnet._lib.files import save
+from xpnet._lib.kinds import check_arguments
 from xpnet._typing import HostArray
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import backend_of, resolve
@@ -131,6 +132,7 @@ class Model:
         table = table_from_arrays(X, y, columns=self.network.columns, floats=True)
         return evaluate(self.select_predictor(backend_of(X)), table.x, table.y, "the data")
 
+    @check_arguments
     def save(self, path: str | Path) -> None:
         """Write the network to a .safetensors file, atomically.
 
@@ -145,6 +147,7 @@ class Model:
         """Return a table of the layers: the shape of their outputs for m rows, and their parameters."""
         return _Text(describe_layers(self.network))
 
+    @check_arguments
     def report(self, path: str | Path) -> None:
         """Write the report, the page that `xpnet report` writes, atomically.
 
@@ -210,6 +213,7 @@ class Model:
 
 
 @with_keywords
+@check_arguments
 def load(
     path: str | Path, *, device: str = "auto", backend: str = "auto", arithmetic: Arithmetic | None = None
 ) -> Model:
@@ -363,6 +367,6 @@ def check_callbacks(callbacks: Sequence[Callback], source: str) -> None:
     ConfigError
         One is none.
     """
-    for item in callbacks:
+    for item in callbacks if isinstance(callbacks, Iterable) else [callbacks]:
         if not isinstance(item, Callback):
             raise ConfigError.at(source, f"callbacks: expected instances of xpnet.Callback, got {item!r}")

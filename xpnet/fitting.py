@@ -15,6 +15,7 @@ from typing import Any, Literal, Unpack
 
 import numpy as np
 
+from xpnet._lib.kinds import check_arguments
 from xpnet._lib.tree import tree_map
 from xpnet.api import Callback, EpochFunction, Model, UserCallbacks, check_callbacks
 from xpnet.backends.base import Backend
@@ -43,6 +44,7 @@ from xpnet.training.trainer import Trainer
 
 @keywords.show_settings(keywords.FitSettings)
 @keywords.with_keywords
+@check_arguments
 def fit(
     X: object,
     y: object,
@@ -301,6 +303,7 @@ class Verification:
 
 
 @keywords.with_keywords
+@check_arguments
 def verify(
     run: str | Path,
     X: object = None,

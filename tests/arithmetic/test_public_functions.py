@@ -304,7 +304,7 @@ ONES = np.ones((3, 3))
 REFUSED = [
     (lambda: rp.exp([1.0]), "exp: expected an array of NumPy, CuPy, PyTorch, .* a list"),
     (lambda: rp.exp(np.ma.ones(2)), "exp: expected .*, with values, got a MaskedArray"),
-    (lambda: rp.exp(ONES * 1j), "exp: expected real numbers, got an array of complex128"),
+    (lambda: rp.exp(ONES * 1j), "exp: expected real numbers of at most 64 bits, got an array of complex128"),
     (lambda: rp.matmul(ONES, ONES * 2.0**401), r"matmul: a magnitude is above 2\^400 .*: scale .*"),
     (lambda: rp.matmul(ONES, ONES[:2]), r"matmul: .* shapes .*, got \(3, 3\) and \(2, 3\)"),
     (lambda: rp.matmul(np.ones((2, 3, 3)), np.ones((3, 3, 3))), "matmul: expected stacks .*"),
@@ -321,7 +321,18 @@ REFUSED = [
     (lambda: rp.sum(ONES, axis=2), "sum: expected an axis from -2 to 1, .*, got 2"),
     (lambda: rp.mean(ONES, axis=(0, -2)), r"mean: .* different ones, got \(0, -2\)"),
     (lambda: rp.random.uniform(2**64, 3), r"random: expected a seed from 0 to 2\^64 - 1, .*"),
+    (lambda: rp.random.uniform(True, 3), r"random: expected a seed .*, got True"),
+    (lambda: rp.exp(np.ones(2, np.longdouble)), "exp: expected real numbers of at most 64 bits, .*"),
+    (lambda: rp.softmax(ONES, axis=None), "softmax: expected an axis from -2 to 1, .*"),
+    (lambda: rp.one_hot(ONES, -1), "one_hot: expected a number of classes, 0 or more, got -1"),
+    (lambda: rp.sum(ONES, axis=[0]), r"sum: expected an axis from -2 to 1, .*, got \[0\]"),
+    (lambda: rp.random.uniform(3, (2, -1)), "random: expected a shape of whole numbers, 0 or more, got -1"),
 ]
+
+
+def test_integers_of_numpy_are_integers():
+    assert rp.random.uniform(np.int64(3), np.int32(2)).tolist() == rp.random.uniform(3, 2).tolist()
+    assert rp.sum(ONES, axis=np.int8(-1)).tolist() == [3, 3, 3]
 
 
 @pytest.mark.parametrize(("call", "message"), REFUSED)

@@ -48,7 +48,7 @@ def test_it_is_the_record_of_the_command_but_for_what_the_data_are(capsys):
         ({"tags": ["a"]}, "fit: tags: expected run too"),
         ({"run": "runs/.hidden"}, "fit: run: expected a folder name without / or"),
         ({"run": "runs/a", "track": "wand"}, "fit: track: expected some of wandb, trackio, mlflow"),
-        ({"run": "runs/a", "callbacks": [print]}, "fit: callbacks: expected instances of xpnet.Callback"),
+        ({"run": "runs/a", "callbacks": [print]}, r"fit: callbacks: expected Sequence\[Callback\], got "),
     ],
 )
 def test_what_cannot_be_recorded_is_refused_before_any_file_is_written(settings, message):

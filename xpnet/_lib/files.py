@@ -5,6 +5,7 @@ import os
 import stat
 from pathlib import Path
 
+from xpnet._lib.kinds import check_arguments
 from xpnet.errors import ConfigError, DataError
 
 
@@ -81,6 +82,7 @@ def write_atomic(path: Path, data: bytes) -> None:
             os.close(folder)
 
 
+@check_arguments
 def save(path: Path, data: bytes, *, is_named: bool = True) -> None:
     """Write `data` to a path that the user names; raise ConfigError if that fails.
 

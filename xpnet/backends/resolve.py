@@ -8,6 +8,7 @@ from typing import Final, cast
 
 import array_api_compat
 
+from xpnet._lib.kinds import check_arguments
 from xpnet._lib.switches import read_switch
 from xpnet.backends import probing
 from xpnet.backends.base import Backend
@@ -63,6 +64,7 @@ class Selection:
     warning: str | None = None
 
 
+@check_arguments
 def resolve(
     device: str = "auto",
     backend: str = "auto",

@@ -242,7 +242,7 @@ def to_numbers(values: object, source: str, *, allow_text: bool = False) -> NDAr
             import pandas as pd
 
             array = np.where(pd.isna(array), np.nan, array).astype(np.float64)
-    except (TypeError, ValueError, RuntimeError) as error:  # each library raises its own
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # each library raises its own
         msg = f"{source}: expected an array of numbers, got a {type(values).__name__}: {one_line(error)}"
         raise DataError(msg) from error
     if array.dtype.kind not in "buif":

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet._lib.kinds import check_arguments
 from xpnet._typing import HostArray
 from xpnet.arithmetic import random
 from xpnet.data.array_files import is_array_file, is_mapped, read_array, read_halves, read_npz
@@ -90,6 +91,7 @@ class Dataset:
         return len(self.y_test) > 0 and not self.test_is_validation
 
 
+@check_arguments
 def load(
     data: Path | None = None,
     test_data: Path | None = None,

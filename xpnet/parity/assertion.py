@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from xpnet._lib.kinds import check_arguments
 from xpnet.backends.resolve import BACKENDS, make
 from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import devices
@@ -23,17 +24,8 @@ NARROW = tuple(devices.BackendDevice(devices.STRICT, device) for device in ("no_
 """Devices without float64, and without any numbers of 64 bits."""
 PLAIN = np.ndarray | np.generic | int | float | complex | str | np.dtype | slice | EllipsisType | None
 """The types of arguments besides containers and callables."""
-TYPES: Mapping[str, tuple[Any, str]] = {
-    **dict.fromkeys(("function", "reference"), (Callable | None, "a function")),
-    **dict.fromkeys(("xfail", "kwargs"), (Mapping | None, "a dict by name")),
-    "backends": (list | tuple | None, "a list of names such as ['torch', 'jax']"),
-    "mutates": (list | tuple, "a list of positions and keywords of arguments"),
-    "vary": (bool, "True or False"),
-    "variations": (bool | list | tuple, "True, False, or a list of names"),
-}
-"""The types of options, and what to expect in words."""
 
-
+@check_arguments
 def assert_parity(
     function: Callable[..., object],
     *arrays: Any,
@@ -225,7 +217,7 @@ def _choose_variations(
 
 def _check_arguments(arguments: Arguments, mutates: Sequence[int | str]) -> None:
     """Raise TypeError for an argument that is neither a NumPy array nor a plain value."""
-    if not {*mutates} <= {*arguments}:
+    if isinstance(mutates, str) or not {*mutates} <= {*arguments}:
         known = f"a list of some of {', '.join(map(repr, arguments))}"
         raise ConfigError(f"mutates: expected {known}, positions and keywords of arguments, got {mutates!r}")
     for path, leaf in named_arguments(arguments, arguments):
@@ -239,9 +231,6 @@ def _check_arguments(arguments: Arguments, mutates: Sequence[int | str]) -> None
 
 def _check_options(options: Mapping[str, Any]) -> None:
     """Raise ConfigError for an option that has no such value, or names an unknown library."""
-    for name, (kind, known) in TYPES.items():
-        if not isinstance(options[name], kind):
-            raise ConfigError(f"{name}: expected {known}, got {options[name]!r}")
     errors, dtypes = options["raises"], options["check_dtype"]
     for error in errors if isinstance(errors, tuple) else () if errors is None else (errors,):
         if not (isinstance(error, type) and issubclass(error, Exception)):
@@ -269,8 +258,8 @@ def _find_targets(names: Sequence[str] | None, *, has_reference: bool) -> list[d
     Without a reference NumPy is not among the last: it would be compared with itself.
     """
     if names is not None:
-        if not names:
-            raise ConfigError(f"backends: expected {TYPES['backends'][1]}, got {names!r}")
+        if isinstance(names, str) or not names:
+            raise ConfigError(f"backends: expected a list of names such as ['torch', 'jax'], got {names!r}")
         return [devices.parse(str(name)) for name in names]
     session = current_session()
     if session.of_test is not None:

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from xpnet._lib.kinds import check_arguments
 from xpnet._lib.tree import leaves
 from xpnet._typing import Function, HostArray
 from xpnet.arithmetic.base import Arithmetic, Operand
@@ -53,6 +54,7 @@ class Difference(Mismatch):
         return f"{', '.join(location)}: {self.operation}{call} differs first, at {self.index}: {values}"
 
 
+@check_arguments
 def first_difference(left: Trainer, right: Trainer) -> Difference | None:
     """Return the first epoch, step, block and operation in which two training runs differ.
 

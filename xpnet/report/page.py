@@ -16,6 +16,7 @@ from urllib.parse import quote
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from xpnet._lib.kinds import check_arguments
 from xpnet._lib.text import format_command_line, format_duration
 from xpnet._lib.tree import leaves
 from xpnet.backends.resolve import make
@@ -46,6 +47,7 @@ MOST_SAMPLES = 1000
 """The largest number of samples of which standard deviations are computed."""
 
 
+@check_arguments
 def render_page(folder: Path, data: datasets.Dataset | None, sha256: str | None) -> bytes:
     """Return the HTML page of a run as UTF-8. Parameters and errors as in ``xpnet.report.write_report``."""
     run = RunFolder(folder)

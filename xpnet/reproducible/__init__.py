@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet._lib.kinds import matches
 from xpnet._typing import Function
 from xpnet.arithmetic import random as words, trigonometric
 from xpnet.arithmetic.blocks import block_bounds, tree_sum
@@ -33,7 +34,7 @@ __all__ += ["cumulative_sum", "logsumexp", "mean", "softmax", "sum", "var"]
 __all__ += ["matmul", "one_hot", "random", "vecdot"]
 
 Axis = int | tuple[int, ...] | None
-MOST_SLICES = 7
+MOST_SLICES, MOST_NUMBERS = 7, 2**48
 
 
 # Products
@@ -95,8 +96,8 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1, slices: int | None = None) ->
         `slices` is not a number from 1 to 7, or there is no such axis.
     """
     with in_float64("vecdot", x1, x2) as (ops, a, b):
-        if not -min(a.ndim, b.ndim) <= axis < 0:
-            raise ConfigError(f"vecdot: expected an axis from {-min(a.ndim, b.ndim)} to -1, got {axis!r}")
+        if not (matches(axis, int) and -min(a.ndim, b.ndim) <= axis < 0):
+            raise ConfigError(f"vecdot: expected an axis from {-min(a.ndim, b.ndim)} to -1, got {axis!r:.60}")
         if a.shape[axis] != b.shape[axis]:
             shapes = f"{(*a.shape,)} and {(*b.shape,)}"
             raise DataError.at("vecdot", f"expected the same length of axis {axis}, got shapes {shapes}")
@@ -121,10 +122,11 @@ def one_hot(indices: Any, num_classes: int, /, *, axis: int = -1) -> Any:
     Raises
     ------
     ConfigError
-        The result has no such axis.
+        The result has no such axis, or `num_classes` is no whole number of at least 0.
     """
     with in_float64("one_hot", indices) as (ops, a):
         (position,) = _axes("one_hot", (axis,), a.ndim + 1)
+        num_classes = _whole("one_hot", "a number of classes, 0 or more", num_classes)
         xp = ops.xp
         numbers = xp.astype(xp.arange(num_classes, device=ops.device), ops.dtype)
         return xp.moveaxis(xp.astype(xp.expand_dims(a, axis=-1) == numbers, ops.dtype), -1, position)
@@ -132,10 +134,10 @@ def one_hot(indices: Any, num_classes: int, /, *, axis: int = -1) -> Any:
 
 def _contract(name: str, ops: FullRange, a: Any, b: Any, slices: int | None, block: int | None = None) -> Any:
     """Return the product of matrices, after checks of the numbers and the magnitudes."""
-    if slices is not None and not (isinstance(slices, int) and 1 <= slices <= MOST_SLICES):
-        raise ConfigError.at(name, f"expected slices from 1 to {MOST_SLICES}, or None, got {slices!r}")
-    if block is not None and not (isinstance(block, int) and block >= 1):
-        raise ConfigError.at(name, f"expected a block of at least 1 term, or None, got {block!r}")
+    if slices is not None:
+        slices = _whole(name, f"slices from 1 to {MOST_SLICES}, or None", slices, 1, MOST_SLICES + 1)
+    if block is not None:
+        block = _whole(name, "a block of at least 1 term, or None", block, 1)
     try:
         np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     except ValueError as error:
@@ -200,6 +202,8 @@ def var(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool
 
     The other parameters and the errors are those of `sum`.
     """
+    if not matches(correction, float):
+        raise ConfigError.at("var", f"expected a number as the correction, got {correction!r:.60}")
     variance = partial(FullRange.variance, correction=float(correction))
     return _reduce("var", variance, x, axis, keepdims=keepdims, empty=np.nan)
 
@@ -251,7 +255,7 @@ def cumulative_sum(x: Any, /, *, axis: int | None = None, include_initial: bool 
     with in_float64("cumulative_sum", x) as (ops, a):
         if axis is None and a.ndim != 1:
             raise ConfigError.at("cumulative_sum", f"expected an axis for {a.ndim} dimensions, got None")
-        (position,) = _axes("cumulative_sum", (axis or 0,), a.ndim)
+        (position,) = _axes("cumulative_sum", (0 if axis is None else axis,), a.ndim)
         sums = ops.cumulative_sum(a, position) if prod(a.shape) else a
         _check_magnitudes("cumulative_sum", ops.xp, sums, a)
         if include_initial:
@@ -280,9 +284,10 @@ def _reduce(name: str, function: Function, x: Any, axis: Axis, *, keepdims: bool
 def _axes(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
     """Return the axes, counted from 0, in ascending order."""
     axes = range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    distinct = {operator.index(each) % max(ndim, 1) for each in axes if -ndim <= each < ndim}
+    known = (each for each in axes if matches(each, int) and -ndim <= each < ndim)
+    distinct = {operator.index(each) % max(ndim, 1) for each in known}
     if len(distinct) < len(axes):
-        msg = f"{name}: expected an axis from {-ndim} to {ndim - 1}, or different ones, got {axis!r}"
+        msg = f"{name}: expected an axis from {-ndim} to {ndim - 1}, or different ones, got {axis!r:.60}"
         raise ConfigError(msg)
     return tuple(sorted(distinct))
 
@@ -356,10 +361,12 @@ class random:  # noqa: N801  as in NumPy
         Raises
         ------
         ConfigError
-            The seed is not such a number.
+            The seed is not such a number, or the shape none of whole numbers of at least 0.
         """
         shape = shape if isinstance(shape, tuple) else (shape,)
-        drawn = words.words(_seed(seed), words.Purpose.PUBLIC_UNIFORM, prod(shape))
+        shape = tuple(_whole("random", "a shape of whole numbers, 0 or more", length) for length in shape)
+        size = _whole("random", f"a shape of fewer than {MOST_NUMBERS} numbers", prod(shape))
+        drawn = words.words(_seed(seed), words.Purpose.PUBLIC_UNIFORM, size)
         return _put(words.uniform(drawn, 53).reshape(shape), like)
 
     @staticmethod
@@ -369,13 +376,19 @@ class random:  # noqa: N801  as in NumPy
         It is the stable ascending sort of words. The parameters and errors are those of `uniform`.
         """
         purpose = words.Purpose.PUBLIC_PERMUTATION
+        n = _whole("random", "a number n, 0 or more", n)
         return _put(words.permutation(_seed(seed), n, epoch=0, purpose=purpose), like)
 
 
 def _seed(seed: int) -> int:
-    if not (isinstance(seed, int) and 0 <= seed < 2**64):
-        raise ConfigError.at("random", f"expected a seed from 0 to 2^64 - 1, got {seed!r}")
-    return seed
+    return _whole("random", "a seed from 0 to 2^64 - 1", seed, below=2**64)
+
+
+def _whole(name: str, expected: str, value: int, lowest: int = 0, below: int = MOST_NUMBERS) -> int:
+    """Return a whole number of Python or NumPy as Python's, if it is in the range."""
+    if not (matches(value, int) and lowest <= value < below):
+        raise ConfigError.at(name, f"expected {expected}, got {value!r:.60}")
+    return int(value)
 
 
 def _put(host: Any, like: Any) -> Any:

@@ -25,8 +25,9 @@ def in_float64(name: str, *arrays: Any) -> Iterator[tuple[Any, ...]]:
 
 def _to_float64(name: str, ops: FullRange, x: Any) -> Any:
     xp = ops.xp
-    if not xp.isdtype(x.dtype, ("real floating", "integral", "bool")):
-        raise DataError.at(name, f"expected real numbers, got an array of {x.dtype}")
+    is_long = getattr(x.dtype, "char", "") == "g"  # NumPy's longdouble, which would be rounded
+    if is_long or not xp.isdtype(x.dtype, ("real floating", "integral", "bool")):
+        raise DataError.at(name, f"expected real numbers of at most 64 bits, got an array of {x.dtype}")
     if x.dtype == ops.dtype:
         return x
     converted = xp.astype(x, ops.dtype)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xpnet._lib.files import make_read_error
+from xpnet._lib.kinds import check_arguments
 from xpnet._lib.text import complain, did_you_mean, plain
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
@@ -129,6 +130,7 @@ class Survey(NamedTuple):
     damaged: tuple[str, ...]
 
 
+@check_arguments
 def survey(root: Path, out: Path | None = None) -> Survey:
     """Search `root`, which may be a run itself, and the folders within it for runs.
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from functools import cache
 from inspect import formatannotation
 from pathlib import Path
-from typing import Any, Literal, Required, TypedDict, TypeGuard, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Required, TypedDict, TypeGuard, get_type_hints
 
 from xpnet._lib.files import read_regular_file
+from xpnet._lib.kinds import check_arguments, matches
 from xpnet.errors import DataError
 from xpnet.storage.environment import Environment
 
@@ -218,6 +219,7 @@ def format_commits(record: Record) -> dict[str, str]:
     }
 
 
+@check_arguments
 def read_run(folder: Path) -> Record:
     """Read and check the record in the folder of a run.
 
@@ -281,6 +283,7 @@ def _upgrade(path: Path, values: dict[str, Any]) -> None:
     values["segments"] = [{"started": time, "epoch": None, **place} for time in (values["started"], *resumed)]
 
 
+@check_arguments
 def read_metrics(path: Path, limit: int | None = None, *, ended: bool = False) -> list[dict[str, Any]]:
     """Return the first rows of a metrics.jsonl, by default all; an empty list if the file does not exist.
 
@@ -314,25 +317,9 @@ def read_metrics(path: Path, limit: int | None = None, *, ended: bool = False) -
 def _check_values(path: Path, where: str, values: Mapping[str, object], kinds: Mapping[str, object]) -> None:
     """Raise DataError for the first value that is not of its type; `where` stands before its name."""
     for name, kind in kinds.items():
-        if not _matches(value := values.get(name), kind):
+        if not matches(value := values.get(name), kind):
             expected, quoted = formatannotation(kind).replace("Literal", "one of "), json.dumps(value)[:60]
             raise DataError.at(path, f"{where}{name}: expected {expected}, got {quoted}")
-
-
-def _matches(value: object, kind: Any) -> bool:
-    """Return True if a JSON value is of a type: a class, a Literal, a list, an object, or a union of such."""
-    options, origin = get_args(kind), get_origin(kind)
-    if origin is Literal:
-        return value in options
-    if origin is list:
-        return isinstance(value, list) and all(_matches(item, options[0]) for item in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(_matches(item, options[1]) for item in value.values())
-    if options:
-        return any(_matches(value, option) for option in options)
-    if kind in (int, float):
-        return is_number(value) and isinstance(value, int | kind)
-    return isinstance(value, kind)
 
 
 # JSON objects, read strictly: as every other reader of JSON understands them
