@@ -99,10 +99,16 @@ UNLIKE = np.tile([[2.5, 3, -197], [3.5, 3, 203]], (20, 1)), np.arange(40) % 3
 ADVICE = "the features differ in scale (standard deviations from 0.5 to 200): use "
 ADVICE += 'normalize="standardize", or recipe="tabular"'
 QUANTITIES = np.ones((303, 2), np.uint8), np.arange(303) % 101
+FROM_1 = np.ones((3, 2), np.uint8), [1, 2, 3]
 
 
 @pytest.mark.parametrize(
-    ("data", "message"), [(UNLIKE, ADVICE), (QUANTITIES, "the labels have 101 values, most of them with")]
+    ("data", "message"),
+    [
+        (UNLIKE, ADVICE),
+        (QUANTITIES, "the labels have 101 values, most of them with"),
+        (FROM_1, "no training samples of class 0"),
+    ],
 )
 def test_a_warning_about_the_data_is_in_the_line_of_the_caller(data, message):
     with pytest.warns(UserWarning, match=f"^{re.escape(message)}") as caught:

@@ -123,6 +123,14 @@ def test_code_loads_no_heavy_module_that_it_does_not_need(steps):
             }
 
 
+def test_before_a_command_can_be_interrupted_quietly_nothing_is_loaded():
+    """Ctrl-C while the module of a command is imported would leave a traceback."""
+    for module in ("xpnet.__main__", "xpnet.train"):
+        code = f"import sys; before = {{*sys.modules}}; import {module}; print(*{{*sys.modules}} - before)"
+        loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+        assert {*loaded} == {"xpnet", module}
+
+
 def run_base(code, *more, folder=None):
     """Run code where only the base installation, and more packages, can be imported."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("XPNET_")}

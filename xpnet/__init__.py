@@ -7,7 +7,6 @@ imported at its first use.
 """
 
 import sys
-from importlib import import_module
 
 __version__ = "0.4.0.dev0"
 
@@ -21,6 +20,8 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> object:
+    from importlib import import_module  # here, because Ctrl-C during the start of a command interrupts it
+
     if name == "reproducible":
         return import_module("xpnet.reproducible")
     if name == "__all__":

@@ -1,10 +1,8 @@
 """``python -m xpnet`` and the console script ``xpnet``: the first word selects the command."""
 
 import sys
-from collections.abc import Sequence
-from importlib import import_module
 
-# The imports inside the functions are interrupted quietly.
+# Only the imports inside the functions are interrupted quietly.
 
 COMMANDS = {
     "train": ("xpnet.train", "train a network (xpnet train --help)"),
@@ -22,7 +20,7 @@ SHARED = ("train", "verify")
 """The commands that the ranks of an MPI job run together."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the command that the first word names, and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
     try:
@@ -37,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run_command(command: str = "", *words: str) -> int:
     if command in COMMANDS:
+        from importlib import import_module
+
         if command not in SHARED:
             _check_alone(command)
         if command != "doctor":

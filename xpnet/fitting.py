@@ -25,7 +25,7 @@ from xpnet.config.rules import integer_from
 from xpnet.config.settings import BackendName, TrackerName
 from xpnet.config.training import RULES
 from xpnet.data.arrays import make_dataset
-from xpnet.data.datasets import Dataset, digest
+from xpnet.data.datasets import Dataset, absent_note, digest
 from xpnet.data.table import quantity_note
 from xpnet.errors import ConfigError, DataError
 from xpnet.nn.inputs import scale_note
@@ -115,8 +115,8 @@ def fit(
     -----
     UserWarning
         The features differ in scale, and no setting says how to normalise them; labels seem quantities;
-        integers of a table are nullable, or taken for floats because some are missing; or no epoch is better
-        than the initial network.
+        integers of a table are nullable, or taken for floats because some are missing; no epoch is better
+        than the initial network; or no sample has a label below the largest one, without `classes`.
 
     Raises
     ------
@@ -152,7 +152,8 @@ def fit(
         config = replace(config, validation=len(data.y_test))
     scales = None if "normalize" in explicit or parent is not None else scale_note(data.x_train)
     quantities = None if data.columns.classes else quantity_note(data.y_train)
-    for note in filter(None, (*data.notes, scales, quantities)):
+    absent = absent_note(data) if classes is None and data.weights is None else None
+    for note in filter(None, (*data.notes, scales, quantities, absent)):
         warn_user(note)
     users = UserCallbacks(callback, callbacks)
     return train(config, data, backend_of(X), users, verbose=verbose, parent=parent)[0]

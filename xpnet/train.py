@@ -1,12 +1,11 @@
 """``python -m xpnet.train``: train networks with the settings of the command line, and record the runs."""
 
 import sys
-from collections.abc import Sequence
 
 # The imports inside the functions are interrupted quietly; some load NumPy, which --help does not need.
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "xpnet train") -> int:
+def main(argv: list[str] | None = None, prog: str = "xpnet train") -> int:
     """Run the command and return its exit code.
 
     0 done; 2 bad input, unusable device or backend; 3 diverged; 130 interrupted (143 by SIGTERM, 129 by

@@ -123,6 +123,15 @@ def test_a_training_goes_on_to_its_end_without_a_stream(capsys, monkeypatch, str
 
 
 @on_linux
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["runs", "list", "--help"]])
+def test_help_that_cannot_be_printed_ends_with_1(capsys, monkeypatch, words):
+    monkeypatch.setattr(sys, "stdout", full())
+    assert main(words) == 1
+    sys.stdout.close()
+    assert capsys.readouterr().err == FULL
+
+
+@on_linux
 def test_an_exit_code_of_its_own_wins(capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdout", full())
     assert main([*TRAIN, "--lr", "1e300"]) == 3

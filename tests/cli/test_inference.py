@@ -274,6 +274,17 @@ def test_evaluate_names_the_classes(capsys):
 
 
 @pytest.mark.usefixtures("flowers")
+def test_names_that_a_spreadsheet_would_compute_are_quoted_in_a_csv_file(capsys):
+    frame = pd.DataFrame({"a": [0.1, 1.4], "label": ["=1+1", "@sum"]})
+    frame.to_csv("=rows.csv", index=False)
+    xpnet.fit(frame[["a"]], frame["label"], normalize="none", epochs=0).save("model.safetensors")
+    assert commands.printed(capsys, "predict", "model.safetensors", "=rows.csv", "--out", "out.csv") == ""
+    row = next(csv.DictReader(Path("out.csv").read_text().splitlines()))
+    assert (row["file"], row["label"], row["predicted"][0]) == ("'=rows.csv", "'=1+1", "'")
+    assert float(row["probability"]) == max(float(row["p_=1+1"]), float(row["p_@sum"]))
+
+
+@pytest.mark.usefixtures("flowers")
 def test_predict_finds_the_columns_by_name_and_names_the_classes(capsys):
     Path("rows.csv").write_text("sepal,petal\n3.5,0.1\n,1.4\n")
     assert commands.printed(capsys, "predict", "run", "rows.csv").split()[1::3] == ["iris", "rose"]
@@ -294,8 +305,12 @@ def test_python_finds_the_columns_of_data_frames_by_name_and_keeps_their_names()
     assert model.evaluate(frame, ["iris", "rose"]).accuracy == 1.0
     with pytest.raises(xpnet.DataError, match=r"^X: its columns are not those of the training: with stem$"):
         model.predict(frame.assign(stem=1.0))
-    with pytest.raises(xpnet.DataError, match=r"^y: label 'lily': the classes are iris, rose$"):
+    with pytest.raises(xpnet.DataError, match=r"^y, row 2: label 'lily': the classes are iris, rose$"):
         model.evaluate(frame, ["iris", "lily"])
+    with pytest.raises(xpnet.DataError, match=r"^X: expected rows .* one dimension: .* X\.iloc\[\[0\]\]"):
+        model.predict(frame.iloc[0])
+    with pytest.raises(xpnet.DataError, match=r"^y, row 2: label 'None': a label is text here$"):
+        xpnet.fit(frame, ["yes", None], normalize="standardize", epochs=0)
     model = xpnet.fit(frame, ["yes", "no"], normalize="standardize", epochs=0)
     assert (model.feature_names, model.class_names) == (("sepal", "petal"), ("no", "yes"))
     model.save("model.safetensors")

@@ -164,6 +164,14 @@ def test_defects(path, monkeypatch, content, message, options, piece):
     assert line.isprintable()
 
 
+@pytest.mark.parametrize("text", [b"0,1\n" * 999, b"\n" * 9999 + b"0,1\n"], ids=["rows", "blank lines"])
+def test_what_a_small_file_unpacks_to_must_fit_in_memory(path, monkeypatch, text):
+    monkeypatch.setattr("xpnet.data.table.available_memory", lambda: 5000)
+    monkeypatch.setattr(csv, "PIECE_SIZE", 64)
+    line = refused(read, path, gzip.compress(text, mtime=0))
+    assert re.match(rf"{re.escape(str(path))}: holds 5[01]\d\d bytes of values, this machine has 5000 ", line)
+
+
 # Training and test data
 
 

@@ -252,6 +252,14 @@ def test_the_name_and_every_text_of_the_record_and_the_model_are_escaped(run):
     assert len(list(page.all("script"))) == 2  # the network and the page's own
 
 
+def test_characters_that_turn_the_direction_of_text_are_escaped(run):
+    record = read_run(run)
+    rewrite(run / "run.json", platform="\u202egnp.\u2066exe")
+    text = write_report(run, data=datasets.load(Path(record["config"]["data"]))).read_text()
+    assert r"\u202egnp.\u2066exe" in text
+    assert not re.search("[\u202a-\u202e\u2066-\u2069]", text)
+
+
 def test_points_are_selected_evenly_with_the_first_and_the_last():
     assert select_evenly(range(10), 4) == [0, 3, 6, 9]
     assert [*select_evenly(range(4), 4)] == [0, 1, 2, 3]

@@ -53,6 +53,11 @@ def format_json(value: object) -> str:
     return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
+def csv_field(value: object) -> object:
+    """Return a value for a CSV file: text that a spreadsheet would compute begins with an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+
+
 def complain(text: str) -> None:
     """Print one line on standard error. Ignore errors in writing."""
     print_errors(f"xpnet: {plain(text)}\n")

@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from xpnet._lib.files import read_start, save
-from xpnet._lib.text import complain, format_json, plain
+from xpnet._lib.text import complain, csv_field, format_json, plain
 from xpnet._typing import HostArray
 from xpnet.config.flags import Parser, path_ending_in
 from xpnet.config.rules import DEVICE
@@ -240,5 +240,5 @@ def write_predictions(path: Path, keys: Sequence[str], rows: Iterable[tuple[Any,
     writer.writerow([*keys, "predicted", "probability", *map(probability_name, names)])
     for *values, predicted, probabilities in rows:
         numbers = list(map(str, probabilities))
-        writer.writerow([*values, names[predicted], numbers[predicted], *numbers])
+        writer.writerow([*map(csv_field, (*values, names[predicted])), numbers[predicted], *numbers])
     save(path, text.getvalue().encode(errors="surrogateescape"))

@@ -38,7 +38,7 @@ from typing import Any
 
 from rich.console import Console
 
-from xpnet._lib.text import complain, did_you_mean, format_command_line, format_json, plain
+from xpnet._lib.text import complain, csv_field, did_you_mean, format_command_line, format_json, plain
 from xpnet.cli import comparison, tables
 from xpnet.cli.comparison import higher_is_better, to_columns
 from xpnet.cli.tables import Cell, format_metric, format_value, make_column, print_pairs
@@ -216,14 +216,10 @@ def _check_name(flag: str, name: str, names: Sequence[str]) -> None:
 
 
 def _format_field(value: object) -> object:
-    """Convert a value to a CSV field: None to an empty field, a list to JSON.
-
-    Text that a spreadsheet would compute as a formula begins with an apostrophe.
-    """
+    """Convert a value to a CSV field: None to an empty field, a list to JSON."""
     if value is None or isinstance(value, int | float):
         return value
-    text = plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return csv_field(plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
 
 
 # The best run

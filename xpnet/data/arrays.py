@@ -190,11 +190,13 @@ def _to_labels(
     labels = to_numbers(y, source, allow_text=True)
     if (columns is None or columns.classes is None) and not holds_text(labels, str):
         return as_labels(labels, source), None
-    codes = LabelCodes(columns, allow_new=False)
-    try:
-        return codes.finish(codes.encode(map(str, labels.reshape(-1).tolist())), source)
-    except ValueError as error:
-        raise DataError.at(source, error) from error
+    codes, numbers = LabelCodes(columns, allow_new=False), list[int]()
+    for row, label in enumerate(map(str, labels.reshape(-1).tolist()), start=1):
+        try:
+            numbers += codes.encode([label])
+        except ValueError as error:
+            raise DataError.at(source, error, row=row) from error
+    return codes.finish(numbers, source)
 
 
 def read_features(
@@ -210,6 +212,9 @@ def read_features(
     hint, columns = ("" if columns else MEAN_HINT), columns or NO_COLUMNS
     frame = take_apart(X, source, floats=floats)
     rows = to_numbers(frame.rows, source)
+    if rows.ndim == 1:
+        remedy = "a row of a data frame is X.iloc[[0]], of an array X[:1]"
+        raise DataError.at(source, f"expected rows (m, features), got one dimension: {remedy}")
     if floats and rows.dtype.kind in "iu" and rows.dtype != np.uint8:
         check_exact(rows.reshape(len(rows), -1), source)
         rows = rows.astype(np.float64)

@@ -73,7 +73,8 @@ def read_csv(path: Path, options: TableOptions) -> Table:
             blocks.append(np.ascontiguousarray(block))
             lines.append(_number_rows(number, piece, len(block)))
             rows += len(block)
-            check_memory(path, rows * len(layout.features) * (1 if layout.pixels else 8))
+            # A row also has a code and the number of its line.
+            check_memory(path, rows * (len(layout.features) * (1 if layout.pixels else 8) + 24))
     if not rows:
         raise DataError.at(path, "has a header but no rows")
     y, classes, place, names = np.full(rows, -1, np.int32), None, layout.label or 0, layout.names
@@ -97,10 +98,12 @@ def _number_rows(first: int, text: bytes, rows: int) -> NDArray[np.int64]:
 
 def _read_pieces(path: Path, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Yield pieces of whole lines, each with the number of its first line, from 1."""
-    number = 1
+    number, size = 1, 0
     while text := file.read(PIECE_SIZE):
         rest = file.readline(LONGEST_LINE)
         text += rest
+        size += len(text)
+        check_memory(path, size)  # of a compressed file, which may unpack to far more than it has
         if number == 1:
             text = text.removeprefix(b"\xef\xbb\xbf")  # the byte-order mark
         if b"\0" in text:

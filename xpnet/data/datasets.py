@@ -216,11 +216,16 @@ def _read_csv_dataset(data: Path, test_data: Path | None, options: TableOptions)
         train = train.fill_by_means()
         test = replace(test, x=train.columns.fill_missing(test.x))
     dataset = join_halves(_stem(data), train, test)
-    absent = np.flatnonzero(np.bincount(dataset.y_train, minlength=dataset.classes) == 0).tolist()
-    names = [str(dataset.columns.class_name(number)) for number in absent]
+    absent = absent_note(dataset)
     notes = [f"{data.name}: {train.note}, {dataset.classes} classes", *dataset.notes]
-    notes += [f"notice: no training samples of class {format_names(names)}"] * bool(names)
-    return replace(dataset, notes=tuple(notes))
+    return replace(dataset, notes=(*notes, f"notice: {absent}") if absent else tuple(notes))
+
+
+def absent_note(data: Dataset) -> str | None:
+    """Return a note if there are classes without training samples."""
+    absent = np.flatnonzero(np.bincount(data.y_train, minlength=data.classes) == 0).tolist()
+    names = [str(data.columns.class_name(number)) for number in absent]
+    return f"no training samples of class {format_names(names)}" if names else None
 
 
 def _split_rows(table: Table, share: float) -> tuple[Table, Table]:

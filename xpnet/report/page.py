@@ -4,6 +4,7 @@ import base64
 import hashlib
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -92,7 +93,16 @@ def render_training(
         commits=format_commits(record),
         settings=_list_settings(record["config"]),
     )  # fmt: skip
-    # Names of folders may contain lone surrogates, which UTF-8 cannot encode.
+    return _encode(text)
+
+
+def _encode(text: str) -> bytes:
+    """Return a page as UTF-8, with escapes for the characters that change the direction of text.
+
+    Names of folders may contain lone surrogates, which UTF-8 cannot encode.
+    """
+    marks = "[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+    text = re.sub(marks, lambda mark: mark[0].encode("unicode_escape").decode(), text)
     return text.encode("utf-8", "replace")
 
 
@@ -285,7 +295,7 @@ def render_comparison(
         names={key: run.id for key, run in shown.items()},
         charts=build_overlays({key: run.history for key, run in shown.items()}),
     )  # fmt: skip
-    return text.encode("utf-8", "replace")
+    return _encode(text)
 
 
 def _link_report(folder: Path, out: Path) -> str | None:
