@@ -1,6 +1,6 @@
 """The Python API: a trained network, and the hooks of its training."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -303,6 +303,7 @@ class UserCallbacks(loop.Callback):
     An epoch in which one of them ends training has metrics of the training samples too.
     """
 
+    @check_arguments
     def __init__(self, function: EpochFunction | None = None, callbacks: Sequence[Callback] = ()) -> None:
         self._function, self._callbacks, self._is_over = function, callbacks, False
         self.rows: list[dict[str, float]] = []
@@ -357,16 +358,3 @@ class UserCallbacks(loop.Callback):
         for user in self._callbacks:
             user._now = trainer, state
         return self._callbacks
-
-
-def check_callbacks(callbacks: Sequence[Callback], source: str) -> None:
-    """Check that callbacks are instances of `Callback`.
-
-    Raises
-    ------
-    ConfigError
-        One is none.
-    """
-    for item in callbacks if isinstance(callbacks, Iterable) else [callbacks]:
-        if not isinstance(item, Callback):
-            raise ConfigError.at(source, f"callbacks: expected instances of xpnet.Callback, got {item!r}")

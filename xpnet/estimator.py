@@ -8,7 +8,7 @@ import numpy as np
 
 from xpnet._lib.extras import install_command
 from xpnet._typing import HostArray
-from xpnet.api import Callback, UserCallbacks, check_callbacks
+from xpnet.api import Callback, UserCallbacks
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import backend_of
 from xpnet.config.keywords import ClassifierSettings, check_names, from_keywords, show_settings, with_keywords
@@ -186,7 +186,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if config.class_weight == "balanced":
             msg = "class_weight: expected a dict or None for partial_fit, which does not know all rows"
             raise ConfigError(msg)
-        first, classes = not hasattr(self, "classes_"), _to_host(classes, "classes")
+        first, classes = not hasattr(self, "model_"), _to_host(classes, "classes")
         rows, features, labels = self._validate(X, y, reset=first)
         if first:
             if classes is None:
@@ -252,8 +252,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _parse_settings(self) -> TrainConfig:
         parameters = self.get_params(deep=False)
-        state, _ = parameters.pop("random_state"), parameters.pop("verbose")
-        check_callbacks(parameters.pop("callbacks") or (), type(self).__name__)
+        state, _, _ = map(parameters.pop, ("random_state", "verbose", "callbacks"))
         if not isinstance(state, int | np.integer):
             state = check_random_state(state).randint(2**31 - 1)
         if self.schedule == "cosine" and self.schedule_factor is None:

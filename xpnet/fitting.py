@@ -17,7 +17,7 @@ import numpy as np
 
 from xpnet._lib.kinds import check_arguments
 from xpnet._lib.tree import tree_map
-from xpnet.api import Callback, EpochFunction, Model, UserCallbacks, check_callbacks
+from xpnet.api import Callback, EpochFunction, Model, UserCallbacks
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import Selection, backend_of
 from xpnet.config import TrainConfig, keywords
@@ -131,7 +131,6 @@ def fit(
         The loss became infinite or NaN.
     """
     keywords.check_names(settings, keywords.OF_FIT, "fit")
-    check_callbacks(callbacks, "fit")
     files = {"overwrite": overwrite, "report": report, "track": track, "tags": tags}
     folder = _read_folder(run, extend, files)
     own = {} if validation_data is None else {"validation": 1}  # which a patience needs
@@ -299,6 +298,9 @@ class Verification:
     start: tuple[Path, str | None] | None = None
     """The file that the training was computed from, and its SHA-256; None if it starts from the seed."""
 
+    not_compared: tuple[str, ...] = ()
+    """The files that are missing, although the record has their digest, and those that no training writes."""
+
     def __bool__(self) -> bool:
         return self.difference is None
 
@@ -350,13 +352,13 @@ def verify(
     BackendError
         The backend or device is not usable here.
     """
-    from xpnet.recording.recorded_run import find_file_difference, read_recorded
+    from xpnet.recording.recorded_run import RecordedRun, check_recorded, find_file_difference
     from xpnet.recording.verification import find_difference
 
-    folder = Path(run)
-    if (difference := find_file_difference(folder, all_files=False)) is not None:
+    recorded = RecordedRun(Path(run))
+    if (difference := find_file_difference(recorded, all_files=False)) is not None:
         return Verification(difference)
-    recorded = read_recorded(folder, between)
+    check_recorded(recorded, between)
     place: dict[str, Any] = {"device": device, "backend": backend, "workers": workers}
     config, data = replace(recorded.config, **place, require_device=False, quiet=not verbose), None
     if X is None:
@@ -368,4 +370,5 @@ def verify(
         if "feature_names" not in recorded.record["data"]:  # before 0.4, not every table's were read
             data = replace(data, columns=replace(data.columns, features=None))
     with open_training(config, data, like=backend_of(X), warn=warn_user) as (trainer, _):
-        return Verification(find_difference(recorded, trainer), recorded.initial_file)
+        not_compared = (*recorded.missing, *recorded.others)
+        return Verification(find_difference(recorded, trainer), recorded.initial_file, not_compared)

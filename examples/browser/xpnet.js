@@ -471,7 +471,7 @@ export function buildOptimizer({ optimizer, momentum, weight_decay, clip_norm: c
     v.set(v.map((x, n) => flush(0.999 * x + (1 - 0.999) * (g[n] * g[n]))));
     return p.map((x, n) => x - rate * (1 / c1) * (m[n] / (sqrt(v[n] * (1 / c2)) + 1e-8)));
   };
-  return (gradients, rate) => {
+  const update = (gradients, rate) => {
     const clipped = clip === null ? 1 : factorOf(clip, gradients.flatMap((g) => [...g]));
     [c1, c2] = [0.9 * c1 + (1 - 0.9), 0.999 * c2 + (1 - 0.999)];
     for (const [index, { p, units }] of parameters.entries()) {
@@ -487,6 +487,7 @@ export function buildOptimizer({ optimizer, momentum, weight_decay, clip_norm: c
       }
     }
   };
+  return Object.assign(update, { state: () => ({ vs, ms, c1, c2 }) });
 }
 // 10.4 Learning rates
 export const power = (f, n, half = n > 0 ? power(f, Math.floor(n / 2)) : 1) => half * half * (n % 2 === 1 ? f : 1);
@@ -524,7 +525,7 @@ export function* trainEpochs(settings, samples, classes, onProgress = () => {}) 
     const isAveraged = averaged > 1 && epoch > epochs - averaged;
     if (isAveraged) sum = sum?.map((array, n) => added(array, copy[n]).map(flush)) ?? copy;
     const isLast = epoch === epochs || (patience !== null && epoch - best.epoch >= patience);
-    yield { epoch, network, positions, validation, isBest, isLast };
+    yield { epoch, network, positions, validation, isBest, isLast, state: () => ({ optimizer: update.state(), best, sum }) };
     if (!isLast) continue;
     const final = best?.arrays ?? sum?.map((array) => array.map((x) => flush(x * (1 / averaged)))) ?? copy;
     arraysOf(network).forEach((array, n) => array.set(final[n]));

@@ -307,7 +307,7 @@ def test_python_finds_the_columns_of_data_frames_by_name_and_keeps_their_names()
         model.predict(frame.assign(stem=1.0))
     with pytest.raises(xpnet.DataError, match=r"^y, row 2: label 'lily': the classes are iris, rose$"):
         model.evaluate(frame, ["iris", "lily"])
-    with pytest.raises(xpnet.DataError, match=r"^X: expected rows .* one dimension: .* X\.iloc\[\[0\]\]"):
+    with pytest.raises(xpnet.DataError, match=r"^X: expected rows .*, got shape \(2,\): .* X\.iloc\[\[0\]\]"):
         model.predict(frame.iloc[0])
     with pytest.raises(xpnet.DataError, match=r"^y, row 2: label 'None': a label is text here$"):
         xpnet.fit(frame, ["yes", None], normalize="standardize", epochs=0)

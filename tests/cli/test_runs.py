@@ -247,15 +247,19 @@ def test_trials_are_shown_and_compared_with_their_summary_which_is_refused_if_it
         make(Path(name).name, RUNS / "five", seed=seed)
     assert printed(capsys, "show", "five").startswith("runs/five\n\nid ")
     assert printed_json(capsys, "compare", "five")["runs"] == names
-    metrics = {"test_accuracy": {"mean": 0.8, "standard_deviation": 0.0125}}
-    summary.write_text(json.dumps({"over": "seeds", "figures": metrics, "trials": []}))
+    for seed, accuracy in enumerate((0.78, 0.82)):
+        metrics = {"test_accuracy": accuracy, "validation_accuracy": accuracy, "validation_loss": 0.5}
+        change_record(RUNS / "five" / f"seed-{seed}", metrics=metrics)
+    trials = [{"run": Path(name).name} for name in names]
+    figures = {"test_accuracy": {"mean": 0.99, "standard_deviation": 0.0}}  # not those of the records
+    summary.write_text(json.dumps({"over": "seeds", "figures": figures, "trials": trials}))
     lines = squeezed(printed(capsys, "show", "five"))
-    assert lines[1:3] == ["all seeds, mean ± standard deviation", "test_accuracy 0.8000 ± 0.0125"]
+    assert lines[1:3] == ["all seeds, mean ± standard deviation", "test_accuracy 0.8000 ± 0.0283"]
     assert [line.split()[0] for line in lines[-2:]] == names
-    best = {"over": "learning rates", "best": {"run": "lr-0.1", "metrics": {}}, "trials": []}
+    best = {"over": "learning rates", "best": {"run": "seed-0"}, "trials": trials}
     summary.write_text(json.dumps(best))
-    assert "best of all learning rates: lr-0.1\n" in printed(capsys, "show", "five")
-    for content in ("[" * 9000, '{"over": 5, "figures": []}'):
+    assert "best of all learning rates: seed-1\n" in printed(capsys, "show", "five")
+    for content in ("[" * 9000, '{"over": 5, "figures": []}', json.dumps({**best, "trials": []})):
         summary.write_text(content)
         assert commands.complaint(capsys, "runs", "show", "five").startswith(f"{summary}: damaged")
 

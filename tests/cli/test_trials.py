@@ -1,5 +1,6 @@
 """Several seeds or learning rates: a run each, and a summary."""
 
+import json
 import os
 import re
 import shutil
@@ -12,13 +13,15 @@ from pathlib import Path
 
 import harmed_trial
 import pytest
+from commands import complaint, printed
 from ctrl_c import handled_by
-from folders import fail_with
+from folders import change_record, fail_with
 from harmed_trial import harmed, wait_until
 from trial_records import outcome, summary
 
 import xpnet
 from xpnet import train
+from xpnet.__main__ import main
 from xpnet.cli import trials
 from xpnet.config import TrainConfig
 from xpnet.storage.locks import is_locked
@@ -57,6 +60,51 @@ def test_seeds_are_trained_in_this_process_or_side_by_side_with_the_same_output_
     assert f"test accuracy       {mean:.4f} ± {deviation:.4f}\n" in printed.out
     assert run("--seed", "5", "--name", "alone", "--quiet") == 0
     assert read_run(Path("runs/alone"))["fingerprint"] == runs[1]["fingerprint"]
+
+
+def lie_about_a_mean(folder, content):
+    content["figures"]["test_accuracy"]["mean"] = 0.999
+
+
+def leave_out_the_worst(folder, content):
+    del content["trials"][1]
+    content["trials"] *= 2
+
+
+def replace_a_run(folder, content):
+    words = ["--out", str(folder), "--name", "seed-5", "--overwrite", "--quiet"]
+    assert run("--seed", "5", "--lr", "0.2", *words) == 0
+
+
+LIES = [
+    (lie_about_a_mean, 'summary.json: test_accuracy: recorded {"mean": 0.999, "standard_deviation": 0.'),
+    (lambda _, content: content["trials"][1].update(note=[]), "summary.json: trials: recorded [{"),
+    (lambda _, content: content["trials"][0]["metrics"].update(test_loss=1.5), "summary.json: trials: reco"),
+    (leave_out_the_worst, "summary.json: trials: recorded ['seed-4', 'seed-4'], found ['seed-4', 'seed-5']"),
+    (replace_a_run, "summary.json: over: recorded 'seeds', but learning_rate differs"),
+]
+
+
+def test_several_trainings_are_verified_each_and_their_summary_with_them(capsys):
+    assert run("--repeats", "2", "--seed", "4", "--name", "seeds", "--quiet") == 0
+    verdicts = [line for line in printed(capsys, "verify", "seeds").splitlines() if line[:8] == "verified"]
+    starts = [f"verified      runs/seeds{name}: " for name in ("/seed-4", "/seed-5", "")]
+    assert [text[: len(start)] for text, start in zip(verdicts, starts, strict=True)] == starts
+    assert verdicts[-1].endswith(": the summary of its runs")
+    assert printed(capsys, "verify", "seeds", "--files").count("verified ") == 3
+    message = "--between: is for one run, and runs/seeds holds several"
+    assert complaint(capsys, "verify", "seeds", "--between", "1:2") == message
+    for lie, message in LIES:
+        folder, content = Path(shutil.copytree("runs/seeds", f"runs/{message[14:20]}")), summary("seeds")
+        lie(folder, content)
+        (folder / "summary.json").write_text(json.dumps(content))
+        capsys.readouterr()
+        assert main(["verify", str(folder), "--quiet"]) == 1
+        assert capsys.readouterr().out.startswith(f"differs       {message}")
+        shutil.rmtree(folder)
+    change_record(Path("runs/seeds/seed-5"), fingerprint="0" * 64)
+    assert main(["verify", "seeds", "--quiet"]) == 1
+    assert capsys.readouterr().out.startswith("differs       seed-5: run.json: is not what was recorded")
 
 
 def test_the_learning_rate_that_validates_best_is_named(capsys):

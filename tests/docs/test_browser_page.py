@@ -14,6 +14,7 @@ import make_vectors
 import numpy as np
 import pytest
 from fingerprints import mnist
+from forgeries import OF_PAGE, forgeries, judge, make_runs, page_verdict
 from recorded_runs import seal
 from report_pages import trained
 from vectors import trainings
@@ -110,6 +111,7 @@ PIXELS = "--batch-norm --dropout 0.2 --validation 12 --patience 3 --batch-size 1
 PIXELS += " --best-by balanced-accuracy"
 FLOATS = "--normalize standardize --hidden 6 5 --activation tanh --average-epochs 2 --batch-size 20"
 FLOATS += " --validation 0.3 --class-weight balanced"
+FLOATS += " --optimizer nesterov"
 
 
 @pytest.fixture(scope="module")
@@ -193,10 +195,33 @@ def test_true_runs_are_the_same_bits_and_the_first_difference_of_forged_ones_is_
         folders += [run, runs / "pixels-data"]
     *results, twice = node("verify", *folders, runs / "pixels", runs / "pixels")
     assert [result["outcome"] for result in results[:3]] == ["same"] * 3, results[:3]
-    assert "checkpoint-2.safetensors" in results[0]["notes"][0]
+    assert "model, checkpoints, metrics and fingerprint are the same bits" in results[0]["line"]
     assert twice["line"].startswith("two files are named ")
     for (outcome, message, _), result in zip(FORGERIES, results[3:], strict=True):
         assert (result["outcome"], result["line"][: len(message)]) == (outcome, message)
+
+
+@pytest.mark.slow
+def test_both_verifiers_judge_forged_records_alike_and_believe_none_without_a_word(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XPNET_COMPILE", "0")
+    make_runs()
+    folders, listed = [], [each for each in forgeries(runs=OF_PAGE) if not each.no_lie]
+    for number, forgery in enumerate(listed):
+        run = Path(shutil.copytree(f"runs/{forgery.run}", f"forged/{number}/{forgery.run}"))
+        forgery.make(run.parent)
+        folders += [run, "small"]
+    ours, page = judge(listed), map(page_verdict, node("verify", *folders))
+    pairs = {
+        forgery.name: (ours[forgery.name], verdict) for forgery, verdict in zip(listed, page, strict=True)
+    }
+    assert len(pairs) >= 140
+    assert {name: pair for name, pair in pairs.items() if "same" in (pair[0][0], pair[1][0])} == {}
+    other = {name for name, (own, theirs) in pairs.items() if (own[0] == "but") != (theirs[0] == "but")}
+    assert other == {
+        "downgrade_2_versions",
+        "downgrade_1_commit",
+    }  # the page takes no older records, honest or not
 
 
 def test_the_page_is_made_of_its_sources_which_know_every_setting_and_the_report_names_it():

@@ -29,7 +29,7 @@ from xpnet.config.training import read_toml
 from xpnet.data import datasets
 from xpnet.data.pictures import MAX_PIXELS, read_digit
 from xpnet.errors import XPNetError
-from xpnet.recording.recorded_run import find_file_difference, read_recorded
+from xpnet.recording.recorded_run import RecordedRun, check_recorded, find_file_difference
 from xpnet.recording.recorder import describe_state, load_state
 from xpnet.storage.checkpoint import encode_checkpoint
 from xpnet.storage.find import survey
@@ -145,8 +145,8 @@ def read_record(path):
     survey(path.parent)
     from_json(read_run(path.parent)["config"], str(path))
     with suppress(XPNetError):
-        read_recorded(path.parent)
-    find_file_difference(path.parent, all_files=True)
+        check_recorded(RecordedRun(path.parent))
+    find_file_difference(RecordedRun(path.parent), all_files=True)
 
 
 CSVS = [csv(), csv(";"), csv("\t", ""), gzip.compress(csv(), mtime=0)]

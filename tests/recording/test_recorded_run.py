@@ -67,6 +67,10 @@ def test_an_extended_run_is_verified_from_the_state_of_the_parent_beside_it(caps
     start = f"starting from runs/plain/checkpoint.safetensors, {digest[:16]}…"
     part = "epochs 4 to 5, model and metrics are the same bits"
     assert printed(capsys, "verify", "moved/more").endswith(f"verified      moved/more: {part}, {start}\n")
+    kept = Path(shutil.copy("moved/plain/model.safetensors", "moved/plain/checkpoint-2.safetensors"))
+    message = "moved/plain: is no proof of where moved/more starts: checkpoint-2.safetensors: is not in the"
+    assert message in complaint(capsys, "verify", "moved/more", "--quiet")
+    kept.unlink()
     shutil.copytree("moved/started", "moved/plain", dirs_exist_ok=True)
     message = complaint(capsys, "verify", "moved/more", "--quiet")
     assert "moved/plain: is not the run that moved/more extends: expected the fing" in message
@@ -122,7 +126,15 @@ def test_files_are_compared_with_their_digests_without_training(capsys):
     (RUN / "checkpoint-3.safetensors").unlink()
     (RUN / "checkpoint-4.safetensors").unlink()
     assert differing(capsys, RUN, "--files") == "checkpoint-4.safetensors: is missing"
-    assert printed(capsys, "verify", RUN, "--quiet", "--workers", "3") == ""  # which needs no checkpoint
+    same = "runs/mine: epochs 1 to 6, model and metrics are the same bits\n"
+    missing = "verified, but for checkpoint-4.safetensors, which is missing: "
+    assert printed(capsys, "verify", RUN, "--quiet", "--workers", "3") == missing + same
+    assert xpnet.verify(RUN).not_compared == ("checkpoint-4.safetensors",)
+    problem = "--between: runs/mine lacks checkpoint-4.safetensors, of which its record has the digest: only "
+    assert complaint(capsys, "verify", RUN, "--between", "2:6").startswith(problem)
+    (RUN / "note.txt").touch()
+    assert printed(capsys, "verify", RUN).endswith(f"{missing}{same[:-1]}; not compared: note.txt\n")
+    assert xpnet.verify(RUN).not_compared == ("checkpoint-4.safetensors", "note.txt")
     (RUN / "model.safetensors").unlink()
     assert differing(capsys, RUN) == "model.safetensors: is missing"
     change_record(RUN, digests=None)

@@ -17,6 +17,7 @@ from commands import printed
 import xpnet
 from xpnet import config
 from xpnet.__main__ import main
+from xpnet.storage.record import list_keys
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 EXPECTED = {
@@ -120,13 +121,16 @@ def test_runs_are_listed_shown_compared_and_evaluated_as_they_were_and_have_a_re
 
 
 @pytest.mark.parametrize(("version", "name"), of_each_version("resumed"))
-def test_a_run_that_goes_on_ends_as_if_it_was_never_stopped(then, name):
+def test_a_run_that_goes_on_ends_as_if_it_was_never_stopped(then, version, name):
     assert main(["train", "--resume", f"runs/{name}", "--quiet"]) == 0
     content, expected = record(name), then["resumed"][name]
     assert (content["status"], content["fingerprint"]) == ("completed", expected["fingerprint"])
     assert holds(content["metrics"], expected["metrics"])
-    assert content["schema_version"] == 3
+    assert content["schema_version"] == {"0.1.0": 1, "0.2.0": 2, "0.3.0": 3}[version]
     assert name != "killed" or holds(rows("killed"), rows("complete"))
+    assert sorted(content) == list_keys(content["schema_version"], "record")
+    assert len(content.get("resumed") or content["segments"][1:]) == 1
+    assert content["config"]["arithmetic"] == "native" or xpnet.verify(f"runs/{name}")
     files = {path.name for path in Path("runs", name).iterdir()}
     assert files == {"checkpoint.safetensors", "metrics.jsonl", "model.safetensors", "run.json"}
 

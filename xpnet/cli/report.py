@@ -26,8 +26,9 @@ from xpnet._lib.text import plain
 from xpnet.config.flags import Parser
 from xpnet.errors import ConfigError
 from xpnet.report import write_report
-from xpnet.storage.find import OUT, FoundRun, find_newest_run, read_summary, resolve_run
+from xpnet.storage.find import OUT, FoundRun, find_newest_run, resolve_run
 from xpnet.storage.record import REPORT_FILE, SUMMARY_FILE
+from xpnet.storage.summary import read_summary
 
 
 def main(words: Sequence[str]) -> int:
@@ -79,7 +80,7 @@ def _write_comparison(folders: Sequence[Path], out: Path | None) -> Path:
     for folder in folders:
         if _is_summary(folder):
             summary, root = read_summary(folder), folder if is_one else OUT
-            runs += [FoundRun(folder / name, root) for name in summary.runs]
+            runs += [FoundRun(folder / trial["run"], root) for trial in summary["trials"]]
         else:
             runs.append(FoundRun(folder, OUT))
     places = [run.folder.resolve() for run in runs]

@@ -48,6 +48,7 @@ from xpnet.errors import ConfigError, DataError
 from xpnet.report.charts import select_evenly
 from xpnet.storage import find, record as records
 from xpnet.storage.find import FoundRun
+from xpnet.storage.summary import read_summary
 from xpnet.training.terminal import make_console, style_text
 
 FIELDS: tuple[str, ...] = ("id", "status", "started", "data", "network", "optimizer", "learning_rate")
@@ -318,14 +319,14 @@ def _print_trials(console: Console, folder: Path, runs: Sequence[FoundRun]) -> N
     DataError
         The summary is damaged.
     """
-    summary = find.read_summary(folder) if (folder / records.SUMMARY_FILE).exists() else None
+    summary = read_summary(folder) if (folder / records.SUMMARY_FILE).exists() else None
     console.print(style_text(folder, "bold"))
-    if summary is not None and summary.best is not None:
-        console.print(f"best of all {format_value(summary.over)}: {format_value(summary.best)}")
+    if summary is not None and "best" in summary:
+        console.print(f"best of all {format_value(summary['over'])}: {format_value(summary['best']['run'])}")
     elif summary is not None:
-        console.print(f"all {format_value(summary.over)}, mean ± standard deviation")
-        for name, values in summary.figures.items():
-            mean, deviation = (format_metric(name, value) for value in values)
+        console.print(f"all {format_value(summary['over'])}, mean ± standard deviation")
+        for name, figure in summary["figures"].items():
+            mean, deviation = (format_metric(name, value) for value in figure.values())
             print_pairs(console, {name: f"{mean} ± {deviation}"}, width=22)
     console.print()
     print_list(console, runs, "started")

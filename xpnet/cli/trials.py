@@ -3,13 +3,11 @@
 import _thread
 import io
 import json
-import math
 import os
 import signal
-import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
@@ -31,8 +29,9 @@ from xpnet.config import TrainConfig, from_json, to_json
 from xpnet.distributed.launch import LOCAL_RANKS, VARIABLES
 from xpnet.distributed.ranks import Ranks, connect, count_sharing
 from xpnet.errors import ConfigError
-from xpnet.storage.record import SUMMARY_FILE, is_number, replace_nonfinite
+from xpnet.storage.record import SUMMARY_FILE, replace_nonfinite
 from xpnet.storage.run import Run, make_run_id
+from xpnet.storage.summary import get_score_name, make_entry, make_summary
 from xpnet.training.score import SCORE_NAMES, resolve_best_by
 from xpnet.training.terminal import make_console, style_text
 
@@ -103,10 +102,10 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
     if codes:
         return INTERRUPTED if INTERRUPTED in codes else codes[0]
     entries = [outcome.entry for outcome in outcomes if outcome.entry is not None]
-    best_by = resolve_best_by(config, None)
-    summary, lines = _select_best(entries, best_by) if len(rates) > 1 else _summarize_seeds(entries)
-    text = json.dumps(replace_nonfinite({**summary, "trials": entries}), indent=1, allow_nan=False)
+    summary = make_summary("learning rates" if len(rates) > 1 else "seeds", entries)
+    text = json.dumps(replace_nonfinite(summary), indent=1, allow_nan=False)
     save(folder / SUMMARY_FILE, f"{text}\n".encode(), is_named=False)
+    lines = _format_summary(summary, resolve_best_by(config, None))
     make_console(quiet=config.quiet).print(*lines, f"summary       {plain(folder / SUMMARY_FILE)}", sep="\n")
     return 0
 
@@ -121,8 +120,7 @@ def run_trial(trial: Trial) -> Outcome:
         return Outcome(INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the other trials go on
         return Outcome(report_error(error, debug=config.debug, source=f"{config.name}: "))
-    record = cast("Run", run).record  # of a process that is no rank of a job
-    entry = {"run": record["id"], "fingerprint": record["fingerprint"], "metrics": record["metrics"]}
+    entry = make_entry(cast("Run", run).record)  # of a process that is no rank of a job
     return Outcome(INTERRUPTED if result.interrupted else 0, entry)
 
 
@@ -287,27 +285,16 @@ def _obey() -> None:
     os._exit(1)
 
 
-def _summarize_seeds(trials: list[dict[str, Any]]) -> tuple[dict[str, object], list[str]]:
-    """Return mean and sample standard deviation (n - 1) of the metrics over the seeds, and lines to print."""
-    summary, lines = {}, ["== all seeds, mean ± standard deviation"]
-    for name in trials[0]["metrics"]:
-        values = [trial["metrics"].get(name) for trial in trials]
-        if all(is_number(value) and math.isfinite(value) for value in values):
-            mean, deviation = statistics.fmean(values), statistics.stdev(values)
-            summary[name] = {"mean": mean, "standard_deviation": deviation}
-            if name.endswith(("accuracy", "score")):
-                lines.append(f"{name.replace('_', ' '):<20}{mean:.4f} ± {deviation:.4f}")
-    return {"over": "seeds", "figures": summary}, lines
-
-
-def _select_best(trials: list[dict[str, Any]], best_by: str) -> tuple[dict[str, object], list[str]]:
-    """Return the trial with the highest score, then the lowest validation loss, and a line to print."""
-    name = "validation_accuracy" if best_by == "accuracy" else "validation_score"
-    ranked = sorted(trials, key=lambda trial: trial["metrics"]["validation_loss"])
-    best = max(ranked, key=lambda trial: trial["metrics"][name])
-    score, test = (best["metrics"][key] for key in (name, "test_accuracy"))
-    line = f"best          {best['run']}: {SCORE_NAMES[best_by]} {score:.4f}, test {test:.4f}"
-    return {"over": "learning rates", "best": best}, [line]
+def _format_summary(summary: Mapping[str, Any], best_by: str) -> Iterator[str]:
+    """Yield the lines to print of a summary."""
+    if best := summary.get("best"):
+        score, test = (best["metrics"][name] for name in (get_score_name(best), "test_accuracy"))
+        yield f"best          {best['run']}: {SCORE_NAMES[best_by]} {score:.4f}, test {test:.4f}"
+        return
+    yield "== all seeds, mean ± standard deviation"
+    for name, figure in summary["figures"].items():
+        if name.endswith(("accuracy", "score")):
+            yield f"{name.replace('_', ' '):<20}{figure['mean']:.4f} ± {figure['standard_deviation']:.4f}"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ Exit codes: 0 all is the same, 1 something differs, 2 it cannot be verified, 130
 Options
 -------
 run
-    a run, by its folder or its name in runs
+    a run, by its folder or its name in runs; of a folder of several trained together, each and the summary
 --between
     verify the epochs after A up to B alone, from the checkpoint that was kept after A
 --files
@@ -27,12 +27,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xpnet.cli.guard import read_command
 from xpnet.config.flags import Parser, add_settings, get_settings
 from xpnet.config.training import DEFAULTS
+from xpnet.errors import ConfigError
 from xpnet.training.terminal import make_console, style_text
+
+if TYPE_CHECKING:
+    from xpnet.recording.recorded_run import RecordedRun
 
 # The imports inside the functions load NumPy, which --help does not need.
 
@@ -59,36 +63,67 @@ def main(words: Sequence[str]) -> int:
 def _verify(arguments: argparse.Namespace) -> int:
     """Print what differs, or that nothing does. Return the exit code."""
     from xpnet.distributed.ranks import connect
-    from xpnet.recording.recorded_run import find_file_difference
     from xpnet.storage.find import resolve_run
+    from xpnet.storage.record import SUMMARY_FILE
+    from xpnet.storage.summary import find_summary_difference, read_summary
 
     ranks = connect()
     with ranks.agreement():
         run = resolve_run(arguments.run)
+        is_summary = (run / SUMMARY_FILE).is_file()
+        if is_summary and arguments.between is not None:
+            raise ConfigError.at("--between", f"is for one run, and {run} holds several")
+        trials = read_summary(run)["trials"] if is_summary else ()
+        difference = find_summary_difference(run) if is_summary else None
+    if not is_summary:
+        return _verify_run(run, arguments)
+    codes = [_verify_run(run / trial["run"], arguments, f"{trial['run']}: ") for trial in trials]
+    line = f"differs       {difference}" if difference else f"verified      {run}: the summary of its runs"
+    return max(*codes, _print_verdict(line, arguments, code=int(difference is not None)))
+
+
+def _print_verdict(line: str, arguments: argparse.Namespace, *, code: int) -> int:
+    """Print a line from the first rank; with --quiet only what is not verified. Return the exit code."""
+    from xpnet.distributed.ranks import connect
+
+    is_verified = line.startswith("verified ")
+    is_quiet = connect().rank > 0 or (is_verified and get_settings(arguments).get("quiet", False))
+    style = "green" if is_verified else "bold red" if code else "yellow"
+    make_console(quiet=is_quiet).print(style_text(line, style))
+    return code
+
+
+def _verify_run(folder: Path, arguments: argparse.Namespace, place: str = "") -> int:
+    """Print whether a run is verified, or what differs, after its place. Return the exit code."""
+    from xpnet.distributed.ranks import connect
+    from xpnet.recording.recorded_run import RecordedRun, find_file_difference
+
+    ranks = connect()
+    with ranks.agreement():
+        run = RecordedRun(folder)
     difference = ranks.from_first(partial(find_file_difference, run, all_files=arguments.files))
-    compared = "the files are the same bits"
     if difference is None and not arguments.files:
-        difference, compared = _train_again(run, arguments)
-    is_first = ranks.rank == 0
+        difference = _train_again(run, arguments)
     if difference is not None:
-        make_console(quiet=not is_first).print(style_text(f"differs       {difference}", "bold red"))
-        return 1
-    console = make_console(quiet=get_settings(arguments).get("quiet", False) or not is_first)
-    console.print(style_text(f"verified      {run}: {compared}", "green"))
-    return 0
+        return _print_verdict(f"differs       {place}{difference}", arguments, code=1)
+    verdict, compared = "verified      ", "the files are the same bits" if arguments.files else run.describe()
+    if missing := run.missing:
+        verdict = f"verified, but for {', '.join(missing)}, which {'are' if missing[1:] else 'is'} missing: "
+    others = f"; not compared: {', '.join(run.others)}" if run.others else ""
+    return _print_verdict(f"{verdict}{folder}: {compared}{others}", arguments, code=0)
 
 
-def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | None, str]:
-    """Return the first difference between a training and its record, or None; and what was compared."""
+def _train_again(run: "RecordedRun", arguments: argparse.Namespace) -> str | None:
+    """Return the first difference between a training and its record, or None."""
     from xpnet.cli.train import describe_training
     from xpnet.distributed.ranks import connect
-    from xpnet.recording.recorded_run import read_recorded
+    from xpnet.recording.recorded_run import check_recorded
     from xpnet.recording.verification import find_difference
     from xpnet.training.opening import open_training
 
     ranks, settings = connect(), get_settings(arguments)
     with ranks.agreement():
-        run = read_recorded(folder, arguments.between)
+        check_recorded(run, arguments.between)
         if "data" not in settings:
             run.check_files("xpnet.verify takes them in Python")
         own: dict[str, Any] = {name: DEFAULTS[name] for name in (*PLACE, "resume", "extend")}
@@ -98,8 +133,7 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
         source, versions = run.record.get("source_sha256"), run.record["versions"]
         writer = f"recorded by xpnet {versions.get('xpnet')}{f', source {source[:16]}…' if source else ''}"
         heading = [f"{writer}, which is not compared", *describe_training(selection, trainer)]
-        difference = find_difference(run, trainer, heading)
-    return difference, "" if difference is not None else run.describe()
+        return find_difference(run, trainer, heading)
 
 
 def _list_facts(arguments: argparse.Namespace) -> dict[str, str]:

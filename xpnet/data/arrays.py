@@ -212,9 +212,9 @@ def read_features(
     hint, columns = ("" if columns else MEAN_HINT), columns or NO_COLUMNS
     frame = take_apart(X, source, floats=floats)
     rows = to_numbers(frame.rows, source)
-    if rows.ndim == 1:
+    if rows.ndim < 2:
         remedy = "a row of a data frame is X.iloc[[0]], of an array X[:1]"
-        raise DataError.at(source, f"expected rows (m, features), got one dimension: {remedy}")
+        raise DataError.at(source, f"expected rows (m, features), got shape {rows.shape}: {remedy}")
     if floats and rows.dtype.kind in "iu" and rows.dtype != np.uint8:
         check_exact(rows.reshape(len(rows), -1), source)
         rows = rows.astype(np.float64)

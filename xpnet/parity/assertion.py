@@ -25,6 +25,7 @@ NARROW = tuple(devices.BackendDevice(devices.STRICT, device) for device in ("no_
 PLAIN = np.ndarray | np.generic | int | float | complex | str | np.dtype | slice | EllipsisType | None
 """The types of arguments besides containers and callables."""
 
+
 @check_arguments
 def assert_parity(
     function: Callable[..., object],
@@ -147,11 +148,12 @@ def assert_parity(
         these.
     """
     __tracebackhide__ = True
-    _check_options(locals())
     named: dict[int | str, Any] = dict(enumerate(arrays))
     named.update({**keywords, **(kwargs or {})}.items())
     _check_arguments(named, mutates)
     dtypes = check_dtype if isinstance(check_dtype, Mapping) else dict.fromkeys(BACKENDS, check_dtype)
+    for name in (*dtypes, *(xfail or ())):
+        devices.parse(name)
     tiers = (tier, ulp, rtol, atol, norm) if raises is None else ("bitwise", None, None, 0.0, None)
     tolerance = parse_tolerance(*tiers)._replace(shape=check_shape, device=check_device)
     arguments = named if float64 else map_leaves(_to_float32, named)
@@ -227,21 +229,6 @@ def _check_arguments(arguments: Arguments, mutates: Sequence[int | str]) -> None
                 ", or lists, tuples, dicts and dataclasses of these (functools.partial binds everything else)"
             )
             raise TypeError(f"{path} is a {type(leaf).__name__}: expected {known}")
-
-
-def _check_options(options: Mapping[str, Any]) -> None:
-    """Raise ConfigError for an option that has no such value, or names an unknown library."""
-    errors, dtypes = options["raises"], options["check_dtype"]
-    for error in errors if isinstance(errors, tuple) else () if errors is None else (errors,):
-        if not (isinstance(error, type) and issubclass(error, Exception)):
-            raise ConfigError(f"raises: expected a class of errors, or a tuple of them, got {errors!r}")
-    if options["warnings"] not in ("compare", "ignore"):
-        raise ConfigError(f'warnings: expected "compare" or "ignore", got {options["warnings"]!r}')
-    kinds = dtypes if isinstance(dtypes, Mapping) else {"numpy": dtypes}
-    if not all(isinstance(kind, bool) or kind == "kind" for kind in kinds.values()):
-        raise ConfigError(f'check_dtype: expected True, False, "kind", or a dict of these, got {dtypes!r}')
-    for name in (*kinds, *(options["xfail"] or ())):
-        devices.parse(str(name))
 
 
 def _to_float32(leaf: Any) -> Any:

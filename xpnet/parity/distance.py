@@ -1,5 +1,6 @@
 """Distances between host arrays, in bits, ulp and relative to a magnitude, and tolerances of them."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -130,8 +131,7 @@ def parse_tolerance(
         There is not exactly one tier, or a tolerance is negative or infinite.
     """
     tiers = [value for value in (tier, ulp, rtol, norm) if value is not None]
-    numbers = [value for value in (ulp, rtol, norm, atol) if value is not None]
-    is_sensible = all(isinstance(x, int | float | np.number) and 0 <= x < np.inf for x in numbers)
+    is_sensible = all(0 <= value <= sys.float_info.max for value in (ulp or 0, rtol or 0, norm or 0, atol))
     if len(tiers) != 1 or tier not in (None, "bitwise") or (atol and rtol is None) or not is_sensible:
         known = 'tier="bitwise", ulp=n, rtol=r (which alone takes atol) and norm=r, finite and 0 or more'
         raise ConfigError(f"expected exactly one of {known}, got {tier=}, {ulp=}, {rtol=}, {atol=}, {norm=}")

@@ -2,11 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from xpnet.config import to_json
+from xpnet.config.training import DEFAULTS
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
 from xpnet.storage.folder import RunFolder, digest_file
@@ -45,8 +48,20 @@ class RecordedRun(RunFolder):
 
     @property
     def is_older(self) -> bool:
-        """True if an xpnet before 0.3 wrote the record, whose segments have no epochs."""
-        return self.record["segments"][0].get("epoch") is None
+        """True if an xpnet before 0.3 wrote the record."""
+        return self.record["schema_version"] < 3
+
+    @property
+    def missing(self) -> list[str]:
+        """The checkpoints that are missing, although the record has their digest."""
+        return [name for name in self.record["digests"] or () if not (self.path / name).is_file()]
+
+    @property
+    def others(self) -> list[str]:
+        """The files in the folder that no training writes."""
+        known = _FILES | {records.LOCK_FILE, records.REPORT_FILE}
+        names = {path.name for path in self.path.iterdir()} - known
+        return sorted(name for name in names if not name.startswith("checkpoint"))  # which are compared
 
     @property
     def initial_file(self) -> tuple[Path, str | None] | None:
@@ -66,8 +81,10 @@ class RecordedRun(RunFolder):
         parts = [epochs] * (first <= last or not batch) + [steps] * (batch > 0)
         results = ", model and metrics" if self.has_end else ""
         start, digest = self.initial_file or (None, None)
-        origin = "" if start is None else f", starting from {start}"
-        origin += "" if digest is None else f", {digest[:16]}…"
+        named = ", whose SHA-256 is not recorded" if digest is None else f", {digest[:16]}…"
+        origin = "" if start is None else f", starting from {start}{named}"
+        if self.is_older:
+            origin += ", by a record of schema version 1 or 2, which has no digests of files"
         return f"{' and '.join(parts)}{results} are the same bits{origin}"
 
     def includes(self, epoch: object) -> bool:
@@ -78,7 +95,7 @@ class RecordedRun(RunFolder):
         return not (is_before or (epoch > self.last and not self.has_end))
 
 
-def find_file_difference(folder: Path, *, all_files: bool) -> str | None:
+def find_file_difference(run: RunFolder, *, all_files: bool) -> str | None:
     """Compare the files of a run with the digests in its record; return the first difference in words.
 
     Without ``all_files``, a missing checkpoint and a record without digests are no difference.
@@ -88,16 +105,17 @@ def find_file_difference(folder: Path, *, all_files: bool) -> str | None:
     DataError
         There is no run, its record is damaged, or with ``all_files``, it holds no digests.
     """
-    run = RunFolder(folder)
-    path, record = folder / records.RECORD_FILE, run.record
+    path, record = run.path / records.RECORD_FILE, run.record
     if record["digests"] is None:
         if not all_files:
             is_missing = record["schema_version"] > 2 and record["ended"] is not None
             return f"{path.name}: digests: are missing" if is_missing else None
         reason = "the training has not ended" if record["schema_version"] > 2 else "an older xpnet wrote it"
         raise DataError.at(path, f"holds no digests of files: {reason}")
-    content = records.read_json(path, "not a run record", "expected a folder of a run")
-    found = {path.name: records.digest_record(content)}
+    for file in sorted(run.path.glob("checkpoint*")):
+        if not file.is_file():
+            return f"{file.name}: is no file, or a link to nothing"
+    found = {path.name: records.digest_record(run.content)}
     found |= {file.name: digest_file(file) for file in run.files}
     for name in dict.fromkeys((path.name, *record["digests"], *found)):
         recorded, digest = record["digests"].get(name), found.get(name)
@@ -110,8 +128,8 @@ def find_file_difference(folder: Path, *, all_files: bool) -> str | None:
     return None
 
 
-def read_recorded(folder: Path, epochs: tuple[int, int] | None = None) -> RecordedRun:
-    """Read a run, and check that its training, or that between two epochs, can be verified.
+def check_recorded(run: RecordedRun, epochs: tuple[int, int] | None = None) -> None:
+    """Check that the training of a run, or that between two epochs, can be verified.
 
     Raises
     ------
@@ -121,8 +139,11 @@ def read_recorded(folder: Path, epochs: tuple[int, int] | None = None) -> Record
         The training has not ended, was in native arithmetic or followed another version of the
         specification, or it has no checkpoint to start from or nothing to compare with.
     """
-    run = RecordedRun(folder)
-    record, config = run.record, run.config
+    folder, record, config = run.path, run.record, run.config
+    for where, values, names in _list_parts(run):
+        for name in sorted(names - values.keys()):
+            raise DataError.at(folder / records.RECORD_FILE, f"{where}{name}: is missing")
+    replace(config, resume=None, extend=None)  # whose settings may not contradict each other
     if record["status"] not in ("completed", "interrupted"):
         raise ConfigError.at(folder, f"is {record['status']}: expected a training that has ended")
     if record["specification_version"] is None or config.arithmetic == "native":
@@ -137,7 +158,16 @@ def read_recorded(folder: Path, epochs: tuple[int, int] | None = None) -> Record
     _ = run.history  # which may be damaged
     if epochs is not None:
         _select_epochs(run, *epochs)
-    return run
+
+
+def _list_parts(run: RecordedRun) -> Iterator[tuple[str, Mapping[str, Any], set[str]]]:
+    """Yield the parts of run.json, as text before its keys, content, and the keys of its schema version."""
+    content: Any = run.content
+    parts = [("", content, "record"), ("config.", content["config"], "settings")]
+    parts += [("parent.", content["parent"], "parent")] if content.get("parent") else []
+    parts += [(f"segments[{i}].", part, "segment") for i, part in enumerate(content.get("segments") or [])]
+    for where, values, part in parts:
+        yield where, values, {*records.list_keys(run.record["schema_version"], part)}
 
 
 def _select_epochs(run: RecordedRun, first: int, last: int) -> None:
@@ -145,6 +175,9 @@ def _select_epochs(run: RecordedRun, first: int, last: int) -> None:
     if not run.initial_epoch <= first < last <= run.last:
         msg = f"--between: expected epochs from {run.initial_epoch} to {run.last}, got {first}:{last}"
         raise ConfigError(msg)
+    if run.missing:
+        problem = f"{run.path} lacks {', '.join(run.missing)}, of which its record has the digest"
+        raise ConfigError.at("--between", f"{problem}: only the whole can be verified")
     if first != run.initial_epoch and not run.kept(first).exists():
         known = [epoch for epoch in range(run.initial_epoch + 1, run.last) if run.kept(epoch).exists()]
         hint = f"only after {', '.join(map(str, known))}" if known else "--keep-checkpoint-every keeps some"
@@ -157,18 +190,33 @@ def _select_epochs(run: RecordedRun, first: int, last: int) -> None:
     run.first, run.last = first, last
 
 
+def _find_other_forms(run: RecordedRun) -> Iterator[str]:
+    """Yield keys and settings that the schema version of the record does not have, or not so."""
+    version, config = run.record["schema_version"], run.config
+    for where, values, names in _list_parts(run):
+        for name in sorted(values.keys() - names):
+            yield f"run.json: {where}{name}: is no key of a record of schema version {version}"
+    if run.is_older:
+        return
+    written = to_json(config)
+    if "source" in run.record["data"]:  # arrays, which no setting of files is of
+        written |= {name: DEFAULTS[name] for name in ("data", "test_data", "test_split", "label", "columns")}
+    for name in sorted(
+        run.content["config"].keys() - {"best_by"}
+    ):  # which is resolved, and compared elsewhere
+        left, right = json.dumps(setting := run.content["config"][name]), json.dumps(written[name])
+        # Paths are written as the operating system does.
+        is_path = isinstance(getattr(config, name), Path) and isinstance(setting, str)
+        if left != right and not (is_path and written[name]):
+            yield f"run.json: config.{name}: recorded {left}, expected {right}"
+    if (epoch := run.record["segments"][0]["epoch"]) != run.initial_epoch:
+        yield f"run.json: segments[0].epoch: recorded {epoch}, expected {run.initial_epoch}"
+
+
 def find_contradictions(run: RecordedRun) -> Iterator[str]:
     """Yield what no training records, without computing anything."""
     record, config, parent = run.record, run.config, run.record["parent"]
-    content: Any = records.read_json(run.path / records.RECORD_FILE, "not a run record", "expected a run")
-    version = record["schema_version"]
-    parts = [("", content, "record"), ("config.", content["config"], "settings")]
-    parts.append(("parent.", content.get("parent") or {}, "parent"))
-    parts += [(f"segments[{i}].", part, "segment") for i, part in enumerate(content.get("segments") or [])]
-    for where, values, part in parts:
-        older = {"git"} if version < 4 and not where else set()  # of schema 1, in runs that were resumed
-        for name in sorted(values.keys() - older - {*records.list_keys(version, part)}):
-            yield f"run.json: {where}{name}: is no key of a record of schema version {version}"
+    yield from _find_other_forms(run)
     if record["error"] is not None:
         yield f"run.json: error: recorded {json.dumps(record['error'])} and status {record['status']}"
     if config.repeats > 1 or isinstance(config.learning_rate, tuple):
@@ -181,5 +229,7 @@ def find_contradictions(run: RecordedRun) -> Iterator[str]:
     names = {*(record["digests"] or ()), *(path.name for path in run.path.glob("checkpoint*"))}
     for name in sorted(names - _FILES):
         kept = re.fullmatch(records.KEPT_CHECKPOINT.format("([1-9][0-9]{0,15})"), name)
-        if kept is None or not run.initial_epoch <= int(kept[1]) <= run.end:
+        epoch = int(kept[1]) if kept else -1
+        never_was = name in run.missing and epoch % (config.keep_checkpoint_every or epoch + 1) > 0
+        if never_was or not run.initial_epoch <= epoch <= run.end:
             yield f"{name}: is no file of this training"

@@ -15,9 +15,9 @@ from typing import Any
 
 from xpnet.errors import ConfigError, DivergedError
 from xpnet.parity.distance import first_mismatch, unequal_bits
-from xpnet.recording.recorded_run import RecordedRun, find_contradictions
+from xpnet.recording.recorded_run import RecordedRun, find_contradictions, find_file_difference
 from xpnet.recording.recorder import describe_state, evaluate_result, load_parent, load_state, make_row
-from xpnet.recording.training import check_start, describe_data, describe_parent
+from xpnet.recording.training import KEPT_SETTINGS, check_start, describe_data, describe_parent
 from xpnet.storage import checkpoint, model_file, record as records
 from xpnet.storage.model_file import SavedModel, Tensors, encode_model, load_model, name_tensors
 from xpnet.training.callbacks import Evaluate, FinalParameters, StopOnInterrupt, build_final
@@ -27,8 +27,6 @@ from xpnet.training.step import TrainState, Variables
 from xpnet.training.trainer import Trainer
 
 Values = Mapping[str, object]
-_OPTIONAL_DATA = records.DataInfo.__optional_keys__ - {"source", "weights_sha256"}
-"""Facts on the data that records of an xpnet before 0.3 may lack."""
 
 
 def find_difference(run: RecordedRun, trainer: Trainer, heading: Iterable[str] = ()) -> str | None:
@@ -80,10 +78,12 @@ def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str
     if problem := run.find_other_data(data["name"], data["sha256"]):
         raise ConfigError.at(run.path, f"{problem}: name them by --data")
     recorded: Mapping[str, Any] = record["data"]
-    names = {*data, *recorded} - ({"name", "source"} if trainer.config.data != config.data else set())
-    for name in sorted(names - (_OPTIONAL_DATA - recorded.keys() if run.is_older else set())):
-        if (left := recorded.get(name)) != (right := data.get(name)):
+    names = {*recorded} if run.is_older else {*data, *recorded}  # an xpnet before 0.3 wrote fewer facts
+    for name in sorted(names - ({"name", "source"} if trainer.config.data != config.data else set())):
+        if (left := recorded.get(name, "nothing")) != (right := data.get(name, "nothing")):
             yield f"run.json: data.{name}: recorded {left!r}, found {right!r}"
+    if trainer.data.test_is_validation and config.validation != len(trainer.data.y_test):
+        yield f"run.json: config.validation: recorded {config.validation}, found {len(trainer.data.y_test)}"
     if record["seed"] != config.seed:
         yield f"run.json: seed: recorded {record['seed']!r} and config.seed {config.seed!r}"
     if (best_by := record["config"].get("best_by", trainer.best_by)) != trainer.best_by:
@@ -108,6 +108,17 @@ def _load_start(run: RecordedRun, trainer: Trainer, final: FinalParameters) -> T
         if value != expected and name != "run" and not (expected is None and run.is_older):
             problem = f"expected the {name} {expected}, found {value}"
             raise ConfigError.at(parent.path, f"is not the run that {run.path} extends: {problem}")
+    difference = find_file_difference(parent, all_files=parent.record["digests"] is not None)
+    settings = parent.config
+    for name in sorted(KEPT_SETTINGS - {"data", "test_data", "init_from"}):
+        if getattr(run.config, name) != getattr(settings, name):
+            difference = f"config.{name} is another"
+    is_last = settings.patience is None and settings.average_epochs == 1
+    fingerprint = trainer.fingerprint(state) if is_last else parent.model.fingerprint
+    if recorded["fingerprint"] != fingerprint:
+        difference = f"its state has the fingerprint {fingerprint[:16]}…"
+    if difference is not None:
+        raise ConfigError.at(parent.path, f"is no proof of where {run.path} starts: {difference}")
     return state
 
 
@@ -154,7 +165,7 @@ def _compare_objects(where: str, recorded: Values, computed: Values) -> Iterator
     # A difference of the parameters is the cause of those of the metrics.
     names = sorted({*computed, *recorded} - {"seconds"}, key=lambda name: (name != "fingerprint", name))
     for name in names:
-        left, right = recorded.get(name), records.replace_nonfinite(computed.get(name))
+        left, right = recorded.get(name, "nothing"), records.replace_nonfinite(computed.get(name, "nothing"))
         if json.dumps(left) != json.dumps(right):
             yield f"{where}{name}: recorded {_format(left)}, computed {_format(right)}"
 
@@ -206,9 +217,11 @@ def _compare_result(
     run: RecordedRun, trainer: Trainer, final: FinalParameters, result: FitResult
 ) -> Iterator[str]:
     """Yield the differences between the record and the result of the training."""
-    is_complete = result.state.epoch == trainer.config.epochs or final.stop
-    if run.record["status"] == "completed" and not (is_complete or trainer.data.from_arrays):
+    is_complete, status = result.state.epoch == trainer.config.epochs or final.stop, run.record["status"]
+    if status == "completed" and not (is_complete or trainer.data.from_arrays):
         yield f"run.json: metrics.epochs: recorded {result.state.epoch}, expected {trainer.config.epochs}"
+    if status == "interrupted" and is_complete:
+        yield "run.json: status: recorded interrupted, and the training is complete"
     model = trainer.model(result.best)
     yield from _compare_models(run.path / records.MODEL_FILE, model)
     recorded = {"fingerprint": run.record["fingerprint"]}

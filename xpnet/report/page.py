@@ -29,12 +29,13 @@ from xpnet.inference.predictor import Evaluation, Predictor, evaluate
 from xpnet.nn.metrics import Labels
 from xpnet.report import images
 from xpnet.report.charts import Rows, build_learning_curves, build_overlays
-from xpnet.storage.find import FoundRun, Summary
+from xpnet.storage.find import FoundRun
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import SavedModel
 from xpnet.storage.record import REPORT_FILE, Record, format_commits
 from xpnet.training.trainer import split_samples
 
+Json = Mapping[str, Any]
 MOST_WHOLE, MOST_CONFUSED = 26, 20
 """The largest number of classes of a whole confusion matrix, and the number of a part of a larger one."""
 MOST_ROWS = 100
@@ -262,7 +263,7 @@ COLOURS = 12
 
 
 def render_comparison(
-    runs: Sequence[FoundRun], comparison: Mapping[str, Any], out: Path, *, name: str, summary: Summary | None
+    runs: Sequence[FoundRun], comparison: Json, out: Path, *, name: str, summary: Json | None
 ) -> bytes:
     """Return the page that compares runs, with links to their reports, as UTF-8.
 
@@ -278,7 +279,7 @@ def render_comparison(
     name
         The heading.
     summary
-        The summary of the runs, if they were trained together.
+        The summary of the runs, as of `read_summary`, if they were trained together.
 
     Raises
     ------

@@ -12,6 +12,7 @@ arrays of several libraries or devices, and `BackendError` if the device does no
 """
 
 import operator
+import sys
 from functools import partial
 from math import inf, prod
 from typing import Any
@@ -202,7 +203,7 @@ def var(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool
 
     The other parameters and the errors are those of `sum`.
     """
-    if not matches(correction, float):
+    if not (matches(correction, float) and abs(correction) <= sys.float_info.max):
         raise ConfigError.at("var", f"expected a number as the correction, got {correction!r:.60}")
     variance = partial(FullRange.variance, correction=float(correction))
     return _reduce("var", variance, x, axis, keepdims=keepdims, empty=np.nan)

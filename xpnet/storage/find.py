@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -191,51 +190,6 @@ def find_newest_run(out: Path = OUT, *, trained: bool = True) -> FoundRun:
         raise DataError(f"no {kind} in {out}: xpnet train makes one; or give RUN, the folder of a run")
     complain(f"note: no RUN given: using the newest, {plain(runs[-1].folder)}")
     return runs[-1]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The summary of several trainings.
-
-    Attributes
-    ----------
-    over
-        The difference of the trainings: seeds or learning rates.
-    best
-        The name of the best run; None of seeds.
-    figures
-        Value and standard deviation of each metric: the means, or those of the best run without a deviation.
-    runs
-        The names of the runs' folders.
-    """
-
-    over: str
-    best: str | None
-    figures: Mapping[str, tuple[float, float | None]]
-    runs: list[str]
-
-
-def read_summary(folder: Path) -> Summary:
-    """Return the summary in a folder of several trainings.
-
-    Raises
-    ------
-    DataError
-        It is missing or damaged.
-    """
-    path, expected = folder / SUMMARY_FILE, "expected the summary of several trainings"
-    content: Mapping[str, Any] = records.read_json(path, "damaged", expected)
-    try:
-        best = content.get("best")
-        runs = [str(Path(trial["run"])) for trial in content["trials"]]
-        if best is not None:
-            metrics = {name: (value, None) for name, value in best["metrics"].items() if is_number(value)}
-            return Summary(str(content["over"]), str(best["run"]), metrics, runs)
-        entries = content["figures"].items()
-        figures = {name: (float(each["mean"]), float(each["standard_deviation"])) for name, each in entries}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError.at(path, f"damaged: {expected}") from error
-    return Summary(str(content["over"]), None, figures, runs)
 
 
 def resolve_run(name: str | Path, out: Path = OUT, others: str = "") -> Path:

@@ -42,9 +42,14 @@ class RunFolder:
         self.path = path
 
     @cached_property
+    def content(self) -> dict[str, Any]:
+        """The content of run.json as it is."""
+        return records.read_content(self.path)
+
+    @cached_property
     def record(self) -> records.Record:
-        """The content of run.json."""
-        return records.read_run(self.path)
+        """The content of run.json, checked, with the keys that an older xpnet did not write."""
+        return records.check_run(self.path, self.content)
 
     @cached_property
     def config(self) -> TrainConfig:

@@ -1,5 +1,6 @@
 """The record of a run, run.json and metrics.jsonl: what it holds, and its reading and checking."""
 
+import copy
 import hashlib
 import json
 import os
@@ -8,7 +9,7 @@ from collections.abc import Mapping
 from functools import cache
 from inspect import formatannotation
 from pathlib import Path
-from typing import Any, Literal, Required, TypedDict, TypeGuard, get_type_hints
+from typing import Any, Literal, Required, TypedDict, TypeGuard, cast, get_type_hints
 
 from xpnet._lib.files import read_regular_file
 from xpnet._lib.kinds import check_arguments, matches
@@ -181,7 +182,7 @@ class Record(RunInfo, Environment, Outcome):
 
 
 SCHEMA_VERSION: Literal[4] = 4
-_KINDS = get_type_hints(Record) | {"data": dict[str, object], "id": object, "seed": object}
+_KINDS = get_type_hints(Record) | {"data": dict[str, object], "id": object}
 _KINDS |= {"parent": dict[str, object] | None, "segments": list[dict[str, object]]}
 """The types of the values in run.json."""
 _ROW_KINDS = dict.fromkeys(("epoch", "seconds", *CURVES), float | None) | {"fingerprint": str | None}
@@ -196,6 +197,17 @@ def list_keys(version: int, part: str) -> list[str]:
     """
     schemas = json.loads(Path(__file__).with_name("schemas.json").read_text(encoding="utf-8"))
     return list(schemas[str(int(version))][part])
+
+
+def select_keys(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of run.json: the keys that the schema version of a record has."""
+
+    def select(values: Mapping[str, Any], part: str) -> dict[str, Any]:
+        known = list_keys(record["schema_version"], part)
+        return {name: value for name, value in values.items() if name in known}
+
+    content = select(record, "record") | {"config": select(record["config"], "settings")}
+    return content | {"parent": select(record["parent"], "parent")} if record["parent"] else content
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -231,11 +243,20 @@ def read_run(folder: Path) -> Record:
     DataError
         The folder holds no run.json, or one that is damaged or of another schema version.
     """
-    path = folder / RECORD_FILE
+    return check_run(folder, read_content(folder))
+
+
+def read_content(folder: Path) -> dict[str, Any]:
+    """Return the content of the run.json in a folder, as it is; errors as in `read_run`."""
     hint = "expected a folder of a run"
     if os.path.isfile(folder / SUMMARY_FILE):  # noqa: PTH113 - false after an error
         hint = f"expected the folder of one run, and {folder} holds several"
-    values: Any = read_json(path, "not a run record", hint)
+    return read_json(folder / RECORD_FILE, "not a run record", hint)
+
+
+def check_run(folder: Path, content: Mapping[str, Any]) -> Record:
+    """Return the content of a run.json as the record of a run; errors as in `read_run`."""
+    path, values = folder / RECORD_FILE, copy.deepcopy(dict(content))
     version = values.get("schema_version")
     if is_number(version) and version > SCHEMA_VERSION:
         raise DataError.of_newer_format(path, "schema version", version, SCHEMA_VERSION)
@@ -250,12 +271,13 @@ def read_run(folder: Path) -> Record:
     if version in (1, 2):
         _upgrade(path, values)
     _check_values(path, "", values, kinds)
-    record: Record = values
+    record = cast("Record", values)
     if not record["segments"]:
         raise DataError.at(path, "segments: expected at least one, got []")
     for number, segment in enumerate(record["segments"]):
         _check_values(path, f"segments[{number}].", segment, select("segment", get_type_hints(Segment)))
-    _check_values(path, "data.", record["data"], {"name": str, "sha256": str})
+    facts = {name: kind for name, kind in get_type_hints(DataInfo).items() if name in record["data"]}
+    _check_values(path, "data.", record["data"], {"name": str, "sha256": str, **facts})
     if record["parent"] is not None:
         record["parent"].setdefault("checkpoint_sha256", None)
         _check_values(path, "parent.", record["parent"], select("parent", get_type_hints(ParentInfo)))

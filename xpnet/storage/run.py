@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Self, cast
+from typing import Any, Literal, Self, cast
 
 from xpnet._lib.files import make_write_error, write_atomic
 from xpnet._lib.text import format_json
@@ -136,11 +136,12 @@ class Run(RunFolder):
             raise DataError.at(RunFolder(self.folder).checkpoint, f"{problem} to epoch {logged}: {RESTART}")
         lines = path.read_bytes().split(b"\n")[:kept] if path.exists() else []
         self.write(path.name, b"".join(line + b"\n" for line in lines))
-        version = max(self.record["schema_version"], 3)
+        known = records.list_keys(max(self.record["schema_version"], 3), "segment")
         begun = _begin_segment(_format_time(), epoch, backend, device, ranks)
-        segment = {name: x for name, x in begun.items() if name in records.list_keys(version, "segment")}
-        changes = {"schema_version": version, "status": "running", **NO_OUTCOME}
-        self.record.pop("resumed", None)  # type: ignore[typeddict-item] # of an older xpnet
+        segment = {name: value for name, value in begun.items() if name in known}
+        changes: dict[str, Any] = {"status": "running", **NO_OUTCOME}
+        if (resumed := self.record.get("resumed")) is not None:  # of an xpnet before 0.3
+            changes["resumed"] = [*cast("list[str]", resumed), begun["started"]]
         self._write_record({**changes, "segments": [*self.record["segments"], segment]})
         for path in self.folder.glob(f".{'[0-9a-f]' * 16}.tmp"):
             with suppress(OSError):
@@ -166,7 +167,8 @@ class Run(RunFolder):
         if self.record["status"] == "running":
             digests = {p.name: digest_file(p) for p in self.files}
             changes = {"status": status, **NO_OUTCOME, **outcome, "ended": _format_time(), "digests": digests}
-            digests[records.RECORD_FILE] = records.digest_record({**self.record, **changes})
+            content = records.select_keys({**self.record, **changes})
+            digests[records.RECORD_FILE] = records.digest_record(content)
             self._write_record(changes)
         self.release()
 
@@ -184,9 +186,10 @@ class Run(RunFolder):
         self._lock.release()
 
     def _write_record(self, changes: Mapping[str, object]) -> None:
-        """Update the record in run.json, then in memory."""
+        """Update the record in run.json, which has the keys of its schema version, then in memory."""
         changed = cast("Record", {**self.record, **changes})
-        self.write(records.RECORD_FILE, format_json(replace_nonfinite(changed)).encode())
+        content = records.select_keys(changed)
+        self.write(records.RECORD_FILE, format_json(replace_nonfinite(content)).encode())
         self.record.update(changed)
 
     @contextmanager
