@@ -206,20 +206,21 @@ def test_what_the_original_does_too_is_no_failure(port, reference, options):
     assert_parity(port, X, reference=reference, rtol=1e-12, backends=NUMPY, **options)
 
 
-def test_each_function_is_called_at_most_eight_times_with_a_library():
+@pytest.mark.needs("torch")
+@pytest.mark.needs("jax")
+@pytest.mark.parametrize("options", [{"float64": False}, {"gradients": True}])
+def test_each_function_is_called_at_most_eight_times_with_a_library(options):
     calls = Counter()
 
     def port(x, y, xp):
-        calls[namespace(x).__name__, isinstance(x, np.ndarray)] += 1
+        calls[xp.__name__] += 1
         return xp.matmul(x, y)
 
     def original(x, y):
         calls["reference"] += 1
         return x @ y
 
-    arrays = X, np.asfortranarray(X.T)
-    options = {"jit": True, "sync": False, "float64": False, "reference": original}
-    assert_parity(port, *arrays, norm=1e-6, backends=ALL, **options)
-    assert_parity(port, *arrays, norm=1e-6, backends=NUMPY, reference=original)
+    options = {"jit": True, "sync": False, "reference": original, "norm": 1e-6, "backends": ALL, **options}
+    assert_parity(port, X, np.asfortranarray(X.T), **options)
     assert len(calls) == 5
-    assert max(calls.values()) <= 8 * 2, calls
+    assert 6 <= max(calls.values()) <= 8
