@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from checkout import ROOT
-from vectors import arithmetic, images, network, trainings, words
+from vectors import arithmetic, arrays, images, network, trainings, words
 from vectors.numbers import Content, Device, hexadecimal
 
 from xpnet.arithmetic import SPECIFICATION_VERSION, Reproducible
@@ -28,6 +28,7 @@ FILES: dict[str, Callable[[Device, Content], Content]] = {
     "contractions": arithmetic.contractions,
     "sums": arithmetic.sums,
     "public": arithmetic.public,
+    "arrays": arrays.content,
     "network": network.content,
     "images": images.content,
     "trainings": trainings.content,

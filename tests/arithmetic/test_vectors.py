@@ -30,7 +30,7 @@ def test_numpy_computes_what_the_file_holds(name):
     assert computed == FILES[name]
 
 
-@pytest.mark.parametrize("name", ["functions", "contractions", "public"])
+@pytest.mark.parametrize("name", ["functions", "contractions", "public", "arrays"])
 @pytest.mark.parametrize("backend", CASES[1:], indirect=True, ids=lambda case: case.value)
 def test_every_backend_computes_the_functions_contractions_and_public_functions(backend, name):
     assert make_vectors.content(name, backend) == FILES[name]

@@ -38,6 +38,7 @@ LIBRARIES = {
     "wandb": ("wandb",),
     "trackio": ("trackio",),
     "mlflow": ("mlflow",),
+    "mpmath": ("mpmath",),
     "mpi": ("mpi4py",),
     "emulated-cuda": ("cupy",),
     "kernels": ("cupy",),

@@ -1,8 +1,8 @@
 """Functions in decimal arithmetic, against which their errors are measured, and points to measure at."""
 
 import math
-from decimal import Decimal
-from functools import partial
+from decimal import Decimal, localcontext
+from functools import cache, partial
 
 QUARTER = Decimal(
     "1.57079632679489661923132169163975144209858469968755291048747229615390820314310449931401741"
@@ -17,8 +17,10 @@ def true_tanh(x):
 
 def true_sine(quarters, x):
     """The sine of x plus so many quarters of a turn."""
-    k = (x / QUARTER).to_integral_value()
-    r, quarter = x - k * QUARTER, (int(k) + quarters) % 4
+    with localcontext(prec=1200):
+        k = (x / long_quarter()).to_integral_value()
+        r, quarter = x - k * long_quarter(), (int(k) + quarters) % 4
+    r = +r
     n = (quarter + 1) % 2
     term = total = r if n else Decimal(1)
     while abs(term) > Decimal("1e-45") * abs(total):
@@ -28,6 +30,17 @@ def true_sine(quarters, x):
     return -total if quarter >= 2 else total
 
 
+@cache
+def long_quarter():
+    """π/2 to 1,200 digits, by the iteration of Gauss and Legendre."""
+    with localcontext(prec=1210):
+        a, b, t, p = Decimal(1), Decimal("0.5").sqrt(), Decimal("0.25"), 1
+        for _ in range(11):
+            a, b, before = (a + b) / 2, (a * b).sqrt(), a
+            t, p = t - p * (before - a) ** 2, 2 * p
+        return (a + b) ** 2 / (8 * t)
+
+
 def sine_of_the_page(quarters, x):
     """The same as section 14 of the specification computes it, from Python's floats."""
     parts, rest = [], QUARTER
@@ -35,13 +48,22 @@ def sine_of_the_page(quarters, x):
         parts.append(math.floor(rest * 2**end) * 2.0**-end)
         rest -= Decimal(parts[-1])
     p1, p2, p3, p4 = *parts, float(rest)
-    k = (x * (2 / math.pi) + 1.5 * 2.0**52) - 1.5 * 2.0**52
-    a = x - k * p1
-    b = a - k * p2
-    c = b - k * p3
-    e = ((a - b) - k * p2) + (((b - c) - k * p3) - k * p4)
-    r = c + e
-    t, z = (c - r) + e, r * r
+    if abs(x) > 2.0**20:
+        with localcontext(prec=1200):
+            turns = Decimal(x) / long_quarter()
+            k = turns.to_integral_value()
+            rest = (turns - k) * long_quarter()
+            r = float(rest)
+            t = float(rest - Decimal(r))
+    else:
+        k = (x * (2 / math.pi) + 1.5 * 2.0**52) - 1.5 * 2.0**52
+        a = x - k * p1
+        b = a - k * p2
+        c = b - k * p3
+        e = ((a - b) - k * p2) + (((b - c) - k * p3) - k * p4)
+        r = c + e
+        t = (c - r) + e
+    z = r * r
     h = z * 0.5
     w = 1.0 - h
     if (int(k) + quarters) % 2:

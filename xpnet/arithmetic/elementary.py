@@ -89,9 +89,14 @@ def log(xp: Namespace, x: Array, largest: float = math.inf) -> Array:
     If ``largest`` is given, all x are known to lie between 1 and it (or to be NaN), which saves steps that
     would change nothing.
     """
+    return _log_from_parts(xp, x, *split_exponent(xp, x, largest))
+
+
+def split_exponent(xp: Namespace, x: Array, largest: float = math.inf) -> tuple[Array, Array]:
+    """Return m and e of normal x = 2^e m, m from 1 to 2, both float64. ``largest`` is that of `log`."""
     if _has_bits(x):
         m, exponent = _split(xp, x)
-        return _log_from_parts(xp, x, m, xp.astype(exponent, xp.float64))
+        return m, xp.astype(exponent, xp.float64)
     m, e = x, xp.zeros_like(x)
     for bits in (512, 256, 128, 64, 32, 16, 8, 4, 2, 1):
         if 2.0**bits <= largest:
@@ -100,7 +105,7 @@ def log(xp: Namespace, x: Array, largest: float = math.inf) -> Array:
         if largest == math.inf:
             low = m < 2.0 ** (1 - bits)
             e, m = xp.where(low, e - float(bits), e), xp.where(low, m * 2.0**bits, m)
-    return _log_from_parts(xp, x, m, e)
+    return m, e
 
 
 def _log_from_parts(xp: Namespace, x: Array, m: Array, e: Array) -> Array:
@@ -151,14 +156,14 @@ def _sqrt_from_parts(xp: Namespace, x: Array, inside: Array, m: Array, power: Ar
 
 def log_of_any(xp: Namespace, x: Array) -> Array:
     """Return the natural logarithm, float64 of x's shape: ``log``, also of subnormal numbers."""
-    small, scaled = _scale_subnormals(xp, x)
+    small, scaled = scale_subnormals(xp, x)
     result = log(xp, scaled)
     return xp.where(small, result - _LOG_SCALE, result)
 
 
 def sqrt_of_any(xp: Namespace, x: Array) -> Array:
     """Return the square root, float64 of x's shape: ``sqrt``, also of subnormal numbers."""
-    small, scaled = _scale_subnormals(xp, x)
+    small, scaled = scale_subnormals(xp, x)
     result = sqrt(xp, scaled)
     return xp.where(small, result * 2.0**-537, result)
 
@@ -182,7 +187,7 @@ def _split_square(xp: Any, x: Any) -> tuple[Any, Any]:
     return ((bits - even) + 1024 * step).view(xp.float64), ((even >> 1) + 511 * step).view(xp.float64)
 
 
-def _scale_subnormals(xp: Any, x: Any) -> tuple[Array, Array]:
+def scale_subnormals(xp: Any, x: Any) -> tuple[Array, Array]:
     """Return where x is 0 or subnormal, and x with those numbers times 2^1074.
 
     XLA computes with 0 in place of them: they are taken from the bits, which say how many times 2^-1074

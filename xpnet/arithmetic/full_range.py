@@ -7,12 +7,13 @@ formulas and bounds.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, cached_property
 from itertools import count
 
-from xpnet._typing import Array
+from xpnet._typing import Array, Function
 from xpnet.arithmetic import elementary
 from xpnet.arithmetic.base import Operand
-from xpnet.arithmetic.reproducible import SIGNIFICAND_BITS, Budget, Reproducible
+from xpnet.arithmetic.reproducible import LARGEST, SIGNIFICAND_BITS, SMALLEST, Budget, Reproducible
 from xpnet.errors import ConfigError
 
 MATMUL_ERROR = 1e-12
@@ -20,6 +21,9 @@ MATMUL_ERROR = 1e-12
 
 FLUSH = 2.0**-900
 """Adding and subtracting it rounds terms of sums that are tiny, so that no sum of them is subnormal."""
+
+NARROW = 16
+"""Rows or columns of a factor up to which slicing the other takes longer than multiplying."""
 
 PIECE = 1 << 14
 """Numbers that are added at a time if the cache is to be used: 128 KB."""
@@ -30,6 +34,8 @@ class FullRange(Reproducible):
     """Contractions in any number of slices, sums in pieces, and functions of all float64 numbers."""
 
     in_pieces: bool = False  # True if starting an operation takes no time, as in NumPy
+    to_host: Function = list  # returns an array of one dimension as a list of numbers
+    from_host: Function = list  # puts such a list on the device
 
     def contract(self, a: Array, b: Array, slices: int) -> Array:
         """Return the product (..., n, k) times (..., k, m) of the operands in so many slices each.
@@ -41,6 +47,39 @@ class FullRange(Reproducible):
         """
         budget = slice_budget(a.shape[-1], slices)
         return self._product(*self._round_factors(Operand(a), Operand(b), budget), 1.0)
+
+    def multiply(self, a: Array, b: Array) -> Array:
+        """Return the product (..., n, k) times (..., k, m), as accurate as one in float64.
+
+        The error is at most k 2^-52 times the largest magnitudes of row and column, which may be of any size.
+        """
+        xp, (rows, terms), columns = self.xp, a.shape[-2:], b.shape[-1]
+        size = max(PIECE // terms, 1)
+        if self.in_pieces and a.ndim == b.ndim == 2 and min(rows, columns) <= NARROW:
+            if rows > max(size, columns):
+                parts = [a[first : first + size, :] for first in range(0, rows, size)]
+                return xp.concat([self._multiply_rows(part, b) for part in parts])
+            if columns > size:
+                parts = [b[:, first : first + size] for first in range(0, columns, size)]
+                return xp.concat([self._multiply_rows(a, part) for part in parts], axis=1)
+        return self._multiply_rows(a, b)
+
+    def _multiply_rows(self, a: Array, b: Array) -> Array:
+        """Return the product of matrices, of which rows and columns are scaled if one is far from 1."""
+        xp, slices = self.xp, accurate_slices(a.shape[-1])
+        largest = [xp.max(xp.abs(x), axis=axis, keepdims=True) for x, axis in ((a, -1), (b, -2))]
+        if not any(xp.any(((x > LARGEST) & (x < xp.inf)) | ((x < SMALLEST) & (x > 0))) for x in largest):
+            return self.contract(a, b, slices)
+        p, q = map(self._power_below, largest)
+        product = self.contract(a * (xp.ones_like(p) / p), b * (xp.ones_like(q) / q), slices)
+        product = (product * xp.minimum(p, q)) * xp.maximum(p, q)
+        return xp.where(xp.abs(product) < elementary.SMALLEST_NORMAL, 0.0, product)
+
+    def _power_below(self, x: Array) -> Array:
+        """Return the power of two at or below each positive number, from 2^-1022 to 2^1022."""
+        xp = self.xp
+        _, exponent = elementary.split_exponent(xp, xp.where((x > 0) & (x < xp.inf), x, 1.0))
+        return self.power_of_two(xp.clip(exponent, -1022.0, 1022.0))
 
     def exp(self, x: Array) -> Array:
         """Return e to the power x, by ``xpnet.arithmetic.elementary.exp_of_any``."""
@@ -54,14 +93,33 @@ class FullRange(Reproducible):
         """Return the square root, by ``xpnet.arithmetic.elementary.sqrt_of_any``."""
         return elementary.sqrt_of_any(self.xp, x)
 
-    def map_pieces(self, function: Callable[[Array], Array], x: Array) -> Array:
-        """Apply an elementwise function, to a piece at a time if ``in_pieces``."""
-        count = math.prod(x.shape)
+    def constants(self, function: Callable[..., list[float]], *args: object) -> Array:
+        """Return a function's list of numbers as an array of the device, which is kept."""
+        key = (function, *args)
+        if key not in self._constants:
+            self._constants[key] = self.xp.asarray(function(*args), dtype=self.dtype, device=self.device)
+        return self._constants[key]
+
+    @cached_property
+    def _constants(self) -> dict[object, Array]:
+        return {}
+
+    def power_of_two(self, exponent: Array) -> Array:
+        """Return 2 to whole powers from -1022 to 1023, float64 of any shape."""
+        xp = self.xp
+        index = xp.reshape(xp.astype((exponent + 1022.0) * 64.0, xp.int32), (-1,))
+        return xp.reshape(xp.take(self._powers_of_two, index, axis=0), exponent.shape)
+
+    def map_pieces(self, function: Callable[..., Array], *arrays: Array) -> Array:
+        """Apply an elementwise function to arrays of one shape, to a piece at a time if ``in_pieces``."""
+        xp, shape = self.xp, arrays[0].shape
+        count = math.prod(shape)
         if not self.in_pieces or count <= PIECE:
-            return self.xp.reshape(function(x), x.shape)
-        flat = self.xp.reshape(x, (-1,))
-        pieces = [function(flat[first : first + PIECE]) for first in range(0, count, PIECE)]
-        return self.xp.reshape(self.xp.concat(pieces), x.shape)
+            return xp.reshape(function(*arrays), shape)
+        flat = [xp.reshape(x, (-1,)) for x in arrays]
+        starts = range(0, count, PIECE)
+        pieces = [function(*(x[first : first + PIECE] for x in flat)) for first in starts]
+        return xp.reshape(xp.concat(pieces), shape)
 
     def total(self, x: Array, axis: int) -> Array:
         """Return the folded sum of ``(x + FLUSH) - FLUSH`` along an axis from 0, which is kept.
@@ -172,3 +230,9 @@ def contraction_error(terms: int, slices: int) -> float:
 def fewest_slices(terms: int) -> int:
     """Return the fewest slices of a contraction whose error is at most ``MATMUL_ERROR``."""
     return next(slices for slices in count(1) if contraction_error(terms, slices) <= MATMUL_ERROR)
+
+
+@cache
+def accurate_slices(terms: int) -> int:
+    """Return the fewest slices of a contraction with the accuracy of float64."""
+    return next(slices for slices in count(1) if contraction_error(terms, slices) <= 2.0**-53)

@@ -1,4 +1,4 @@
-"""sin and cos from additions, multiplications and a choice, elementwise in float64.
+"""sin, cos and tan from additions, multiplications and a choice, elementwise in float64.
 
 ``docs/reproducibility.md``, section 14, gives the formulas, and ``docs/arithmetic.md`` the largest errors.
 """
@@ -7,10 +7,12 @@ import math
 from functools import cache
 from typing import Final
 
-from xpnet._typing import Array, Namespace
+from xpnet._typing import Array
+from xpnet.arithmetic.full_range import FullRange
+from xpnet.arithmetic.pairs import Pair, divide, fast_two_sum
 
 LARGEST_ANGLE: Final = 2.0**20
-"""The largest magnitude of an angle. Up to it, multiples of the parts of π/2 are exact."""
+"""The largest magnitude of an angle for which multiples of the parts of π/2 are exact."""
 
 _ITSELF: Final = 2.0**-27
 """Below, sin x is x to within half a unit in the last place."""
@@ -19,6 +21,7 @@ _TO_WHOLE: Final = 1.5 * 2.0**52  # adding and subtracting it rounds to a whole 
 _PER_QUARTER: Final = 2 / math.pi
 _QUARTER_BITS: Final = 160
 _QUARTER: Final = 0x1921FB54442D18469898CC51701B839A252049C11  # floor(2^160 π/2)
+_LARGE_BITS: Final = 1400  # of 2/π: enough for the largest float64 number
 _PART_ENDS: Final = (32, 65, 98)  # the last bit of each part of 33 bits
 
 
@@ -33,25 +36,82 @@ def quarter_parts() -> list[float]:
     return [*parts, rest / 2**_QUARTER_BITS]
 
 
-def sin(xp: Namespace, x: Array) -> Array:
-    """Return the sine of x in radians, float64 of its shape; NaN above ``LARGEST_ANGLE``."""
-    return xp.where(xp.abs(x) < _ITSELF, x, _sine_after_quarters(xp, x, 0.0))
+def sin(ops: FullRange, x: Array) -> Array:
+    """Return the sine of x in radians, float64 of its shape."""
+    return ops.xp.where(ops.xp.abs(x) < _ITSELF, x, _sine_after_quarters(ops, x, 0.0))
 
 
-def cos(xp: Namespace, x: Array) -> Array:
-    """Return the cosine of x in radians, float64 of its shape; NaN above ``LARGEST_ANGLE``."""
-    return _sine_after_quarters(xp, x, 1.0)
+def cos(ops: FullRange, x: Array) -> Array:
+    """Return the cosine of x in radians, float64 of its shape."""
+    return _sine_after_quarters(ops, x, 1.0)
 
 
-def _sine_after_quarters(xp: Namespace, x: Array, quarters: float) -> Array:
-    """Return the sine of x plus so many quarters of a turn."""
-    inside = xp.abs(x) <= LARGEST_ANGLE
-    k, r, t = _reduce(xp.where(inside, x, 0.0))
+def tan(ops: FullRange, x: Array) -> Array:
+    """Return the tangent of x in radians, float64 of its shape: a quotient of pairs."""
+    xp = ops.xp
+    k, r, t = _find_quarter(ops, x)
     sine, cosine = _sine_and_cosine(r, t)
+    is_odd = (k == 1.0) | (k == 3.0)
+    above = fast_two_sum(*(xp.where(is_odd, c, s) for s, c in zip(sine, cosine, strict=True)))
+    below = fast_two_sum(*(xp.where(is_odd, s, c) for s, c in zip(sine, cosine, strict=True)))
+    high, low = divide(*above, *below)
+    result = xp.where(is_odd, -(high + low), high + low)
+    return xp.where(xp.abs(x) < _ITSELF, x, xp.where(xp.abs(x) < xp.inf, result, xp.nan))
+
+
+def _sine_after_quarters(ops: FullRange, x: Array, quarters: float) -> Array:
+    """Return the sine of x plus so many quarters of a turn."""
+    xp = ops.xp
+    k, r, t = _find_quarter(ops, x)
+    sine, cosine = (high + low for high, low in _sine_and_cosine(r, t))
     quarter = k + quarters
     quarter = quarter - 4.0 * xp.floor(quarter * 0.25)
     result = xp.where((quarter == 1.0) | (quarter == 3.0), cosine, sine)
-    return xp.where(inside, xp.where(quarter >= 2.0, -result, result), xp.nan)
+    return xp.where(xp.abs(x) < xp.inf, xp.where(quarter >= 2.0, -result, result), xp.nan)
+
+
+def _find_quarter(ops: FullRange, x: Array) -> tuple[Array, Array, Array]:
+    """Return k modulo 4, r and t with x = k π/2 + r + t, for finite x."""
+    xp = ops.xp
+    is_inside = xp.abs(x) <= LARGEST_ANGLE
+    k, r, t = _reduce(xp.where(is_inside, x, 0.0))
+    k = k - 4.0 * xp.floor(k * 0.25)
+    if not xp.any(~is_inside & (xp.abs(x) < xp.inf)):
+        return k, r, t
+    rows = zip(*map(reduce_large, ops.to_host(xp.reshape(x, (-1,)))), strict=True)
+    large = (xp.reshape(ops.from_host(row), x.shape) for row in rows)
+    quarter, high, low = (xp.where(is_inside, *both) for both in zip((k, r, t), large, strict=True))
+    return quarter, high, low
+
+
+def reduce_large(x: float) -> tuple[float, float, float]:
+    """Return k modulo 4, r and t with x = k π/2 + r + t, by whole numbers, for finite x beyond 2^20.
+
+    k is the whole number nearest to x·2/π, r the float nearest to x - k π/2, and t that nearest to the rest.
+    """
+    if not LARGEST_ANGLE < abs(x) < math.inf:
+        return 0.0, 0.0, 0.0
+    per_quarter, quarter = _quarters()
+    numerator, denominator = abs(x).as_integer_ratio()
+    turns = numerator * per_quarter // denominator
+    k = (turns + (1 << _LARGE_BITS - 1)) >> _LARGE_BITS
+    rest, one = (turns - (k << _LARGE_BITS)) * quarter, 1 << 2 * _LARGE_BITS
+    r = rest / one
+    above, below = r.as_integer_ratio()
+    t = (rest - above * one // below) / one
+    return (float(k % 4), r, t) if x > 0 else (float(-k % 4), -r, -t)
+
+
+@cache
+def _quarters() -> tuple[int, int]:
+    """Return floor(2^1400 2/π) and floor(2^1400 π/2), by Machin's formula."""
+    one = 1 << _LARGE_BITS + 64
+    inverse_5, inverse_239 = (
+        sum((-1) ** k * (one // ((2 * k + 1) * n ** (2 * k + 1))) for k in range(_LARGE_BITS // 4))
+        for n in (5, 239)
+    )
+    half_pi = 2 * (4 * inverse_5 - inverse_239)
+    return (1 << _LARGE_BITS) * one // half_pi, half_pi >> 64
 
 
 def _reduce(x: Array) -> tuple[Array, Array, Array]:
@@ -69,8 +129,8 @@ def _reduce(x: Array) -> tuple[Array, Array, Array]:
     return k, r, (c - r) + lost
 
 
-def _sine_and_cosine(r: Array, t: Array) -> tuple[Array, Array]:
-    """Return sine and cosine of r + t, by their Taylor polynomials to r^17 and r^16."""
+def _sine_and_cosine(r: Array, t: Array) -> tuple[Pair, Pair]:
+    """Return sine and cosine of r + t, each in two parts, by their Taylor polynomials to r^17 and r^16."""
     z = r * r
     half = z * 0.5
     near = 1.0 - half
@@ -79,9 +139,7 @@ def _sine_and_cosine(r: Array, t: Array) -> tuple[Array, Array]:
         p = p * z + _coefficient(n)
     for n in (12, 10, 8, 6, 4):
         q = q * z + _coefficient(n)
-    sine = r + (r * (z * p) + t * near)
-    cosine = near + (((1.0 - near) - half) + (z * (z * q) - r * t))
-    return sine, cosine
+    return (r, r * (z * p) + t * near), (near, ((1.0 - near) - half) + (z * (z * q) - r * t))
 
 
 def _coefficient(n: int) -> float:

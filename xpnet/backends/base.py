@@ -8,6 +8,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from types import ModuleType
 from typing import Any, Final, Self
 
@@ -60,6 +61,8 @@ class Backend(ABC):
     stack
         The number of blocks to compute in one call: large if starting an operation takes longer than
         computing it.
+    reverses
+        True if slices may have negative steps.
     hidden_devices
         Devices of the library that are not offered to users.
     """
@@ -78,6 +81,7 @@ class Backend(ABC):
     parallel_blocks: bool = False
     fuses: bool = False
     stack: int = 1
+    reverses: bool = True
     gpu_kind: str = "cuda"
     hidden_devices: tuple[str, ...] = ()
 
@@ -166,6 +170,15 @@ class Backend(ABC):
     def scope(self) -> AbstractContextManager[object]:
         """Return the context in which to compute with this backend."""
         return nullcontext()
+
+    def operation_scope(self) -> AbstractContextManager[object]:
+        """Return the context of one operation of `standard`, of arrays on the device."""
+        return self.scope()
+
+    @cached_property
+    def standard(self) -> Namespace:
+        """The library's functions by the array-API standard, none replaced by a faster one."""
+        return array_api_compat.array_namespace(self.xp.zeros(0))
 
     def workers(self, count: int) -> AbstractContextManager[None]:
         """Return the context in which `map_blocks` computes `count` blocks in parallel.

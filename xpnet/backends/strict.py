@@ -5,7 +5,7 @@ operation, indexing and type promotion outside the standard.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -41,6 +41,10 @@ class StrictBackend(Backend):
         flags = self.library.ArrayAPIStrictFlags(boolean_indexing=False, data_dependent_shapes=False)
         with flags, np.errstate(all="ignore"), self._own_int64():
             yield
+
+    def operation_scope(self) -> AbstractContextManager[object]:
+        """Silence floating-point warnings."""
+        return np.errstate(all="ignore")
 
     @contextmanager
     def _own_int64(self) -> Iterator[None]:

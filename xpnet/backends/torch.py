@@ -30,6 +30,7 @@ class TorchBackend(Backend):
     install_gpu = "pip install --force-reinstall torch for your CUDA: https://pytorch.org/get-started/locally"
     hidden_devices = ("meta",)
     writable = True
+    reverses = False
 
     def __init__(self, device: str) -> None:
         super().__init__(device)
@@ -52,6 +53,10 @@ class TorchBackend(Backend):
         default = nullcontext() if is_usual else self.device
         with torch.no_grad(), self._current(), _full_precision(torch), default:
             yield
+
+    def operation_scope(self) -> AbstractContextManager[object]:
+        """Compute on this device."""
+        return self._current()
 
     @contextmanager
     def workers(self, count: int) -> Iterator[None]:

@@ -54,6 +54,7 @@ def assert_parity(
     vary: bool = False,
     gradients: bool = False,
     kwargs: Mapping[str, Any] | None = None,
+    reproducible: bool = False,
     **keywords: Any,
 ) -> None:
     """Assert that a function gives the same result with every array library as with NumPy.
@@ -130,6 +131,11 @@ def assert_parity(
         If True, gradients by PyTorch and JAX with respect to all arrays of float64 are compared with central
         differences of the reference: at the arguments they may not be NaN, and the derivative near them in
         one random direction is the same.
+    reproducible
+        If True, the function gets `xpnet.reproducible` arrays of each library instead, and must return the
+        same bits on all, and on NumPy with other BLAS kernels, in processes of their own. Where it leaves
+        them, by ``np.asarray`` or in a compiled extension, is named. Of the other options, only `backends`
+        has an effect.
 
     Raises
     ------
@@ -150,6 +156,11 @@ def assert_parity(
     __tracebackhide__ = True
     named: dict[int | str, Any] = dict(enumerate(arrays))
     named.update({**keywords, **(kwargs or {})}.items())
+    if reproducible:
+        from xpnet.parity.reproducible import assert_reproducible
+
+        assert_reproducible(function, named, backends)
+        return
     _check_arguments(named, mutates)
     dtypes = check_dtype if isinstance(check_dtype, Mapping) else dict.fromkeys(BACKENDS, check_dtype)
     for name in (*dtypes, *(xfail or ())):

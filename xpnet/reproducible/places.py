@@ -7,12 +7,33 @@ from typing import Any
 
 import numpy as np
 
+from xpnet._lib.kinds import matches
+from xpnet._typing import Array, DType, HostArray, Namespace
 from xpnet.arithmetic.full_range import FullRange
 from xpnet.arithmetic.selfcheck import check
 from xpnet.backends.base import Backend, check_environment
-from xpnet.backends.probing import one_line
+from xpnet.backends.probing import is_gpu, one_line
 from xpnet.backends.resolve import backend_of, make
-from xpnet.errors import BackendError, DataError
+from xpnet.errors import BackendError, ConfigError, DataError
+from xpnet.reproducible.promotion import DTYPES, FLOATING, name_of
+
+MOST_NUMBERS = 2**48
+"""The number of elements that no array has."""
+HOSTED = {"jax"}
+"""Libraries that compile each operation for each shape: on the CPU, NumPy computes in their place."""
+
+
+def whole(name: str, expected: str, value: int, lowest: int = 0, below: int = MOST_NUMBERS) -> int:
+    """Return a whole number of Python or NumPy as Python's.
+
+    Raises
+    ------
+    ConfigError
+        It is none, or not in the range.
+    """
+    if not (matches(value, int) and lowest <= value < below):
+        raise ConfigError.at(name, f"expected {expected}, got {value!r:.60}")
+    return int(value)
 
 
 @contextmanager
@@ -30,21 +51,25 @@ def _to_float64(name: str, ops: FullRange, x: Any) -> Any:
         raise DataError.at(name, f"expected real numbers of at most 64 bits, got an array of {x.dtype}")
     if x.dtype == ops.dtype:
         return x
-    converted = xp.astype(x, ops.dtype)
-    # JAX on the CPU, and CuPy, convert subnormal float32 numbers to 0.
-    return xp.where(xp.abs(converted) < 2.0**-126, converted * 0.0, converted)
+    return _flush(xp, xp.astype(x, ops.dtype))  # JAX on the CPU, and CuPy, convert subnormal numbers to 0
+
+
+def _flush(xp: Namespace, x: Array) -> Array:
+    """Return numbers of which those below float32's smallest normal number are 0."""
+    return xp.where(xp.abs(x) < 2.0**-126, x * 0.0, x)
 
 
 def place(name: str, arrays: Iterable[Any]) -> tuple[str, str]:
     """Return the names of the library and the device that all arrays share."""
-    places = {_place_of(name, x) for x in arrays}
+    places = {place_of_array(name, x) for x in arrays}
     if len(places) > 1:
         both = " and ".join(sorted(f"{library} on {device}" for library, device in places))
         raise DataError.at(name, f"expected arrays of one library on one device, got {both}")
     return places.pop()
 
 
-def _place_of(name: str, x: Any) -> tuple[str, str]:
+def place_of_array(name: str, x: Any) -> tuple[str, str]:
+    """Return the names of the library and the device of an array."""
     if isinstance(x, np.ndarray | np.generic) and not isinstance(x, np.matrix | np.ma.MaskedArray):
         return "numpy", "cpu"
     backend = backend_of(x)
@@ -68,7 +93,14 @@ def arithmetic(name: str, device: str) -> tuple[Backend, FullRange]:
         msg = f"{where} has no float64, which xpnet.reproducible needs: move the arrays to another device"
         raise BackendError(msg)
     # In pieces where it takes no time to start an operation.
-    ops = FullRange(backend.xp, backend.device, backend.xp.float64, in_pieces=backend.parallel_blocks)
+    ops = FullRange(
+        backend.xp,
+        backend.device,
+        backend.xp.float64,
+        in_pieces=backend.parallel_blocks,
+        to_host=lambda x: backend.to_host(x).tolist(),
+        from_host=lambda numbers: backend.from_host(np.asarray(numbers)),
+    )
     try:
         with backend.scope():
             check(ops, where)
@@ -77,3 +109,90 @@ def arithmetic(name: str, device: str) -> tuple[Backend, FullRange]:
     except Exception as error:
         raise BackendError(f"{where} does not compute in float64: {one_line(error)}") from error
     return backend, ops
+
+
+class Place:
+    """A device of a library whose arrays `xpnet.reproducible.Array` holds, and the library that computes.
+
+    Attributes
+    ----------
+    space
+        The namespace of the library.
+    backend
+        The library and its device.
+    computing
+        The library that computes, whose arrays are called data: another one for the `HOSTED` libraries.
+    ops
+        The arithmetic for data.
+    xp
+        The standard's functions of data.
+    scope
+        Returns the context of one operation of `xp`.
+    is_functional
+        True if the elements of data cannot be assigned to.
+    """
+
+    def __init__(self, space: Any, name: str, device_name: str) -> None:
+        self.space, self.name = space, f"{name} on {device_name}"
+        if name in HOSTED and not is_gpu(device_name):
+            self.backend = make(name, device_name)
+            self.computing, self.ops = arithmetic("numpy", "cpu")
+        else:
+            self.backend, self.ops = arithmetic(name, device_name)
+            self.computing = self.backend
+        self.xp, self.scope = self.computing.standard, self.computing.operation_scope
+        self.dtypes: dict[str, DType] = {each: getattr(self.xp, each) for each in DTYPES}
+        self.is_hosted = self.computing is not self.backend
+        self.is_functional = hasattr(self.ops.from_host([0.0]), "at")
+
+    def check(self, name: str, other: "Place") -> None:
+        """Check that an operand is of this place.
+
+        Raises
+        ------
+        TypeError
+            It is of another library or device.
+        """
+        if other is not self:
+            both = f"{self.name} and {other.name}"
+            raise TypeError(f"{name}: expected arrays of one library on one device, got {both}")
+
+    def put(self, values: Any, dtype: str | None = None) -> Array:
+        """Return host values, perhaps in another dtype, as data, which may share their memory."""
+        return self.computing.from_host(np.asarray(values, dtype))
+
+    def copy(self, data: Array) -> Array:
+        """Return a copy of data."""
+        return self.xp.asarray(data, copy=True)
+
+    def fetch(self, data: Array) -> HostArray:
+        """Return data as a NumPy array, which may share its memory."""
+        return self.computing.to_host(data)
+
+    def convert(self, data: Array, dtype: str) -> Array:
+        """Return data in a dtype: for floats beyond an integer dtype its nearest number, for NaN 0."""
+        own, xp = name_of(data.dtype), self.xp
+        if own == dtype:
+            return data
+        if own in FLOATING and dtype not in (*FLOATING, "bool"):
+            low, largest = float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
+            high = min(largest, float(np.nextafter(largest + 1.0, 0.0, dtype=own)))
+            data = xp.clip(xp.where(data == data, data, xp.zeros_like(data)), low, high)  # noqa: PLR0124  NaN
+        return xp.astype(data, self.dtypes[dtype])
+
+    def widen(self, data: Array) -> Array:
+        """Return data as float64, in which subnormal float32 numbers count as 0."""
+        wide = self.convert(data, "float64")
+        return _flush(self.xp, wide) if name_of(data.dtype) == "float32" else wide
+
+    def narrow(self, data: Array, dtype: str) -> Array:
+        """Return results of float64 in a dtype, in which none are subnormal."""
+        result = self.convert(data, dtype)
+        return _flush(self.xp, result) if dtype == "float32" else result
+
+    def to_library(self, data: Array) -> Array:
+        """Return data as an array of the library."""
+        if not self.is_hosted:
+            return data
+        with self.backend.scope():
+            return self.backend.from_host(np.array(data))

@@ -1,0 +1,75 @@
+"""Writes the table of names of docs/arrays.md: how each name of the standard is computed.
+
+``python scripts/array_names.py`` writes it; the tests compare it.
+"""
+
+from checkout import ROOT
+
+from xpnet.reproducible import elementwise, reductions, standard
+
+PAGE = ROOT / "docs" / "arrays.md"
+BEGIN, END = "<!-- names -->\n", "<!-- end of names -->\n"
+HOSTED = {
+    *elementwise.HOSTED,
+    "searchsorted",
+    "unique_all",
+    "unique_counts",
+    "unique_inverse",
+    "unique_values",
+}
+MADE = {"arange", "linspace", "from_dlpack", "asarray", "astype"}
+ORDER = {
+    "argsort",
+    "sort",
+    "clip",
+    "divide",
+    "reciprocal",
+    "maximum",
+    "minimum",
+    "sign",
+    "max",
+    "min",
+    "diff",
+    "square",
+}
+FORMULAS = {*elementwise.FORMULAS, "pow", *reductions.OWN} - ORDER
+TABLES = {"result_type", "can_cast", "isdtype", "finfo", "iinfo"}
+
+
+def rules() -> dict[str, set[str]]:
+    """Return the names under each rule."""
+    own = {*standard.NAMES} - HOSTED - MADE - ORDER - FORMULAS - TABLES
+    return {
+        "The library's own, of operands of one dtype": own,
+        "The library's own, in a form that it cannot change": ORDER | MADE,
+        "NumPy's, on the host": HOSTED,
+        "Formulas of xpnet": FORMULAS,
+        "A table of xpnet": TABLES | {*standard.DTYPES} | {*standard.CONSTANTS},
+        "Refused, in a line": {
+            *standard.MISSING,
+            *(
+                f"{extension}.{name}"
+                for extension, names in standard.EXTENSIONS.items()
+                for name in names
+                if name not in standard.NAMES
+            ),
+        },
+    }
+
+
+def table() -> str:
+    """Return the table."""
+    rows = (
+        f"| {rule} | {', '.join(f'`{name}`' for name in sorted(names))} |" for rule, names in rules().items()
+    )
+    return "\n".join(["| rule | names |", "|---|---|", *rows, ""])
+
+
+def main() -> None:
+    """Write the table."""
+    before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}{table()}{END}{rest.partition(END)[2]}", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

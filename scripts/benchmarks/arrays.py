@@ -1,0 +1,131 @@
+"""Times of functions of scikit-learn and SciPy on rp.Array, beside plain NumPy.
+
+``SCIPY_ARRAY_API=1 OMP_NUM_THREADS=1 python -m benchmarks.arrays``, in scripts/, prints the rows of the table
+in docs/arrays.md. None of the calls needs linear algebra.
+"""
+
+import os
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
+
+import numpy as np
+import sklearn
+from numpy.typing import NDArray
+from scipy import special, stats
+from scipy.cluster import vq
+from sklearn import metrics, preprocessing
+from sklearn.metrics import pairwise
+from sklearn.naive_bayes import GaussianNB
+
+import xpnet.reproducible as rp
+
+Call = Callable[[Any, Any], Any]
+"""A function of samples, (samples, features), and labels 0 and 1."""
+
+ROUNDS = 5
+
+
+def fitted(estimator: Any, method: str = "transform") -> Call:
+    """Return the call that fits an estimator and applies it."""
+    return lambda x, y: getattr(sklearn.clone(estimator).fit(x, y), method)(x)
+
+
+CALLS: dict[str, Call] = {
+    "GaussianNB.predict": fitted(GaussianNB(), "predict"),
+    "GaussianNB.predict_proba": fitted(GaussianNB(), "predict_proba"),
+    "StandardScaler": fitted(preprocessing.StandardScaler()),
+    "MinMaxScaler": fitted(preprocessing.MinMaxScaler()),
+    "MaxAbsScaler": fitted(preprocessing.MaxAbsScaler()),
+    "Normalizer, l2": fitted(preprocessing.Normalizer()),
+    "Normalizer, l1": fitted(preprocessing.Normalizer("l1")),
+    "Binarizer": fitted(preprocessing.Binarizer(threshold=0.7)),
+    "KernelCenterer": lambda x, _: preprocessing.KernelCenterer().fit_transform(x[:64, :30] @ x[:64, :30].T),
+    "LabelEncoder": lambda _, y: preprocessing.LabelEncoder().fit_transform(y),
+    "scale": lambda x, _: preprocessing.maxabs_scale(x),
+    "mean_squared_error": lambda x, _: metrics.mean_squared_error(x[:, 0], x[:, 1]),
+    "root_mean_squared_error": lambda x, _: metrics.root_mean_squared_error(x[:, 0], x[:, 1]),
+    "mean_absolute_error": lambda x, _: metrics.mean_absolute_error(x[:, 0], x[:, 1]),
+    "mean_absolute_percentage_error": lambda x, _: metrics.mean_absolute_percentage_error(x[:, 0], x[:, 1]),
+    "mean_squared_log_error": lambda x, _: metrics.mean_squared_log_error(x[:, 0], x[:, 1]),
+    "mean_tweedie_deviance": lambda x, _: metrics.mean_tweedie_deviance(x[:, 0], x[:, 1], power=1.5),
+    "mean_gamma_deviance": lambda x, _: metrics.mean_gamma_deviance(x[:, 0], x[:, 1]),
+    "d2_tweedie_score": lambda x, _: metrics.d2_tweedie_score(x[:, 0], x[:, 1], power=1.5),
+    "r2_score": lambda x, _: metrics.r2_score(x[:, 0], x[:, 1]),
+    "explained_variance_score": lambda x, _: metrics.explained_variance_score(x[:, 0], x[:, 1]),
+    "max_error": lambda x, _: metrics.max_error(x[:, 0], x[:, 1]),
+    "mean_pinball_loss": lambda x, _: metrics.mean_pinball_loss(x[:, 0], x[:, 1]),
+    "accuracy_score": lambda _, y: metrics.accuracy_score(y, y),
+    "zero_one_loss": lambda _, y: metrics.zero_one_loss(y, y),
+    "f1_score": lambda _, y: metrics.f1_score(y, y),
+    "log_loss": lambda x, y: metrics.log_loss(y, x[:, 0] / 300.0),
+    "brier_score_loss": lambda x, y: metrics.brier_score_loss(y, x[:, 0] / 300.0),
+    "confusion_matrix": lambda _, y: metrics.confusion_matrix(y, y),
+    "paired_euclidean_distances": lambda x, _: pairwise.paired_euclidean_distances(x, x[:, :]),
+    "chi2_kernel, 100 rows": lambda x, _: pairwise.additive_chi2_kernel(x[:100, :]),
+    "cosine_similarity, 100 rows": lambda x, _: pairwise.cosine_similarity(x[:100, :]),
+    "euclidean_distances, 100 rows": lambda x, _: pairwise.euclidean_distances(x[:100, :]),
+    "rbf_kernel, 100 rows": lambda x, _: pairwise.rbf_kernel(x[:100, :]),
+    "polynomial_kernel, 100 rows": lambda x, _: pairwise.polynomial_kernel(x[:100, :]),
+    "stats.zscore": lambda x, _: stats.zscore(x, axis=0),
+    "stats.skew": lambda x, _: stats.skew(x, axis=0),
+    "stats.kurtosis": lambda x, _: stats.kurtosis(x, axis=0),
+    "stats.moment": lambda x, _: stats.moment(x, 3, axis=0),
+    "stats.variation": lambda x, _: stats.variation(x, axis=0),
+    "stats.sem": lambda x, _: stats.sem(x, axis=0),
+    "stats.gmean": lambda x, _: stats.gmean(x, axis=0),
+    "stats.hmean": lambda x, _: stats.hmean(x, axis=0),
+    "stats.pmean": lambda x, _: stats.pmean(x, 3, axis=0),
+    "stats.describe": lambda x, _: stats.describe(x, axis=0),
+    "stats.tmean": lambda x, _: stats.tmean(x, (0.6, 4.0), axis=0),
+    "stats.tvar": lambda x, _: stats.tvar(x, (0.6, 4.0), axis=0),
+    "stats.tstd": lambda x, _: stats.tstd(x, (0.6, 4.0), axis=0),
+    "stats.tmin": lambda x, _: stats.tmin(x, 0.6, axis=0),
+    "stats.tmax": lambda x, _: stats.tmax(x, 4.0, axis=0),
+    "stats.gstd": lambda x, _: stats.gstd(x, axis=0),
+    "stats.ttest_1samp": lambda x, _: stats.ttest_1samp(x, 1.0, axis=0).statistic,
+    "stats.kstat": lambda x, _: stats.kstat(x[:, 0], 3),
+    "special.logsumexp": lambda x, _: special.logsumexp(x, axis=1),
+    "special.softmax": lambda x, _: special.softmax(x, axis=1),
+    "special.log_softmax": lambda x, _: special.log_softmax(x, axis=1),
+    "vq.whiten": lambda x, _: vq.whiten(x),
+}
+SHAPES = ((1797, 64), (20_000, 30))
+
+
+def samples(shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return positive numbers, and labels."""
+    generator = np.random.default_rng(0)
+    return np.abs(generator.normal(size=shape)) + 0.5, generator.integers(0, 2, shape[0])
+
+
+def ratio(call: Call, x: Any, y: Any) -> float:
+    """Return the time on rp.Array relative to that on NumPy, the shortest of several that alternate."""
+    inputs = (x, y), (rp.asarray(x.copy()), rp.asarray(y.copy()))
+    times: list[list[float]] = [[], []]
+    for _ in range(ROUNDS):
+        for args, durations in zip(inputs, times, strict=True):
+            start = time.perf_counter()
+            call(*args)
+            durations.append(time.perf_counter() - start)
+    return min(times[1]) / min(times[0])
+
+
+def main() -> None:
+    """Print the ratios of all calls, and their medians."""
+    warnings.simplefilter("ignore")
+    ratios: dict[str, list[float]] = {}
+    with sklearn.config_context(array_api_dispatch=True):
+        for name, call in CALLS.items():
+            ratios[name] = [ratio(call, *samples(shape)) for shape in SHAPES]
+            print(f"| {name} | {ratios[name][0]:.1f} | {ratios[name][1]:.1f} |", flush=True)
+    medians = [statistics.median(column) for column in zip(*ratios.values(), strict=True)]
+    print(f"| median of {len(ratios)} | {medians[0]:.1f} | {medians[1]:.1f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,382 @@
+"""The functions of docs/arrays-specification.md in Python's floats, written from that page alone."""
+
+import math
+from decimal import Decimal, localcontext
+from functools import cache
+
+INF, NAN, NORMAL = math.inf, math.nan, 2.0**-1022
+with localcontext(prec=70):
+    LN2 = Decimal(2).ln()
+    H = float(int(LN2 / 64 * 2**42)) * 2.0**-42
+    L = float(LN2 / 64 - Decimal(H))
+    PER_STEP = float(64 / LN2)
+    L1, L2 = float.fromhex("0x1.62e42fefa2p-1"), float.fromhex("0x1.9ef35793c7p-41")
+    L3 = float(LN2 - Decimal(L1) - Decimal(L2))
+
+
+def of_hex(*texts):
+    return tuple(map(float.fromhex, texts))
+
+
+LN2_PAIR = of_hex("0x1.62e42fefa39efp-1", "0x1.abc9e3b39803fp-56")
+PER_LN2 = of_hex("0x1.71547652b82fep+0", "0x1.777d0ffda0d24p-56")
+PER_LN10 = of_hex("0x1.bcb7b1526e50ep-2", "0x1.95355baaafad3p-57")
+HALF_PI = of_hex("0x1.921fb54442d18p+0", "0x1.1a62633145c07p-54")
+PI = of_hex("0x1.921fb54442d18p+1", "0x1.1a62633145c07p-53")
+
+
+def pair(number):
+    return float(number), float(number - Decimal(float(number)))
+
+
+@cache
+def power(i):
+    with localcontext(prec=70):
+        return pair((LN2 * i / 64).exp())
+
+
+@cache
+def log_of(k):
+    with localcontext(prec=70):
+        c = round(512 * 128 / k) / 512
+        return c, *pair(-Decimal(c).ln())
+
+
+@cache
+def arctan_of(i):
+    with localcontext(prec=70):
+        x = Decimal(i) / 32
+        for _ in range(5):
+            x = x / (1 + (1 + x * x).sqrt())
+        total, term, n = x, x, 1
+        while abs(term) > Decimal("1e-68"):
+            term, n = -term * x * x, n + 2
+            total += term / n
+        return pair(total * 32)
+
+
+def whole(x):
+    return (x + 1.5 * 2.0**52) - 1.5 * 2.0**52
+
+
+def two_sum(a, b):
+    s = a + b
+    t = s - a
+    return s, (a - (s - t)) + (b - t)
+
+
+def fast_two_sum(a, b):
+    s = a + b
+    return s, b - (s - a)
+
+
+def split(a):
+    t = a * (2.0**27 + 1)
+    h = t - (t - a)
+    return h, a - h
+
+
+def two_product(a, b):
+    p = a * b
+    (ah, al), (bh, bl) = split(a), split(b)
+    return p, (((ah * bh - p) + ah * bl) + al * bh) + al * bl
+
+
+def divide(a, a_low, b, b_low):
+    q = a / b
+    p, e = two_product(q, b)
+    return q, ((((a - p) - e) + a_low) - q * b_low) / b
+
+
+def sqrt(x):
+    m, e = math.frexp(x)
+    m, e = m * 2, e - 1
+    m, e = (m * 2, e - 1) if e % 2 else (m, e)
+    y = m * (1 / 3) + 0.6875
+    for _ in range(4):
+        y = 0.5 * (y + m / y)
+    return y * 2.0 ** (e // 2)
+
+
+def root(x, low):
+    y = sqrt(x)
+    p, e = two_product(y, y)
+    return fast_two_sum(y, (((x - p) - e) + low) / (y + y))
+
+
+def log_pair(x):
+    m, e = math.frexp(x)
+    m, e = m * 2, float(e - 1)
+    m, e = (m / 2, e + 1) if m > math.sqrt(2.0) else (m, e)
+    c, g, g_low = log_of(int(whole(m * 128.0)))
+    mh, ml = split(m)
+    r, r_low = two_sum(mh * c - 1.0, ml * c)
+    q = r * (-1 / 10) + 1 / 9
+    for n in range(8, 2, -1):
+        q = q * r + (-1.0) ** (n + 1) / n
+    p, p_low = two_product(r, r * -0.5)
+    s, a = two_sum(e * L1, g)
+    s, b = two_sum(s, r)
+    s, d = two_sum(s, p)
+    g = (g_low + e * L2) + (r_low - r * r_low)
+    return fast_two_sum(s, ((r * r) * r) * q + (((a + b) + d) + (g + (p_low + e * L3))))
+
+
+def log1p_pair(x, low=0.0):
+    s, t = two_sum(1.0, x)
+    d = (t + low) / s
+    h, low = log_pair(s)
+    h, e = two_sum(h, d)
+    return fast_two_sum(h, (low - (0.5 * d) * d) + e)
+
+
+def log_to_base(x, factor):
+    if not x > 0 or x == INF:
+        return -INF if x == 0 else NAN if x < 0 else x
+    h, low = log_pair(x)
+    p, e = two_product(h, factor[0])
+    return p + (e + (low * factor[0] + h * factor[1]))
+
+
+def log1p(x):
+    if abs(x) < 2.0**-54 or x == INF or math.isnan(x):
+        return x
+    return sum(log1p_pair(x)) if x > -1 else -INF if x == -1 else NAN
+
+
+def reduced(x):
+    k = whole(x * PER_STEP)
+    j = math.floor(k / 64)
+    return j, int(k - 64 * j), *two_sum(x - k * H, -(k * L))
+
+
+def rest(r):
+    return (r * r) * (((((r * (1 / 720) + 1 / 120) * r + 1 / 24) * r + 1 / 6) * r) + 0.5)
+
+
+def exp_pair(x, low=0.0):
+    j, i, r, r_low = reduced(x)
+    r, r_low = fast_two_sum(r, r_low + low)
+    t, t_low = power(i)
+    m = t + (t * (r + (rest(r) + r_low)) + t_low)
+    try:
+        result = math.ldexp(m, j)
+    except OverflowError:
+        return INF
+    return result if result >= NORMAL else 0.0
+
+
+def expm1_pair(x):
+    j, i, r, r_low = reduced(x)
+    t, t_low = power(i)
+    s, a = two_sum(t * 2.0**j, -1.0)
+    p, p_low = two_product(t, r)
+    s, b = two_sum(s, p * 2.0**j)
+    return fast_two_sum(s, (a + b) + (p_low + (t * (rest(r) + r_low) + t_low)) * 2.0**j)
+
+
+def expm1(x):
+    if abs(x) < 2.0**-54 or math.isnan(x):
+        return x
+    if abs(x) < 44:
+        return sum(expm1_pair(x))
+    return -1.0 if x < 0 else exp_pair(x) if x < 760 else INF
+
+
+def half_exp(a):
+    if not a < 712:
+        return INF
+    h, low = two_sum(a, -LN2_PAIR[0])
+    return exp_pair(h, low - LN2_PAIR[1])
+
+
+def odd(compute, tiny=2.0**-28):
+    return lambda x: x if not abs(x) >= tiny else math.copysign(compute(abs(x)), x)
+
+
+@odd
+def sinh(a):
+    if a >= 40:
+        return half_exp(a)
+    u, u_low = expm1_pair(a)
+    d, t = two_sum(u, 1.0)
+    v, v_low = divide(u, u_low, d, t + u_low)
+    s, t = two_sum(u, v)
+    return 0.5 * (s + ((t + u_low) + v_low))
+
+
+def cosh(x):
+    if math.isnan(x) or abs(x) >= 40:
+        return x if math.isnan(x) else half_exp(abs(x))
+    e = exp_pair(abs(x))
+    return 0.5 * (e + 1 / e)
+
+
+def log_of_double(a):
+    if a == INF:
+        return a
+    h, low = log_pair(a)
+    s, t = two_sum(h, LN2_PAIR[0])
+    return s + (t + (low + LN2_PAIR[1]))
+
+
+@odd
+def asinh(a):
+    if a > 2.0**28:
+        return log_of_double(a)
+    p, e = two_product(a, a)
+    s, t = two_sum(p, 1.0)
+    h, low = root(*fast_two_sum(s, t + e))
+    d, t = two_sum(h, 1.0)
+    q, q_low = divide(p, e, d, t + low)
+    s, t = two_sum(a, q)
+    return sum(log1p_pair(s, t + q_low))
+
+
+def acosh(x):
+    if not x > 1:
+        return 0.0 if x == 1 else NAN
+    if x > 2.0**28:
+        return log_of_double(x)
+    t = x - 1.0
+    p, e = two_product(t, t)
+    s, g = two_sum(t + t, p)
+    h, low = root(*fast_two_sum(s, g + e))
+    s, g = two_sum(h, t)
+    return sum(log1p_pair(*fast_two_sum(s, g + low)))
+
+
+@odd
+def atanh(a):
+    if a >= 1:
+        return INF if a == 1 else NAN
+    d, t = two_sum(1.0, -a)
+    return 0.5 * sum(log1p_pair(*divide(a + a, 0.0, d, t)))
+
+
+def hypot(x, y):
+    a, b = abs(x), abs(y)
+    if INF in (a, b) or math.isnan(a + b):
+        return INF if INF in (a, b) else NAN
+    a, b = max(a, b), min(a, b)
+    if a == 0:
+        return 0.0
+    factor = 2.0**-600 if a > 2.0**400 else 2.0**600 if a < 2.0**-400 else 1.0
+    a, b = a * factor, b * factor
+    b = 0.0 if b < a * 2.0**-60 else b
+    (p, e), (q, g) = two_product(a, a), two_product(b, b)
+    s, t = two_sum(p, q)
+    result = sum(root(*fast_two_sum(s, t + (e + g)))) / factor
+    return result if result >= NORMAL else 0.0
+
+
+def logaddexp(x, y):
+    if math.isnan(x) or math.isnan(y):
+        return NAN
+    a, b = max(x, y), min(x, y)
+    if math.isinf(a) or math.isinf(b):
+        return a + 0.0
+    d, d_low = two_sum(a, -b)
+    w = exp_pair(-d, -d_low) if d < 745 else 0.0
+    h, low = (w, 0.0) if w < 2.0**-54 else log1p_pair(w)
+    s, t = two_sum(a, h)
+    result = s + (t + low)
+    return result if abs(result) >= NORMAL else 0.0
+
+
+def pow_(x, y):
+    if y == 0 or x == 1:
+        return 1.0
+    if math.isnan(x) or math.isnan(y):
+        return NAN
+    b, is_whole = abs(x), math.isfinite(y) and y == math.floor(y)
+    is_odd = is_whole and abs(y) < 2.0**53 and y % 2 == 1
+    if b in {0.0, INF}:
+        result = INF if (b == 0) == (y < 0) else 0.0
+    elif math.isinf(y):
+        return 1.0 if b == 1 else INF if (b > 1) == (y > 0) else 0.0
+    elif x < 0 and not is_whole:
+        return NAN
+    elif y in (1.0, 2.0, -1.0):
+        result = {1.0: b, 2.0: b * b, -1.0: 1 / b}[y]
+        result = result if result >= NORMAL else 0.0
+    else:
+        y = max(min(y, 2.0**70), -(2.0**70))
+        h, low = log_pair(b)
+        p, e = two_product(h, y)
+        p, e = fast_two_sum(p, e + low * y)
+        result = exp_pair(p, e) if abs(p) < 760 else INF if p > 0 else 0.0
+    return -result if math.copysign(1.0, x) < 0 and is_odd else result
+
+
+def angle(x, y):
+    (x, x_low), (y, y_low) = x, y
+    is_left, x, x_low = x < 0, abs(x), -x_low if x < 0 else x_low
+    is_steep = y > x
+    n, n_low, d, d_low = (x, x_low, y, y_low) if is_steep else (y, y_low, x, x_low)
+    factor = 2.0**-600 if d > 2.0**500 else 2.0**600 if d < 2.0**-400 else 1.0
+    n, n_low, d, d_low = n * factor, n_low * factor, d * factor, d_low * factor
+    i = whole(n / d * 32.0)
+    c, (dh, dl), (nh, nl) = i / 32, split(d), split(n)
+    u, a = two_sum(n, -(c * dh))
+    u, b = two_sum(u, -(c * dl))
+    v, e = two_sum(d, c * nh)
+    v, f = two_sum(v, c * nl)
+    t, t_low = divide(u, (a + b) + (n_low - c * d_low), v, (e + f) + (d_low + c * n_low))
+    z = t * t
+    q = z * (1 / 17) - 1 / 15
+    for k in (13, 11, 9, 7, 5, 3):
+        q = q * z + (-1.0) ** ((k - 1) // 2) / k
+    first, second = arctan_of(int(i))
+    h, s = two_sum(first, t)
+    low = s + (second + (t_low + t * (z * q)))
+    for is_beyond, (w, w_low) in ((is_steep, HALF_PI), (is_left, PI)):
+        if is_beyond:
+            s, t = two_sum(-h, w)
+            h, low = s, t + (w_low - low)
+    result = h + low
+    return result if result >= NORMAL else 0.0
+
+
+def side(x):
+    p, e = two_product(x, x)
+    h, low = two_sum(1.0, -p)
+    return root(*fast_two_sum(h, low - e))
+
+
+atan = odd(lambda a: HALF_PI[0] if a == INF else angle((1.0, 0.0), (a, 0.0)))
+asin = odd(lambda a: HALF_PI[0] if a == 1 else NAN if a > 1 else angle(side(a), (a, 0.0)))
+
+
+def acos(x):
+    return {1.0: 0.0, -1.0: PI[0]}.get(x, NAN) if not abs(x) < 1 else angle((x, 0.0), side(x))
+
+
+def atan2(y, x):
+    if math.isnan(x) or math.isnan(y):
+        return NAN
+    a, b = abs(y), abs(x)
+    if INF in (a, b):
+        a, b = float(a == INF), float(b == INF)
+    b = 1.0 if a == b == 0 else b
+    return math.copysign(angle((math.copysign(b, x), 0.0), (a, 0.0)), y)
+
+
+REFERENCE = {
+    "acos": acos,
+    "acosh": acosh,
+    "asin": asin,
+    "asinh": asinh,
+    "atan": atan,
+    "atan2": atan2,
+    "atanh": atanh,
+    "cosh": cosh,
+    "expm1": expm1,
+    "hypot": hypot,
+    "log1p": log1p,
+    "logaddexp": logaddexp,
+    "pow": pow_,
+    "sinh": sinh,
+    "log2": lambda x: log_to_base(x, PER_LN2),
+    "log10": lambda x: log_to_base(x, PER_LN10),
+}

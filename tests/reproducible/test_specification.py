@@ -1,0 +1,45 @@
+"""docs/arrays-specification.md is enough: a second implementation, in plain Python, computes its vectors."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import reference_arrays
+from make_vectors import FOLDER, read
+
+import xpnet.reproducible as rp
+from xpnet.arithmetic import pairs
+
+FUNCTIONS = read("arrays")["functions"]
+ELSEWHERE = {"exp", "log", "sqrt", "tanh", "tan"}
+"""Of the functions with vectors, those that other pages specify, and tan."""
+
+
+@pytest.mark.parametrize("name", reference_arrays.REFERENCE)
+def test_the_page_specifies_every_bit(name):
+    for *args, result in FUNCTIONS[name]:
+        value, expected = reference_arrays.REFERENCE[name](*map(float.fromhex, args)), float.fromhex(result)
+        assert value == expected or (math.isnan(value) and math.isnan(expected)), args
+        assert math.isnan(value) or math.copysign(1.0, value) == math.copysign(1.0, expected), args
+
+
+def test_every_function_is_specified():
+    assert FUNCTIONS.keys() - reference_arrays.REFERENCE.keys() == ELSEWHERE
+    generator = np.random.default_rng(0)
+    for name, function in reference_arrays.REFERENCE.items():
+        x, y = generator.normal(size=(2, 200)) * 2.0 ** generator.integers(-30, 30, (2, 200))
+        args = [x, y] if len(FUNCTIONS[name][0]) == 3 else [x]
+        result = np.asarray(getattr(rp.namespace("numpy"), name)(*map(rp.asarray, args)))
+        np.testing.assert_array_equal(
+            result, [function(*point) for point in zip(*(a.tolist() for a in args), strict=True)]
+        )
+
+
+def test_the_page_states_the_constants():
+    text = (FOLDER.parent / "arrays-specification.md").read_text("utf-8")
+    rows = re.findall(r"^\| [^|]+ \| `(0x[^`]+)` \| `(0x[^`]+)` \|$", text, re.MULTILINE)
+    constants = (pairs.LN2, pairs.PER_LN2, pairs.PER_LN10, pairs.HALF_PI, pairs.PI)
+    assert [tuple(map(float.fromhex, row)) for row in rows] == [*constants]
+    shown = re.search(r"with L₁ = `([^`]+)`, L₂ = `([^`]+)`", text).groups()
+    assert tuple(map(float.fromhex, shown)) == pairs.LN2_PARTS[:2]

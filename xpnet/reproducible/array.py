@@ -1,0 +1,369 @@
+"""An array of another library, whose operators, slices and conversions give the same bits on all of them."""
+
+import operator
+import sys
+import warnings
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from xpnet._typing import Device, Function, HostArray
+from xpnet.errors import ConfigError
+from xpnet.reproducible.places import Place
+from xpnet.reproducible.promotion import FLOATING, INTEGRAL, name_of
+
+if TYPE_CHECKING:
+    Base: TypeAlias = Any  # its operators are made from tables
+else:
+    Base = object
+
+Policy = Literal["allow", "warn", "refuse"]
+_POLICIES = ("allow", "warn", "refuse")
+_policy: ContextVar[Policy] = ContextVar("policy", default="allow")
+
+ARITHMETIC = {
+    "add": "add",
+    "sub": "subtract",
+    "mul": "multiply",
+    "truediv": "divide",
+    "floordiv": "floor_divide",
+    "mod": "remainder",
+    "pow": "pow",
+    "matmul": "matmul",
+    "and": "bitwise_and",
+    "or": "bitwise_or",
+    "xor": "bitwise_xor",
+    "lshift": "bitwise_left_shift",
+    "rshift": "bitwise_right_shift",
+}
+COMPARISONS = {
+    "lt": "less",
+    "le": "less_equal",
+    "gt": "greater",
+    "ge": "greater_equal",
+    "eq": "equal",
+    "ne": "not_equal",
+}
+UNARY = {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "bitwise_invert"}
+"""The function of the standard behind each operator."""
+
+DIRECT = {"add", "subtract", "multiply", "divide", "bitwise_and", "bitwise_or", "bitwise_xor"}
+"""Functions that NumPy can write to the memory of an operand."""
+
+SCALARS = (bool, int, float)
+BASIC = (int, slice, type(None), type(...))
+
+
+@contextmanager
+def conversions(policy: Policy) -> Iterator[None]:
+    """Say what happens in the body where arrays leave the guarantee, by `numpy.asarray` or DLPack.
+
+    Parameters
+    ----------
+    policy
+        ``"allow"``, the default; ``"warn"``, with the line that converts; or ``"refuse"``, with `TypeError`.
+
+    Raises
+    ------
+    ConfigError
+        There is no such policy.
+    """
+    if policy not in _POLICIES:
+        raise ConfigError.at("conversions", f"expected one of {', '.join(_POLICIES)}, got {policy!r}")
+    token = _policy.set(policy)
+    try:
+        yield
+    finally:
+        _policy.reset(token)
+
+
+def _leave(how: str) -> None:
+    """Warn or refuse, as `conversions` says, naming the line that converts an array."""
+    policy = _policy.get()
+    if policy == "allow":
+        return
+    frame = sys._getframe(2)
+    where = f"{frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
+    message = f"{how} of an rp.Array leaves xpnet.reproducible: what follows may have other bits: {where}"
+    if policy == "refuse":
+        raise TypeError(message)
+    warnings.warn(message, stacklevel=3)
+
+
+class Array(Base):  # type: ignore[misc]  # of Any
+    """An array of NumPy, PyTorch, JAX, CuPy, dpnp or array-api-strict, computed with reproducibly.
+
+    `xpnet.reproducible.asarray` makes it, and `__array_namespace__` has its functions. The results have no
+    gradients. A slice writes through to its array; other views, such as those of reshape, keep the values
+    that they had, and refuse to be written to while their array exists.
+
+    Attributes
+    ----------
+    raw
+        The array of the library, which shares the memory of this one but on JAX.
+    """
+
+    __array_ufunc__ = None  # NumPy's functions refuse it
+    __hash__ = None  # type: ignore[assignment]  # as NumPy's
+
+    _parent: "tuple[Array, Any] | None" = None  # of a slice, the array and the key
+    _seen: Any = None  # data of the parent when the slice was taken
+    _source: "weakref.ref[Array] | None" = None  # of another view, the array
+    _views: "tuple[weakref.ref[Array], ...]" = ()  # other views than slices
+
+    def __init__(self, place: Place, data: Any) -> None:
+        self.place, self._data = place, data
+
+    @property
+    def data(self) -> Any:
+        """The array of the library that computes."""
+        if self._parent is not None:
+            parent, key = self._parent
+            data = parent.data
+            if data is not self._seen:
+                self._data, self._seen = data[key], data
+        return self._data
+
+    raw = property(lambda self: self.place.to_library(self.data))
+    dtype = property(lambda self: self.data.dtype, doc="The dtype, of the library.")
+    shape = property(lambda self: (*self.data.shape,), doc="The lengths of the axes.")
+    ndim = property(lambda self: len(self.data.shape), doc="The number of axes.")
+    size = property(lambda self: prod(self.data.shape), doc="The number of elements.")
+    itemsize = property(lambda self: np.dtype(name_of(self.dtype)).itemsize, doc="The bytes of an element.")
+    nbytes = property(lambda self: self.size * self.itemsize, doc="The bytes of all elements.")
+    device = property(lambda self: self.place.backend.device, doc="The device, of the library.")
+    mT = property(lambda self: self.place.space.matrix_transpose(self), doc="The transposes.")  # noqa: N815
+
+    @property
+    def T(self) -> Any:  # noqa: N802  as in the standard
+        """The transpose of a matrix."""
+        if self.ndim != 2:
+            raise ValueError(f"T: expected two dimensions, got {self.ndim}: use permute_dims")
+        return self.mT
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+        if api_version not in (None, "2021.12", "2022.12", "2023.12", "2024.12"):
+            raise ValueError(f"api_version: expected 2024.12 or an earlier one, got {api_version!r}")
+        return self.place.space
+
+    # Elements
+
+    def __getitem__(self, key: Any) -> "Array":
+        data, place, (index, is_slice, is_reversed) = self.data, self.place, self._index(key)
+        with place.scope():
+            if is_reversed and not place.computing.reverses:
+                positions = np.arange(self.size).reshape(self.shape)[index]
+                chosen = place.xp.take(place.xp.reshape(data, (-1,)), place.put(positions.ravel()), axis=0)
+                part = wrap(place, place.xp.reshape(chosen, positions.shape))
+            else:
+                part = wrap(place, data[index])
+        if is_reversed:
+            part.mark_view_of(self)
+        elif is_slice:
+            part._parent, part._seen = (self, index), data
+        return part
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        place, (index, _, is_reversed) = self.place, self._index(key)
+        data = place.space.data_of("assignment", place, value, name_of(self.dtype))
+        if is_reversed and not place.computing.reverses:
+            host = np.array(place.fetch(self.data))
+            host[index] = place.fetch(data)
+            index, data = ..., place.put(host)
+        self._write(index, data)
+
+    def _index(self, key: Any) -> tuple[Any, bool, bool]:
+        """Return a key for data, if it selects a slice, and if it does so backwards."""
+        keys = [self._index_of_axis(each) for each in (key if isinstance(key, tuple) else (key,))]
+        is_slice = all(isinstance(each, BASIC) and not isinstance(each, bool) for each in keys)
+        is_reversed = any(isinstance(each, slice) and (each.step or 1) < 0 for each in keys)
+        if is_slice and not any(each is ... for each in keys):
+            keys.append(...)  # NumPy makes numbers of elements, which are no views
+        return (tuple(keys) if len(keys) != 1 else keys[0]), is_slice, is_reversed
+
+    def _index_of_axis(self, key: Any) -> Any:
+        if isinstance(key, Array):
+            self.place.check("indexing", key.place)
+            return operator.index(key) if key.ndim == 0 and name_of(key.dtype) in INTEGRAL else key.data
+        return int(key) if isinstance(key, np.integer) else key
+
+    def _write(self, key: Any, data: Any) -> None:
+        """Write data to elements: of this array, and of those that it is a slice of."""
+        self._prepare_to_write()
+        with self.place.scope():
+            if self.place.is_functional:
+                self._replace(self.data.at[key].set(data))
+            else:
+                self.data[key] = data
+
+    def _root(self) -> "Array":
+        """Return the array that this is a slice of, perhaps itself."""
+        return self if self._parent is None else self._parent[0]._root()
+
+    def _prepare_to_write(self) -> None:
+        """Check that this is no view of an array that exists, and let its views keep their values."""
+        root = self._root()
+        if root._source is not None:
+            if root._source() is not None:
+                msg = "a view that is no slice cannot be written to while its array exists: copy it before"
+                raise ValueError(msg)
+            root.detach()
+        for view in (each() for each in root._views):
+            if view is not None:
+                view.detach()
+        root._views = ()
+
+    def _write_directly(self, name: str, other: Any) -> bool:
+        """Let the library write a result to the memory of this array, if shape and dtype are the same."""
+        place, (own, data), dtype = self.place.space.operands(name, self, other)
+        if own is not self.data or np.broadcast_shapes(own.shape, data.shape) != own.shape:
+            return False
+        if name == "divide" and dtype not in FLOATING:
+            return False
+        self._prepare_to_write()
+        with place.scope():
+            getattr(place.xp, name)(self.data, data, out=self.data)
+        return True
+
+    def _replace(self, data: Any) -> None:
+        """Take other data, and write them to the array that this is a slice of."""
+        if self._parent is not None:
+            parent, key = self._parent
+            parent._replace(parent.data.at[key].set(data))
+            self._seen = parent.data
+        self._data = data
+
+    def mark_view_of(self, array: "Array") -> None:
+        """Note that data may share the memory of an array that this is no slice of."""
+        root = array._root()
+        self._source = weakref.ref(root)
+        root._views = (*(each for each in root._views if each() is not None), weakref.ref(self))
+
+    def detach(self) -> None:
+        """Copy data that may share the memory of an array."""
+        if self._source is not None:
+            self._data, self._source = self.place.copy(self._data), None
+
+    def __contains__(self, value: object) -> bool:
+        return bool(self.place.space.any(self == value))
+
+    def __len__(self) -> Any:
+        if self.ndim == 0:
+            raise TypeError("len() of an array without axes")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator["Array"]:
+        return (self[index] for index in range(len(self)))
+
+    # Numbers
+
+    def __index__(self) -> int:
+        if name_of(self.dtype) not in INTEGRAL:
+            raise TypeError(f"an index: expected an integer, got an array of {self.dtype}")
+        return int(self.data)
+
+    def item(self) -> Any:
+        """Return the one element as a number of Python."""
+        return self.place.fetch(self.data).item()
+
+    def tolist(self) -> Any:
+        """Return the elements as nested lists of numbers of Python."""
+        return self.place.fetch(self.data).tolist()
+
+    def __format__(self, form: str) -> str:
+        return format(self.item() if form and self.ndim == 0 else str(self), form)
+
+    def __repr__(self) -> str:
+        return f"rp.asarray({self.raw!r})"
+
+    # Elsewhere
+
+    def to_device(self, device: Device, /, *, stream: object = None) -> "Array":  # noqa: ARG002  unused
+        """Return the array on another device of its library, or itself if it is there."""
+        place = self.place.space.place(device)
+        if place is self.place:
+            return self
+        return wrap(place, place.put(self.place.fetch(self.data)))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> HostArray:  # noqa: FBT001
+        _leave("a NumPy array")
+        if copy is False:
+            raise ValueError("copy=False: a NumPy array of an rp.Array is a copy")
+        return np.array(self.place.fetch(self.data), dtype)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        _leave("a DLPack capsule")
+        given = {name: value for name, value in options.items() if value is not None}
+        return self.data.__dlpack__(**given)
+
+    def __dlpack_device__(self) -> Any:
+        return self.data.__dlpack_device__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        host = np.array(self.place.fetch(self.data))
+        return self.place.space.rebuild, (host, self.place.backend.device_name)
+
+    def __copy__(self, *_: object) -> Any:
+        return self.place.space.asarray(self, copy=True)
+
+    __deepcopy__ = __copy__
+
+
+def wrap(place: Place, data: Any) -> Array:
+    """Return data, or a number of NumPy, as an array."""
+    return Array(place, np.asarray(data) if isinstance(data, np.generic) else data)
+
+
+def _fits(value: object) -> bool:
+    return isinstance(value, (Array, *SCALARS, complex, np.generic)) or hasattr(value, "shape")
+
+
+def _forward(name: str) -> Function:
+    def method(self: Array, other: Any) -> Any:
+        return getattr(self.place.space, name)(self, other) if _fits(other) else NotImplemented
+
+    return method
+
+
+def _reflected(name: str) -> Function:
+    def method(self: Array, other: Any) -> Any:
+        return getattr(self.place.space, name)(other, self) if _fits(other) else NotImplemented
+
+    return method
+
+
+def _in_place(name: str) -> Function:
+    def method(self: Array, other: Any) -> Any:
+        if not _fits(other):
+            return NotImplemented
+        if self.place.computing.on_host and name in DIRECT and self._write_directly(name, other):
+            return self
+        result = getattr(self.place.space, name)(self, other)
+        if (result.shape, result.dtype) != (self.shape, self.dtype):
+            expected, found = (f"{x.dtype} of shape {x.shape}" for x in (self, result))
+            raise TypeError(f"in-place {name}: expected a result of {expected}, got {found}")
+        self._write(..., result.data)
+        return self
+
+    return method
+
+
+def _unary(name: str) -> Function:
+    return lambda self: getattr(self.place.space, name)(self)
+
+
+for _short, _name in ARITHMETIC.items():
+    setattr(Array, f"__{_short}__", _forward(_name))
+    setattr(Array, f"__r{_short}__", _reflected(_name))
+    setattr(Array, f"__i{_short}__", _in_place(_name))
+for _short, _name in COMPARISONS.items():
+    setattr(Array, f"__{_short}__", _forward(_name))
+for _short, _name in UNARY.items():
+    setattr(Array, f"__{_short}__", _unary(_name))
+for _type in (bool, int, float, complex):
+    setattr(Array, f"__{_type.__name__}__", lambda self, _type=_type: _type(self.data))

@@ -1,0 +1,130 @@
+"""Creation of `Array`, and conversion of its dtype: defaults are float64, int64 and bool on every library."""
+
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from xpnet._typing import DType, Function
+from xpnet.reproducible.array import Array, wrap
+from xpnet.reproducible.elementwise import as_operand
+from xpnet.reproducible.promotion import FLOATING, INTEGRAL, name_of, promote
+
+
+def asarray(
+    space: Any, obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None
+) -> Array:
+    """Return numbers, nested lists, or an array as one of the namespace; an array in its dtype as it is.
+
+    Raises
+    ------
+    TypeError
+        The numbers are complex, or of a dtype that the standard has not.
+    ValueError
+        `copy` is False, and a copy is needed.
+    """
+    if not isinstance(obj, Array) and (array := space.adopt(obj)) is not None:
+        obj = array
+    if not isinstance(obj, Array):
+        if copy is False and not isinstance(obj, np.ndarray):
+            raise ValueError("asarray: copy=False, but numbers and lists are copied")
+        host = np.array(_numbers(obj), dtype and name_of(dtype))
+        name_of(host.dtype)  # one of the standard's
+        place = space.place(device)
+        return wrap(place, place.put(host))
+    own = name_of(obj.dtype)
+    wanted = name_of(dtype) if dtype is not None else own
+    place = obj.place if device is None and obj.place.space is space else space.place(device)
+    is_copied = place is not obj.place or wanted != own
+    if copy is False and is_copied:
+        raise ValueError("asarray: copy=False, but another dtype or device takes a copy")
+    if place is not obj.place:
+        return asarray(space, obj.place.fetch(obj.data), dtype=dtype, device=device)
+    if not is_copied and not copy:
+        return obj
+    with place.scope():
+        return wrap(place, place.convert(obj.data, wanted) if is_copied else place.copy(obj.data))
+
+
+def _numbers(obj: Any) -> Any:
+    """Return nested lists with numbers in place of arrays."""
+    if isinstance(obj, (list, tuple)):
+        return [_numbers(each) for each in obj]
+    return obj.tolist() if isinstance(obj, Array) else obj
+
+
+def astype(space: Any, x: Array, dtype: DType, /, *, copy: bool = True, device: Any = None) -> Array:
+    """Convert: floats that an integer dtype cannot hold to the nearest that it can, NaN to 0."""
+    x = x if device is None else x.to_device(device)
+    return asarray(space, x, dtype=dtype, copy=copy or None)
+
+
+def from_dlpack(space: Any, x: Any, /, *, device: Any = None, copy: bool | None = None) -> Array:
+    """Return an array of any library that shares its memory by DLPack, as one of the namespace."""
+    if isinstance(x, Array):
+        return asarray(space, x, device=device, copy=copy)
+    place = space.place(device)
+    return asarray(space, place.backend.standard.from_dlpack(x), device=device, copy=copy)
+
+
+def _make(name: str, space: Any, *args: Any, dtype: Any = None, device: Any = None, **more: Any) -> Array:
+    """Call a creation function of the library with dtype and device."""
+    place = space.place(device)
+    kind = name_of(dtype) if dtype is not None else "float64"
+    with place.scope():
+        made = getattr(place.xp, name)(*args, dtype=place.dtypes[kind], device=place.ops.device, **more)
+        return wrap(place, made)
+
+
+def _make_like(name: str, space: Any, x: Array, /, *args: Any, **options: Any) -> Any:
+    """Call a creation function with the shape, the dtype and the device of an array."""
+    given = {key: value for key, value in options.items() if value is not None}
+    return getattr(space, name)(x.shape, *args, **{"dtype": x.dtype, "device": x.device, **given})
+
+
+def full(space: Any, shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Array:
+    """Return an array of one number, by default of its dtype."""
+    value = as_operand("full", fill_value)
+    if isinstance(value, Array):
+        dtype, value = (value.dtype if dtype is None else dtype), value.item()
+    return _make("full", space, shape, value, dtype=dtype or type(value), device=device)
+
+
+def arange(
+    space: Any, start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None
+) -> Array:
+    """Return start + k step below stop, each by one product and one sum."""
+    start, stop = (0, start) if stop is None else (start, stop)
+    limits = [each.item() if isinstance(each, (Array, np.generic)) else each for each in (start, stop, step)]
+    kind = name_of(dtype) if dtype is not None else promote((), tuple(map(type, limits)))
+    start, stop, step = limits
+    count = max(math.ceil((stop - start) / step), 0)
+    place = space.place(device)
+    if kind in FLOATING:
+        return wrap(place, place.put(start + np.arange(count, dtype="float64") * step, kind))
+    return wrap(place, place.put(start + np.arange(count) * step if count else [], kind))
+
+
+def linspace(
+    space: Any, a: Any, b: Any, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True
+) -> Array:
+    """Return a + k (b - a)/steps: one product, one quotient, one sum; the last is b."""
+    kind, place = name_of(dtype) if dtype is not None else "float64", space.place(device)
+    first, last = float(a), float(b)
+    steps = np.full(num, float(max(num - 1 if endpoint else num, 1)))
+    with np.errstate(all="ignore"):
+        points = first + np.arange(num, dtype="float64") * (last - first) / steps
+    if endpoint and num > 1:
+        points[-1] = last
+    if kind in INTEGRAL:
+        points = np.floor(points)
+    return wrap(place, place.put(points, kind))
+
+
+OWN: dict[str, Function] = {
+    **{each.__name__: each for each in (asarray, astype, from_dlpack, full, arange, linspace)},
+    **{name: partial(_make, name) for name in ("zeros", "ones", "empty", "eye")},
+    **{f"{name}_like": partial(_make_like, name) for name in ("zeros", "ones", "empty", "full")},
+}
+"""Functions that take the namespace first."""

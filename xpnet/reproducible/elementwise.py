@@ -1,0 +1,243 @@
+"""Operands of one place and dtype, and elementwise functions: the libraries' own, NumPy's, and formulas."""
+
+import operator
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from xpnet._typing import Function, HostArray
+from xpnet.arithmetic import angles, exponentials, trigonometric
+from xpnet.arithmetic.elementary import SMALLEST_NORMAL
+from xpnet.arithmetic.full_range import FullRange
+from xpnet.nn import functional as F
+from xpnet.reproducible.array import SCALARS, Array, wrap
+from xpnet.reproducible.places import Place
+from xpnet.reproducible.promotion import FLOATING, INTEGRAL, Scalar, name_of, promote
+
+Data = Any
+"""An array of the library that computes."""
+
+
+def as_operand(name: str, value: Any) -> Array | Scalar:
+    """Return an array, or a number of Python.
+
+    Raises
+    ------
+    TypeError
+        It is neither: arrays of other libraries have to be wrapped.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, (Array, *SCALARS)):
+        return value
+    kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
+    if isinstance(value, complex):
+        raise TypeError(f"{name}: complex numbers are not supported: take real and imaginary parts")
+    raise TypeError(f"{name}: expected an rp.Array or a number, got a {kind}: wrap it by rp.asarray")
+
+
+def common_place(name: str, arrays: Iterable[Any]) -> Place:
+    """Return the place of all arrays among operands.
+
+    Raises
+    ------
+    TypeError
+        There is none, or they are of several libraries or devices.
+    """
+    place: Place | None = None
+    for array in arrays:
+        if isinstance(array, Array):
+            place = place or array.place
+            place.check(name, array.place)
+    if place is None:
+        raise TypeError(f"{name}: expected an rp.Array, got none")
+    return place
+
+
+def data_of(name: str, place: Place, value: Any, dtype: str) -> Data:
+    """Return an operand as data of a dtype."""
+    operand = as_operand(name, value)
+    if not isinstance(operand, Array):
+        return place.put(operand, dtype)
+    place.check(name, operand.place)
+    return place.convert(operand.data, dtype)
+
+
+def operands(name: str, *values: Any) -> tuple[Place, list[Data], str]:
+    """Return the place of operands, and all as data of the dtype to which they promote."""
+    place, names, scalars, data = None, [], [], []
+    for value in values:
+        if type(value) is Array:
+            place = place or value.place
+            if value.place is not place:
+                place.check(name, value.place)
+            data.append(value.data)
+            names.append(name_of(data[-1].dtype))
+        else:
+            number = value if type(value) in SCALARS else as_operand(name, value)
+            scalars.append(type(number))
+            data.append(number)
+    if place is None:
+        raise TypeError(f"{name}: expected an rp.Array, got none")
+    dtype = promote((*names,), (*scalars,))
+    if scalars or len({*names}) > 1:
+        data = [place.put(x, dtype) if type(x) in SCALARS else place.convert(x, dtype) for x in data]
+    return place, data, dtype
+
+
+def call(kernel: Function, name: str, *values: Any, **options: Any) -> Any:
+    """Compute with operands of one place and dtype by a function of place, dtype and data."""
+    place, data, dtype = operands(name, *values)
+    with place.scope():
+        return wrap(place, kernel(place, dtype, *data, **options))
+
+
+# Kernels: the library's own functions, in forms that it cannot change
+
+
+def own(name: str) -> Function:
+    """Return the kernel that is the library's function."""
+    return lambda place, _, *data, **options: getattr(place.xp, name)(*data, **options)
+
+
+def with_plain_zeros(name: str) -> Function:
+    """Return the kernel that is the library's function, with +0 for a zero of any sign."""
+
+    def kernel(place: Place, dtype: str, *data: Data, **options: Any) -> Data:
+        result = getattr(place.xp, name)(*data, **options)
+        return result + 0.0 if dtype in FLOATING else result
+
+    return kernel
+
+
+def _of_truths(name: str) -> Function:
+    return lambda place, _, *data: getattr(place.xp, name)(*(place.convert(x, "bool") for x in data))
+
+
+def by_numpy(function: Callable[..., HostArray]) -> Function:
+    """Return the kernel that is NumPy's function, on the host."""
+
+    def kernel(place: Place, _: str, *data: Data, **options: Any) -> Data:
+        with np.errstate(all="ignore"):
+            return place.put(function(*map(place.fetch, data), **options))
+
+    return kernel
+
+
+def _divide(place: Place, dtype: str, a: Data, b: Data) -> Data:
+    """Divide arrays of equal shapes: by a number or a row, compilers multiply by the reciprocal."""
+    if dtype not in FLOATING:
+        a, b = (place.convert(x, "float64") for x in (a, b))
+    if a.shape != b.shape and not place.computing.on_host:
+        a, b = (place.copy(x) for x in place.xp.broadcast_arrays(a, b))
+    return place.xp.divide(a, b)
+
+
+def _floor_divide(a: HostArray, b: HostArray) -> HostArray:
+    """Divide as in the standard, which differs from Python and NumPy for infinities."""
+    quotient = np.floor_divide(a, b)
+    is_float = a.dtype.kind == "f"
+    return np.where(np.isinf(a) ^ np.isinf(b), np.divide(a, b), quotient) if is_float else quotient
+
+
+_OWN = (
+    *("add", "subtract", "multiply", "copysign", "nextafter", "bitwise_and", "bitwise_or", "bitwise_xor"),
+    *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"),
+)
+_LOGICAL = ("logical_not", "logical_and", "logical_or", "logical_xor")
+HOSTED: dict[str, Callable[..., HostArray]] = {
+    "floor_divide": _floor_divide,
+    "remainder": np.remainder,
+    "bitwise_left_shift": np.left_shift,
+    "bitwise_right_shift": np.right_shift,
+}
+"""NumPy's functions, of which libraries have other edge cases."""
+KERNELS: dict[str, Function] = {
+    **{name: own(name) for name in _OWN},
+    **{name: _of_truths(name) for name in _LOGICAL},
+    **{name: with_plain_zeros(name) for name in ("maximum", "minimum", "sign")},
+    **{name: by_numpy(function) for name, function in HOSTED.items()},
+    "divide": _divide,
+    "positive": lambda place, _, x: place.copy(x),
+    "square": lambda _, __, x: x * x,
+    "conj": lambda place, _, x: place.copy(x),
+    "real": lambda place, _, x: place.copy(x),
+    "imag": lambda place, _, x: place.xp.zeros_like(x),
+    "reciprocal": lambda place, dtype, x: _divide(place, dtype, place.xp.ones_like(x), x),
+}
+
+
+# Formulas
+
+FORMULAS: dict[str, Callable[..., Data]] = {
+    **{name: getattr(angles, name) for name in ("acos", "asin", "atan", "atan2")},
+    **{name: getattr(trigonometric, name) for name in ("cos", "sin", "tan")},
+    **{name: getattr(FullRange, name) for name in ("exp", "log", "sqrt")},
+    **{name: getattr(exponentials, name) for name in ("acosh", "asinh", "atanh", "cosh", "sinh", "expm1")},
+    **{name: getattr(exponentials, name) for name in ("log10", "log1p", "log2", "hypot", "logaddexp")},
+    "tanh": lambda ops, x: ops.xp.where(ops.xp.abs(x) < SMALLEST_NORMAL, x, F.tanh(ops, x)),
+}
+"""The formulas of functions of real numbers, whose arguments become float64."""
+
+
+def by_formula(formula: Function, name: str, *values: Any) -> Array:
+    """Compute a function of real numbers in float64, rounded once to the dtype of the operands."""
+    place, data, dtype = operands(name, *values)
+    with place.computing.scope():
+        wide = [place.widen(x) for x in data]
+        if len(wide) > 1:
+            wide = [place.copy(x) for x in place.xp.broadcast_arrays(*wide)]
+        result = place.ops.map_pieces(partial(formula, place.ops), *wide)
+        return wrap(place, place.narrow(result, dtype if dtype in FLOATING else "float64"))
+
+
+# Functions of their own
+
+
+def pow(x1: Any, x2: Any, /) -> Any:  # noqa: A001  as in the standard
+    """Return powers: of integers by NumPy, small ones of numbers by products, others by a formula."""
+    if type(x2) in (int, float) and isinstance(x1, Array) and name_of(x1.dtype) in FLOATING:
+        simple = {1: "positive", 2: "square", 0.5: "sqrt"}.get(x2)
+        if simple is not None:
+            return getattr(x1.place.space, simple)(x1)
+    if operands("pow", x1, x2)[2] in FLOATING:
+        return by_formula(exponentials.pow, "pow", x1, x2)
+    return call(by_numpy(np.power), "pow", x1, x2)
+
+
+def clip(x: Any, /, min: Any = None, max: Any = None) -> Array:  # noqa: A002  as in the standard
+    """Limit numbers, which keep their dtype."""
+    place, (data,), dtype = operands("clip", x)
+    limits = np.iinfo(dtype) if dtype in INTEGRAL else None
+    with place.scope():
+        result = place.copy(data)
+        for limit, is_outside in ((min, operator.lt), (max, operator.gt)):
+            is_beyond = limits and type(limit) in SCALARS and not limits.min <= limit <= limits.max
+            if limit is not None and not is_beyond:
+                bound = data_of("clip", place, limit, dtype)
+                chosen = is_outside(result, bound) | (bound != bound)  # noqa: PLR0124  NaN
+                result = place.xp.where(chosen, bound, result)
+        return wrap(place, result)
+
+
+def where(condition: Array, x1: Any = None, x2: Any = None, /) -> Any:
+    """Choose between two operands of one dtype; as in NumPy, the indices of a condition alone."""
+    if x1 is None:
+        return condition.place.space.nonzero(condition)
+    place, _, _ = operands("where", condition, x1, x2)
+    names = tuple(name_of(x.dtype) for x in (x1, x2) if isinstance(x, Array))
+    scalars = tuple(type(as_operand("where", x)) for x in (x1, x2) if not isinstance(x, Array))
+    with place.scope():
+        data = [data_of("where", place, x, promote(names, scalars)) for x in (x1, x2)]
+        return wrap(place, place.xp.where(condition.data, *data))
+
+
+OWN: dict[str, Function] = {
+    **{name: partial(call, kernel, name) for name, kernel in KERNELS.items()},
+    **{name: partial(by_formula, formula, name) for name, formula in FORMULAS.items()},
+    "pow": pow,
+    "clip": clip,
+    "where": where,
+}

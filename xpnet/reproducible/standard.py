@@ -1,0 +1,287 @@
+"""The namespace of the array-API standard for `Array`, of each library."""
+
+import math
+from collections.abc import Callable
+from functools import cache, partial, update_wrapper
+from itertools import cycle
+from types import ModuleType, SimpleNamespace
+from typing import Any, Final, NoReturn
+
+import numpy as np
+
+from xpnet._typing import Device, DType, Function, HostArray
+from xpnet.backends.resolve import BACKENDS, backend_of, import_backend
+from xpnet.errors import BackendError
+from xpnet.reproducible import creation, elementwise, promotion, reductions, searching
+from xpnet.reproducible.array import SCALARS, Array, wrap
+from xpnet.reproducible.elementwise import common_place
+from xpnet.reproducible.places import Place, place_of_array
+from xpnet.reproducible.promotion import ALL_KINDS, DTYPES, name_of
+
+VERSION: Final = "2024.12"
+CONSTANTS: Final = {"e": math.e, "inf": math.inf, "nan": math.nan, "pi": math.pi, "newaxis": None}
+
+EXACT: Final = (
+    *("abs", "bitwise_invert", "ceil", "floor", "isfinite", "isinf", "isnan", "negative"),
+    *("round", "signbit", "trunc", "take", "take_along_axis", "repeat", "roll", "tile", "tril", "triu"),
+    *("argmax", "argmin", "count_nonzero", "nonzero", "all", "any"),
+)
+"""Names whose results IEEE 754 or the standard fixes: the library's own."""
+VIEWS: Final = (
+    *("broadcast_to", "broadcast_arrays", "expand_dims", "flip", "matrix_transpose", "meshgrid", "moveaxis"),
+    *("permute_dims", "reshape", "squeeze", "unstack"),
+)
+"""Names whose results may share memory with their argument."""
+JOINING: Final = ("concat", "stack")
+MISSING: Final = dict.fromkeys(
+    ("complex64", "complex128"), "it has no complex numbers: take real and imaginary parts"
+)
+ELSEWHERE: Final = "compute it on the host, of numpy.asarray(x), whose bits may differ, and wrap the result"
+EXTENSIONS: Final[dict[str, tuple[str, ...]]] = {
+    "fft": (
+        *("fft", "ifft", "fftn", "ifftn", "rfft", "irfft", "rfftn", "irfftn", "hfft", "ihfft"),
+        *("fftfreq", "rfftfreq", "fftshift", "ifftshift"),
+    ),
+    "linalg": (
+        *("cholesky", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "matrix_norm", "matrix_power"),
+        *("matrix_rank", "outer", "pinv", "qr", "slogdet", "solve", "svd", "svdvals", "trace", "vector_norm"),
+        *("matmul", "matrix_transpose", "tensordot", "vecdot"),
+    ),
+}
+"""The names of extensions, which are refused in a line unless the namespace itself has them.
+
+Code that finds no extension computes on the host without a word.
+"""
+
+
+def _make_extension(space: "Namespace", name: str) -> SimpleNamespace:
+    """Return an extension, of which only the names that the namespace itself has can be called."""
+
+    def refuse(each: str, *_: Any, **__: Any) -> NoReturn:
+        raise NotImplementedError(f"{name}.{each} is not part of xpnet.reproducible: {ELSEWHERE}")
+
+    names = EXTENSIONS[name]
+    return SimpleNamespace(**{n: getattr(space, n) if n in NAMES else partial(refuse, n) for n in names})
+
+
+def _unwrap(value: Any) -> Any:
+    """Return arguments with data in place of arrays."""
+    if isinstance(value, Array):
+        return value.data
+    if isinstance(value, (list, tuple)):
+        return type(value)(_unwrap(each) for each in value)
+    if hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, np.generic):
+        elementwise.as_operand("a function of rp", value)
+    return value
+
+
+def _delegate(name: str, *args: Any, **options: Any) -> Any:
+    """Call the library's function."""
+    place = common_place(name, (*args, *options.values()))
+    with place.scope():
+        named = {key: _unwrap(value) for key, value in options.items()}
+        result = getattr(place.xp, name)(*_unwrap(args), **named)
+    if isinstance(result, (list, tuple)):
+        return type(result)(wrap(place, each) for each in result)
+    return wrap(place, result)
+
+
+def _delegate_view(name: str, *args: Any, **options: Any) -> Any:
+    """Call the library's function, and note of what the results are views."""
+    results = _delegate(name, *args, **options)
+    several = results if isinstance(results, (list, tuple)) else [results]
+    for result, source in zip(several, args if len(args) == len(several) else cycle(args[:1]), strict=False):
+        result.mark_view_of(source)
+    return [*results] if isinstance(results, (list, tuple)) and name != "unstack" else results
+
+
+def _join(name: str, arrays: Any, /, **options: Any) -> Array:
+    """Join arrays in the dtype to which they promote."""
+    place, data, _ = elementwise.operands(name, *arrays)
+    with place.scope():
+        return wrap(place, getattr(place.xp, name)(data, **options))
+
+
+class Namespace:
+    """The functions of the array-API standard for `Array` over one library, with the same bits on each."""
+
+    __array_api_version__ = VERSION
+
+    def __init__(self, name: str) -> None:
+        self.library = name
+        self._places: dict[Any, Place] = {}
+        self.__name__ = f"xpnet.reproducible.namespace({name!r})"
+
+    def __repr__(self) -> str:
+        return f"<{self.__name__}>"
+
+    def __reduce__(self) -> tuple[Function, tuple[str]]:
+        return namespace, (self.library,)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *NAMES, *DTYPES, *CONSTANTS, *EXTENSIONS})
+
+    def __getattr__(self, name: str) -> Any:
+        if name in NAMES:
+            function = NAMES[name]
+            value: Any = update_wrapper(partial(function, self), function) if name in WITH_SPACE else function
+        elif name in DTYPES:
+            value = getattr(self.place(None).backend.standard, name)
+        elif name in EXTENSIONS:
+            value = _make_extension(self, name)
+        elif name in CONSTANTS:
+            value = CONSTANTS[name]
+        else:
+            reason = MISSING.get(name, f"it is not in the array-API standard {VERSION}")
+            raise AttributeError(f"{self.__name__} has no {name}: {reason}")
+        self.__dict__[name] = value
+        return value
+
+    def __array_namespace_info__(self) -> SimpleNamespace:
+        return _inspect(self)
+
+    # Places
+
+    def place(self, device: Device | None) -> Place:
+        """Return the place of a device of the library, by default that of its new arrays."""
+        key = device if device is None else str(device)
+        if key not in self._places:
+            self._places[key] = self._find_place(device)
+        return self._places[key]
+
+    def _find_place(self, device: Device | None) -> Place:
+        backend = import_backend(self.library)
+        default = backend("cuda:0" if self.library == "cupy" else "cpu")
+        if device in (None, "cpu") or self.library == "numpy":
+            if device not in (None, "cpu"):
+                raise BackendError(f"numpy has no device {device!r}, only cpu")
+            return self.at(default.device_name)
+        with default.scope():
+            return self.at(backend.name_device(default.standard.zeros(0, device=device)))
+
+    def at(self, device_name: str) -> Place:
+        """Return the place of a device by its name, as in ``--device``."""
+        key = ("name", device_name)
+        if key not in self._places:
+            self._places[key] = Place(self, self.library, device_name)
+        return self._places[key]
+
+    def adopt(self, value: Any) -> Array | None:
+        """Wrap an array of the library; None for other values."""
+        if self.library != "numpy" if isinstance(value, np.ndarray) else backend_of(value) is None:
+            return None
+        library, device = place_of_array("asarray", value)
+        if library != self.library:
+            raise TypeError(f"asarray: expected an array of {self.library}, got one of {library}")
+        name_of(value.dtype)
+        place = self.at(device)
+        value = value.detach() if hasattr(value, "detach") else value
+        return Array(place, place.put(np.array(place.backend.to_host(value))) if place.is_hosted else value)
+
+    def rebuild(self, host: HostArray, device_name: str) -> Array:
+        """Return a pickled array."""
+        return Array(self.at(device_name), self.at(device_name).put(host))
+
+    # Results and operands
+
+    operands = staticmethod(elementwise.operands)
+    data_of = staticmethod(elementwise.data_of)
+
+
+def _dtype_of(x: Any) -> DType:
+    return x.dtype if isinstance(x, Array) else x
+
+
+def _result_type(space: Namespace, *values: Any) -> DType:
+    """Return the dtype to which arrays, dtypes and numbers promote."""
+    names = tuple(name_of(_dtype_of(x)) for x in values if not isinstance(x, SCALARS))
+    return getattr(space, promotion.promote(names, tuple(type(x) for x in values if isinstance(x, SCALARS))))
+
+
+def _can_cast(from_: Any, to: DType, /) -> bool:
+    """Tell whether a dtype promotes to another."""
+    return bool(np.can_cast(name_of(_dtype_of(from_)), name_of(to)))
+
+
+def _limits(function: Callable[..., Any], space: Namespace, x: Any, /) -> Any:
+    """Return the limits of a dtype."""
+    name = name_of(_dtype_of(x))
+    return function(name, getattr(space, name))
+
+
+WITH_SPACE: Final[dict[str, Function]] = {
+    **creation.OWN,
+    "result_type": _result_type,
+    **{each.__name__: partial(_limits, each) for each in (promotion.finfo, promotion.iinfo)},
+}
+NAMES: Final[dict[str, Function]] = {
+    **WITH_SPACE,
+    **{name: partial(_delegate, name) for name in EXACT},
+    **{name: partial(_delegate_view, name) for name in VIEWS},
+    **{name: partial(_join, name) for name in JOINING},
+    **elementwise.OWN,
+    **reductions.OWN,
+    **searching.OWN,
+    "can_cast": _can_cast,
+    "isdtype": promotion.isdtype,
+}
+"""The functions of the namespace, by name."""
+
+
+def _inspect(space: Namespace) -> SimpleNamespace:
+    """Return what the library has, as the standard's inspection asks for it."""
+
+    def dtypes(*, device: Device | None = None, kind: Any = None) -> dict[str, DType]:  # noqa: ARG001  all alike
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        names = DTYPES if kind is None else [name for each in kinds for name in ALL_KINDS[each]]
+        return {name: getattr(space, name) for name in names}
+
+    defaults = {"real floating": "float64", "integral": "int64", "indexing": "int64"}
+    features = {"boolean indexing": True, "data-dependent shapes": True, "max dimensions": 64}
+    return SimpleNamespace(
+        capabilities=lambda: features,
+        default_device=lambda: space.place(None).backend.device,
+        default_dtypes=lambda *, device=None: {k: getattr(space, n) for k, n in defaults.items()},  # noqa: ARG005
+        devices=lambda: [space.place(None).backend.device],
+        dtypes=dtypes,
+    )
+
+
+@cache
+def _namespace_of(name: str) -> Namespace:
+    return Namespace(name)
+
+
+def namespace(library: str | ModuleType) -> Namespace:
+    """Return the array-API namespace with the bits of `xpnet.reproducible` on a library.
+
+    Parameters
+    ----------
+    library
+        Its name, as in ``--backend``, or a module: torch, jax.numpy, array_api_compat.numpy.
+
+    Raises
+    ------
+    BackendError
+        xpnet does not know the library.
+    """
+    name = library if isinstance(library, str) else getattr(library, "__name__", "")
+    name = name.removeprefix("array_api_compat.").removesuffix(".numpy").replace("_", "-")
+    if name not in BACKENDS:
+        raise BackendError(f"namespace: expected one of {', '.join(BACKENDS)}, got {library!r:.60}")
+    return _namespace_of(name)
+
+
+def asarray(x: Any, /) -> Array:
+    """Wrap an array of any library, whose memory is shared but on JAX; a list or a number is NumPy's.
+
+    Raises
+    ------
+    TypeError
+        The dtype is complex, or not one of the standard's.
+    """
+    if isinstance(x, Array):
+        return x
+    backend = backend_of(x)
+    array: Array = namespace(backend.name if backend else "numpy").asarray(x)
+    return array
