@@ -33,6 +33,7 @@ ORDER = {
     "square",
 }
 FORMULAS = {*elementwise.FORMULAS, "pow", *reductions.OWN} - ORDER
+LINALG = {f"linalg.{name}" for name in standard.EXTENSIONS["linalg"] if name not in standard.NAMES}
 TABLES = {"result_type", "can_cast", "isdtype", "finfo", "iinfo"}
 
 
@@ -43,17 +44,9 @@ def rules() -> dict[str, set[str]]:
         "The library's own, of operands of one dtype": own,
         "The library's own, in a form that it cannot change": ORDER | MADE,
         "NumPy's, on the host": HOSTED,
-        "Formulas of xpnet": FORMULAS,
+        "Formulas of xpnet": FORMULAS | LINALG,
         "A table of xpnet": TABLES | {*standard.DTYPES} | {*standard.CONSTANTS},
-        "Refused, in a line": {
-            *standard.MISSING,
-            *(
-                f"{extension}.{name}"
-                for extension, names in standard.EXTENSIONS.items()
-                for name in names
-                if name not in standard.NAMES
-            ),
-        },
+        "Refused, in a line": {*standard.MISSING, *(f"fft.{name}" for name in standard.EXTENSIONS["fft"])},
     }
 
 

@@ -35,6 +35,11 @@ class Purpose(IntEnum):
     PUBLIC_UNIFORM = 7
     PUBLIC_PERMUTATION = 8
     INPUT_NOISE = 9
+    PUBLIC_NORMAL = 10
+    PUBLIC_EXPONENTIAL = 11
+    PUBLIC_INTEGERS = 12
+    PUBLIC_CHOICE = 13
+    PUBLIC_SHUFFLE = 14
 
 
 def words(seed: int, purpose: Purpose, count: int, *, epoch: int = 0, index: int = 0, skip: int = 0) -> Words:
@@ -74,6 +79,15 @@ def uniform(random_words: Words, bits: int = 24) -> NDArray[np.float64]:
     Twenty-four bits fit the significand of float32, so that every dtype starts from the same numbers.
     """
     return (random_words >> np.uint64(64 - bits)).astype(np.float64) * 2.0**-bits
+
+
+def integers(random_words: Words, low: int, high: int) -> Indices:
+    """Map pairs of random words to whole numbers from ``low`` to ``high`` - 1.
+
+    Two words are a 128-bit number w, the higher one first: the result is low + floor((high - low) w / 2^128).
+    """
+    pairs = zip(random_words[::2].tolist(), random_words[1::2].tolist(), strict=True)
+    return np.array([low + ((high - low) * ((w << 64) + v) >> 128) for w, v in pairs], np.int64)
 
 
 def permutation(seed: int, count: int, *, epoch: int, purpose: Purpose = Purpose.SHUFFLE) -> Indices:

@@ -20,5 +20,7 @@ from xpnet.reproducible.array import Array, conversions
 from xpnet.reproducible.draws import random
 from xpnet.reproducible.functions import *  # noqa: F403
 from xpnet.reproducible.standard import asarray, namespace
+from xpnet.reproducible.statistics import corrcoef, cov, einsum, median, quantile
 
 __all__ = [*functions.__all__, "Array", "asarray", "conversions", "namespace", "random"]  # noqa: PLE0604
+__all__ += ["corrcoef", "cov", "einsum", "median", "quantile"]

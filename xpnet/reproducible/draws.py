@@ -1,11 +1,13 @@
 """Random numbers with the same bits on every library, as the public functions give them."""
 
-from math import prod
+from math import pi, prod
 from typing import Any
 
 from xpnet.arithmetic import random as words
+from xpnet.reproducible import functions
 from xpnet.reproducible.array import Array, wrap
 from xpnet.reproducible.places import MOST_NUMBERS, arithmetic, place, whole
+from xpnet.reproducible.standard import asarray
 
 
 class random:  # noqa: N801  as in NumPy
@@ -29,11 +31,75 @@ class random:  # noqa: N801  as in NumPy
         ConfigError
             The seed is not such a number, or the shape none of whole numbers of at least 0.
         """
-        shape = shape if isinstance(shape, tuple) else (shape,)
-        shape = tuple(whole("random", "a shape of whole numbers, 0 or more", length) for length in shape)
-        size = whole("random", f"a shape of fewer than {MOST_NUMBERS} numbers", prod(shape))
-        drawn = words.words(_seed(seed), words.Purpose.PUBLIC_UNIFORM, size)
+        drawn, shape = _draw(seed, words.Purpose.PUBLIC_UNIFORM, shape)
         return _put(words.uniform(drawn, 53).reshape(shape), like)
+
+    @staticmethod
+    def normal(seed: int, shape: int | tuple[int, ...], *, like: Any = None) -> Any:
+        """Return float64 numbers of the standard normal distribution (Box and Muller 1958).
+
+        Two words, as the uniform numbers u from 2^-53 to 1 and v below 1, make a number:
+        sqrt(-2 log u) cos(2 pi v). The parameters and errors are those of `uniform`.
+        """
+        drawn, shape = _draw(seed, words.Purpose.PUBLIC_NORMAL, shape, words_each=2)
+        u, v = words.uniform(drawn[::2], 53) + 2.0**-53, words.uniform(drawn[1::2], 53)
+        radius = functions.sqrt(-2.0 * functions.log(u))
+        return _put((radius * functions.cos((2.0 * pi) * v)).reshape(shape), like)
+
+    @staticmethod
+    def exponential(seed: int, shape: int | tuple[int, ...], *, like: Any = None) -> Any:
+        """Return float64 numbers of the exponential distribution of mean 1: -log u, with u from 2^-53 to 1.
+
+        The parameters and errors are those of `uniform`.
+        """
+        drawn, shape = _draw(seed, words.Purpose.PUBLIC_EXPONENTIAL, shape)
+        u = words.uniform(drawn, 53) + 2.0**-53
+        return _put((0.0 - functions.log(u)).reshape(shape), like)
+
+    @staticmethod
+    def integers(seed: int, low: int, high: int, shape: int | tuple[int, ...], *, like: Any = None) -> Any:
+        """Return whole numbers from `low` to `high` - 1, each equally likely within 2^-64, int64.
+
+        Two words are a 128-bit number w: the result is low + floor((high - low) w / 2^128). The other
+        parameters and errors are those of `uniform`.
+
+        Raises
+        ------
+        ConfigError
+            No number is from `low` to `high` - 1, or one is no int64 number.
+        """
+        low = whole("random", "low of int64", low, -(2**63), 2**63)
+        high = whole("random", "high above low, of int64", high, low + 1, 2**63 + 1)
+        drawn, shape = _draw(seed, words.Purpose.PUBLIC_INTEGERS, shape, words_each=2)
+        return _put(words.integers(drawn, low, high).reshape(shape), like)
+
+    @staticmethod
+    def choice(seed: int, n: int, size: int, *, like: Any = None) -> Any:
+        """Return `size` different numbers of 0 … n - 1, in random order: the first of an order, int64.
+
+        It is the stable ascending sort of n words. The other parameters and errors are those of `uniform`.
+
+        Raises
+        ------
+        ConfigError
+            `size` is not from 0 to n.
+        """
+        n = whole("random", "a number n, 0 or more", n)
+        size = whole("random", f"a size from 0 to n = {n}", size, below=n + 1)
+        order = words.permutation(_seed(seed), n, epoch=0, purpose=words.Purpose.PUBLIC_CHOICE)
+        return _put(order[:size], like)
+
+    @staticmethod
+    def shuffle(seed: int, x: Any, /, *, axis: int = 0) -> Any:
+        """Return a copy of an array, whose slices along an axis are in random order.
+
+        It is the stable ascending sort of as many words. The errors are those of `uniform`.
+        """
+        array = asarray(x)
+        purpose = words.Purpose.PUBLIC_SHUFFLE
+        order = words.permutation(_seed(seed), array.shape[axis], epoch=0, purpose=purpose)
+        shuffled = array.place.space.take(array, _put(order, array), axis=axis)
+        return shuffled if isinstance(x, Array) else shuffled.raw
 
     @staticmethod
     def permutation(seed: int, n: int, *, like: Any = None) -> Any:
@@ -41,9 +107,18 @@ class random:  # noqa: N801  as in NumPy
 
         It is the stable ascending sort of words. The parameters and errors are those of `uniform`.
         """
-        purpose = words.Purpose.PUBLIC_PERMUTATION
-        n = whole("random", "a number n, 0 or more", n)
+        purpose, n = words.Purpose.PUBLIC_PERMUTATION, whole("random", "a number n, 0 or more", n)
         return _put(words.permutation(_seed(seed), n, epoch=0, purpose=purpose), like)
+
+
+def _draw(
+    seed: int, purpose: words.Purpose, shape: int | tuple[int, ...], *, words_each: int = 1
+) -> tuple[words.Words, tuple[int, ...]]:
+    """Return random words for the numbers of a shape, and the shape as a tuple."""
+    shape = shape if isinstance(shape, tuple) else (shape,)
+    shape = tuple(whole("random", "a shape of whole numbers, 0 or more", length) for length in shape)
+    size = whole("random", f"a shape of fewer than {MOST_NUMBERS} numbers", prod(shape))
+    return words.words(_seed(seed), purpose, size * words_each), shape
 
 
 def _seed(seed: int) -> int:

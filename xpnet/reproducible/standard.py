@@ -12,7 +12,7 @@ import numpy as np
 from xpnet._typing import Device, DType, Function, HostArray
 from xpnet.backends.resolve import BACKENDS, backend_of, import_backend
 from xpnet.errors import BackendError
-from xpnet.reproducible import creation, elementwise, promotion, reductions, searching
+from xpnet.reproducible import creation, elementwise, linalg, promotion, reductions, searching
 from xpnet.reproducible.array import SCALARS, Array, wrap
 from xpnet.reproducible.elementwise import common_place
 from xpnet.reproducible.places import Place, place_of_array
@@ -42,11 +42,7 @@ EXTENSIONS: Final[dict[str, tuple[str, ...]]] = {
         *("fft", "ifft", "fftn", "ifftn", "rfft", "irfft", "rfftn", "irfftn", "hfft", "ihfft"),
         *("fftfreq", "rfftfreq", "fftshift", "ifftshift"),
     ),
-    "linalg": (
-        *("cholesky", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "matrix_norm", "matrix_power"),
-        *("matrix_rank", "outer", "pinv", "qr", "slogdet", "solve", "svd", "svdvals", "trace", "vector_norm"),
-        *("matmul", "matrix_transpose", "tensordot", "vecdot"),
-    ),
+    "linalg": (*linalg.OWN, "matrix_transpose"),
 }
 """The names of extensions, which are refused in a line unless the namespace itself has them.
 
@@ -54,14 +50,14 @@ Code that finds no extension computes on the host without a word.
 """
 
 
-def _make_extension(space: "Namespace", name: str) -> SimpleNamespace:
+def _make_extension(name: str) -> SimpleNamespace:
     """Return an extension, of which only the names that the namespace itself has can be called."""
 
     def refuse(each: str, *_: Any, **__: Any) -> NoReturn:
         raise NotImplementedError(f"{name}.{each} is not part of xpnet.reproducible: {ELSEWHERE}")
 
-    names = EXTENSIONS[name]
-    return SimpleNamespace(**{n: getattr(space, n) if n in NAMES else partial(refuse, n) for n in names})
+    own = {**linalg.OWN, "matrix_transpose": NAMES["matrix_transpose"]} if name == "linalg" else {}
+    return SimpleNamespace(**{each: own.get(each, partial(refuse, each)) for each in EXTENSIONS[name]})
 
 
 def _unwrap(value: Any) -> Any:
@@ -128,7 +124,7 @@ class Namespace:
         elif name in DTYPES:
             value = getattr(self.place(None).backend.standard, name)
         elif name in EXTENSIONS:
-            value = _make_extension(self, name)
+            value = _make_extension(name)
         elif name in CONSTANTS:
             value = CONSTANTS[name]
         else:

@@ -1,0 +1,290 @@
+"""The linear algebra of the standard, for stacks of matrices: factors are found by NumPy on the host."""
+
+import math
+import warnings
+from collections import namedtuple
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+
+from xpnet._typing import DType, Function, HostArray
+from xpnet.arithmetic import factors, spectra
+from xpnet.arithmetic.full_range import FullRange
+from xpnet.reproducible.array import Array, wrap
+from xpnet.reproducible.elementwise import operands
+from xpnet.reproducible.functions import Axis
+from xpnet.reproducible.places import arithmetic
+from xpnet.reproducible.promotion import FLOATING, name_of
+from xpnet.reproducible.reductions import OWN as REDUCTIONS, matmul
+
+EighResult = namedtuple("EighResult", "eigenvalues eigenvectors")  # noqa: PYI024
+QRResult = namedtuple("QRResult", "Q R")  # noqa: PYI024
+SlogdetResult = namedtuple("SlogdetResult", "sign logabsdet")  # noqa: PYI024
+SVDResult = namedtuple("SVDResult", "U S Vh")  # noqa: PYI024
+
+SLOW: Final = {"eigh": 1500, "svd": 1400, "pinv": 1400}
+"""The length of a matrix beyond which a function takes more than a minute."""
+SLOW_OTHERS: Final = 2500
+
+
+def _map(name: str, function: Function, *arrays: Array, is_square: bool = True) -> list[Array]:
+    """Return the results of a function of each matrix, of float64, rounded once.
+
+    Raises
+    ------
+    LinAlgError
+        A matrix is not square, but has to be; it has infinities or NaN; or the function raises it.
+    """
+    place, data, dtype = operands(name, *arrays)
+    with place.computing.scope():
+        hosts = [place.fetch(place.widen(x)) for x in data]
+    try:
+        rows, columns = _check(hosts, is_square=is_square)
+        if min(rows, columns) > SLOW.get(name, SLOW_OTHERS):
+            where = f"a matrix of {rows} rows and {columns} columns"
+            warnings.warn(
+                f"{name} of {where} takes minutes: NumPy's is faster, with other bits", stacklevel=3
+            )
+        stack = np.broadcast_shapes(*(x.shape[:-2] for x in hosts))
+        count = math.prod(stack)
+        flat = [np.broadcast_to(x, stack + x.shape[-2:]).reshape(count, *x.shape[-2:]) for x in hosts]
+        flat = flat if count else [np.eye(*x.shape[-2:])[None] for x in hosts]
+        with np.errstate(all="ignore"):
+            results = [function(*matrices) for matrices in zip(*flat, strict=True)]
+        results = results if isinstance(results[0], tuple) else [(each,) for each in results]
+    except np.linalg.LinAlgError as error:
+        raise np.linalg.LinAlgError(f"{name}: {error}") from None
+    joined = (np.stack(each)[:count] for each in zip(*results, strict=True))
+    kind = dtype if dtype in FLOATING else "float64"
+    with place.computing.scope():
+        return [wrap(place, place.narrow(place.put(x.reshape(stack + x.shape[1:])), kind)) for x in joined]
+
+
+def _check(hosts: list[HostArray], *, is_square: bool) -> tuple[int, int]:
+    """Check matrices, and return the rows and columns of the first ones."""
+    for x in hosts:
+        if x.ndim < 2:
+            raise np.linalg.LinAlgError(f"expected matrices, got an array of shape {x.shape}")
+        if not np.isfinite(x).all():
+            raise np.linalg.LinAlgError("a matrix has infinities or NaN")
+    rows, columns = hosts[0].shape[-2:]
+    if is_square and rows != columns:
+        raise np.linalg.LinAlgError(f"expected square matrices, got {rows} rows and {columns} columns")
+    return rows, columns
+
+
+def _host() -> FullRange:
+    return arithmetic("numpy", "cpu")[1]
+
+
+def _multiply(a: HostArray, b: HostArray) -> HostArray:
+    return np.asarray(_host().multiply(a, b)) if a.shape[1] else np.zeros((len(a), b.shape[1]))
+
+
+# Equations
+
+
+def cholesky(x: Array, /, *, upper: bool = False) -> Any:
+    """Return the lower or upper triangular factor of positive definite matrices."""
+    (lower,) = _map("cholesky", factors.cholesky, x)
+    return lower.mT if upper else lower
+
+
+def solve(x1: Array, x2: Array, /) -> Any:
+    """Return the solutions of linear equations, with one right side or several."""
+    b = x2[:, None] if x2.ndim == 1 else x2
+    if x1.shape[-1:] != b.shape[-2:-1]:
+        shapes = f"{x1.shape} and {x2.shape}"
+        raise np.linalg.LinAlgError(f"solve: expected as many right sides as rows, got shapes {shapes}")
+    (x,) = _map("solve", factors.solve, x1, b)
+    return x[..., 0] if x2.ndim == 1 else x
+
+
+def inv(x: Array, /) -> Array:
+    """Return inverses: the solutions for the columns of the identity."""
+    return _map("inv", lambda a: factors.solve(a, np.eye(len(a))), x)[0]
+
+
+def _pivots(a: HostArray) -> list[float]:
+    """Return the factors of the determinant: that of the permutation, and the pivots."""
+    u, _, sign = factors.triangular_factors(a)
+    return [sign, *np.diagonal(u).tolist()]
+
+
+def det(x: Array, /) -> Array:
+    """Return determinants: the products of the pivots, from the first to the last."""
+    return _map("det", lambda a: math.prod(_pivots(a)), x)[0]
+
+
+def slogdet(x: Array, /) -> SlogdetResult:
+    """Return the signs of determinants and the logarithms of their magnitudes."""
+
+    def sign_and_logarithm(a: HostArray) -> tuple[float, HostArray]:
+        pivots = np.array(_pivots(a))
+        return math.prod(np.sign(pivots)), factors.fold(_host().log(np.abs(pivots)))
+
+    return SlogdetResult(*_map("slogdet", sign_and_logarithm, x))
+
+
+def matrix_power(x: Array, n: int, /) -> Any:
+    """Return whole powers of matrices, by squaring for each binary digit of n, highest first."""
+    space = x.place.space
+    base = inv(x) if n < 0 else x
+    power = space.broadcast_to(space.eye(x.shape[-1], dtype=x.dtype, device=x.device), x.shape)
+    for position, digit in enumerate(f"{abs(n):b}"):
+        power = matmul(power, power) if position else power
+        if digit == "1":
+            power = matmul(power, base) if position else base
+    return space.asarray(power, copy=True)
+
+
+# Decompositions
+
+
+def qr(x: Array, /, *, mode: str = "reduced") -> QRResult:
+    """Return orthogonal and upper triangular factors."""
+    if mode not in ("reduced", "complete"):
+        raise ValueError(f"qr: expected a mode reduced or complete, got {mode!r}")
+    return QRResult(*_map("qr", partial(factors.qr, complete=mode == "complete"), x, is_square=False))
+
+
+def eigh(x: Array, /) -> EighResult:
+    """Return the eigenvalues of symmetric matrices, ascending, and their vectors."""
+    return EighResult(*_map("eigh", spectra.eigh, x))
+
+
+def eigvalsh(x: Array, /) -> Array:
+    """Return the eigenvalues of symmetric matrices, ascending."""
+    return _map("eigvalsh", lambda a: spectra.eigh(a, vectors=False)[0], x)[0]
+
+
+def svd(x: Array, /, *, full_matrices: bool = True) -> SVDResult:
+    """Return singular values, descending, and their vectors."""
+    decompose = partial(spectra.svd, multiply=_multiply, full=full_matrices)
+    return SVDResult(*_map("svd", decompose, x, is_square=False))
+
+
+def svdvals(x: Array, /) -> Array:
+    """Return singular values, descending."""
+    decompose = partial(spectra.svd, multiply=_multiply, full=False, vectors=False)
+    return _map("svdvals", lambda a: decompose(a)[1], x, is_square=False)[0]
+
+
+def _map_significant(name: str, function: Function, x: Array, rtol: Any, *, vectors: bool) -> Any:
+    """Return results of a function of the decomposition of each matrix, and of what of it is significant.
+
+    These are the singular values above the tolerance times the largest. By default the tolerance is the
+    larger length of the matrix times the distance of 1 from the next number.
+    """
+
+    def compute(a: HostArray, tolerance: HostArray) -> HostArray:
+        u, s, vh = spectra.svd(a, _multiply, full=False, vectors=vectors)
+        return np.asarray(function(u, s, vh, s > tolerance[0, 0] * np.max(s, initial=0.0)))
+
+    dtype, space = _real(x), x.place.space
+    rtol = max(x.shape[-2:], default=1) * space.finfo(dtype).eps if rtol is None else rtol
+    tolerance = space.asarray(rtol, dtype=dtype, device=x.device)[..., None, None]
+    return _map(name, compute, x, tolerance, is_square=False)[0]
+
+
+def pinv(x: Array, /, *, rtol: Any = None) -> Any:
+    """Return pseudoinverses: the vectors of the significant singular values, over these."""
+
+    def invert(u: HostArray, s: HostArray, vh: HostArray, kept: HostArray) -> HostArray:
+        return _multiply(vh[kept].T / s[kept], u[:, kept].T)
+
+    return _map_significant("pinv", invert, x, rtol, vectors=True)
+
+
+def matrix_rank(x: Array, /, *, rtol: Any = None) -> Any:
+    """Return the numbers of significant singular values, int64."""
+    ranks = _map_significant(
+        "matrix_rank", lambda *parts: np.count_nonzero(parts[-1]), x, rtol, vectors=False
+    )
+    return x.place.space.astype(ranks, x.place.space.int64)
+
+
+# Norms
+
+
+def vector_norm(x: Array, /, *, axis: Axis = None, keepdims: bool = False, ord: Any = 2) -> Any:  # noqa: A002
+    """Return norms: the largest or smallest magnitude, the number of others than 0, or (Σ |x|^p)^(1/p)."""
+    space = x.place.space
+    size, where = space.abs(_widened(x)), {"axis": axis, "keepdims": keepdims}
+    if abs(ord) == math.inf:
+        norm = (space.max if ord > 0 else space.min)(size, **where)
+    elif ord == 0:
+        norm = space.count_nonzero(size, **where)
+    else:
+        norm = space.sum(size**ord, **where) ** (1.0 / ord)
+    return space.astype(norm, _real(x))
+
+
+def matrix_norm(x: Array, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:  # noqa: A002
+    """Return the norms of matrices, by their elements, by sums of columns or rows, or by singular values."""
+    space, wide = x.place.space, _widened(x)
+    extremum = space.min if ord in (-1, -2, -math.inf) else space.max
+    if ord == "fro":
+        norm = vector_norm(wide, axis=(-2, -1), keepdims=True)
+    elif ord in (1, -1, math.inf, -math.inf):
+        axis = -2 if abs(ord) == 1 else -1
+        norm = extremum(space.sum(space.abs(wide), axis=axis, keepdims=True), axis=(-2, -1), keepdims=True)
+    elif ord in (2, -2, "nuc"):
+        values = svdvals(wide)[..., None]
+        norm = (space.sum if ord == "nuc" else extremum)(values, axis=(-2, -1), keepdims=True)
+    else:
+        raise ValueError(f"matrix_norm: expected fro, nuc, 1, 2 or infinity, or a negative one, got {ord!r}")
+    return space.astype(norm if keepdims else norm[..., 0, 0], _real(x))
+
+
+def _real(x: Array) -> DType:
+    return x.dtype if name_of(x.dtype) in FLOATING else x.place.space.float64
+
+
+def _widened(x: Array) -> Any:
+    return x.place.space.astype(x, x.place.space.float64)
+
+
+# Elements
+
+
+def diagonal(x: Array, /, *, offset: int = 0) -> Any:
+    """Return copies of diagonals, above the main one or below."""
+    space, (rows, columns) = x.place.space, x.shape[-2:]
+    first = offset if offset >= 0 else -offset * columns
+    count = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
+    flat = space.reshape(x, (*x.shape[:-2], rows * columns))
+    indices = first + (columns + 1) * space.arange(count, dtype=space.int64, device=x.device)
+    return space.take(flat, indices, axis=-1)
+
+
+def trace(x: Array, /, *, offset: int = 0, dtype: DType | None = None) -> Any:
+    """Return the sums of diagonals."""
+    return x.place.space.sum(diagonal(x, offset=offset), axis=-1, dtype=dtype)
+
+
+def outer(x1: Array, x2: Array, /) -> Any:
+    """Return the products of each element of a vector with each one of another."""
+    if (x1.ndim, x2.ndim) != (1, 1):
+        raise ValueError(f"outer: expected two vectors, got shapes {x1.shape} and {x2.shape}")
+    return x1[:, None] * x2[None, :]
+
+
+def cross(x1: Array, x2: Array, /, *, axis: int = -1) -> Any:
+    """Return the cross products of vectors of three elements."""
+    space = x1.place.space
+    a, b = space.broadcast_arrays(x1, x2)
+    if x1.shape[axis] != 3 or x2.shape[axis] != 3:
+        raise ValueError(f"cross: expected vectors of 3 elements, got shapes {x1.shape} and {x2.shape}")
+    p, q = (space.unstack(each, axis=axis) for each in (a, b))
+    pairs = ((1, 2), (2, 0), (0, 1))
+    return space.stack([p[i] * q[j] - p[j] * q[i] for i, j in pairs], axis=axis)
+
+
+OWN: Final[dict[str, Function]] = {
+    **{each.__name__: each for each in (cholesky, cross, det, diagonal, eigh, eigvalsh, inv, matrix_norm)},
+    **{each.__name__: each for each in (matrix_power, matrix_rank, outer, pinv, qr, slogdet, solve, svd)},
+    **{each.__name__: each for each in (svdvals, trace, vector_norm)},
+    **{name: REDUCTIONS[name] for name in ("matmul", "tensordot", "vecdot")},
+}
