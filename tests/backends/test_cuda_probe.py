@@ -9,13 +9,14 @@ import sys
 import warnings
 from contextlib import ExitStack, contextmanager
 from types import ModuleType, SimpleNamespace
-from unittest.mock import MagicMock
+from unittest.mock import MagicMock, Mock
 
 import array_api_compat.numpy
 import numpy as np
 import pytest
 
 from xpnet.backends import probing
+from xpnet.backends.base import Backend
 from xpnet.backends.probing import Probe
 from xpnet.backends.resolve import BACKENDS, import_backend, make, resolve
 from xpnet.errors import BackendError, XPNetError
@@ -262,7 +263,8 @@ def machine(monkeypatch, driver):
             def make(device):
                 if not probe(device).usable:
                     raise BackendError(probe(device).reason)
-                return SimpleNamespace(name=name, device_name=device)
+                (backend := Mock(spec=Backend)).configure_mock(name=name, device_name=device)
+                return backend
 
             return SimpleNamespace(probe=probe, make=make)
 

@@ -259,7 +259,11 @@ def test_trials_are_shown_and_compared_with_their_summary_which_is_refused_if_it
     best = {"over": "learning rates", "best": {"run": "seed-0"}, "trials": trials}
     summary.write_text(json.dumps(best))
     assert "best of all learning rates: seed-1\n" in printed(capsys, "show", "five")
-    for content in ("[" * 9000, '{"over": 5, "figures": []}', json.dumps({**best, "trials": []})):
+    for content in (
+        "[" * 9000,
+        '{"over": 5, "figures": []}',
+        *(json.dumps({**best, **change}) for change in ({"trials": []}, {"over": "all"})),
+    ):
         summary.write_text(content)
         assert commands.complaint(capsys, "runs", "show", "five").startswith(f"{summary}: damaged")
 

@@ -34,10 +34,12 @@ def make_summary(over: str, trials: Sequence[Mapping[str, Any]]) -> dict[str, An
     Over seeds, its figures are mean and sample standard deviation (n - 1) of the metrics; over learning rates
     it has the best trial, that with the highest validation score or accuracy, then the lowest loss.
     """
-    if over != "seeds":
+    if over == "learning rates":
         ranked = sorted(trials, key=lambda trial: trial["metrics"]["validation_loss"])
         best = max(ranked, key=lambda trial: trial["metrics"][get_score_name(trial)])
         return {"over": over, "best": best, "trials": trials}
+    if over != "seeds":
+        raise ValueError(over)
     figures = {}
     for name in trials[0]["metrics"]:
         values = [trial["metrics"].get(name) for trial in trials]
