@@ -38,7 +38,9 @@ def _run_command(command: str = "", *words: str) -> int:
         from importlib import import_module
 
         if command not in SHARED:
-            _check_alone(command)
+            from xpnet.distributed.launch import check_alone
+
+            check_alone(f"xpnet {command}", "and one does all of it: start it without mpiexec")
         if command != "doctor":
             from xpnet._lib.extras import need_train
 
@@ -60,16 +62,6 @@ def _run_command(command: str = "", *words: str) -> int:
     problem += ", now examples/augment_preview.py of the source" * (command == "augment")
     complain(f"{problem}: expected {', '.join(COMMANDS)} (xpnet --help)")
     return 2
-
-
-def _check_alone(command: str) -> None:
-    """Raise ConfigError if this process is part of an MPI job."""
-    from xpnet.distributed.launch import rank_and_size
-    from xpnet.errors import ConfigError
-
-    if (size := rank_and_size()[1]) > 1:
-        problem = f"mpiexec has started {size} processes, and one does all of it: start it without mpiexec"
-        raise ConfigError.at(f"xpnet {command}", problem).of_all_ranks()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None, prog: str = "xpnet train") -> int:
         from xpnet._lib.extras import need_train
         from xpnet._lib.interrupts import last_signal
         from xpnet.cli.guard import handle_errors, read_command
-        from xpnet.distributed.launch import rank_and_size
+        from xpnet.distributed.launch import check_alone, rank_and_size
 
         line = [prog, *words]
         with handle_errors(debug="--debug" in words) as output:
@@ -27,6 +27,10 @@ def main(argv: list[str] | None = None, prog: str = "xpnet train") -> int:
 
             with read_command("train", words, partial(parse, words, prog), Command.list_facts) as command:
                 config = command.config
+                if is_series := config.repeats > 1 or len(config.learning_rates) > 1:
+                    work = "which train one network together: start each training as a job of its own"
+                    setting = "--repeats" if config.repeats > 1 else "--learning-rate"
+                    check_alone(setting, f"{work}, as in an array of the scheduler")
                 if command.print_config:
                     sys.stdout.write(to_toml(config) if rank_and_size()[0] == 0 else "")
                 elif command.dry_run:
@@ -48,7 +52,7 @@ def main(argv: list[str] | None = None, prog: str = "xpnet train") -> int:
                         with connect().agreement():
                             config, parent = read_extension(command, config.extend)
                         trained = train(config, line, parent=parent)
-                    elif config.repeats > 1 or len(config.learning_rates) > 1:
+                    elif is_series:
                         output.code = run_trials(config, line, advise=advise)
                     else:
                         trained = train(config, line, advise=advise)

@@ -186,6 +186,14 @@ def test_ctrl_c_interrupts_all_trainings_which_save_what_they_have():
 
 
 @pytest.mark.slow
+def test_ctrl_c_again_ends_all_trainings_at_once():
+    line = [sys.executable, harmed_trial.__file__, "Ctrl-C twice", "seed-0", "train", *LONG]
+    with handled_by(signal.default_int_handler):
+        process = subprocess.run(line, capture_output=True, check=False, start_new_session=True, timeout=50)
+    assert (process.returncode, statuses("long")["seed-0"]) == (130, "running")
+
+
+@pytest.mark.slow
 def test_sigterm_of_a_job_in_the_background_interrupts_all_trainings(capsys):
     with harmed("SIGTERM", "seed-0"), handled_by(signal.SIG_IGN), handled_by(signal.SIG_DFL, signal.SIGTERM):
         assert train.main(LONG) == 143

@@ -11,14 +11,13 @@ import sys
 from functools import cache
 from pathlib import Path
 
-import harmed_trial
 import numpy as np
 import pytest
-from ctrl_c import handled_by, interrupted
+from ctrl_c import interrupted
+from harmed_trial import wait_until
 from mpi_job import mpi
 from networks import pixels
 from requirements import MPIEXEC
-from trial_records import outcome as recorded_trials
 
 import xpnet
 from xpnet.__main__ import main
@@ -251,6 +250,11 @@ WITHOUT_RANKS = {
     "train --help": (0, "usage:"),
     "train --print-config": (0, "\nepochs = "),
     "train --bogus": (2, "xpnet: unrecognized arguments: --bogus"),
+    "train --repeats 3": (2, "xpnet: --repeats: mpiexec has started 3 processes, which train one network"),
+    "train --lr 0.1 0.2 --validation 9 --dry-run": (
+        2,
+        "start each training as a job of its own, as in an array of the scheduler",
+    ),
     "runs": (
         2,
         "xpnet: xpnet runs: mpiexec has started 3 processes, and one does all of it: start it without",
@@ -362,60 +366,6 @@ def test_the_first_rank_alone_prints(alone, tmp_path):
     assert Path(name, "report.html").exists()
 
 
-# Several trainings in a job, each by one of its ranks
-
-
-TRIALS = ["train", "--data", "small.npz", "--batch-size", "20", "--epochs", "5", "--device", "cpu"]
-LONG = [*TRIALS, "--repeats", "3", "--name", "long", "--log-every", "1", "--no-report"]
-
-
-@pytest.fixture
-def small_data(tmp_path, monkeypatch):
-    """Work in an empty folder that holds small.npz: 400 + 50 samples, 12 features, 4 classes."""
-    x, y = pixels(450, 12, 4)
-    np.savez(tmp_path / "small.npz", x_train=x[:400], y_train=y[:400], x_test=x[400:], y_test=y[400:])
-    monkeypatch.chdir(tmp_path)
-
-
-def test_several_trainings_leave_the_records_and_output_of_one_after_the_other(small_data, capsys):
-    words = [*TRIALS, "--repeats", "3", "--no-report", "--name", "same", "--overwrite"]
-    assert main(words) == 0
-    printed, expected = capsys.readouterr(), recorded_trials("same")
-    result = mpi(2, words)
-    assert (result.returncode, result.stdout, result.stderr) == (0, *printed)
-    assert recorded_trials("same") == expected
-    for folder in Path("runs/same").glob("*/run.json"):
-        (segment,) = read_run(folder.parent)["segments"]
-        assert (segment["ranks"], len(segment["hosts"]), segment["mpi"]) == (1, 1, None)
-
-
-HARM = {
-    "SIGINT": ("seed-1", ["--repeats", "30"], 130, ["completed", "interrupted"]),  # and none begins
-    "Ctrl-C twice": ("seed-0", ["--epochs", "1000000"], 130, ["running"]),
-    "dies": ("seed-1", ["--quiet"], 1, ["completed", "running", "completed"]),
-    "waits": ("seed-0", [], 0, ["completed"] * 3),  # it goes on only when the last one has begun
-}
-"""What happens to the training of a seed, further words, the exit code, and what becomes of each seed."""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("harm", HARM)
-def test_when_a_training_comes_to_harm_the_others_end_as_they_should(small_data, harm):
-    name, words, code, expected = HARM[harm]
-    line = [MPIEXEC, "-n", "2", sys.executable, harmed_trial.__file__, harm, name, *LONG, *words]
-    with handled_by(signal.default_int_handler):
-        result = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
-    assert result.returncode == code
-    ended = [read_run(path.parent)["status"] for path in sorted(Path("runs/long").glob("*/run.json"))]
-    assert ended[: len(expected)] == expected
-    if harm == "SIGINT":
-        assert len(ended) == 2
-    if harm == "dies":
-        problem = "its process ended without a result, with exit code 9"
-        assert (result.stdout, result.stderr) == ("", f"xpnet: seed-1: {problem}\n")
-    assert Path("runs/long/summary.json").exists() == (code == 0)
-
-
 # A batch job that is preempted, and queued again: bash runs the script of docs/scaling.md, with stand-ins for
 # what Slurm provides: srun starts ranks with mpiexec and passes signals on, scontrol requeue makes a note
 
@@ -456,7 +406,7 @@ def test_a_job_that_is_preempted_ends_as_one_that_never_was(cluster):
     words = [*BIG, "--epochs", "300"]
     history, log = Path("runs/big/metrics.jsonl"), Path("log")
     job = submit(words, 3)
-    harmed_trial.wait_until(lambda: history.exists() and len(read_metrics(history)) > 3)
+    wait_until(lambda: history.exists() and len(read_metrics(history)) > 3)
     job.send_signal(signal.SIGTERM)
     assert job.wait(60) == 0, log.read_text()
     assert Path("requeued").read_text() == "requeue 17\n"
@@ -466,15 +416,3 @@ def test_a_job_that_is_preempted_ends_as_one_that_never_was(cluster):
     assert log.read_text().endswith("run           runs/big is complete\n")
     assert main(["train", *words, "--name", "whole", "--quiet"]) == 0
     assert outcome(Path("runs/big")) == outcome(Path("runs/whole"))
-
-
-@pytest.mark.slow
-def test_a_training_that_diverges_on_ranks_is_named_and_the_others_finish(alone):
-    words = "train --data data.npz --epochs 1 --batch-size 700 --lr 1e300 0.1 --validation 100 --name rates"
-    result = mpi(2, [*words.split(), "--quiet", "--no-report", "--device", "cpu"])
-    assert (result.returncode, result.stdout) == (3, "")
-    assert result.stderr.startswith("xpnet: lr-1e+300: training diverged: the ")
-    statuses = {
-        path.parent.name: read_run(path.parent)["status"] for path in Path("runs/rates").glob("*/run.json")
-    }
-    assert statuses == {"lr-1e+300": "failed", "lr-0.1": "completed"}

@@ -15,7 +15,6 @@ from unittest.mock import patch
 from xpnet._lib.interrupts import TERMINATION
 from xpnet.cli import trials
 from xpnet.distributed.ranks import ALONE
-from xpnet.storage.record import read_run
 
 
 def wait_until(condition):
@@ -39,7 +38,6 @@ def press_ctrl_c():
 def signal_parent(number=signal.SIGINT):
     """Send a signal to the process that has started this one alone, once another seed is trained too."""
     wait_until(lambda: has_begun(0) and has_begun(1))
-    Path("pressed").touch()
     os.kill(os.getppid(), number)
 
 
@@ -49,14 +47,6 @@ def signal_twice():
     time.sleep(0.5)
     signal_parent()
     time.sleep(60)
-
-
-def wait_for_interrupted():
-    """Wait until the other trial is interrupted, and half a second in which a third might begin."""
-    wait_until(Path("pressed").exists)
-    folders = [Path("runs/long", f"seed-{seed}") for seed in (0, 1)]
-    wait_until(lambda: "interrupted" in [read_run(folder)["status"] for folder in folders])
-    time.sleep(0.5)
 
 
 def receive_signals():
@@ -72,15 +62,13 @@ def tell(_):
 
 
 HARM = {
-    "dies": (lambda: os._exit(9), None),
-    "Ctrl-C": (press_ctrl_c, None),
-    "Ctrl-C twice": (signal_twice, None),
-    "SIGINT": (signal_parent, wait_for_interrupted),
-    "SIGTERM": (lambda: signal_parent(signal.SIGTERM), None),
-    "signals": (receive_signals, None),
-    "waits": (lambda: wait_until(lambda: has_begun(2)), None),
+    "dies": lambda: os._exit(9),
+    "Ctrl-C": press_ctrl_c,
+    "Ctrl-C twice": signal_twice,
+    "SIGTERM": lambda: signal_parent(signal.SIGTERM),
+    "signals": receive_signals,
 }
-"""What happens to the trial, and what to the others."""
+"""What happens to the trial."""
 
 
 @contextmanager
@@ -101,9 +89,8 @@ def main():
 
     def log_and_harm(run, values):
         log(run, values)
-        happens = HARM[what][run.record["id"] != name]
-        if values["epoch"] == 2 and happens is not None:
-            happens()
+        if values["epoch"] == 2 and run.record["id"] == name:
+            HARM[what]()
 
     Run.log = log_and_harm
     trials.main()

@@ -17,7 +17,7 @@ from xpnet.backends.probing import cuda_index, float64_ratio
 from xpnet.backends.resolve import Selection
 from xpnet.config import Command, TrainConfig, to_json, to_toml
 from xpnet.config.rules import flag
-from xpnet.distributed.ranks import ALONE, connect
+from xpnet.distributed.ranks import connect
 from xpnet.errors import ConfigError
 from xpnet.inference.context import COMPILE, is_compiled
 from xpnet.nn.architecture import format_sizes
@@ -220,7 +220,7 @@ def dry_run(command: Command) -> None:
     """Print the settings, the number of parameters, and estimates of memory and time, without training.
 
     A few steps are timed, and their results discarded; no file is written. The ranks of an MPI job do so
-    together, unless each would do some of several trainings: then the first one does so alone.
+    together.
 
     Raises
     ------
@@ -228,12 +228,8 @@ def dry_run(command: Command) -> None:
         The command resumes a run.
     """
     config, parent, ranks = command.config, None, connect()
-    runs, processes = config.repeats * len(config.learning_rates), ranks.size
     if config.resume is not None:
         raise ConfigError.at("--dry-run", "expected a new training, not --resume")
-    if runs > 1 and ranks.rank > 0:
-        return
-    ranks = ranks if runs == 1 else ALONE
     with ranks.agreement():
         if config.extend is not None:
             config, parent = read_extension(command, config.extend)
@@ -242,14 +238,14 @@ def dry_run(command: Command) -> None:
             if parent is not None:
                 check_data(parent, trainer.data, "--extend")
         first = 0 if parent is None else parent.epochs
-        lines = [*describe_training(selection, trainer, parent), *_estimate(trainer, first, runs, processes)]
+        lines = [*describe_training(selection, trainer, parent), *_estimate(trainer, first)]
     settings = to_toml(replace(config, epochs=config.epochs - first))  # which --config reads back
     if ranks.rank == 0:
         comments = [f"# {plain(line)}" for line in ("Nothing is trained.", *lines)]
         sys.stdout.write("\n".join([*comments, settings]))
 
 
-def _estimate(trainer: Trainer, first: int, runs: int, processes: int) -> Iterator[str]:
+def _estimate(trainer: Trainer, first: int) -> Iterator[str]:
     """Yield lines on parameters, memory and time of trainings from the epoch ``first`` on."""
     config, samples = trainer.config, trainer.loader.samples_per_epoch
     last, interval, state = config.epochs, config.log_interval, trainer.initial_state()
@@ -263,12 +259,11 @@ def _estimate(trainer: Trainer, first: int, runs: int, processes: int) -> Iterat
     logged = sum(epoch % interval == 0 or epoch in (first, last) for epoch in range(first, last + 1))
     validated = 0 if trainer.validation_indices is None else int(trainer.validation_indices.shape[0])
     evaluated = logged * samples + (last - first + 1) * validated
-    rounds = -(-runs // processes) if runs > 1 else 1
-    seconds = rounds * ((last - first) * steps * step + evaluated * evaluation)
+    runs = config.repeats * len(config.learning_rates)
+    seconds = runs * ((last - first) * steps * step + evaluated * evaluation)
     memory = max(trainer.memory, peak_memory() or 0)  # of small networks, Python takes most
     yield f"memory        about {memory / 2**20:,.0f} MiB"
-    spread = "one at a time" if processes == 1 else f"{processes} at a time, each on one rank"
-    trainings = "" if runs == 1 else f"{runs} trainings, {spread}, of "
+    trainings = "" if runs == 1 else f"{runs} trainings, one at a time, of "
     duration = f"{1000 * step:.2g}" if 1000 * step < 10 else f"{1000 * step:.0f}"
     work = f"{_count(last - first, 'epoch')} of {_count(steps, 'step')} of {duration} ms"
     yield f"time          about {format_duration(seconds)}: {trainings}{work}, and evaluation"

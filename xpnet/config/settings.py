@@ -249,8 +249,7 @@ class ComputationSettings:
         Blocks of samples computed side by side by NumPy and PyTorch; auto makes it the processors there are.
     jobs
         Trainings of --repeats, or of several --learning-rate, side by side, each in a process of its own with
-        its share of the processors; auto makes it the processors there are. The ranks of an MPI job train
-        side by side without it.
+        its share of the processors; auto makes it the processors there are.
     require_device
         Stop with an error where --device auto, cuda or gpu would take the CPU.
     """

@@ -43,6 +43,18 @@ def rank_and_size() -> tuple[int, int]:
     return 0, 1
 
 
+def check_alone(name: str, work: str) -> None:
+    """Check that this process is no rank of an MPI job, for a command or setting of a name.
+
+    Raises
+    ------
+    ConfigError
+        It is one; the message ends with the `work` of the ranks, and what to do instead.
+    """
+    if (size := rank_and_size()[1]) > 1:
+        raise ConfigError.at(name, f"mpiexec has started {size} processes, {work}").of_all_ranks()
+
+
 def local_rank() -> int:
     """Return the number of this process among those of its job on this machine."""
     return next((int(os.environ[name]) for name in LOCAL_RANKS if os.environ.get(name, "").isdecimal()), 0)
