@@ -1,5 +1,6 @@
 """The comparison of results of ranks, each with those of the rank before it."""
 
+import math
 from collections.abc import Sequence
 
 from xpnet.distributed.ranks import Ranks
@@ -19,12 +20,12 @@ class Schedule:
     """
 
     def __init__(self, ranks: Ranks) -> None:
-        self._is_alone, self._computed = ranks.comm is None, BLOCKS
+        self._computed = -math.inf if ranks.comm is None else BLOCKS
 
     def is_due(self, blocks: int) -> bool:
         """Return True if a step is one of these, in which a rank computes so many blocks or more."""
         self._computed += blocks
-        if self._is_alone or self._computed < BLOCKS:
+        if self._computed < BLOCKS:
             return False
         self._computed = 0
         return True

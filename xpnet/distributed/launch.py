@@ -57,7 +57,12 @@ def check_alone(name: str, work: str) -> None:
 
 def local_rank() -> int:
     """Return the number of this process among those of its job on this machine."""
-    return next((int(os.environ[name]) for name in LOCAL_RANKS if os.environ.get(name, "").isdecimal()), 0)
+    return _read_number(LOCAL_RANKS)
+
+
+def _read_number(names: tuple[str, ...]) -> int:
+    """Return the first number that one of the environment variables of these names holds, else 0."""
+    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdecimal()), 0)
 
 
 def is_connected() -> bool:
@@ -84,7 +89,7 @@ def count_ended() -> int:
 
     The others are below the process that started this one, with a rank in their environment, as /proc tells.
     """
-    size = next((int(os.environ[name]) for name in LOCAL_SIZES if os.environ.get(name, "").isdecimal()), 0)
+    size = _read_number(LOCAL_SIZES)
     names = tuple(f"{rank}=".encode() for rank, _ in VARIABLES if rank in os.environ)
     parents, ranks = dict[int, int](), dict[int, bytes]()
     for folder in Path("/proc").glob("[0-9]*"):

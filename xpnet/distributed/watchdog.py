@@ -30,6 +30,7 @@ LIMIT, LONG_LIMIT = 300.0, 3600.0
 PATIENCE, PAUSE = 60.0, 5.0
 """Seconds of waiting after which that is said, and from one look to the next."""
 NEW, KNOWN = 1, 2
+OUTSIDE = "reading, writing, evaluating or compiling"
 STEPS, LOOKS, SLOW = 20, 6, 3
 """A rank is slow if in so many looks the median of its last steps was so many times that of the others."""
 
@@ -79,6 +80,12 @@ class Activity:
         self.longest = max(self.longest, seconds)
         if blocks:
             self.recent.append((seconds - self.waited + waited) / blocks)
+
+    def tell(self) -> tuple[float, ...]:
+        """Return the numbers that the other ranks need, but for the last."""
+        recent = [*self.recent]
+        median = statistics.median(recent) if len(recent) == STEPS else 0.0
+        return self.calls, self.step, self.phase, self.longest, median
 
     def watched(self, comm: Any) -> Any:
         """Return a communicator of mpi4py, as one whose calls are counted."""
@@ -138,29 +145,22 @@ class Watchdog:
         """Tell, listen and look until all ranks have stopped."""
         from mpi4py import MPI
 
-        comm, work, status = self._comm, self._activity, MPI.Status()
-        others, told, last = {*range(comm.size)} - {comm.rank}, set[int](), time.perf_counter()
-        requests, is_done = dict[int, Any](), False
+        comm, status, last = self._comm, MPI.Status(), time.perf_counter()
+        untold = {*range(comm.size)} - {comm.rank}  # that this rank has stopped
+        requests = dict.fromkeys(untold, MPI.REQUEST_NULL)
+        is_done = False
         while not is_done:
-            is_over, median = self._is_over.is_set(), statistics.median([*work.recent] or [0.0])
-            state = (
-                work.calls,
-                work.step,
-                work.phase,
-                work.longest,
-                median * (len(work.recent) == STEPS),
-                is_over,
-            )
-            self._states[comm.rank] = state
-            for rank in others - told:
-                if rank not in requests or requests[rank].Test():  # one that is stopped receives nothing
-                    requests[rank] = comm.Isend(np.asarray(state, np.float64), rank)
-                    told |= {rank} if is_over else set()
+            is_over = self._is_over.is_set()
+            self._states[comm.rank] = state = np.array([*self._activity.tell(), is_over], np.float64)
+            for rank in [*untold]:
+                if requests[rank].Test():  # one that is stopped receives nothing
+                    requests[rank] = comm.Isend(state, rank)
+                    untold -= {rank} if is_over else set()
             while comm.Iprobe(status=status):
                 comm.Recv(self._states[status.source], status.source)
                 self._silent[status.source] = 0
-            sent = all(request.Test() for request in requests.values())
-            is_done = sent and told == others and bool(self._states[:, IS_OVER].all())
+            is_sent = not untold and all(request.Test() for request in requests.values())
+            is_done = is_sent and bool(self._states[:, IS_OVER].all())
             if is_over:
                 time.sleep(0.01)
             else:
@@ -171,7 +171,7 @@ class Watchdog:
 
     def _look(self, seconds: float) -> None:
         """Say what is wrong so many seconds after the last look, or end this process."""
-        work, rank, size = self._activity, self._comm.rank, self._comm.size
+        work, states, rank, size = self._activity, self._states, self._comm.rank, self._comm.size
         goes_on = not work.is_waiting or work.calls != self._calls
         self._calls, self._waited = work.calls, 0 if goes_on else self._waited + seconds
         self._silent += seconds
@@ -181,7 +181,6 @@ class Watchdog:
         if self._waited < self._patience:
             self._is_said = False
             return
-        states = self._states
         is_lost = (self._silent > self._patience / 2) & (states[:, IS_OVER] == 0)
         awaited = np.flatnonzero(is_lost | (states[:, CALLS] < self._calls)).tolist()
         awaited = awaited or [*range(size)]  # a message is lost
@@ -191,22 +190,16 @@ class Watchdog:
         in_step = is_lost | (states[:, PHASE] == KNOWN)
         if states[rank, LONGEST] and in_step[awaited].all():
             limit = max(self._limits[0], 20 * states[:, LONGEST].max())
-        ends = math.isfinite(limit) and self._waited > limit + (not is_first) * 2 * self._pause
-        if is_first and (ends or not self._is_said):
+        ends = self._waited > limit + (not is_first) * 2 * self._pause
+        for other in awaited if is_first and (ends or not self._is_said) else ():
+            doing = f"in step {states[other, STEP]:.0f}" if states[other, PHASE] else OUTSIDE
+            said = f"rank {other} on {self._hosts[other]} has been {doing} for {self._waited:.0f} s"
             after = "" if ends else f" after {limit:.0f} s"
-            self._say(awaited, f", and the job ends{after}" if math.isfinite(limit) else "")
+            complain(f"{said}: the others wait" + f", and the job ends{after}" * math.isfinite(limit))
         self._is_said = True
         if ends:
             # MPI_Abort may wait for a lost machine, and mpiexec goes on after os._exit.
             os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
-
-    def _say(self, awaited: list[int], end: str) -> None:
-        """Print which ranks are awaited."""
-        for rank in awaited:
-            step, phase = map(int, self._states[rank, [STEP, PHASE]])
-            doing = f"in step {step}" if phase else "reading, writing, evaluating or compiling"
-            where = f"rank {rank} on {self._hosts[rank]}"
-            complain(f"{where} has been {doing} for {self._waited:.0f} s: the others wait{end}")
 
     def _find_slow(self) -> None:
         """Say once of a rank that it is slow."""
@@ -232,7 +225,7 @@ def read_limits(*, debug: bool) -> tuple[float, float]:
     """
     value = os.environ.get(TIMEOUT, "")
     try:
-        seconds = float(value) if value else LIMIT
+        seconds = float(value or LIMIT)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < math.inf:

@@ -82,13 +82,15 @@ def _compare_places(ranks: Ranks, selection: Selection, warn: Callable[[str], ob
     backend, device, reason = selection.backend, selection.device_used, selection.reason or ""
     place, gpu = f"{backend.name} {backend.version} on {device}", identify_gpu(device) or ""
     every = ranks.gather([place, gpu, selection.warning or "", reason])
-    fallen, is_mixed = defaultdict[str, list[int]](list), any(gpu for _, gpu, *_ in every)
+    is_mixed = any(gpu for _, gpu, *_ in every)
+    gpus, fallen = defaultdict[str, list[str]](list), defaultdict[str, list[int]](list)
     for rank, (_, gpu, warning, reason) in enumerate(every):
-        if not gpu and (warning or is_mixed):
+        if gpu:
+            gpus[ranks.hosts[rank]].append(gpu)
+        elif warning or is_mixed:
             fallen[warning or f"computes on the CPU: {reason}"].append(rank)
     lines = [f"{ranks.describe(each)}: {text}" if ranks.size > 1 else text for text, each in fallen.items()]
-    for host in dict.fromkeys(ranks.hosts):
-        used = [gpu for (_, gpu, *_), each in zip(every, ranks.hosts, strict=True) if gpu and each == host]
+    for host, used in gpus.items():
         if len({*used}) < len(used):
             lines.append(f"{host}: {len(used)} ranks share {len({*used})} GPU{'s' * (len({*used}) > 1)}")
     for line in lines if ranks.rank == 0 else ():

@@ -51,16 +51,15 @@ def build_score(trainer: Any, validation: NDArray[np.int64] | None) -> Callable[
     if best_by == "accuracy" or (validation is None and not data.test_is_validation):
         return None
     labels = data.y_test if validation is None else data.y_train[validation]
-    is_weighted, support = best_by == "weighted-accuracy", np.bincount(labels)
-    if is_weighted:
+    if best_by == "weighted-accuracy":
         weights = weigh_validation(data, labels, validation, trainer.config.class_weight)
+        total = math.fsum(weights)
+        return lambda evaluation: math.fsum(weights[to_host(evaluation.predictions) == labels]) / total
+    support = np.bincount(labels)
 
-    def compute_score(evaluation: Evaluation) -> float:
-        right = to_host(evaluation.predictions) == labels
-        if is_weighted:
-            return math.fsum(weights[right]) / math.fsum(weights)
-        hits = np.bincount(labels[right], minlength=len(support))
+    def mean_recall(evaluation: Evaluation) -> float:
+        hits = np.bincount(labels[to_host(evaluation.predictions) == labels], minlength=len(support))
         recalls = (hits[support > 0] / support[support > 0]).tolist()
         return float(reduce(add, recalls) / len(recalls))  # Python's sum depends on its version
 
-    return compute_score
+    return mean_recall

@@ -103,9 +103,9 @@ class Step:
     def _batch_sums(self, parameters: L.Parameters, batch: Batch) -> list[Array]:
         """Return `block_sums` over a batch, added up in the tree of its blocks."""
         ranks, sums = self.context.ranks, list[list[Array]]()
-        shares = {rank: share for rank, share in enumerate(ranks.shares(batch.size)) if share}
-        is_due = self._schedule.is_due(min(map(len, shares.values())))
-        first = {rank: share.start * BLOCK_SIZE for rank, share in shares.items()}
+        shares = ranks.shares(batch.size)
+        is_due = self._schedule.is_due(min(len(share) for share in shares if share))
+        first = {rank: share.start * BLOCK_SIZE for rank, share in enumerate(shares) if share}
         digests = [""]
 
         def chunk_sum(groups: list[Group]) -> list[Array]:
