@@ -76,11 +76,11 @@ def alone(tmp_path_factory):
 
 
 JOBS = [
-    (3, "sliced", ["full", "everything", "batch-norm", "native"]),
+    (3, None, ["full", "everything", "batch-norm", "native"]),
     (2, "blind", ["table", "full"]),  # the data are read once on a machine
     (3, "direct", ["torch", "torch-small-batches"]),  # MPI may access the arrays of a library
     (4, "elsewhere", ["early-stopping", "everything"]),
-    (5, "sliced", ["smallest-batches", "native-in-32-bits"]),
+    (5, None, ["smallest-batches", "native-in-32-bits"]),
 ]
 JOBS[1:] = [pytest.param(*job, marks=pytest.mark.slow) for job in JOBS[1:]]
 

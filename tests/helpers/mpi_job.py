@@ -227,12 +227,10 @@ def let_mpi_access_arrays():
 
 def prepare(what, rank, epoch):
     """Prepare the harm."""
-    from xpnet.distributed import exchange, ranks
+    from xpnet.distributed import ranks
     from xpnet.distributed.launch import rank_and_size
     from xpnet.training.callbacks import Evaluate
 
-    if what in ("sliced", "direct"):
-        exchange.SMALL_BYTES = 1000  # only the sums of an evaluation are small
     if what == "direct":
         let_mpi_access_arrays()
     if rank_and_size()[0] != rank:

@@ -16,14 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._typing import Array, Function
+from xpnet._typing import Array
 from xpnet.backends.probing import cuda_index
 
 if TYPE_CHECKING:
     from xpnet.backends.base import Backend
-
-SMALL_BYTES = 1 << 18
-"""Bytes of all nodes up to which the number of messages matters more than their length."""
 
 SLACK = 0.1
 """The part of its share by which a rank may have more or fewer blocks, so that it has few nodes."""
@@ -151,41 +148,10 @@ class Reduction:
         return self._memory.read(self._parts)
 
 
-class GatheredTreeSum:
-    """The sum over all blocks of a batch: each rank receives all nodes of the tree, and adds them up.
-
-    These are the fewest messages.
-    """
-
-    def __init__(self, memory: Memory, nodes: Nodes, blocks: int, shapes: Shapes, dtype: str) -> None:
-        comm, self._memory, self._blocks = memory.comm, memory, blocks
-        size, ends = sum(map(math.prod, shapes)), [*accumulate(map(len, nodes), initial=0)]
-        rows = memory.allocate((ends[-1], size), dtype)
-        self._mine = [memory.split(row, shapes) for row in rows[ends[comm.rank] : ends[comm.rank + 1]]]
-        counts, starts = tuple(len(each) * size for each in nodes), tuple(end * size for end in ends[:-1])
-        is_even = len(set(counts)) == 1  # which is faster
-        self._gather = comm.Allgather if is_even else comm.Allgatherv
-        self._message = rows, counts[0] if is_even else (counts, starts), _datatype(dtype)
-        self._terms = dict(zip([node for each in nodes for node in each], rows, strict=True))
-        self._total = memory.allocate((size,), dtype)
-        self._result = memory.split(self._total, shapes)
-
-    def __call__(self, sums: Sequence[Sequence[Array]]) -> list[Array]:
-        """Return the sum, as arrays of the shapes, from those over each of our nodes."""
-        from mpi4py import MPI
-
-        for arrays, parts in zip(sums, self._mine, strict=True):
-            self._memory.write(arrays, parts)
-        self._memory.wait(self._message[0])
-        self._gather(MPI.IN_PLACE, self._message)
-        finish_tree(self._terms, self._blocks, self._memory.xp.add, self._total)
-        return self._memory.read(self._result)
-
-
-class SlicedTreeSum:
+class TreeSum:
     """The sum over all blocks of a batch: each rank adds up a slice of all nodes of the tree.
 
-    It receives that slice of the others' nodes, and sends the other slices of its own: the fewest numbers.
+    It receives that slice of the others' nodes, and sends the other slices of its own.
     """
 
     def __init__(self, memory: Memory, nodes: Nodes, blocks: int, shapes: Shapes, dtype: str) -> None:
@@ -230,13 +196,6 @@ class SlicedTreeSum:
         self._memory.wait(self._total)
         self._comm.Allgatherv(MPI.IN_PLACE, self._parts)
         return self._memory.read(self._result)
-
-
-def make_tree_sum(memory: Memory, nodes: Nodes, blocks: int, shapes: Shapes, dtype: str) -> Function:
-    """Return the function that adds up arrays of these shapes over the nodes of all ranks."""
-    size = sum(map(len, nodes)) * sum(map(math.prod, shapes)) * np.dtype(dtype).itemsize
-    kind = GatheredTreeSum if size <= SMALL_BYTES else SlicedTreeSum
-    return kind(memory, nodes, blocks, shapes, dtype)
 
 
 def _datatype(dtype: str) -> Any:

@@ -19,15 +19,7 @@ from xpnet._lib.extras import install_command
 from xpnet._lib.machine import allowed_cpus
 from xpnet._typing import Array, Namespace
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
-from xpnet.distributed.exchange import (
-    Memory,
-    Reduction,
-    Shapes,
-    list_nodes,
-    make_tree_sum,
-    node_size,
-    share_blocks,
-)
+from xpnet.distributed.exchange import Memory, Reduction, Shapes, TreeSum, list_nodes, node_size, share_blocks
 from xpnet.distributed.launch import initialize, local_rank, rank_and_size
 from xpnet.distributed.watchdog import Activity, Watchdog, read_limits
 from xpnet.errors import ConfigError, XPNetError
@@ -104,7 +96,7 @@ class Ranks:
         key = blocks, shapes, dtype
         if key not in self._exchanges:
             nodes = list_nodes(blocks, self.size)
-            self._exchanges[key] = make_tree_sum(self._memory, nodes, blocks, shapes, dtype)
+            self._exchanges[key] = TreeSum(self._memory, nodes, blocks, shapes, dtype)
         return self._exchanges[key](sums)
 
     def reduce(self, arrays: list[Array], operation: Literal["MAX", "SUM"]) -> list[Array]:
