@@ -274,10 +274,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if array.dtype.kind in "iu" and array.ndim == 2:
             check_exact(array, "X", frame.names or ())
         if frame.names is not None:
-            import pandas as pd
-
-            names = getattr(X, "columns", None) if hasattr(X, "iloc") else frame.names or None
-            rows = pd.DataFrame(frame.rows, columns=names, copy=False)
+            rows = frame.to_pandas(getattr(X, "columns", None) if hasattr(X, "iloc") else frame.names or None)
         arrays = validate_data(self, rows, *labels, dtype=DTYPES, reset=reset)
         rows, *labels = arrays if y else (arrays,)
         for each in labels:

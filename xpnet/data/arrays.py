@@ -82,6 +82,12 @@ class Frame(NamedTuple):
         names = self.names or ()
         return names if names and len({"", *names}) == len(names) + 1 else None
 
+    def to_pandas(self, labels: Any) -> Any:
+        """Return the rows as a data frame of pandas with these labels of its columns."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows, columns=labels, copy=False)
+
     def sort(self, rows: HostArray, columns: Columns, source: str) -> HostArray:
         """Return rows with their columns in the order of the training, if both have names.
 
