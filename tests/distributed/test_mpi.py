@@ -184,7 +184,7 @@ def test_a_slow_rank_is_named_once(alone, tmp_path):
 
 WRONG = [
     (4, 3, 1, "--batch-size full", "rank 3"),  # from the first step on
-    (3, 1, 10, "--batch-size 1500", "rank 1"),
+    (3, 1, 10, "--batch-size 2600", "rank 1"),
     (2, 0, 10, "--batch-size 1500", "rank 0; HOST, rank 1: one of them"),
     (3, 2, 10, "--batch-size 500", "rank 2"),  # shared by samples
     (3, 0, 1, "--batch-size 500 --batch-norm", "rank 0"),  # computed by each rank
