@@ -129,10 +129,13 @@ HANGS = {
     ("locked at first", 1): ("rank 1", "in step 1"),
 }
 """A rank that hangs, and what is said of it."""
+FIRST_HANG, *OTHERS = HANGS
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("harm", HANGS)
+@pytest.mark.parametrize(
+    "harm", [FIRST_HANG, *(pytest.param(harm, marks=pytest.mark.nightly) for harm in OTHERS)]
+)
 def test_a_rank_that_hangs_is_named_and_ends_the_job(alone, harm, tmp_path):
     rank, where = HANGS[harm]
     result = mpi(3, words("long", tmp_path), harm=(*harm, 0), XPNET_RANK_TIMEOUT="10")
@@ -155,6 +158,7 @@ def test_a_rank_that_is_lost_between_two_steps_ends_the_job_which_goes_on(alone,
 
 
 LONG_STEPS = [("sleeps", 4, "10", "[23] s: .* after 10 s"), ("sleeps", 100, "", "6[0-5] s: .* after 300 s")]
+LONG_STEPS[1] = pytest.param(*LONG_STEPS[1], marks=pytest.mark.nightly)
 
 
 @pytest.mark.slow
@@ -167,6 +171,7 @@ def test_a_rank_whose_step_takes_long_is_named_and_goes_on(alone, what, seconds,
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_debugger_may_stop_a_rank_for_any_time(alone, tmp_path):
     line = [*words("long", tmp_path), "--debug"]
     result = mpi(2, line, harm=("sleeps", 1, 70))

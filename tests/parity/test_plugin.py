@@ -265,6 +265,7 @@ def test_a_projects_own_xp_is_left_alone(session, here, pytester, own_fixture):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.needs("sklearn")  # which brings SciPy
 def test_scipys_tests_are_the_same_with_the_plugin(pytester, monkeypatch):
     monkeypatch.setenv("SCIPY_ARRAY_API", '["numpy"]')

@@ -57,7 +57,9 @@ def neighbours(name, count):
     return np.maximum(np.concatenate([points, around]), LOWEST.get(name, -INF))
 
 
-@pytest.mark.parametrize("count", [20_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "count", [20_000, pytest.param(1_000_000, marks=[pytest.mark.slow, pytest.mark.nightly])]
+)
 @pytest.mark.parametrize("name", JOINTS)
 def test_functions_that_rise_do_so_from_each_number_to_the_next(name, count):
     x = neighbours(name, count)

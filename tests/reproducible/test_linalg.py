@@ -82,6 +82,7 @@ def test_errors_are_of_the_order_of_lapacks():
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_errors_are_of_the_order_of_lapacks_for_hundreds_of_matrices():
     assert len(CASES) > 900
     _check(CASES)
