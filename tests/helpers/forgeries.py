@@ -22,7 +22,7 @@ from xpnet.config.settings import BOOKKEEPING
 from xpnet.recording.recorded_run import RecordedRun
 from xpnet.storage.checkpoint import encode_checkpoint, load_checkpoint
 from xpnet.storage.model_file import encode_tensors
-from xpnet.storage.record import list_keys
+from xpnet.storage.schemas import list_keys
 
 LAST, MODEL, ROWS = "checkpoint.safetensors", "model.safetensors", "metrics.jsonl"
 OF_FILES = ("plain", "mine", "table", "started", "more", "stopped")

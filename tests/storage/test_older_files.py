@@ -17,7 +17,7 @@ from commands import printed
 import xpnet
 from xpnet import config
 from xpnet.__main__ import main
-from xpnet.storage.record import list_keys
+from xpnet.storage.schemas import list_keys
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 EXPECTED = {

@@ -9,7 +9,8 @@ import schemas
 from recorded_runs import seal
 
 import xpnet
-from xpnet.storage.record import SCHEMA_VERSION, list_keys
+from xpnet.storage.record import SCHEMA_VERSION
+from xpnet.storage.schemas import list_keys
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 RECORDS = {path: json.loads(path.read_text()) for path in sorted(FIXTURES.glob("*/runs/**/run.json"))}

@@ -13,6 +13,7 @@ from xpnet.config.training import DEFAULTS
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
 from xpnet.storage.folder import RunFolder, digest_file
+from xpnet.storage.schemas import list_keys
 
 _FILES = {records.RECORD_FILE, records.METRICS_FILE, records.MODEL_FILE, records.CHECKPOINT_FILE}
 
@@ -167,7 +168,7 @@ def _list_parts(run: RecordedRun) -> Iterator[tuple[str, Mapping[str, Any], set[
     parts += [("parent.", content["parent"], "parent")] if content.get("parent") else []
     parts += [(f"segments[{i}].", part, "segment") for i, part in enumerate(content.get("segments") or [])]
     for where, values, part in parts:
-        yield where, values, {*records.list_keys(run.record["schema_version"], part)}
+        yield where, values, {*list_keys(run.record["schema_version"], part)}
 
 
 def _select_epochs(run: RecordedRun, first: int, last: int) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from functools import cache
 from inspect import formatannotation
 from pathlib import Path
 from typing import Any, Literal, Required, TypedDict, TypeGuard, cast, get_type_hints
@@ -15,6 +14,7 @@ from xpnet._lib.files import read_regular_file
 from xpnet._lib.kinds import check_arguments, matches
 from xpnet.errors import DataError
 from xpnet.storage.environment import Environment
+from xpnet.storage.schemas import list_keys
 
 RECORD_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
@@ -186,28 +186,6 @@ _KINDS = get_type_hints(Record) | {"data": dict[str, object], "id": object}
 _KINDS |= {"parent": dict[str, object] | None, "segments": list[dict[str, object]]}
 """The types of the values in run.json."""
 _ROW_KINDS = dict.fromkeys(("epoch", "seconds", *CURVES), float | None) | {"fingerprint": str | None}
-
-
-@cache
-def list_keys(version: int, part: str) -> list[str]:
-    """Return the names that records of a schema version have in a part.
-
-    The parts are "settings", the keys of config; "record", "data", "parent" and "segment". Data lack those
-    that do not apply. scripts/schemas.py writes the file.
-    """
-    schemas = json.loads(Path(__file__).with_name("schemas.json").read_text(encoding="utf-8"))
-    return list(schemas[str(int(version))][part])
-
-
-def select_keys(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of run.json: the keys that the schema version of a record has."""
-
-    def select(values: Mapping[str, Any], part: str) -> dict[str, Any]:
-        known = list_keys(record["schema_version"], part)
-        return {name: value for name, value in values.items() if name in known}
-
-    content = select(record, "record") | {"config": select(record["config"], "settings")}
-    return content | {"parent": select(record["parent"], "parent")} if record["parent"] else content
 
 
 def is_number(value: object) -> TypeGuard[float]:
