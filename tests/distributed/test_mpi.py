@@ -328,7 +328,7 @@ def start_ranks(folder, line, script=""):
 
 DIFFER = {
     'set -- "$@" --dropout 0.2': "--dropout: differs between the ranks: 0.0 on rank 0, 2 (HOST); 0.2 on",
-    f"mkdir other && cp -r {PACKAGE} other && echo >> other/xpnet/errors.py && export PYTHONPATH=other": (
+    f"mkdir other && cp -r {shlex.quote(str(PACKAGE))} other && echo >> other/xpnet/errors.py && export PYTHONPATH=other": (
         "xpnet's source: differs between the ranks: "
     ),
     'set -- "$@" --bogus': "HOST, rank 1: unrecognized arguments: --bogus",

@@ -31,7 +31,8 @@ def test_no_kernel_of_the_reproducible_arithmetic_breaks_a_rule():
     assert counts["kernels"] > counts["with float64"] > 300
     assert counts["with quotients or roots"] >= 2
     assert counts["problems"] == 0
-    assert set(workload.FUNCTIONS) == set(reproducible.__all__)
+    others = "Array asarray conversions namespace einsum quantile median cov corrcoef".split()
+    assert {*workload.FUNCTIONS} == {*reproducible.__all__} - {*others}
 
 
 RECORDED = """

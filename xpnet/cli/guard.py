@@ -96,8 +96,8 @@ def handle_errors(*, debug: bool) -> Iterator[GuardedOutput]:
                 is_agreed = True
             except (KeyboardInterrupt, BdbQuit) as error:  # Ctrl-C, and the end of a debugger
                 is_agreed, output.code = getattr(error, "shared", False), INTERRUPTED
-            except SystemExit as end:  # of argparse after --help
-                is_agreed, output.code = True, int(end.code or 0)
+            except SystemExit as end:  # of argparse after --help, which connects no ranks
+                is_agreed, output.code = not is_connected(), int(end.code or 0)
             except Exception as error:  # noqa: BLE001 - a user sees one line, whatever happens
                 is_agreed = getattr(error, "shared", False)
                 output.code = report_error(error, debug=debug)
