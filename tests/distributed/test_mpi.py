@@ -326,9 +326,10 @@ def start_ranks(folder, line, script=""):
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
+COPIED = shlex.quote(str(PACKAGE))
 DIFFER = {
     'set -- "$@" --dropout 0.2': "--dropout: differs between the ranks: 0.0 on rank 0, 2 (HOST); 0.2 on",
-    f"mkdir other && cp -r {shlex.quote(str(PACKAGE))} other && echo >> other/xpnet/errors.py && export PYTHONPATH=other": (
+    f"mkdir other && cp -r {COPIED} other && echo >> other/xpnet/errors.py && export PYTHONPATH=other": (
         "xpnet's source: differs between the ranks: "
     ),
     'set -- "$@" --bogus': "HOST, rank 1: unrecognized arguments: --bogus",
