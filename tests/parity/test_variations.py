@@ -32,6 +32,7 @@ def message(port, reference, *arguments, **options):
 # Results
 
 
+@pytest.mark.needs("torch", "jax")
 def test_of_a_workspace_that_original_and_port_share_the_port_alone_is_blamed():
     space = np.zeros((2, 3))
 
@@ -92,6 +93,7 @@ def test_results_are_compared_as_what_they_are(ours, theirs, options, text):
     assert re.sub("^(numpy on cpu|the reference): result", "", found).startswith(text)
 
 
+@pytest.mark.needs("torch", "jax")
 def test_equal_integers_named_tuples_text_and_none_pass():
     def results(pair):
         return lambda x: (pair(x + 1, None), "text", 2**70, Record(x * 2.0), [BIG])

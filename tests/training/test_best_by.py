@@ -142,7 +142,12 @@ def test_the_classifier_takes_it_and_warns():
 
 
 @pytest.mark.parametrize(
-    "backend", ["torch", pytest.param("jax", marks=pytest.mark.slow), "array-api-strict"]
+    "backend",
+    [
+        pytest.param("torch", marks=pytest.mark.needs("torch")),
+        pytest.param("jax", marks=[pytest.mark.slow, pytest.mark.needs("jax")]),
+        "array-api-strict",
+    ],
 )
 def test_every_library_has_the_same_score(backend):
     settings = {"sample_weight": WEIGHTS, "validation": 100, "epochs": 2, "log_every": 1}
