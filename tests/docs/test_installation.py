@@ -12,6 +12,7 @@ import pytest
 pytestmark = [pytest.mark.tooling, pytest.mark.slow, pytest.mark.needs("index")]
 
 ROOT = Path(__file__).resolve().parents[2]
+NOT_THERE = ("PYTHONPATH", "XPNET_REQUIRE_BACKENDS")  # of these tests, not of the environments they make
 PYTEST = "iniconfig packaging pip pluggy pygments pytest setuptools"
 FOREIGN = {
     "pyproject.toml": """
@@ -53,7 +54,7 @@ FOREIGN = {
 
 
 def run(*words, folder):
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = {name: value for name, value in os.environ.items() if name not in NOT_THERE}
     process = subprocess.run(
         [str(word) for word in words],
         cwd=folder,
