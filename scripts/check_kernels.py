@@ -4,9 +4,9 @@ CuPy generates CUDA source as it computes. Here it computes on the emulated devi
 the test vectors, an epoch of the default network, and all functions of ``xpnet.reproducible``. NVRTC
 compiles the sources, many in one call, with the options that CuPy gives them, nvdisasm disassembles the code,
 and each kernel that uses float64 is searched for opcodes that ``RULES`` forbids. docs/devices.md names the
-exceptions, and what is not checked. Kernels are not compiled again for an architecture for which
-kernels/checked.json has the digest of their sources, options, compiler and rules; ``--again`` compiles all,
-and writes it.
+exceptions, and what is not checked. A kernel is not compiled again for an architecture for which
+kernels/checked.json has the digest of its source, options, compiler and rules; ``--again`` compiles all,
+and writes it; ``--record`` compiles those that are not there, and writes it.
 
 Exit codes: 0 no kernel breaks a rule; 1 one does; 2 this cannot be checked here, with the reason in a line.
 """
@@ -18,12 +18,11 @@ import json
 import multiprocessing
 import re
 import sys
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 import checkout
 from emulation.install import VERSION
@@ -39,7 +38,7 @@ from xpnet.errors import XPNetError
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 CHECKED = checkout.SCRIPTS / "kernels" / "checked.json"
-"""What was found in kernels that were compiled, by architecture."""
+"""What was found in kernels without a problem, by the digest of all that decides it."""
 COLUMNS = ("kernels", "with float64", "with quotients or roots", "problems")
 RULES = {
     "fuses a product and a sum": re.compile(r"D(?:FMA|MMA).*"),
@@ -66,13 +65,13 @@ FUSIBLE = re.compile(r"(?:add|sub|mul)\.f64|(?:fma|mad)\.[\w.]*f64")
 INEXACT = re.compile(r"(?=.*\.f64).*\.(?:approx|ftz)\b.*")
 
 
-@dataclass
-class Report:
-    """The findings in the kernels of an architecture; notes tell what breaks a rule, but is known."""
+class Finding(NamedTuple):
+    """What is in a kernel; a note tells what breaks a rule, but is known."""
 
-    counts: Counter[str] = field(default_factory=Counter)
-    notes: set[str] = field(default_factory=set)
-    problems: list[str] = field(default_factory=list)
+    has_float64: bool
+    has_quotients: bool
+    note: str
+    problems: Sequence[str]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = f"some of {', '.join(ARCHITECTURES)} (default: all)"
     parser.add_argument("--only", nargs="+", choices=ARCHITECTURES, default=ARCHITECTURES, help=names)
     parser.add_argument("--again", action="store_true", help="compile all, and write checked.json")
+    parser.add_argument("--record", action="store_true", help="compile new kernels, and write checked.json")
     options = parser.parse_args(argv)
     try:
         tools.check()
@@ -90,88 +90,98 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         run(make("cupy", "cuda:0"))
         make_block_reductions()
-        known = {} if options.again else read_checked(recorded, options.only)
-        reports = known | check_kernels(recorded, [name for name in options.only if name not in known])
+        known = {} if options.again else read_checked()
+        found = {name: check_kernels(recorded, name, known) for name in options.only}
     except XPNetError as error:
         print(f"check_kernels: {error}", file=sys.stderr)
         return 2
     versions = [f"{name} {metadata.version(name)}" for name in (tools.NVRTC, tools.DISASSEMBLER)]
     print(f"CuPy {VERSION}, {', '.join(versions)}")
-    rows = [[name, *(str(reports[name].counts[x]) for x in COLUMNS)] for name in options.only]
-    print(markdown(["architecture", *COLUMNS], rows))
-    for note in sorted(set().union(*(report.notes for report in reports.values()))):
+    print(markdown(["architecture", *COLUMNS], [[name, *count(found[name])] for name in options.only]))
+    for note in sorted({finding.note for findings in found.values() for finding in findings.values()} - {""}):
         print(f"note: {note}")
-    problems = [f"{name} {problem}" for name, report in reports.items() for problem in report.problems]
-    print(*problems, sep="\n", end="\n" * bool(problems))
-    for name in sorted(known):
-        print(f"{name}: not compiled again, the digest is that of checked.json: {digest(recorded, name)}")
-    if options.again and not problems:
-        write_checked(recorded, reports)
-    return 1 if problems else 0
+    for name, findings in found.items():
+        for finding in findings.values():
+            print(*(f"{name} {problem}\n" for problem in finding.problems), sep="", end="")
+        print(f"{name}: {len(findings.keys() & known.keys())} kernels not compiled again")
+    if options.again or options.record:
+        write_checked(found)
+    return 1 if any(finding.problems for findings in found.values() for finding in findings.values()) else 0
 
 
-def digest(kernels: Iterable[Kernel], architecture: str) -> str:
-    """Return the SHA-256 of all that decides what is found: sources, options, compiler, and these scripts."""
+def count(findings: Mapping[str, Finding]) -> list[str]:
+    """Return the numbers of `COLUMNS`."""
+    numbers = [
+        len(findings),
+        sum(finding.has_float64 for finding in findings.values()),
+        sum(finding.has_quotients for finding in findings.values()),
+        sum(len(finding.problems) for finding in findings.values()),
+    ]
+    return [str(number) for number in numbers]
+
+
+def digest(kernel: Kernel, architecture: str) -> str:
+    """Return a SHA-256 of all that decides what is found: source, options, compiler, and these scripts."""
     folder = str(Path(importlib.import_module("cupy").__file__).parent)
-    texts = sorted(repr(tuple(kernel)).replace(folder, "cupy") for kernel in kernels)
+    texts = [repr(tuple(kernel)).replace(folder, "cupy"), architecture]
     texts += [f"{name} {metadata.version(name)}" for name in (tools.NVRTC, tools.DISASSEMBLER)]
-    texts += [architecture, *(Path(path).read_text() for path in (__file__, tools.__file__))]
+    texts += [Path(path).read_text() for path in (__file__, tools.__file__)]
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
-def read_checked(kernels: Sequence[Kernel], architectures: Iterable[str]) -> dict[str, Report]:
-    """Return the reports of kernels that have not changed since they were compiled without a problem."""
+def read_checked() -> dict[str, Finding]:
+    """Return the findings in kernels that were compiled without a problem, by digest."""
     checked = json.loads(CHECKED.read_text())
-    return {
-        name: Report(Counter(checked[name]["counts"]), {*checked[name]["notes"]})
-        for name in architectures
-        if checked.get(name, {}).get("digest") == digest(kernels, name)
-    }
+    return {key: Finding(*row, ()) for findings in checked.values() for key, row in findings.items()}
 
 
-def write_checked(kernels: Sequence[Kernel], reports: Mapping[str, Report]) -> None:
-    """Keep what was found in kernels, with the digest of what decides it."""
+def write_checked(found: Mapping[str, Mapping[str, Finding]]) -> None:
+    """Keep, by architecture, what was found in kernels without a problem."""
     content = json.loads(CHECKED.read_text()) | {
-        name: {"digest": digest(kernels, name), "counts": report.counts, "notes": sorted(report.notes)}
-        for name, report in reports.items()
+        name: {key: finding[:-1] for key, finding in findings.items() if not finding.problems}
+        for name, findings in found.items()
     }
-    write_atomic(CHECKED, f"{json.dumps(content, indent=1)}\n".encode())
+    lines = json.dumps(content, separators=(",", ":"), sort_keys=True).replace('],"', '],\n"')
+    write_atomic(CHECKED, f"{lines}\n".encode())
 
 
-def check_kernels(kernels: Sequence[Kernel], architectures: Sequence[str]) -> dict[str, Report]:
-    """Compile and disassemble kernels, and return what is found, by architecture."""
+def check_kernels(
+    kernels: Sequence[Kernel], architecture: str, known: Mapping[str, Finding]
+) -> dict[str, Finding]:
+    """Return what is in kernels, by digest: those that are not known are compiled and disassembled."""
+    keys = {digest(kernel, architecture): kernel for kernel in kernels}
+    batches: dict[tuple[str, ...], dict[str, Kernel]] = {}
+    for key, kernel in keys.items():
+        if key not in known:
+            batches.setdefault(kernel.options, {})[key] = kernel
+    found = {key: known[key] for key in keys if key in known}
+    if not batches:
+        return found
     spawn = multiprocessing.get_context("spawn")  # beside the emulated device, NVRTC crashes
-    reports = {name: Report() for name in architectures}
-    batches: dict[tuple[str, ...], list[Kernel]] = {}
-    for kernel in kernels:
-        batches.setdefault(kernel.options, []).append(kernel)
     with ProcessPoolExecutor(available_cpus(), mp_context=spawn) as pool:
         compiled = [
-            (report, batch, pool.submit(tools.compile_kernels, batch, name))
-            for name, report in reports.items()
+            (batch, pool.submit(tools.compile_kernels, [*batch.values()], architecture))
             for batch in batches.values()
         ]
-        for report, batch, future in compiled:
-            for kernel, (ptx, sass) in zip(batch, future.result(), strict=True):
-                add_kernel(report, kernel, ptx, sass)
-    return reports
+        for batch, future in compiled:
+            for (key, kernel), (ptx, sass) in zip(batch.items(), future.result(), strict=True):
+                found[key] = find(kernel, ptx, sass)
+    return found
 
 
-def add_kernel(report: Report, kernel: Kernel, ptx: set[str], sass: Sequence[str]) -> None:
-    """Add what is found in a kernel to a report."""
-    report.counts["kernels"] += 1
+def find(kernel: Kernel, ptx: set[str], sass: Sequence[str]) -> Finding:
+    """Return what is in a kernel, by its opcodes before and after the assembler."""
     if not any(".f64" in opcode for opcode in ptx):
-        return
-    report.counts["with float64"] += 1
-    report.counts["with quotients or roots"] += has(QUOTIENT, ptx)
+        return Finding(has_float64=False, has_quotients=False, note="", problems=())
     problems = find_problems(ptx, sass)
+    note = ""
     if has(FLUSHED_INPUT, ptx):
-        report.notes.add(f"{kernel.name} reads float32, and flushes subnormal numbers to zero")
+        note = f"{kernel.name} reads float32, and flushes subnormal numbers to zero"
     if kernel.name == EXACT_PRODUCTS and (fused := "fuses a product and a sum: DFMA") in problems:
         problems.remove(fused)
-        report.notes.add(f"{kernel.name} fuses products and sums of slices, which are exact either way")
-    report.counts["problems"] += len(problems)
-    report.problems += [f"{kernel.name}: {problem}" for problem in problems]
+        note = f"{kernel.name} fuses products and sums of slices, which are exact either way"
+    problems = [f"{kernel.name}: {problem}" for problem in problems]
+    return Finding(has_float64=True, has_quotients=has(QUOTIENT, ptx), note=note, problems=problems)
 
 
 def has(pattern: re.Pattern[str], opcodes: Iterable[str]) -> bool:
