@@ -109,11 +109,12 @@ def _deal(items: list[pytest.Item]) -> list[pytest.Item]:
     on_jax = {item.path for item in items if "jax" in _needs(item) and not item.get_closest_marker("slow")}
     slow = [item for item in items if item.get_closest_marker("slow")]
     slow.sort(key=lambda item: "docs" not in item.path.parts)  # which take longest
+    files = list(dict.fromkeys(item.path for item in slow))  # a file's fixtures are made by one worker
     quick = (item for item in items if not item.get_closest_marker("slow"))
     quick = iter(sorted(quick, key=lambda item: item.path not in on_jax))
     dealt: list[pytest.Item] = []
     for worker in range(WORKERS):
-        share = slow[worker::WORKERS]
+        share = [item for item in slow if files.index(item.path) % WORKERS == worker]
         dealt += [*share, *islice(quick, max(0, len(items) // WORKERS - len(share)))]
     return [*dealt, *quick]
 

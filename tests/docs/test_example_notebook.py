@@ -33,6 +33,7 @@ def shown(path):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.needs("notebook")
 def test_it_prints_what_is_stored_in_it(tmp_path):
     """By a new kernel, in an empty folder."""

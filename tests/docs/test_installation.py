@@ -75,29 +75,36 @@ def source(tmp_path_factory):
     return folder
 
 
-def make_environment(folder, *words):
-    """Install into a fresh environment; return its Python and the names of its packages."""
+def install(python, *words):
+    """Install into an environment; return the names of its packages."""
+    run(python, "-m", "pip", "install", "-q", "--no-compile", *words, folder=ROOT)
+    run(python, "-m", "pip", "check", folder=ROOT)
+    listed = run(python, "-m", "pip", "list", "--format=freeze", folder=ROOT)
+    return {re.split("[= ]", line)[0].lower().replace("_", "-") for line in listed.splitlines()}
+
+
+@pytest.fixture(scope="module")
+def base(source, tmp_path_factory):
+    """A fresh environment with the base installation: its Python, and the names of its packages."""
+    folder = tmp_path_factory.mktemp("base")
     run(sys.executable, "-m", "venv", folder / "env", folder=folder)
     python = folder / "env/bin/python"
-    run(python, "-m", "pip", "install", "-q", "--no-compile", *words, folder=folder)
-    run(python, "-m", "pip", "check", folder=folder)
-    listed = run(python, "-m", "pip", "list", "--format=freeze", folder=folder)
-    return python, {re.split("[= ]", line)[0].lower().replace("_", "-") for line in listed.splitlines()}
+    return python, install(python, source)
 
 
-def test_the_base_brings_numpy_and_array_api_compat_alone(source, tmp_path):
-    python, packages = make_environment(tmp_path, source)
+def test_the_base_brings_numpy_and_array_api_compat_alone(base, tmp_path):
+    python, packages = base
     assert packages == {"numpy", "array-api-compat", "xpnet", "pip", "setuptools"}
     run(python, "-m", "xpnet", "doctor", folder=tmp_path)
 
 
 @pytest.fixture(scope="module")
-def foreign(source, tmp_path_factory):
-    """The folder of a project that requires xpnet, its environment's Python, and the packages there."""
-    folder = tmp_path_factory.mktemp("foreign")
+def foreign(source, base, tmp_path_factory):
+    """The folder of a project that requires xpnet, installed there too; the Python, and the packages."""
+    folder, (python, _) = tmp_path_factory.mktemp("foreign"), base
     for name, text in FOREIGN.items():
         (folder / name).write_text(textwrap.dedent(text).lstrip().replace("XPNET", source.as_uri()))
-    return folder, *make_environment(folder, f"{folder}[test]")
+    return folder, python, install(python, f"{folder}[test]")
 
 
 def test_a_project_whose_tests_require_xpnet_gets_two_packages_beside_its_own(foreign):

@@ -1,5 +1,6 @@
 """The documentation site: it is built without warnings, and works in a browser without a network."""
 
+import os
 import re
 import subprocess
 import sys
@@ -19,7 +20,9 @@ DOCS = ROOT / "docs"
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The site with the settings of docs; warnings are errors."""
+    """The site with the settings of docs, warnings being errors, or the one that XPNET_SITE names."""
+    if built := os.environ.get("XPNET_SITE"):
+        return Path(built)
     folder = tmp_path_factory.mktemp("docs") / "site"
     words = ["-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", DOCS, folder]
     result = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
