@@ -146,6 +146,7 @@ def test_a_rank_that_hangs_is_named_and_ends_the_job(alone, harm, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_rank_that_is_lost_between_two_steps_ends_the_job_which_goes_on(alone, tmp_path):
     result = mpi(3, words("long", tmp_path), harm=("lose", 1, 3), XPNET_RANK_TIMEOUT="3")
     assert result.returncode != 0
@@ -180,6 +181,7 @@ def test_a_debugger_may_stop_a_rank_for_any_time(alone, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_slow_rank_is_named_once(alone, tmp_path):
     line = [*words("long", tmp_path), "--epochs", "60"]
     result = mpi(3, line, harm=("slow", 1, 0.05), XPNET_RANK_TIMEOUT="4")

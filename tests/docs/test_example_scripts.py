@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from backend_enum import JAX_AT_NIGHT
 from fingerprints import real_data
 from PIL import Image
 from script_processes import run
@@ -130,6 +131,7 @@ def test_the_gradients_of_gpt_are_pytorchs():
     assert_gradients([p[name] for name in names], [gradients[name] for name in names], loss)
 
 
+@pytest.mark.parametrize("backend", JAX_AT_NIGHT, indirect=True, ids=lambda case: case.value)
 def test_lenet_and_gpt_have_the_bits_and_losses_of_numpy_on_every_library(backend, capsys):
     data = real_data(30, 30)
 

@@ -51,6 +51,12 @@ class BackendCase(Enum):
 CASES = [pytest.param(case, marks=pytest.mark.slow) if "jax" in case.value else case for case in BackendCase]
 """Every backend, for parameters of tests; JAX, which compiles every operation for every shape, is slow."""
 
+JAX_AT_NIGHT = [
+    pytest.param(*case.values, marks=[*case.marks, pytest.mark.nightly]) if hasattr(case, "marks") else case
+    for case in CASES
+]
+"""The same; on JAX, where it takes many seconds, the test is for .ci/nightly."""
+
 
 @cache
 def _probe(case: BackendCase) -> Probe:

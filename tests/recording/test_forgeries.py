@@ -50,6 +50,7 @@ def test_no_forgery_is_verified_without_a_word(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_no_key_of_any_record_can_lie(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_believed(monkeypatch) == {}

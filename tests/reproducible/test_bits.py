@@ -36,6 +36,7 @@ def test_every_call_has_the_bits_of_numpys(case):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.needs("jax")
 def test_jaxs_own_way_has_the_bits_of_numpys_but_for_subnormal_numbers(monkeypatch):
     """A GPU takes this way; the CPU's counts subnormal numbers as 0, which are left out."""

@@ -47,6 +47,7 @@ def test_the_default_run(backend, epochs):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_after_a_hundred_epochs_the_parameters_are_those_of_plain_float64():
     trained = []
     for arithmetic in ("reproducible", "native"):

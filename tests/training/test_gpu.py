@@ -1,8 +1,10 @@
 """A GPU is sent little, and asked for little; libraries on the CPU stand in for one."""
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
+from backend_enum import BackendCase
 from networks import BASE, OnEpoch, image_data
 
 from xpnet.arithmetic import selfcheck
@@ -25,8 +27,17 @@ def on_gpu(name="numpy", device="cpu"):
     return backend
 
 
+UPLOADS = [{}, MASKED, {"dropout": 0.4, "batch_size": 7}, {"input_noise": 0.2, "batch_size": "full"}]
+
+
 @pytest.mark.parametrize(
-    "changes", [{}, MASKED, {"dropout": 0.4, "batch_size": 7}, {"input_noise": 0.2, "batch_size": "full"}]
+    ("backend", "changes"),
+    [
+        *product([case for case in BackendCase if case is not BackendCase.JAX], UPLOADS),
+        pytest.param(BackendCase.JAX, UPLOADS[2], marks=pytest.mark.slow),
+    ],
+    indirect=["backend"],
+    ids=lambda value: getattr(value, "value", None),
 )
 def test_few_copies_to_a_gpu_change_no_bit(backend, changes):
     models, put, copies = set(), backend.from_host, []

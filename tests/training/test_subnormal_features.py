@@ -70,7 +70,7 @@ WHERE = [
     *((BackendCase.NUMPY, kind, dtype) for kind in KINDS for dtype in DTYPES),
     *((case, "scale", np.float32) for case in (BackendCase.TORCH, BackendCase.CUPY)),
     pytest.param(BackendCase.JAX, "scale", np.float32, marks=pytest.mark.slow),
-    pytest.param(BackendCase.JAX, "scale", np.float64, marks=pytest.mark.slow),
+    pytest.param(BackendCase.JAX, "scale", np.float64, marks=[pytest.mark.slow, pytest.mark.nightly]),
 ]
 
 
