@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tomllib
 from functools import cache
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -44,6 +46,7 @@ LIBRARIES = {
     "kernels": ("cupy",),
     "pooch": ("pooch",),
     "index": ("mypy",),
+    "others": ("array_api_extra", "scipy", "sklearn"),
 }
 """The libraries that each requirement other than a backend consists of."""
 VARIABLES = {
@@ -52,7 +55,7 @@ VARIABLES = {
     "XPNET_REQUIRE_EMULATED_CUDA": ("emulated-cuda",),
     **{
         f"XPNET_REQUIRE_{name.upper()}": (name,)
-        for name in ("browser", "node", "notebook", "site", "mpi", "kernels", "index")
+        for name in ("browser", "node", "notebook", "site", "mpi", "kernels", "index", "others")
     },
 }
 """Environment variables that insist on requirements, and those they may name; on (1) is all of them."""
@@ -81,6 +84,16 @@ def missing(name: str) -> str | None:
                 tools.check()
         except BackendError as error:
             return str(error)
+    return _other_versions() if name == "others" else None
+
+
+def _other_versions() -> str | None:
+    """Return the reason if libraries have other versions than those that an extra pins."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    lines = project["project"]["optional-dependencies"]["others"]
+    pinned = [line.split("==") for line in lines if "==" in line]
+    if names := [name for name, version in pinned if metadata.version(name) != version]:
+        return f"{', '.join(names)}: another version than that of the extra others"
     return None
 
 

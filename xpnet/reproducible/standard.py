@@ -123,6 +123,7 @@ class Namespace:
             value: Any = update_wrapper(partial(function, self), function) if name in WITH_SPACE else function
         elif name in DTYPES:
             value = getattr(self.place(None).backend.standard, name)
+            value = np.dtype(name) if isinstance(value, type) else value  # as arrays of NumPy and JAX have it
         elif name in EXTENSIONS:
             value = _make_extension(name)
         elif name in CONSTANTS:

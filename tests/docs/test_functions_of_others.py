@@ -1,0 +1,54 @@
+"""docs/functions-of-others.md: functions of others have the digests of its table, and NumPy's results."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from script_processes import run
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "scripts" / "functions_of_others.py"
+PAGE = (ROOT / "docs" / "functions-of-others.md").read_text(encoding="utf-8")
+TABLE, LEAVING = (
+    re.search(rf"<!-- {name} -->(.*?)<!--", PAGE, re.DOTALL)[1] for name in ("functions", "leaving")
+)
+SHOWN = dict(re.findall(r"^\| `([^`]+)` \| ([0-9a-f]{12}) \|", TABLE, re.MULTILINE))
+pytestmark = [
+    pytest.mark.tooling,
+    pytest.mark.slow,
+    pytest.mark.needs("others", "torch", "jax", "array-api-strict"),
+]
+KERNELS = """
+import functions_of_others as script, json
+print(json.dumps({kernel: script.digests_with(kernel) for kernel in script.KERNELS}))
+"""
+DIFFERENCES = "import functions_of_others as script, json; print(json.dumps(script.differences()))"
+
+
+def test_the_table_has_sixty_functions_and_more():
+    counts = {
+        name: sum(key.startswith(name) for key in SHOWN)
+        for name in ("sklearn ", "scipy.", "array_api_extra.")
+    }
+    assert all(count >= least for count, least in zip(counts.values(), (30, 15, 5), strict=True))
+    assert len(SHOWN) == sum(counts.values()) >= 60
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(SCRIPT, "--digests", "numpy", "torch", "jax", "array-api-strict"), ("-c", KERNELS)],
+    ids=["libraries", "kernels"],
+)
+def test_every_digest_is_that_of_the_table(words):
+    (line,) = run("-W", "ignore", *words)
+    for where, digests in json.loads(line).items():
+        assert {name: digest[:12] for name, digest in digests.items() if name in SHOWN} == SHOWN, where
+        assert {*digests} - {*SHOWN} == {*re.findall(r"^\| `([^`]+)`", LEAVING, re.MULTILINE)}
+
+
+def test_every_result_is_near_that_of_plain_numpy():
+    (line,) = run("-W", "ignore", "-c", DIFFERENCES)
+    differences = json.loads(line)
+    assert differences.keys() == SHOWN.keys()
+    assert {name: apart for name, apart in differences.items() if not apart <= 1e-9} == {}
