@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs `python -m xpnet.train --epochs 2` on all 60,000 images with this machine's Python, and `xpnet verify`, which
 # compares fingerprint, history and test figures, with arm64 Python and NumPy under user-mode emulation, which then
-# computes the test vectors (`make_vectors.py --check`). The digest of a plain float64 matrix product is printed of
+# computes the test vectors (`make_vectors.py --check`) and functions of others (`functions_of_others.py --check`). The digest of a plain float64 matrix product is printed of
 # both; it differs, which shows that the two compute differently.
 #
 #   PYTHON  this machine's Python, with xpnet's dependencies and pip (default: python3)
@@ -79,7 +79,9 @@ version=$(emulated -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 cd "$repository"
 mapfile -t wheels < <("$python" -c '
 import tomllib
-print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")')
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+extras = project["optional-dependencies"]
+print(*project["dependencies"], *extras["train"], *extras["others"], sep="\n")')
 quietly "download arm64 wheels" "$python" -m pip install --quiet --target "$site" --only-binary=:all: \
     --implementation cp --python-version "$version" --platform manylinux_2_28_aarch64 \
     --platform manylinux_2_17_aarch64 --platform manylinux2014_aarch64 "${wheels[@]}"
@@ -94,4 +96,6 @@ product emulated
 emulated -m xpnet verify "runs/$native" --device cpu --backend numpy
 part "test vectors on arm64"
 emulated "$repository/scripts/make_vectors.py" --check
+part "functions of others on arm64"
+emulated "$repository/scripts/functions_of_others.py" --check numpy
 part "the same bits"

@@ -2,13 +2,15 @@
 
 ``python scripts/functions_of_others.py`` computes each on rp.Array of NumPy, PyTorch, JAX, array-api-strict,
 of NumPy with OpenBLAS's kernels for other processors, and on plain NumPy and PyTorch; it writes the tables of
-docs/functions-of-others.md. ``--digests LIBRARY ...`` prints those of these libraries as JSON.
+docs/functions-of-others.md. ``--digests LIBRARY ...`` prints those of these libraries as JSON,
+and ``--check LIBRARY`` ends with 1 unless they are those of the table.
 """
 
 import argparse
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -156,19 +158,30 @@ def compute() -> dict[str, str]:
 
 
 def main() -> None:
-    """Print digests, or write the tables of the page."""
+    """Print or compare digests, or write the tables of the page."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "--digests", nargs="+", choices=LIBRARIES, help="print those of these libraries as JSON"
     )
+    parser.add_argument("--check", choices=LIBRARIES, help="compare those of this library with the table")
     parser.add_argument("--plain", action="store_true", help="of plain arrays in place of rp.Array")
     options = parser.parse_args()
     if options.digests:
         print(json.dumps(digests(options.digests, plain=options.plain)))
         return
     text = PAGE.read_text(encoding="utf-8")
+    if options.check:
+        shown = dict(re.findall(r"^\| `([^`]+)` \| ([0-9a-f]{12}) \|", text, re.MULTILINE))
+        found = {name: digest(arrays)[:12] for name, arrays in results(options.check, CALLS).items()}
+        differing = sorted(name for name in CALLS if found[name] != shown.get(name))
+        print(
+            f"{len(found)} functions, {len(differing)} with another digest than the table's",
+            *differing,
+            sep="\n",
+        )
+        sys.exit(1 if differing else 0)
     for name, table in compute().items():
         begin, end = (mark.format(name) for mark in MARKS)
         head, _, rest = text.partition(begin)
