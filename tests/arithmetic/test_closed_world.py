@@ -15,7 +15,7 @@ from typing import get_args
 import numpy as np
 import pytest
 from assertions import assert_same
-from backend_enum import BackendCase
+from backend_enum import CASES
 from networks import BASE, SETTINGS, image_data
 from spy import ELEMENTWISE, METHODS, SpyBackend
 
@@ -188,8 +188,7 @@ def results_of(calls, backend):
     ]
 
 
-# JAX, which is slow in many other tests, takes part in this one by default.
-@pytest.mark.parametrize("backend", [*BackendCase][1:], indirect=True, ids=lambda case: case.value)
+@pytest.mark.parametrize("backend", CASES[1:], indirect=True, ids=lambda case: case.value)
 def test_every_call_has_the_bits_of_numpys(backend):
     generator, calls = np.random.default_rng(0), []
     for (form, _), (recorded, keywords) in world().items():

@@ -274,6 +274,7 @@ def test_every_backend_gives_the_same_bits(backend, name):
     assert backend.to_host(result)[numbers].tobytes() == expected[numbers].tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.needs("jax")
 def test_jax_has_float64_for_the_call_only_and_compiles_no_function():
     import jax

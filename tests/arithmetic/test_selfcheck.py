@@ -58,6 +58,7 @@ def test_a_gpu_is_checked_with_the_shapes_of_the_run(monkeypatch):
     assert shapes[1:] == [(1, *shape) for shape in hidden + output]
 
 
+@pytest.mark.slow
 @pytest.mark.needs("jax")
 @pytest.mark.parametrize("fences", ["hold", "do nothing"])
 def test_jax_on_a_gpu_compiles_unless_a_bit_differs(capsys, monkeypatch, fences):

@@ -73,7 +73,7 @@ EXPECTED = {
 ON_EVERY_BACKEND = pytest.mark.parametrize(
     ("case", "count"),
     [
-        pytest.param(case, count, marks=[pytest.mark.slow] * (count != 4096))
+        pytest.param(case, count, marks=[pytest.mark.slow] * (count != 4096 or "jax" in case.value))
         for case in BackendCase
         for count in COUNTS
     ],

@@ -41,6 +41,7 @@ def run(*words):
     return train.main([*settings, *words])
 
 
+@pytest.mark.slow
 def test_seeds_are_trained_in_this_process_or_side_by_side_with_the_same_output_and_records(
     capsys, monkeypatch
 ):
@@ -85,6 +86,7 @@ LIES = [
 ]
 
 
+@pytest.mark.slow
 def test_several_trainings_are_verified_each_and_their_summary_with_them(capsys):
     assert run("--repeats", "2", "--seed", "4", "--name", "seeds", "--quiet") == 0
     verdicts = [line for line in printed(capsys, "verify", "seeds").splitlines() if line[:8] == "verified"]
@@ -127,7 +129,10 @@ def statuses(name):
     ("jobs", "rates", "problem", "status"),
     [
         ("1", ["1e300", "0.1", "0.2"], "training diverged", "failed"),
-        ("2", ["0.3", "0.1"], "its process ended without a result, with exit code 9", "running"),
+        pytest.param(
+            *("2", ["0.3", "0.1"], "its process ended without a result, with exit code 9", "running"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_training_that_fails_is_named_and_the_others_finish(capsys, jobs, rates, problem, status):

@@ -51,6 +51,7 @@ def test_every_part_is_that_of_the_test_vectors():
     assert parts.keys() == set().union(*map(make_vectors.read, names)) - {"specification"}
 
 
+@pytest.mark.slow
 def test_the_published_trainings_have_their_results_and_others_are_refused(tmp_path):
     path, cases = tmp_path / "trainings.json", make_vectors.read("trainings")["trainings"]
     for case, result in zip(cases, train_in_node(path, cases), strict=True):

@@ -34,6 +34,7 @@ def test_functions_of_the_namespace_have_equal_bits_everywhere():
     assert_parity(covariance, X, scale=2.0, reproducible=True)
 
 
+@pytest.mark.slow
 @pytest.mark.needs("array-api-strict")
 def test_a_result_that_depends_on_the_library_is_named():
     with pytest.raises(AssertionError, match=r"^array-api-strict: the result: other bits than with numpy$"):
@@ -49,6 +50,7 @@ def test_a_kernel_that_changes_bits_is_named_with_the_line_that_leaves():
     assert lines[-1].endswith("in by_numpy")
 
 
+@pytest.mark.slow
 def test_leaving_with_equal_bits_is_a_warning():
     with pytest.warns(UserWarning, match=r"leaves xpnet.reproducible.*in sorted_by_numpy"):
         assert_parity(sorted_by_numpy, X, reproducible=True, backends=[])

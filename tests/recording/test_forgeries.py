@@ -44,6 +44,7 @@ def find_believed(monkeypatch, **kind):
     }
 
 
+@pytest.mark.slow
 def test_no_forgery_is_verified_without_a_word(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_believed(monkeypatch, generated=False) == {}

@@ -120,6 +120,7 @@ def test_runs_are_listed_shown_compared_and_evaluated_as_they_were_and_have_a_re
         assert record(name)["fingerprint"] in Path("page.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("version", "name"), of_each_version("resumed"))
 def test_a_run_that_goes_on_ends_as_if_it_was_never_stopped(then, version, name):
     assert main(["train", "--resume", f"runs/{name}", "--quiet"]) == 0

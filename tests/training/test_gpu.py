@@ -27,14 +27,15 @@ def on_gpu(name="numpy", device="cpu"):
     return backend
 
 
+SLOW = (BackendCase.STRICT, BackendCase.JAX)
 UPLOADS = [{}, MASKED, {"dropout": 0.4, "batch_size": 7}, {"input_noise": 0.2, "batch_size": "full"}]
 
 
 @pytest.mark.parametrize(
     ("backend", "changes"),
     [
-        *product([case for case in BackendCase if case is not BackendCase.JAX], UPLOADS),
-        pytest.param(BackendCase.JAX, UPLOADS[2], marks=pytest.mark.slow),
+        *product([case for case in BackendCase if case not in SLOW], UPLOADS),
+        *(pytest.param(case, UPLOADS[2], marks=pytest.mark.slow) for case in SLOW),
     ],
     indirect=["backend"],
     ids=lambda value: getattr(value, "value", None),

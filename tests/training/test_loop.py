@@ -99,6 +99,7 @@ def test_values_that_are_not_finite_end_training_and_name_the_epoch(batch_size):
 
 @pytest.mark.parametrize("batch_size", ["full", 30])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.value)
+@pytest.mark.slow
 def test_the_memory_and_the_threads_of_a_training_end_with_it(case, batch_size):
     config = TrainConfig(batch_size=batch_size, epochs=3, hidden=(4,))
     gc.disable()  # it would find cycles of references, but who knows when

@@ -33,6 +33,7 @@ def trained(backend, config, data=DATA, stack=None):
         return b"".join(array.tobytes() for array in arrays)
 
 
+@pytest.mark.slow
 def test_each_setting_changes_the_result():
     names = {}
     for name, changes in {"base": {}, **SETTINGS}.items():
