@@ -1,7 +1,6 @@
 """``assert_parity``: one function, every array library, the same result."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import takewhile
+from collections.abc import Callable, Mapping, Sequence
 from types import EllipsisType
 from typing import Any, Literal
 
@@ -11,10 +10,20 @@ from xpnet._lib.kinds import check_arguments
 from xpnet.backends.resolve import BACKENDS, make
 from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import devices
-from xpnet.parity.calls import Arguments, Run, bind_xp, is_dtype, map_leaves, named_arguments
+from xpnet.parity.calls import (
+    Arguments,
+    DtypeCheck,
+    Outcome,
+    Run,
+    Task,
+    bind_xp,
+    is_dtype,
+    named_arguments,
+    replace_leaves,
+)
 from xpnet.parity.distance import parse_tolerance
 from xpnet.parity.gradients import compare_gradients
-from xpnet.parity.outcomes import NARROWER, DtypeCheck, Outcome, Task, compare, compute_expected, numpy_run
+from xpnet.parity.outcomes import NARROWER, compare, compute_expected
 from xpnet.parity.session import current_session
 from xpnet.parity.variations import Variation, list_variations, run_variations
 
@@ -166,50 +175,70 @@ def assert_parity(
     for name in (*dtypes, *(xfail or ())):
         devices.parse(name)
     tiers = (tier, ulp, rtol, atol, norm) if raises is None else ("bitwise", None, None, 0.0, None)
-    tolerance = parse_tolerance(*tiers)._replace(shape=check_shape, device=check_device)
-    arguments = named if float64 else map_leaves(_to_float32, named)
-    whose = "NumPy" if reference is None else "the reference"
-    checks = check_memory, warnings == "compare", data_dependent_shapes, float64
-    bound, original = (bind_xp(each, named) for each in (function, reference or function))
-    task = Task(bound, original, arguments, tuple(mutates), whose, raises, tolerance, dtypes, *checks)
-    chosen = _choose_variations(arguments, mutates, names=variations, vary=vary)
+    errors = raises if isinstance(raises, tuple) else () if raises is None else (raises,)
+    task = Task(
+        bind_xp(function, named),
+        bind_xp(reference or function, named),
+        named if float64 else _narrow(named),
+        mutates,
+        "NumPy" if reference is None else "the reference",
+        errors,
+        parse_tolerance(*tiers)._replace(shape=check_shape, device=check_device),
+        dtypes,
+        check_memory,
+        check_warnings=warnings == "compare",
+        float64=float64,
+    )
+    chosen = _choose_variations(task, names=variations, vary=vary)
     targets = _find_targets(backends, has_reference=reference is not None)
-    others = [META] * (not sync and raises is None) + [*NARROW] * (not float64)
+    others = [META] * (not sync and not errors) + [*NARROW] * (not float64)
     of_test = current_session().of_test if backends is None else None
-    targets = [*targets, *(each for each in others if of_test is None or of_test.backend == each.backend)]
-    runs = [_make_run(target, float64=float64, jax_x64=jax_x64) for target in dict.fromkeys(targets)]
+    targets += [each for each in others if of_test is None or of_test.backend == each.backend]
+    runs = []
+    for target in dict.fromkeys(targets):
+        backend = make(*target)
+        has_64_bits = float64 or (backend.has_float64 and backend.has_int64)
+        narrow = not (jax_x64 if backend.name == "jax" else has_64_bits)
+        runs.append(Run(target, backend, narrow=narrow, data_dependent_shapes=data_dependent_shapes))
     runs += [run._replace(jit=True) for run in runs if jit and run.backend.name == "jax"]
     expected = compute_expected(task)
-    took_part = {str(run.target) for run in runs} | ({str(devices.NUMPY)} if reference is None else set())
-    current_session().took_part |= took_part
+    took_part = [devices.NUMPY] * (reference is None) + [run.target for run in runs]
+    current_session().took_part |= {*map(str, took_part)}
     outcomes: list[Outcome] = []
     for run in runs:  # without values, an error would not be one of synchronization if there is one with them
-        names = [each.run.backend.name for each in outcomes if each.call.error is not None]
-        if run.has_values or run.backend.name not in names:
+        failed = {each.run.backend.name for each in outcomes if each.error is not None}
+        if run.has_values or run.backend.name not in failed:
             outcomes.append(compare(task, run, expected))
-    if raises is None:
+    if not errors:
         outcomes += run_variations(task, expected, outcomes, chosen)
     if gradients:
         outcomes += compare_gradients(task, expected, outcomes)
-    kept, problems = _apply_xfail(outcomes, xfail or {})
-    if problems := [*expected.problems, *_merge(kept), *problems]:
-        errors = [each.call.error for each in kept if each.lines and each.call.error is not None]
-        cause = ExceptionGroup("raised by the function", errors) if len(errors) > 1 else None
-        raise AssertionError("\n".join(dict.fromkeys(problems))) from cause or (*errors, None)[0]
+    _report(expected, outcomes, xfail or {})
 
 
-def _merge(outcomes: Iterable[Outcome]) -> Iterable[str]:
-    """Return a line for each problem, with all runs that have it."""
-    runs: dict[str, dict[str, None]] = {}
-    for each in outcomes:
+def _report(expected: Outcome, outcomes: Sequence[Outcome], xfail: Mapping[str, str]) -> None:
+    """Raise AssertionError with a line for each problem, and all runs that have it.
+
+    Libraries that are to fail have none, but if they do not.
+    """
+    __tracebackhide__ = True
+    kept = [each for each in outcomes if each.lines and not each.run.names & {*xfail}]
+    names: dict[str, dict[str, None]] = {}
+    for each in kept:
         for line in each.lines:
-            runs.setdefault(line, {})[str(each.run)] = None
-    return [f"{', '.join(names)}: {line}" for line, names in runs.items()]
+            names.setdefault(line, {})[str(each.run)] = None
+    problems = [*expected.lines, *(f"{', '.join(runs)}: {line}" for line, runs in names.items())]
+    for name, reason in xfail.items():
+        own = [each for each in outcomes if name in each.run.names]
+        if own and not any(each.lines for each in own):
+            problems.append(f"{name}: does not fail, for which xfail has the reason: {reason}")
+    if problems:
+        errors = [each.error for each in kept if each.error is not None]
+        cause = ExceptionGroup("raised by the function", errors) if len(errors) > 1 else None
+        raise AssertionError("\n".join(dict.fromkeys(problems))) from cause or next(iter(errors), None)
 
 
-def _choose_variations(
-    arguments: Arguments, mutates: Sequence[int | str], *, names: bool | Sequence[str], vary: bool
-) -> list[Variation]:
+def _choose_variations(task: Task, *, names: bool | Sequence[str], vary: bool) -> list[Variation]:
     """Return the variations that are asked for.
 
     Raises
@@ -217,10 +246,9 @@ def _choose_variations(
     ConfigError
         There is none of that name.
     """
-    possible = list_variations(arguments, mutates)
+    possible = [*list_variations(task.arguments, task.mutates)]
     if isinstance(names, bool):
-        forms = takewhile(lambda each: each.is_form, possible)
-        return [each for each in (possible if vary else forms) if names or not each.is_form]
+        return [each for each in possible if (names if each.is_form else vary)]
     known = {each.name: each for each in possible}
     if not {*names} <= {*known}:
         expected = f"True, False, or a list of some of {', '.join(map(repr, known))}"
@@ -230,24 +258,27 @@ def _choose_variations(
 
 def _check_arguments(arguments: Arguments, mutates: Sequence[int | str]) -> None:
     """Raise TypeError for an argument that is neither a NumPy array nor a plain value."""
-    if isinstance(mutates, str) or not {*mutates} <= {*arguments}:
+    if not {*mutates} <= {*arguments}:
         known = f"a list of some of {', '.join(map(repr, arguments))}"
         raise ConfigError(f"mutates: expected {known}, positions and keywords of arguments, got {mutates!r}")
-    for path, leaf in named_arguments(arguments, arguments):
+    for path, leaf in named_arguments(arguments).items():
         if not (callable(leaf) or isinstance(leaf, PLAIN)):
-            known = "a NumPy array, a number, text, None, a dtype, a slice, a callable"
-            known += (
-                ", or lists, tuples, dicts and dataclasses of these (functools.partial binds everything else)"
+            known = (
+                "a NumPy array, a number, text, None, a dtype, a slice, a callable, or lists, tuples, dicts "
             )
+            known += "and dataclasses of these (functools.partial binds everything else)"
             raise TypeError(f"{path} is a {type(leaf).__name__}: expected {known}")
 
 
-def _to_float32(leaf: Any) -> Any:
-    """Convert an array, or a number with a dtype, from 64 bits to float32 and complex64."""
-    if is_dtype(leaf):
-        return np.dtype(NARROWER.get(np.dtype(leaf).name, leaf))
-    has_dtype = isinstance(leaf, np.ndarray | np.generic)
-    return leaf.astype(NARROWER.get(leaf.dtype.name, leaf.dtype)) if has_dtype else leaf
+def _narrow(arguments: Arguments) -> Arguments:
+    """Convert dtypes, arrays, and numbers with a dtype, from 64 bits to float32 and complex64."""
+    leaves = {}
+    for path, leaf in named_arguments(arguments).items():
+        if is_dtype(leaf):
+            leaves[path] = np.dtype(NARROWER.get(np.dtype(leaf).name, leaf))
+        elif isinstance(leaf, np.ndarray | np.generic):
+            leaves[path] = leaf.astype(NARROWER.get(leaf.dtype.name, leaf.dtype))
+    return replace_leaves(arguments, leaves)
 
 
 def _find_targets(names: Sequence[str] | None, *, has_reference: bool) -> list[devices.BackendDevice]:
@@ -263,7 +294,7 @@ def _find_targets(names: Sequence[str] | None, *, has_reference: bool) -> list[d
     if session.of_test is not None:
         return [session.of_test]
     if session.selected is not None:
-        return session.selected
+        return [*session.selected]
     probes = devices.probe_all()
     session.absent |= {str(target): str(probe.reason) for target, probe in probes if not probe.usable}
     usable = [target for target, probe in probes if probe.usable]
@@ -274,22 +305,3 @@ def _find_targets(names: Sequence[str] | None, *, has_reference: bool) -> list[d
         msg = "there is no array library but NumPy to compare with: pip install array-api-strict"
         raise BackendError(msg)
     return list(targets)
-
-
-def _make_run(target: devices.BackendDevice, *, float64: bool, jax_x64: bool) -> Run:
-    """Return the run on a backend, with the dtypes that it has if less than 64 bits are asked for."""
-    backend = numpy_run().backend if target == devices.NUMPY else make(*target)
-    has_64_bits = backend.has_float64 and backend.has_int64
-    narrow = not jax_x64 if backend.name == "jax" else not (float64 or has_64_bits)
-    return Run(target, backend, narrow=narrow)
-
-
-def _apply_xfail(results: Sequence[Outcome], xfail: Mapping[str, str]) -> tuple[list[Outcome], list[str]]:
-    """Return the outcomes without those of libraries that are to fail, and a line for each that does not."""
-    kept = [result for result in results if not {*result.run.names} & {*xfail}]
-    lines = []
-    for name, reason in xfail.items():
-        own = [result for result in results if name in result.run.names]
-        if own and not any(result.lines for result in own):
-            lines.append(f"{name}: does not fail, for which xfail has the reason: {reason}")
-    return kept, lines

@@ -4,25 +4,25 @@ import inspect
 import json
 import traceback
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from xpnet._typing import Function, HostArray, Namespace
 from xpnet.backends.base import Backend
 from xpnet.parity.devices import STRICT, BackendDevice
+from xpnet.parity.distance import Tolerance
 
 Arguments: TypeAlias = Mapping[int | str, Any]
 """The arguments of a call by position or keyword."""
 HIDDEN = ("xpnet.parity", "xpnet.backends", "array_api_compat", "contextlib", "numpy")
 """Modules that are no place of an error, beside the array library."""
-
-
+DtypeCheck: TypeAlias = bool | Literal["kind"]
 EFFORT: Any = 10_000
 """Candidates by which NumPy decides whether strided arrays overlap."""
 
@@ -35,6 +35,7 @@ class Run(NamedTuple):
     jit: bool = False
     narrow: bool = False  # float64 and int64 become what the device, or the user of JAX, has instead
     half: bool = False  # float16 is PyTorch's default dtype
+    data_dependent_shapes: bool = False  # array-api-strict allows them
 
     @property
     def names(self) -> set[str]:
@@ -51,14 +52,14 @@ class Run(NamedTuple):
         return self.target.where + ", 32 bits" * narrow_jax + ", jax.jit" * self.jit
 
     @contextmanager
-    def scope(self, *, data_dependent_shapes: bool = False) -> Iterator[None]:
-        """Compute with the library; array-api-strict may allow shapes that depend on values."""
+    def scope(self) -> Iterator[None]:
+        """Compute with the library."""
         backend = self.backend
         # array-api-strict computes with NumPy, too.
         with backend.scope(), np.errstate(all="ignore"), ExitStack() as stack:
             if backend.name == "jax" and self.narrow:
                 stack.enter_context(backend.library.enable_x64(new_val=False))
-            if backend.name == STRICT and data_dependent_shapes:
+            if backend.name == STRICT and self.data_dependent_shapes:
                 flags = {"boolean_indexing": True, "data_dependent_shapes": True}
                 stack.enter_context(backend.library.ArrayAPIStrictFlags(**flags))
             if self.half:
@@ -72,119 +73,115 @@ class Run(NamedTuple):
         return backend.to_user(backend.narrow(array)) if self.narrow else backend.from_host(array)
 
 
-class Call(NamedTuple):
+class Task(NamedTuple):
+    """The function, its arguments, and what is compared."""
+
+    function: Function  # of the namespace, and of the arguments, as the next one
+    reference: Function
+    arguments: Arguments
+    mutates: Collection[int | str]
+    whose: str  # results are compared with: NumPy or the reference
+    raises: tuple[type[Exception], ...]
+    tolerance: Tolerance
+    dtypes: Mapping[str, DtypeCheck]  # by library
+    check_memory: bool = True
+    check_warnings: bool = True
+    float64: bool = True
+    quiet: bool = False  # other warnings are not passed on
+
+
+class Outcome(NamedTuple):
     """The outcome of a call.
 
     Attributes
     ----------
+    lines
+        A line for each problem: another argument that it changed, or that the library cannot hold; and, once
+        it is compared, each difference.
     outputs
-        The outputs by path, and what the function writes into arguments by contract. Those of NumPy are
-        copies, which later calls cannot change.
-    containers
-        What holds them, by path: a tuple of two, a named tuple of certain fields.
-    problems
-        A line for each other argument that it changed, or that the library cannot hold.
+        The outputs by path, what the function writes into arguments by contract, and the containers of both.
+        Arrays of NumPy are copies, which later calls cannot change.
     arrays
-        The outputs themselves. With NumPy alone, as the next two.
+        With NumPy, the arrays themselves.
     aliases
-        Pairs of an output and an argument, or another output, that share memory.
+        With NumPy, pairs of an output and an argument, or another output, that share memory.
     warnings
         RuntimeWarnings by kind: text and place.
     error
         The error that the function raises.
     """
 
-    outputs: dict[str, Any]
-    containers: dict[str, str]
-    problems: list[str]
-    arrays: dict[str, HostArray]
-    aliases: set[tuple[str, str]]
-    warnings: dict[str, str]
-    error: Exception | None
-
-
-NOTHING = Call({}, {}, [], {}, set(), {}, None)
-"""The outcome of a call that was not made, or raises an error."""
-
-
-def named_arguments(arguments: Arguments, names: Iterable[int | str]) -> Iterator[tuple[str, Any]]:
-    """Yield the arrays and plain values of some arguments with their paths."""
-    for name in names:
-        yield from named_leaves(arguments[name], f"argument {name}")
+    run: Run
+    lines: list[str]
+    outputs: Mapping[str, Any] = {}
+    arrays: Mapping[str, HostArray] = {}
+    aliases: Collection[tuple[str, str]] = frozenset()
+    warnings: Mapping[str, str] = {}
+    error: Exception | None = None
 
 
 def call(
+    task: Task,
     run: Run,
     function: Function,
-    arguments: Arguments,
-    mutates: Collection[int | str] = (),
-    *,
-    earlier: Call | None = None,
-    quiet: bool = False,
+    earlier: Outcome | None = None,
     transform: Function = lambda apply: apply,
-) -> Call:
-    """Call a function of the namespace and of copies of the arrays on the device.
+) -> Outcome:
+    """Call a function of a task with copies of the arguments on the device.
 
-    It may write into the arguments that it `mutates`. With NumPy, results that share memory with those of an
-    `earlier` call are among the aliases. If `quiet`, warnings are not passed on. `transform` changes what is
-    called with the arrays.
+    With NumPy, results that share memory with those of an `earlier` call are among the aliases. `transform`
+    changes what is called with the arrays.
     """
     __tracebackhide__ = True
-    backend, fixed = run.backend, [name for name in arguments if name not in mutates]
-    nested = [name for name in fixed if not isinstance(arguments[name], np.ndarray)]
+    backend, fixed = run.backend, [name for name in task.arguments if name not in task.mutates]
     arrays: dict[str, Any] = {}
-    dtypes: list[Any] = []
-    for path, leaf in named_arguments(arguments, arguments):
-        try:
-            if isinstance(leaf, np.ndarray):
-                arrays[path] = run.put(_copy(leaf))
-            elif is_dtype(leaf):
-                dtypes.append(run.put(np.empty(0, leaf)).dtype)
-        except Exception as error:  # noqa: BLE001  each library raises its own errors
-            name = getattr(leaf, "dtype", leaf)
-            return NOTHING._replace(problems=[f"{path}: {backend.name} has no {name}: {first_line(error)}"])
-    paths = [path for path, _ in named_arguments(arguments, fixed) if path in arrays and run.has_values]
-    before = {path: backend.to_host(arrays[path]).tobytes() for path in paths}
+    dtypes: dict[str, Any] = {}
     changed: dict[str, None] = {}
     plain: dict[str, Any] = {}
-    containers: dict[str, str] = {}
-
-    def apply(values: Iterable[Any]) -> dict[str, Any]:
-        __tracebackhide__ = True
-        each, types = iter(values), iter(dtypes)
-
-        def replace(leaf: Any) -> Any:
-            return next(each) if isinstance(leaf, np.ndarray) else next(types) if is_dtype(leaf) else leaf
-
-        given = map_leaves(replace, dict(arguments))
-        start = dict(named_arguments(given, nested))
-        positional, keywords = _split(given)
-        result = function(backend.xp, *positional, **keywords)
-        leaves = {} if result is None and mutates else dict(named_leaves(result, "result", containers))
-        end = dict(named_arguments(given, nested))
-        changed.update((path, None) for path in {**start, **end} if start.get(path) is not end.get(path))
-        plain.update((path, leaf) for path, leaf in leaves.items() if isinstance(leaf, str | None))
-        written = dict(named_arguments(given, mutates))
-        return {path: leaf for path, leaf in (leaves | written).items() if not isinstance(leaf, str | None)}
-
-    is_numpy = backend.name == "numpy"
     found: dict[str, str] = {}
-    silent = warnings.catch_warnings(action="ignore") if quiet else nullcontext()
-    try:
-        with _watch_warnings(found, quiet=quiet) if is_numpy else silent:
-            compiled = backend.library.jit(apply) if run.jit else transform(apply)
-            returned = compiled(list(arrays.values()))
-    except Exception as error:  # noqa: BLE001  each library raises its own errors
-        return NOTHING._replace(error=error)
-    changed.update((path, None) for path, x in before.items() if backend.to_host(arrays[path]).tobytes() != x)
+
+    def apply(values: Mapping[str, Any]) -> dict[str, Any]:
+        __tracebackhide__ = True
+        given = replace_leaves(task.arguments, {**dtypes, **values})
+        start = named_arguments(given, fixed)
+        positional, keywords = split(given)
+        result = function(backend.xp, *positional, **keywords)
+        outputs = {} if result is None and task.mutates else dict(named_leaves(result, "result"))
+        end = named_arguments(given, fixed)
+        changed.update((path, None) for path in {**start, **end} if start.get(path) is not end.get(path))
+        outputs |= named_arguments(given, task.mutates)
+        plain.update((path, leaf) for path, leaf in outputs.items() if isinstance(leaf, str | None))
+        return {path: leaf for path, leaf in outputs.items() if path not in plain}
+
+    with run.scope():
+        for path, leaf in named_arguments(task.arguments).items():
+            try:
+                if isinstance(leaf, np.ndarray):
+                    arrays[path] = run.put(_copy(leaf))
+                elif is_dtype(leaf):
+                    dtypes[path] = run.put(np.empty(0, leaf)).dtype
+            except Exception as error:  # noqa: BLE001  each library raises its own errors
+                name = getattr(leaf, "dtype", leaf)
+                return Outcome(run, [f"{path}: {backend.name} has no {name}: {first_line(error)}"])
+        paths = [path for path in named_arguments(task.arguments, fixed) if path in arrays and run.has_values]
+        before = {path: backend.to_host(arrays[path]).tobytes() for path in paths}
+        try:
+            with _watch_warnings(found, quiet=task.quiet):
+                compiled = backend.library.jit(apply) if run.jit else transform(apply)
+                returned = compiled(arrays)
+        except Exception as error:  # noqa: BLE001  each library raises its own errors
+            return Outcome(run, [], error=error)
+        for path, x in before.items():
+            if backend.to_host(arrays[path]).tobytes() != x:
+                changed[path] = None
     lines = [f"{path} is changed in place: compute a new array instead" for path in changed]
-    outcome = Call(returned | plain, containers, lines, {}, set(), found, None)
-    if not is_numpy:
+    outcome = Outcome(run, lines, {**plain, **returned}, warnings=found)
+    if backend.name != "numpy":
         return outcome
     own = {path: leaf for path, leaf in returned.items() if isinstance(leaf, np.ndarray)}
     copies = {path: np.array(leaf) for path, leaf in own.items() if not isinstance(leaf, np.ma.MaskedArray)}
     aliases = {*_find_aliases(own, arrays, earlier)}
-    return outcome._replace(outputs=outcome.outputs | copies, arrays=own, aliases=aliases)
+    return outcome._replace(outputs={**outcome.outputs, **copies}, arrays=own, aliases=aliases)
 
 
 def _copy(array: HostArray) -> HostArray:
@@ -201,20 +198,17 @@ def _copy(array: HostArray) -> HostArray:
 
 
 def _find_aliases(
-    outputs: dict[str, HostArray], arrays: dict[str, Any], earlier: Call | None
+    outputs: Mapping[str, HostArray], arrays: Mapping[str, HostArray], earlier: Outcome | None
 ) -> Iterator[tuple[str, str]]:
     """Yield the pairs of an output and an array that share memory."""
     others = [*arrays.items()]
-    before = [] if earlier is None else [("that of an earlier call", x) for x in earlier.arrays.values()]
+    others += [("that of an earlier call", x) for x in (earlier.arrays.values() if earlier else ())]
     for path, array in outputs.items():
-        if path in arrays:
-            continue
-        yield from (
-            (path, name)
-            for name, x in others + before
-            if isinstance(x, np.ndarray) and np.may_share_memory(array, x, max_work=EFFORT)
-        )
-        others.append((path, array))
+        if path not in arrays:
+            for name, x in others:
+                if np.may_share_memory(array, x, max_work=EFFORT):
+                    yield path, name
+            others.append((path, array))
 
 
 @contextmanager
@@ -261,7 +255,7 @@ def _find_place(backend: Backend, error: Exception) -> str:
     return place
 
 
-def _split(arguments: Arguments) -> tuple[list[Any], dict[str, Any]]:
+def split(arguments: Arguments) -> tuple[list[Any], dict[str, Any]]:
     """Return the arguments by position, and those by keyword."""
     positional = [value for name, value in arguments.items() if isinstance(name, int)]
     return positional, {name: value for name, value in arguments.items() if isinstance(name, str)}
@@ -269,7 +263,7 @@ def _split(arguments: Arguments) -> tuple[list[Any], dict[str, Any]]:
 
 def bind_xp(function: Function, arguments: Arguments) -> Function:
     """Return a function of the namespace, which is dropped if `function` has no parameter ``xp``."""
-    positional, keywords = _split(arguments)
+    positional, keywords = split(arguments)
     try:
         signature = inspect.signature(function)
         signature.bind_partial(*positional, **keywords, xp=None)
@@ -287,56 +281,67 @@ def bind_xp(function: Function, arguments: Arguments) -> Function:
 # Nested lists, tuples, dicts and dataclasses of arrays and plain values
 
 
-def named_leaves(
-    value: Any, path: str, containers: dict[str, str] | None = None
-) -> Iterator[tuple[str, Any]]:
-    """Yield each leaf with its path, such as result["loss"][1].scale. Describe what holds it by path."""
-    children: dict[str, Any]
-    if isinstance(value, np.ndarray):  # most leaves
-        yield path, value
-        return
+class Container(str):
+    """What holds leaves: a tuple of two, a named tuple of certain fields."""
+
+    __slots__ = ()
+
+
+def named_arguments(arguments: Arguments, names: Collection[int | str] | None = None) -> dict[str, Any]:
+    """Return the arrays and plain values of some arguments, by default all, by path."""
+    chosen = arguments if names is None else names
+    nested = (named_leaves(arguments[name], f"argument {name}") for name in chosen)
+    return {path: leaf for each in nested for path, leaf in each if not isinstance(leaf, Container)}
+
+
+def replace_leaves(arguments: Arguments, leaves: Mapping[str, Any]) -> Arguments:
+    """Return a copy of arguments with other leaves at some paths of `named_arguments`."""
+    return {name: _replace(value, f"argument {name}", leaves) for name, value in arguments.items()}
+
+
+def named_leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield each container and each leaf with its path, such as result["loss"][1].scale."""
+    container, children = _open(value)
+    yield path, container or value
+    for step, child in children.items():
+        yield from named_leaves(child, path + step)
+
+
+def _replace(value: Any, path: str, leaves: Mapping[str, Any]) -> Any:
+    container, children = _open(value)
+    if container is None:
+        return leaves.get(path, value)
+    parts = [_replace(child, path + step, leaves) for step, child in children.items()]
+    if isinstance(value, list | tuple):
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    copied = copy(value)
     if isinstance(value, dict):
-        keys = {key: json.dumps(key) if isinstance(key, str) else repr(key) for key in value}
-        children = {f"[{keys[key]}]": child for key, child in value.items()}
-        kind, names = "dict", sorted(keys.values())
+        copied.update(zip(value, parts, strict=True))
+        return copied
+    for field, part in zip(fields(value), parts, strict=True):  # of a frozen class, too
+        object.__setattr__(copied, field.name, part)
+    return copied
+
+
+def _open(value: Any) -> tuple[Container | None, dict[str, Any]]:
+    """Return the description and the children of a container, by the step of their paths."""
+    if isinstance(value, dict):
+        keys = [json.dumps(key) if isinstance(key, str) else repr(key) for key in value]
+        children = {f"[{key}]": child for key, child in zip(keys, value.values(), strict=True)}
+        kind, names = "dict", sorted(keys)
     elif isinstance(value, list | tuple):
         children = {f"[{index}]": child for index, child in enumerate(value)}
         names = [*getattr(value, "_fields", getattr(value, "__match_args__", ()))]  # the second: PyTorch's
         kind = "named tuple" if names else "list" if isinstance(value, list) else "tuple"
         names = names or [str(len(value))]
-    elif _is_record(value):
+    elif is_dataclass(value) and not isinstance(value, type):
         names = [each.name for each in fields(value)]
         kind, children = "dataclass", {f".{name}": getattr(value, name) for name in names}
     else:
-        yield path, value
-        return
-    if containers is not None:
-        containers[path] = f"a {kind} of {', '.join(names) or 'nothing'}"
-    for step, child in children.items():
-        yield from named_leaves(child, path + step, containers)
-
-
-def map_leaves(change: Callable[[Any], Any], value: Any) -> Any:
-    """Return a copy with ``change`` applied to each leaf, in the order of `named_leaves`."""
-    if isinstance(value, dict):
-        copied = copy(value)
-        copied.update((key, map_leaves(change, child)) for key, child in value.items())
-        return copied
-    if isinstance(value, list | tuple):
-        parts = [map_leaves(change, child) for child in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-    if _is_record(value):
-        copied = copy(value)
-        for field in fields(value):  # of a frozen class, too
-            object.__setattr__(copied, field.name, map_leaves(change, getattr(value, field.name)))
-        return copied
-    return change(value)
+        return None, {}
+    return Container(f"a {kind} of {', '.join(names) or 'nothing'}"), children
 
 
 def is_dtype(value: object) -> bool:
     """Tell whether a value is a dtype of NumPy's, or the class of its numbers."""
     return isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic))
-
-
-def _is_record(value: object) -> bool:
-    return is_dataclass(value) and not isinstance(value, type)

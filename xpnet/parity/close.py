@@ -5,10 +5,10 @@ from typing import Literal
 import numpy as np
 
 from xpnet.backends.resolve import backend_of, make
-from xpnet.parity.calls import NOTHING, Run, named_leaves
+from xpnet.parity.calls import Outcome, Run, Task, named_leaves
 from xpnet.parity.devices import BackendDevice
 from xpnet.parity.distance import parse_tolerance
-from xpnet.parity.outcomes import Task, find_differences, numpy_run
+from xpnet.parity.outcomes import find_differences, numpy_run
 from xpnet.parity.session import current_session
 
 
@@ -42,21 +42,15 @@ def assert_close(
     __tracebackhide__ = True
     if isinstance(desired, list) and not isinstance(actual, list | tuple):
         desired = np.asarray(desired)
-    kinds: tuple[dict[str, str], dict[str, str]] = ({}, {})
-    outputs, expected = (
-        dict(named_leaves(x, "result", k)) for x, k in zip((actual, desired), kinds, strict=True)
-    )
+    outputs, expected = (dict(named_leaves(x, "result")) for x in (actual, desired))
     target, found = current_session().of_test, {path: backend_of(x) for path, x in expected.items()}
     known = (*found.values(), *map(backend_of, outputs.values()))
     backend = make(*target) if target else next(filter(None, known), numpy_run().backend)
     run = Run(target or BackendDevice(backend.name, backend.device_name), backend)
-    expected = {
-        path: each.to_host(expected[path]) if each else expected[path] for path, each in found.items()
-    }
+    for path, each in found.items():
+        if each is not None:
+            expected[path] = each.to_host(expected[path])
     tolerance = parse_tolerance(None, None, rtol, atol, None)._replace(device=check_device)
-    task = Task(bool, bool, {}, (), "desired", None, tolerance, {backend.name: check_dtype})
-    left, right = (
-        NOTHING._replace(outputs=x, containers=k) for x, k in zip((outputs, expected), kinds, strict=True)
-    )
-    if problems := [*find_differences(task, run, left, right)]:
+    task = Task(bool, bool, {}, (), "desired", (), tolerance, {backend.name: check_dtype})
+    if problems := find_differences(task, Outcome(run, [], outputs), Outcome(run, [], expected)):
         raise AssertionError("\n".join(problems))

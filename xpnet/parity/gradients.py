@@ -1,16 +1,15 @@
 """Gradients by PyTorch and JAX, compared with central differences of the reference."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Final, TypeAlias
 
 import numpy as np
 
 from xpnet._typing import Array, Function, HostArray
 from xpnet.errors import ConfigError
-from xpnet.parity.calls import Call, Run, call, describe_error
-from xpnet.parity.outcomes import Outcome, Task, numpy_run
-from xpnet.parity.variations import find_firsts, named_arrays, replace_arrays
+from xpnet.parity.calls import Outcome, Run, Task, call, describe_error, replace_leaves
+from xpnet.parity.outcomes import numpy_run
+from xpnet.parity.variations import find_firsts, named_arrays
 
 Arrays: TypeAlias = Mapping[str, HostArray]
 """Arrays of NumPy by path."""
@@ -20,7 +19,7 @@ TOLERANCE: Final = 1e-4
 """The relative error of a derivative."""
 
 
-def compare_gradients(task: Task, expected: Call, outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
+def compare_gradients(task: Task, expected: Outcome, outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
     """Yield the outcomes of differentiating a weighted sum of the results with respect to arrays.
 
     At the arguments no gradient may be NaN. Near them, where few functions have a kink, the derivative in a
@@ -41,50 +40,43 @@ def compare_gradients(task: Task, expected: Call, outcomes: Sequence[Outcome]) -
 
     def move(step: float) -> Task:
         moved = {path: x + step * direction[path] for path, x in at.items()}
-        return task._replace(arguments=replace_arrays(task.arguments, moved))
+        return task._replace(arguments=replace_leaves(task.arguments, moved), quiet=True)
 
     def project(results: Arrays, factors: Arrays) -> float:
         return sum(float(np.sum(results.get(path, np.nan) * factor)) for path, factor in factors.items())
 
-    ends = []
-    for step in (NEAR - STEP, NEAR + STEP):
-        with numpy_run().scope():
-            outcome = call(numpy_run(), task.reference, move(step).arguments, task.mutates, quiet=True)
-        ends.append(project(outcome.outputs, weights))
+    nearby = [move(step) for step in (NEAR - STEP, NEAR + STEP)]
+    ends = [project(call(each, numpy_run(), task.reference).outputs, weights) for each in nearby]
     slope, noise = (ends[1] - ends[0]) / (2 * STEP), 1e-15 * sum(map(abs, ends)) / STEP
     is_finite, names = all(np.all(np.isfinite(x)) for x in results.values()), ", ".join(at)
     for run in [each.run for each in find_firsts(outcomes) if each.run.backend.name in ("torch", "jax")]:
-        exact, shifted = (_differentiate(each, run, at, weights) for each in (task, move(NEAR)))
+        exact, shifted = (_differentiate(each, run, at, weights) for each in (move(0.0), move(NEAR)))
         total = project(shifted.outputs, direction)
-        lines = [path for path, x in exact.outputs.items() if is_finite and np.any(np.isnan(x))]
-        lines = [
-            f"{path} is nan at {np.argwhere(np.isnan(exact.outputs[path]))[0].tolist()}" for path in lines
-        ]
+        where = {path: np.argwhere(np.isnan(x)).tolist() for path, x in exact.outputs.items() if is_finite}
+        lines = [f"{path} is nan at {places[0]}" for path, places in where.items() if places]
         if error := exact.error or shifted.error:
             lines = [f"{names}: {describe_error(run, error)}"]
         elif not lines and abs(total - slope) > TOLERANCE * (abs(total) + abs(slope)) + noise:
             line = f"{names} is {total:.6g} in a random direction, by differences of {task.whose} {slope:.6g}"
             lines = [line]
-        yield Outcome(run, [f"gradient with respect to {line}" for line in lines], exact)
+        yield exact._replace(lines=[f"gradient with respect to {line}" for line in lines])
 
 
-def _differentiate(task: Task, run: Run, at: Arrays, weights: Arrays) -> Call:
+def _differentiate(task: Task, run: Run, at: Arrays, weights: Arrays) -> Outcome:
     """Return the gradients of the weighted sum of the results with respect to arrays, by path."""
     library, xp = run.backend.library, run.backend.xp
     grad = library.grad if run.backend.name == "jax" else library.func.grad
-    places = [index for index, path in enumerate(named_arrays(task.arguments)) if path in at]
 
-    def differentiate(apply: Function, arrays: list[Array]) -> dict[str, Array]:
-        def total(points: list[Array]) -> Array:
-            for place, point in zip(places, points, strict=True):
-                arrays[place] = point
-            results = apply(arrays)
-            terms = ((results[path], run.put(weight)) for path, weight in weights.items())
-            return sum(xp.sum(x * xp.reshape(weight, x.shape)) for x, weight in terms)
+    def transform(apply: Function) -> Function:
+        def differentiate(arrays: dict[str, Array]) -> dict[str, Array]:
+            def total(points: dict[str, Array]) -> Array:
+                results = apply(arrays | points)
+                terms = ((results[path], run.put(weight)) for path, weight in weights.items())
+                return sum(xp.sum(x * xp.reshape(weight, x.shape)) for x, weight in terms)
 
-        return dict(zip(at, grad(total)([arrays[place] for place in places]), strict=True))
+            gradients: dict[str, Array] = grad(total)({path: arrays[path] for path in at})
+            return {path: run.backend.to_host(x) for path, x in gradients.items()}
 
-    with run.scope(data_dependent_shapes=task.data_dependent_shapes):
-        transform = partial(partial, differentiate)
-        outcome = call(run, task.function, task.arguments, task.mutates, quiet=True, transform=transform)
-        return outcome._replace(outputs={path: run.backend.to_host(x) for path, x in outcome.outputs.items()})
+        return differentiate
+
+    return call(task, run, task.function, transform=transform)

@@ -1,50 +1,26 @@
 """The outcome of a call with an array library, compared with that of the reference."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import cache
-from typing import Any, Literal, NamedTuple, TypeAlias, cast
+from typing import Any, cast
 
 import numpy as np
 
-from xpnet._typing import Function, HostArray
+from xpnet._typing import HostArray
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import make
 from xpnet.parity import devices
-from xpnet.parity.calls import Arguments, Call, Run, call, describe_error, first_line
-from xpnet.parity.distance import Tolerance, find_difference
-
-DtypeCheck: TypeAlias = bool | Literal["kind"]
-Errors: TypeAlias = type[Exception] | tuple[type[Exception], ...]
-
+from xpnet.parity.calls import Container, Outcome, Run, Task, call, describe_error, first_line
+from xpnet.parity.distance import find_difference
 
 KINDS = {"b": "b", "i": "i", "u": "i", "O": "i", "f": "f", "c": "c"}
 """Kinds of dtypes by those of numbers, of which an integer may be of any length."""
-
-
 SUBSCRIPTS = 16
 """Subscripts of an array by integers, in one call, that are a loop."""
 NARROWER = {"float64": "float32", "complex128": "complex64"}
 """Dtypes of 64 bits, and those in place of them."""
-
-
-class Task(NamedTuple):
-    """The function, its arguments, and what is compared."""
-
-    function: Function  # of the namespace, and of the arguments, as the next one
-    reference: Function
-    arguments: Arguments
-    mutates: tuple[int | str, ...]
-    whose: str  # results are compared with: NumPy or the reference
-    raises: Errors | None
-    tolerance: Tolerance
-    dtypes: Mapping[str, DtypeCheck]  # by library
-    check_memory: bool = True
-    check_warnings: bool = True
-    data_dependent_shapes: bool = False
-    float64: bool = True
-    quiet: bool = False  # other warnings are not passed on
 
 
 @cache
@@ -53,15 +29,7 @@ def numpy_run() -> Run:
     return Run(devices.NUMPY, make(*devices.NUMPY))
 
 
-class Outcome(NamedTuple):
-    """The outcome of a run."""
-
-    run: Run
-    lines: list[str]  # one for each problem
-    call: Call
-
-
-def compute_expected(task: Task) -> Call:
+def compute_expected(task: Task) -> Outcome:
     """Call the reference with NumPy. The outputs are arrays, Python's numbers, text and None.
 
     Raises
@@ -70,78 +38,71 @@ def compute_expected(task: Task) -> Call:
         There are none, or one is another object; or it does not raise what it should.
     """
     __tracebackhide__ = True
-    run = numpy_run()
-    where = str(run) if task.whose == "NumPy" else task.whose
-    with run.scope():
-        outcome = call(run, task.reference, task.arguments, task.mutates)
+    outcome = call(task, numpy_run(), task.reference)
+    where = str(outcome.run) if task.whose == "NumPy" else task.whose
+    if isinstance(outcome.error, task.raises):
+        return outcome
     if outcome.error is not None:
-        if task.raises is not None and isinstance(outcome.error, task.raises):
-            return outcome
         outcome.error.add_note(f"raised with {where}")
         raise outcome.error
-    outputs = {path: value for path, value in outcome.outputs.items() if not isinstance(value, str | None)}
-    others = {path: x for path, x in outputs.items() if not (_is_array(run.backend, x) or _is_number(x))}
-    wrong = [f"{path} {_describe_kind(value, run.backend)}" for path, value in others.items()]
-    if task.raises is not None:
-        wrong = [f"raises no {_name(task.raises)}"]
-    elif all(value is None for value in outcome.outputs.values()):
+    wrong = find_differences(task, outcome, outcome)
+    if task.raises:
+        wrong = [f"raises no {_names(task)}"]
+    elif all(isinstance(value, Container | None) for value in outcome.outputs.values()):
         wrong = ["the function returns no array"]
-    lines = [f"{where}: {line}" for line in outcome.problems + wrong]
+    lines = [f"{where}: {line}" for line in outcome.lines + wrong]
     if wrong:
         raise AssertionError("\n".join(lines))
-    return outcome._replace(problems=lines)
+    return outcome._replace(lines=lines)
 
 
-def compare(
-    task: Task, run: Run, expected: Call, earlier: Call | None = None, *, memory: bool = True
-) -> Outcome:
+def compare(task: Task, run: Run, expected: Outcome, earlier: Outcome | None = None) -> Outcome:
     """Call the function, and describe what differs from the expected outcome."""
     __tracebackhide__ = True
     subscripts: Counter[int | None] = Counter()
     backend: Any = run.backend
-    watch = nullcontext() if run.has_values else backend.watch_subscripts(subscripts)
-    with run.scope(data_dependent_shapes=task.data_dependent_shapes), watch:
-        outcome = call(run, task.function, task.arguments, task.mutates, earlier=earlier, quiet=task.quiet)
-        problems = [*outcome.problems]
-        most, each = max(subscripts.values(), default=0), "each is an operation, for which a GPU has a kernel"
-        if subscripts[None]:
-            problems.append(f"iterates over the elements of an array: {each}")
-        elif most >= SUBSCRIPTS:
-            problems.append(f"takes single elements of an array by {most} subscripts: {each}")
-        if outcome.error is not None:
-            if task.raises is None or not isinstance(outcome.error, task.raises):
-                outcome.error.add_note(f"raised with {run}")
-                problems.append(describe_error(run, outcome.error))
-        elif task.raises is not None:
-            error = describe_error(run, cast("Exception", expected.error))
-            problems = [f"raises no {_name(task.raises)}, {task.whose} does: {error}"]
-        elif outcome.outputs or not problems:
-            if run.has_values:
-                problems += find_differences(task, run, outcome, expected)
-            if run.target == devices.NUMPY:
-                has_memory = memory and task.check_memory and not problems
-                problems += _find_effects(task, outcome, expected, memory=has_memory)
-    return Outcome(run, problems, outcome)
+    with nullcontext() if run.has_values else backend.watch_subscripts(subscripts):
+        outcome = call(task, run, task.function, earlier)
+    lines = [*outcome.lines]
+    most, each = max(subscripts.values(), default=0), "each is an operation, for which a GPU has a kernel"
+    if subscripts[None]:
+        lines.append(f"iterates over the elements of an array: {each}")
+    elif most >= SUBSCRIPTS:
+        lines.append(f"takes single elements of an array by {most} subscripts: {each}")
+    if outcome.error is not None:
+        if not isinstance(outcome.error, task.raises):
+            outcome.error.add_note(f"raised with {run}")
+            lines.append(describe_error(run, outcome.error))
+    elif task.raises:
+        error = describe_error(run, cast("Exception", expected.error))
+        lines = [f"raises no {_names(task)}, {task.whose} does: {error}"]
+    elif outcome.outputs and run.has_values:
+        lines += find_differences(task, outcome, expected)
+        lines += _find_effects(task, outcome, expected, memory=task.check_memory and not lines)
+    return outcome._replace(lines=lines)
 
 
-def find_differences(task: Task, run: Run, outcome: Call, expected: Call) -> Iterator[str]:
-    """Describe each output that differs from the expected one."""
-    whose, (ours, theirs) = task.whose, (outcome.containers, expected.containers)
-    for path in {**theirs, **ours}:
-        if ours.get(path) != theirs.get(path):
-            kinds = (kind.get(path, "no container") for kind in (ours, theirs))
-            yield f"{path} is {next(kinds)}, {whose}'s {next(kinds)}"
-            return
-    for path, reference in expected.outputs.items():
-        problem = _find_problem(task, run, outcome.outputs[path], reference)
-        if problem is not None:
-            yield f"{path} {problem}"
+def find_differences(task: Task, outcome: Outcome, expected: Outcome) -> list[str]:
+    """Describe each output that differs from the expected one, or the first container that does."""
+    lines = []
+    with outcome.run.scope():
+        for path in {**expected.outputs, **outcome.outputs}:
+            ours, theirs = (each.outputs.get(path) for each in (outcome, expected))
+            kinds = [x if isinstance(x, Container) else "no container" for x in (ours, theirs)]
+            if kinds[0] != kinds[1]:
+                return [f"{path} is {kinds[0]}, {task.whose}'s {kinds[1]}"]
+            problem = _find_problem(task, outcome.run, ours, theirs)
+            if problem is not None:
+                lines.append(f"{path} {problem}")
+    return lines
 
 
-def _find_effects(task: Task, outcome: Call, expected: Call, *, memory: bool) -> Iterator[str]:
+def _find_effects(task: Task, outcome: Outcome, expected: Outcome, *, memory: bool) -> Iterator[str]:
     """Describe new warnings of a call with NumPy, and results in another memory."""
     whose = task.whose
-    for output, partner in sorted(outcome.aliases ^ expected.aliases) if memory else ():
+    if outcome.run.target != devices.NUMPY:
+        return
+    for output, partner in sorted({*outcome.aliases} ^ {*expected.aliases}) if memory else ():
         if (output, partner) in outcome.aliases:
             yield f"{output} shares memory with {partner}, {whose}'s does not: return a copy"
         elif partner.startswith("argument"):
@@ -208,11 +169,9 @@ def _writes_to_view(task: Task) -> bool:
     views: list[HostArray] = []
 
     class Watched(np.ndarray[Any, Any]):
-        is_new = False  # neither is a view of one
-
         def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
             out = options.get("out", ())
-            views.extend(x for x in out if x.base is not None and not getattr(x, "is_new", False))
+            views.extend(x for x in out if x.base is not None)
             if out:
                 options["out"] = tuple(map(np.asarray, out))
             operands = (np.asarray(x) if isinstance(x, Watched) else x for x in inputs)
@@ -220,18 +179,12 @@ def _writes_to_view(task: Task) -> bool:
             return out[0] if out else watch(result)
 
     def watch(array: Any) -> Any:
-        watched = np.asarray(array).view(Watched)
-        watched.is_new = True
-        return watched
+        return np.asarray(array).view(Watched).copy()  # which is no view
 
-    run = numpy_run()
-    with run.scope():
-        call(
-            run,
-            task.function,
-            task.arguments,
-            transform=lambda apply: lambda arrays: apply(map(watch, arrays)),
-        )
+    def transform(apply: Any) -> Any:
+        return lambda arrays: apply({path: watch(x) for path, x in arrays.items()})
+
+    call(task, numpy_run(), task.function, transform=transform)
     return bool(views)
 
 
@@ -251,5 +204,5 @@ def _is_number(value: object) -> bool:
     return type(value) in (bool, int, float, complex)  # no scalar of NumPy, which has a dtype
 
 
-def _name(errors: Errors) -> str:
-    return " or ".join(error.__name__ for error in (errors if isinstance(errors, tuple) else (errors,)))
+def _names(task: Task) -> str:
+    return " or ".join(error.__name__ for error in task.raises)

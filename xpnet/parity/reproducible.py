@@ -11,8 +11,8 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from functools import reduce
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,13 @@ import numpy as np
 from xpnet import reproducible as rp
 from xpnet.backends.resolve import CPU_BACKENDS, make
 from xpnet.errors import ConfigError
-from xpnet.parity.calls import Arguments, map_leaves, named_leaves
+from xpnet.parity.calls import Arguments, Container, bind_xp, named_leaves, replace_leaves, split
 from xpnet.parity.devices import find_installed
+from xpnet.parity.variations import named_arrays
 from xpnet.reproducible.promotion import name_of
 
 KERNELS = ("Nehalem", "Haswell")
 """The kernels of OpenBLAS that other processes compute with."""
-_ARRAY = "array \0"  # and its name stand for an array among plain arguments
 _CHILD = "import sys; from xpnet.parity.reproducible import print_digests; print_digests(*sys.argv[1:])"
 
 
@@ -48,15 +48,18 @@ def assert_reproducible(
     __tracebackhide__ = True
     installed = {target.backend for target in find_installed()} & {*CPU_BACKENDS}
     expected, places = _digests("numpy", function, arguments)
-    problems = []
+    found = {}
     for name in sorted((installed if backends is None else {*backends}) - {"numpy"}):
-        digests, left = _digests(name, function, arguments)
-        problems += _compare(name, digests, expected)
+        found[name], left = _digests(name, function, arguments)
         places += left
     for kernel in KERNELS:
-        problems += _compare(
-            f"numpy with the kernel {kernel}", _digests_with(kernel, function, arguments), expected
-        )
+        found[f"numpy with the kernel {kernel}"] = _digests_with(kernel, function, arguments)
+    problems = [
+        f"{name}: {path or 'the result'}: other bits than with numpy"
+        for name, digests in found.items()
+        for path in sorted({*digests, *expected})
+        if digests.get(path) != expected.get(path)
+    ]
     lines = [*dict.fromkeys(places)]
     if problems:
         raise AssertionError("\n".join([*problems, *lines]))
@@ -64,30 +67,19 @@ def assert_reproducible(
         warnings.warn(line, stacklevel=3)
 
 
-def _compare(name: str, digests: dict[str, str], expected: dict[str, str]) -> list[str]:
-    outputs = sorted(path for path in {*digests, *expected} if digests.get(path) != expected.get(path))
-    return [f"{name}: {path or 'the result'}: other bits than with numpy" for path in outputs]
-
-
 def _digests(
     name: str, function: Callable[..., object], arguments: Arguments
 ) -> tuple[dict[str, str], list[str]]:
     """Return the digest of each result on a library, and where arrays were converted."""
-    backend = make(name, "cpu")
-
-    def wrap(leaf: Any) -> Any:
-        return rp.asarray(backend.from_host(leaf.copy())) if isinstance(leaf, np.ndarray) else leaf
-
-    wrapped = map_leaves(wrap, arguments)
-    positional = [value for key, value in wrapped.items() if isinstance(key, int)]
-    named = {key: value for key, value in wrapped.items() if isinstance(key, str)}
-    if "xp" in inspect.signature(function).parameters:
-        named.setdefault("xp", rp.namespace(name))
+    backend, arrays = make(name, "cpu"), named_arrays(arguments)
+    wrapped = {path: rp.asarray(backend.from_host(x.copy())) for path, x in arrays.items()}
+    positional, keywords = split(replace_leaves(arguments, wrapped))
     with warnings.catch_warnings(record=True) as caught, rp.conversions("warn"):
         warnings.simplefilter("always")
-        results = function(*positional, **named)
+        results = bind_xp(function, arguments)(rp.namespace(name), *positional, **keywords)
     left = [str(each.message) for each in caught if "leaves xpnet.reproducible" in str(each.message)]
-    return {path: _digest(leaf) for path, leaf in named_leaves(results, "")}, left
+    leaves = {path: leaf for path, leaf in named_leaves(results, "") if not isinstance(leaf, Container)}
+    return {path: _digest(leaf) for path, leaf in leaves.items()}, left
 
 
 def _digest(leaf: Any) -> str:
@@ -103,15 +95,8 @@ def _digests_with(kernel: str, function: Callable[..., object], arguments: Argum
     file = inspect.getsourcefile(function)
     if "<" in function.__qualname__ or file is None:
         raise ConfigError(f"reproducible=True: {function.__qualname__} is not at the top level of a module")
-    arrays: dict[str, Any] = {}
-
-    def encode(leaf: Any) -> Any:
-        if isinstance(leaf, np.ndarray):
-            arrays[f"{len(arrays)}"] = leaf
-            return f"{_ARRAY}{len(arrays) - 1}"
-        return leaf
-
-    text = repr(map_leaves(encode, arguments))
+    arrays: dict[str, Any] = {**named_arrays(arguments)}
+    text = repr(replace_leaves(arguments, dict.fromkeys(arrays)))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "arrays.npz"
         np.savez(path, **arrays)
@@ -128,16 +113,8 @@ def _digests_with(kernel: str, function: Callable[..., object], arguments: Argum
 
 def print_digests(file: str, name: str, path: str, text: str) -> None:
     """Print the digests of a function of a file, for the process that compares them."""
-    spec = spec_from_file_location(Path(file).stem, file)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{file}: not a module")
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
     with np.load(path) as arrays:
-        arguments = map_leaves(
-            lambda leaf: arrays[leaf.removeprefix(_ARRAY)] if str(leaf).startswith(_ARRAY) else leaf,
-            ast.literal_eval(text),
-        )
-    function: Any = reduce(getattr, name.split("."), module)
+        arguments = replace_leaves(ast.literal_eval(text), arrays)
+    first, *names = name.split(".")
+    function: Any = reduce(getattr, names, run_path(file, run_name=Path(file).stem)[first])
     sys.stdout.write(f"\n{json.dumps(_digests('numpy', function, arguments)[0])}\n")

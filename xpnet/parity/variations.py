@@ -1,13 +1,13 @@
 """Variations of an example: other forms of its arrays, a second call, other sizes and values."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from xpnet._typing import HostArray
-from xpnet.parity.calls import Arguments, Call, call, map_leaves, named_arguments
-from xpnet.parity.outcomes import Outcome, Task, compare, find_differences, numpy_run
+from xpnet.parity.calls import Arguments, Outcome, Task, call, named_arguments, replace_leaves
+from xpnet.parity.outcomes import compare, find_differences, numpy_run
 
 ELEMENTS: Final = 5000
 """Elements of an array that is made longer."""
@@ -38,7 +38,7 @@ class Variation(NamedTuple):
 def list_variations(arguments: Arguments, mutates: Collection[int | str]) -> Iterator[Variation]:
     """Yield the variations of arguments: first the forms, then the others."""
     arrays = named_arrays(arguments)
-    fixed = {*dict(named_arguments(arguments, [name for name in arguments if name not in mutates]))}
+    fixed = named_arguments(arguments, [name for name in arguments if name not in mutates])
     yield Variation(SECOND)
     forms: tuple[tuple[str, tuple[str, ...], Callable[[HostArray], HostArray], Collection[str]], ...] = (
         ("C order", ORDERED, lambda x: np.array(x, order="C"), arrays),
@@ -49,25 +49,25 @@ def list_variations(arguments: Arguments, mutates: Collection[int | str]) -> Ite
     for name, libraries, change, paths in forms:
         changed = {path: change(x) for path, x in arrays.items() if path in paths}
         if any(_form(x) != _form(arrays[path]) for path, x in changed.items()):
-            yield Variation(name, replace_arrays(arguments, changed), libraries)
+            yield Variation(name, replace_leaves(arguments, changed), libraries)
     floats = {path: x for path, x in arrays.items() if x.dtype == np.float64 and x.size}
     for path, x in floats.items():
-        yield Variation(f"NaN in {path}", replace_arrays(arguments, {path: _plant(x)}), is_form=False)
+        yield Variation(f"NaN in {path}", replace_leaves(arguments, {path: _plant(x)}), is_form=False)
     first = next((x for x in floats.values() if x.ndim), np.empty(1))
     length = len(first)  # that of arrays, too, which belong to it
     own = {path: x for path, x in arrays.items() if floats and x.ndim and len(x) == length}
     for name, count in ("no element", 0), ("one element", 1), (LONG, -(-ELEMENTS * length // first.size)):
         resized = {path: np.take(x, np.arange(count) % length, 0) for path, x in own.items()}
         if own and count != length:
-            yield Variation(name, replace_arrays(arguments, resized), is_form=False)
+            yield Variation(name, replace_leaves(arguments, resized), is_form=False)
     planted = {path: _plant(x) if path in floats else x for path, x in resized.items()}
     if floats:
-        yield Variation(f"{LONG} with NaN", replace_arrays(arguments, planted), is_form=False)
+        yield Variation(f"{LONG} with NaN", replace_leaves(arguments, planted), is_form=False)
         yield Variation(HALF, libraries=("torch",), is_form=False)
 
 
 def run_variations(
-    task: Task, expected: Call, outcomes: Sequence[Outcome], variations: Iterable[Variation]
+    task: Task, expected: Outcome, outcomes: Sequence[Outcome], variations: Iterable[Variation]
 ) -> Iterator[Outcome]:
     """Yield the outcomes of each library's first run, up to one with problems, where the reference has none.
 
@@ -75,18 +75,20 @@ def run_variations(
     """
     able = find_firsts(outcomes)
     for variation in variations:
+        is_second, is_half = variation.name == SECOND, variation.name == HALF
         libraries = variation.libraries or [each.run.backend.name for each in able]
         chosen = [each for each in able if each.run.backend.name in libraries]
-        if variation.name == HALF and task.dtypes.get("torch", True) is not True:
+        if not chosen or (is_half and task.dtypes.get("torch", True) is not True):
             continue
-        varied = task._replace(arguments=variation.arguments or task.arguments, quiet=True)
-        is_second, is_half = variation.name == SECOND, variation.name == HALF
-        wanted = expected if is_half else _expect(varied, variation, expected) if chosen else None
-        if wanted is None:
+        has_memory, arguments = task.check_memory and is_second, variation.arguments or task.arguments
+        varied = task._replace(arguments=arguments, check_memory=has_memory, quiet=True)
+        wanted = call(varied, numpy_run(), task.reference, expected if is_second else None)
+        if wanted.error is not None or wanted.lines:
+            continue
+        if find_differences(task, wanted, expected) if variation.is_form else wanted.warnings:
             continue
         for each in chosen:
-            earlier = each.call if is_second else None
-            outcome = compare(varied, each.run._replace(half=is_half), wanted, earlier, memory=is_second)
+            outcome = compare(varied, each.run._replace(half=is_half), wanted, each if is_second else None)
             lines = [f"{line}; variations=[{variation.name!r}] repeats it" for line in outcome.lines]
             able = [other for other in able if not (lines and other is each)]
             yield outcome._replace(lines=lines)
@@ -101,28 +103,9 @@ def find_firsts(outcomes: Iterable[Outcome]) -> list[Outcome]:
     return [each for each in firsts.values() if not each.lines]
 
 
-def _expect(task: Task, variation: Variation, expected: Call) -> Call | None:
-    """Call the reference; return None if a comparison with it would say nothing."""
-    run, earlier = numpy_run(), expected if variation.name == SECOND else None
-    with run.scope():
-        outcome = call(run, task.reference, task.arguments, task.mutates, earlier=earlier, quiet=True)
-    if outcome.error is not None or outcome.problems:
-        return None
-    if variation.is_form:
-        return None if [*find_differences(task, run, outcome, expected)] else outcome
-    return None if outcome.warnings else outcome
-
-
 def named_arrays(arguments: Arguments) -> dict[str, HostArray]:
     """Return the arrays among arguments by path."""
-    return {path: x for path, x in named_arguments(arguments, arguments) if isinstance(x, np.ndarray)}
-
-
-def replace_arrays(arguments: Arguments, arrays: Mapping[str, HostArray]) -> Arguments:
-    """Return the arguments with other arrays at some paths."""
-    leaves = named_arguments(arguments, arguments)
-    replaced: Arguments = map_leaves(lambda leaf: arrays.get(next(leaves)[0], leaf), dict(arguments))
-    return replaced
+    return {path: x for path, x in named_arguments(arguments).items() if isinstance(x, np.ndarray)}
 
 
 def _form(x: HostArray) -> tuple[bool, ...]:
