@@ -93,16 +93,15 @@ class TorchBackend(Backend):
 
         return compile_replay(function, TorchTape, **options)
 
-    def watch_subscripts(self, counts: Counter[int | None]) -> AbstractContextManager[object]:
-        """Return a context that counts subscripts by integers by the id of the tensor, and loops by None."""
-        tensor, kept = self.library.Tensor, list[object]()
+    def watch_subscripts(self, counts: Counter[Any]) -> AbstractContextManager[object]:
+        """Return a context that counts subscripts by integers by tensor, and loops by None."""
+        tensor = self.library.Tensor
 
         class Watch(self.library.overrides.TorchFunctionMode):  # type: ignore[misc, name-defined]
             def __torch_function__(self, function: Any, _: object, args: Any = (), kwargs: Any = None) -> Any:
                 key = args[1] if function is tensor.__getitem__ else ()
                 if any(type(part) is int for part in (key if isinstance(key, tuple) else (key,))):
-                    kept.append(args[0])  # or its id would be that of another one
-                    counts[id(args[0])] += 1
+                    counts[args[0]] += 1
                 elif function is tensor.unbind:
                     counts[None] += 1
                 return function(*args, **(kwargs or {}))

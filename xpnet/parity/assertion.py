@@ -209,10 +209,11 @@ def assert_parity(
         failed = {each.run.backend.name for each in outcomes if each.error is not None}
         if run.has_values or run.backend.name not in failed:
             outcomes.append(compare(task, run, expected))
+    quiet = task._replace(quiet=True)
     if not errors:
-        outcomes += run_variations(task, expected, outcomes, chosen)
+        outcomes += run_variations(quiet, expected, outcomes, chosen)
     if gradients:
-        outcomes += compare_gradients(task, expected, outcomes)
+        outcomes += compare_gradients(quiet, expected, outcomes)
     _report(expected, outcomes, xfail or {})
 
 

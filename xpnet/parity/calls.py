@@ -136,7 +136,7 @@ def call(
     backend, fixed = run.backend, [name for name in task.arguments if name not in task.mutates]
     arrays: dict[str, Any] = {}
     dtypes: dict[str, Any] = {}
-    changed: dict[str, None] = {}
+    changed: list[str] = []
     plain: dict[str, Any] = {}
     found: dict[str, str] = {}
 
@@ -148,7 +148,7 @@ def call(
         result = function(backend.xp, *positional, **keywords)
         outputs = {} if result is None and task.mutates else dict(named_leaves(result, "result"))
         end = named_arguments(given, fixed)
-        changed.update((path, None) for path in {**start, **end} if start.get(path) is not end.get(path))
+        changed.extend(path for path in {**start, **end} if start.get(path) is not end.get(path))
         outputs |= named_arguments(given, task.mutates)
         plain.update((path, leaf) for path, leaf in outputs.items() if isinstance(leaf, str | None))
         return {path: leaf for path, leaf in outputs.items() if path not in plain}
@@ -171,10 +171,8 @@ def call(
                 returned = compiled(arrays)
         except Exception as error:  # noqa: BLE001  each library raises its own errors
             return Outcome(run, [], error=error)
-        for path, x in before.items():
-            if backend.to_host(arrays[path]).tobytes() != x:
-                changed[path] = None
-    lines = [f"{path} is changed in place: compute a new array instead" for path in changed]
+        changed += [path for path, x in before.items() if backend.to_host(arrays[path]).tobytes() != x]
+    lines = [f"{path} is changed in place: compute a new array instead" for path in dict.fromkeys(changed)]
     outcome = Outcome(run, lines, {**plain, **returned}, warnings=found)
     if backend.name != "numpy":
         return outcome
@@ -186,10 +184,10 @@ def call(
 
 def _copy(array: HostArray) -> HostArray:
     """Return a copy with the same strides that can be written to if the array can."""
-    low, high = (0, 0) if array.flags.forc else np.lib.array_utils.byte_bounds(array)
-    if not low or array.dtype.hasobject or high - low > max(16 * array.nbytes, 1 << 20):
+    if array.flags.forc or array.dtype.hasobject:
         copied = array.copy(order="K")
     else:
+        low, high = np.lib.array_utils.byte_bounds(array)
         memory, offset = np.empty(high - low, np.uint8), array.ctypes.data - low
         copied = np.ndarray(array.shape, array.dtype, memory, offset, array.strides)
         copied[...] = array

@@ -8,7 +8,7 @@ from xpnet.backends.resolve import backend_of, make
 from xpnet.parity.calls import Outcome, Run, Task, named_leaves
 from xpnet.parity.devices import BackendDevice
 from xpnet.parity.distance import parse_tolerance
-from xpnet.parity.outcomes import find_differences, numpy_run
+from xpnet.parity.outcomes import NUMPY_RUN, find_differences
 from xpnet.parity.session import current_session
 
 
@@ -45,7 +45,7 @@ def assert_close(
     outputs, expected = (dict(named_leaves(x, "result")) for x in (actual, desired))
     target, found = current_session().of_test, {path: backend_of(x) for path, x in expected.items()}
     known = (*found.values(), *map(backend_of, outputs.values()))
-    backend = make(*target) if target else next(filter(None, known), numpy_run().backend)
+    backend = make(*target) if target else next(filter(None, known), NUMPY_RUN.backend)
     run = Run(target or BackendDevice(backend.name, backend.device_name), backend)
     for path, each in found.items():
         if each is not None:

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -135,21 +134,18 @@ def parse_tolerance(
     if len(tiers) != 1 or tier not in (None, "bitwise") or (atol and rtol is None) or not is_sensible:
         known = 'tier="bitwise", ulp=n, rtol=r (which alone takes atol) and norm=r, finite and 0 or more'
         raise ConfigError(f"expected exactly one of {known}, got {tier=}, {ulp=}, {rtol=}, {atol=}, {norm=}")
+    if tier is not None:
+        return Tolerance("the same bits", unequal_bits)
     if ulp is not None:
         return Tolerance(f"at most {ulp} ulp", lambda a, b: ulp_distance(a, b) > ulp)
-    if rtol is not None:
-        close = partial(np.isclose, rtol=rtol, atol=atol, equal_nan=True)
-        text = f"rtol {rtol:g}" + (f", atol {atol:g}" if atol else "")
-        return Tolerance(text, lambda a, b: ~close(a, b))
-    if norm is not None:
-        return Tolerance(f"norm {norm:g}", partial(_exceeds_norm, norm))
-    return Tolerance("the same bits", unequal_bits)
 
+    def exceeds(a: HostArray, b: HostArray) -> NDArray[np.bool_]:
+        largest = float(np.max(np.abs(b), initial=0.0, where=np.isfinite(b)))
+        limit = atol if norm is None else norm * largest
+        return np.asarray(~np.isclose(a, b, rtol=rtol or 0.0, atol=limit, equal_nan=True))
 
-def _exceeds_norm(norm: float, a: HostArray, b: HostArray) -> NDArray[np.bool_]:
-    """Tell elementwise whether the difference exceeds norm times the largest finite magnitude of ``b``."""
-    largest = float(np.max(np.abs(b), initial=0.0, where=np.isfinite(b)))
-    return np.asarray(~np.isclose(a, b, rtol=0.0, atol=norm * largest, equal_nan=True))
+    text = f"norm {norm:g}" if rtol is None else f"rtol {rtol:g}" + (f", atol {atol:g}" if atol else "")
+    return Tolerance(text, exceeds)
 
 
 def find_difference(a: HostArray, b: HostArray, tolerance: Tolerance, whose: str = "NumPy") -> str | None:

@@ -8,7 +8,7 @@ import numpy as np
 from xpnet._typing import Array, Function, HostArray
 from xpnet.errors import ConfigError
 from xpnet.parity.calls import Outcome, Run, Task, call, describe_error, replace_leaves
-from xpnet.parity.outcomes import numpy_run
+from xpnet.parity.outcomes import NUMPY_RUN
 from xpnet.parity.variations import find_firsts, named_arrays
 
 Arrays: TypeAlias = Mapping[str, HostArray]
@@ -40,17 +40,17 @@ def compare_gradients(task: Task, expected: Outcome, outcomes: Sequence[Outcome]
 
     def move(step: float) -> Task:
         moved = {path: x + step * direction[path] for path, x in at.items()}
-        return task._replace(arguments=replace_leaves(task.arguments, moved), quiet=True)
+        return task._replace(arguments=replace_leaves(task.arguments, moved))
 
     def project(results: Arrays, factors: Arrays) -> float:
         return sum(float(np.sum(results.get(path, np.nan) * factor)) for path, factor in factors.items())
 
     nearby = [move(step) for step in (NEAR - STEP, NEAR + STEP)]
-    ends = [project(call(each, numpy_run(), task.reference).outputs, weights) for each in nearby]
+    ends = [project(call(each, NUMPY_RUN, task.reference).outputs, weights) for each in nearby]
     slope, noise = (ends[1] - ends[0]) / (2 * STEP), 1e-15 * sum(map(abs, ends)) / STEP
     is_finite, names = all(np.all(np.isfinite(x)) for x in results.values()), ", ".join(at)
     for run in [each.run for each in find_firsts(outcomes) if each.run.backend.name in ("torch", "jax")]:
-        exact, shifted = (_differentiate(each, run, at, weights) for each in (move(0.0), move(NEAR)))
+        exact, shifted = (_differentiate(each, run, at, weights) for each in (task, move(NEAR)))
         total = project(shifted.outputs, direction)
         where = {path: np.argwhere(np.isnan(x)).tolist() for path, x in exact.outputs.items() if is_finite}
         lines = [f"{path} is nan at {places[0]}" for path, places in where.items() if places]

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
-from functools import cache
 from typing import Any, cast
 
 import numpy as np
@@ -15,18 +14,12 @@ from xpnet.parity import devices
 from xpnet.parity.calls import Container, Outcome, Run, Task, call, describe_error, first_line
 from xpnet.parity.distance import find_difference
 
-KINDS = {"b": "b", "i": "i", "u": "i", "O": "i", "f": "f", "c": "c"}
-"""Kinds of dtypes by those of numbers, of which an integer may be of any length."""
 SUBSCRIPTS = 16
 """Subscripts of an array by integers, in one call, that are a loop."""
 NARROWER = {"float64": "float32", "complex128": "complex64"}
 """Dtypes of 64 bits, and those in place of them."""
-
-
-@cache
-def numpy_run() -> Run:
-    """Return the run that all others are compared with."""
-    return Run(devices.NUMPY, make(*devices.NUMPY))
+NUMPY_RUN = Run(devices.NUMPY, make(*devices.NUMPY))
+"""The run that all others are compared with."""
 
 
 def compute_expected(task: Task) -> Outcome:
@@ -38,7 +31,7 @@ def compute_expected(task: Task) -> Outcome:
         There are none, or one is another object; or it does not raise what it should.
     """
     __tracebackhide__ = True
-    outcome = call(task, numpy_run(), task.reference)
+    outcome = call(task, NUMPY_RUN, task.reference)
     where = str(outcome.run) if task.whose == "NumPy" else task.whose
     if isinstance(outcome.error, task.raises):
         return outcome
@@ -59,7 +52,7 @@ def compute_expected(task: Task) -> Outcome:
 def compare(task: Task, run: Run, expected: Outcome, earlier: Outcome | None = None) -> Outcome:
     """Call the function, and describe what differs from the expected outcome."""
     __tracebackhide__ = True
-    subscripts: Counter[int | None] = Counter()
+    subscripts: Counter[Any] = Counter()
     backend: Any = run.backend
     with nullcontext() if run.has_values else backend.watch_subscripts(subscripts):
         outcome = call(task, run, task.function, earlier)
@@ -134,7 +127,7 @@ def _find_problem(task: Task, run: Run, value: Any, reference: Any) -> str | Non
         return f"has dtype {value.dtype}, {whose}'s {np.asarray(reference).dtype}: {first_line(error)}"
     wanted = np.asarray(reference)
     if is_number:
-        if dtype and KINDS.get(host.dtype.kind) != KINDS.get(wanted.dtype.kind):
+        if dtype and type(np.zeros((), host.dtype).tolist()) is not type(reference):
             return f"has dtype {host.dtype}, {whose} a Python {type(reference).__name__}"
         dtype = False
     elif run.narrow and backend.name == "jax":  # in the dtype that it has there, if that holds its values
@@ -184,7 +177,7 @@ def _writes_to_view(task: Task) -> bool:
     def transform(apply: Any) -> Any:
         return lambda arrays: apply({path: watch(x) for path, x in arrays.items()})
 
-    call(task, numpy_run(), task.function, transform=transform)
+    call(task, NUMPY_RUN, task.function, transform=transform)
     return bool(views)
 
 

@@ -1,13 +1,13 @@
 """Variations of an example: other forms of its arrays, a second call, other sizes and values."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from xpnet._typing import HostArray
 from xpnet.parity.calls import Arguments, Outcome, Task, call, named_arguments, replace_leaves
-from xpnet.parity.outcomes import compare, find_differences, numpy_run
+from xpnet.parity.outcomes import NUMPY_RUN, compare, find_differences
 
 ELEMENTS: Final = 5000
 """Elements of an array that is made longer."""
@@ -40,11 +40,11 @@ def list_variations(arguments: Arguments, mutates: Collection[int | str]) -> Ite
     arrays = named_arrays(arguments)
     fixed = named_arguments(arguments, [name for name in arguments if name not in mutates])
     yield Variation(SECOND)
-    forms: tuple[tuple[str, tuple[str, ...], Callable[[HostArray], HostArray], Collection[str]], ...] = (
+    forms: tuple[tuple[Any, ...], ...] = (
         ("C order", ORDERED, lambda x: np.array(x, order="C"), arrays),
         ("F order", ORDERED, lambda x: np.array(x, order="F"), arrays),
         ("strided", ("numpy",), lambda x: np.repeat(x, 2, axis=-1)[..., ::2] if x.ndim else x, arrays),
-        ("read-only", ("numpy",), _freeze, fixed),
+        ("read-only", ("numpy",), lambda x: np.broadcast_to(x, x.shape), fixed),
     )
     for name, libraries, change, paths in forms:
         changed = {path: change(x) for path, x in arrays.items() if path in paths}
@@ -80,9 +80,9 @@ def run_variations(
         chosen = [each for each in able if each.run.backend.name in libraries]
         if not chosen or (is_half and task.dtypes.get("torch", True) is not True):
             continue
-        has_memory, arguments = task.check_memory and is_second, variation.arguments or task.arguments
-        varied = task._replace(arguments=arguments, check_memory=has_memory, quiet=True)
-        wanted = call(varied, numpy_run(), task.reference, expected if is_second else None)
+        arguments = variation.arguments or task.arguments
+        varied = task._replace(arguments=arguments, check_memory=task.check_memory and is_second)
+        wanted = call(varied, NUMPY_RUN, task.reference, expected if is_second else None)
         if wanted.error is not None or wanted.lines:
             continue
         if find_differences(task, wanted, expected) if variation.is_form else wanted.warnings:
@@ -110,12 +110,6 @@ def named_arrays(arguments: Arguments) -> dict[str, HostArray]:
 
 def _form(x: HostArray) -> tuple[bool, ...]:
     return x.flags.c_contiguous, x.flags.f_contiguous, x.flags.writeable
-
-
-def _freeze(x: HostArray) -> HostArray:
-    view = x[...]
-    view.flags.writeable = False
-    return view
 
 
 def _plant(x: HostArray) -> HostArray:
