@@ -1,29 +1,17 @@
 """``assert_parity``: one function, every array library, the same result."""
 
 from collections.abc import Callable, Mapping, Sequence
-from types import EllipsisType
+from itertools import takewhile
 from typing import Any, Literal
-
-import numpy as np
 
 from xpnet._lib.kinds import check_arguments
 from xpnet.backends.resolve import BACKENDS, make
 from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import devices
-from xpnet.parity.calls import (
-    Arguments,
-    DtypeCheck,
-    Outcome,
-    Run,
-    Task,
-    bind_xp,
-    is_dtype,
-    named_arguments,
-    replace_leaves,
-)
+from xpnet.parity.calls import DtypeCheck, Outcome, Run, Task, bind_xp, check_kinds, narrow_leaves
 from xpnet.parity.distance import parse_tolerance
 from xpnet.parity.gradients import compare_gradients
-from xpnet.parity.outcomes import NARROWER, compare, compute_expected
+from xpnet.parity.outcomes import compare, compute_expected
 from xpnet.parity.session import current_session
 from xpnet.parity.variations import Variation, list_variations, run_variations
 
@@ -31,8 +19,6 @@ META = devices.BackendDevice("torch", "meta")
 """PyTorch's device without values."""
 NARROW = tuple(devices.BackendDevice(devices.STRICT, device) for device in ("no_float64", "no_x64"))
 """Devices without float64, and without any numbers of 64 bits."""
-PLAIN = np.ndarray | np.generic | int | float | complex | str | np.dtype | slice | EllipsisType | None
-"""The types of arguments besides containers and callables."""
 
 
 @check_arguments
@@ -170,25 +156,18 @@ def assert_parity(
 
         assert_reproducible(function, named, backends)
         return
-    _check_arguments(named, mutates)
+    check_kinds(named, mutates)
     dtypes = check_dtype if isinstance(check_dtype, Mapping) else dict.fromkeys(BACKENDS, check_dtype)
     for name in (*dtypes, *(xfail or ())):
         devices.parse(name)
     tiers = (tier, ulp, rtol, atol, norm) if raises is None else ("bitwise", None, None, 0.0, None)
     errors = raises if isinstance(raises, tuple) else () if raises is None else (raises,)
-    task = Task(
-        bind_xp(function, named),
-        bind_xp(reference or function, named),
-        named if float64 else _narrow(named),
-        mutates,
-        "NumPy" if reference is None else "the reference",
-        errors,
-        parse_tolerance(*tiers)._replace(shape=check_shape, device=check_device),
-        dtypes,
-        check_memory,
-        check_warnings=warnings == "compare",
-        float64=float64,
-    )
+    tolerance = parse_tolerance(*tiers)._replace(shape=check_shape, device=check_device)
+    whose, original = ("NumPy", function) if reference is None else ("the reference", reference)
+    functions = bind_xp(function, named), bind_xp(original, named)
+    arguments = named if float64 else narrow_leaves(named)
+    checks = check_memory, warnings == "compare", float64
+    task = Task(*functions, arguments, mutates, whose, errors, tolerance, dtypes, *checks)
     chosen = _choose_variations(task, names=variations, vary=vary)
     targets = _find_targets(backends, has_reference=reference is not None)
     others = [META] * (not sync and not errors) + [*NARROW] * (not float64)
@@ -247,39 +226,15 @@ def _choose_variations(task: Task, *, names: bool | Sequence[str], vary: bool) -
     ConfigError
         There is none of that name.
     """
-    possible = [*list_variations(task.arguments, task.mutates)]
+    possible = list_variations(task.arguments, task.mutates)
     if isinstance(names, bool):
-        return [each for each in possible if (names if each.is_form else vary)]
+        forms = takewhile(lambda each: each.is_form, possible)
+        return [each for each in (possible if vary else forms) if names or not each.is_form]
     known = {each.name: each for each in possible}
     if not {*names} <= {*known}:
         expected = f"True, False, or a list of some of {', '.join(map(repr, known))}"
         raise ConfigError(f"variations: expected {expected}, got {names!r}")
     return [known[name] for name in names]
-
-
-def _check_arguments(arguments: Arguments, mutates: Sequence[int | str]) -> None:
-    """Raise TypeError for an argument that is neither a NumPy array nor a plain value."""
-    if not {*mutates} <= {*arguments}:
-        known = f"a list of some of {', '.join(map(repr, arguments))}"
-        raise ConfigError(f"mutates: expected {known}, positions and keywords of arguments, got {mutates!r}")
-    for path, leaf in named_arguments(arguments).items():
-        if not (callable(leaf) or isinstance(leaf, PLAIN)):
-            known = (
-                "a NumPy array, a number, text, None, a dtype, a slice, a callable, or lists, tuples, dicts "
-            )
-            known += "and dataclasses of these (functools.partial binds everything else)"
-            raise TypeError(f"{path} is a {type(leaf).__name__}: expected {known}")
-
-
-def _narrow(arguments: Arguments) -> Arguments:
-    """Convert dtypes, arrays, and numbers with a dtype, from 64 bits to float32 and complex64."""
-    leaves = {}
-    for path, leaf in named_arguments(arguments).items():
-        if is_dtype(leaf):
-            leaves[path] = np.dtype(NARROWER.get(np.dtype(leaf).name, leaf))
-        elif isinstance(leaf, np.ndarray | np.generic):
-            leaves[path] = leaf.astype(NARROWER.get(leaf.dtype.name, leaf.dtype))
-    return replace_leaves(arguments, leaves)
 
 
 def _find_targets(names: Sequence[str] | None, *, has_reference: bool) -> list[devices.BackendDevice]:

@@ -9,12 +9,14 @@ from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from types import EllipsisType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from xpnet._typing import Function, HostArray, Namespace
 from xpnet.backends.base import Backend
+from xpnet.errors import ConfigError
 from xpnet.parity.devices import STRICT, BackendDevice
 from xpnet.parity.distance import Tolerance
 
@@ -23,6 +25,10 @@ Arguments: TypeAlias = Mapping[int | str, Any]
 HIDDEN = ("xpnet.parity", "xpnet.backends", "array_api_compat", "contextlib", "numpy")
 """Modules that are no place of an error, beside the array library."""
 DtypeCheck: TypeAlias = bool | Literal["kind"]
+NARROWER = {"float64": "float32", "complex128": "complex64"}
+"""Dtypes of 64 bits, and those in place of them."""
+PLAIN = np.ndarray | np.generic | int | float | complex | str | np.dtype | slice | EllipsisType | None
+"""The types of arguments besides containers and callables."""
 EFFORT: Any = 10_000
 """Candidates by which NumPy decides whether strided arrays overlap."""
 
@@ -338,6 +344,31 @@ def _open(value: Any) -> tuple[Container | None, dict[str, Any]]:
     else:
         return None, {}
     return Container(f"a {kind} of {', '.join(names) or 'nothing'}"), children
+
+
+def check_kinds(arguments: Arguments, mutates: Collection[int | str]) -> None:
+    """Raise TypeError for an argument that is neither a NumPy array nor a plain value."""
+    if not {*mutates} <= {*arguments}:
+        known = f"a list of some of {', '.join(map(repr, arguments))}"
+        raise ConfigError(f"mutates: expected {known}, positions and keywords of arguments, got {mutates!r}")
+    for path, leaf in named_arguments(arguments).items():
+        if not (callable(leaf) or isinstance(leaf, PLAIN)):
+            known = (
+                "a NumPy array, a number, text, None, a dtype, a slice, a callable, or lists, tuples, dicts "
+            )
+            known += "and dataclasses of these (functools.partial binds everything else)"
+            raise TypeError(f"{path} is a {type(leaf).__name__}: expected {known}")
+
+
+def narrow_leaves(arguments: Arguments) -> Arguments:
+    """Convert dtypes, arrays, and numbers with a dtype, from 64 bits to float32 and complex64."""
+    leaves = {}
+    for path, leaf in named_arguments(arguments).items():
+        if is_dtype(leaf):
+            leaves[path] = np.dtype(NARROWER.get(np.dtype(leaf).name, leaf))
+        elif isinstance(leaf, np.ndarray | np.generic):
+            leaves[path] = leaf.astype(NARROWER.get(leaf.dtype.name, leaf.dtype))
+    return replace_leaves(arguments, leaves)
 
 
 def is_dtype(value: object) -> bool:

@@ -11,13 +11,11 @@ from xpnet._typing import HostArray
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import make
 from xpnet.parity import devices
-from xpnet.parity.calls import Container, Outcome, Run, Task, call, describe_error, first_line
+from xpnet.parity.calls import NARROWER, Container, Outcome, Run, Task, call, describe_error, first_line
 from xpnet.parity.distance import find_difference
 
 SUBSCRIPTS = 16
 """Subscripts of an array by integers, in one call, that are a loop."""
-NARROWER = {"float64": "float32", "complex128": "complex64"}
-"""Dtypes of 64 bits, and those in place of them."""
 NUMPY_RUN = Run(devices.NUMPY, make(*devices.NUMPY))
 """The run that all others are compared with."""
 
