@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from functools import wraps
+from functools import cache, wraps
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
@@ -44,15 +44,15 @@ def check_arguments(function: Callable[P, T]) -> Callable[P, T]:
 
     Booleans are not checked: any value is true or false.
     """
-    signature = inspect.signature(function)
+    signature, find_kinds = inspect.signature(function), cache(get_type_hints)
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         __tracebackhide__ = True
-        hints = {name: kind for name, kind in get_type_hints(function).items() if kind is not bool}
+        hints = find_kinds(function)
         for name, value in signature.bind(*args, **kwargs).arguments.items():
             kind = hints.get(name, Any)
-            if get_origin(kind) is not Unpack and not matches(value, kind):
+            if kind is not bool and get_origin(kind) is not Unpack and not matches(value, kind):
                 expected = re.sub(r"\b\w+\.", "", inspect.formatannotation(kind))
                 problem = f"{name}: expected {expected}, got {' '.join(repr(value).split())[:60]}"
                 raise ConfigError.at(function.__qualname__, problem)

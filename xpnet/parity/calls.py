@@ -354,9 +354,9 @@ def check_kinds(arguments: Arguments, mutates: Collection[int | str]) -> None:
     for path, leaf in named_arguments(arguments).items():
         if not (callable(leaf) or isinstance(leaf, PLAIN)):
             known = (
-                "a NumPy array, a number, text, None, a dtype, a slice, a callable, or lists, tuples, dicts "
+                "a NumPy array, a number, text, None, a dtype, a slice, a callable, or lists, tuples, dicts"
             )
-            known += "and dataclasses of these (functools.partial binds everything else)"
+            known += " and dataclasses of these (functools.partial binds everything else)"
             raise TypeError(f"{path} is a {type(leaf).__name__}: expected {known}")
 
 

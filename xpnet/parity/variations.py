@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from xpnet._typing import HostArray
+from xpnet.backends.resolve import BACKENDS
 from xpnet.parity.calls import Arguments, Outcome, Task, call, named_arguments, replace_leaves
 from xpnet.parity.outcomes import NUMPY_RUN, compare, find_differences
 
@@ -24,14 +25,14 @@ class Variation(NamedTuple):
     arguments
         The arguments; None: the same.
     libraries
-        Those that it is for; None: all.
+        Those that it is for.
     is_form
         True if the reference should return what it returned before.
     """
 
     name: str
     arguments: Arguments | None = None
-    libraries: Collection[str] | None = None
+    libraries: Collection[str] = tuple(BACKENDS)
     is_form: bool = True
 
 
@@ -76,8 +77,7 @@ def run_variations(
     able = find_firsts(outcomes)
     for variation in variations:
         is_second, is_half = variation.name == SECOND, variation.name == HALF
-        libraries = variation.libraries or [each.run.backend.name for each in able]
-        chosen = [each for each in able if each.run.backend.name in libraries]
+        chosen = [each for each in able if each.run.backend.name in variation.libraries]
         if not chosen or (is_half and task.dtypes.get("torch", True) is not True):
             continue
         arguments = variation.arguments or task.arguments
@@ -90,7 +90,8 @@ def run_variations(
         for each in chosen:
             outcome = compare(varied, each.run._replace(half=is_half), wanted, each if is_second else None)
             lines = [f"{line}; variations=[{variation.name!r}] repeats it" for line in outcome.lines]
-            able = [other for other in able if not (lines and other is each)]
+            if lines:
+                able.remove(each)
             yield outcome._replace(lines=lines)
 
 
