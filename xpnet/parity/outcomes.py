@@ -8,7 +8,6 @@ from typing import Any, cast
 import numpy as np
 
 from xpnet._typing import HostArray
-from xpnet.backends.base import Backend
 from xpnet.backends.resolve import make
 from xpnet.parity import devices
 from xpnet.parity.calls import NARROWER, Container, Outcome, Run, Task, call, describe_error, first_line
@@ -16,6 +15,8 @@ from xpnet.parity.distance import find_difference
 
 SUBSCRIPTS = 16
 """Subscripts of an array by integers, in one call, that are a loop."""
+NUMBERS = (bool, int, float, complex)
+"""Python's, not NumPy's scalars, which have a dtype."""
 NUMPY_RUN = Run(devices.NUMPY, make(*devices.NUMPY))
 """The run that all others are compared with."""
 
@@ -109,13 +110,16 @@ def _find_effects(task: Task, outcome: Outcome, expected: Outcome, *, memory: bo
 
 def _find_problem(task: Task, run: Run, value: Any, reference: Any) -> str | None:
     """Describe how an output differs from the expected one, None if it does not."""
-    backend, whose, is_number = run.backend, task.whose, _is_number(reference)
+    backend, whose = run.backend, task.whose
+    is_array, is_number = backend.owns(value), type(reference) in NUMBERS
     if isinstance(reference, str | None):
         is_same = type(value) is type(reference) and value == reference
         return None if is_same else f"is of type {type(value).__name__}, {whose}'s is {reference!r}"
-    is_array = _is_array(backend, value)
-    if not is_array and not (_is_number(value) and is_number):
-        return _describe_kind(value, backend)
+    is_masked = isinstance(value, np.ma.MaskedArray)
+    if is_masked or not (is_array or (type(value) in NUMBERS and is_number)):
+        masked = "masked array, which other libraries do not have: return its data and its mask"
+        kind = f"{type(value).__module__}.{type(value).__qualname__}, not an array of {backend.name}"
+        return f"is a {masked if is_masked else kind}"
     if is_array and task.tolerance.device and value.device != backend.device:
         return f"is on device {value.device}, not {backend.device}"
     dtype = task.dtypes.get(str(run.target), task.dtypes.get(backend.name, True))
@@ -177,22 +181,6 @@ def _writes_to_view(task: Task) -> bool:
 
     call(task, NUMPY_RUN, task.function, transform=transform)
     return bool(views)
-
-
-def _describe_kind(value: object, backend: Backend) -> str:
-    if isinstance(value, np.ma.MaskedArray):
-        return "is a masked array, which other libraries do not have: return its data and its mask"
-    kind = f"{type(value).__module__}.{type(value).__qualname__}"
-    return f"is a {kind}, not an array of {backend.name}"
-
-
-def _is_array(backend: Backend, value: object) -> bool:
-    is_host = isinstance(value, np.ndarray | np.generic) and not isinstance(value, np.ma.MaskedArray)
-    return is_host if backend.name == "numpy" else backend.owns(value)
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (bool, int, float, complex)  # no scalar of NumPy, which has a dtype
 
 
 def _names(task: Task) -> str:
