@@ -1,19 +1,18 @@
 """``assert_parity``: one function, every array library, the same result."""
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import takewhile
 from typing import Any, Literal
 
 from xpnet._lib.kinds import check_arguments
 from xpnet.backends.resolve import BACKENDS, make
 from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import devices
-from xpnet.parity.calls import DtypeCheck, Outcome, Run, Task, bind_xp, check_kinds, narrow_leaves
+from xpnet.parity.calls import DtypeCheck, Outcome, Run, Task, bind_xp, check_kinds, name_leaves, narrow_leaf
 from xpnet.parity.distance import parse_tolerance
 from xpnet.parity.gradients import compare_gradients
 from xpnet.parity.outcomes import compare, compute_expected
 from xpnet.parity.session import current_session
-from xpnet.parity.variations import Variation, list_variations, run_variations
+from xpnet.parity.variations import choose_variations, run_variations
 
 META = devices.BackendDevice("torch", "meta")
 """PyTorch's device without values."""
@@ -156,7 +155,11 @@ def assert_parity(
 
         assert_reproducible(function, named, backends)
         return
-    check_kinds(named, mutates)
+    if not {*mutates} <= {*named}:
+        known = f"a list of some of {', '.join(map(repr, named))}"
+        raise ConfigError(f"mutates: expected {known}, positions and keywords of arguments, got {mutates!r}")
+    leaves = name_leaves(named, named)
+    check_kinds(leaves)
     dtypes = check_dtype if isinstance(check_dtype, Mapping) else dict.fromkeys(BACKENDS, check_dtype)
     for name in (*dtypes, *(xfail or ())):
         devices.parse(name)
@@ -165,10 +168,12 @@ def assert_parity(
     tolerance = parse_tolerance(*tiers)._replace(shape=check_shape, device=check_device)
     whose, original = ("NumPy", function) if reference is None else ("the reference", reference)
     functions = bind_xp(function, named), bind_xp(original, named)
-    arguments = named if float64 else narrow_leaves(named)
+    if not float64:
+        leaves = {path: narrow_leaf(leaf) for path, leaf in leaves.items()}
+    fixed = name_leaves(named, [name for name in named if name not in mutates])
     checks = check_memory, warnings == "compare", float64
-    task = Task(*functions, arguments, mutates, whose, errors, tolerance, dtypes, *checks)
-    chosen = _choose_variations(task, names=variations, vary=vary)
+    task = Task(*functions, named, leaves, fixed, mutates, whose, errors, tolerance, *checks)
+    chosen = choose_variations(task, names=variations, vary=vary)
     targets = _find_targets(backends, has_reference=reference is not None)
     others = [META] * (not sync and not errors) + [*NARROW] * (not float64)
     of_test = current_session().of_test if backends is None else None
@@ -178,7 +183,8 @@ def assert_parity(
         backend = make(*target)
         has_64_bits = float64 or (backend.has_float64 and backend.has_int64)
         narrow = not (jax_x64 if backend.name == "jax" else has_64_bits)
-        runs.append(Run(target, backend, narrow=narrow, data_dependent_shapes=data_dependent_shapes))
+        dtype = dtypes.get(str(target), dtypes.get(target.backend, True))
+        runs.append(Run(backend, dtype, narrow=narrow, data_dependent_shapes=data_dependent_shapes))
     runs += [run._replace(jit=True) for run in runs if jit and run.backend.name == "jax"]
     expected = compute_expected(task)
     took_part = [devices.NUMPY] * (reference is None) + [run.target for run in runs]
@@ -203,38 +209,18 @@ def _report(expected: Outcome, outcomes: Sequence[Outcome], xfail: Mapping[str, 
     """
     __tracebackhide__ = True
     kept = [each for each in outcomes if each.lines and not each.run.names & {*xfail}]
-    names: dict[str, dict[str, None]] = {}
-    for each in kept:
-        for line in each.lines:
-            names.setdefault(line, {})[str(each.run)] = None
-    problems = [*expected.lines, *(f"{', '.join(runs)}: {line}" for line, runs in names.items())]
+    problems = [*expected.lines]
+    for line in dict.fromkeys(line for each in kept for line in each.lines):
+        runs = dict.fromkeys(str(each.run) for each in kept if line in each.lines)
+        problems.append(f"{', '.join(runs)}: {line}")
     for name, reason in xfail.items():
-        own = [each for each in outcomes if name in each.run.names]
-        if own and not any(each.lines for each in own):
+        own = [each.lines for each in outcomes if name in each.run.names]
+        if own and not any(own):
             problems.append(f"{name}: does not fail, for which xfail has the reason: {reason}")
     if problems:
         errors = [each.error for each in kept if each.error is not None]
         cause = ExceptionGroup("raised by the function", errors) if len(errors) > 1 else None
         raise AssertionError("\n".join(dict.fromkeys(problems))) from cause or next(iter(errors), None)
-
-
-def _choose_variations(task: Task, *, names: bool | Sequence[str], vary: bool) -> list[Variation]:
-    """Return the variations that are asked for.
-
-    Raises
-    ------
-    ConfigError
-        There is none of that name.
-    """
-    possible = list_variations(task.arguments, task.mutates)
-    if isinstance(names, bool):
-        forms = takewhile(lambda each: each.is_form, possible)
-        return [each for each in (possible if vary else forms) if names or not each.is_form]
-    known = {each.name: each for each in possible}
-    if not {*names} <= {*known}:
-        expected = f"True, False, or a list of some of {', '.join(map(repr, known))}"
-        raise ConfigError(f"variations: expected {expected}, got {names!r}")
-    return [known[name] for name in names]
 
 
 def _find_targets(names: Sequence[str] | None, *, has_reference: bool) -> list[devices.BackendDevice]:

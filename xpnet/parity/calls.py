@@ -4,8 +4,8 @@ import inspect
 import json
 import traceback
 import warnings
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from copy import copy
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -16,7 +16,6 @@ import numpy as np
 
 from xpnet._typing import Function, HostArray, Namespace
 from xpnet.backends.base import Backend
-from xpnet.errors import ConfigError
 from xpnet.parity.devices import STRICT, BackendDevice
 from xpnet.parity.distance import Tolerance
 
@@ -36,22 +35,27 @@ EFFORT: Any = 10_000
 class Run(NamedTuple):
     """A library on a device, and how the function is run there."""
 
-    target: BackendDevice
     backend: Backend
+    dtype: DtypeCheck = True  # of results, to be compared
     jit: bool = False
     narrow: bool = False  # float64 and int64 become what the device, or the user of JAX, has instead
     half: bool = False  # float16 is PyTorch's default dtype
     data_dependent_shapes: bool = False  # array-api-strict allows them
 
     @property
+    def target(self) -> BackendDevice:
+        """The library and the device."""
+        return BackendDevice(self.backend.name, self.backend.device_name)
+
+    @property
     def names(self) -> set[str]:
         """The names of the library, and of it on this device."""
-        return {self.target.backend, str(self.target)}
+        return {self.backend.name, str(self.target)}
 
     @property
     def has_values(self) -> bool:
         """False on PyTorch's device without numbers."""
-        return self.target.device != "meta"
+        return self.backend.device_name != "meta"
 
     def __str__(self) -> str:
         narrow_jax = self.narrow and self.backend.name == "jax"
@@ -78,6 +82,10 @@ class Run(NamedTuple):
         backend = self.backend
         return backend.to_user(backend.narrow(array)) if self.narrow else backend.from_host(array)
 
+    def to_bytes(self, array: Any) -> bytes:
+        """Return the bytes of an array on the device."""
+        return self.backend.to_host(array).tobytes()
+
 
 class Task(NamedTuple):
     """The function, its arguments, and what is compared."""
@@ -85,11 +93,12 @@ class Task(NamedTuple):
     function: Function  # of the namespace, and of the arguments, as the next one
     reference: Function
     arguments: Arguments
+    leaves: Mapping[str, Any]  # of the arguments, in place of theirs
+    fixed: Collection[str]  # the paths of those into which it does not write
     mutates: Collection[int | str]
     whose: str  # results are compared with: NumPy or the reference
     raises: tuple[type[Exception], ...]
     tolerance: Tolerance
-    dtypes: Mapping[str, DtypeCheck]  # by library
     check_memory: bool = True
     check_warnings: bool = True
     float64: bool = True
@@ -131,69 +140,70 @@ def call(
     run: Run,
     function: Function,
     earlier: Outcome | None = None,
-    transform: Function = lambda apply: apply,
+    transform: Function = lambda apply, arrays: apply(arrays),
 ) -> Outcome:
     """Call a function of a task with copies of the arguments on the device.
 
     With NumPy, results that share memory with those of an `earlier` call are among the aliases. `transform`
-    changes what is called with the arrays.
+    is called with the function of the arrays, and these.
     """
     __tracebackhide__ = True
-    backend, fixed = run.backend, [name for name in task.arguments if name not in task.mutates]
+    backend, given = run.backend, {**task.leaves}
     arrays: dict[str, Any] = {}
-    dtypes: dict[str, Any] = {}
     changed: list[str] = []
-    plain: dict[str, Any] = {}
+    outputs: dict[str, Any] = {}
     found: dict[str, str] = {}
 
-    def apply(values: Mapping[str, Any]) -> dict[str, Any]:
+    def apply(values: dict[str, Any]) -> dict[str, Any]:
         __tracebackhide__ = True
-        given = replace_leaves(task.arguments, {**dtypes, **values})
-        start = named_arguments(given, fixed)
-        positional, keywords = split(given)
+        start = given | values
+        arguments = replace_leaves(task.arguments, start)
+        positional, keywords = split(arguments)
         result = function(backend.xp, *positional, **keywords)
-        outputs = {} if result is None and task.mutates else dict(named_leaves(result, "result"))
-        end = named_arguments(given, fixed)
-        changed.extend(path for path in {**start, **end} if start.get(path) is not end.get(path))
-        outputs |= named_arguments(given, task.mutates)
-        plain.update((path, leaf) for path, leaf in outputs.items() if isinstance(leaf, str | None))
-        return {path: leaf for path, leaf in outputs.items() if path not in plain}
+        outputs.clear()
+        outputs.update({} if result is None and task.mutates else named_leaves(result, "result"))
+        outputs.update(name_leaves(arguments, task.mutates))
+        end = name_leaves(arguments, arguments)
+        others = (path for path in (*task.fixed, *end) if path not in outputs)
+        changed.extend(path for path in others if start.get(path) is not end.get(path))
+        return {path: leaf for path, leaf in outputs.items() if not isinstance(leaf, str | None)}
 
     with run.scope():
-        for path, leaf in named_arguments(task.arguments).items():
+        for path, leaf in given.items():
             try:
                 if isinstance(leaf, np.ndarray):
                     arrays[path] = run.put(_copy(leaf))
                 elif is_dtype(leaf):
-                    dtypes[path] = run.put(np.empty(0, leaf)).dtype
+                    given[path] = run.put(np.empty(0, leaf)).dtype
             except Exception as error:  # noqa: BLE001  each library raises its own errors
                 name = getattr(leaf, "dtype", leaf)
                 return Outcome(run, [f"{path}: {backend.name} has no {name}: {first_line(error)}"])
-        paths = [path for path in named_arguments(task.arguments, fixed) if path in arrays and run.has_values]
-        before = {path: backend.to_host(arrays[path]).tobytes() for path in paths}
+        silent = warnings.catch_warnings(action="ignore") if task.quiet else nullcontext()
         try:
-            with _watch_warnings(found, quiet=task.quiet):
-                compiled = backend.library.jit(apply) if run.jit else transform(apply)
-                returned = compiled(arrays)
+            with _watch_warnings(found, quiet=task.quiet) if backend.name == "numpy" else silent:
+                returned = transform(backend.library.jit(apply) if run.jit else apply, arrays)
         except Exception as error:  # noqa: BLE001  each library raises its own errors
             return Outcome(run, [], error=error)
-        changed += [path for path, x in before.items() if backend.to_host(arrays[path]).tobytes() != x]
+        for path, array in arrays.items() if run.has_values else ():
+            if path in task.fixed and run.to_bytes(array) != run.to_bytes(run.put(task.leaves[path])):
+                changed.append(path)
     lines = [f"{path} is changed in place: compute a new array instead" for path in dict.fromkeys(changed)]
-    outcome = Outcome(run, lines, {**plain, **returned}, warnings=found)
-    if backend.name != "numpy":
-        return outcome
-    own = {path: leaf for path, leaf in returned.items() if isinstance(leaf, np.ndarray)}
-    copies = {path: np.array(leaf) for path, leaf in own.items() if not isinstance(leaf, np.ma.MaskedArray)}
+    outputs.update(returned)
+    own = named_arrays(outputs) if backend.name == "numpy" else {}
+    outputs.update((path, leaf.copy()) for path, leaf in own.items())
     aliases = {*_find_aliases(own, arrays, earlier)}
-    return outcome._replace(outputs={**outcome.outputs, **copies}, arrays=own, aliases=aliases)
+    return Outcome(run, lines, outputs, own, aliases, found)
 
 
 def _copy(array: HostArray) -> HostArray:
-    """Return a copy with the same strides that can be written to if the array can."""
-    if array.flags.forc or array.dtype.hasobject:
+    """Return a copy with the same strides that can be written to if the array can.
+
+    A view of little in large memory becomes contiguous.
+    """
+    low, high = (0, 0) if array.flags.forc else np.lib.array_utils.byte_bounds(array)
+    if not low or array.dtype.hasobject or high - low > max(16 * array.nbytes, 1 << 20):
         copied = array.copy(order="K")
     else:
-        low, high = np.lib.array_utils.byte_bounds(array)
         memory, offset = np.empty(high - low, np.uint8), array.ctypes.data - low
         copied = np.ndarray(array.shape, array.dtype, memory, offset, array.strides)
         copied[...] = array
@@ -219,8 +229,8 @@ def _find_aliases(
 def _watch_warnings(found: dict[str, str], *, quiet: bool) -> Iterator[None]:
     """Collect the body's RuntimeWarnings by kind, those of NumPy too; others pass, unless `quiet`."""
     usual = np.errstate(divide="warn", over="warn", invalid="warn")
-    with warnings.catch_warnings(record=True) as caught, usual:
-        warnings.filterwarnings("always", category=Warning if quiet else RuntimeWarning)
+    category = Warning if quiet else RuntimeWarning
+    with warnings.catch_warnings(record=True, action="always", category=category) as caught, usual:
         yield
     for each in caught:
         text, place = f"{each.category.__name__}: {each.message}", f"{Path(each.filename).name}:{each.lineno}"
@@ -291,24 +301,24 @@ class Container(str):
     __slots__ = ()
 
 
-def named_arguments(arguments: Arguments, names: Collection[int | str] | None = None) -> dict[str, Any]:
-    """Return the arrays and plain values of some arguments, by default all, by path."""
-    chosen = arguments if names is None else names
-    nested = (named_leaves(arguments[name], f"argument {name}") for name in chosen)
-    return {path: leaf for each in nested for path, leaf in each if not isinstance(leaf, Container)}
+def name_leaves(arguments: Arguments, names: Iterable[int | str]) -> dict[str, Any]:
+    """Return the arrays and plain values of some arguments by path."""
+    nested = (named_leaves(arguments[name], f"argument {name}") for name in names)
+    return {path: leaf for each in nested for path, leaf in each.items() if not isinstance(leaf, Container)}
 
 
 def replace_leaves(arguments: Arguments, leaves: Mapping[str, Any]) -> Arguments:
-    """Return a copy of arguments with other leaves at some paths of `named_arguments`."""
+    """Return a copy of arguments with other leaves at some paths."""
     return {name: _replace(value, f"argument {name}", leaves) for name, value in arguments.items()}
 
 
-def named_leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Yield each container and each leaf with its path, such as result["loss"][1].scale."""
+def named_leaves(value: Any, path: str) -> dict[str, Any]:
+    """Return each container and each leaf by its path, such as result["loss"][1].scale."""
     container, children = _open(value)
-    yield path, container or value
+    named = {path: container or value}
     for step, child in children.items():
-        yield from named_leaves(child, path + step)
+        named |= named_leaves(child, path + step)
+    return named
 
 
 def _replace(value: Any, path: str, leaves: Mapping[str, Any]) -> Any:
@@ -346,12 +356,9 @@ def _open(value: Any) -> tuple[Container | None, dict[str, Any]]:
     return Container(f"a {kind} of {', '.join(names) or 'nothing'}"), children
 
 
-def check_kinds(arguments: Arguments, mutates: Collection[int | str]) -> None:
+def check_kinds(leaves: Mapping[str, Any]) -> None:
     """Raise TypeError for an argument that is neither a NumPy array nor a plain value."""
-    if not {*mutates} <= {*arguments}:
-        known = f"a list of some of {', '.join(map(repr, arguments))}"
-        raise ConfigError(f"mutates: expected {known}, positions and keywords of arguments, got {mutates!r}")
-    for path, leaf in named_arguments(arguments).items():
+    for path, leaf in leaves.items():
         if not (callable(leaf) or isinstance(leaf, PLAIN)):
             known = (
                 "a NumPy array, a number, text, None, a dtype, a slice, a callable, or lists, tuples, dicts"
@@ -360,17 +367,19 @@ def check_kinds(arguments: Arguments, mutates: Collection[int | str]) -> None:
             raise TypeError(f"{path} is a {type(leaf).__name__}: expected {known}")
 
 
-def narrow_leaves(arguments: Arguments) -> Arguments:
-    """Convert dtypes, arrays, and numbers with a dtype, from 64 bits to float32 and complex64."""
-    leaves = {}
-    for path, leaf in named_arguments(arguments).items():
-        if is_dtype(leaf):
-            leaves[path] = np.dtype(NARROWER.get(np.dtype(leaf).name, leaf))
-        elif isinstance(leaf, np.ndarray | np.generic):
-            leaves[path] = leaf.astype(NARROWER.get(leaf.dtype.name, leaf.dtype))
-    return replace_leaves(arguments, leaves)
+def narrow_leaf(leaf: Any) -> Any:
+    """Convert a dtype, an array, or a number with a dtype, from 64 bits to float32 and complex64."""
+    if is_dtype(leaf):
+        return np.dtype(NARROWER.get(np.dtype(leaf).name, leaf))
+    has_dtype = isinstance(leaf, np.ndarray | np.generic)
+    return leaf.astype(NARROWER.get(leaf.dtype.name, leaf.dtype)) if has_dtype else leaf
 
 
 def is_dtype(value: object) -> bool:
     """Tell whether a value is a dtype of NumPy's, or the class of its numbers."""
     return isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic))
+
+
+def named_arrays(leaves: Mapping[str, Any]) -> dict[str, HostArray]:
+    """Return the arrays among leaves by path."""
+    return {path: leaf for path, leaf in leaves.items() if isinstance(leaf, np.ndarray)}

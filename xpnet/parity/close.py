@@ -6,7 +6,6 @@ import numpy as np
 
 from xpnet.backends.resolve import backend_of, make
 from xpnet.parity.calls import Outcome, Run, Task, named_leaves
-from xpnet.parity.devices import BackendDevice
 from xpnet.parity.distance import parse_tolerance
 from xpnet.parity.outcomes import NUMPY_RUN, find_differences
 from xpnet.parity.session import current_session
@@ -42,15 +41,15 @@ def assert_close(
     __tracebackhide__ = True
     if isinstance(desired, list) and not isinstance(actual, list | tuple):
         desired = np.asarray(desired)
-    outputs, expected = (dict(named_leaves(x, "result")) for x in (actual, desired))
+    outputs, expected = (named_leaves(x, "result") for x in (actual, desired))
     target, found = current_session().of_test, {path: backend_of(x) for path, x in expected.items()}
     known = (*found.values(), *map(backend_of, outputs.values()))
     backend = make(*target) if target else next(filter(None, known), NUMPY_RUN.backend)
-    run = Run(target or BackendDevice(backend.name, backend.device_name), backend)
+    run = Run(backend, check_dtype)
     for path, each in found.items():
         if each is not None:
             expected[path] = each.to_host(expected[path])
     tolerance = parse_tolerance(None, None, rtol, atol, None)._replace(device=check_device)
-    task = Task(bool, bool, {}, (), "desired", (), tolerance, {backend.name: check_dtype})
+    task = Task(bool, bool, {}, {}, (), (), "desired", (), tolerance)
     if problems := find_differences(task, Outcome(run, [], outputs), Outcome(run, [], expected)):
         raise AssertionError("\n".join(problems))

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from xpnet._typing import HostArray
+from xpnet._typing import Function, HostArray
 from xpnet.backends.resolve import make
 from xpnet.parity import devices
 from xpnet.parity.calls import NARROWER, Container, Outcome, Run, Task, call, describe_error, first_line
@@ -17,7 +17,7 @@ SUBSCRIPTS = 16
 """Subscripts of an array by integers, in one call, that are a loop."""
 NUMBERS = (bool, int, float, complex)
 """Python's, not NumPy's scalars, which have a dtype."""
-NUMPY_RUN = Run(devices.NUMPY, make(*devices.NUMPY))
+NUMPY_RUN = Run(make(*devices.NUMPY))
 """The run that all others are compared with."""
 
 
@@ -122,7 +122,7 @@ def _find_problem(task: Task, run: Run, value: Any, reference: Any) -> str | Non
         return f"is a {masked if is_masked else kind}"
     if is_array and task.tolerance.device and value.device != backend.device:
         return f"is on device {value.device}, not {backend.device}"
-    dtype = task.dtypes.get(str(run.target), task.dtypes.get(backend.name, True))
+    dtype = run.dtype
     try:
         host = backend.to_host(value) if is_array else np.asarray(value)
     except TypeError as error:  # a dtype that NumPy does not have
@@ -164,22 +164,21 @@ def _writes_to_view(task: Task) -> bool:
     views: list[HostArray] = []
 
     class Watched(np.ndarray[Any, Any]):
-        def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-            out = options.get("out", ())
+        def __array_ufunc__(
+            self, ufunc: Any, method: str, *inputs: Any, out: Any = (), **options: Any
+        ) -> Any:
             views.extend(x for x in out if x.base is not None)
-            if out:
-                options["out"] = tuple(map(np.asarray, out))
-            operands = (np.asarray(x) if isinstance(x, Watched) else x for x in inputs)
-            result = getattr(ufunc, method)(*operands, **options)
+            operands, into = map(np.asarray, inputs), tuple(map(np.asarray, out)) or None
+            result = getattr(ufunc, method)(*operands, out=into, **options)
             return out[0] if out else watch(result)
 
     def watch(array: Any) -> Any:
         return np.asarray(array).view(Watched).copy()  # which is no view
 
-    def transform(apply: Any) -> Any:
-        return lambda arrays: apply({path: watch(x) for path, x in arrays.items()})
+    def call_watched(apply: Function, arrays: dict[str, HostArray]) -> Any:
+        return apply({path: watch(x) for path, x in arrays.items()})
 
-    call(task, NUMPY_RUN, task.function, transform=transform)
+    call(task, NUMPY_RUN, task.function, transform=call_watched)
     return bool(views)
 
 

@@ -20,9 +20,17 @@ import numpy as np
 from xpnet import reproducible as rp
 from xpnet.backends.resolve import CPU_BACKENDS, make
 from xpnet.errors import ConfigError
-from xpnet.parity.calls import Arguments, Container, bind_xp, named_leaves, replace_leaves, split
+from xpnet.parity.calls import (
+    Arguments,
+    Container,
+    bind_xp,
+    name_leaves,
+    named_arrays,
+    named_leaves,
+    replace_leaves,
+    split,
+)
 from xpnet.parity.devices import find_installed
-from xpnet.parity.variations import named_arrays
 from xpnet.reproducible.promotion import name_of
 
 KERNELS = ("Nehalem", "Haswell")
@@ -71,14 +79,16 @@ def _digests(
     name: str, function: Callable[..., object], arguments: Arguments
 ) -> tuple[dict[str, str], list[str]]:
     """Return the digest of each result on a library, and where arrays were converted."""
-    backend, arrays = make(name, "cpu"), named_arrays(arguments)
+    backend, arrays = make(name, "cpu"), named_arrays(name_leaves(arguments, arguments))
     wrapped = {path: rp.asarray(backend.from_host(x.copy())) for path, x in arrays.items()}
     positional, keywords = split(replace_leaves(arguments, wrapped))
     with warnings.catch_warnings(record=True) as caught, rp.conversions("warn"):
         warnings.simplefilter("always")
         results = bind_xp(function, arguments)(rp.namespace(name), *positional, **keywords)
     left = [str(each.message) for each in caught if "leaves xpnet.reproducible" in str(each.message)]
-    leaves = {path: leaf for path, leaf in named_leaves(results, "") if not isinstance(leaf, Container)}
+    leaves = {
+        path: leaf for path, leaf in named_leaves(results, "").items() if not isinstance(leaf, Container)
+    }
     return {path: _digest(leaf) for path, leaf in leaves.items()}, left
 
 
@@ -95,7 +105,7 @@ def _digests_with(kernel: str, function: Callable[..., object], arguments: Argum
     file = inspect.getsourcefile(function)
     if "<" in function.__qualname__ or file is None:
         raise ConfigError(f"reproducible=True: {function.__qualname__} is not at the top level of a module")
-    arrays: dict[str, Any] = {**named_arrays(arguments)}
+    arrays: dict[str, Any] = {**named_arrays(name_leaves(arguments, arguments))}
     text = repr(replace_leaves(arguments, dict.fromkeys(arrays)))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "arrays.npz"

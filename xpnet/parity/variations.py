@@ -1,13 +1,14 @@
 """Variations of an example: other forms of its arrays, a second call, other sizes and values."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from xpnet._typing import HostArray
 from xpnet.backends.resolve import BACKENDS
-from xpnet.parity.calls import Arguments, Outcome, Task, call, named_arguments, replace_leaves
+from xpnet.errors import ConfigError
+from xpnet.parity.calls import Outcome, Task, call, named_arrays
 from xpnet.parity.outcomes import NUMPY_RUN, compare, find_differences
 
 ELEMENTS: Final = 5000
@@ -18,12 +19,12 @@ ORDERED: Final = ("numpy", "cupy", "torch", "dpnp", "array-api-strict")
 
 
 class Variation(NamedTuple):
-    """Arguments in place of those of an example.
+    """Arrays in place of those of an example.
 
     Attributes
     ----------
-    arguments
-        The arguments; None: the same.
+    changes
+        The other arrays by path.
     libraries
         Those that it is for.
     is_form
@@ -31,15 +32,33 @@ class Variation(NamedTuple):
     """
 
     name: str
-    arguments: Arguments | None = None
+    changes: Mapping[str, HostArray] = {}
     libraries: Collection[str] = tuple(BACKENDS)
     is_form: bool = True
 
 
-def list_variations(arguments: Arguments, mutates: Collection[int | str]) -> Iterator[Variation]:
+def choose_variations(task: Task, *, names: bool | Sequence[str], vary: bool) -> list[Variation]:
+    """Return the variations that are asked for.
+
+    Raises
+    ------
+    ConfigError
+        There is none of that name.
+    """
+    if isinstance(names, bool):
+        possible = list_variations(task, forms_only=not vary)
+        return [each for each in possible if names or not each.is_form]
+    known = {each.name: each for each in list_variations(task)}
+    if not {*names} <= {*known}:
+        expected = f"True, False, or a list of some of {', '.join(map(repr, known))}"
+        raise ConfigError(f"variations: expected {expected}, got {names!r}")
+    return [known[name] for name in names]
+
+
+def list_variations(task: Task, *, forms_only: bool = False) -> Iterator[Variation]:
     """Yield the variations of arguments: first the forms, then the others."""
-    arrays = named_arrays(arguments)
-    fixed = named_arguments(arguments, [name for name in arguments if name not in mutates])
+    arrays = named_arrays(task.leaves)
+    fixed = {path: x for path, x in arrays.items() if path in task.fixed}
     yield Variation(SECOND)
     forms: tuple[tuple[Any, ...], ...] = (
         ("C order", ORDERED, lambda x: np.array(x, order="C"), arrays),
@@ -47,28 +66,29 @@ def list_variations(arguments: Arguments, mutates: Collection[int | str]) -> Ite
         ("strided", ("numpy",), lambda x: np.repeat(x, 2, axis=-1)[..., ::2] if x.ndim else x, arrays),
         ("read-only", ("numpy",), lambda x: np.broadcast_to(x, x.shape), fixed),
     )
-    for name, libraries, change, paths in forms:
-        changed = {path: change(x) for path, x in arrays.items() if path in paths}
+    for name, libraries, change, own in forms:
+        changed = {path: change(x) for path, x in own.items()}
         if any(_form(x) != _form(arrays[path]) for path, x in changed.items()):
-            yield Variation(name, replace_leaves(arguments, changed), libraries)
+            yield Variation(name, changed, libraries)
     floats = {path: x for path, x in arrays.items() if x.dtype == np.float64 and x.size}
+    if forms_only or not floats:
+        return
     for path, x in floats.items():
-        yield Variation(f"NaN in {path}", replace_leaves(arguments, {path: _plant(x)}), is_form=False)
+        yield Variation(f"NaN in {path}", {path: _plant(x)}, is_form=False)
     first = next((x for x in floats.values() if x.ndim), np.empty(1))
     length = len(first)  # that of arrays, too, which belong to it
-    own = {path: x for path, x in arrays.items() if floats and x.ndim and len(x) == length}
+    together = {path: x for path, x in arrays.items() if x.ndim and len(x) == length}
     for name, count in ("no element", 0), ("one element", 1), (LONG, -(-ELEMENTS * length // first.size)):
-        resized = {path: np.take(x, np.arange(count) % length, 0) for path, x in own.items()}
-        if own and count != length:
-            yield Variation(name, replace_leaves(arguments, resized), is_form=False)
+        resized = {path: np.take(x, np.arange(count) % length, 0) for path, x in together.items()}
+        if together and count != length:
+            yield Variation(name, resized, is_form=False)
     planted = {path: _plant(x) if path in floats else x for path, x in resized.items()}
-    if floats:
-        yield Variation(f"{LONG} with NaN", replace_leaves(arguments, planted), is_form=False)
-        yield Variation(HALF, libraries=("torch",), is_form=False)
+    yield Variation(f"{LONG} with NaN", planted, is_form=False)
+    yield Variation(HALF, libraries=("torch",), is_form=False)
 
 
 def run_variations(
-    task: Task, expected: Outcome, outcomes: Sequence[Outcome], variations: Iterable[Variation]
+    task: Task, expected: Outcome, outcomes: Iterable[Outcome], variations: Iterable[Variation]
 ) -> Iterator[Outcome]:
     """Yield the outcomes of each library's first run, up to one with problems, where the reference has none.
 
@@ -78,10 +98,11 @@ def run_variations(
     for variation in variations:
         is_second, is_half = variation.name == SECOND, variation.name == HALF
         chosen = [each for each in able if each.run.backend.name in variation.libraries]
-        if not chosen or (is_half and task.dtypes.get("torch", True) is not True):
+        chosen = [each for each in chosen if each.run.dtype is True or not is_half]
+        if not chosen:
             continue
-        arguments = variation.arguments or task.arguments
-        varied = task._replace(arguments=arguments, check_memory=task.check_memory and is_second)
+        leaves, check_memory = {**task.leaves, **variation.changes}, task.check_memory and is_second
+        varied = task._replace(leaves=leaves, check_memory=check_memory)
         wanted = call(varied, NUMPY_RUN, task.reference, expected if is_second else None)
         if wanted.error is not None or wanted.lines:
             continue
@@ -102,11 +123,6 @@ def find_firsts(outcomes: Iterable[Outcome]) -> list[Outcome]:
         if each.run.has_values and not each.run.jit:
             firsts.setdefault(each.run.backend.name, each)
     return [each for each in firsts.values() if not each.lines]
-
-
-def named_arrays(arguments: Arguments) -> dict[str, HostArray]:
-    """Return the arrays among arguments by path."""
-    return {path: x for path, x in named_arguments(arguments).items() if isinstance(x, np.ndarray)}
 
 
 def _form(x: HostArray) -> tuple[bool, ...]:
