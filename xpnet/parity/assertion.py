@@ -181,8 +181,7 @@ def assert_parity(
     runs = []
     for target in dict.fromkeys(targets):
         backend = make(*target)
-        has_64_bits = float64 or (backend.has_float64 and backend.has_int64)
-        narrow = not (jax_x64 if backend.name == "jax" else has_64_bits)
+        narrow = not (jax_x64 if backend.name == "jax" else float64)
         dtype = dtypes.get(str(target), dtypes.get(target.backend, True))
         runs.append(Run(backend, dtype, narrow=narrow, data_dependent_shapes=data_dependent_shapes))
     runs += [run._replace(jit=True) for run in runs if jit and run.backend.name == "jax"]

@@ -21,10 +21,12 @@ from xpnet.parity.distance import Tolerance
 
 Arguments: TypeAlias = Mapping[int | str, Any]
 """The arguments of a call by position or keyword."""
-HIDDEN = ("xpnet.parity", "xpnet.backends", "array_api_compat", "contextlib", "numpy")
+Leaves: TypeAlias = Mapping[str, Any]
+"""Arrays and plain values, in nested containers, by path."""
+HIDDEN = ("xpnet.parity.", "xpnet.backends.", "array_api_compat.", "contextlib.", "numpy.")
 """Modules that are no place of an error, beside the array library."""
 DtypeCheck: TypeAlias = bool | Literal["kind"]
-NARROWER = {"float64": "float32", "complex128": "complex64"}
+NARROWER = {"float64": "float32", "complex128": "complex64", "int64": "int32", "uint64": "uint32"}
 """Dtypes of 64 bits, and those in place of them."""
 PLAIN = np.ndarray | np.generic | int | float | complex | str | np.dtype | slice | EllipsisType | None
 """The types of arguments besides containers and callables."""
@@ -93,7 +95,7 @@ class Task(NamedTuple):
     function: Function  # of the namespace, and of the arguments, as the next one
     reference: Function
     arguments: Arguments
-    leaves: Mapping[str, Any]  # of the arguments, in place of theirs
+    leaves: Leaves  # of the arguments, in place of theirs
     fixed: Collection[str]  # the paths of those into which it does not write
     mutates: Collection[int | str]
     whose: str  # results are compared with: NumPy or the reference
@@ -128,8 +130,8 @@ class Outcome(NamedTuple):
 
     run: Run
     lines: list[str]
-    outputs: Mapping[str, Any] = {}
-    arrays: Mapping[str, HostArray] = {}
+    outputs: Leaves = {}
+    arrays: Leaves = {}
     aliases: Collection[tuple[str, str]] = frozenset()
     warnings: Mapping[str, str] = {}
     error: Exception | None = None
@@ -154,9 +156,9 @@ def call(
     outputs: dict[str, Any] = {}
     found: dict[str, str] = {}
 
-    def apply(values: dict[str, Any]) -> dict[str, Any]:
+    def apply(values: Leaves) -> Leaves:
         __tracebackhide__ = True
-        start = given | values
+        start = {**given, **values}
         arguments = replace_leaves(task.arguments, start)
         positional, keywords = split(arguments)
         result = function(backend.xp, *positional, **keywords)
@@ -211,9 +213,7 @@ def _copy(array: HostArray) -> HostArray:
     return copied
 
 
-def _find_aliases(
-    outputs: Mapping[str, HostArray], arrays: Mapping[str, HostArray], earlier: Outcome | None
-) -> Iterator[tuple[str, str]]:
+def _find_aliases(outputs: Leaves, arrays: Leaves, earlier: Outcome | None) -> Iterator[tuple[str, str]]:
     """Yield the pairs of an output and an array that share memory."""
     others = [*arrays.items()]
     others += [("that of an earlier call", x) for x in (earlier.arrays.values() if earlier else ())]
@@ -261,10 +261,9 @@ def first_line(error: Exception) -> str:
 
 def _find_place(backend: Backend, error: Exception) -> str:
     """Return file and line of the innermost call that is not the array library's."""
-    place, hidden = "", (*HIDDEN, backend.module)
+    place, hidden = "", (*HIDDEN, f"{backend.module}.")
     for frame, line in traceback.walk_tb(error.__traceback__):
-        name = str(frame.f_globals.get("__name__"))
-        if not any(name == module or name.startswith(f"{module}.") for module in hidden):
+        if not f"{frame.f_globals.get('__name__')}.".startswith(hidden):
             place = f" ({Path(frame.f_code.co_filename).name}:{line})"
     return place
 
@@ -301,27 +300,27 @@ class Container(str):
     __slots__ = ()
 
 
-def name_leaves(arguments: Arguments, names: Iterable[int | str]) -> dict[str, Any]:
+def name_leaves(arguments: Arguments, names: Iterable[int | str]) -> Leaves:
     """Return the arrays and plain values of some arguments by path."""
     nested = (named_leaves(arguments[name], f"argument {name}") for name in names)
     return {path: leaf for each in nested for path, leaf in each.items() if not isinstance(leaf, Container)}
 
 
-def replace_leaves(arguments: Arguments, leaves: Mapping[str, Any]) -> Arguments:
+def replace_leaves(arguments: Arguments, leaves: Leaves) -> Arguments:
     """Return a copy of arguments with other leaves at some paths."""
     return {name: _replace(value, f"argument {name}", leaves) for name, value in arguments.items()}
 
 
-def named_leaves(value: Any, path: str) -> dict[str, Any]:
+def named_leaves(value: Any, path: str) -> Leaves:
     """Return each container and each leaf by its path, such as result["loss"][1].scale."""
     container, children = _open(value)
     named = {path: container or value}
     for step, child in children.items():
-        named |= named_leaves(child, path + step)
+        named.update(named_leaves(child, path + step))
     return named
 
 
-def _replace(value: Any, path: str, leaves: Mapping[str, Any]) -> Any:
+def _replace(value: Any, path: str, leaves: Leaves) -> Any:
     container, children = _open(value)
     if container is None:
         return leaves.get(path, value)
@@ -356,7 +355,7 @@ def _open(value: Any) -> tuple[Container | None, dict[str, Any]]:
     return Container(f"a {kind} of {', '.join(names) or 'nothing'}"), children
 
 
-def check_kinds(leaves: Mapping[str, Any]) -> None:
+def check_kinds(leaves: Leaves) -> None:
     """Raise TypeError for an argument that is neither a NumPy array nor a plain value."""
     for path, leaf in leaves.items():
         if not (callable(leaf) or isinstance(leaf, PLAIN)):
@@ -369,10 +368,11 @@ def check_kinds(leaves: Mapping[str, Any]) -> None:
 
 def narrow_leaf(leaf: Any) -> Any:
     """Convert a dtype, an array, or a number with a dtype, from 64 bits to float32 and complex64."""
-    if is_dtype(leaf):
-        return np.dtype(NARROWER.get(np.dtype(leaf).name, leaf))
-    has_dtype = isinstance(leaf, np.ndarray | np.generic)
-    return leaf.astype(NARROWER.get(leaf.dtype.name, leaf.dtype)) if has_dtype else leaf
+    dtype = np.dtype(leaf) if is_dtype(leaf) else getattr(leaf, "dtype", None)
+    if dtype is None or dtype.kind not in "fc":
+        return leaf
+    narrower = np.dtype(NARROWER.get(dtype.name, dtype))
+    return narrower if is_dtype(leaf) else leaf.astype(narrower)
 
 
 def is_dtype(value: object) -> bool:
@@ -380,6 +380,6 @@ def is_dtype(value: object) -> bool:
     return isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic))
 
 
-def named_arrays(leaves: Mapping[str, Any]) -> dict[str, HostArray]:
+def named_arrays(leaves: Leaves) -> Leaves:
     """Return the arrays among leaves by path."""
     return {path: leaf for path, leaf in leaves.items() if isinstance(leaf, np.ndarray)}

@@ -75,10 +75,10 @@ def first_mismatch(unequal: NDArray[np.bool_], a: HostArray, b: HostArray) -> Mi
     """Return the first element, in C order, for which ``unequal`` is true, None if there is none."""
     if not unequal.any():
         return None
-    index = tuple(int(i) for i in np.unravel_index(int(np.argmax(unequal)), unequal.shape))
-    inexact = np.issubdtype(a.dtype, np.inexact)
-    ulp = float(ulp_distance(np.asarray(a[index]), np.asarray(b[index]))) if inexact else None
-    return Mismatch(index, np.asarray(a[index]).item(), np.asarray(b[index]).item(), ulp)
+    index = tuple(np.argwhere(unequal)[0].tolist())
+    left, right = (np.asarray(x[index]) for x in (a, b))
+    ulp = float(ulp_distance(left, right)) if np.issubdtype(a.dtype, np.inexact) else None
+    return Mismatch(index, left.item(), right.item(), ulp)
 
 
 def format_count(count: float) -> str:
@@ -130,8 +130,8 @@ def parse_tolerance(
         There is not exactly one tier, or a tolerance is negative or infinite.
     """
     tiers = [value for value in (tier, ulp, rtol, norm) if value is not None]
-    is_sensible = all(0 <= value <= sys.float_info.max for value in (ulp or 0, rtol or 0, norm or 0, atol))
-    if len(tiers) != 1 or tier not in (None, "bitwise") or (atol and rtol is None) or not is_sensible:
+    is_sensible = all(0 <= (value or 0) <= sys.float_info.max for value in (ulp, rtol, norm, atol))
+    if len(tiers) != 1 or (atol and rtol is None) or not is_sensible:
         known = 'tier="bitwise", ulp=n, rtol=r (which alone takes atol) and norm=r, finite and 0 or more'
         raise ConfigError(f"expected exactly one of {known}, got {tier=}, {ulp=}, {rtol=}, {atol=}, {norm=}")
     if tier is not None:
@@ -141,7 +141,7 @@ def parse_tolerance(
 
     def exceeds(a: HostArray, b: HostArray) -> NDArray[np.bool_]:
         largest = float(np.max(np.abs(b), initial=0.0, where=np.isfinite(b)))
-        limit = atol if norm is None else norm * largest
+        limit = atol + (norm or 0.0) * largest
         return np.asarray(~np.isclose(a, b, rtol=rtol or 0.0, atol=limit, equal_nan=True))
 
     text = f"norm {norm:g}" if rtol is None else f"rtol {rtol:g}" + (f", atol {atol:g}" if atol else "")

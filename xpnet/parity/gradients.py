@@ -1,18 +1,16 @@
 """Gradients by PyTorch and JAX, compared with central differences of the reference."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
 
-from xpnet._typing import Array, Function, HostArray
+from xpnet._typing import Array, Function
 from xpnet.errors import ConfigError
-from xpnet.parity.calls import Outcome, Run, Task, call, describe_error, named_arrays
+from xpnet.parity.calls import Leaves, Outcome, Run, Task, call, describe_error, named_arrays
 from xpnet.parity.outcomes import NUMPY_RUN
 from xpnet.parity.variations import find_firsts
 
-Arrays: TypeAlias = Mapping[str, HostArray]
-"""Arrays of NumPy by path."""
 NEAR, STEP = 1e-3, 6e-6
 """The relative distance of a point, and of those for differences: about the cube root of the precision."""
 TOLERANCE: Final = 1e-4
@@ -42,7 +40,7 @@ def compare_gradients(task: Task, expected: Outcome, outcomes: Sequence[Outcome]
         moved = {path: x + step * direction[path] for path, x in at.items()}
         return task._replace(leaves={**task.leaves, **moved})
 
-    def project(outcome: Outcome, factors: Arrays) -> float:
+    def project(outcome: Outcome, factors: Leaves) -> float:
         return sum(float(np.sum(outcome.outputs.get(path, np.nan) * x)) for path, x in factors.items())
 
     below, above = (
@@ -65,18 +63,18 @@ def compare_gradients(task: Task, expected: Outcome, outcomes: Sequence[Outcome]
         yield exact._replace(lines=[f"gradient with respect to {line}" for line in lines])
 
 
-def _differentiate(task: Task, run: Run, at: Arrays, weights: Arrays) -> Outcome:
+def _differentiate(task: Task, run: Run, at: Leaves, weights: Leaves) -> Outcome:
     """Return the gradients of the weighted sum of the results with respect to arrays, by path."""
     library, xp = run.backend.library, run.backend.xp
     grad = library.grad if run.backend.name == "jax" else library.func.grad
 
-    def total(results: Mapping[str, Array]) -> Array:
+    def total(results: Leaves) -> Array:
         pairs = ((results[path], run.put(weight)) for path, weight in weights.items())
         return sum(xp.sum(x * xp.reshape(weight, x.shape)) for x, weight in pairs)
 
-    def differentiate(apply: Function, arrays: dict[str, Array]) -> dict[str, Array]:
+    def differentiate(apply: Function, arrays: Leaves) -> Leaves:
         own = {path: arrays[path] for path in at}
-        gradients: dict[str, Array] = grad(lambda points: total(apply(arrays | points)))(own)
+        gradients = grad(lambda points: total(apply({**arrays, **points})))(own)
         return {path: run.backend.to_host(x) for path, x in gradients.items()}
 
     return call(task, run, task.function, transform=differentiate)

@@ -10,7 +10,17 @@ import numpy as np
 from xpnet._typing import Function, HostArray
 from xpnet.backends.resolve import make
 from xpnet.parity import devices
-from xpnet.parity.calls import NARROWER, Container, Outcome, Run, Task, call, describe_error, first_line
+from xpnet.parity.calls import (
+    NARROWER,
+    Container,
+    Leaves,
+    Outcome,
+    Run,
+    Task,
+    call,
+    describe_error,
+    first_line,
+)
 from xpnet.parity.distance import find_difference
 
 SUBSCRIPTS = 16
@@ -132,13 +142,10 @@ def _find_problem(task: Task, run: Run, value: Any, reference: Any) -> str | Non
         if dtype and type(np.zeros((), host.dtype).tolist()) is not type(reference):
             return f"has dtype {host.dtype}, {whose} a Python {type(reference).__name__}"
         dtype = False
-    elif run.narrow and backend.name == "jax":  # in the dtype that it has there, if that holds its values
-        narrowed = backend.to_host(run.put(wanted))
-        is_held = np.isclose(narrowed, wanted, rtol=1e-6, atol=1e-37, equal_nan=True)
-        wanted = narrowed if np.all(is_held) else wanted
-    elif not task.float64:  # it may be float64 for an integer beside float32
-        wanted = wanted.astype(host.dtype) if NARROWER.get(wanted.dtype.name) == host.dtype.name else wanted
-        dtype = dtype and (backend.has_int64 or "kind")
+    elif (run.narrow or not task.float64) and NARROWER.get(wanted.dtype.name) == host.dtype.name:
+        narrowed = wanted.astype(host.dtype)  # which is compared, if it holds the values
+        if np.allclose(narrowed, wanted, rtol=1e-6, atol=1e-37, equal_nan=True):
+            wanted = narrowed
     problem = find_difference(host, wanted, task.tolerance._replace(dtype=dtype), whose)
     return problem and problem + _find_hint(task, run, host, wanted, problem)
 
@@ -175,7 +182,7 @@ def _writes_to_view(task: Task) -> bool:
     def watch(array: Any) -> Any:
         return np.asarray(array).view(Watched).copy()  # which is no view
 
-    def call_watched(apply: Function, arrays: dict[str, HostArray]) -> Any:
+    def call_watched(apply: Function, arrays: Leaves) -> Any:
         return apply({path: watch(x) for path, x in arrays.items()})
 
     call(task, NUMPY_RUN, task.function, transform=call_watched)

@@ -9,8 +9,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
-from functools import reduce
+from collections.abc import Sequence
 from pathlib import Path
 from runpy import run_path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from xpnet import reproducible as rp
+from xpnet._typing import Function
 from xpnet.backends.resolve import CPU_BACKENDS, make
 from xpnet.errors import ConfigError
 from xpnet.parity.calls import (
@@ -38,9 +38,7 @@ KERNELS = ("Nehalem", "Haswell")
 _CHILD = "import sys; from xpnet.parity.reproducible import print_digests; print_digests(*sys.argv[1:])"
 
 
-def assert_reproducible(
-    function: Callable[..., object], arguments: Arguments, backends: Sequence[str] | None
-) -> None:
+def assert_reproducible(function: Function, arguments: Arguments, backends: Sequence[str] | None) -> None:
     """Assert that a function of `rp.Array` returns the same bits on every library and kernel.
 
     Where it leaves `xpnet.reproducible`, by ``numpy.asarray`` or in a compiled extension, is named: in the
@@ -55,11 +53,11 @@ def assert_reproducible(
     """
     __tracebackhide__ = True
     installed = {target.backend for target in find_installed()} & {*CPU_BACKENDS}
-    expected, places = _digests("numpy", function, arguments)
-    found = {}
-    for name in sorted((installed if backends is None else {*backends}) - {"numpy"}):
-        found[name], left = _digests(name, function, arguments)
-        places += left
+    names = sorted((installed if backends is None else {*backends}) - {"numpy"})
+    with warnings.catch_warnings(record=True) as caught, rp.conversions("warn"):
+        warnings.simplefilter("always")
+        expected, *others = (_digests(name, function, arguments) for name in ("numpy", *names))
+    found = dict(zip(names, others, strict=True))
     for kernel in KERNELS:
         found[f"numpy with the kernel {kernel}"] = _digests_with(kernel, function, arguments)
     problems = [
@@ -68,28 +66,22 @@ def assert_reproducible(
         for path in sorted({*digests, *expected})
         if digests.get(path) != expected.get(path)
     ]
-    lines = [*dict.fromkeys(places)]
+    texts = dict.fromkeys(str(each.message) for each in caught)
+    lines = [text for text in texts if "leaves xpnet.reproducible" in text]
     if problems:
         raise AssertionError("\n".join([*problems, *lines]))
     for line in lines:
         warnings.warn(line, stacklevel=3)
 
 
-def _digests(
-    name: str, function: Callable[..., object], arguments: Arguments
-) -> tuple[dict[str, str], list[str]]:
-    """Return the digest of each result on a library, and where arrays were converted."""
+def _digests(name: str, function: Function, arguments: Arguments) -> dict[str, str]:
+    """Return the digest of each result on a library."""
     backend, arrays = make(name, "cpu"), named_arrays(name_leaves(arguments, arguments))
     wrapped = {path: rp.asarray(backend.from_host(x.copy())) for path, x in arrays.items()}
     positional, keywords = split(replace_leaves(arguments, wrapped))
-    with warnings.catch_warnings(record=True) as caught, rp.conversions("warn"):
-        warnings.simplefilter("always")
-        results = bind_xp(function, arguments)(rp.namespace(name), *positional, **keywords)
-    left = [str(each.message) for each in caught if "leaves xpnet.reproducible" in str(each.message)]
-    leaves = {
-        path: leaf for path, leaf in named_leaves(results, "").items() if not isinstance(leaf, Container)
-    }
-    return {path: _digest(leaf) for path, leaf in leaves.items()}, left
+    results = bind_xp(function, arguments)(rp.namespace(name), *positional, **keywords)
+    leaves = named_leaves(results, "").items()
+    return {path: _digest(leaf) for path, leaf in leaves if not isinstance(leaf, Container)}
 
 
 def _digest(leaf: Any) -> str:
@@ -100,22 +92,19 @@ def _digest(leaf: Any) -> str:
     return hashlib.sha256(f"{kind}{host.shape}".encode() + host.tobytes()).hexdigest()
 
 
-def _digests_with(kernel: str, function: Callable[..., object], arguments: Arguments) -> dict[str, str]:
+def _digests_with(kernel: str, function: Function, arguments: Arguments) -> dict[str, str]:
     """Return the digests on NumPy in a process that uses another kernel."""
-    file = inspect.getsourcefile(function)
-    if "<" in function.__qualname__ or file is None:
-        raise ConfigError(f"reproducible=True: {function.__qualname__} is not at the top level of a module")
-    arrays: dict[str, Any] = {**named_arrays(name_leaves(arguments, arguments))}
+    file, name = inspect.getsourcefile(function), function.__qualname__
+    if file is None or not name.isidentifier():
+        raise ConfigError(f"reproducible=True: {name} is not at the top level of a module")
+    arrays = named_arrays(name_leaves(arguments, arguments))
     text = repr(replace_leaves(arguments, dict.fromkeys(arrays)))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "arrays.npz"
         np.savez(path, **arrays)
-        words = [sys.executable, "-c", _CHILD, file, function.__qualname__, str(path), text]
-        variables = {
-            **os.environ,
-            "OPENBLAS_CORETYPE": kernel,
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        }
+        words = [sys.executable, "-c", _CHILD, file, name, str(path), text]
+        modules = os.pathsep.join(filter(None, sys.path))
+        variables = {**os.environ, "OPENBLAS_CORETYPE": kernel, "PYTHONPATH": modules}
         printed = subprocess.run(words, env=variables, check=True, capture_output=True, text=True)  # noqa: S603 - our own
     digests: dict[str, str] = json.loads(printed.stdout.splitlines()[-1])
     return digests
@@ -125,6 +114,5 @@ def print_digests(file: str, name: str, path: str, text: str) -> None:
     """Print the digests of a function of a file, for the process that compares them."""
     with np.load(path) as arrays:
         arguments = replace_leaves(ast.literal_eval(text), arrays)
-    first, *names = name.split(".")
-    function: Any = reduce(getattr, names, run_path(file, run_name=Path(file).stem)[first])
-    sys.stdout.write(f"\n{json.dumps(_digests('numpy', function, arguments)[0])}\n")
+    function = run_path(file, run_name=Path(file).stem)[name]
+    sys.stdout.write(f"\n{json.dumps(_digests('numpy', function, arguments))}\n")

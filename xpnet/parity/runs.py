@@ -94,20 +94,20 @@ class _RecordEpochs(Callback):
 
     def __init__(self, notify: Callable[[int], None]) -> None:
         self._notify = notify
-        self.epochs: list[list[tuple[int | None, str]]] = []
+        self.digests: list[tuple[int, int | None, str]] = []  # by epoch and layer
 
     def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:
         """Record digests of each layer, of the other variables and of the metrics."""
         self._notify(log.epoch)
         parameters, *variables = trainer.to_host(log.state.variables)
-        layers = enumerate(map(_hash_arrays, parameters))
+        self.digests += [(log.epoch, *each) for each in enumerate(map(_hash_arrays, parameters))]
         # In the text of the metrics NaN equals NaN and the two zeros differ.
-        self.epochs.append([*layers, (None, _hash_arrays(variables)), (None, repr(log.metrics))])
+        self.digests += [(log.epoch, None, text) for text in (_hash_arrays(variables), repr(log.metrics))]
 
 
 class _Run(NamedTuple):
     result: ParityResult  # not compared yet
-    epochs: list[list[tuple[int | None, str]]]
+    digests: list[tuple[int, int | None, str]]
     parameters: list[NDArray[np.floating]]
     test: tuple[float, float]
 
@@ -170,7 +170,7 @@ def _train(result: ParityResult, config: TrainConfig, data: Dataset, heading: st
     parameters = [array for layer in model.layers for array in layer.values()]
     version, fingerprint = trainer.backend.version, model.fingerprint
     result = replace(result, version=version, fingerprint=fingerprint, seconds=seconds)
-    return _Run(result, record.epochs, parameters, (test.loss, test.accuracy))
+    return _Run(result, record.digests, parameters, (test.loss, test.accuracy))
 
 
 def _hash_arrays(tree: object) -> str:
@@ -178,13 +178,8 @@ def _hash_arrays(tree: object) -> str:
 
 
 def _compare(run: _Run, reference: _Run) -> ParityResult:
-    differences = (
-        (epoch, layer)
-        for epoch, digests in enumerate(zip(run.epochs, reference.epochs, strict=True))
-        for (layer, a), (_, b) in zip(*digests, strict=True)
-        if a != b
-    )
-    epoch, layer = next(differences, (None, None))
+    both = zip(run.digests, reference.digests, strict=True)
+    epoch, layer, _ = next((own for own, theirs in both if own != theirs), (None, None, None))
     pairs = list(zip(run.parameters, reference.parameters, strict=True))
     max_ulp = max(float(np.max(ulp_distance(a, b), initial=0.0)) for a, b in pairs)
     relative = max(relative_difference(a, b) for a, b in pairs)
