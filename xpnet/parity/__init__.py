@@ -7,7 +7,7 @@ from importlib import import_module
 
 _MODULES = {
     "Difference": "compare",
-    "assert_close": "close",
+    "assert_close": "assertion",
     "assert_parity": "assertion",
     "first_difference": "compare",
 }

@@ -1,16 +1,28 @@
-"""``assert_parity``: one function, every array library, the same result."""
+"""``assert_parity``: one function, every array library, the same result; and ``assert_close``: of arrays."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
+
 from xpnet._lib.kinds import check_arguments
-from xpnet.backends.resolve import BACKENDS, make
+from xpnet.backends.resolve import BACKENDS, backend_of, make
 from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import devices
-from xpnet.parity.calls import DtypeCheck, Outcome, Run, Task, bind_xp, check_kinds, name_leaves, narrow_leaf
+from xpnet.parity.calls import (
+    DtypeCheck,
+    Outcome,
+    Run,
+    Task,
+    bind_xp,
+    check_kinds,
+    name_leaves,
+    named_leaves,
+    narrow_leaf,
+)
 from xpnet.parity.distance import parse_tolerance
 from xpnet.parity.gradients import compare_gradients
-from xpnet.parity.outcomes import compare, compute_expected
+from xpnet.parity.outcomes import NUMPY_RUN, compare, compute_expected, find_differences
 from xpnet.parity.session import current_session
 from xpnet.parity.variations import choose_variations, run_variations
 
@@ -199,6 +211,48 @@ def assert_parity(
     if gradients:
         outcomes += compare_gradients(quiet, expected, outcomes)
     _report(expected, outcomes, xfail or {})
+
+
+def assert_close(
+    actual: object,
+    desired: object,
+    *,
+    rtol: float = 1e-6,
+    atol: float = 0.0,
+    check_dtype: bool | Literal["kind"] = True,
+    check_device: bool = True,
+) -> None:
+    """Assert that arrays have the desired library, device, dtype, shape and values.
+
+    Parameters
+    ----------
+    actual
+        An array, or tuples, lists, dicts and dataclasses of arrays, as a function returns them.
+    desired
+        The same with arrays of that library or of NumPy, and numbers; for an array also a list of numbers.
+        The library and the device of the test, if it has the fixture ``xp``, ``xp_backend`` or the marker
+        ``xp_parity``, are desired, else those of the first array.
+    rtol, atol, check_dtype, check_device
+        As in `assert_parity`.
+
+    Raises
+    ------
+    AssertionError
+        They are not. The message has a line for each array.
+    """
+    __tracebackhide__ = True
+    if isinstance(desired, list) and not isinstance(actual, list | tuple):
+        desired = np.asarray(desired)
+    outputs, wanted = (named_leaves(x, "result") for x in (actual, desired))
+    target, found = current_session().of_test, {path: backend_of(x) for path, x in wanted.items()}
+    known = (*found.values(), *map(backend_of, outputs.values()))
+    backend = make(*target) if target else next(filter(None, known), NUMPY_RUN.backend)
+    run = Run(backend, check_dtype)
+    expected = {path: each.to_host(wanted[path]) if each else wanted[path] for path, each in found.items()}
+    tolerance = parse_tolerance(None, None, rtol, atol, None)._replace(device=check_device)
+    task = Task(bool, bool, {}, {}, (), (), "desired", (), tolerance)
+    if problems := find_differences(task, Outcome(run, [], outputs), Outcome(run, [], expected)):
+        raise AssertionError("\n".join(problems))
 
 
 def _report(expected: Outcome, outcomes: Sequence[Outcome], xfail: Mapping[str, str]) -> None:

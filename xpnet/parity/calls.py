@@ -130,8 +130,8 @@ class Outcome(NamedTuple):
 
     run: Run
     lines: list[str]
-    outputs: Leaves = {}
-    arrays: Leaves = {}
+    outputs: Mapping[str, Any] = {}
+    arrays: Mapping[str, Any] = {}
     aliases: Collection[tuple[str, str]] = frozenset()
     warnings: Mapping[str, str] = {}
     error: Exception | None = None

@@ -51,8 +51,6 @@ def pytest_configure(config: pytest.Config) -> None:
     names: str | None = config.getoption(OPTION)
     if names is not None:
         session.selected = _parse([names], OPTION, pytest.UsageError)
-        if not session.selected:
-            raise pytest.UsageError(f"{OPTION}: expected at least one name")
 
 
 def pytest_report_header() -> str | None:
@@ -80,11 +78,7 @@ def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrize the tests that use the plugin's fixtures. Pytest skips one that has no backends."""
     names = metafunc.fixturenames
-    if (
-        any("xp" in call.params for call in metafunc._calls)
-        and FIXTURE not in metafunc.definition._fixtureinfo.initialnames
-    ):
-        return  # the project parametrizes its own tests
+    metafunc.definition._fixtureinfo.prune_dependency_tree()  # of a project that parametrizes its own xp
     fixture = FIXTURE if _reaches_plugin(metafunc) else MARKED_FIXTURE
     markers = [*metafunc.definition.iter_markers(MARKER)]
     if fixture not in names:
@@ -95,8 +89,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     targets = _selected_targets()
     for marker in markers:
         allowed = _parse(marker.args, f"marker {MARKER}", pytest.Collector.CollectError)
-        if not allowed:
-            raise pytest.Collector.CollectError(f"marker {MARKER}: expected at least one name")
         targets = [each for each in targets if each in allowed or each.backend in marker.args]
     metafunc.parametrize(fixture, targets, ids=str, indirect=True)
     own: Any = getattr(metafunc.function, "_hypothesis_internal_use_settings", None)
@@ -220,11 +212,14 @@ def _selected_targets() -> list[BackendDevice]:
 
 
 def _parse(names: Sequence[str], source: str, error_class: type[Exception]) -> list[BackendDevice]:
-    """Parse the names of backends, without duplicates. An unknown one is an error of pytest's."""
+    """Parse the names of backends, without duplicates. None, or an unknown one, is an error of pytest's."""
     from xpnet.errors import XPNetError
     from xpnet.parity import devices
 
     try:
-        return devices.parse_list(",".join(names))
+        targets = devices.parse_list(",".join(names))
     except XPNetError as error:
         raise error_class(f"{source}: {error}") from error
+    if not targets:
+        raise error_class(f"{source}: expected at least one name")
+    return targets

@@ -1,6 +1,6 @@
 """Variations of an example: other forms of its arrays, a second call, other sizes and values."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from xpnet._typing import HostArray
 from xpnet.backends.resolve import BACKENDS
 from xpnet.errors import ConfigError
-from xpnet.parity.calls import Leaves, Outcome, Task, call, named_arrays
+from xpnet.parity.calls import Outcome, Task, call, named_arrays
 from xpnet.parity.outcomes import NUMPY_RUN, compare, find_differences
 
 ELEMENTS: Final = 5000
@@ -32,7 +32,7 @@ class Variation(NamedTuple):
     """
 
     name: str
-    changes: Leaves = {}
+    changes: Mapping[str, HostArray] = {}
     libraries: Collection[str] = tuple(BACKENDS)
     is_form: bool = True
 
