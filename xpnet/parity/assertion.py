@@ -1,6 +1,6 @@
 """``assert_parity``: one function, every array library, the same result; and ``assert_close``: of arrays."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -186,12 +186,10 @@ def assert_parity(
     checks = check_memory, warnings == "compare", float64
     task = Task(*functions, named, leaves, fixed, mutates, whose, errors, tolerance, *checks)
     chosen = choose_variations(task, names=variations, vary=vary)
-    targets = _find_targets(backends, has_reference=reference is not None)
-    others = [META] * (not sync and not errors) + [*NARROW] * (not float64)
-    of_test = current_session().of_test if backends is None else None
-    targets += [each for each in others if of_test is None or of_test.backend == each.backend]
+    asked = {META: not (sync or errors), **dict.fromkeys(NARROW, not float64)}
+    others = [target for target, is_asked in asked.items() if is_asked]
     runs = []
-    for target in dict.fromkeys(targets):
+    for target in _find_targets(backends, others, has_reference=reference is not None):
         backend = make(*target)
         narrow = not (jax_x64 if backend.name == "jax" else float64)
         dtype = dtypes.get(str(target), dtypes.get(target.backend, True))
@@ -244,11 +242,10 @@ def assert_close(
     if isinstance(desired, list) and not isinstance(actual, list | tuple):
         desired = np.asarray(desired)
     outputs, wanted = (named_leaves(x, "result") for x in (actual, desired))
-    target, found = current_session().of_test, {path: backend_of(x) for path, x in wanted.items()}
-    known = (*found.values(), *map(backend_of, outputs.values()))
-    backend = make(*target) if target else next(filter(None, known), NUMPY_RUN.backend)
+    target, arrays = current_session().of_test, (*wanted.values(), *outputs.values())
+    backend = make(*target) if target else next(filter(None, map(backend_of, arrays)), NUMPY_RUN.backend)
+    expected = {path: backend.to_host(x) if backend.owns(x) else x for path, x in wanted.items()}
     run = Run(backend, check_dtype)
-    expected = {path: each.to_host(wanted[path]) if each else wanted[path] for path, each in found.items()}
     tolerance = parse_tolerance(None, None, rtol, atol, None)._replace(device=check_device)
     task = Task(bool, bool, {}, {}, (), (), "desired", (), tolerance)
     if problems := find_differences(task, Outcome(run, [], outputs), Outcome(run, [], expected)):
@@ -276,27 +273,32 @@ def _report(expected: Outcome, outcomes: Sequence[Outcome], xfail: Mapping[str, 
         raise AssertionError("\n".join(dict.fromkeys(problems))) from cause or next(iter(errors), None)
 
 
-def _find_targets(names: Sequence[str] | None, *, has_reference: bool) -> list[devices.BackendDevice]:
+def _find_targets(
+    names: Sequence[str] | None, others: list[devices.BackendDevice], *, has_reference: bool
+) -> Iterable[devices.BackendDevice]:
     """Return the named backends, else those that the pytest session selects, else the usable and required.
 
-    Without a reference NumPy is not among the last: it would be compared with itself.
+    Without a reference NumPy is not among the last: it would be compared with itself. Of the others, a test
+    with a backend of its own has those of its library.
     """
-    if names is not None:
-        if isinstance(names, str) or not names:
-            raise ConfigError(f"backends: expected a list of names such as ['torch', 'jax'], got {names!r}")
-        return [devices.parse(str(name)) for name in names]
     session = current_session()
-    if session.of_test is not None:
-        return [session.of_test]
-    if session.selected is not None:
-        return [*session.selected]
-    probes = devices.probe_all()
-    session.absent |= {str(target): str(probe.reason) for target, probe in probes if not probe.usable}
-    usable = [target for target, probe in probes if probe.usable]
-    targets = dict.fromkeys([*usable, *devices.find_required()])
-    if not has_reference:
-        targets.pop(devices.NUMPY, None)
-    if not targets:
-        msg = "there is no array library but NumPy to compare with: pip install array-api-strict"
-        raise BackendError(msg)
-    return list(targets)
+    if isinstance(names, str) or names == []:
+        raise ConfigError(f"backends: expected a list of names such as ['torch', 'jax'], got {names!r}")
+    if names is not None:
+        targets = [devices.parse(str(name)) for name in names]
+    elif session.of_test is not None:
+        targets = [session.of_test]
+        others = [each for each in others if each.backend == session.of_test.backend]
+    elif session.selected is not None:
+        targets = session.selected
+    else:
+        probes = devices.probe_all()
+        session.absent |= {str(target): str(probe.reason) for target, probe in probes if not probe.usable}
+        usable = [target for target, probe in probes if probe.usable]
+        targets = [
+            each for each in (*usable, *devices.find_required()) if has_reference or each != devices.NUMPY
+        ]
+        if not targets:
+            msg = "there is no array library but NumPy to compare with: pip install array-api-strict"
+            raise BackendError(msg)
+    return dict.fromkeys([*targets, *others])

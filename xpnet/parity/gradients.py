@@ -1,7 +1,6 @@
 """Gradients by PyTorch and JAX, compared with central differences of the reference."""
 
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 import numpy as np
 
@@ -13,8 +12,8 @@ from xpnet.parity.variations import find_firsts
 
 NEAR, STEP = 1e-3, 6e-6
 """The relative distance of a point, and of those for differences: about the cube root of the precision."""
-TOLERANCE: Final = 1e-4
-"""The relative error of a derivative."""
+TOLERANCE, NOISE = 1e-4, 1e-9
+"""The error of a derivative: relative to it, and to the values of which it is a difference."""
 
 
 def compare_gradients(task: Task, expected: Outcome, outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
@@ -46,7 +45,7 @@ def compare_gradients(task: Task, expected: Outcome, outcomes: Sequence[Outcome]
     below, above = (
         project(call(move(step), NUMPY_RUN, task.reference), weights) for step in (NEAR - STEP, NEAR + STEP)
     )
-    slope, noise = (above - below) / (2 * STEP), 1e-15 * (abs(below) + abs(above)) / STEP
+    slope, noise = (above - below) / (2 * STEP), NOISE * (abs(below) + abs(above))
     names = ", ".join(at)
     for run in [each.run for each in find_firsts(outcomes) if each.run.backend.name in ("torch", "jax")]:
         exact, shifted = (_differentiate(each, run, at, weights) for each in (task, move(NEAR)))

@@ -73,16 +73,15 @@ def list_variations(task: Task, *, forms_only: bool = False) -> Iterator[Variati
     floats = {path: x for path, x in arrays.items() if x.dtype == np.float64 and x.size}
     if forms_only or not floats:
         return
+    first = next((x for x in floats.values() if x.ndim), np.empty(1))
+    rows = np.arange(-(-ELEMENTS * len(first) // first.size)) % len(first)
+    together = {path: x for path, x in arrays.items() if x.ndim and len(x) == len(first)}
     for path, x in floats.items():
         yield Variation(f"NaN in {path}", {path: _plant(x)}, is_form=False)
-    first = next((x for x in floats.values() if x.ndim), np.empty(1))
-    length = len(first)  # that of arrays, too, which belong to it
-    together = {path: x for path, x in arrays.items() if x.ndim and len(x) == length}
-    for name, count in ("no element", 0), ("one element", 1), (LONG, -(-ELEMENTS * length // first.size)):
-        resized = {path: np.take(x, np.arange(count) % length, 0) for path, x in together.items()}
-        if together and count != length:
-            yield Variation(name, resized, is_form=False)
-    planted = {path: _plant(x) if path in floats else x for path, x in resized.items()}
+    for name, taken in ("no element", rows[:0]), ("one element", rows[:1]), (LONG, rows):
+        changed = {path: np.take(x, taken, axis=0) for path, x in together.items()}
+        yield Variation(name, changed, is_form=False)
+    planted = {path: _plant(x) for path, x in changed.items()}
     yield Variation(f"{LONG} with NaN", planted, is_form=False)
     yield Variation(HALF, libraries=("torch",), is_form=False)
 
@@ -130,7 +129,8 @@ def _form(x: HostArray) -> tuple[bool, ...]:
 
 
 def _plant(x: HostArray) -> HostArray:
-    """Return a copy with NaN as the first element, and as the last one of three or more."""
+    """Return a copy, if it is float64 with NaN as the first element, and as the last one of three or more."""
     planted = x.copy(order="K")
-    planted.flat[[0, -1] if x.size > 2 else 0] = np.nan
+    if x.dtype == np.float64:
+        planted.flat[[0, -1] if x.size > 2 else 0] = np.nan
     return planted
