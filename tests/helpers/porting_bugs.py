@@ -347,7 +347,7 @@ BUGS = [
         "loop over elements",
         lambda x: (x * x).sum(),
         lambda x: sum(x[i] * x[i] for i in range(x.shape[0])),
-        "takes single elements of an array by 80 subscripts",
+        "16 subscripts of an array by integers",
         "torch",
         SYNC,
         (LINE,),

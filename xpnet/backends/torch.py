@@ -21,6 +21,10 @@ from xpnet.backends.replay import compile_replay
 THREADED_MULTIPLICATIONS = 1 << 23
 """Multiplications of a forward pass from which all threads together are faster than one."""
 
+SUBSCRIPTS = 16
+"""Subscripts of a tensor by integers that are a loop."""
+EACH = "each of which is an operation, for which a GPU has a kernel"
+
 
 class TorchBackend(Backend):
     """PyTorch tensors on one device."""
@@ -93,17 +97,19 @@ class TorchBackend(Backend):
 
         return compile_replay(function, TorchTape, **options)
 
-    def watch_subscripts(self, counts: Counter[Any]) -> AbstractContextManager[object]:
-        """Return a context that counts subscripts by integers by tensor, and loops by None."""
-        tensor = self.library.Tensor
+    def forbid_loops(self) -> AbstractContextManager[object]:
+        """Return a context in which it is an error to take the elements of a tensor one by one."""
+        tensor, counts = self.library.Tensor, Counter[Any]()
 
         class Watch(self.library.overrides.TorchFunctionMode):  # type: ignore[misc, name-defined]
             def __torch_function__(self, function: Any, _: object, args: Any = (), kwargs: Any = None) -> Any:
                 key = args[1] if function is tensor.__getitem__ else ()
                 if any(type(part) is int for part in (key if isinstance(key, tuple) else (key,))):
                     counts[args[0]] += 1
+                    if counts[args[0]] == SUBSCRIPTS:
+                        raise RuntimeError(f"{SUBSCRIPTS} subscripts of an array by integers, {EACH}")
                 elif function is tensor.unbind:
-                    counts[None] += 1
+                    raise RuntimeError(f"iteration over the elements of an array, {EACH}")
                 return function(*args, **(kwargs or {}))
 
         return Watch()

@@ -66,7 +66,7 @@ class Run(NamedTuple):
     @contextmanager
     def scope(self) -> Iterator[None]:
         """Compute with the library."""
-        backend = self.backend
+        backend: Any = self.backend
         # array-api-strict computes with NumPy, too.
         with backend.scope(), np.errstate(all="ignore"), ExitStack() as stack:
             if backend.name == "jax" and self.narrow:
@@ -74,6 +74,8 @@ class Run(NamedTuple):
             if backend.name == STRICT and self.data_dependent_shapes:
                 flags = {"boolean_indexing": True, "data_dependent_shapes": True}
                 stack.enter_context(backend.library.ArrayAPIStrictFlags(**flags))
+            if not self.has_values:
+                stack.enter_context(backend.forbid_loops())
             if self.half:
                 stack.callback(backend.library.set_default_dtype, backend.library.get_default_dtype())
                 backend.library.set_default_dtype(backend.library.float16)
@@ -104,7 +106,6 @@ class Task(NamedTuple):
     check_memory: bool = True
     check_warnings: bool = True
     float64: bool = True
-    quiet: bool = False  # other warnings are not passed on
 
 
 class Outcome(NamedTuple):
@@ -180,11 +181,11 @@ def call(
             except Exception as error:  # noqa: BLE001  each library raises its own errors
                 name = getattr(leaf, "dtype", leaf)
                 return Outcome(run, [f"{path}: {backend.name} has no {name}: {first_line(error)}"])
-        silent = warnings.catch_warnings(action="ignore") if task.quiet else nullcontext()
         try:
-            with _watch_warnings(found, quiet=task.quiet) if backend.name == "numpy" else silent:
+            with _watch_warnings(found) if backend.name == "numpy" else nullcontext():
                 returned = transform(backend.library.jit(apply) if run.jit else apply, arrays)
         except Exception as error:  # noqa: BLE001  each library raises its own errors
+            error.add_note(f"raised with {run}")
             return Outcome(run, [], error=error)
         for path, array in arrays.items() if run.has_values else ():
             if path in task.fixed and run.to_bytes(array) != run.to_bytes(run.put(task.leaves[path])):
@@ -226,18 +227,17 @@ def _find_aliases(outputs: Leaves, arrays: Leaves, earlier: Outcome | None) -> I
 
 
 @contextmanager
-def _watch_warnings(found: dict[str, str], *, quiet: bool) -> Iterator[None]:
-    """Collect the body's RuntimeWarnings by kind, those of NumPy too; others pass, unless `quiet`."""
+def _watch_warnings(found: dict[str, str]) -> Iterator[None]:
+    """Collect the body's warnings: RuntimeWarnings, those of NumPy too, by kind; others pass."""
     usual = np.errstate(divide="warn", over="warn", invalid="warn")
-    category = Warning if quiet else RuntimeWarning
-    with warnings.catch_warnings(record=True, action="always", category=category) as caught, usual:
+    with warnings.catch_warnings(record=True, action="always", category=RuntimeWarning) as caught, usual:
         yield
     for each in caught:
         text, place = f"{each.category.__name__}: {each.message}", f"{Path(each.filename).name}:{each.lineno}"
         is_runtime = issubclass(each.category, RuntimeWarning)
         kind = text.partition(" encountered in ")[0] if is_runtime else ""
         found.setdefault(kind, f"{text} ({place})")
-        if not (is_runtime or quiet):
+        if not is_runtime:
             warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
 
 
@@ -245,7 +245,7 @@ def describe_error(run: Run, error: Exception) -> str:
     """Describe an error of the function in one line, with its place and perhaps a hint."""
     text = f"{first_line(error)}{_find_place(run.backend, error)}"
     if not run.has_values:
-        return f"host synchronization, which sync=False forbids: {text}"
+        return f"{text}; sync=False forbids host synchronization, and loops over arrays"
     if run.jit and type(error).__module__ == "jax.errors":
         return f"{text}; not inside jax.jit, where arrays have no values"
     if run.backend.name == STRICT and "flag has been disabled" in text:

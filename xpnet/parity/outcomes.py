@@ -1,8 +1,6 @@
 """The outcome of a call with an array library, compared with that of the reference."""
 
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import nullcontext
 from typing import Any, cast
 
 import numpy as np
@@ -23,8 +21,6 @@ from xpnet.parity.calls import (
 )
 from xpnet.parity.distance import find_difference
 
-SUBSCRIPTS = 16
-"""Subscripts of an array by integers, in one call, that are a loop."""
 NUMBERS = (bool, int, float, complex)
 """Python's, not NumPy's scalars, which have a dtype."""
 NUMPY_RUN = Run(make(*devices.NUMPY))
@@ -45,7 +41,6 @@ def compute_expected(task: Task) -> Outcome:
     if isinstance(outcome.error, task.raises):
         return outcome
     if outcome.error is not None:
-        outcome.error.add_note(f"raised with {where}")
         raise outcome.error
     wrong = find_differences(task, outcome, outcome)
     if task.raises:
@@ -61,19 +56,10 @@ def compute_expected(task: Task) -> Outcome:
 def compare(task: Task, run: Run, expected: Outcome, earlier: Outcome | None = None) -> Outcome:
     """Call the function, and describe what differs from the expected outcome."""
     __tracebackhide__ = True
-    subscripts: Counter[Any] = Counter()
-    backend: Any = run.backend
-    with nullcontext() if run.has_values else backend.watch_subscripts(subscripts):
-        outcome = call(task, run, task.function, earlier)
+    outcome = call(task, run, task.function, earlier)
     lines = [*outcome.lines]
-    most, each = max(subscripts.values(), default=0), "each is an operation, for which a GPU has a kernel"
-    if subscripts[None]:
-        lines.append(f"iterates over the elements of an array: {each}")
-    elif most >= SUBSCRIPTS:
-        lines.append(f"takes single elements of an array by {most} subscripts: {each}")
     if outcome.error is not None:
         if not isinstance(outcome.error, task.raises):
-            outcome.error.add_note(f"raised with {run}")
             lines.append(describe_error(run, outcome.error))
     elif task.raises:
         error = describe_error(run, cast("Exception", expected.error))
@@ -102,7 +88,7 @@ def find_differences(task: Task, outcome: Outcome, expected: Outcome) -> list[st
 def _find_effects(task: Task, outcome: Outcome, expected: Outcome, *, memory: bool) -> Iterator[str]:
     """Describe new warnings of a call with NumPy, and results in another memory."""
     whose = task.whose
-    if outcome.run.target != devices.NUMPY:
+    if outcome.run.backend.name != "numpy":
         return
     for output, partner in sorted({*outcome.aliases} ^ {*expected.aliases}) if memory else ():
         if (output, partner) in outcome.aliases:
