@@ -5,7 +5,7 @@ import json
 import traceback
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from copy import copy
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -277,12 +277,12 @@ def split(arguments: Arguments) -> tuple[list[Any], dict[str, Any]]:
 def bind_xp(function: Function, arguments: Arguments) -> Function:
     """Return a function of the namespace, which is dropped if `function` has no parameter ``xp``."""
     positional, keywords = split(arguments)
-    try:
+    accepts_xp = False
+    with suppress(TypeError, ValueError):  # it is an argument already, or a C function has no signature
         signature = inspect.signature(function)
-        signature.bind_partial(*positional, **keywords, xp=None)
-        accepts_xp = "xp" in signature.parameters
-    except (TypeError, ValueError):  # ValueError: a C function without a signature
-        accepts_xp = False
+        if "xp" in signature.parameters:
+            signature.bind_partial(*positional, **keywords, xp=None)
+            accepts_xp = True
 
     def bound(xp: Namespace, /, *args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
