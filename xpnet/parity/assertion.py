@@ -22,10 +22,9 @@ from xpnet.parity.calls import (
     narrow_leaf,
 )
 from xpnet.parity.distance import parse_tolerance
-from xpnet.parity.gradients import compare_gradients
 from xpnet.parity.outcomes import NUMPY_RUN, compare, compute_expected, find_differences
 from xpnet.parity.session import current_session
-from xpnet.parity.variations import choose_variations, run_variations
+from xpnet.parity.variations import choose_variations, compare_gradients, run_variations
 
 META = devices.BackendDevice("torch", "meta")
 """PyTorch's device without values."""

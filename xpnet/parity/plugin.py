@@ -109,30 +109,15 @@ def _reaches_plugin(metafunc: pytest.Metafunc) -> bool:
     return False
 
 
-@pytest.fixture
-def xp_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+def yield_backend(request: pytest.FixtureRequest) -> Iterator[Backend | None]:
     """Yield each backend in turn, inside its scope: ``name``, ``xp``, ``device``, ``from_host``, ``to_host``.
 
     ``assert_parity`` compares this backend alone. If an installed library cannot run here, such as CuPy
     without a GPU, the test is skipped; it fails if ``--xp-backends`` or XPNET_REQUIRE_BACKENDS names it.
     """
-    yield from _run_backend(request)
-
-
-@pytest.fixture
-def xp(xp_backend: Backend) -> Namespace:
-    """Return the array namespace of each backend in turn, as `xp_backend`."""
-    return xp_backend.xp
-
-
-@pytest.fixture(name=MARKED_FIXTURE)
-def marked_backend(request: pytest.FixtureRequest) -> Iterator[Backend | None]:
-    """Do as `xp_backend`, for a test with the marker ``xp_parity``, unless it has that fixture too."""
-    yield from _run_backend(request) if hasattr(request, "param") else (None,)
-
-
-def _run_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    """Yield the backend of a fixture's parameter, inside its scope, as the one of the test."""
+    if not hasattr(request, "param"):  # a test with the marker xp_parity has the fixture xp_backend too
+        yield None
+        return
     from xpnet.backends.resolve import make, probe
     from xpnet.parity import devices
 
@@ -153,6 +138,16 @@ def _run_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
             yield backend
     finally:
         session.of_test = None
+
+
+xp_backend = pytest.fixture(name=FIXTURE)(yield_backend)
+marked_backend = pytest.fixture(name=MARKED_FIXTURE)(yield_backend)
+
+
+@pytest.fixture
+def xp(xp_backend: Backend) -> Namespace:
+    """Return the array namespace of each backend in turn, as `xp_backend`."""
+    return xp_backend.xp
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
