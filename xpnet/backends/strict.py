@@ -5,7 +5,7 @@ operation, indexing and type promotion outside the standard.
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -36,30 +36,20 @@ class StrictBackend(Backend):
         """Reject operations whose shapes depend on values, which compilers cannot handle.
 
         Indices and sums of integers, which the library's own functions make int64, are also so on a device
-        that has none.
+        that has none, but not what a caller asks for.
         """
         flags = self.library.ArrayAPIStrictFlags(boolean_indexing=False, data_dependent_shapes=False)
-        with flags, np.errstate(all="ignore"), self._own_int64():
+        module, int64 = self.library._array_object, self.library.int64
+        supports = getattr(module, "device_supports_dtype", None)
+        with flags, np.errstate(all="ignore"), ExitStack() as stack:
+            if supports is not None and not self.has_int64:
+                stack.callback(setattr, module, "device_supports_dtype", supports)
+                module.device_supports_dtype = lambda device, dtype: dtype == int64 or supports(device, dtype)
             yield
 
     def operation_scope(self) -> AbstractContextManager[object]:
         """Silence floating-point warnings."""
         return np.errstate(all="ignore")
-
-    @contextmanager
-    def _own_int64(self) -> Iterator[None]:
-        """Accept int64 as the dtype of results, not of what a caller asks for."""
-        module = self.library._array_object
-        supports = getattr(module, "device_supports_dtype", None)
-        if self.has_int64 or supports is None:
-            yield
-            return
-        int64 = self.library.int64
-        module.device_supports_dtype = lambda device, dtype: dtype == int64 or supports(device, dtype)
-        try:
-            yield
-        finally:
-            module.device_supports_dtype = supports
 
     @contextmanager
     def workers(self, count: int) -> Iterator[None]:

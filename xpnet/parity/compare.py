@@ -4,7 +4,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -74,7 +73,7 @@ def first_difference(left: Trainer, right: Trainer) -> Difference | None:
     for a, b in zip(_training_points(left), _training_points(right), strict=True):
         difference = _first_unequal_pair(a, a.results, b.results)
         if difference is not None:
-            return _first_unequal_pair(a, a.compute_operations(), b.compute_operations()) or difference
+            return _first_unequal_pair(a, a.operations, b.operations) or difference
     return None
 
 
@@ -99,12 +98,12 @@ class _Value(NamedTuple):
 
 
 class _Point(NamedTuple):
-    """The results of a step or an evaluation, and a function that computes its operations."""
+    """The results of a step or an evaluation, and its operations."""
 
     epoch: int
     step: int | None  # in the epoch; None for an evaluation
     results: Iterable[_Value]
-    compute_operations: Callable[[], Iterable[_Value]] = tuple
+    operations: Iterable[_Value] = ()  # computed when they are iterated over
 
 
 def _training_points(trainer: Trainer) -> Iterator[_Point]:
@@ -121,7 +120,7 @@ def _training_points(trainer: Trainer) -> Iterator[_Point]:
             with trainer.backend.scope():
                 variables = trainer.to_host(trainer.step(trainer.to_device(before), next(batches), rate))
             results = _named_values(variables._asdict(), " after the update")
-            yield _Point(epoch, step, results, partial(_step_operations, trainer, before, epoch, step))
+            yield _Point(epoch, step, results, _step_operations(trainer, before, epoch, step))
         yield _evaluation_point(trainer, variables, epoch)
 
 
@@ -129,8 +128,7 @@ def _evaluation_point(trainer: Trainer, variables: Variables, epoch: int) -> _Po
     with trainer.backend.scope():
         state = TrainState(trainer.to_device(variables))
         log = EpochLog(state, trainer.evaluate(state), trainer.validate(state))
-    metrics = _named_values(log.metrics)
-    return _Point(epoch, None, metrics, partial(_evaluation_operations, trainer, variables))
+    return _Point(epoch, None, _named_values(log.metrics), _evaluation_operations(trainer, variables))
 
 
 def _first_unequal_pair(point: _Point, *sides: Iterable[_Value]) -> Difference | None:
@@ -169,14 +167,14 @@ def _evaluation_operations(trainer: Trainer, variables: Variables) -> Iterator[_
 
 
 def _step_operations(trainer: Trainer, variables: Variables, epoch: int, step: int) -> Iterator[_Value]:
-    """Return the operations of a step block by block, and the sums over each block."""
+    """Yield the operations of a step block by block, and the sums over each block."""
 
     def gradients(context: ComputeContext, variables: Variables, block: Block) -> dict[str, object]:
         return {"sums": Step(context, trainer.optimizer).block_sums(variables.parameters, block)}
 
     with trainer.backend.scope():
         batch = next(trainer.loader.batches(epoch, skip=step))
-    return _block_values(trainer, gradients, variables, batch)
+    yield from _block_values(trainer, gradients, variables, batch)
 
 
 def _block_values(trainer: Trainer, compute: Compute, variables: Variables, batch: Batch) -> Iterator[_Value]:

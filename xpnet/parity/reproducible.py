@@ -85,11 +85,11 @@ def _digests(name: str, function: Function, arguments: Arguments) -> dict[str, s
 
 
 def _digest(leaf: Any) -> str:
-    """Return the SHA-256 of a result, in which all NaN are one."""
-    host = np.asarray(leaf.tolist() if isinstance(leaf, rp.Array) else leaf)
-    host = np.where(host != host, np.nan, host) if host.dtype.kind == "f" else host  # noqa: PLR0124
-    kind = name_of(leaf.dtype) if isinstance(leaf, rp.Array) else host.dtype.name
-    return hashlib.sha256(f"{kind}{host.shape}".encode() + host.tobytes()).hexdigest()
+    """Return the SHA-256 of a result as text, in which numbers are exact and all NaN are one."""
+    is_own = isinstance(leaf, rp.Array)
+    array = leaf if is_own else np.asarray(leaf)
+    kind = name_of(array.dtype) if is_own else array.dtype.name
+    return hashlib.sha256(f"{kind}{array.shape}{array.tolist()}".encode()).hexdigest()
 
 
 def _digests_with(kernel: str, function: Function, arguments: Arguments) -> dict[str, str]:

@@ -103,20 +103,20 @@ def run_variations(
     """
     able = find_firsts(outcomes)
     for variation in variations:
-        is_second, is_half = variation.name == SECOND, variation.name == HALF
+        is_half = variation.name == HALF
         chosen = [each for each in able if each.run.backend.name in variation.libraries]
         chosen = [each for each in chosen if each.run.dtype is True or not is_half]
         if not chosen:
             continue
-        leaves, check_memory = {**task.leaves, **variation.changes}, task.check_memory and is_second
-        varied = task._replace(leaves=leaves, check_memory=check_memory)
-        wanted = call(varied, NUMPY_RUN, task.reference, expected if is_second else None)
+        leaves = {**task.leaves, **variation.changes}
+        varied = task._replace(leaves=leaves, check_memory=task.check_memory and variation.name == SECOND)
+        wanted = call(varied, NUMPY_RUN, task.reference, expected)
         if wanted.error is not None or wanted.lines:
             continue
         if find_differences(task, wanted, expected) if variation.is_form else wanted.warnings:
             continue
         for each in chosen:
-            outcome = compare(varied, each.run._replace(half=is_half), wanted, each if is_second else None)
+            outcome = compare(varied, each.run._replace(half=is_half), wanted, each)
             lines = [f"{line}; variations=[{variation.name!r}] repeats it" for line in outcome.lines]
             if lines:
                 able.remove(each)
