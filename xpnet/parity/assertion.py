@@ -7,7 +7,7 @@ from warnings import catch_warnings
 import numpy as np
 
 from xpnet._lib.kinds import check_arguments
-from xpnet.backends.resolve import BACKENDS, backend_of, make
+from xpnet.backends.resolve import backend_of, make
 from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import devices
 from xpnet.parity.calls import (
@@ -172,7 +172,7 @@ def assert_parity(
         raise ConfigError(f"mutates: expected {known}, positions and keywords of arguments, got {mutates!r}")
     leaves = name_leaves(named, named)
     check_kinds(leaves)
-    dtypes = check_dtype if isinstance(check_dtype, Mapping) else dict.fromkeys(BACKENDS, check_dtype)
+    dtypes, usual = (check_dtype, True) if isinstance(check_dtype, Mapping) else ({}, check_dtype)
     for name in (*dtypes, *(xfail or ())):
         devices.parse(name)
     tiers = (tier, ulp, rtol, atol, norm) if raises is None else ("bitwise", None, None, 0.0, None)
@@ -192,7 +192,7 @@ def assert_parity(
     for target in _find_targets(backends, others, has_reference=reference is not None):
         backend = make(*target)
         narrow = not (jax_x64 if backend.name == "jax" else float64)
-        dtype = dtypes.get(str(target), dtypes.get(target.backend, True))
+        dtype = dtypes.get(str(target), dtypes.get(target.backend, usual))
         runs.append(Run(backend, dtype, narrow=narrow, data_dependent_shapes=data_dependent_shapes))
     runs += [run._replace(jit=True) for run in runs if jit and run.backend.name == "jax"]
     expected = compute_expected(task)

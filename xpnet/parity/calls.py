@@ -321,9 +321,11 @@ def named_leaves(value: Any, path: str) -> Leaves:
 
 
 def _replace(value: Any, path: str, leaves: Leaves) -> Any:
+    if path in leaves:
+        return leaves[path]
     container, children = _open(value)
     if container is None:
-        return leaves.get(path, value)
+        return value
     parts = [_replace(child, path + step, leaves) for step, child in children.items()]
     if isinstance(value, list | tuple):
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
