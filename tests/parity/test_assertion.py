@@ -280,6 +280,8 @@ def test_errors_and_warnings_of_the_reference_are_right_and_other_warnings_are_g
     assert_parity(lambda x: int("no"), X, reference=check_and_root, raises=(KeyError, ValueError), **both)
     with pytest.warns(DeprecationWarning, match="old"):
         assert_parity(divide, X * 0.0, reference=lambda x: x / x, **both, **EXACT)
+    with pytest.warns(RuntimeWarning, match="slow"):  # of a library other than NumPy
+        assert_parity(on_others(lambda x: warnings.warn("slow", RuntimeWarning, 1) or x), X, **both, **EXACT)
 
 
 def test_without_float64_arguments_are_float32_on_devices_that_have_none_too(monkeypatch):
@@ -375,6 +377,25 @@ def test_warnings_are_compared_by_kind_and_libraries_that_fail_alike_share_a_lin
         r"numpy on cpu, array-api-strict on device1: result differs .* absolute; .*\nnumpy on c", text
     )
     assert "RuntimeWarning: invalid value encountered in sqrt" in text
+
+    under, alone = np.errstate(under="warn"), {**EXACT, "backends": ["numpy"]}
+    port = under(lambda x: x * 1e-308 * 1e-308)
+    assert_parity(port, zero, reference=under(lambda x: x * 1e-200 * 1e-200), **alone)
+    text = str(failure(port, zero, reference=lambda x: x * 0.0, **alone))
+    assert "RuntimeWarning: underflow encountered in multiply" in text
+
+
+@pytest.mark.needs("torch")
+@pytest.mark.parametrize("loop", [lambda x: sum(iter(x)), lambda x: sum(x[i] for i in range(16))])
+def test_loops_over_a_device_array_are_reported_with_their_place(loop):
+    x = np.arange(20.0)
+    options = {"rtol": 1e-9, "backends": ["torch"], "sync": False}
+    assert_parity(lambda x: sum(x[i] for i in range(15)) + 0.0, x, **options)
+    text = str(failure(lambda x: loop(x) + 0.0, x, **options))
+    assert re.fullmatch(
+        r"torch on meta: RuntimeError: .* of an array.* \(test_assertion.py:\d+\); sync=.* loops over arrays",
+        text,
+    )
 
 
 @pytest.mark.needs("torch")

@@ -1,6 +1,7 @@
 """assert_parity: what is compared in results, the forms of arguments, and calls beyond the first."""
 
 import re
+import sys
 from collections import Counter
 from dataclasses import make_dataclass
 from typing import NamedTuple
@@ -131,6 +132,10 @@ def test_arguments_reach_the_port_in_the_form_that_the_user_passes():
     assert_parity(port, arrays[0], **options, backends=["torch"])
     strides = [(8, 16), (48, -16), (0, 0), (8,)]
     assert seen == [(strides, [True, True, False, False]), ([(1, 2)], [])]
+    seen.clear()
+    column = np.zeros((1 << 16, 64))[:, 0]  # little in large memory, which is not copied
+    assert_parity(port, column, **{**options, "reference": port}, backends=["numpy"])
+    assert seen == [([(8,)], [True])] * 2
 
 
 def count_calls():
@@ -226,3 +231,20 @@ def test_each_function_is_called_at_most_eight_times_with_a_library(options):
     assert_parity(port, X, np.asfortranarray(X.T), **options)
     assert len(calls) == 5
     assert 6 <= max(calls.values()) <= 8
+
+
+def test_the_work_beside_the_calls_of_both_functions_is_bounded():
+    """Counted by calls of Python's functions, of which a million take about half a second."""
+    counts = Counter()
+
+    def count(frame, event, _):
+        counts[event] += 1
+
+    def port(x, y):
+        return x * 2.0 + y
+
+    for trace in (None, count):  # what is computed once is not counted
+        sys.setprofile(trace)
+        assert_parity(port, X, X, reference=port, rtol=1e-9, backends=NUMPY)
+        sys.setprofile(None)
+    assert counts["call"] < 1600

@@ -44,13 +44,14 @@ def check_arguments(function: Callable[P, T]) -> Callable[P, T]:
 
     Booleans are not checked: any value is true or false.
     """
-    signature, find_kinds = inspect.signature(function), cache(get_type_hints)
+    parameters, find_kinds = inspect.signature(function).parameters.values(), cache(get_type_hints)
+    positional = [each.name for each in parameters if each.kind <= each.POSITIONAL_OR_KEYWORD]
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         __tracebackhide__ = True
         hints = find_kinds(function)
-        for name, value in signature.bind(*args, **kwargs).arguments.items():
+        for name, value in (*zip(positional, args, strict=False), *kwargs.items()):
             kind = hints.get(name, Any)
             if kind is not bool and get_origin(kind) is not Unpack and not matches(value, kind):
                 expected = re.sub(r"\b\w+\.", "", inspect.formatannotation(kind))

@@ -11,7 +11,6 @@ from xpnet.backends.resolve import backend_of, make
 from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import devices
 from xpnet.parity.calls import (
-    DtypeCheck,
     Outcome,
     Run,
     Task,
@@ -21,7 +20,7 @@ from xpnet.parity.calls import (
     named_leaves,
     narrow_leaf,
 )
-from xpnet.parity.distance import parse_tolerance
+from xpnet.parity.distance import DtypeCheck, parse_tolerance
 from xpnet.parity.outcomes import NUMPY_RUN, compare, compute_expected, find_differences
 from xpnet.parity.session import current_session
 from xpnet.parity.variations import choose_variations, compare_gradients, run_variations
@@ -217,7 +216,7 @@ def assert_close(
     *,
     rtol: float = 1e-6,
     atol: float = 0.0,
-    check_dtype: bool | Literal["kind"] = True,
+    check_dtype: DtypeCheck = True,
     check_device: bool = True,
 ) -> None:
     """Assert that arrays have the desired library, device, dtype, shape and values.

@@ -4,20 +4,20 @@ import inspect
 import json
 import traceback
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import EllipsisType
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from xpnet._typing import Function, HostArray, Namespace
 from xpnet.backends.base import Backend
 from xpnet.parity.devices import STRICT, BackendDevice
-from xpnet.parity.distance import Tolerance
+from xpnet.parity.distance import DtypeCheck, Tolerance
 
 Arguments: TypeAlias = Mapping[int | str, Any]
 """The arguments of a call by position or keyword."""
@@ -25,7 +25,6 @@ Leaves: TypeAlias = Mapping[str, Any]
 """Arrays and plain values, in nested containers, by path."""
 HIDDEN = ("xpnet.parity.", "xpnet.backends.", "array_api_compat.", "contextlib.", "numpy.")
 """Modules that are no place of an error, beside the array library."""
-DtypeCheck: TypeAlias = bool | Literal["kind"]
 NARROWER = {"float64": "float32", "complex128": "complex64", "int64": "int32", "uint64": "uint32"}
 """Dtypes of 64 bits, and those in place of them."""
 PLAIN = np.ndarray | np.generic | int | float | complex | str | np.dtype | slice | EllipsisType | None
@@ -64,11 +63,17 @@ class Run(NamedTuple):
         return self.target.where + ", 32 bits" * narrow_jax + ", jax.jit" * self.jit
 
     @contextmanager
-    def scope(self) -> Iterator[None]:
-        """Compute with the library."""
+    def scope(self) -> Iterator[Sequence[warnings.WarningMessage]]:
+        """Compute with the library. Yield the warnings that are given with NumPy."""
         backend: Any = self.backend
-        # array-api-strict computes with NumPy, too.
-        with backend.scope(), np.errstate(all="ignore"), ExitStack() as stack:
+        is_numpy = backend.name == "numpy"  # with which others compute, too, such as array-api-strict
+        action: Any = "warn" if is_numpy else "ignore"
+        with backend.scope(), np.errstate(divide=action, over=action, invalid=action), ExitStack() as stack:
+            caught: Sequence[warnings.WarningMessage] = ()
+            if is_numpy:
+                caught = stack.enter_context(
+                    warnings.catch_warnings(record=True, action="always", category=RuntimeWarning)
+                )
             if backend.name == "jax" and self.narrow:
                 stack.enter_context(backend.library.enable_x64(new_val=False))
             if backend.name == STRICT and self.data_dependent_shapes:
@@ -79,7 +84,7 @@ class Run(NamedTuple):
             if self.half:
                 stack.callback(backend.library.set_default_dtype, backend.library.get_default_dtype())
                 backend.library.set_default_dtype(backend.library.float16)
-            yield
+            yield caught
 
     def put(self, array: HostArray) -> Any:
         """Put an array on the device."""
@@ -155,7 +160,6 @@ def call(
     arrays: dict[str, Any] = {}
     changed: list[str] = []
     outputs: dict[str, Any] = {}
-    found: dict[str, str] = {}
 
     def apply(values: Leaves) -> Leaves:
         __tracebackhide__ = True
@@ -171,7 +175,7 @@ def call(
         changed.extend(path for path in others if start.get(path) is not end.get(path))
         return {path: leaf for path, leaf in outputs.items() if not isinstance(leaf, str | None)}
 
-    with run.scope():
+    with run.scope() as caught:
         for path, leaf in given.items():
             try:
                 if isinstance(leaf, np.ndarray):
@@ -182,8 +186,7 @@ def call(
                 name = getattr(leaf, "dtype", leaf)
                 return Outcome(run, [f"{path}: {backend.name} has no {name}: {first_line(error)}"])
         try:
-            with _watch_warnings(found) if backend.name == "numpy" else nullcontext():
-                returned = transform(backend.library.jit(apply) if run.jit else apply, arrays)
+            returned = transform(backend.library.jit(apply) if run.jit else apply, arrays)
         except Exception as error:  # noqa: BLE001  each library raises its own errors
             error.add_note(f"raised with {run}")
             return Outcome(run, [], error=error)
@@ -194,8 +197,8 @@ def call(
     outputs.update(returned)
     own = named_arrays(outputs) if backend.name == "numpy" else {}
     outputs.update((path, leaf.copy()) for path, leaf in own.items())
-    aliases = {*_find_aliases(own, arrays, earlier)}
-    return Outcome(run, lines, outputs, own, aliases, found)
+    aliases = {*_find_aliases(own, arrays, earlier)} if task.check_memory else ()
+    return Outcome(run, lines, outputs, own, aliases, _sort_warnings(caught))
 
 
 def _copy(array: HostArray) -> HostArray:
@@ -226,12 +229,9 @@ def _find_aliases(outputs: Leaves, arrays: Leaves, earlier: Outcome | None) -> I
             others.append((path, array))
 
 
-@contextmanager
-def _watch_warnings(found: dict[str, str]) -> Iterator[None]:
-    """Collect the body's warnings: RuntimeWarnings, those of NumPy too, by kind; others pass."""
-    usual = np.errstate(divide="warn", over="warn", invalid="warn")
-    with warnings.catch_warnings(record=True, action="always", category=RuntimeWarning) as caught, usual:
-        yield
+def _sort_warnings(caught: Iterable[warnings.WarningMessage]) -> dict[str, str]:
+    """Return RuntimeWarnings by kind: text and place. Pass others on."""
+    found: dict[str, str] = {}
     for each in caught:
         text, place = f"{each.category.__name__}: {each.message}", f"{Path(each.filename).name}:{each.lineno}"
         is_runtime = issubclass(each.category, RuntimeWarning)
@@ -239,6 +239,7 @@ def _watch_warnings(found: dict[str, str]) -> Iterator[None]:
         found.setdefault(kind, f"{text} ({place})")
         if not is_runtime:
             warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    return found
 
 
 def describe_error(run: Run, error: Exception) -> str:

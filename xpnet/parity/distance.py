@@ -3,13 +3,16 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._typing import HostArray
 from xpnet.errors import ConfigError
+
+DtypeCheck: TypeAlias = bool | Literal["kind"]
+"""True if dtypes must be equal; ``"kind"``: all but the width."""
 
 
 def ulp_distance(a: HostArray, b: HostArray) -> NDArray[np.float64]:
@@ -107,14 +110,12 @@ class Tolerance(NamedTuple):
         A description, such as "at most 4 ulp".
     exceeds
         The elementwise test of whether an output is too far from the expected one, of the same dtype.
-    dtype, shape, device
-        True if they must be equal; the device, to that of the arguments; of dtypes, ``"kind"``: all but the
-        width.
+    shape, device
+        True if they must be equal; the device, to that of the arguments.
     """
 
     text: str
     exceeds: Callable[[HostArray, HostArray], NDArray[np.bool_] | np.bool_]
-    dtype: bool | Literal["kind"] = True
     shape: bool = True
     device: bool = True
 
@@ -148,14 +149,16 @@ def parse_tolerance(
     return Tolerance(text, exceeds)
 
 
-def find_difference(a: HostArray, b: HostArray, tolerance: Tolerance, whose: str = "NumPy") -> str | None:
+def find_difference(
+    a: HostArray, b: HostArray, tolerance: Tolerance, whose: str, check_dtype: DtypeCheck
+) -> str | None:
     """Describe how an output differs from the expected one, ``b``, None if it is within the tolerance.
 
     Floating-point arrays of two dtypes are compared in the one that holds the values of both, arrays of two
     shapes in C order. An integer or a boolean beside any number must be equal to it.
     """
-    is_same = a.dtype.kind == b.dtype.kind if tolerance.dtype == "kind" else a.dtype == b.dtype
-    if tolerance.dtype and not is_same:
+    is_same = a.dtype.kind == b.dtype.kind if check_dtype == "kind" else a.dtype == b.dtype
+    if check_dtype and not is_same:
         return f"has dtype {a.dtype}, {whose}'s {b.dtype}"
     if a.shape != b.shape and (tolerance.shape or a.size != b.size):
         return f"has shape {a.shape}, {whose}'s {b.shape}"

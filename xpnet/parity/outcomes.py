@@ -122,7 +122,7 @@ def _find_problem(task: Task, run: Run, value: Any, reference: Any) -> str | Non
         narrowed = wanted.astype(host.dtype)  # which is compared, if it holds the values
         if np.allclose(narrowed, wanted, rtol=1e-6, atol=1e-37, equal_nan=True):
             wanted = narrowed
-    problem = find_difference(host, wanted, task.tolerance._replace(dtype=dtype), whose)
+    problem = find_difference(host, wanted, task.tolerance, whose, dtype)
     return problem and problem + _find_hint(task, run, host, wanted, problem)
 
 
@@ -138,8 +138,8 @@ def _find_hint(task: Task, run: Run, host: HostArray, wanted: HostArray, problem
     if ours.size and np.all(np.maximum(np.abs(ours), np.abs(theirs)) < smallest):
         return f"; numbers below {smallest:.1e} are subnormal, and {run.backend.name} may make them zero"
     if is_jax and ours.size and not np.any(ours):  # right with NumPy, whose views are no copies
-        outputs = call(task, NUMPY_RUN, task.function).outputs.values()
-        if any(find_difference(np.asarray(x), wanted, task.tolerance) is None for x in outputs):
+        outputs = map(np.asarray, call(task, NUMPY_RUN, task.function).outputs.values())
+        if any(find_difference(x, wanted, task.tolerance, "", check_dtype=True) is None for x in outputs):
             return "; zeros where a view was written to: with JAX x[0] is a copy"
     return ""
 
