@@ -167,7 +167,6 @@ def call(
         arguments = replace_leaves(task.arguments, start)
         positional, keywords = split(arguments)
         result = function(backend.xp, *positional, **keywords)
-        outputs.clear()
         outputs.update({} if result is None and task.mutates else named_leaves(result, "result"))
         outputs.update(name_leaves(arguments, task.mutates))
         end = name_leaves(arguments, arguments)

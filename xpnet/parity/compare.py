@@ -198,12 +198,6 @@ def _record_operations(ops: Arithmetic, to_host: Function, record: list[_Value])
     calls: Counter[str] = Counter()
     is_nested = False
 
-    def record_arrays(operation: str, tree: object, call: int) -> None:
-        for leaf in leaves(tree):
-            array = leaf.values if isinstance(leaf, Operand) else leaf
-            if hasattr(array, "shape"):
-                record.append(_Value(operation, np.array(to_host(array)), call=call))
-
     def record_method(name: str) -> Callable[..., object]:
         method = getattr(type(ops), name)
 
@@ -212,11 +206,14 @@ def _record_operations(ops: Arithmetic, to_host: Function, record: list[_Value])
             if is_nested:
                 return method(self, *args, **kwargs)
             label = f"{name} in {sys._getframe(1).f_code.co_name}"
-            record_arrays(f"operand of {label}", args, calls[label])
             is_nested = True
             result = method(self, *args, **kwargs)
             is_nested = False
-            record_arrays(label, result, calls[label])
+            for operation, tree in (f"operand of {label}", args), (label, result):
+                for leaf in leaves(tree):
+                    array = leaf.values if isinstance(leaf, Operand) else leaf
+                    if hasattr(array, "shape"):
+                        record.append(_Value(operation, np.array(to_host(array)), call=calls[label]))
             calls[label] += 1
             return result
 

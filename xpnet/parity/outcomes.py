@@ -97,12 +97,12 @@ def _find_effects(task: Task, outcome: Outcome, expected: Outcome, *, memory: bo
 def _find_problem(task: Task, run: Run, value: Any, reference: Any) -> str | None:
     """Describe how an output differs from the expected one, None if it does not."""
     backend, whose = run.backend, task.whose
-    is_array, is_number = backend.owns(value), type(reference) in NUMBERS
     if isinstance(reference, str | None):
         is_same = type(value) is type(reference) and value == reference
         return None if is_same else f"is of type {type(value).__name__}, {whose}'s is {reference!r}"
+    is_array, is_number = backend.owns(value), type(reference) in NUMBERS
     is_masked = isinstance(value, np.ma.MaskedArray)
-    if is_masked or not (is_array or (type(value) in NUMBERS and is_number)):
+    if is_masked or not (is_array or (is_number and type(value) in NUMBERS)):
         masked = "masked array, which other libraries do not have: return its data and its mask"
         kind = f"{type(value).__module__}.{type(value).__qualname__}, not an array of {backend.name}"
         return f"is a {masked if is_masked else kind}"

@@ -53,30 +53,30 @@ def choose_variations(task: Task, *, names: bool | Sequence[str], vary: bool) ->
     ConfigError
         There is none of that name.
     """
+    forms_only = isinstance(names, bool) and not vary
+    known = {each.name: each for each in list_variations(task, forms_only=forms_only)}
     if isinstance(names, bool):
-        possible = list_variations(task, forms_only=not vary)
-        return [each for each in possible if names or not each.is_form]
-    known = {each.name: each for each in list_variations(task)}
+        return [each for each in known.values() if names or not each.is_form]
     if not {*names} <= {*known}:
         expected = f"True, False, or a list of some of {', '.join(map(repr, known))}"
         raise ConfigError(f"variations: expected {expected}, got {names!r}")
     return [known[name] for name in names]
 
 
-def list_variations(task: Task, *, forms_only: bool = False) -> Iterator[Variation]:
+def list_variations(task: Task, *, forms_only: bool) -> Iterator[Variation]:
     """Yield the variations of arguments: first the forms, then the others."""
     arrays = named_arrays(task.leaves)
-    fixed = {path: x for path, x in arrays.items() if path in task.fixed}
     yield Variation(SECOND)
     forms: tuple[tuple[Any, ...], ...] = (
-        ("C order", ORDERED, lambda x: np.array(x, order="C"), arrays),
-        ("F order", ORDERED, lambda x: np.array(x, order="F"), arrays),
-        ("strided", ("numpy",), lambda x: np.repeat(x, 2, axis=-1)[..., ::2] if x.ndim else x, arrays),
-        ("read-only", ("numpy",), lambda x: np.broadcast_to(x, x.shape), fixed),
+        ("C order", ORDERED, lambda x: np.array(x, order="C")),
+        ("F order", ORDERED, lambda x: np.array(x, order="F")),
+        ("strided", ("numpy",), lambda x: np.repeat(x, 2, axis=-1)[..., ::2] if x.ndim else x),
+        ("read-only", ("numpy",), lambda x: np.broadcast_to(x, x.shape)),
     )
-    for name, libraries, change, own in forms:
-        changed = {path: change(x) for path, x in own.items()}
-        if any(_form(x) != _form(arrays[path]) for path, x in changed.items()):
+    for name, libraries, change in forms:
+        own = task.fixed if name == "read-only" else arrays
+        changed = {path: y for path, x in arrays.items() if path in own and _form(y := change(x)) != _form(x)}
+        if changed:
             yield Variation(name, changed, libraries)
     floats = {path: x for path, x in arrays.items() if x.dtype == np.float64 and x.size}
     if forms_only or not floats:
