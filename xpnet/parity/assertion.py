@@ -17,6 +17,7 @@ from xpnet.parity.calls import (
     bind_xp,
     check_kinds,
     name_leaves,
+    named_arrays,
     named_leaves,
     narrow_leaf,
 )
@@ -161,15 +162,15 @@ def assert_parity(
     __tracebackhide__ = True
     named: dict[int | str, Any] = dict(enumerate(arrays))
     named.update({**keywords, **(kwargs or {})}.items())
+    leaves = name_leaves(named, named)
     if reproducible:
         from xpnet.parity.reproducible import assert_reproducible
 
-        assert_reproducible(function, named, backends)
+        assert_reproducible(function, named, named_arrays(leaves), backends)
         return
     if not {*mutates} <= {*named}:
         known = f"a list of some of {', '.join(map(repr, named))}"
         raise ConfigError(f"mutates: expected {known}, positions and keywords of arguments, got {mutates!r}")
-    leaves = name_leaves(named, named)
     check_kinds(leaves)
     dtypes, usual = (check_dtype, True) if isinstance(check_dtype, Mapping) else ({}, check_dtype)
     for name in (*dtypes, *(xfail or ())):

@@ -78,7 +78,8 @@ def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrize the tests that use the plugin's fixtures. Pytest skips one that has no backends."""
     names = metafunc.fixturenames
-    metafunc.definition._fixtureinfo.prune_dependency_tree()  # of a project that parametrizes its own xp
+    if metafunc._calls:  # pytest does so itself, but later: a project may parametrize its own xp
+        metafunc.definition._fixtureinfo.prune_dependency_tree()
     fixture = FIXTURE if _reaches_plugin(metafunc) else MARKED_FIXTURE
     markers = [*metafunc.definition.iter_markers(MARKER)]
     if fixture not in names:

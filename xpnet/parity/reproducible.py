@@ -20,16 +20,7 @@ from xpnet import reproducible as rp
 from xpnet._typing import Function
 from xpnet.backends.resolve import CPU_BACKENDS, make
 from xpnet.errors import ConfigError
-from xpnet.parity.calls import (
-    Arguments,
-    Container,
-    bind_xp,
-    name_leaves,
-    named_arrays,
-    named_leaves,
-    replace_leaves,
-    split,
-)
+from xpnet.parity.calls import Arguments, Container, Leaves, bind_xp, named_leaves, replace_leaves, split
 from xpnet.parity.devices import find_installed
 from xpnet.reproducible.promotion import name_of
 
@@ -38,7 +29,9 @@ KERNELS = ("Nehalem", "Haswell")
 _CHILD = "import sys; from xpnet.parity.reproducible import print_digests; print_digests(*sys.argv[1:])"
 
 
-def assert_reproducible(function: Function, arguments: Arguments, backends: Sequence[str] | None) -> None:
+def assert_reproducible(
+    function: Function, arguments: Arguments, arrays: Leaves, backends: Sequence[str] | None
+) -> None:
     """Assert that a function of `rp.Array` returns the same bits on every library and kernel.
 
     Where it leaves `xpnet.reproducible`, by ``numpy.asarray`` or in a compiled extension, is named: in the
@@ -56,10 +49,10 @@ def assert_reproducible(function: Function, arguments: Arguments, backends: Sequ
     names = sorted((installed if backends is None else {*backends}) - {"numpy"})
     with warnings.catch_warnings(record=True) as caught, rp.conversions("warn"):
         warnings.simplefilter("always")
-        expected, *others = (_digests(name, function, arguments) for name in ("numpy", *names))
+        expected, *others = (_digests(name, function, arguments, arrays) for name in ("numpy", *names))
     found = dict(zip(names, others, strict=True))
     for kernel in KERNELS:
-        found[f"numpy with the kernel {kernel}"] = _digests_with(kernel, function, arguments)
+        found[f"numpy with the kernel {kernel}"] = _digests_with(kernel, function, arguments, arrays)
     problems = [
         f"{name}: {path or 'the result'}: other bits than with numpy"
         for name, digests in found.items()
@@ -74,9 +67,9 @@ def assert_reproducible(function: Function, arguments: Arguments, backends: Sequ
         warnings.warn(line, stacklevel=3)
 
 
-def _digests(name: str, function: Function, arguments: Arguments) -> dict[str, str]:
+def _digests(name: str, function: Function, arguments: Arguments, arrays: Leaves) -> dict[str, str]:
     """Return the digest of each result on a library."""
-    backend, arrays = make(name, "cpu"), named_arrays(name_leaves(arguments, arguments))
+    backend = make(name, "cpu")
     wrapped = {path: rp.asarray(backend.from_host(x.copy())) for path, x in arrays.items()}
     positional, keywords = split(replace_leaves(arguments, wrapped))
     results = bind_xp(function, arguments)(rp.namespace(name), *positional, **keywords)
@@ -92,12 +85,11 @@ def _digest(leaf: Any) -> str:
     return hashlib.sha256(f"{kind}{array.shape}{array.tolist()}".encode()).hexdigest()
 
 
-def _digests_with(kernel: str, function: Function, arguments: Arguments) -> dict[str, str]:
+def _digests_with(kernel: str, function: Function, arguments: Arguments, arrays: Leaves) -> dict[str, str]:
     """Return the digests on NumPy in a process that uses another kernel."""
     file, name = inspect.getsourcefile(function), function.__qualname__
     if file is None or not name.isidentifier():
         raise ConfigError(f"reproducible=True: {name} is not at the top level of a module")
-    arrays = named_arrays(name_leaves(arguments, arguments))
     text = repr(replace_leaves(arguments, dict.fromkeys(arrays)))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "arrays.npz"
@@ -112,7 +104,7 @@ def _digests_with(kernel: str, function: Function, arguments: Arguments) -> dict
 
 def print_digests(file: str, name: str, path: str, text: str) -> None:
     """Print the digests of a function of a file, for the process that compares them."""
-    with np.load(path) as arrays:
-        arguments = replace_leaves(ast.literal_eval(text), arrays)
     function = run_path(file, run_name=Path(file).stem)[name]
-    sys.stdout.write(f"\n{json.dumps(_digests('numpy', function, arguments))}\n")
+    with np.load(path) as arrays:
+        digests = _digests("numpy", function, ast.literal_eval(text), arrays)
+    sys.stdout.write(f"\n{json.dumps(digests)}\n")
