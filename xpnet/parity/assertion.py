@@ -14,7 +14,7 @@ from xpnet.parity.calls import (
     Outcome,
     Run,
     Task,
-    bind_xp,
+    bind,
     check_kinds,
     name_leaves,
     named_arrays,
@@ -179,12 +179,12 @@ def assert_parity(
     errors = raises if isinstance(raises, tuple) else () if raises is None else (raises,)
     tolerance = parse_tolerance(*tiers)._replace(shape=check_shape, device=check_device)
     whose, original = ("NumPy", function) if reference is None else ("the reference", reference)
-    functions = bind_xp(function, named), bind_xp(original, named)
+    functions = bind(function, named), bind(original, named)
     if not float64:
         leaves = {path: narrow_leaf(leaf) for path, leaf in leaves.items()}
     fixed = name_leaves(named, [name for name in named if name not in mutates])
     checks = check_memory, warnings == "compare", float64
-    task = Task(*functions, named, leaves, fixed, mutates, whose, errors, tolerance, *checks)
+    task = Task(*functions, leaves, fixed, mutates, whose, errors, tolerance, *checks)
     chosen = choose_variations(task, names=variations, vary=vary)
     asked = {META: not (sync or errors), **dict.fromkeys(NARROW, not float64)}
     others = [target for target, is_asked in asked.items() if is_asked]
@@ -196,8 +196,8 @@ def assert_parity(
         runs.append(Run(backend, dtype, narrow=narrow, data_dependent_shapes=data_dependent_shapes))
     runs += [run._replace(jit=True) for run in runs if jit and run.backend.name == "jax"]
     expected = compute_expected(task)
-    took_part = [devices.NUMPY] * (reference is None) + [run.target for run in runs]
-    current_session().took_part |= {*map(str, took_part)}
+    took_part = [NUMPY_RUN, *runs] if reference is None else runs
+    current_session().took_part |= {str(run.target) for run in took_part}
     outcomes: list[Outcome] = []
     for run in runs:  # without values, an error would not be one of synchronization if there is one with them
         failed = {each.run.backend.name for each in outcomes if each.error is not None}
@@ -247,7 +247,7 @@ def assert_close(
     expected = {path: backend.to_host(x) if backend.owns(x) else x for path, x in wanted.items()}
     run = Run(backend, check_dtype)
     tolerance = parse_tolerance(None, None, rtol, atol, None)._replace(device=check_device)
-    task = Task(bool, bool, {}, {}, (), (), "desired", (), tolerance)
+    task = Task(bool, bool, {}, (), (), "desired", (), tolerance)
     if problems := find_differences(task, Outcome(run, [], outputs), Outcome(run, [], expected)):
         raise AssertionError("\n".join(problems))
 
@@ -269,8 +269,9 @@ def _report(expected: Outcome, outcomes: Sequence[Outcome], xfail: Mapping[str, 
             problems.append(f"{name}: does not fail, for which xfail has the reason: {reason}")
     if problems:
         errors = [each.error for each in kept if each.error is not None]
-        cause = ExceptionGroup("raised by the function", errors) if len(errors) > 1 else None
-        raise AssertionError("\n".join(dict.fromkeys(problems))) from cause or next(iter(errors), None)
+        if len(errors) > 1:
+            errors = [ExceptionGroup("raised by the function", errors)]
+        raise AssertionError("\n".join(dict.fromkeys(problems))) from (errors[0] if errors else None)
 
 
 def _find_targets(

@@ -59,8 +59,12 @@ class Run(NamedTuple):
         return self.backend.device_name != "meta"
 
     def __str__(self) -> str:
-        narrow_jax = self.narrow and self.backend.name == "jax"
-        return self.target.where + ", 32 bits" * narrow_jax + ", jax.jit" * self.jit
+        parts = [self.target.where]
+        if self.narrow and self.backend.name == "jax":
+            parts.append("32 bits")
+        if self.jit:
+            parts.append("jax.jit")
+        return ", ".join(parts)
 
     @contextmanager
     def scope(self) -> Iterator[Sequence[warnings.WarningMessage]]:
@@ -91,18 +95,13 @@ class Run(NamedTuple):
         backend = self.backend
         return backend.to_user(backend.narrow(array)) if self.narrow else backend.from_host(array)
 
-    def to_bytes(self, array: Any) -> bytes:
-        """Return the bytes of an array on the device."""
-        return self.backend.to_host(array).tobytes()
-
 
 class Task(NamedTuple):
     """The function, its arguments, and what is compared."""
 
-    function: Function  # of the namespace, and of the arguments, as the next one
+    function: Function  # of the namespace, and of leaves, as the next one
     reference: Function
-    arguments: Arguments
-    leaves: Leaves  # of the arguments, in place of theirs
+    leaves: Leaves  # of the arguments
     fixed: Collection[str]  # the paths of those into which it does not write
     mutates: Collection[int | str]
     whose: str  # results are compared with: NumPy or the reference
@@ -164,9 +163,7 @@ def call(
     def apply(values: Leaves) -> Leaves:
         __tracebackhide__ = True
         start = {**given, **values}
-        arguments = replace_leaves(task.arguments, start)
-        positional, keywords = split(arguments)
-        result = function(backend.xp, *positional, **keywords)
+        result, arguments = function(backend.xp, start)
         outputs.update({} if result is None and task.mutates else named_leaves(result, "result"))
         outputs.update(name_leaves(arguments, task.mutates))
         end = name_leaves(arguments, arguments)
@@ -189,8 +186,9 @@ def call(
         except Exception as error:  # noqa: BLE001  each library raises its own errors
             error.add_note(f"raised with {run}")
             return Outcome(run, [], error=error)
-        for path, array in arrays.items() if run.has_values else ():
-            if path in task.fixed and run.to_bytes(array) != run.to_bytes(run.put(task.leaves[path])):
+        for path in [path for path in arrays if path in task.fixed and run.has_values]:
+            old, new = (backend.to_host(x).tobytes() for x in (run.put(task.leaves[path]), arrays[path]))
+            if old != new:
                 changed.append(path)
     lines = [f"{path} is changed in place: compute a new array instead" for path in dict.fromkeys(changed)]
     outputs.update(returned)
@@ -268,25 +266,28 @@ def _find_place(backend: Backend, error: Exception) -> str:
     return place
 
 
-def split(arguments: Arguments) -> tuple[list[Any], dict[str, Any]]:
-    """Return the arguments by position, and those by keyword."""
-    positional = [value for name, value in arguments.items() if isinstance(name, int)]
-    return positional, {name: value for name, value in arguments.items() if isinstance(name, str)}
+def bind(function: Function, arguments: Arguments) -> Function:
+    """Return a function of the namespace and of leaves in place of those of the arguments.
 
-
-def bind_xp(function: Function, arguments: Arguments) -> Function:
-    """Return a function of the namespace, which is dropped if `function` has no parameter ``xp``."""
-    positional, keywords = split(arguments)
+    It returns the result and the arguments that it was called with. The namespace is dropped if the function
+    has no parameter ``xp``.
+    """
+    positional = [name for name in arguments if isinstance(name, int)]
+    keywords = [name for name in arguments if isinstance(name, str)]
     accepts_xp = False
     with suppress(TypeError, ValueError):  # it is an argument already, or a C function has no signature
         signature = inspect.signature(function)
         if "xp" in signature.parameters:
-            signature.bind_partial(*positional, **keywords, xp=None)
+            signature.bind_partial(*positional, **dict.fromkeys(keywords), xp=None)
             accepts_xp = True
 
-    def bound(xp: Namespace, /, *args: Any, **kwargs: Any) -> Any:
+    def bound(xp: Namespace, leaves: Leaves) -> tuple[Any, Arguments]:
         __tracebackhide__ = True
-        return function(*args, **kwargs, xp=xp) if accepts_xp else function(*args, **kwargs)
+        given = replace_leaves(arguments, leaves)
+        named = {name: given[name] for name in keywords}
+        if accepts_xp:
+            named["xp"] = xp
+        return function(*(given[name] for name in positional), **named), given
 
     return bound
 
@@ -370,11 +371,10 @@ def check_kinds(leaves: Leaves) -> None:
 
 def narrow_leaf(leaf: Any) -> Any:
     """Convert a dtype, an array, or a number with a dtype, from 64 bits to float32 and complex64."""
-    dtype = np.dtype(leaf) if is_dtype(leaf) else getattr(leaf, "dtype", None)
-    if dtype is None or dtype.kind not in "fc":
-        return leaf
-    narrower = np.dtype(NARROWER.get(dtype.name, dtype))
-    return narrower if is_dtype(leaf) else leaf.astype(narrower)
+    if is_dtype(leaf):
+        return narrow_leaf(np.empty(0, leaf)).dtype
+    is_inexact = isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind in "fc"
+    return leaf.astype(NARROWER.get(leaf.dtype.name, leaf.dtype)) if is_inexact else leaf
 
 
 def is_dtype(value: object) -> bool:

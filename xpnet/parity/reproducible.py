@@ -20,7 +20,7 @@ from xpnet import reproducible as rp
 from xpnet._typing import Function
 from xpnet.backends.resolve import CPU_BACKENDS, make
 from xpnet.errors import ConfigError
-from xpnet.parity.calls import Arguments, Container, Leaves, bind_xp, named_leaves, replace_leaves, split
+from xpnet.parity.calls import Arguments, Container, Leaves, bind, named_leaves, replace_leaves
 from xpnet.parity.devices import find_installed
 from xpnet.reproducible.promotion import name_of
 
@@ -71,8 +71,7 @@ def _digests(name: str, function: Function, arguments: Arguments, arrays: Leaves
     """Return the digest of each result on a library."""
     backend = make(name, "cpu")
     wrapped = {path: rp.asarray(backend.from_host(x.copy())) for path, x in arrays.items()}
-    positional, keywords = split(replace_leaves(arguments, wrapped))
-    results = bind_xp(function, arguments)(rp.namespace(name), *positional, **keywords)
+    results, _ = bind(function, arguments)(rp.namespace(name), wrapped)
     leaves = named_leaves(results, "").items()
     return {path: _digest(leaf) for path, leaf in leaves if not isinstance(leaf, Container)}
 

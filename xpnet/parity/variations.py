@@ -149,9 +149,9 @@ def compare_gradients(task: Task, expected: Outcome, outcomes: Sequence[Outcome]
     generator = np.random.default_rng(0)
     at = {path: x for path, x in named_arrays(task.leaves).items() if x.dtype == np.float64}
     results = {path: x for path, x in expected.outputs.items() if np.asarray(x).dtype == np.float64}
-    if not (at and results):
-        raise ConfigError("gradients: expected float64 among arguments and results, there is none")
     weights = {path: generator.normal(size=np.shape(x)) for path, x in results.items()}
+    if not (at and weights):
+        raise ConfigError("gradients: expected float64 among arguments and results, there is none")
     direction = {path: np.where(x, x, 1.0) * generator.uniform(0.5, 1.5, x.shape) for path, x in at.items()}
 
     def move(step: float) -> Task:
