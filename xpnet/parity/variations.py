@@ -16,7 +16,9 @@ from xpnet.parity.outcomes import NUMPY_RUN, compare, find_differences
 
 ELEMENTS: Final = 5000
 """Elements of an array that is made longer."""
-SECOND, LONG, HALF = "second call", f"{ELEMENTS} elements", "default dtype"
+SECOND = "second call"
+LONG = f"{ELEMENTS} elements"
+HALF = "default dtype"
 ORDERED: Final = ("numpy", "cupy", "torch", "dpnp", "array-api-strict")
 """The libraries whose arrays have a memory order."""
 
