@@ -446,6 +446,7 @@ ONE_OF = "expected exactly one of .*, finite and 0 or more, got"
         ((X,), {**EXACT, "xfail": {"keras": ""}}, ConfigError, "unknown backend 'keras'"),
         ((X,), {**EXACT, "backends": ["tensorflow"]}, ConfigError, "unknown backend 'tensorflow'"),
         ((X,), {**EXACT, "backends": "torch"}, ConfigError, "backends: expected a list .*, got 'torch'"),
+        ((X,), {**EXACT, "backends": ()}, ConfigError, r"backends: expected a list .*, got \(\)"),
         ((X,), {**EXACT, "backends": ["torch:cuda:99"]}, BackendError, "the torch backend cannot run on cud"),
         ((), EXACT, AssertionError, "numpy on cpu: the function returns no array"),
         ((X,), {"raises": ValueError}, AssertionError, "numpy on cpu: raises no ValueError"),

@@ -283,9 +283,9 @@ def _find_targets(
     with a backend of its own has those of its library.
     """
     session = current_session()
-    if isinstance(names, str) or names == []:
-        raise ConfigError(f"backends: expected a list of names such as ['torch', 'jax'], got {names!r}")
     if names is not None:
+        if isinstance(names, str) or not names:
+            raise ConfigError(f"backends: expected a list of names such as ['torch', 'jax'], got {names!r}")
         targets = [devices.parse(str(name)) for name in names]
     elif session.of_test is not None:
         targets = [session.of_test]
