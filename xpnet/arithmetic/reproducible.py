@@ -16,7 +16,7 @@ from functools import cached_property, reduce
 from itertools import accumulate, pairwise
 from typing import NamedTuple, TypeAlias
 
-from xpnet._typing import Array
+from xpnet._typing import Array, Function
 from xpnet.arithmetic import elementary
 from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.errors import ConfigError
@@ -107,17 +107,21 @@ class Reproducible(Arithmetic):
 
     def sum(self, x: Array, axis: int) -> Array:
         """Return the sum along an axis: padded with zeros to a power of two, and folded in halves."""
+        return self.fold(operator.add, x, axis, 0.0)
+
+    def fold(self, combine: Function, x: Array, axis: int, neutral: float) -> Array:
+        """Combine the terms along an axis, padded to a power of two, in halves."""
         xp, axis = self.xp, axis % x.ndim
         count = x.shape[axis]
         half = 1 << (count - 1).bit_length()
         if half > count:
             shape = (*x.shape[:axis], half - count, *x.shape[axis + 1 :])
-            padding = xp.zeros(shape, dtype=x.dtype, device=self.device)
+            padding = xp.full(shape, neutral, dtype=x.dtype, device=self.device)
             x = xp.concat([x, padding], axis=axis)
         before = (slice(None),) * axis
         while half > 1:
             half //= 2
-            x = x[(*before, slice(half), ...)] + x[(*before, slice(half, 2 * half), ...)]
+            x = combine(x[(*before, slice(half), ...)], x[(*before, slice(half, 2 * half), ...)])
         return x
 
     def exp(self, x: Array) -> Array:

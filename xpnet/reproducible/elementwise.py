@@ -190,7 +190,14 @@ def by_formula(formula: Function, name: str, *values: Any) -> Array:
         if len(wide) > 1:
             wide = [place.copy(x) for x in place.xp.broadcast_arrays(*wide)]
         result = place.ops.map_pieces(partial(formula, place.ops), *wide)
-        return wrap(place, place.narrow(result, dtype if dtype in FLOATING else "float64"))
+        return wrap(place, place.narrow(result, dtype))
+
+
+def in_float64_of(function: Function, name: str, *arrays: Any, **options: Any) -> Array:
+    """Compute a function of float64 data, rounded once to the dtype of the operands, float64 of integers."""
+    place, data, dtype = operands(name, *arrays)
+    with place.computing.scope():
+        return wrap(place, place.narrow(function(*map(place.widen, data), **options), dtype))
 
 
 # Functions of their own

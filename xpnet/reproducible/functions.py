@@ -15,10 +15,9 @@ from xpnet.arithmetic.full_range import FullRange, fewest_slices
 from xpnet.arithmetic.reproducible import LARGEST
 from xpnet.errors import ConfigError, DataError
 from xpnet.nn import functional as F
-from xpnet.reproducible.array import Array, wrap
-from xpnet.reproducible.elementwise import FORMULAS, operands
+from xpnet.reproducible.array import Array
+from xpnet.reproducible.elementwise import FORMULAS, in_float64_of
 from xpnet.reproducible.places import in_float64, whole
-from xpnet.reproducible.promotion import FLOATING
 
 __all__ = ["cos", "exp", "log", "sigmoid", "sin", "sqrt", "tanh"]
 __all__ += ["cumulative_sum", "logsumexp", "mean", "softmax", "sum", "var"]
@@ -44,10 +43,7 @@ def takes_arrays(function: AnyFunction) -> AnyFunction:
         if name in NAMES_OF_STANDARD and options.keys().isdisjoint(("slices", "block")):
             return getattr(space, name)(*args, **options)
         arrays = [each for each in args if isinstance(each, Array)]
-        place, data, dtype = operands(name, *arrays)
-        with place.computing.scope():
-            result = function(*map(place.widen, data), *args[len(arrays) :], **options)
-            return wrap(place, place.narrow(result, dtype if dtype in FLOATING else "float64"))
+        return in_float64_of(lambda *wide: function(*wide, *args[len(arrays) :], **options), name, *arrays)
 
     return cast("AnyFunction", call)
 
@@ -278,20 +274,40 @@ def cumulative_sum(x: Any, /, *, axis: int | None = None, include_initial: bool 
     DataError
         A magnitude is above 2^400 (2.6e120).
     """
-    with in_float64("cumulative_sum", x) as (ops, a):
+    return accumulate("cumulative_sum", _exact_sums, 0.0, x, axis=axis, include_initial=include_initial)
+
+
+def _exact_sums(ops: FullRange, x: Any, axis: int) -> Any:
+    sums = ops.cumulative_sum(x, axis)
+    _check_magnitudes("cumulative_sum", ops.xp, sums, x)
+    return sums
+
+
+def accumulate(
+    name: str,
+    function: Function,
+    initial: float,
+    x: Any,
+    *,
+    axis: int | None = None,
+    include_initial: bool = False,
+) -> Any:
+    """Return the results of a function of the terms up to each one along an axis."""
+    with in_float64(name, x) as (ops, a):
         if axis is None and a.ndim != 1:
-            raise ConfigError.at("cumulative_sum", f"expected an axis for {a.ndim} dimensions, got None")
-        (position,) = sorted_axes("cumulative_sum", (0 if axis is None else axis,), a.ndim)
-        sums = ops.cumulative_sum(a, position) if prod(a.shape) else a
-        _check_magnitudes("cumulative_sum", ops.xp, sums, a)
+            raise ConfigError.at(name, f"expected an axis for {a.ndim} dimensions, got None")
+        (position,) = sorted_axes(name, axis or 0, a.ndim)
+        results = function(ops, a, position) if prod(a.shape) else a
         if include_initial:
             shape = (*a.shape[:position], 1, *a.shape[position + 1 :])
-            initial = ops.xp.zeros(shape, dtype=ops.dtype, device=ops.device)
-            sums = ops.xp.concat([initial, sums], axis=position)
-        return sums
+            first = ops.xp.full(shape, initial, dtype=ops.dtype, device=ops.device)
+            results = ops.xp.concat([first, results], axis=position)
+        return results
 
 
-def reduce_axes(name: str, function: Function, x: Any, axis: Axis, *, keepdims: bool, empty: float) -> Any:
+def reduce_axes(
+    name: str, function: Function, x: Any, axis: Axis = None, *, keepdims: bool = False, empty: float
+) -> Any:
     """Reduce the axes of an array by a function that reduces one, which it keeps."""
     with in_float64(name, x) as (ops, a):
         xp, axes = ops.xp, sorted_axes(name, axis, a.ndim)

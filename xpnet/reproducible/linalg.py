@@ -16,7 +16,7 @@ from xpnet.reproducible.elementwise import operands
 from xpnet.reproducible.functions import Axis
 from xpnet.reproducible.places import arithmetic
 from xpnet.reproducible.promotion import FLOATING, name_of
-from xpnet.reproducible.reductions import OWN as REDUCTIONS, matmul
+from xpnet.reproducible.reductions import OWN as REDUCTIONS
 
 EighResult = namedtuple("EighResult", "eigenvalues eigenvectors")  # noqa: PYI024
 QRResult = namedtuple("QRResult", "Q R")  # noqa: PYI024
@@ -56,9 +56,8 @@ def _map(name: str, function: Function, *arrays: Array, is_square: bool = True) 
     except np.linalg.LinAlgError as error:
         raise np.linalg.LinAlgError(f"{name}: {error}") from None
     joined = (np.stack(each)[:count] for each in zip(*results, strict=True))
-    kind = dtype if dtype in FLOATING else "float64"
     with place.computing.scope():
-        return [wrap(place, place.narrow(place.put(x.reshape(stack + x.shape[1:])), kind)) for x in joined]
+        return [wrap(place, place.narrow(place.put(x.reshape(stack + x.shape[1:])), dtype)) for x in joined]
 
 
 def _check(hosts: list[HostArray], *, is_square: bool) -> tuple[int, int]:
@@ -133,9 +132,9 @@ def matrix_power(x: Array, n: int, /) -> Any:
     base = inv(x) if n < 0 else x
     power = space.broadcast_to(space.eye(x.shape[-1], dtype=x.dtype, device=x.device), x.shape)
     for position, digit in enumerate(f"{abs(n):b}"):
-        power = matmul(power, power) if position else power
+        power = power @ power if position else power
         if digit == "1":
-            power = matmul(power, base) if position else base
+            power = power @ base if position else base
     return space.asarray(power, copy=True)
 
 

@@ -186,8 +186,8 @@ class Place:
         return _flush(self.xp, wide) if name_of(data.dtype) == "float32" else wide
 
     def narrow(self, data: Array, dtype: str) -> Array:
-        """Return results of float64 in a dtype, in which none are subnormal."""
-        result = self.convert(data, dtype)
+        """Return results of float64 in a dtype of floats, in which none are subnormal, else unchanged."""
+        result = self.convert(data, dtype) if dtype in FLOATING else data
         return _flush(self.xp, result) if dtype == "float32" else result
 
     def to_library(self, data: Array) -> Array:

@@ -2,18 +2,17 @@
 
 import math
 import operator
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from xpnet._typing import DType, Function
+from xpnet._typing import DType, Function, Namespace
+from xpnet.arithmetic.elementary import SMALLEST_NORMAL
 from xpnet.arithmetic.full_range import FullRange
 from xpnet.reproducible import functions
 from xpnet.reproducible.array import Array, wrap
-from xpnet.reproducible.elementwise import Data, by_numpy, call, operands, with_plain_zeros
-from xpnet.reproducible.functions import Axis
+from xpnet.reproducible.elementwise import Data, by_numpy, call, in_float64_of, operands, with_plain_zeros
 from xpnet.reproducible.places import Place
 from xpnet.reproducible.promotion import FLOATING, KINDS, name_of
 
@@ -24,7 +23,7 @@ def _sum_dtype(own: str) -> str:
 
 
 def _add_up(
-    name: str, exact: Callable[[Place, Data], Data], x: Array, dtype: DType | None, **options: Any
+    formula: Function, name: str, x: Array, /, *, dtype: DType | None = None, **options: Any
 ) -> Array:
     """Return the library's sums or products of integers, and those of a formula of floats.
 
@@ -34,104 +33,45 @@ def _add_up(
     result = name_of(dtype) if dtype is not None else _sum_dtype(own)
     with place.computing.scope():
         if result in FLOATING:
-            wide = place.convert(data, "float64") if own not in FLOATING else place.widen(data)
-            return wrap(place, place.narrow(exact(place, wide), result))
-        integers = getattr(place.xp, name)(
-            place.convert(data, "int64"), dtype=place.dtypes["int64"], **options
-        )
-        return wrap(
-            place,
-            place.convert(np.asarray(integers) if isinstance(integers, np.generic) else integers, result),
-        )
+            return wrap(place, place.narrow(formula(place.widen(data), **options), result))
+        long = place.convert(data, "int64")
+        integers = getattr(place.xp, name)(long, dtype=place.dtypes["int64"], **options)
+        return wrap(place, place.convert(wrap(place, integers).data, result))
 
 
-def sum(  # noqa: A001  as in the standard
-    x: Array, /, *, axis: Axis = None, dtype: DType | None = None, keepdims: bool = False
-) -> Array:
-    """Return sums, folded."""
-    options: dict[str, Any] = {"axis": axis, "keepdims": keepdims}
-    return _add_up("sum", lambda _, data: functions.sum(data, **options), x, dtype, **options)
-
-
-def prod(x: Array, /, *, axis: Axis = None, dtype: DType | None = None, keepdims: bool = False) -> Array:
-    """Return products, folded as sums are, each of which is 0 where it would be subnormal."""
-    options: dict[str, Any] = {"axis": axis, "keepdims": keepdims}
-
-    def exact(place: Place, data: Data) -> Data:
-        return functions.reduce_axes("prod", partial(_fold_product, place), data, empty=1.0, **options)
-
-    return _add_up("prod", exact, x, dtype, **options)
-
-
-def _times(place: Place, a: Data, b: Data) -> Data:
+def _times(xp: Namespace, a: Data, b: Data) -> Data:
+    """Return products, each of which is 0 where it would be subnormal."""
     product = a * b
-    return place.xp.where(place.xp.abs(product) < 2.0**-1022, product * 0.0, product)
+    return xp.where(xp.abs(product) < SMALLEST_NORMAL, product * 0.0, product)
 
 
-def _fold_product(place: Place, ops: FullRange, x: Data, axis: int) -> Data:
+def _fold_product(ops: FullRange, x: Data, axis: int) -> Data:
     """Return the product along an axis, which is kept: padded with ones, and folded in halves."""
-    y = place.xp.moveaxis(x, axis, 0)
-    half = 1 << (y.shape[0] - 1).bit_length()
-    ones = place.xp.ones((half - y.shape[0], *y.shape[1:]), dtype=x.dtype, device=ops.device)
-    y = place.xp.concat([y, ones], axis=0)
-    while half > 1:
-        half //= 2
-        y = _times(place, y[:half, ...], y[half:, ...])
-    return place.xp.moveaxis(y, 0, axis)
+    return ops.fold(partial(_times, ops.xp), x, axis, 1.0)
 
 
-def cumulative_sum(
-    x: Array, /, *, axis: int | None = None, dtype: DType | None = None, include_initial: bool = False
-) -> Array:
-    """Return sums up to each element."""
-    options: dict[str, Any] = {"axis": axis, "include_initial": include_initial}
-    return _add_up(
-        "cumulative_sum", lambda _, data: functions.cumulative_sum(data, **options), x, dtype, **options
-    )
-
-
-def cumulative_prod(
-    x: Array, /, *, axis: int | None = None, dtype: DType | None = None, include_initial: bool = False
-) -> Array:
+def _scan_products(ops: FullRange, x: Data, axis: int) -> Data:
     """Return products up to each element: of those up to 1, 2, 4, … before it, doubling."""
-
-    def scan(place: Place, data: Data) -> Data:
-        xp = place.xp
-        (position,) = functions.sorted_axes("cumulative_prod", axis or 0, data.ndim)
-        y = xp.moveaxis(data, position, 0)
-        step, count = 1, y.shape[0]
-        while step < count:
-            y = xp.concat([y[:step, ...], _times(place, y[step:, ...], y[: count - step, ...])], axis=0)
-            step *= 2
-        if include_initial:
-            one = xp.ones((1, *y.shape[1:]), dtype=y.dtype, device=place.ops.device)
-            y = xp.concat([one, y], axis=0)
-        return xp.moveaxis(y, 0, position)
-
-    if axis is None and x.ndim != 1:
-        raise ValueError(f"cumulative_prod: expected an axis for {x.ndim} dimensions, got None")
-    return _add_up("cumulative_prod", scan, x, dtype, axis=axis, include_initial=include_initial)
+    xp = ops.xp
+    y = xp.moveaxis(x, axis, 0)
+    step, count = 1, y.shape[0]
+    while step < count:
+        y = xp.concat([y[:step, ...], _times(xp, y[step:, ...], y[: count - step, ...])], axis=0)
+        step *= 2
+    return xp.moveaxis(y, 0, axis)
 
 
-def _moment(name: str, x: Array, /, *, axis: Axis = None, **options: Any) -> Array:
-    """Return means or variances, as float64 of integers."""
-    place, (data,), own = operands(name, x)
-    with place.computing.scope():
-        result = getattr(functions, name)(place.widen(data), axis=axis, **options)
-        return wrap(place, place.narrow(result, own if own in FLOATING else "float64"))
-
-
-def var(x: Array, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Any:
+def var(x: Array, /, *, correction: float = 0.0, **options: Any) -> Any:
     """Return variances, NaN of no more terms than the correction."""
-    axes = functions.sorted_axes("var", axis, x.ndim)
+    axes = functions.sorted_axes("var", options.get("axis"), x.ndim)
     if math.prod(x.shape[each] for each in axes) <= correction:
-        return x.place.space.full_like(_moment("mean", x, axis=axis, keepdims=keepdims), math.nan)
-    return _moment("var", x, axis=axis, correction=correction, keepdims=keepdims)
+        return x.place.space.full_like(x.place.space.mean(x, **options), math.nan)
+    return in_float64_of(functions.var, "var", x, correction=correction, **options)
 
 
-def std(x: Array, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Any:
+def std(x: Array, /, **options: Any) -> Any:
     """Return standard deviations: the roots of the variances."""
-    return x.place.space.sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
+    return x.place.space.sqrt(var(x, **options))
 
 
 def _extremum(name: str) -> Function:
@@ -164,23 +104,11 @@ def diff(
 # Products of matrices
 
 
-def matmul(x1: Array, x2: Array, /) -> Any:
-    """Return the product of matrices, in as many slices as the accuracy of float64 needs."""
-    return _multiply("matmul", x1, x2)
-
-
-def vecdot(x1: Array, x2: Array, /, *, axis: int = -1) -> Any:
-    """Return the dot products of vectors, with the accuracy of `matmul`."""
-    return _multiply("vecdot", x1, x2, axis=axis)
-
-
-def _multiply(name: str, x1: Array, x2: Array, **options: Any) -> Any:
-    place, data, dtype = operands(name, x1, x2)
-    if dtype not in FLOATING:
+def _multiply(name: str, x1: Array, x2: Array, /, **options: Any) -> Any:
+    """Return products of matrices or vectors, in as many slices as the accuracy of float64 needs."""
+    if operands(name, x1, x2)[2] not in FLOATING:
         return call(by_numpy(getattr(np, name)), name, x1, x2, **options)
-    with place.computing.scope():
-        product = getattr(functions, name)(*map(place.widen, data), slices=functions.ACCURATE, **options)
-        return wrap(place, place.narrow(product, dtype))
+    return in_float64_of(getattr(functions, name), name, x1, x2, slices=functions.ACCURATE, **options)
 
 
 def tensordot(x1: Array, x2: Array, /, *, axes: Any = 2) -> Any:
@@ -195,12 +123,20 @@ def tensordot(x1: Array, x2: Array, /, *, axes: Any = 2) -> Any:
         raise ValueError(f"tensordot: expected axes of equal lengths, got shapes {x1.shape} and {x2.shape}")
     rows = space.reshape(left, (math.prod(kept), math.prod(shape)))
     columns = space.reshape(right, (math.prod(shape), math.prod(right.shape[count:])))
-    return space.reshape(matmul(rows, columns), (*kept, *right.shape[count:]))
+    return space.reshape(rows @ columns, (*kept, *right.shape[count:]))
 
 
+ADDED_UP: dict[str, Function] = {
+    "sum": functions.sum,
+    "prod": partial(functions.reduce_axes, "prod", _fold_product, empty=1.0),
+    "cumulative_sum": functions.cumulative_sum,
+    "cumulative_prod": partial(functions.accumulate, "cumulative_prod", _scan_products, 1.0),
+}
+"""The formulas of sums and products of float64 numbers."""
 OWN: dict[str, Function] = {
-    **{each.__name__: each for each in (sum, prod, cumulative_sum, cumulative_prod, var, std, diff)},
-    **{each.__name__: each for each in (matmul, vecdot, tensordot)},
+    **{each.__name__: each for each in (var, std, diff, tensordot)},
+    **{name: partial(_add_up, formula, name) for name, formula in ADDED_UP.items()},
+    **{name: partial(_multiply, name) for name in ("matmul", "vecdot")},
     **{name: partial(call, _extremum(name), name) for name in ("max", "min")},
-    "mean": partial(_moment, "mean"),
+    "mean": partial(in_float64_of, functions.mean, "mean"),
 }
