@@ -1,36 +1,32 @@
 """Inverse trigonometric functions, elementwise in float64: quotients and tables of pairs."""
 
-from typing import Final
-
 from xpnet._typing import Array
+from xpnet.arithmetic.elementary import round_to_whole
 from xpnet.arithmetic.full_range import FullRange
 from xpnet.arithmetic.pairs import (
     ARCTAN_STEPS,
     HALF_PI,
+    ITSELF,
     PI,
-    TO_WHOLE,
     Pair,
     divide,
     fast_two_sum,
     look_up,
+    odd,
     root,
     split,
     two_product,
     two_sum,
 )
 
-_ITSELF: Final = 2.0**-28
-"""Below, the arc sine and the arc tangent of x are x to within half a unit in the last place."""
 
-
-def atan(ops: FullRange, x: Array) -> Array:
+@odd
+def atan(ops: FullRange, size: Array) -> Array:
     """Return the arc tangent."""
     xp = ops.xp
-    size = xp.abs(x)
     y = xp.where(size < xp.inf, size, 1.0)
     result = _angle(ops, (y, xp.zeros_like(y)), (xp.ones_like(y), xp.zeros_like(y)))
-    result = xp.where(size == xp.inf, HALF_PI[0], result)
-    return xp.where(size >= _ITSELF, xp.where(x < 0, -result, result), x)  # NaN stays NaN
+    return xp.where(size == xp.inf, HALF_PI[0], result)
 
 
 def atan2(ops: FullRange, y: Array, x: Array) -> Array:
@@ -47,15 +43,14 @@ def atan2(ops: FullRange, y: Array, x: Array) -> Array:
     return xp.where(is_valid, xp.where(xp.signbit(y), -result, result), xp.nan)
 
 
-def asin(ops: FullRange, x: Array) -> Array:
+@odd
+def asin(ops: FullRange, size: Array) -> Array:
     """Return the arc sine; NaN beyond 1."""
     xp = ops.xp
-    size = xp.abs(x)
-    is_inside = (size < 1) & (size >= _ITSELF)
+    is_inside = (size < 1) & (size >= ITSELF)
     y = xp.where(is_inside, size, 0.5)
     result = _angle(ops, (y, xp.zeros_like(y)), _other_side(ops, y))
-    result = xp.where(size == 1, HALF_PI[0], xp.where(is_inside, result, xp.nan))
-    return xp.where(size >= _ITSELF, xp.where(x < 0, -result, result), x)
+    return xp.where(size == 1, HALF_PI[0], xp.where(is_inside, result, xp.nan))
 
 
 def acos(ops: FullRange, x: Array) -> Array:
@@ -102,7 +97,7 @@ def _arctan_of_quotient(ops: FullRange, n: Array, n_low: Array, d: Array, d_low:
     With c the multiple of 1/32 nearest to n/d: atan c + atan t, with t = (n - c d)/(d + c n), and its series
     to t^17.
     """
-    index = ((n / d) * float(ARCTAN_STEPS) + TO_WHOLE) - TO_WHOLE
+    index = round_to_whole((n / d) * ARCTAN_STEPS)
     c = index * (1 / ARCTAN_STEPS)
     (d_first, d_second), (n_first, n_second) = split(d), split(n)
     above, a = two_sum(n, -(c * d_first))

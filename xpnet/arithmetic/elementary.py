@@ -21,20 +21,21 @@ SMALLEST_NORMAL = 2.0**-1022
 _HIGHEST = 710.0  # beyond, e to the power x is above all float64 numbers
 _FAR = 600.0
 
-_STEPS = 64  # of the table of powers of two, in each doubling
+STEPS = 64
+"""Of the table of powers of two, in each doubling."""
 _FIRST = -1022  # exponent of its first entry
-_TO_WHOLE = 1.5 * 2.0**52  # adding and subtracting it rounds to a whole number, ties to even
+_TO_WHOLE = 1.5 * 2.0**52
 
 with localcontext() as _context:
     _context.prec = 60
     _LN2 = Decimal(2).ln()
-    _FRACTIONS = [float(Decimal(2) ** (Decimal(step) / _STEPS)) for step in range(_STEPS)]
-    _PER_STEP = float(_STEPS / _LN2)
+    _FRACTIONS = [float(Decimal(2) ** (Decimal(step) / STEPS)) for step in range(STEPS)]
+    PER_STEP = float(STEPS / _LN2)
     # The high parts have so few bits that their multiples by a step or an exponent are exact.
-    _STEP_HIGH = float(int(_LN2 / _STEPS * 2**42)) * 2.0**-42
-    _STEP_LOW = float(_LN2 / _STEPS - Decimal(_STEP_HIGH))
-    _LN2_HIGH = float(int(_LN2 * 2**40)) * 2.0**-40
-    _LN2_LOW = float(_LN2 - Decimal(_LN2_HIGH))
+    STEP_HIGH = float(int(_LN2 / STEPS * 2**42)) * 2.0**-42
+    STEP_LOW = float(_LN2 / STEPS - Decimal(STEP_HIGH))
+    LN2_HIGH = float(int(_LN2 * 2**40)) * 2.0**-40
+    _LN2_LOW = float(_LN2 - Decimal(LN2_HIGH))
     _LOG_SCALE = float(1074 * _LN2)
 
 
@@ -42,6 +43,11 @@ with localcontext() as _context:
 def powers_of_two() -> list[float]:
     """Return 2^(k/64), correctly rounded, for k = -1022 · 64 … 1024 · 64 - 1: the table of ``exp``."""
     return [fraction * 2.0**exponent for exponent in range(_FIRST, 1024) for fraction in _FRACTIONS]
+
+
+def round_to_whole(x: Array) -> Array:
+    """Return the nearest whole numbers, ties to even, of magnitudes up to 2^51."""
+    return (x + _TO_WHOLE) - _TO_WHOLE
 
 
 def exp(xp: Namespace, table: Array, x: Array) -> Array:
@@ -52,7 +58,7 @@ def exp(xp: Namespace, table: Array, x: Array) -> Array:
     """
     inside = x >= LOWEST
     safe = xp.where(inside, x, 0.0)  # an index must be valid even where the result is not used
-    result = _exp_from_table(xp, table, safe, float(_FIRST * _STEPS))
+    result = _exp_from_table(xp, table, safe, float(_FIRST * STEPS))
     return xp.where(inside, result, xp.maximum(x, LOWEST) - LOWEST)  # zero below; NaN stays NaN
 
 
@@ -64,9 +70,9 @@ def exp_of_any(xp: Namespace, table: Array, x: Array) -> Array:
     high, low = x > _FAR, x < -_FAR
     inside = (x < _HIGHEST) & (x > -_HIGHEST)
     doublings = xp.where(high, 100.0, xp.where(low, -100.0, xp.zeros_like(x)))
-    first = (doublings + float(_FIRST)) * float(_STEPS)
+    first = (doublings + float(_FIRST)) * float(STEPS)
     safe = xp.where(inside, x, 0.0)
-    result = _exp_from_table(xp, table, safe, xp.where(inside, first, float(_FIRST * _STEPS)))
+    result = _exp_from_table(xp, table, safe, xp.where(inside, first, float(_FIRST * STEPS)))
     small = xp.where(result >= 2.0 ** (_FIRST + 100), result * 2.0**-100, 0.0)
     result = xp.where(high, result * 2.0**100, xp.where(low, small, result))
     return xp.where(inside, result, xp.where(high, xp.inf, xp.where(low, 0.0, x)))  # NaN stays NaN
@@ -74,8 +80,8 @@ def exp_of_any(xp: Namespace, table: Array, x: Array) -> Array:
 
 def _exp_from_table(xp: Namespace, table: Array, x: Array, first: Array | float) -> Array:
     """Return e to the power x, by a table whose first entry is taken for 2^(first/64)."""
-    k = (x * _PER_STEP + _TO_WHOLE) - _TO_WHOLE
-    r = (x - k * _STEP_HIGH) - k * _STEP_LOW
+    k = round_to_whole(x * PER_STEP)
+    r = (x - k * STEP_HIGH) - k * STEP_LOW
     index = xp.reshape(xp.astype(k - first, xp.int32), (-1,))
     power = xp.reshape(xp.take(table, index, axis=0), x.shape)
     q = ((r * (1 / 120) + 1 / 24) * r + 1 / 6) * r + 0.5
@@ -118,7 +124,7 @@ def _log_from_parts(xp: Namespace, x: Array, m: Array, e: Array) -> Array:
     for divisor in (17, 15, 13, 11, 9, 7, 5, 3):
         q = q * z + 1 / divisor
     double = s + s
-    result = e * _LN2_HIGH + (e * _LN2_LOW + (double + double * (z * q)))
+    result = e * LN2_HIGH + (e * _LN2_LOW + (double + double * (z * q)))
     result = xp.where(x > 0, result, xp.where(x == 0, -xp.inf, x * xp.nan))
     return xp.where(x == xp.inf, x, result)
 

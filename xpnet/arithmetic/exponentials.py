@@ -3,12 +3,14 @@
 exp, log, square root and tanh are those of `xpnet.arithmetic.elementary` and `xpnet.nn.functional`.
 """
 
-from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from xpnet._typing import Array
+from xpnet.arithmetic.elementary import SMALLEST_NORMAL
 from xpnet.arithmetic.full_range import FullRange
 from xpnet.arithmetic.pairs import (
+    ITSELF,
     LN2,
     PER_LN2,
     PER_LN10,
@@ -19,29 +21,17 @@ from xpnet.arithmetic.pairs import (
     fast_two_sum,
     log_of_one_plus,
     logarithm,
+    odd,
     root,
     two_product,
     two_sum,
 )
 
 _HALF_ULP: Final = 2.0**-54
-_ITSELF: Final = 2.0**-28
-"""Below, a hyperbolic function of x that is odd is x to within half a unit in the last place."""
-_NORMAL: Final = 2.0**-1022
 _FARTHEST: Final = 760.0  # beyond, e^x is infinite or 0 in float64
 
 
-def log2(ops: FullRange, x: Array) -> Array:
-    """Return the logarithm to base 2."""
-    return _log_to_base(ops, x, PER_LN2)
-
-
-def log10(ops: FullRange, x: Array) -> Array:
-    """Return the logarithm to base 10."""
-    return _log_to_base(ops, x, PER_LN10)
-
-
-def _log_to_base(ops: FullRange, x: Array, factor: tuple[float, float]) -> Array:
+def _log_to_base(factor: tuple[float, float], ops: FullRange, x: Array) -> Array:
     """Return the logarithm times a factor, a pair."""
     xp = ops.xp
     is_inside = (x > 0) & (x < xp.inf)
@@ -50,6 +40,9 @@ def _log_to_base(ops: FullRange, x: Array, factor: tuple[float, float]) -> Array
     result = product + (error + (low * factor[0] + high * factor[1]))
     ends = xp.where(x == 0, -xp.inf, xp.where(x < 0, xp.nan, x))
     return xp.where(is_inside, result, ends)
+
+
+log2, log10 = partial(_log_to_base, PER_LN2), partial(_log_to_base, PER_LN10)
 
 
 def log1p(ops: FullRange, x: Array) -> Array:
@@ -73,19 +66,16 @@ def expm1(ops: FullRange, x: Array) -> Array:
     return xp.where(xp.abs(x) < _HALF_ULP, x, result)
 
 
-def sinh(ops: FullRange, x: Array) -> Array:
+@odd
+def sinh(ops: FullRange, size: Array) -> Array:
     """Return the hyperbolic sine: half of u + u/(u + 1), with u = e^|x| - 1."""
     xp = ops.xp
-
-    def compute(size: Array) -> Array:
-        is_near = size < 40
-        u, low = exponential_less_one(ops, xp.where(is_near, size, 1.0))
-        denominator, rest = two_sum(u, 1.0)
-        quotient, quotient_low = divide(u, low, denominator, rest + low)
-        total, rest = two_sum(u, quotient)
-        return xp.where(is_near, 0.5 * (total + ((rest + low) + quotient_low)), _half_exp(ops, size))
-
-    return _odd(ops, x, compute)
+    is_near = size < 40
+    u, low = exponential_less_one(ops, xp.where(is_near, size, 1.0))
+    denominator, rest = two_sum(u, 1.0)
+    quotient, quotient_low = divide(u, low, denominator, rest + low)
+    total, rest = two_sum(u, quotient)
+    return xp.where(is_near, 0.5 * (total + ((rest + low) + quotient_low)), _half_exp(ops, size))
 
 
 def cosh(ops: FullRange, x: Array) -> Array:
@@ -105,23 +95,20 @@ def _half_exp(ops: FullRange, size: Array) -> Array:
     return xp.where(is_inside, exponential(ops, high, low - LN2[1]), xp.where(size > 0, xp.inf, size))
 
 
-def asinh(ops: FullRange, x: Array) -> Array:
+@odd
+def asinh(ops: FullRange, size: Array) -> Array:
     """Return the inverse hyperbolic sine: log(1 + |x| + (√(1 + x²) - 1)), with the root as a pair."""
     xp = ops.xp
-
-    def compute(size: Array) -> Array:
-        is_near = size <= 2.0**28
-        b = xp.where(is_near & (size >= _ITSELF), size, 1.0)
-        square, error = two_product(b, b)
-        total, rest = two_sum(square, 1.0)
-        high, low = root(ops, *fast_two_sum(total, rest + error))
-        below, rest = two_sum(high, 1.0)  # √(1 + x²) - 1 = x²/(√(1 + x²) + 1)
-        quotient, quotient_low = divide(square, error, below, rest + low)
-        total, rest = two_sum(b, quotient)
-        near = log_of_one_plus(ops, total, rest + quotient_low)
-        return xp.where(is_near, near[0] + near[1], _log_of_double(ops, size))
-
-    return _odd(ops, x, compute)
+    is_near = size <= 2.0**28
+    b = xp.where(is_near & (size >= ITSELF), size, 1.0)
+    square, error = two_product(b, b)
+    total, rest = two_sum(square, 1.0)
+    high, low = root(ops, *fast_two_sum(total, rest + error))
+    below, rest = two_sum(high, 1.0)  # √(1 + x²) - 1 = x²/(√(1 + x²) + 1)
+    quotient, quotient_low = divide(square, error, below, rest + low)
+    total, rest = two_sum(b, quotient)
+    near = log_of_one_plus(ops, total, rest + quotient_low)
+    return xp.where(is_near, near[0] + near[1], _log_of_double(ops, size))
 
 
 def acosh(ops: FullRange, x: Array) -> Array:
@@ -147,28 +134,15 @@ def _log_of_double(ops: FullRange, size: Array) -> Array:
     return xp.where(size == xp.inf, size, total + (rest + (low + LN2[1])))
 
 
-def atanh(ops: FullRange, x: Array) -> Array:
+@odd
+def atanh(ops: FullRange, size: Array) -> Array:
     """Return the inverse hyperbolic tangent: half of log(1 + 2|x|/(1 - |x|)); NaN beyond 1."""
     xp = ops.xp
-
-    def compute(size: Array) -> Array:
-        is_inside = (size < 1) & (size >= _ITSELF)
-        b = xp.where(is_inside, size, 0.5)
-        below, rest = two_sum(xp.ones_like(b), -b)
-        high, low = log_of_one_plus(ops, *divide(b + b, 0.0, below, rest))
-        return xp.where(
-            is_inside, 0.5 * (high + low), xp.where(size == 1, xp.inf, xp.full_like(size, xp.nan))
-        )
-
-    return _odd(ops, x, compute)
-
-
-def _odd(ops: FullRange, x: Array, compute: Callable[[Array], Array]) -> Array:
-    """Return an odd function, x itself near 0, that is computed of magnitudes."""
-    xp = ops.xp
-    size = xp.abs(x)
-    result = compute(size)
-    return xp.where(size >= _ITSELF, xp.where(x < 0, -result, result), x)  # NaN stays NaN
+    is_inside = (size < 1) & (size >= ITSELF)
+    b = xp.where(is_inside, size, 0.5)
+    below, rest = two_sum(xp.ones_like(b), -b)
+    high, low = log_of_one_plus(ops, *divide(b + b, 0.0, below, rest))
+    return xp.where(is_inside, 0.5 * (high + low), xp.where(size == 1, xp.inf, xp.full_like(size, xp.nan)))
 
 
 def hypot(ops: FullRange, x: Array, y: Array) -> Array:
@@ -185,7 +159,7 @@ def hypot(ops: FullRange, x: Array, y: Array) -> Array:
     total, rest = two_sum(square, other)
     high, low = root(ops, *fast_two_sum(total, rest + (error + other_error)))
     result = (high + low) * (xp.ones_like(factor) / factor)
-    result = xp.where(result >= _NORMAL, result, 0.0)
+    result = xp.where(result >= SMALLEST_NORMAL, result, 0.0)
     is_infinite = (a == xp.inf) | (b == xp.inf)
     return xp.where(is_inside, result, xp.where(is_infinite, xp.inf, largest))
 
@@ -204,7 +178,7 @@ def logaddexp(ops: FullRange, x: Array, y: Array) -> Array:
     is_small = term < _HALF_ULP
     total, rest = two_sum(largest, xp.where(is_small, term, high))
     result = total + (rest + xp.where(is_small, 0.0, low))
-    result = xp.where(xp.abs(result) >= _NORMAL, result, 0.0)
+    result = xp.where(xp.abs(result) >= SMALLEST_NORMAL, result, 0.0)
     return xp.where(is_inside, result, xp.maximum(x, y) + 0.0)
 
 
@@ -216,7 +190,7 @@ def pow(ops: FullRange, x: Array, y: Array) -> Array:  # noqa: A001  as in the s
     base, exponent = xp.where(is_inside, size, 1.0), xp.where(is_inside, xp.clip(y, -(2.0**70), 2.0**70), 0.0)
     result = _positive_power(ops, logarithm(ops, base), exponent)
     for whole, product in ((1.0, base), (2.0, base * base), (-1.0, one / base)):
-        result = xp.where(exponent == whole, xp.where(product >= _NORMAL, product, 0.0), result)
+        result = xp.where(exponent == whole, xp.where(product >= SMALLEST_NORMAL, product, 0.0), result)
     is_whole = (xp.floor(y) == y) & (xp.abs(y) < xp.inf)
     is_odd = is_whole & (xp.floor(y * 0.5) != y * 0.5) & (xp.abs(y) < 2.0**53)
     result = xp.where((x < 0) & ~is_whole, xp.nan, result)

@@ -5,23 +5,33 @@ may be fused. ``docs/arrays-specification.md`` gives the steps of each function.
 """
 
 import math
-from decimal import Decimal, localcontext
-from functools import cache
+from collections.abc import Callable
+from decimal import Decimal, getcontext, localcontext
+from functools import cache, wraps
 from typing import Final, TypeAlias
 
 from xpnet._typing import Array, Namespace
-from xpnet.arithmetic import elementary
+from xpnet.arithmetic.elementary import (
+    LN2_HIGH,
+    PER_STEP,
+    STEP_HIGH,
+    STEP_LOW,
+    STEPS,
+    round_to_whole,
+    scale_subnormals,
+    split_exponent,
+)
 from xpnet.arithmetic.full_range import FullRange
 
 Pair: TypeAlias = tuple[Array, Array]
 
-TO_WHOLE: Final = 1.5 * 2.0**52
-"""Adding and subtracting it rounds to a whole number, ties to even."""
+ITSELF: Final = 2.0**-28
+"""Below, an odd function of x with slope 1 is x to within half a unit in the last place."""
+
 _SPLITTER: Final = 2.0**27 + 1.0
-_DIGITS: Final = 60
-_STEPS: Final = 64  # of the table of powers of two, in each doubling
+_DIGITS: Final = 70
 ARCTAN_STEPS: Final = 32
-FIRST_INVERSE: Final = 90
+FIRST_INVERSE: Final = 90.0
 
 
 def parts(number: Decimal) -> tuple[float, float]:
@@ -29,29 +39,25 @@ def parts(number: Decimal) -> tuple[float, float]:
     return float(number), float(number - Decimal(float(number)))
 
 
-def _arctan(x: Decimal) -> Decimal:
+def arctan(x: Decimal) -> Decimal:
     """Return the arc tangent of x from 0 to 1: four halvings of the angle, then the series."""
     for _ in range(4):
         x = x / (1 + (1 + x * x).sqrt())
     total, power, n = x, x, 1
-    while abs(power) > Decimal(10) ** -_DIGITS:
+    while abs(power) > Decimal(10) ** -getcontext().prec:
         power, n = -power * x * x, n + 2
         total += power / n
     return total * 16
 
 
-with localcontext(prec=_DIGITS + 10):
+with localcontext(prec=_DIGITS):
     _LN2 = Decimal(2).ln()
-    _QUARTER_TURN = 2 * _arctan(Decimal(1))
+    _QUARTER_TURN = 2 * arctan(Decimal(1))
     LN2, PER_LN2, PER_LN10 = parts(_LN2), parts(1 / _LN2), parts(1 / Decimal(10).ln())
     HALF_PI, PI = parts(_QUARTER_TURN), parts(2 * _QUARTER_TURN)
-    # The first parts have so few bits that their multiples by an exponent or a step are exact.
-    _LN2_FIRST = float(int(_LN2 * 2**40)) * 2.0**-40
-    _LN2_SECOND = float(int((_LN2 - Decimal(_LN2_FIRST)) * 2**82)) * 2.0**-82
-    LN2_PARTS: Final = (_LN2_FIRST, _LN2_SECOND, float(_LN2 - Decimal(_LN2_FIRST) - Decimal(_LN2_SECOND)))
-    STEP_HIGH: Final = float(int(_LN2 / _STEPS * 2**42)) * 2.0**-42
-    STEP_LOW: Final = float(_LN2 / _STEPS - Decimal(STEP_HIGH))
-    PER_STEP: Final = float(_STEPS / _LN2)
+    # The first parts have so few bits that their multiples by an exponent are exact.
+    _LN2_SECOND = float(int((_LN2 - Decimal(LN2_HIGH)) * 2**82)) * 2.0**-82
+    LN2_PARTS: Final = (LN2_HIGH, _LN2_SECOND, float(_LN2 - Decimal(LN2_HIGH) - Decimal(_LN2_SECOND)))
 
 
 @cache
@@ -60,15 +66,27 @@ def table(name: str, part: int) -> list[float]:
 
     c_k is 128/k in multiples of 1/512, rounded. Of the others ``part`` is 0 or 1, of pairs.
     """
-    with localcontext(prec=_DIGITS + 10):
-        inverses = [round(512 * 128 / k) / 512 for k in range(FIRST_INVERSE, 183)]
+    with localcontext(prec=_DIGITS):
+        inverses = [round(512 * 128 / k) / 512 for k in range(int(FIRST_INVERSE), 183)]
         numbers = {
             "inverses": (Decimal(inverse) for inverse in inverses),
             "logs": (-Decimal(inverse).ln() for inverse in inverses),
-            "powers": (Decimal(2) ** (Decimal(k) / _STEPS) for k in range(_STEPS)),
-            "arctans": (_arctan(Decimal(k) / ARCTAN_STEPS) for k in range(ARCTAN_STEPS + 1)),
+            "powers": (Decimal(2) ** (Decimal(k) / STEPS) for k in range(STEPS)),
+            "arctans": (arctan(Decimal(k) / ARCTAN_STEPS) for k in range(ARCTAN_STEPS + 1)),
         }
         return [parts(number)[part] for number in numbers[name]]
+
+
+def odd(function: Callable[[FullRange, Array], Array]) -> Callable[[FullRange, Array], Array]:
+    """Make an odd function, x itself near 0, of one of magnitudes."""
+
+    @wraps(function)
+    def call(ops: FullRange, x: Array) -> Array:
+        xp, size = ops.xp, ops.xp.abs(x)
+        result = function(ops, size)
+        return xp.where(size >= ITSELF, xp.where(x < 0, -result, result), x)  # NaN stays NaN
+
+    return call
 
 
 def look_up(ops: FullRange, name: str, part: int, index: Array) -> Array:
@@ -126,12 +144,12 @@ def logarithm(ops: FullRange, x: Array) -> Pair:
     r = m c - 1 below 2^-7 and its series to r^10.
     """
     xp = ops.xp
-    small, scaled = elementary.scale_subnormals(xp, x)
-    m, e = elementary.split_exponent(xp, scaled)
+    small, scaled = scale_subnormals(xp, x)
+    m, e = split_exponent(xp, scaled)
     e = xp.where(small, e - 1074.0, e)
     upper = m > math.sqrt(2.0)
     m, e = xp.where(upper, m * 0.5, m), xp.where(upper, e + 1.0, e)
-    index = ((m * 128.0 + TO_WHOLE) - TO_WHOLE) - float(FIRST_INVERSE)
+    index = round_to_whole(m * 128.0) - FIRST_INVERSE
     c, (mh, ml) = look_up(ops, "inverses", 0, index), split(m)
     r, r_low = two_sum(mh * c - 1.0, ml * c)
     q = r * (-1 / 10) + 1 / 9
@@ -184,9 +202,9 @@ def exponential_less_one(ops: FullRange, x: Array) -> Pair:
 
 def _reduce_exponent(xp: Namespace, x: Array) -> tuple[Array, Array, Array, Array]:
     """Return k, i, r and its low part with x = (64 k + i) ln 2 / 64 + r, i from 0 to 63."""
-    steps = (x * PER_STEP + TO_WHOLE) - TO_WHOLE
-    k = xp.floor(steps * (1 / _STEPS))
-    return k, steps - float(_STEPS) * k, *two_sum(x - steps * STEP_HIGH, -(steps * STEP_LOW))
+    steps = round_to_whole(x * PER_STEP)
+    k = xp.floor(steps * (1 / STEPS))
+    return k, steps - STEPS * k, *two_sum(x - steps * STEP_HIGH, -(steps * STEP_LOW))
 
 
 def _rest_of_series(r: Array) -> Array:

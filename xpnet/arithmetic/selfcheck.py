@@ -11,10 +11,10 @@ from typing import Any, Final, TypeAlias
 from xpnet._lib.text import complain
 from xpnet._typing import Array, Function
 from xpnet.arithmetic.base import Arithmetic
+from xpnet.arithmetic.elementary import round_to_whole
 from xpnet.errors import BackendError
 
 _SIZE, _TERMS = 8, 128  # of the product of matrices
-_TO_WHOLE = 1.5 * 2.0**52  # adding and subtracting it rounds to a whole number, ties to even
 
 # No two have a product in common: a compiler that kept it would have no reason to contract it.
 _ELEMENTWISE: Final[dict[str, Function]] = {
@@ -24,7 +24,7 @@ _ELEMENTWISE: Final[dict[str, Function]] = {
     "separate products and sums": lambda x, y: y * y + x,
     "separate products and differences": lambda x, _: 1.0 - x * x,
     "separate products": lambda x, _: (x * 0.1) * 0.3,
-    "rounding to even": lambda x, _: (8.0 * x + _TO_WHOLE) - _TO_WHOLE,
+    "rounding to even": lambda x, _: round_to_whole(8.0 * x),
     "signs of zeros": lambda x, _: x * 0.0 + 0.0,
 }
 

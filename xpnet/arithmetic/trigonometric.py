@@ -4,12 +4,14 @@
 """
 
 import math
+from decimal import Decimal, localcontext
 from functools import cache
 from typing import Final
 
 from xpnet._typing import Array
+from xpnet.arithmetic.elementary import round_to_whole
 from xpnet.arithmetic.full_range import FullRange
-from xpnet.arithmetic.pairs import Pair, divide, fast_two_sum
+from xpnet.arithmetic.pairs import Pair, arctan, divide, fast_two_sum
 
 LARGEST_ANGLE: Final = 2.0**20
 """The largest magnitude of an angle for which multiples of the parts of π/2 are exact."""
@@ -17,23 +19,21 @@ LARGEST_ANGLE: Final = 2.0**20
 _ITSELF: Final = 2.0**-27
 """Below, sin x is x to within half a unit in the last place."""
 
-_TO_WHOLE: Final = 1.5 * 2.0**52  # adding and subtracting it rounds to a whole number, ties to even
 _PER_QUARTER: Final = 2 / math.pi
-_QUARTER_BITS: Final = 160
-_QUARTER: Final = 0x1921FB54442D18469898CC51701B839A252049C11  # floor(2^160 π/2)
-_LARGE_BITS: Final = 1400  # of 2/π: enough for the largest float64 number
+_BITS: Final = 1400  # of 2/π: enough for the largest float64 number
+_PART_BITS: Final = 160  # of π/2 for angles of moderate size
 _PART_ENDS: Final = (32, 65, 98)  # the last bit of each part of 33 bits
 
 
 @cache
 def quarter_parts() -> list[float]:
     """Return three parts of π/2 of at most 33 bits each, and the rest, rounded."""
-    parts, rest = [], _QUARTER
+    parts, rest = [], _quarters()[1] >> _BITS - _PART_BITS
     for end in _PART_ENDS:
-        low_bits = _QUARTER_BITS - end
+        low_bits = _PART_BITS - end
         parts.append((rest >> low_bits) / 2**end)
         rest &= (1 << low_bits) - 1
-    return [*parts, rest / 2**_QUARTER_BITS]
+    return [*parts, rest / 2**_PART_BITS]
 
 
 def sin(ops: FullRange, x: Array) -> Array:
@@ -94,8 +94,8 @@ def reduce_large(x: float) -> tuple[float, float, float]:
     per_quarter, quarter = _quarters()
     numerator, denominator = abs(x).as_integer_ratio()
     turns = numerator * per_quarter // denominator
-    k = (turns + (1 << _LARGE_BITS - 1)) >> _LARGE_BITS
-    rest, one = (turns - (k << _LARGE_BITS)) * quarter, 1 << 2 * _LARGE_BITS
+    k = (turns + (1 << _BITS - 1)) >> _BITS
+    rest, one = (turns - (k << _BITS)) * quarter, 1 << 2 * _BITS
     r = rest / one
     above, below = r.as_integer_ratio()
     t = (rest - above * one // below) / one
@@ -104,14 +104,10 @@ def reduce_large(x: float) -> tuple[float, float, float]:
 
 @cache
 def _quarters() -> tuple[int, int]:
-    """Return floor(2^1400 2/π) and floor(2^1400 π/2), by Machin's formula."""
-    one = 1 << _LARGE_BITS + 64
-    inverse_5, inverse_239 = (
-        sum((-1) ** k * (one // ((2 * k + 1) * n ** (2 * k + 1))) for k in range(_LARGE_BITS // 4))
-        for n in (5, 239)
-    )
-    half_pi = 2 * (4 * inverse_5 - inverse_239)
-    return (1 << _LARGE_BITS) * one // half_pi, half_pi >> 64
+    """Return floor(2^1400 2/π) and floor(2^1400 π/2)."""
+    with localcontext(prec=480):
+        quarter = 2 * arctan(Decimal(1))
+        return int(2**_BITS / quarter), int(2**_BITS * quarter)
 
 
 def _reduce(x: Array) -> tuple[Array, Array, Array]:
@@ -120,7 +116,7 @@ def _reduce(x: Array) -> tuple[Array, Array, Array]:
     The method of Cody and Waite 1980: k times a part of π/2 is exact, and what a difference loses is kept.
     """
     first, second, third, rest = quarter_parts()
-    k = (x * _PER_QUARTER + _TO_WHOLE) - _TO_WHOLE
+    k = round_to_whole(x * _PER_QUARTER)
     a = x - k * first
     b = a - k * second
     c = b - k * third
