@@ -36,13 +36,19 @@ with localcontext() as _context:
     STEP_LOW = float(_LN2 / STEPS - Decimal(STEP_HIGH))
     LN2_HIGH = float(int(_LN2 * 2**40)) * 2.0**-40
     _LN2_LOW = float(_LN2 - Decimal(LN2_HIGH))
-    _LOG_SCALE = float(1074 * _LN2)
+    LOG_SCALE = float(1074 * _LN2)
 
 
 @cache
 def powers_of_two() -> list[float]:
     """Return 2^(k/64), correctly rounded, for k = -1022 · 64 … 1024 · 64 - 1: the table of ``exp``."""
     return [fraction * 2.0**exponent for exponent in range(_FIRST, 1024) for fraction in _FRACTIONS]
+
+
+def take(xp: Namespace, table: Array, index: Array) -> Array:
+    """Return the entries of a table at whole numbers, of any shape."""
+    flat = xp.reshape(xp.astype(index, xp.int32), (-1,))
+    return xp.reshape(xp.take(table, flat, axis=0), index.shape)
 
 
 def round_to_whole(x: Array) -> Array:
@@ -82,8 +88,7 @@ def _exp_from_table(xp: Namespace, table: Array, x: Array, first: Array | float)
     """Return e to the power x, by a table whose first entry is taken for 2^(first/64)."""
     k = round_to_whole(x * PER_STEP)
     r = (x - k * STEP_HIGH) - k * STEP_LOW
-    index = xp.reshape(xp.astype(k - first, xp.int32), (-1,))
-    power = xp.reshape(xp.take(table, index, axis=0), x.shape)
+    power = take(xp, table, k - first)
     q = ((r * (1 / 120) + 1 / 24) * r + 1 / 6) * r + 0.5
     return power + power * (q * (r * r) + r)
 
@@ -95,27 +100,7 @@ def log(xp: Namespace, x: Array, largest: float = math.inf) -> Array:
     If ``largest`` is given, all x are known to lie between 1 and it (or to be NaN), which saves steps that
     would change nothing.
     """
-    return _log_from_parts(xp, x, *split_exponent(xp, x, largest))
-
-
-def split_exponent(xp: Namespace, x: Array, largest: float = math.inf) -> tuple[Array, Array]:
-    """Return m and e of normal x = 2^e m, m from 1 to 2, both float64. ``largest`` is that of `log`."""
-    if _has_bits(x):
-        m, exponent = _split(xp, x)
-        return m, xp.astype(exponent, xp.float64)
-    m, e = x, xp.zeros_like(x)
-    for bits in (512, 256, 128, 64, 32, 16, 8, 4, 2, 1):
-        if 2.0**bits <= largest:
-            high = m >= 2.0**bits
-            e, m = xp.where(high, e + float(bits), e), xp.where(high, m * 2.0**-bits, m)
-        if largest == math.inf:
-            low = m < 2.0 ** (1 - bits)
-            e, m = xp.where(low, e - float(bits), e), xp.where(low, m * 2.0**bits, m)
-    return m, e
-
-
-def _log_from_parts(xp: Namespace, x: Array, m: Array, e: Array) -> Array:
-    """Return the natural logarithm of x = 2^e m, with m from 1 to 2; other x are special cases."""
+    m, e = split_exponent(xp, x, largest)
     high = m > 1.4142135623730951
     m, e = xp.where(high, m * 0.5, m), xp.where(high, e + 1.0, e)
     s = (m - 1.0) / (m + 1.0)
@@ -127,6 +112,23 @@ def _log_from_parts(xp: Namespace, x: Array, m: Array, e: Array) -> Array:
     result = e * LN2_HIGH + (e * _LN2_LOW + (double + double * (z * q)))
     result = xp.where(x > 0, result, xp.where(x == 0, -xp.inf, x * xp.nan))
     return xp.where(x == xp.inf, x, result)
+
+
+def split_exponent(xp: Any, x: Any, largest: float = math.inf) -> tuple[Array, Array]:
+    """Return m and e of normal x = 2^e m, m from 1 to 2, both float64. ``largest`` is that of `log`."""
+    if _has_bits(x):
+        bits = x.view(xp.int64)
+        m = ((bits & (2**52 - 1)) | (1023 << 52)).view(xp.float64)
+        return m, xp.astype((bits >> 52) - 1023, xp.float64)
+    m, e = x, xp.zeros_like(x)
+    for bits in (512, 256, 128, 64, 32, 16, 8, 4, 2, 1):
+        if 2.0**bits <= largest:
+            high = m >= 2.0**bits
+            e, m = xp.where(high, e + float(bits), e), xp.where(high, m * 2.0**-bits, m)
+        if largest == math.inf:
+            low = m < 2.0 ** (1 - bits)
+            e, m = xp.where(low, e - float(bits), e), xp.where(low, m * 2.0**bits, m)
+    return m, e
 
 
 def sqrt(xp: Namespace, x: Array) -> Array:
@@ -160,30 +162,9 @@ def _sqrt_from_parts(xp: Namespace, x: Array, inside: Array, m: Array, power: Ar
     return xp.where(inside, y * power, special)
 
 
-def log_of_any(xp: Namespace, x: Array) -> Array:
-    """Return the natural logarithm, float64 of x's shape: ``log``, also of subnormal numbers."""
-    small, scaled = scale_subnormals(xp, x)
-    result = log(xp, scaled)
-    return xp.where(small, result - _LOG_SCALE, result)
-
-
-def sqrt_of_any(xp: Namespace, x: Array) -> Array:
-    """Return the square root, float64 of x's shape: ``sqrt``, also of subnormal numbers."""
-    small, scaled = scale_subnormals(xp, x)
-    result = sqrt(xp, scaled)
-    return xp.where(small, result * 2.0**-537, result)
-
-
 def _has_bits(x: Array) -> bool:
     """Tell whether there is a view of the bits: array-api-strict has none, and computes with NumPy."""
     return hasattr(x, "view")
-
-
-def _split(xp: Any, x: Any) -> tuple[Any, Any]:
-    """Return m and e of normal x = 2^e m, m from 1 to 2, float64 and int64, from the bits."""
-    bits = x.view(xp.int64)
-    m = ((bits & (2**52 - 1)) | (1023 << 52)).view(xp.float64)
-    return m, (bits >> 52) - 1023
 
 
 def _split_square(xp: Any, x: Any) -> tuple[Any, Any]:

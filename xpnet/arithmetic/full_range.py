@@ -86,12 +86,18 @@ class FullRange(Reproducible):
         return elementary.exp_of_any(self.xp, self._powers_of_two, x)
 
     def log(self, x: Array, largest: float = math.inf) -> Array:
-        """Return the natural logarithm, by ``xpnet.arithmetic.elementary.log_of_any``."""
-        return elementary.log_of_any(self.xp, x) if largest == math.inf else super().log(x, largest)
+        """Return the natural logarithm, also of subnormal numbers."""
+        if largest < math.inf:
+            return super().log(x, largest)
+        small, scaled = elementary.scale_subnormals(self.xp, x)
+        result = super().log(scaled)
+        return self.xp.where(small, result - elementary.LOG_SCALE, result)
 
     def sqrt(self, x: Array) -> Array:
-        """Return the square root, by ``xpnet.arithmetic.elementary.sqrt_of_any``."""
-        return elementary.sqrt_of_any(self.xp, x)
+        """Return the square root, also of subnormal numbers."""
+        small, scaled = elementary.scale_subnormals(self.xp, x)
+        result = super().sqrt(scaled)
+        return self.xp.where(small, result * 2.0**-537, result)
 
     def constants(self, function: Callable[..., list[float]], *args: object) -> Array:
         """Return a function's list of numbers as an array of the device, which is kept."""
@@ -106,9 +112,7 @@ class FullRange(Reproducible):
 
     def power_of_two(self, exponent: Array) -> Array:
         """Return 2 to whole powers from -1022 to 1023, float64 of any shape."""
-        xp = self.xp
-        index = xp.reshape(xp.astype((exponent + 1022.0) * 64.0, xp.int32), (-1,))
-        return xp.reshape(xp.take(self._powers_of_two, index, axis=0), exponent.shape)
+        return elementary.take(self.xp, self._powers_of_two, (exponent + 1022.0) * 64.0)
 
     def map_pieces(self, function: Callable[..., Array], *arrays: Array) -> Array:
         """Apply an elementwise function to arrays of one shape, to a piece at a time if ``in_pieces``."""

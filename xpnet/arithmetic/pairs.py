@@ -20,6 +20,7 @@ from xpnet.arithmetic.elementary import (
     round_to_whole,
     scale_subnormals,
     split_exponent,
+    take,
 )
 from xpnet.arithmetic.full_range import FullRange
 
@@ -91,9 +92,7 @@ def odd(function: Callable[[FullRange, Array], Array]) -> Callable[[FullRange, A
 
 def look_up(ops: FullRange, name: str, part: int, index: Array) -> Array:
     """Return the entries of a ``table`` at whole numbers, float64 of any shape."""
-    xp = ops.xp
-    flat = xp.reshape(xp.astype(index, xp.int32), (-1,))
-    return xp.reshape(xp.take(ops.constants(table, name, part), flat, axis=0), index.shape)
+    return take(ops.xp, ops.constants(table, name, part), index)
 
 
 def two_sum(a: Array, b: Array | float) -> Pair:

@@ -323,16 +323,10 @@ def _fits(value: object) -> bool:
     return isinstance(value, (Array, *SCALARS, complex, np.generic)) or hasattr(value, "shape")
 
 
-def _forward(name: str) -> Function:
+def _binary(name: str, *, is_reflected: bool = False) -> Function:
     def method(self: Array, other: Any) -> Any:
-        return getattr(self.place.space, name)(self, other) if _fits(other) else NotImplemented
-
-    return method
-
-
-def _reflected(name: str) -> Function:
-    def method(self: Array, other: Any) -> Any:
-        return getattr(self.place.space, name)(other, self) if _fits(other) else NotImplemented
+        operands = (other, self) if is_reflected else (self, other)
+        return getattr(self.place.space, name)(*operands) if _fits(other) else NotImplemented
 
     return method
 
@@ -357,12 +351,11 @@ def _unary(name: str) -> Function:
     return lambda self: getattr(self.place.space, name)(self)
 
 
+for _short, _name in (ARITHMETIC | COMPARISONS).items():
+    setattr(Array, f"__{_short}__", _binary(_name))
 for _short, _name in ARITHMETIC.items():
-    setattr(Array, f"__{_short}__", _forward(_name))
-    setattr(Array, f"__r{_short}__", _reflected(_name))
+    setattr(Array, f"__r{_short}__", _binary(_name, is_reflected=True))
     setattr(Array, f"__i{_short}__", _in_place(_name))
-for _short, _name in COMPARISONS.items():
-    setattr(Array, f"__{_short}__", _forward(_name))
 for _short, _name in UNARY.items():
     setattr(Array, f"__{_short}__", _unary(_name))
 for _type in (bool, int, float, complex):

@@ -65,9 +65,9 @@ def data_of(name: str, place: Place, value: Any, dtype: str) -> Data:
     return place.convert(operand.data, dtype)
 
 
-def operands(name: str, *values: Any) -> tuple[Place, list[Data], str]:
+def operands(name: str, *values: Any, place: Place | None = None) -> tuple[Place, list[Data], str]:
     """Return the place of operands, and all as data of the dtype to which they promote."""
-    place, names, scalars, data = None, [], [], []
+    names, scalars, data = [], [], []
     for value in values:
         if type(value) is Array:
             place = place or value.place
@@ -233,12 +233,10 @@ def where(condition: Array, x1: Any = None, x2: Any = None, /) -> Any:
     """Choose between two operands of one dtype; as in NumPy, the indices of a condition alone."""
     if x1 is None:
         return condition.place.space.nonzero(condition)
-    place, _, _ = operands("where", condition, x1, x2)
-    names = tuple(name_of(x.dtype) for x in (x1, x2) if isinstance(x, Array))
-    scalars = tuple(type(as_operand("where", x)) for x in (x1, x2) if not isinstance(x, Array))
+    place, (chosen,), _ = operands("where", condition)
+    _, data, _ = operands("where", x1, x2, place=place)
     with place.scope():
-        data = [data_of("where", place, x, promote(names, scalars)) for x in (x1, x2)]
-        return wrap(place, place.xp.where(condition.data, *data))
+        return wrap(place, place.xp.where(chosen, *data))
 
 
 OWN: dict[str, Function] = {

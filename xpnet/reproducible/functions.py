@@ -337,48 +337,49 @@ def sorted_axes(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
 # Functions of each number
 
 
-@takes_arrays
+def _of_each_number(function: AnyFunction) -> AnyFunction:
+    """Compute the function of the formula of this name, elementwise."""
+    name = function.__name__
+
+    @takes_arrays
+    @wraps(function)
+    def call(x: Any, /) -> Any:
+        with in_float64(name, x) as (ops, a):
+            return ops.map_pieces(partial(FORMULAS.get(name, F.sigmoid), ops), a)
+
+    return cast("AnyFunction", call)
+
+
+@_of_each_number
 def exp(x: Any, /) -> Any:
     """Return e to the power x, elementwise, within 1.3 ulp. Infinity above 709.78, 0 below -708.39."""
-    return _map("exp", x)
 
 
-@takes_arrays
+@_of_each_number
 def log(x: Any, /) -> Any:
     """Return the natural logarithm, elementwise, within 2.1 ulp, -infinity of 0, NaN of negative numbers."""
-    return _map("log", x)
 
 
-@takes_arrays
+@_of_each_number
 def sqrt(x: Any, /) -> Any:
     """Return the square root, elementwise, within 0.76 ulp, NaN of negative numbers."""
-    return _map("sqrt", x)
 
 
-@takes_arrays
+@_of_each_number
 def tanh(x: Any, /) -> Any:
     """Return the hyperbolic tangent, elementwise, within 1.9 ulp."""
-    return _map("tanh", x)
 
 
-@takes_arrays
+@_of_each_number
 def sigmoid(x: Any, /) -> Any:
     """Return 1 / (1 + exp(-x)), elementwise, within 3.3 ulp. Below x = -708.39 it is 0."""
-    return _map("sigmoid", x, F.sigmoid)
 
 
-@takes_arrays
+@_of_each_number
 def sin(x: Any, /) -> Any:
     """Return the sine, elementwise, within 0.85 ulp, of angles in radians."""
-    return _map("sin", x)
 
 
-@takes_arrays
+@_of_each_number
 def cos(x: Any, /) -> Any:
     """Return the cosine, elementwise, within 0.85 ulp, of angles in radians."""
-    return _map("cos", x)
-
-
-def _map(name: str, x: Any, formula: Function | None = None) -> Any:
-    with in_float64(name, x) as (ops, a):
-        return ops.map_pieces(partial(formula or FORMULAS[name], ops), a)

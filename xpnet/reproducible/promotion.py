@@ -1,7 +1,6 @@
 """Names of dtypes, and their promotion, which is NumPy's on every library."""
 
 from functools import cache
-from types import SimpleNamespace
 from typing import Any, Final
 
 import numpy as np
@@ -84,16 +83,3 @@ def isdtype(dtype: DType, kind: Any) -> bool:
     kinds = kind if isinstance(kind, tuple) else (kind,)
     name = name_of(dtype)
     return any(name in ALL_KINDS[k] if k in ALL_KINDS else name == name_of(k) for k in kinds)
-
-
-def finfo(name: str, dtype: DType) -> SimpleNamespace:
-    """Return the limits of a floating-point dtype."""
-    limits = np.finfo(name)
-    numbers = {each: float(getattr(limits, each)) for each in ("eps", "max", "min", "smallest_normal")}
-    return SimpleNamespace(bits=int(limits.bits), dtype=dtype, **numbers)
-
-
-def iinfo(name: str, dtype: DType) -> SimpleNamespace:
-    """Return the limits of an integer dtype."""
-    limits = np.iinfo(name)
-    return SimpleNamespace(bits=int(limits.bits), dtype=dtype, max=int(limits.max), min=int(limits.min))

@@ -1,7 +1,6 @@
 """The namespace of the array-API standard for `Array`, of each library."""
 
 import math
-from collections.abc import Callable
 from functools import cache, partial, update_wrapper
 from itertools import cycle
 from types import ModuleType, SimpleNamespace
@@ -33,6 +32,11 @@ VIEWS: Final = (
 )
 """Names whose results may share memory with their argument."""
 JOINING: Final = ("concat", "stack")
+LIMITS: Final[dict[str, tuple[type, tuple[str, ...]]]] = {
+    "finfo": (float, ("eps", "max", "min", "smallest_normal")),
+    "iinfo": (int, ("max", "min")),
+}
+"""The types of limits of dtypes, and their names."""
 MISSING: Final = dict.fromkeys(
     ("complex64", "complex128"), "it has no complex numbers: take real and imaginary parts"
 )
@@ -200,16 +204,18 @@ def _can_cast(from_: Any, to: DType, /) -> bool:
     return bool(np.can_cast(name_of(_dtype_of(from_)), name_of(to)))
 
 
-def _limits(function: Callable[..., Any], space: Namespace, x: Any, /) -> Any:
+def _limits(kind: str, space: Namespace, x: Any, /) -> SimpleNamespace:
     """Return the limits of a dtype."""
-    name = name_of(_dtype_of(x))
-    return function(name, getattr(space, name))
+    name, (number, attributes) = name_of(_dtype_of(x)), LIMITS[kind]
+    limits = getattr(np, kind)(name)
+    numbers = {each: number(getattr(limits, each)) for each in attributes}
+    return SimpleNamespace(bits=int(limits.bits), dtype=getattr(space, name), **numbers)
 
 
 WITH_SPACE: Final[dict[str, Function]] = {
     **creation.OWN,
     "result_type": _result_type,
-    **{each.__name__: partial(_limits, each) for each in (promotion.finfo, promotion.iinfo)},
+    **{kind: partial(_limits, kind) for kind in LIMITS},
 }
 NAMES: Final[dict[str, Function]] = {
     **WITH_SPACE,
