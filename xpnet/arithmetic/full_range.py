@@ -7,7 +7,7 @@ formulas and bounds.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from itertools import count
 
 from xpnet._typing import Array, Function
@@ -83,7 +83,7 @@ class FullRange(Reproducible):
 
     def exp(self, x: Array) -> Array:
         """Return e to the power x, by ``xpnet.arithmetic.elementary.exp_of_any``."""
-        return elementary.exp_of_any(self.xp, self._powers_of_two, x)
+        return elementary.exp_of_any(self.xp, self.constants(elementary.powers_of_two), x)
 
     def log(self, x: Array, largest: float = math.inf) -> Array:
         """Return the natural logarithm, also of subnormal numbers."""
@@ -99,20 +99,9 @@ class FullRange(Reproducible):
         result = super().sqrt(scaled)
         return self.xp.where(small, result * 2.0**-537, result)
 
-    def constants(self, function: Callable[..., list[float]], *args: object) -> Array:
-        """Return a function's list of numbers as an array of the device, which is kept."""
-        key = (function, *args)
-        if key not in self._constants:
-            self._constants[key] = self.xp.asarray(function(*args), dtype=self.dtype, device=self.device)
-        return self._constants[key]
-
-    @cached_property
-    def _constants(self) -> dict[object, Array]:
-        return {}
-
     def power_of_two(self, exponent: Array) -> Array:
         """Return 2 to whole powers from -1022 to 1023, float64 of any shape."""
-        return elementary.take(self.xp, self._powers_of_two, (exponent + 1022.0) * 64.0)
+        return elementary.take(self.xp, self.constants(elementary.powers_of_two), (exponent + 1022.0) * 64.0)
 
     def map_pieces(self, function: Callable[..., Array], *arrays: Array) -> Array:
         """Apply an elementwise function to arrays of one shape, to a piece at a time if ``in_pieces``."""

@@ -10,7 +10,7 @@ elementwise operation at a time that IEEE 754 fixes.
 
 import math
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from itertools import accumulate, pairwise
@@ -126,7 +126,7 @@ class Reproducible(Arithmetic):
 
     def exp(self, x: Array) -> Array:
         """Return e to the power x, by ``xpnet.arithmetic.elementary.exp``."""
-        return elementary.exp(self.xp, self._powers_of_two, x)
+        return elementary.exp(self.xp, self.constants(elementary.powers_of_two), x)
 
     def log(self, x: Array, largest: float = math.inf) -> Array:
         """Return the natural logarithm, by ``xpnet.arithmetic.elementary.log``."""
@@ -136,9 +136,16 @@ class Reproducible(Arithmetic):
         """Return the square root, by ``xpnet.arithmetic.elementary.sqrt``."""
         return elementary.sqrt(self.xp, x)
 
+    def constants(self, function: Callable[..., list[float]], *args: object) -> Array:
+        """Return a function's list of numbers as an array of the device, which is kept."""
+        key = (function, *args)
+        if key not in self._constants:
+            self._constants[key] = self.xp.asarray(function(*args), dtype=self.dtype, device=self.device)
+        return self._constants[key]
+
     @cached_property
-    def _powers_of_two(self) -> Array:
-        return self.xp.asarray(elementary.powers_of_two(), dtype=self.dtype, device=self.device)
+    def _constants(self) -> dict[object, Array]:
+        return {}
 
     def _round_factors(self, a: Operand, b: Operand, budget: Budget | None = None) -> tuple[Slices, Slices]:
         """Return the slices of both operands of a product, rounded to a budget, by default `bit_budget`'s."""

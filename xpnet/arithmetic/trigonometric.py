@@ -52,9 +52,9 @@ def tan(ops: FullRange, x: Array) -> Array:
     k, r, t = _find_quarter(ops, x)
     sine, cosine = _sine_and_cosine(r, t)
     is_odd = (k == 1.0) | (k == 3.0)
-    above = fast_two_sum(*(xp.where(is_odd, c, s) for s, c in zip(sine, cosine, strict=True)))
-    below = fast_two_sum(*(xp.where(is_odd, s, c) for s, c in zip(sine, cosine, strict=True)))
-    high, low = divide(*above, *below)
+    pairs = ((cosine, sine), (sine, cosine))
+    above, below = ([xp.where(is_odd, *parts) for parts in zip(*both, strict=True)] for both in pairs)
+    high, low = divide(*fast_two_sum(*above), *fast_two_sum(*below))
     result = xp.where(is_odd, -(high + low), high + low)
     return xp.where(xp.abs(x) < _ITSELF, x, xp.where(xp.abs(x) < xp.inf, result, xp.nan))
 

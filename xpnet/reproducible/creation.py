@@ -101,9 +101,8 @@ def arange(
     start, stop, step = limits
     count = max(math.ceil((stop - start) / step), 0)
     place = space.place(device)
-    if kind in FLOATING:
-        return wrap(place, place.put(start + np.arange(count, dtype="float64") * step, kind))
-    return wrap(place, place.put(start + np.arange(count) * step if count else [], kind))
+    steps = np.arange(count, dtype="float64" if kind in FLOATING else "int64")
+    return wrap(place, place.put(start + steps * step if count else [], kind))
 
 
 def linspace(

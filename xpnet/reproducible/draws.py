@@ -1,20 +1,26 @@
 """Random numbers with the same bits on every library, as the public functions give them."""
 
+from functools import partial
 from math import pi, prod
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
+
+from xpnet._typing import Function, HostArray
 from xpnet.arithmetic import random as words
 from xpnet.reproducible import functions
 from xpnet.reproducible.array import Array, wrap
 from xpnet.reproducible.places import MOST_NUMBERS, arithmetic, place, whole
 from xpnet.reproducible.standard import asarray
 
+Shape: TypeAlias = int | tuple[int, ...]
+
 
 class random:  # noqa: N801  as in NumPy
     """Random numbers by seed: words of Philox, drawn on the host."""
 
     @staticmethod
-    def uniform(seed: int, shape: int | tuple[int, ...], *, like: Any = None) -> Any:
+    def uniform(seed: int, shape: Shape, *, like: Any = None) -> Any:
         """Return float64 numbers in [0, 1), multiples of 2^-53.
 
         Parameters
@@ -31,33 +37,34 @@ class random:  # noqa: N801  as in NumPy
         ConfigError
             The seed is not such a number, or the shape none of whole numbers of at least 0.
         """
-        drawn, shape = _draw(seed, words.Purpose.PUBLIC_UNIFORM, shape)
-        return _put(words.uniform(drawn, 53).reshape(shape), like)
+        return _draw(_fractions, seed, words.Purpose.PUBLIC_UNIFORM, shape, like)
 
     @staticmethod
-    def normal(seed: int, shape: int | tuple[int, ...], *, like: Any = None) -> Any:
+    def normal(seed: int, shape: Shape, *, like: Any = None) -> Any:
         """Return float64 numbers of the standard normal distribution (Box and Muller 1958).
 
         Two words, as the uniform numbers u from 2^-53 to 1 and v below 1, make a number:
         sqrt(-2 log u) cos(2 pi v). The parameters and errors are those of `uniform`.
         """
-        drawn, shape = _draw(seed, words.Purpose.PUBLIC_NORMAL, shape, words_each=2)
-        u, v = words.uniform(drawn[::2], 53) + 2.0**-53, words.uniform(drawn[1::2], 53)
-        radius = functions.sqrt(-2.0 * functions.log(u))
-        return _put((radius * functions.cos((2.0 * pi) * v)).reshape(shape), like)
+
+        def transform(drawn: words.Words) -> HostArray:
+            radius = functions.sqrt(-2.0 * _logarithms(drawn[::2]))
+            return np.asarray(radius * functions.cos((2.0 * pi) * _fractions(drawn[1::2])))
+
+        return _draw(transform, seed, words.Purpose.PUBLIC_NORMAL, shape, like, words_each=2)
 
     @staticmethod
-    def exponential(seed: int, shape: int | tuple[int, ...], *, like: Any = None) -> Any:
+    def exponential(seed: int, shape: Shape, *, like: Any = None) -> Any:
         """Return float64 numbers of the exponential distribution of mean 1: -log u, with u from 2^-53 to 1.
 
         The parameters and errors are those of `uniform`.
         """
-        drawn, shape = _draw(seed, words.Purpose.PUBLIC_EXPONENTIAL, shape)
-        u = words.uniform(drawn, 53) + 2.0**-53
-        return _put((0.0 - functions.log(u)).reshape(shape), like)
+        return _draw(
+            lambda drawn: 0.0 - _logarithms(drawn), seed, words.Purpose.PUBLIC_EXPONENTIAL, shape, like
+        )
 
     @staticmethod
-    def integers(seed: int, low: int, high: int, shape: int | tuple[int, ...], *, like: Any = None) -> Any:
+    def integers(seed: int, low: int, high: int, shape: Shape, *, like: Any = None) -> Any:
         """Return whole numbers from `low` to `high` - 1, each equally likely within 2^-64, int64.
 
         Two words are a 128-bit number w: the result is low + floor((high - low) w / 2^128). The other
@@ -70,8 +77,8 @@ class random:  # noqa: N801  as in NumPy
         """
         low = whole("random", "low of int64", low, -(2**63), 2**63)
         high = whole("random", "high above low, of int64", high, low + 1, 2**63 + 1)
-        drawn, shape = _draw(seed, words.Purpose.PUBLIC_INTEGERS, shape, words_each=2)
-        return _put(words.integers(drawn, low, high).reshape(shape), like)
+        transform = partial(words.integers, low=low, high=high)
+        return _draw(transform, seed, words.Purpose.PUBLIC_INTEGERS, shape, like, words_each=2)
 
     @staticmethod
     def choice(seed: int, n: int, size: int, *, like: Any = None) -> Any:
@@ -86,8 +93,7 @@ class random:  # noqa: N801  as in NumPy
         """
         n = whole("random", "a number n, 0 or more", n)
         size = whole("random", f"a size from 0 to n = {n}", size, below=n + 1)
-        order = words.permutation(_seed(seed), n, epoch=0, purpose=words.Purpose.PUBLIC_CHOICE)
-        return _put(order[:size], like)
+        return _put(_order(seed, n, words.Purpose.PUBLIC_CHOICE)[:size], like)
 
     @staticmethod
     def shuffle(seed: int, x: Any, /, *, axis: int = 0) -> Any:
@@ -96,8 +102,7 @@ class random:  # noqa: N801  as in NumPy
         It is the stable ascending sort of as many words. The errors are those of `uniform`.
         """
         array = asarray(x)
-        purpose = words.Purpose.PUBLIC_SHUFFLE
-        order = words.permutation(_seed(seed), array.shape[axis], epoch=0, purpose=purpose)
+        order = _order(seed, array.shape[axis], words.Purpose.PUBLIC_SHUFFLE)
         shuffled = array.place.space.take(array, _put(order, array), axis=axis)
         return shuffled if isinstance(x, Array) else shuffled.raw
 
@@ -107,18 +112,33 @@ class random:  # noqa: N801  as in NumPy
 
         It is the stable ascending sort of words. The parameters and errors are those of `uniform`.
         """
-        purpose, n = words.Purpose.PUBLIC_PERMUTATION, whole("random", "a number n, 0 or more", n)
-        return _put(words.permutation(_seed(seed), n, epoch=0, purpose=purpose), like)
+        return _put(_order(seed, n, words.Purpose.PUBLIC_PERMUTATION), like)
+
+
+def _fractions(drawn: words.Words) -> HostArray:
+    """Map random words to numbers in [0, 1)."""
+    return words.uniform(drawn, 53)
+
+
+def _logarithms(drawn: words.Words) -> Any:
+    """Map random words to the logarithms of numbers from 2^-53 to 1."""
+    return functions.log(_fractions(drawn) + 2.0**-53)
 
 
 def _draw(
-    seed: int, purpose: words.Purpose, shape: int | tuple[int, ...], *, words_each: int = 1
-) -> tuple[words.Words, tuple[int, ...]]:
-    """Return random words for the numbers of a shape, and the shape as a tuple."""
-    shape = shape if isinstance(shape, tuple) else (shape,)
-    shape = tuple(whole("random", "a shape of whole numbers, 0 or more", length) for length in shape)
+    transform: Function, seed: int, purpose: words.Purpose, shape: Shape, like: Any, *, words_each: int = 1
+) -> Any:
+    """Return an array of a shape of what a function makes of random words."""
+    lengths = shape if isinstance(shape, tuple) else (shape,)
+    shape = tuple(whole("random", "a shape of whole numbers, 0 or more", length) for length in lengths)
     size = whole("random", f"a shape of fewer than {MOST_NUMBERS} numbers", prod(shape))
-    return words.words(_seed(seed), purpose, size * words_each), shape
+    return _put(transform(words.words(_seed(seed), purpose, size * words_each)).reshape(shape), like)
+
+
+def _order(seed: int, n: int, purpose: words.Purpose) -> words.Indices:
+    """Return the numbers 0 … n - 1 in random order."""
+    n = whole("random", "a number n, 0 or more", n)
+    return words.permutation(_seed(seed), n, epoch=0, purpose=purpose)
 
 
 def _seed(seed: int) -> int:

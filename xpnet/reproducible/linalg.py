@@ -10,11 +10,10 @@ import numpy as np
 
 from xpnet._typing import DType, Function, HostArray
 from xpnet.arithmetic import factors, spectra
-from xpnet.arithmetic.full_range import FullRange
+from xpnet.reproducible import functions
 from xpnet.reproducible.array import Array, wrap
 from xpnet.reproducible.elementwise import operands
 from xpnet.reproducible.functions import Axis
-from xpnet.reproducible.places import arithmetic
 from xpnet.reproducible.promotion import FLOATING, name_of
 from xpnet.reproducible.reductions import OWN as REDUCTIONS
 
@@ -28,7 +27,7 @@ SLOW: Final = {"eigh": 1500, "svd": 1400, "pinv": 1400}
 SLOW_OTHERS: Final = 2500
 
 
-def _map(name: str, function: Function, *arrays: Array, is_square: bool = True) -> list[Array]:
+def _map(name: str, function: Function, *arrays: Array, is_square: bool = True) -> Any:
     """Return the results of a function of each matrix, of float64, rounded once.
 
     Raises
@@ -57,7 +56,8 @@ def _map(name: str, function: Function, *arrays: Array, is_square: bool = True) 
         raise np.linalg.LinAlgError(f"{name}: {error}") from None
     joined = (np.stack(each)[:count] for each in zip(*results, strict=True))
     with place.computing.scope():
-        return [wrap(place, place.narrow(place.put(x.reshape(stack + x.shape[1:])), dtype)) for x in joined]
+        parts = [wrap(place, place.narrow(place.put(x.reshape(stack + x.shape[1:])), dtype)) for x in joined]
+    return parts if len(parts) > 1 else parts[0]
 
 
 def _check(hosts: list[HostArray], *, is_square: bool) -> tuple[int, int]:
@@ -73,12 +73,8 @@ def _check(hosts: list[HostArray], *, is_square: bool) -> tuple[int, int]:
     return rows, columns
 
 
-def _host() -> FullRange:
-    return arithmetic("numpy", "cpu")[1]
-
-
 def _multiply(a: HostArray, b: HostArray) -> HostArray:
-    return np.asarray(_host().multiply(a, b)) if a.shape[1] else np.zeros((len(a), b.shape[1]))
+    return np.asarray(functions.matmul(a, b, slices=functions.ACCURATE))
 
 
 # Equations
@@ -86,7 +82,7 @@ def _multiply(a: HostArray, b: HostArray) -> HostArray:
 
 def cholesky(x: Array, /, *, upper: bool = False) -> Any:
     """Return the lower or upper triangular factor of positive definite matrices."""
-    (lower,) = _map("cholesky", factors.cholesky, x)
+    lower = _map("cholesky", factors.cholesky, x)
     return lower.mT if upper else lower
 
 
@@ -96,13 +92,13 @@ def solve(x1: Array, x2: Array, /) -> Any:
     if x1.shape[-1:] != b.shape[-2:-1]:
         shapes = f"{x1.shape} and {x2.shape}"
         raise np.linalg.LinAlgError(f"solve: expected as many right sides as rows, got shapes {shapes}")
-    (x,) = _map("solve", factors.solve, x1, b)
+    x = _map("solve", factors.solve, x1, b)
     return x[..., 0] if x2.ndim == 1 else x
 
 
-def inv(x: Array, /) -> Array:
+def inv(x: Array, /) -> Any:
     """Return inverses: the solutions for the columns of the identity."""
-    return _map("inv", lambda a: factors.solve(a, np.eye(len(a))), x)[0]
+    return _map("inv", lambda a: factors.solve(a, np.eye(len(a))), x)
 
 
 def _pivots(a: HostArray) -> list[float]:
@@ -111,9 +107,9 @@ def _pivots(a: HostArray) -> list[float]:
     return [sign, *np.diagonal(u).tolist()]
 
 
-def det(x: Array, /) -> Array:
+def det(x: Array, /) -> Any:
     """Return determinants: the products of the pivots, from the first to the last."""
-    return _map("det", lambda a: math.prod(_pivots(a)), x)[0]
+    return _map("det", lambda a: math.prod(_pivots(a)), x)
 
 
 def slogdet(x: Array, /) -> SlogdetResult:
@@ -121,7 +117,7 @@ def slogdet(x: Array, /) -> SlogdetResult:
 
     def sign_and_logarithm(a: HostArray) -> tuple[float, HostArray]:
         pivots = np.array(_pivots(a))
-        return math.prod(np.sign(pivots)), factors.fold(_host().log(np.abs(pivots)))
+        return math.prod(np.sign(pivots)), factors.fold(functions.log(np.abs(pivots)))
 
     return SlogdetResult(*_map("slogdet", sign_and_logarithm, x))
 
@@ -153,9 +149,9 @@ def eigh(x: Array, /) -> EighResult:
     return EighResult(*_map("eigh", spectra.eigh, x))
 
 
-def eigvalsh(x: Array, /) -> Array:
+def eigvalsh(x: Array, /) -> Any:
     """Return the eigenvalues of symmetric matrices, ascending."""
-    return _map("eigvalsh", lambda a: spectra.eigh(a, vectors=False)[0], x)[0]
+    return _map("eigvalsh", lambda a: spectra.eigh(a, vectors=False)[0], x)
 
 
 def svd(x: Array, /, *, full_matrices: bool = True) -> SVDResult:
@@ -164,10 +160,10 @@ def svd(x: Array, /, *, full_matrices: bool = True) -> SVDResult:
     return SVDResult(*_map("svd", decompose, x, is_square=False))
 
 
-def svdvals(x: Array, /) -> Array:
+def svdvals(x: Array, /) -> Any:
     """Return singular values, descending."""
     decompose = partial(spectra.svd, multiply=_multiply, full=False, vectors=False)
-    return _map("svdvals", lambda a: decompose(a)[1], x, is_square=False)[0]
+    return _map("svdvals", lambda a: decompose(a)[1], x, is_square=False)
 
 
 def _map_significant(name: str, function: Function, x: Array, rtol: Any, *, vectors: bool) -> Any:
@@ -184,7 +180,7 @@ def _map_significant(name: str, function: Function, x: Array, rtol: Any, *, vect
     dtype, space = _real(x), x.place.space
     rtol = max(x.shape[-2:], default=1) * space.finfo(dtype).eps if rtol is None else rtol
     tolerance = space.asarray(rtol, dtype=dtype, device=x.device)[..., None, None]
-    return _map(name, compute, x, tolerance, is_square=False)[0]
+    return _map(name, compute, x, tolerance, is_square=False)
 
 
 def pinv(x: Array, /, *, rtol: Any = None) -> Any:

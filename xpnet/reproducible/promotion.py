@@ -23,7 +23,6 @@ ALL_KINDS: Final = {**KINDS, "integral": INTEGRAL, "numeric": (*INTEGRAL, *FLOAT
 
 Scalar = bool | int | float
 DEFAULTS: Final = {bool: "bool", int: "int64", float: "float64"}
-_RANKS: Final = {"bool": 0, "int": 1, "uint": 1, "float": 2}
 
 
 _known: dict[type, dict[DType, str]] = {}
@@ -66,16 +65,7 @@ def promote(names: tuple[str, ...], scalars: tuple[type[Scalar], ...] = ()) -> s
     Beside an array of its kind or a higher one a number has no dtype of its own; else it is bool, int64 or
     float64.
     """
-    name = np.result_type(*names).name if names else ""
-    for scalar in scalars:
-        own = DEFAULTS[scalar]
-        if not name or _rank(own) > _rank(name):
-            name = own
-    return name
-
-
-def _rank(name: str) -> int:
-    return _RANKS[name.rstrip("0123456789")]
+    return np.result_type(*names, *(scalar(0) for scalar in scalars)).name
 
 
 def isdtype(dtype: DType, kind: Any) -> bool:

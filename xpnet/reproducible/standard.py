@@ -41,27 +41,15 @@ MISSING: Final = dict.fromkeys(
     ("complex64", "complex128"), "it has no complex numbers: take real and imaginary parts"
 )
 ELSEWHERE: Final = "compute it on the host, of numpy.asarray(x), whose bits may differ, and wrap the result"
-EXTENSIONS: Final[dict[str, tuple[str, ...]]] = {
-    "fft": (
-        *("fft", "ifft", "fftn", "ifftn", "rfft", "irfft", "rfftn", "irfftn", "hfft", "ihfft"),
-        *("fftfreq", "rfftfreq", "fftshift", "ifftshift"),
-    ),
-    "linalg": (*linalg.OWN, "matrix_transpose"),
-}
-"""The names of extensions, which are refused in a line unless the namespace itself has them.
-
-Code that finds no extension computes on the host without a word.
-"""
+FFT: Final = (
+    *("fft", "ifft", "fftn", "ifftn", "rfft", "irfft", "rfftn", "irfftn", "hfft", "ihfft"),
+    *("fftfreq", "rfftfreq", "fftshift", "ifftshift"),
+)
+"""Names that are refused in a line: code that finds no extension computes on the host without a word."""
 
 
-def _make_extension(name: str) -> SimpleNamespace:
-    """Return an extension, of which only the names that the namespace itself has can be called."""
-
-    def refuse(each: str, *_: Any, **__: Any) -> NoReturn:
-        raise NotImplementedError(f"{name}.{each} is not part of xpnet.reproducible: {ELSEWHERE}")
-
-    own = {**linalg.OWN, "matrix_transpose": NAMES["matrix_transpose"]} if name == "linalg" else {}
-    return SimpleNamespace(**{each: own.get(each, partial(refuse, each)) for each in EXTENSIONS[name]})
+def _refuse(name: str, *_: Any, **__: Any) -> NoReturn:
+    raise NotImplementedError(f"{name} is not part of xpnet.reproducible: {ELSEWHERE}")
 
 
 def _unwrap(value: Any) -> Any:
@@ -109,7 +97,8 @@ class Namespace:
 
     def __init__(self, name: str) -> None:
         self.library = name
-        self._places: dict[Any, Place] = {}
+        self._places: dict[str | None, Place] = {}
+        self.at = cache(partial(Place, self, name))  # by the name, as in --device
         self.__name__ = f"xpnet.reproducible.namespace({name!r})"
 
     def __repr__(self) -> str:
@@ -129,7 +118,7 @@ class Namespace:
             value = getattr(self.place(None).backend.standard, name)
             value = np.dtype(name) if isinstance(value, type) else value  # as arrays of NumPy and JAX have it
         elif name in EXTENSIONS:
-            value = _make_extension(name)
+            value = SimpleNamespace(**EXTENSIONS[name])
         elif name in CONSTANTS:
             value = CONSTANTS[name]
         else:
@@ -139,7 +128,20 @@ class Namespace:
         return value
 
     def __array_namespace_info__(self) -> SimpleNamespace:
-        return _inspect(self)
+        def dtypes(*, device: Device | None = None, kind: Any = None) -> dict[str, DType]:  # noqa: ARG001  all alike
+            kinds = kind if isinstance(kind, tuple) else (kind,)
+            names = DTYPES if kind is None else [name for each in kinds for name in ALL_KINDS[each]]
+            return {name: getattr(self, name) for name in names}
+
+        defaults = {"real floating": "float64", "integral": "int64", "indexing": "int64"}
+        features = {"boolean indexing": True, "data-dependent shapes": True, "max dimensions": 64}
+        return SimpleNamespace(
+            capabilities=lambda: features,
+            default_device=lambda: self.place(None).backend.device,
+            default_dtypes=lambda *, device=None: {k: getattr(self, n) for k, n in defaults.items()},  # noqa: ARG005
+            devices=lambda: [self.place(None).backend.device],
+            dtypes=dtypes,
+        )
 
     # Places
 
@@ -159,13 +161,6 @@ class Namespace:
             return self.at(default.device_name)
         with default.scope():
             return self.at(backend.name_device(default.standard.zeros(0, device=device)))
-
-    def at(self, device_name: str) -> Place:
-        """Return the place of a device by its name, as in ``--device``."""
-        key = ("name", device_name)
-        if key not in self._places:
-            self._places[key] = Place(self, self.library, device_name)
-        return self._places[key]
 
     def adopt(self, value: Any) -> Array | None:
         """Wrap an array of the library; None for other values."""
@@ -229,25 +224,10 @@ NAMES: Final[dict[str, Function]] = {
     "isdtype": promotion.isdtype,
 }
 """The functions of the namespace, by name."""
-
-
-def _inspect(space: Namespace) -> SimpleNamespace:
-    """Return what the library has, as the standard's inspection asks for it."""
-
-    def dtypes(*, device: Device | None = None, kind: Any = None) -> dict[str, DType]:  # noqa: ARG001  all alike
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        names = DTYPES if kind is None else [name for each in kinds for name in ALL_KINDS[each]]
-        return {name: getattr(space, name) for name in names}
-
-    defaults = {"real floating": "float64", "integral": "int64", "indexing": "int64"}
-    features = {"boolean indexing": True, "data-dependent shapes": True, "max dimensions": 64}
-    return SimpleNamespace(
-        capabilities=lambda: features,
-        default_device=lambda: space.place(None).backend.device,
-        default_dtypes=lambda *, device=None: {k: getattr(space, n) for k, n in defaults.items()},  # noqa: ARG005
-        devices=lambda: [space.place(None).backend.device],
-        dtypes=dtypes,
-    )
+EXTENSIONS: Final[dict[str, dict[str, Function]]] = {
+    "fft": {name: partial(_refuse, f"fft.{name}") for name in FFT},
+    "linalg": {**linalg.OWN, "matrix_transpose": NAMES["matrix_transpose"]},
+}
 
 
 @cache
