@@ -55,18 +55,17 @@ class FullRange(Reproducible):
         """
         xp, (rows, terms), columns = self.xp, a.shape[-2:], b.shape[-1]
         size = max(PIECE // terms, 1)
-        if self.in_pieces and a.ndim == b.ndim == 2 and min(rows, columns) <= NARROW:
-            if rows > max(size, columns):
-                parts = [a[first : first + size, :] for first in range(0, rows, size)]
-                return xp.concat([self._multiply_rows(part, b) for part in parts])
-            if columns > size:
-                parts = [b[:, first : first + size] for first in range(0, columns, size)]
-                return xp.concat([self._multiply_rows(a, part) for part in parts], axis=1)
-        return self._multiply_rows(a, b)
+        is_small = not self.in_pieces or max(rows, columns) <= size
+        if is_small or a.ndim > 2 or b.ndim > 2 or min(rows, columns) > NARROW:
+            return self._multiply_rows(a, b)
+        starts = range(0, max(rows, columns), size)
+        if rows > columns:
+            return xp.concat([self._multiply_rows(a[first : first + size, :], b) for first in starts])
+        return xp.concat([self._multiply_rows(a, b[:, first : first + size]) for first in starts], axis=1)
 
     def _multiply_rows(self, a: Array, b: Array) -> Array:
         """Return the product of matrices, of which rows and columns are scaled if one is far from 1."""
-        xp, slices = self.xp, accurate_slices(a.shape[-1])
+        xp, slices = self.xp, fewest_slices(a.shape[-1], 2.0**-53)
         largest = [xp.max(xp.abs(x), axis=axis, keepdims=True) for x, axis in ((a, -1), (b, -2))]
         if not any(xp.any(((x > LARGEST) & (x < xp.inf)) | ((x < SMALLEST) & (x > 0))) for x in largest):
             return self.contract(a, b, slices)
@@ -220,12 +219,7 @@ def contraction_error(terms: int, slices: int) -> float:
     return left_out + sum(low) + rounded
 
 
-def fewest_slices(terms: int) -> int:
-    """Return the fewest slices of a contraction whose error is at most ``MATMUL_ERROR``."""
-    return next(slices for slices in count(1) if contraction_error(terms, slices) <= MATMUL_ERROR)
-
-
 @cache
-def accurate_slices(terms: int) -> int:
-    """Return the fewest slices of a contraction with the accuracy of float64."""
-    return next(slices for slices in count(1) if contraction_error(terms, slices) <= 2.0**-53)
+def fewest_slices(terms: int, error: float = MATMUL_ERROR) -> int:
+    """Return the fewest slices of a contraction whose error is at most so much, 2^-53 for that of float64."""
+    return next(slices for slices in count(1) if contraction_error(terms, slices) <= error)

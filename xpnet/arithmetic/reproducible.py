@@ -107,16 +107,17 @@ class Reproducible(Arithmetic):
 
     def sum(self, x: Array, axis: int) -> Array:
         """Return the sum along an axis: padded with zeros to a power of two, and folded in halves."""
-        return self.fold(operator.add, x, axis, 0.0)
+        return self.fold(operator.add, x, axis)
 
-    def fold(self, combine: Function, x: Array, axis: int, neutral: float) -> Array:
-        """Combine the terms along an axis, padded to a power of two, in halves."""
+    def fold(self, combine: Function, x: Array, axis: int, *, is_product: bool = False) -> Array:
+        """Combine the terms along an axis, padded with zeros or ones to a power of two, in halves."""
         xp, axis = self.xp, axis % x.ndim
         count = x.shape[axis]
         half = 1 << (count - 1).bit_length()
         if half > count:
             shape = (*x.shape[:axis], half - count, *x.shape[axis + 1 :])
-            padding = xp.full(shape, neutral, dtype=x.dtype, device=self.device)
+            create = xp.ones if is_product else xp.zeros
+            padding = create(shape, dtype=x.dtype, device=self.device)
             x = xp.concat([x, padding], axis=axis)
         before = (slice(None),) * axis
         while half > 1:

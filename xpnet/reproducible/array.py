@@ -129,6 +129,7 @@ class Array(Base):  # type: ignore[misc]  # of Any
                 self._data, self._seen = data[key], data
         return self._data
 
+    host = property(lambda self: self.place.fetch(self.data), doc="A NumPy array, perhaps of its memory.")
     raw = property(lambda self: self.place.to_library(self.data))
     dtype = property(lambda self: self.data.dtype, doc="The dtype, of the library.")
     shape = property(lambda self: (*self.data.shape,), doc="The lengths of the axes.")
@@ -172,7 +173,7 @@ class Array(Base):  # type: ignore[misc]  # of Any
         place, (index, _, is_reversed) = self.place, self._index(key)
         data = place.space.data_of("assignment", place, value, name_of(self.dtype))
         if is_reversed and not place.computing.reverses:
-            host = np.array(place.fetch(self.data))
+            host = np.array(self.host)
             host[index] = place.fetch(data)
             index, data = ..., place.put(host)
         self._write(index, data)
@@ -269,11 +270,11 @@ class Array(Base):  # type: ignore[misc]  # of Any
 
     def item(self) -> Any:
         """Return the one element as a number of Python."""
-        return self.place.fetch(self.data).item()
+        return self.host.item()
 
     def tolist(self) -> Any:
         """Return the elements as nested lists of numbers of Python."""
-        return self.place.fetch(self.data).tolist()
+        return self.host.tolist()
 
     def __format__(self, form: str) -> str:
         return format(self.item() if form and self.ndim == 0 else str(self), form)
@@ -288,13 +289,13 @@ class Array(Base):  # type: ignore[misc]  # of Any
         place = self.place.space.place(device)
         if place is self.place:
             return self
-        return wrap(place, place.put(self.place.fetch(self.data)))
+        return wrap(place, place.put(self.host))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> HostArray:  # noqa: FBT001
         _leave("a NumPy array")
         if copy is False:
             raise ValueError("copy=False: a NumPy array of an rp.Array is a copy")
-        return np.array(self.place.fetch(self.data), dtype)
+        return np.array(self.host, dtype)
 
     def __dlpack__(self, **options: Any) -> Any:
         _leave("a DLPack capsule")
@@ -305,7 +306,7 @@ class Array(Base):  # type: ignore[misc]  # of Any
         return self.data.__dlpack_device__()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        host = np.array(self.place.fetch(self.data))
+        host = np.array(self.host)
         return self.place.space.rebuild, (host, self.place.backend.device_name)
 
     def __copy__(self, *_: object) -> Any:
@@ -320,7 +321,7 @@ def wrap(place: Place, data: Any) -> Array:
 
 
 def _fits(value: object) -> bool:
-    return isinstance(value, (Array, *SCALARS, complex, np.generic)) or hasattr(value, "shape")
+    return isinstance(value, (Array, *SCALARS, complex)) or hasattr(value, "shape")
 
 
 def _binary(name: str, *, is_reflected: bool = False) -> Function:

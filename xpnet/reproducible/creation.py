@@ -40,7 +40,7 @@ def asarray(
     if copy is False and is_copied:
         raise ValueError("asarray: copy=False, but another dtype or device takes a copy")
     if place is not obj.place:
-        return asarray(space, obj.place.fetch(obj.data), dtype=dtype, device=device)
+        return asarray(space, obj.host, dtype=dtype, device=device)
     if not is_copied and not copy:
         return obj
     with place.scope():

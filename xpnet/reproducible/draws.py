@@ -8,6 +8,7 @@ import numpy as np
 
 from xpnet._typing import Function, HostArray
 from xpnet.arithmetic import random as words
+from xpnet.arithmetic.random import Purpose
 from xpnet.reproducible import functions
 from xpnet.reproducible.array import Array, wrap
 from xpnet.reproducible.places import MOST_NUMBERS, arithmetic, place, whole
@@ -37,7 +38,7 @@ class random:  # noqa: N801  as in NumPy
         ConfigError
             The seed is not such a number, or the shape none of whole numbers of at least 0.
         """
-        return _draw(_fractions, seed, words.Purpose.PUBLIC_UNIFORM, shape, like)
+        return _draw(_fractions, seed, Purpose.PUBLIC_UNIFORM, shape, like)
 
     @staticmethod
     def normal(seed: int, shape: Shape, *, like: Any = None) -> Any:
@@ -51,7 +52,7 @@ class random:  # noqa: N801  as in NumPy
             radius = functions.sqrt(-2.0 * _logarithms(drawn[::2]))
             return np.asarray(radius * functions.cos((2.0 * pi) * _fractions(drawn[1::2])))
 
-        return _draw(transform, seed, words.Purpose.PUBLIC_NORMAL, shape, like, words_each=2)
+        return _draw(transform, seed, Purpose.PUBLIC_NORMAL, shape, like, words_each=2)
 
     @staticmethod
     def exponential(seed: int, shape: Shape, *, like: Any = None) -> Any:
@@ -59,9 +60,7 @@ class random:  # noqa: N801  as in NumPy
 
         The parameters and errors are those of `uniform`.
         """
-        return _draw(
-            lambda drawn: 0.0 - _logarithms(drawn), seed, words.Purpose.PUBLIC_EXPONENTIAL, shape, like
-        )
+        return _draw(lambda drawn: 0.0 - _logarithms(drawn), seed, Purpose.PUBLIC_EXPONENTIAL, shape, like)
 
     @staticmethod
     def integers(seed: int, low: int, high: int, shape: Shape, *, like: Any = None) -> Any:
@@ -78,7 +77,7 @@ class random:  # noqa: N801  as in NumPy
         low = whole("random", "low of int64", low, -(2**63), 2**63)
         high = whole("random", "high above low, of int64", high, low + 1, 2**63 + 1)
         transform = partial(words.integers, low=low, high=high)
-        return _draw(transform, seed, words.Purpose.PUBLIC_INTEGERS, shape, like, words_each=2)
+        return _draw(transform, seed, Purpose.PUBLIC_INTEGERS, shape, like, words_each=2)
 
     @staticmethod
     def choice(seed: int, n: int, size: int, *, like: Any = None) -> Any:
@@ -93,7 +92,7 @@ class random:  # noqa: N801  as in NumPy
         """
         n = whole("random", "a number n, 0 or more", n)
         size = whole("random", f"a size from 0 to n = {n}", size, below=n + 1)
-        return _put(_order(seed, n, words.Purpose.PUBLIC_CHOICE)[:size], like)
+        return _put(_order(seed, n, Purpose.PUBLIC_CHOICE)[:size], like)
 
     @staticmethod
     def shuffle(seed: int, x: Any, /, *, axis: int = 0) -> Any:
@@ -102,7 +101,7 @@ class random:  # noqa: N801  as in NumPy
         It is the stable ascending sort of as many words. The errors are those of `uniform`.
         """
         array = asarray(x)
-        order = _order(seed, array.shape[axis], words.Purpose.PUBLIC_SHUFFLE)
+        order = _order(seed, array.shape[axis], Purpose.PUBLIC_SHUFFLE)
         shuffled = array.place.space.take(array, _put(order, array), axis=axis)
         return shuffled if isinstance(x, Array) else shuffled.raw
 
@@ -112,7 +111,7 @@ class random:  # noqa: N801  as in NumPy
 
         It is the stable ascending sort of words. The parameters and errors are those of `uniform`.
         """
-        return _put(_order(seed, n, words.Purpose.PUBLIC_PERMUTATION), like)
+        return _put(_order(seed, n, Purpose.PUBLIC_PERMUTATION), like)
 
 
 def _fractions(drawn: words.Words) -> HostArray:
@@ -126,7 +125,7 @@ def _logarithms(drawn: words.Words) -> Any:
 
 
 def _draw(
-    transform: Function, seed: int, purpose: words.Purpose, shape: Shape, like: Any, *, words_each: int = 1
+    transform: Function, seed: int, purpose: Purpose, shape: Shape, like: Any, *, words_each: int = 1
 ) -> Any:
     """Return an array of a shape of what a function makes of random words."""
     lengths = shape if isinstance(shape, tuple) else (shape,)
@@ -135,7 +134,7 @@ def _draw(
     return _put(transform(words.words(_seed(seed), purpose, size * words_each)).reshape(shape), like)
 
 
-def _order(seed: int, n: int, purpose: words.Purpose) -> words.Indices:
+def _order(seed: int, n: int, purpose: Purpose) -> words.Indices:
     """Return the numbers 0 … n - 1 in random order."""
     n = whole("random", "a number n, 0 or more", n)
     return words.permutation(_seed(seed), n, epoch=0, purpose=purpose)

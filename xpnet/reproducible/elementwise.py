@@ -160,10 +160,8 @@ KERNELS: dict[str, Function] = {
     **{name: with_plain_zeros(name) for name in ("maximum", "minimum", "sign")},
     **{name: by_numpy(function) for name, function in HOSTED.items()},
     "divide": _divide,
-    "positive": lambda place, _, x: place.copy(x),
+    **dict.fromkeys(("positive", "conj", "real"), lambda place, _, x: place.copy(x)),
     "square": lambda _, __, x: x * x,
-    "conj": lambda place, _, x: place.copy(x),
-    "real": lambda place, _, x: place.copy(x),
     "imag": lambda place, _, x: place.xp.zeros_like(x),
     "reciprocal": lambda place, dtype, x: _divide(place, dtype, place.xp.ones_like(x), x),
 }

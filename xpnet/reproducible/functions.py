@@ -27,7 +27,6 @@ Axis = int | tuple[int, ...] | None
 MOST_SLICES = 7
 ACCURATE = -1
 """In place of the number of slices: as many as the accuracy of float64 needs."""
-NAMES_OF_STANDARD = {*FORMULAS, "matmul", "vecdot", "sum", "mean", "var", "cumulative_sum"}
 
 
 def takes_arrays(function: AnyFunction) -> AnyFunction:
@@ -36,13 +35,12 @@ def takes_arrays(function: AnyFunction) -> AnyFunction:
 
     @wraps(function)
     def call(*args: Any, **options: Any) -> Any:
-        array = next((each for each in args if isinstance(each, Array)), None)
-        if array is None:
-            return function(*args, **options)
-        space = array.place.space
-        if name in NAMES_OF_STANDARD and options.keys().isdisjoint(("slices", "block")):
-            return getattr(space, name)(*args, **options)
         arrays = [each for each in args if isinstance(each, Array)]
+        if not arrays:
+            return function(*args, **options)
+        of_standard = getattr(arrays[0].place.space, name, None)
+        if of_standard is not None and options.keys().isdisjoint(("slices", "block")):
+            return of_standard(*args, **options)
         return in_float64_of(lambda *wide: function(*wide, *args[len(arrays) :], **options), name, *arrays)
 
     return cast("AnyFunction", call)

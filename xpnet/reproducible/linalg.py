@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
+from numpy.linalg import LinAlgError
 
 from xpnet._typing import DType, Function, HostArray
 from xpnet.arithmetic import factors, spectra
@@ -38,13 +39,18 @@ def _map(name: str, function: Function, *arrays: Array, is_square: bool = True) 
     place, data, dtype = operands(name, *arrays)
     with place.computing.scope():
         hosts = [place.fetch(place.widen(x)) for x in data]
+    for x in hosts:
+        if x.ndim < 2:
+            raise LinAlgError(f"{name}: expected matrices, got an array of shape {x.shape}")
+        if not np.isfinite(x).all():
+            raise LinAlgError(f"{name}: a matrix has infinities or NaN")
+    rows, columns = hosts[0].shape[-2:]
+    if is_square and rows != columns:
+        raise LinAlgError(f"{name}: expected square matrices, got {rows} rows and {columns} columns")
+    if min(rows, columns) > SLOW.get(name, SLOW_OTHERS):
+        where = f"a matrix of {rows} rows and {columns} columns"
+        warnings.warn(f"{name} of {where} takes minutes: NumPy's is faster, with other bits", stacklevel=3)
     try:
-        rows, columns = _check(hosts, is_square=is_square)
-        if min(rows, columns) > SLOW.get(name, SLOW_OTHERS):
-            where = f"a matrix of {rows} rows and {columns} columns"
-            warnings.warn(
-                f"{name} of {where} takes minutes: NumPy's is faster, with other bits", stacklevel=3
-            )
         stack = np.broadcast_shapes(*(x.shape[:-2] for x in hosts))
         count = math.prod(stack)
         flat = [np.broadcast_to(x, stack + x.shape[-2:]).reshape(count, *x.shape[-2:]) for x in hosts]
@@ -52,25 +58,12 @@ def _map(name: str, function: Function, *arrays: Array, is_square: bool = True) 
         with np.errstate(all="ignore"):
             results = [function(*matrices) for matrices in zip(*flat, strict=True)]
         results = results if isinstance(results[0], tuple) else [(each,) for each in results]
-    except np.linalg.LinAlgError as error:
-        raise np.linalg.LinAlgError(f"{name}: {error}") from None
+    except LinAlgError as error:
+        raise LinAlgError(f"{name}: {error}") from None
     joined = (np.stack(each)[:count] for each in zip(*results, strict=True))
     with place.computing.scope():
         parts = [wrap(place, place.narrow(place.put(x.reshape(stack + x.shape[1:])), dtype)) for x in joined]
     return parts if len(parts) > 1 else parts[0]
-
-
-def _check(hosts: list[HostArray], *, is_square: bool) -> tuple[int, int]:
-    """Check matrices, and return the rows and columns of the first ones."""
-    for x in hosts:
-        if x.ndim < 2:
-            raise np.linalg.LinAlgError(f"expected matrices, got an array of shape {x.shape}")
-        if not np.isfinite(x).all():
-            raise np.linalg.LinAlgError("a matrix has infinities or NaN")
-    rows, columns = hosts[0].shape[-2:]
-    if is_square and rows != columns:
-        raise np.linalg.LinAlgError(f"expected square matrices, got {rows} rows and {columns} columns")
-    return rows, columns
 
 
 def _multiply(a: HostArray, b: HostArray) -> HostArray:
@@ -91,7 +84,7 @@ def solve(x1: Array, x2: Array, /) -> Any:
     b = x2[:, None] if x2.ndim == 1 else x2
     if x1.shape[-1:] != b.shape[-2:-1]:
         shapes = f"{x1.shape} and {x2.shape}"
-        raise np.linalg.LinAlgError(f"solve: expected as many right sides as rows, got shapes {shapes}")
+        raise LinAlgError(f"solve: expected as many right sides as rows, got shapes {shapes}")
     x = _map("solve", factors.solve, x1, b)
     return x[..., 0] if x2.ndim == 1 else x
 
@@ -162,8 +155,11 @@ def svd(x: Array, /, *, full_matrices: bool = True) -> SVDResult:
 
 def svdvals(x: Array, /) -> Any:
     """Return singular values, descending."""
-    decompose = partial(spectra.svd, multiply=_multiply, full=False, vectors=False)
-    return _map("svdvals", lambda a: decompose(a)[1], x, is_square=False)
+
+    def singular_values(a: HostArray) -> HostArray:
+        return spectra.svd(a, _multiply, full=False, vectors=False)[1]
+
+    return _map("svdvals", singular_values, x, is_square=False)
 
 
 def _map_significant(name: str, function: Function, x: Array, rtol: Any, *, vectors: bool) -> Any:

@@ -47,7 +47,7 @@ def _times(xp: Namespace, a: Data, b: Data) -> Data:
 
 def _fold_product(ops: FullRange, x: Data, axis: int) -> Data:
     """Return the product along an axis, which is kept: padded with ones, and folded in halves."""
-    return ops.fold(partial(_times, ops.xp), x, axis, 1.0)
+    return ops.fold(partial(_times, ops.xp), x, axis, is_product=True)
 
 
 def _scan_products(ops: FullRange, x: Data, axis: int) -> Data:

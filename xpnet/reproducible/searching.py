@@ -36,7 +36,7 @@ def searchsorted(x1: Array, x2: Any, /, *, side: Any = "left", sorter: Array | N
     """Return where elements belong among sorted ones, by NumPy, int64."""
     place, (a, v), _ = operands("searchsorted", x1, x2)
     common_place("searchsorted", (x1, sorter))
-    order = None if sorter is None else place.fetch(sorter.data)
+    order = None if sorter is None else sorter.host
     indices = np.searchsorted(place.fetch(a), place.fetch(v), side=side, sorter=order)
     return wrap(place, place.put(indices, "int64"))
 

@@ -184,24 +184,25 @@ class Namespace:
     data_of = staticmethod(elementwise.data_of)
 
 
-def _dtype_of(x: Any) -> DType:
-    return x.dtype if isinstance(x, Array) else x
+def _name_of(x: Any) -> str:
+    """Return the name of a dtype, or of that of an array."""
+    return name_of(x.dtype if isinstance(x, Array) else x)
 
 
 def _result_type(space: Namespace, *values: Any) -> DType:
     """Return the dtype to which arrays, dtypes and numbers promote."""
-    names = tuple(name_of(_dtype_of(x)) for x in values if not isinstance(x, SCALARS))
+    names = tuple(_name_of(x) for x in values if not isinstance(x, SCALARS))
     return getattr(space, promotion.promote(names, tuple(type(x) for x in values if isinstance(x, SCALARS))))
 
 
 def _can_cast(from_: Any, to: DType, /) -> bool:
     """Tell whether a dtype promotes to another."""
-    return bool(np.can_cast(name_of(_dtype_of(from_)), name_of(to)))
+    return bool(np.can_cast(_name_of(from_), name_of(to)))
 
 
 def _limits(kind: str, space: Namespace, x: Any, /) -> SimpleNamespace:
     """Return the limits of a dtype."""
-    name, (number, attributes) = name_of(_dtype_of(x)), LIMITS[kind]
+    name, (number, attributes) = _name_of(x), LIMITS[kind]
     limits = getattr(np, kind)(name)
     numbers = {each: number(getattr(limits, each)) for each in attributes}
     return SimpleNamespace(bits=int(limits.bits), dtype=getattr(space, name), **numbers)
