@@ -6,6 +6,7 @@ the formulas and the largest errors measured.
 """
 
 import math
+from collections.abc import Iterable
 from decimal import Decimal, localcontext
 from functools import cache
 from typing import Any
@@ -18,7 +19,7 @@ flush-to-zero modes count as zero."""
 
 SMALLEST_NORMAL = 2.0**-1022
 
-_HIGHEST = 710.0  # beyond, e to the power x is above all float64 numbers
+_HIGHEST = 710.0  # from there on, e to the power x is above all float64 numbers
 _FAR = 600.0
 
 STEPS = 64
@@ -73,15 +74,14 @@ def exp_of_any(xp: Namespace, table: Array, x: Array) -> Array:
 
     Far from 0 the result is first computed 2^100 times nearer to 1.
     """
-    high, low = x > _FAR, x < -_FAR
-    inside = (x < _HIGHEST) & (x > -_HIGHEST)
+    is_number = x == x  # noqa: PLR0124  not NaN
+    near = xp.where(is_number, xp.clip(x, -_HIGHEST, _HIGHEST), 0.0)
+    high, low = near > _FAR, near < -_FAR
     doublings = xp.where(high, 100.0, xp.where(low, -100.0, xp.zeros_like(x)))
-    first = (doublings + float(_FIRST)) * float(STEPS)
-    safe = xp.where(inside, x, 0.0)
-    result = _exp_from_table(xp, table, safe, xp.where(inside, first, float(_FIRST * STEPS)))
+    result = _exp_from_table(xp, table, near, (doublings + float(_FIRST)) * float(STEPS))
     small = xp.where(result >= 2.0 ** (_FIRST + 100), result * 2.0**-100, 0.0)
     result = xp.where(high, result * 2.0**100, xp.where(low, small, result))
-    return xp.where(inside, result, xp.where(high, xp.inf, xp.where(low, 0.0, x)))  # NaN stays NaN
+    return xp.where(is_number, result, x)
 
 
 def _exp_from_table(xp: Namespace, table: Array, x: Array, first: Array | float) -> Array:
@@ -89,8 +89,17 @@ def _exp_from_table(xp: Namespace, table: Array, x: Array, first: Array | float)
     k = round_to_whole(x * PER_STEP)
     r = (x - k * STEP_HIGH) - k * STEP_LOW
     power = take(xp, table, k - first)
-    q = ((r * (1 / 120) + 1 / 24) * r + 1 / 6) * r + 0.5
+    q = polynomial(r, (1 / 120, 1 / 24, 1 / 6, 0.5))
     return power + power * (q * (r * r) + r)
+
+
+def polynomial(x: Array, coefficients: Iterable[float]) -> Array:
+    """Return the value of a polynomial, by its coefficients, highest first (Horner's scheme)."""
+    first, second, *others = coefficients
+    total = x * first + second
+    for coefficient in others:
+        total = total * x + coefficient
+    return total
 
 
 def log(xp: Namespace, x: Array, largest: float = math.inf) -> Array:
@@ -100,18 +109,20 @@ def log(xp: Namespace, x: Array, largest: float = math.inf) -> Array:
     If ``largest`` is given, all x are known to lie between 1 and it (or to be NaN), which saves steps that
     would change nothing.
     """
-    m, e = split_exponent(xp, x, largest)
-    high = m > 1.4142135623730951
-    m, e = xp.where(high, m * 0.5, m), xp.where(high, e + 1.0, e)
+    m, e = split_near_one(xp, x, largest)
     s = (m - 1.0) / (m + 1.0)
-    z = s * s
-    q = z * (1 / 21) + 1 / 19
-    for divisor in (17, 15, 13, 11, 9, 7, 5, 3):
-        q = q * z + 1 / divisor
-    double = s + s
+    z, double = s * s, s + s
+    q = polynomial(z, (1 / divisor for divisor in range(21, 1, -2)))
     result = e * LN2_HIGH + (e * _LN2_LOW + (double + double * (z * q)))
     result = xp.where(x > 0, result, xp.where(x == 0, -xp.inf, x * xp.nan))
     return xp.where(x == xp.inf, x, result)
+
+
+def split_near_one(xp: Namespace, x: Array, largest: float = math.inf) -> tuple[Array, Array]:
+    """Return m and e of normal x = 2^e m, m from √½ to √2. ``largest`` is that of `log`."""
+    m, e = split_exponent(xp, x, largest)
+    high = m > math.sqrt(2.0)
+    return xp.where(high, m * 0.5, m), xp.where(high, e + 1.0, e)
 
 
 def split_exponent(xp: Any, x: Any, largest: float = math.inf) -> tuple[Array, Array]:

@@ -98,9 +98,14 @@ class FullRange(Reproducible):
         result = super().sqrt(scaled)
         return self.xp.where(small, result * 2.0**-537, result)
 
+    def entries(self, index: Array, *tables: Array) -> list[Array]:
+        """Return the entries of tables at whole numbers, of any shape; those at 0 where there are none."""
+        safe = self.xp.where((index >= 0.0) & (index < float(tables[0].shape[0])), index, 0.0)
+        return [elementary.take(self.xp, table, safe) for table in tables]
+
     def power_of_two(self, exponent: Array) -> Array:
         """Return 2 to whole powers from -1022 to 1023, float64 of any shape."""
-        return elementary.take(self.xp, self.constants(elementary.powers_of_two), (exponent + 1022.0) * 64.0)
+        return self.entries((exponent + 1022.0) * 64.0, self.constants(elementary.powers_of_two))[0]
 
     def map_pieces(self, function: Callable[..., Array], *arrays: Array) -> Array:
         """Apply an elementwise function to arrays of one shape, to a piece at a time if ``in_pieces``."""

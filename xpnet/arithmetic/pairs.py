@@ -4,10 +4,9 @@ They carry about 106 bits, by separate additions and multiplications (Dekker 197
 may be fused. ``docs/arrays-specification.md`` gives the steps of each function.
 """
 
-import math
 from collections.abc import Callable
 from decimal import Decimal, getcontext, localcontext
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from typing import Final, TypeAlias
 
 from xpnet._typing import Array, Namespace
@@ -17,22 +16,24 @@ from xpnet.arithmetic.elementary import (
     STEP_HIGH,
     STEP_LOW,
     STEPS,
+    polynomial,
     round_to_whole,
     scale_subnormals,
-    split_exponent,
-    take,
+    split_near_one,
 )
 from xpnet.arithmetic.full_range import FullRange
 
 Pair: TypeAlias = tuple[Array, Array]
+Real: TypeAlias = Callable[[FullRange, Array], Array]
+"""A function of float64 numbers."""
 
-ITSELF: Final = 2.0**-28
-"""Below, an odd function of x with slope 1 is x to within half a unit in the last place."""
+FARTHEST: Final = 760.0
+"""Beyond, e^x is infinite or 0 in float64."""
 
 _SPLITTER: Final = 2.0**27 + 1.0
 _DIGITS: Final = 70
 ARCTAN_STEPS: Final = 32
-FIRST_INVERSE: Final = 90.0
+FIRST_LOG: Final = 90
 
 
 def parts(number: Decimal) -> tuple[float, float]:
@@ -63,36 +64,50 @@ with localcontext(prec=_DIGITS):
 
 @cache
 def table(name: str, part: int) -> list[float]:
-    """Return 2^(k/64) for k = 0 … 63, c_k or -log c_k for k = 90 … 182, or atan(k/32) for k = 0 … 32.
+    """Return 2^(k/64) for k = 0 … 63, -log c_k for k = 90 … 182, or atan(k/32) for k = 0 … 32.
 
-    c_k is 128/k in multiples of 1/512, rounded. Of the others ``part`` is 0 or 1, of pairs.
+    c_k is 128/k in multiples of 1/512, rounded. ``part`` is 0 or 1, of pairs.
     """
     with localcontext(prec=_DIGITS):
-        inverses = [round(512 * 128 / k) / 512 for k in range(int(FIRST_INVERSE), 183)]
         numbers = {
-            "inverses": (Decimal(inverse) for inverse in inverses),
-            "logs": (-Decimal(inverse).ln() for inverse in inverses),
+            "logs": (-Decimal(round(512 * 128 / k) / 512).ln() for k in range(FIRST_LOG, 183)),
             "powers": (Decimal(2) ** (Decimal(k) / STEPS) for k in range(STEPS)),
             "arctans": (arctan(Decimal(k) / ARCTAN_STEPS) for k in range(ARCTAN_STEPS + 1)),
         }
         return [parts(number)[part] for number in numbers[name]]
 
 
-def odd(function: Callable[[FullRange, Array], Array]) -> Callable[[FullRange, Array], Array]:
-    """Make an odd function, x itself near 0, of one of magnitudes."""
+def special(
+    *ends: tuple[float, float], itself: float = 0.0, is_odd: bool = False
+) -> Callable[[Real], Real]:
+    """Give a function its values at some arguments, and x of magnitudes below ``itself``.
 
-    @wraps(function)
-    def call(ops: FullRange, x: Array) -> Array:
-        xp, size = ops.xp, ops.xp.abs(x)
-        result = function(ops, size)
-        return xp.where(size >= ITSELF, xp.where(x < 0, -result, result), x)  # NaN stays NaN
+    A function that ``is_odd`` is computed of magnitudes, of which the ends are too.
+    """
 
-    return call
+    def decorate(function: Real) -> Real:
+        @wraps(function)
+        def call(ops: FullRange, x: Array) -> Array:
+            xp, size = ops.xp, ops.xp.abs(x)
+            argument = size if is_odd else x
+            result = function(ops, argument)
+            for value, end in ends:
+                result = xp.where(argument == value, end, result)
+            result = xp.where(x < 0, -result, result) if is_odd else result
+            return xp.where(size < itself, x, result) if itself else result
+
+        return call
+
+    return decorate
 
 
-def look_up(ops: FullRange, name: str, part: int, index: Array) -> Array:
-    """Return the entries of a ``table`` at whole numbers, float64 of any shape."""
-    return take(ops.xp, ops.constants(table, name, part), index)
+odd = partial(special, is_odd=True, itself=2.0**-28)
+"""`special` of an odd function with slope 1."""
+
+
+def look_up(ops: FullRange, name: str, index: Array) -> list[Array]:
+    """Return the entries of a ``table`` at whole numbers, pairs."""
+    return ops.entries(index, *(ops.constants(table, name, part) for part in (0, 1)))
 
 
 def two_sum(a: Array, b: Array | float) -> Pair:
@@ -122,75 +137,86 @@ def two_product(a: Array, b: Array | float) -> Pair:
     return product, (((ah * bh - product) + ah * bl) + al * bh) + al * bl
 
 
-def divide(a: Array, a_low: Array | float, b: Array, b_low: Array | float) -> Pair:
-    """Return (a + a_low)/(b + b_low) as a pair, to about 100 bits."""
-    quotient = a / b
-    product, error = two_product(quotient, b)
-    return quotient, ((((a - product) - error) + a_low) - quotient * b_low) / b
+def plus(a: Pair, b: Array | float) -> Pair:
+    """Return the sum of a pair and a number, whose second part may be large."""
+    total, rest = two_sum(a[0], b)
+    return total, rest + a[1]
 
 
-def root(ops: FullRange, x: Array, low: Array) -> Pair:
-    """Return the square root of x + low as a pair, for x from 2^-900 to 2^900."""
+def divide(a: tuple[Array, Array | float], b: Pair) -> Pair:
+    """Return a/b as a pair, to about 100 bits."""
+    quotient = a[0] / b[0]
+    product, error = two_product(quotient, b[0])
+    return quotient, ((((a[0] - product) - error) + a[1]) - quotient * b[1]) / b[0]
+
+
+def scale(ops: FullRange, x: Array, largest: float) -> Array:
+    """Return the factor of numbers whose squares would underflow or overflow, from 2^-400 to the largest."""
+    xp = ops.xp
+    return xp.where(x > largest, 2.0**-600, xp.where(x < 2.0**-400, 2.0**600, xp.ones_like(x)))
+
+
+def root(ops: FullRange, x: Pair) -> Pair:
+    """Return the square root of a pair, for x from 2^-900 to 2^900, and NaN below 0."""
+    x, low = fast_two_sum(*x)
     y = ops.sqrt(x)
     square, error = two_product(y, y)
     return fast_two_sum(y, (((x - square) - error) + low) / (y + y))
 
 
 def logarithm(ops: FullRange, x: Array) -> Pair:
-    """Return log x as a pair within 2^-65 of it, for x > 0 and finite.
+    """Return log x as a pair within 2^-65 of it, for finite x > 0, and NaN for others but infinity.
 
     With x = 2^e m, m from √½ to √2, and c a number of ten bits near 1/m: e ln 2 - log c + log(1 + r), with
     r = m c - 1 below 2^-7 and its series to r^10.
     """
     xp = ops.xp
     small, scaled = scale_subnormals(xp, x)
-    m, e = split_exponent(xp, scaled)
+    m, e = split_near_one(xp, scaled)
     e = xp.where(small, e - 1074.0, e)
-    upper = m > math.sqrt(2.0)
-    m, e = xp.where(upper, m * 0.5, m), xp.where(upper, e + 1.0, e)
-    index = round_to_whole(m * 128.0) - FIRST_INVERSE
-    c, (mh, ml) = look_up(ops, "inverses", 0, index), split(m)
+    k = round_to_whole(m * 128.0)
+    c, (mh, ml) = round_to_whole(65536.0 / k) * (1 / 512), split(m)
+    log, log_low = look_up(ops, "logs", k - FIRST_LOG)
     r, r_low = two_sum(mh * c - 1.0, ml * c)
-    q = r * (-1 / 10) + 1 / 9
-    for n in (8, 7, 6, 5, 4, 3):
-        q = q * r + (1.0 if n % 2 else -1.0) / n
+    q = polynomial(r, ((-1) ** (n + 1) / n for n in range(10, 2, -1)))
     half, half_low = two_product(r, r * -0.5)
     first, second, third = LN2_PARTS
-    total, a = two_sum(e * first, look_up(ops, "logs", 0, index))
+    total, a = two_sum(e * first, log)
     total, b = two_sum(total, r)
     total, d = two_sum(total, half)
-    rest = (look_up(ops, "logs", 1, index) + e * second) + (r_low - r * r_low)
+    rest = (log_low + e * second) + (r_low - r * r_low)
     rest = (r * r) * r * q + (((a + b) + d) + (rest + (half_low + e * third)))
-    return fast_two_sum(total, rest)
+    return fast_two_sum(xp.where(x > 0, total, xp.nan), rest)
 
 
-def log_of_one_plus(ops: FullRange, x: Array, low: Array | float = 0.0) -> Pair:
-    """Return log(1 + x + low) as a pair, for x > -1."""
-    total, rest = two_sum(ops.xp.ones_like(x), x)
-    ratio = (rest + low) / total
-    high, log_low = logarithm(ops, total)
+def log_of_one_plus(ops: FullRange, x: tuple[Array, Array | float]) -> Pair:
+    """Return log(1 + x) of a pair as a pair, for x > -1, and NaN below."""
+    total, rest = two_sum(x[0], 1.0)
+    ratio = (rest + x[1]) / total
+    high, low = logarithm(ops, total)
     high, rest = two_sum(high, ratio)
-    return fast_two_sum(high, (log_low - 0.5 * ratio * ratio) + rest)
+    return fast_two_sum(high, (low - 0.5 * ratio * ratio) + rest)
 
 
 def exponential(ops: FullRange, x: Array, low: Array | float = 0.0) -> Array:
-    """Return e^(x + low), for |x| < 760: infinity above all float64 numbers, 0 below 2^-1022."""
+    """Return e^(x + low): infinity above all float64 numbers, 0 below 2^-1022."""
     xp = ops.xp
     k, step, r, r_low = _reduce_exponent(xp, x)
     r, r_low = fast_two_sum(r, r_low + low)
-    high, rest = (look_up(ops, "powers", part, step) for part in (0, 1))
+    high, rest = look_up(ops, "powers", step)
     m = high + (high * (r + (_rest_of_series(r) + r_low)) + rest)
     upper, lower = k > 900.0, k < -900.0
     far = xp.where(upper, 100.0, xp.where(lower, -100.0, xp.zeros_like(k)))
-    near = m * ops.power_of_two(xp.clip(k - far, -1022.0, 1023.0))
-    small = xp.where((near >= 2.0**-922) & (k > -1030.0), near * 2.0**-100, 0.0)
-    return xp.where(upper, near * 2.0**100, xp.where(lower, small, near))
+    near = m * ops.power_of_two(k - far)
+    small = xp.where(near >= 2.0**-922, near * 2.0**-100, 0.0)
+    result = xp.where(upper, near * 2.0**100, xp.where(lower, small, near))
+    return xp.where(x >= FARTHEST, xp.inf, xp.where(x <= -FARTHEST, 0.0, result))
 
 
 def exponential_less_one(ops: FullRange, x: Array) -> Pair:
     """Return e^x - 1 as a pair, for |x| < 45."""
     k, step, r, r_low = _reduce_exponent(ops.xp, x)
-    high, rest = (look_up(ops, "powers", part, step) for part in (0, 1))
+    high, rest = look_up(ops, "powers", step)
     power = ops.power_of_two(k)
     total, a = two_sum(high * power, -1.0)
     product, product_low = two_product(high, r)
@@ -208,4 +234,4 @@ def _reduce_exponent(xp: Namespace, x: Array) -> tuple[Array, Array, Array, Arra
 
 def _rest_of_series(r: Array) -> Array:
     """Return e^r - 1 - r, for r up to 0.0055."""
-    return (r * r) * (((((r * (1 / 720) + 1 / 120) * r + 1 / 24) * r + 1 / 6) * r) + 0.5)
+    return (r * r) * polynomial(r, (1 / 720, 1 / 120, 1 / 24, 1 / 6, 0.5))

@@ -9,36 +9,26 @@ from functools import cache
 from typing import Final
 
 from xpnet._typing import Array
-from xpnet.arithmetic.elementary import round_to_whole
+from xpnet.arithmetic.elementary import polynomial, round_to_whole
 from xpnet.arithmetic.full_range import FullRange
-from xpnet.arithmetic.pairs import Pair, arctan, divide, fast_two_sum
+from xpnet.arithmetic.pairs import Pair, arctan, divide, fast_two_sum, special
 
 LARGEST_ANGLE: Final = 2.0**20
 """The largest magnitude of an angle for which multiples of the parts of π/2 are exact."""
 
+QUARTER_PARTS: Final = (1.5707963267341256, 6.077100506303966e-11, 2.0222662487111665e-21, 8.4784276603689e-32)
+"""Three parts of π/2 of at most 33 bits each, and the rest, rounded."""
+
 _ITSELF: Final = 2.0**-27
 """Below, sin x is x to within half a unit in the last place."""
 
-_PER_QUARTER: Final = 2 / math.pi
 _BITS: Final = 1400  # of 2/π: enough for the largest float64 number
-_PART_BITS: Final = 160  # of π/2 for angles of moderate size
-_PART_ENDS: Final = (32, 65, 98)  # the last bit of each part of 33 bits
 
 
-@cache
-def quarter_parts() -> list[float]:
-    """Return three parts of π/2 of at most 33 bits each, and the rest, rounded."""
-    parts, rest = [], _quarters()[1] >> _BITS - _PART_BITS
-    for end in _PART_ENDS:
-        low_bits = _PART_BITS - end
-        parts.append((rest >> low_bits) / 2**end)
-        rest &= (1 << low_bits) - 1
-    return [*parts, rest / 2**_PART_BITS]
-
-
+@special(itself=_ITSELF)
 def sin(ops: FullRange, x: Array) -> Array:
     """Return the sine of x in radians, float64 of its shape."""
-    return ops.xp.where(ops.xp.abs(x) < _ITSELF, x, _sine_after_quarters(ops, x, 0.0))
+    return _sine_after_quarters(ops, x, 0.0)
 
 
 def cos(ops: FullRange, x: Array) -> Array:
@@ -46,42 +36,38 @@ def cos(ops: FullRange, x: Array) -> Array:
     return _sine_after_quarters(ops, x, 1.0)
 
 
+@special(itself=_ITSELF)
 def tan(ops: FullRange, x: Array) -> Array:
     """Return the tangent of x in radians, float64 of its shape: a quotient of pairs."""
-    xp = ops.xp
-    k, r, t = _find_quarter(ops, x)
-    sine, cosine = _sine_and_cosine(r, t)
-    is_odd = (k == 1.0) | (k == 3.0)
+    _, is_odd, sine, cosine = _find_quarter(ops, x, 0.0)
     pairs = ((cosine, sine), (sine, cosine))
-    above, below = ([xp.where(is_odd, *parts) for parts in zip(*both, strict=True)] for both in pairs)
-    high, low = divide(*fast_two_sum(*above), *fast_two_sum(*below))
-    result = xp.where(is_odd, -(high + low), high + low)
-    return xp.where(xp.abs(x) < _ITSELF, x, xp.where(xp.abs(x) < xp.inf, result, xp.nan))
+    above, below = ([ops.xp.where(is_odd, *parts) for parts in zip(*both, strict=True)] for both in pairs)
+    high, low = divide(fast_two_sum(*above), fast_two_sum(*below))
+    return ops.xp.where(is_odd, -(high + low), high + low)
 
 
 def _sine_after_quarters(ops: FullRange, x: Array, quarters: float) -> Array:
     """Return the sine of x plus so many quarters of a turn."""
-    xp = ops.xp
-    k, r, t = _find_quarter(ops, x)
-    sine, cosine = (high + low for high, low in _sine_and_cosine(r, t))
-    quarter = k + quarters
-    quarter = quarter - 4.0 * xp.floor(quarter * 0.25)
-    result = xp.where((quarter == 1.0) | (quarter == 3.0), cosine, sine)
-    return xp.where(xp.abs(x) < xp.inf, xp.where(quarter >= 2.0, -result, result), xp.nan)
+    quarter, is_odd, sine, cosine = _find_quarter(ops, x, quarters)
+    result = ops.xp.where(is_odd, cosine[0] + cosine[1], sine[0] + sine[1])
+    return ops.xp.where(quarter >= 2.0, -result, result)
 
 
-def _find_quarter(ops: FullRange, x: Array) -> tuple[Array, Array, Array]:
-    """Return k modulo 4, r and t with x = k π/2 + r + t, for finite x."""
-    xp = ops.xp
-    is_inside = xp.abs(x) <= LARGEST_ANGLE
-    k, r, t = _reduce(xp.where(is_inside, x, 0.0))
-    k = k - 4.0 * xp.floor(k * 0.25)
-    if not xp.any(~is_inside & (xp.abs(x) < xp.inf)):
-        return k, r, t
-    rows = zip(*map(reduce_large, ops.to_host(xp.reshape(x, (-1,)))), strict=True)
-    large = (xp.reshape(ops.from_host(row), x.shape) for row in rows)
-    quarter, high, low = (xp.where(is_inside, *both) for both in zip((k, r, t), large, strict=True))
-    return quarter, high, low
+def _find_quarter(ops: FullRange, x: Array, quarters: float) -> tuple[Array, Array, Pair, Pair]:
+    """Return the quarter of x, if it is odd, and sine and cosine of the rest.
+
+    With x = k π/2 + r + t, the quarter is k plus so many ``quarters``, modulo 4. All is NaN of infinity.
+    """
+    xp, size = ops.xp, ops.xp.abs(x)
+    k, r, t = _reduce(x)
+    is_large = (size > LARGEST_ANGLE) & (size < xp.inf)
+    if xp.any(is_large):
+        rows = zip(*map(reduce_large, ops.to_host(xp.reshape(x, (-1,)))), strict=True)
+        large = (xp.reshape(ops.from_host(row), x.shape) for row in rows)
+        k, r, t = (xp.where(is_large, *both) for both in zip(large, (k, r, t), strict=True))
+    k = k + quarters
+    quarter = k - 4.0 * xp.floor(k * 0.25)
+    return quarter, (quarter == 1.0) | (quarter == 3.0), *_sine_and_cosine(r, t)
 
 
 def reduce_large(x: float) -> tuple[float, float, float]:
@@ -115,8 +101,8 @@ def _reduce(x: Array) -> tuple[Array, Array, Array]:
 
     The method of Cody and Waite 1980: k times a part of π/2 is exact, and what a difference loses is kept.
     """
-    first, second, third, rest = quarter_parts()
-    k = round_to_whole(x * _PER_QUARTER)
+    first, second, third, rest = QUARTER_PARTS
+    k = round_to_whole(x * (2 / math.pi))
     a = x - k * first
     b = a - k * second
     c = b - k * third
@@ -130,11 +116,7 @@ def _sine_and_cosine(r: Array, t: Array) -> tuple[Pair, Pair]:
     z = r * r
     half = z * 0.5
     near = 1.0 - half
-    p, q = z * _coefficient(17) + _coefficient(15), z * _coefficient(16) + _coefficient(14)
-    for n in (13, 11, 9, 7, 5, 3):
-        p = p * z + _coefficient(n)
-    for n in (12, 10, 8, 6, 4):
-        q = q * z + _coefficient(n)
+    p, q = (polynomial(z, map(_coefficient, range(n, 2, -2))) for n in (17, 16))
     return (r, r * (z * p) + t * near), (near, ((1.0 - near) - half) + (z * (z * q) - r * t))
 
 
