@@ -7,6 +7,8 @@ bidiagonal matrices"). ``docs/linear-algebra.md`` specifies the sequence of oper
 """
 
 import math
+from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -25,8 +27,8 @@ MOST_SWEEPS = 80
 SWEEPS_AT_ONCE = 64
 
 Numbers = list[float]
-Sweep = tuple[list[int], Numbers, Numbers]
-"""Rotations of neighbouring rows in one direction: the numbers of the first rows, cosines and sines."""
+Sweep = list[tuple[int, float, float]]
+"""Rotations of neighbouring rows, downwards: the number of the first row, cosine and sine."""
 
 
 def _is_negligible(e: float, p: float, q: float) -> bool:
@@ -55,20 +57,37 @@ def _rotate(rows: HostArray, sweeps: list[Sweep]) -> None:
     """
     for start in range(0, len(sweeps), SWEEPS_AT_ONCE):
         some = sweeps[start : start + SWEEPS_AT_ONCE]
-        first, cosine, sine = (
-            np.concatenate([np.asarray(sweep[part]) for sweep in some]) for part in range(3)
-        )
-        delay = np.repeat(2 * np.arange(len(some)), [len(sweep[0]) for sweep in some])
-        is_upward = any(indices[-1] < indices[0] for indices, _, _ in some)
-        time = delay - first if is_upward else delay + first
+        first, cosine, sine = map(np.array, zip(*chain(*some), strict=True))
+        time = first + np.repeat(2 * np.arange(len(some)), [len(sweep) for sweep in some])
         order = np.argsort(time, kind="stable")
-        ends = np.flatnonzero(np.diff(time[order], append=np.max(time) + 1)) + 1
-        begin = 0
-        for end in ends.tolist():
-            now, begin = order[begin:end], end
+        for now in np.split(order, np.flatnonzero(np.diff(time[order])) + 1):
             i, c, s = first[now], cosine[now, None], sine[now, None]
             p, q = rows[i], rows[i + 1]
             rows[i], rows[i + 1] = c * p - s * q, s * p + c * q
+
+
+def _diagonalise(d: Numbers, e: Numbers, sweep: Function) -> list[Any]:
+    """Make the numbers e beside a diagonal negligible, from the last on, and return what the sweeps do.
+
+    A sweep changes the rows from a first to a last one, between which no number is negligible.
+
+    Raises
+    ------
+    LinAlgError
+        The iteration does not converge.
+    """
+    sweeps, last = [], len(d) - 1
+    for _ in range(MOST_SWEEPS * len(d) + 1):
+        if last <= 0:
+            return sweeps
+        first = last
+        while first > 0 and not _is_negligible(e[first - 1], d[first - 1], d[first]):
+            first -= 1
+        if first == last:
+            last -= 1
+        else:
+            sweeps.append(sweep(d, e, first, last))
+    raise np.linalg.LinAlgError("the iteration does not converge")
 
 
 def _signs(vectors: HostArray) -> HostArray:
@@ -112,60 +131,37 @@ def eigh(a: HostArray, *, vectors: bool = True) -> tuple[HostArray, HostArray]:
     """
     scale = power_below(a)
     diagonal, below, reflections = _tridiagonal((np.tril(a) + np.tril(a, -1).T) / scale)
-    diagonal.reverse()  # the small eigenvalues of graded matrices first, which QL finds first
-    below.reverse()
-    sweeps = _diagonalise_symmetric(diagonal, below)
-    values = np.array(diagonal) * scale
+    sweeps = _diagonalise(diagonal, below, _sweep_symmetric)
+    values = np.array(diagonal[::-1]) * scale
     order = np.argsort(values, kind="stable")
     if not vectors:
         return values[order], np.zeros_like(a)
-    rows = np.ascontiguousarray(orthogonal_matrix(reflections, len(a), len(a)).T[::-1])
+    rows = np.ascontiguousarray(orthogonal_matrix(reflections, len(a), len(a)).T)
     _rotate(rows, sweeps)
-    rows = rows[order]
+    rows = rows[::-1][order]
     return values[order], np.ascontiguousarray((rows * _signs(rows)[:, None]).T)
 
 
-def _diagonalise_symmetric(d: Numbers, e: Numbers) -> list[Sweep]:
-    """Overwrite the diagonal of a tridiagonal matrix by its eigenvalues, and return the rotations."""
-    e.append(0.0)
-    sweeps, first, end = [], 0, len(d) - 1
-    for _ in range(MOST_SWEEPS * len(d)):
-        if first >= end:
-            break
-        last = first
-        while last < end and not _is_negligible(e[last], d[last], d[last + 1]):
-            last += 1
-        if last == first:
-            first += 1
-        else:
-            sweeps.append(_sweep_symmetric(d, e, first, last))
-    else:
-        raise np.linalg.LinAlgError("the iteration does not converge")
-    return sweeps
-
-
 def _sweep_symmetric(d: Numbers, e: Numbers, first: int, last: int) -> Sweep:
-    """Make one implicit QL step on rows first … last."""
-    g = (d[first + 1] - d[first]) / (2.0 * e[first])
+    """Make one implicit QL step on rows last … first, counted upwards: the small values of graded matrices."""
+    g = (d[last - 1] - d[last]) / (2.0 * e[last - 1])
     r = math.sqrt(g * g + 1.0) if abs(g) < HUGE else abs(g)
-    g = d[last] - d[first] + e[first] / (g + math.copysign(r, g))
+    g = d[first] - d[last] + e[last - 1] / (g + math.copysign(r, g))
     s, c, p = 1.0, 1.0, 0.0
-    sweep: Sweep = [], [], []
-    indices, cosines, sines = sweep
-    for i in range(last - 1, first - 1, -1):
+    sweep: Sweep = []
+    for i in range(first, last):
         f, b = s * e[i], c * e[i]
         c, s, r = _rotation(g, f)
-        e[i + 1] = r
-        g = d[i + 1] - p
-        r = (d[i] - g) * s + 2.0 * c * b
+        if i > 0:
+            e[i - 1] = r if i > first else 0.0
+        g = d[i] - p
+        r = (d[i + 1] - g) * s + 2.0 * c * b
         p = s * r
-        d[i + 1] = g + p
+        d[i] = g + p
         g = c * r - b
-        indices.append(i)
-        cosines.append(c)
-        sines.append(s)
-    d[first] -= p
-    e[first], e[last] = g, 0.0
+        sweep.append((i, c, -s))
+    d[last] -= p
+    e[last - 1] = g
     return sweep
 
 
@@ -210,14 +206,14 @@ def svd(
     count = tall.shape[1]
     q, r = qr(tall, complete=full) if len(tall) > count else (None, tall)
     d, e, reflections = _bidiagonal(r[:count])
-    rotations = _diagonalise_bidiagonal(d, e)
+    sweeps = _diagonalise(d, e, _sweep_bidiagonal)
     values = np.abs(d)
     order = np.argsort(-values, kind="stable")
     if not vectors:
         return a, values[order] * scale, a
     u, v = (np.ascontiguousarray(orthogonal_matrix(each, count, count).T) for each in reflections)
-    _rotate(u, rotations[0])
-    _rotate(v, rotations[1])
+    for side, rows in enumerate((u, v)):
+        _rotate(rows, [sweep[side] for sweep in sweeps])
     v[np.array(d) < 0.0] *= -1.0
     u, v = u[order].T, v[order].T
     if q is not None:
@@ -227,29 +223,6 @@ def svd(
     u[:, :count] *= signs
     v[:, :count] *= signs
     return u, values[order] * scale, v.T
-
-
-def _diagonalise_bidiagonal(d: Numbers, e: Numbers) -> tuple[list[Sweep], list[Sweep]]:
-    """Overwrite the diagonal of a bidiagonal matrix by its singular values, of any sign.
-
-    Return the rotations of U and of V.
-    """
-    of_u, of_v, last = [], [], len(d) - 1
-    for _ in range(MOST_SWEEPS * len(d)):
-        if last <= 0:
-            break
-        first = last
-        while first > 0 and not _is_negligible(e[first - 1], d[first - 1], d[first]):
-            first -= 1
-        if first == last:
-            last -= 1
-            continue
-        u, v = _sweep_bidiagonal(d, e, first, last)
-        of_u.append(u)
-        of_v.append(v)
-    else:
-        raise np.linalg.LinAlgError("the iteration does not converge")
-    return of_u, of_v
 
 
 def _shift(d: Numbers, e: Numbers, first: int, last: int) -> float:
@@ -271,22 +244,19 @@ def _sweep_bidiagonal(d: Numbers, e: Numbers, first: int, last: int) -> tuple[Sw
     f, g = d[first], e[first]
     if shift != 0.0:
         f = (size - shift) * (math.copysign(1.0, f) + shift / f)
-    indices = [*range(first, last)]
-    u: Sweep = indices, [], []
-    v: Sweep = indices, [], []
-    for i in indices:
+    u: Sweep = []
+    v: Sweep = []
+    for i in range(first, last):
         c, s, r = _rotation(f, g)
         if i > first:
             e[i - 1] = r
         f, e[i] = c * d[i] + s * e[i], c * e[i] - s * d[i]
         g, d[i + 1] = s * d[i + 1], c * d[i + 1]
-        v[1].append(c)
-        v[2].append(-s)
+        v.append((i, c, -s))
         c, s, d[i] = _rotation(f, g)
         f, d[i + 1] = c * e[i] + s * d[i + 1], c * d[i + 1] - s * e[i]
         if i + 1 < last:
             g, e[i + 1] = s * e[i + 1], c * e[i + 1]
-        u[1].append(c)
-        u[2].append(-s)
+        u.append((i, c, -s))
     e[last - 1] = f
     return u, v
