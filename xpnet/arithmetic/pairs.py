@@ -77,9 +77,7 @@ def table(name: str, part: int) -> list[float]:
         return [parts(number)[part] for number in numbers[name]]
 
 
-def special(
-    *ends: tuple[float, float], itself: float = 0.0, is_odd: bool = False
-) -> Callable[[Real], Real]:
+def special(*ends: tuple[float, float], itself: float = 0.0, is_odd: bool = False) -> Callable[[Real], Real]:
     """Give a function its values at some arguments, and x of magnitudes below ``itself``.
 
     A function that ``is_odd`` is computed of magnitudes, of which the ends are too.

@@ -76,7 +76,8 @@ def _diagonalise(d: Numbers, e: Numbers, sweep: Function) -> list[Any]:
     LinAlgError
         The iteration does not converge.
     """
-    sweeps, last = [], len(d) - 1
+    sweeps: list[Any] = []
+    last = len(d) - 1
     for _ in range(MOST_SWEEPS * len(d) + 1):
         if last <= 0:
             return sweeps
@@ -143,7 +144,7 @@ def eigh(a: HostArray, *, vectors: bool = True) -> tuple[HostArray, HostArray]:
 
 
 def _sweep_symmetric(d: Numbers, e: Numbers, first: int, last: int) -> Sweep:
-    """Make one implicit QL step on rows last … first, counted upwards: the small values of graded matrices."""
+    """Make one implicit QL step on rows last … first: of graded matrices the small ones are below."""
     g = (d[last - 1] - d[last]) / (2.0 * e[last - 1])
     r = math.sqrt(g * g + 1.0) if abs(g) < HUGE else abs(g)
     g = d[first] - d[last] + e[last - 1] / (g + math.copysign(r, g))

@@ -16,7 +16,12 @@ from xpnet.arithmetic.pairs import Pair, arctan, divide, fast_two_sum, special
 LARGEST_ANGLE: Final = 2.0**20
 """The largest magnitude of an angle for which multiples of the parts of π/2 are exact."""
 
-QUARTER_PARTS: Final = (1.5707963267341256, 6.077100506303966e-11, 2.0222662487111665e-21, 8.4784276603689e-32)
+QUARTER_PARTS: Final = (
+    1.5707963267341256,
+    6.077100506303966e-11,
+    2.0222662487111665e-21,
+    8.4784276603689e-32,
+)
 """Three parts of π/2 of at most 33 bits each, and the rest, rounded."""
 
 _ITSELF: Final = 2.0**-27

@@ -26,30 +26,18 @@ Policy = Literal["allow", "warn", "refuse"]
 _POLICIES = ("allow", "warn", "refuse")
 _policy: ContextVar[Policy] = ContextVar("policy", default="allow")
 
-ARITHMETIC = {
-    "add": "add",
-    "sub": "subtract",
-    "mul": "multiply",
-    "truediv": "divide",
-    "floordiv": "floor_divide",
-    "mod": "remainder",
-    "pow": "pow",
-    "matmul": "matmul",
-    "and": "bitwise_and",
-    "or": "bitwise_or",
-    "xor": "bitwise_xor",
-    "lshift": "bitwise_left_shift",
-    "rshift": "bitwise_right_shift",
-}
-COMPARISONS = {
-    "lt": "less",
-    "le": "less_equal",
-    "gt": "greater",
-    "ge": "greater_equal",
-    "eq": "equal",
-    "ne": "not_equal",
-}
-UNARY = {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "bitwise_invert"}
+
+def _table(rows: str) -> dict[str, str]:
+    return dict(row.split() for row in rows.split(", "))
+
+
+ARITHMETIC = _table(
+    "add add, sub subtract, mul multiply, truediv divide, floordiv floor_divide, mod remainder, pow pow, "
+    "matmul matmul, and bitwise_and, or bitwise_or, xor bitwise_xor, lshift bitwise_left_shift, "
+    "rshift bitwise_right_shift"
+)
+COMPARISONS = _table("lt less, le less_equal, gt greater, ge greater_equal, eq equal, ne not_equal")
+UNARY = _table("neg negative, pos positive, abs abs, invert bitwise_invert")
 """The function of the standard behind each operator."""
 
 DIRECT = {"add", "subtract", "multiply", "divide", "bitwise_and", "bitwise_or", "bitwise_xor"}
@@ -156,12 +144,10 @@ class Array(Base):  # type: ignore[misc]  # of Any
 
     def __getitem__(self, key: Any) -> "Array":
         data, place, (index, is_slice, is_reversed) = self.data, self.place, self._index(key)
-        with place.scope():
-            if is_reversed and not place.computing.reverses:
-                positions = np.arange(self.size).reshape(self.shape)[index]
-                chosen = place.xp.take(place.xp.reshape(data, (-1,)), place.put(positions.ravel()), axis=0)
-                part = wrap(place, place.xp.reshape(chosen, positions.shape))
-            else:
+        if is_reversed and not place.computing.reverses:
+            part = wrap(place, place.put(np.array(place.fetch(data)[index])))
+        else:
+            with place.scope():
                 part = wrap(place, data[index])
         if is_reversed:
             part.mark_view_of(self)
@@ -171,7 +157,7 @@ class Array(Base):  # type: ignore[misc]  # of Any
 
     def __setitem__(self, key: Any, value: Any) -> None:
         place, (index, _, is_reversed) = self.place, self._index(key)
-        data = place.space.data_of("assignment", place, value, name_of(self.dtype))
+        _, (data,), _ = place.space.operands("assignment", value, place=place, dtype=name_of(self.dtype))
         if is_reversed and not place.computing.reverses:
             host = np.array(self.host)
             host[index] = place.fetch(data)

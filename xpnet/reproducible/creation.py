@@ -31,10 +31,9 @@ def asarray(
             raise ValueError("asarray: copy=False, but numbers and lists are copied")
         host = np.array(_numbers(obj), dtype and name_of(dtype))
         name_of(host.dtype)  # one of the standard's
-        place = space.place(device)
-        return wrap(place, place.put(host))
+        return _put(space, host, None, device)
     own = name_of(obj.dtype)
-    wanted = name_of(dtype) if dtype is not None else own
+    wanted = _kind(dtype, own)
     place = obj.place if device is None and obj.place.space is space else space.place(device)
     is_copied = place is not obj.place or wanted != own
     if copy is False and is_copied:
@@ -68,13 +67,19 @@ def from_dlpack(space: Any, x: Any, /, *, device: Any = None, copy: bool | None 
     return asarray(space, place.backend.standard.from_dlpack(x), device=device, copy=copy)
 
 
-def _make(name: str, space: Any, *args: Any, dtype: Any = None, device: Any = None, **more: Any) -> Array:
-    """Call a creation function of the library with dtype and device."""
+def _put(space: Any, host: Any, kind: str | None, device: Any) -> Array:
     place = space.place(device)
-    kind = name_of(dtype) if dtype is not None else "float64"
-    with place.scope():
-        made = getattr(place.xp, name)(*args, dtype=place.dtypes[kind], device=place.ops.device, **more)
-        return wrap(place, made)
+    return wrap(place, place.put(host, kind))
+
+
+def _kind(dtype: Any, default: str = "float64") -> str:
+    return default if dtype is None else name_of(dtype)
+
+
+def _make(name: str, space: Any, *args: Any, dtype: Any = None, device: Any = None, **more: Any) -> Array:
+    """Call a creation function of NumPy."""
+    kind = _kind(dtype)
+    return _put(space, getattr(np, name)(*args, dtype=kind, **more), kind, device)
 
 
 def _make_like(name: str, space: Any, x: Array, /, *args: Any, **options: Any) -> Any:
@@ -95,30 +100,26 @@ def arange(
     space: Any, start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None
 ) -> Array:
     """Return start + k step below stop, each by one product and one sum."""
-    start, stop = (0, start) if stop is None else (start, stop)
-    limits = [each.item() if isinstance(each, (Array, np.generic)) else each for each in (start, stop, step)]
-    kind = name_of(dtype) if dtype is not None else promote((), tuple(map(type, limits)))
+    given = (0, start, step) if stop is None else (start, stop, step)
+    limits = [each.item() if isinstance(each, (Array, np.generic)) else each for each in given]
     start, stop, step = limits
     count = max(math.ceil((stop - start) / step), 0)
-    place = space.place(device)
+    kind = _kind(dtype, promote((), tuple(map(type, limits))))
     steps = np.arange(count, dtype="float64" if kind in FLOATING else "int64")
-    return wrap(place, place.put(start + steps * step if count else [], kind))
+    return _put(space, start + steps * step if count else [], kind, device)
 
 
 def linspace(
     space: Any, a: Any, b: Any, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True
 ) -> Array:
     """Return a + k (b - a)/steps: one product, one quotient, one sum; the last is b."""
-    kind, place = name_of(dtype) if dtype is not None else "float64", space.place(device)
-    first, last = float(a), float(b)
+    kind, first, last = _kind(dtype), float(a), float(b)
     steps = np.full(num, float(max(num - 1 if endpoint else num, 1)))
     with np.errstate(all="ignore"):
         points = first + np.arange(num, dtype="float64") * (last - first) / steps
     if endpoint and num > 1:
         points[-1] = last
-    if kind in INTEGRAL:
-        points = np.floor(points)
-    return wrap(place, place.put(points, kind))
+    return _put(space, np.floor(points) if kind in INTEGRAL else points, kind, device)
 
 
 OWN: dict[str, Function] = {

@@ -1,7 +1,7 @@
 """Operands of one place and dtype, and elementwise functions: the libraries' own, NumPy's, and formulas."""
 
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -38,35 +38,16 @@ def as_operand(name: str, value: Any) -> Array | Scalar:
     raise TypeError(f"{name}: expected an rp.Array or a number, got a {kind}: wrap it by rp.asarray")
 
 
-def common_place(name: str, arrays: Iterable[Any]) -> Place:
-    """Return the place of all arrays among operands.
+def operands(
+    name: str, *values: Any, place: Place | None = None, dtype: str | None = None
+) -> tuple[Place, list[Data], str]:
+    """Return the place of operands, and all as data of a dtype, by default that to which they promote.
 
     Raises
     ------
     TypeError
-        There is none, or they are of several libraries or devices.
+        They are of several libraries or devices, or there is no array among them.
     """
-    place: Place | None = None
-    for array in arrays:
-        if isinstance(array, Array):
-            place = place or array.place
-            place.check(name, array.place)
-    if place is None:
-        raise TypeError(f"{name}: expected an rp.Array, got none")
-    return place
-
-
-def data_of(name: str, place: Place, value: Any, dtype: str) -> Data:
-    """Return an operand as data of a dtype."""
-    operand = as_operand(name, value)
-    if not isinstance(operand, Array):
-        return place.put(operand, dtype)
-    place.check(name, operand.place)
-    return place.convert(operand.data, dtype)
-
-
-def operands(name: str, *values: Any, place: Place | None = None) -> tuple[Place, list[Data], str]:
-    """Return the place of operands, and all as data of the dtype to which they promote."""
     names, scalars, data = [], [], []
     for value in values:
         if type(value) is Array:
@@ -81,8 +62,8 @@ def operands(name: str, *values: Any, place: Place | None = None) -> tuple[Place
             data.append(number)
     if place is None:
         raise TypeError(f"{name}: expected an rp.Array, got none")
-    dtype = promote((*names,), (*scalars,))
-    if scalars or len({*names}) > 1:
+    dtype = dtype or promote((*names,), (*scalars,))
+    if scalars or {*names} != {dtype}:
         data = [place.put(x, dtype) if type(x) in SCALARS else place.convert(x, dtype) for x in data]
     return place, data, dtype
 
@@ -170,32 +151,32 @@ KERNELS: dict[str, Function] = {
 # Formulas
 
 FORMULAS: dict[str, Callable[..., Data]] = {
-    **{name: getattr(angles, name) for name in ("acos", "asin", "atan", "atan2")},
-    **{name: getattr(trigonometric, name) for name in ("cos", "sin", "tan")},
-    **{name: getattr(FullRange, name) for name in ("exp", "log", "sqrt")},
-    **{name: getattr(exponentials, name) for name in ("acosh", "asinh", "atanh", "cosh", "sinh", "expm1")},
-    **{name: getattr(exponentials, name) for name in ("log10", "log1p", "log2", "hypot", "logaddexp")},
-    "tanh": lambda ops, x: ops.xp.where(ops.xp.abs(x) < SMALLEST_NORMAL, x, F.tanh(ops, x)),
-}
+    name: getattr(module, name)
+    for module, names in (
+        (angles, "acos asin atan atan2"),
+        (trigonometric, "cos sin tan"),
+        (FullRange, "exp log sqrt"),
+        (exponentials, "acosh asinh atanh cosh sinh expm1 log10 log1p log2 hypot logaddexp"),
+    )
+    for name in names.split()
+} | {"tanh": lambda ops, x: ops.xp.where(ops.xp.abs(x) < SMALLEST_NORMAL, x, F.tanh(ops, x))}
 """The formulas of functions of real numbers, whose arguments become float64."""
 
 
-def by_formula(formula: Function, name: str, *values: Any) -> Array:
-    """Compute a function of real numbers in float64, rounded once to the dtype of the operands."""
-    place, data, dtype = operands(name, *values)
-    with place.computing.scope():
-        wide = [place.widen(x) for x in data]
-        if len(wide) > 1:
-            wide = [place.copy(x) for x in place.xp.broadcast_arrays(*wide)]
-        result = place.ops.map_pieces(partial(formula, place.ops), *wide)
-        return wrap(place, place.narrow(result, dtype))
+def of_each_number(formula: Function) -> Function:
+    """Return the function of arrays of any shapes of a formula, both of the arithmetic and float64 data."""
+
+    def kernel(ops: FullRange, *data: Data) -> Data:
+        return ops.map_pieces(partial(formula, ops), *(ops.xp.broadcast_arrays(*data) if data[1:] else data))
+
+    return kernel
 
 
-def in_float64_of(function: Function, name: str, *arrays: Any, **options: Any) -> Array:
-    """Compute a function of float64 data, rounded once to the dtype of the operands, float64 of integers."""
+def in_float64_of(kernel: Function, name: str, *arrays: Any, **options: Any) -> Any:
+    """Compute by a function of float64 data, rounded once to the dtype of the operands."""
     place, data, dtype = operands(name, *arrays)
     with place.computing.scope():
-        return wrap(place, place.narrow(function(*map(place.widen, data), **options), dtype))
+        return wrap(place, place.narrow(kernel(place.ops, *map(place.widen, data), **options), dtype))
 
 
 # Functions of their own
@@ -208,7 +189,7 @@ def pow(x1: Any, x2: Any, /) -> Any:  # noqa: A001  as in the standard
         if simple is not None:
             return getattr(x1.place.space, simple)(x1)
     if operands("pow", x1, x2)[2] in FLOATING:
-        return by_formula(exponentials.pow, "pow", x1, x2)
+        return in_float64_of(of_each_number(exponentials.pow), "pow", x1, x2)
     return call(by_numpy(np.power), "pow", x1, x2)
 
 
@@ -221,7 +202,7 @@ def clip(x: Any, /, min: Any = None, max: Any = None) -> Array:  # noqa: A002  a
         for limit, is_outside in ((min, operator.lt), (max, operator.gt)):
             is_beyond = limits and type(limit) in SCALARS and not limits.min <= limit <= limits.max
             if limit is not None and not is_beyond:
-                bound = data_of("clip", place, limit, dtype)
+                _, (bound,), _ = operands("clip", limit, place=place, dtype=dtype)
                 chosen = is_outside(result, bound) | (bound != bound)  # noqa: PLR0124  NaN
                 result = place.xp.where(chosen, bound, result)
         return wrap(place, result)
@@ -239,7 +220,7 @@ def where(condition: Array, x1: Any = None, x2: Any = None, /) -> Any:
 
 OWN: dict[str, Function] = {
     **{name: partial(call, kernel, name) for name, kernel in KERNELS.items()},
-    **{name: partial(by_formula, formula, name) for name, formula in FORMULAS.items()},
+    **{name: partial(in_float64_of, of_each_number(formula), name) for name, formula in FORMULAS.items()},
     "pow": pow,
     "clip": clip,
     "where": where,

@@ -2,22 +2,24 @@
 
 import operator
 import sys
+from collections.abc import Callable
 from functools import partial, wraps
+from inspect import signature
 from math import inf, prod
-from typing import Any, cast
+from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 
 from xpnet._lib.kinds import matches
-from xpnet._typing import AnyFunction, Function
+from xpnet._typing import Function
 from xpnet.arithmetic.blocks import block_bounds, tree_sum
 from xpnet.arithmetic.full_range import FullRange, fewest_slices
 from xpnet.arithmetic.reproducible import LARGEST
 from xpnet.errors import ConfigError, DataError
 from xpnet.nn import functional as F
 from xpnet.reproducible.array import Array
-from xpnet.reproducible.elementwise import FORMULAS, in_float64_of
-from xpnet.reproducible.places import in_float64, whole
+from xpnet.reproducible.elementwise import FORMULAS, in_float64_of, of_each_number
+from xpnet.reproducible.places import arithmetic, place, to_float64, whole
 
 __all__ = ["cos", "exp", "log", "sigmoid", "sin", "sqrt", "tanh"]
 __all__ += ["cumulative_sum", "logsumexp", "mean", "softmax", "sum", "var"]
@@ -25,32 +27,43 @@ __all__ += ["matmul", "one_hot", "vecdot"]
 
 Axis = int | tuple[int, ...] | None
 MOST_SLICES = 7
+P = ParamSpec("P")
 ACCURATE = -1
 """In place of the number of slices: as many as the accuracy of float64 needs."""
 
 
-def takes_arrays(function: AnyFunction) -> AnyFunction:
-    """Let a function of plain arrays take `Array`: as the namespace's, or rounded to the dtype of these."""
-    name = function.__name__
+def public(kernel: Callable[Concatenate[FullRange, P], Any]) -> Callable[P, Any]:
+    """Let a function of the arithmetic and float64 data take plain arrays, or `Array`.
 
-    @wraps(function)
+    Of these it is the namespace's, or rounded to their dtype.
+    """
+    name, (_, *parameters) = kernel.__name__, signature(kernel).parameters.values()
+    count = len([each for each in parameters if each.name in ("x", "x1", "x2", "indices")])
+
+    @wraps(kernel)
     def call(*args: Any, **options: Any) -> Any:
-        arrays = [each for each in args if isinstance(each, Array)]
-        if not arrays:
-            return function(*args, **options)
-        of_standard = getattr(arrays[0].place.space, name, None)
-        if of_standard is not None and options.keys().isdisjoint(("slices", "block")):
-            return of_standard(*args, **options)
-        return in_float64_of(lambda *wide: function(*wide, *args[len(arrays) :], **options), name, *arrays)
+        arrays = args[:count]
+        wrapped = next((each for each in arrays if isinstance(each, Array)), None)
+        if wrapped is None:
+            backend, ops = arithmetic(*place(name, arrays))
+            with backend.scope():
+                return kernel(ops, *(to_float64(name, ops, x) for x in arrays), *args[count:], **options)
+        if options.keys().isdisjoint(("slices", "block")) and hasattr(wrapped.place.space, name):
+            return getattr(wrapped.place.space, name)(*args, **options)
+        others = args[count:]
+        return in_float64_of(lambda *data: kernel(*data, *others, **options), name, *arrays)
 
-    return cast("AnyFunction", call)
+    call.__signature__ = signature(kernel).replace(parameters=parameters)  # type: ignore[attr-defined]
+    return call
 
 
 # Products
 
 
-@takes_arrays
-def matmul(x1: Any, x2: Any, /, *, slices: int | None = None, block: int | None = None) -> Any:
+@public
+def matmul(
+    ops: FullRange, x1: Any, x2: Any, /, *, slices: int | None = None, block: int | None = None
+) -> Any:
     """Return the matrix product, (..., n, k) times (..., k, m) -> (..., n, m), within 1e-12 by default.
 
     Each row of `x1` and column of `x2` is rounded to a grid so coarse that sums of products are exact. As in
@@ -76,18 +89,17 @@ def matmul(x1: Any, x2: Any, /, *, slices: int | None = None, block: int | None 
     ConfigError
         `slices` is not a number from 1 to 7, or `block` is below 1.
     """
-    with in_float64("matmul", x1, x2) as (ops, a, b):
-        if min(a.ndim, b.ndim) == 0 or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
-            msg = f"matmul: expected shapes (..., n, k) and (..., k, m), got {(*a.shape,)} and {(*b.shape,)}"
-            raise DataError(msg)
-        left, right = (a[None, :] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
-        product = _contract("matmul", ops, left, right, slices, block)
-        product = product[..., 0, :] if a.ndim == 1 else product
-        return product[..., 0] if b.ndim == 1 else product
+    if min(x1.ndim, x2.ndim) == 0 or x1.shape[-1] != x2.shape[-2 if x2.ndim > 1 else 0]:
+        msg = f"matmul: expected shapes (..., n, k) and (..., k, m), got {(*x1.shape,)} and {(*x2.shape,)}"
+        raise DataError(msg)
+    left, right = (x1[None, :] if x1.ndim == 1 else x1), (x2[:, None] if x2.ndim == 1 else x2)
+    product = _contract("matmul", ops, left, right, slices, block)
+    product = product[..., 0, :] if x1.ndim == 1 else product
+    return product[..., 0] if x2.ndim == 1 else product
 
 
-@takes_arrays
-def vecdot(x1: Any, x2: Any, /, *, axis: int = -1, slices: int | None = None) -> Any:
+@public
+def vecdot(ops: FullRange, x1: Any, x2: Any, /, *, axis: int = -1, slices: int | None = None) -> Any:
     """Return the dot products of the vectors along an axis, with the accuracy of `matmul`.
 
     Parameters
@@ -106,18 +118,18 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1, slices: int | None = None) ->
     ConfigError
         `slices` is not a number from 1 to 7, or there is no such axis.
     """
-    with in_float64("vecdot", x1, x2) as (ops, a, b):
-        if not (matches(axis, int) and -min(a.ndim, b.ndim) <= axis < 0):
-            raise ConfigError(f"vecdot: expected an axis from {-min(a.ndim, b.ndim)} to -1, got {axis!r:.60}")
-        if a.shape[axis] != b.shape[axis]:
-            shapes = f"{(*a.shape,)} and {(*b.shape,)}"
-            raise DataError.at("vecdot", f"expected the same length of axis {axis}, got shapes {shapes}")
-        row, column = (ops.xp.moveaxis(x, axis, -1) for x in (a, b))
-        return _contract("vecdot", ops, row[..., None, :], column[..., :, None], slices)[..., 0, 0]
+    lowest = -min(x1.ndim, x2.ndim)
+    if not (matches(axis, int) and lowest <= axis < 0):
+        raise ConfigError(f"vecdot: expected an axis from {lowest} to -1, got {axis!r:.60}")
+    if x1.shape[axis] != x2.shape[axis]:
+        shapes = f"{(*x1.shape,)} and {(*x2.shape,)}"
+        raise DataError.at("vecdot", f"expected the same length of axis {axis}, got shapes {shapes}")
+    row, column = (ops.xp.moveaxis(x, axis, -1) for x in (x1, x2))
+    return _contract("vecdot", ops, row[..., None, :], column[..., :, None], slices)[..., 0, 0]
 
 
-@takes_arrays
-def one_hot(indices: Any, num_classes: int, /, *, axis: int = -1) -> Any:
+@public
+def one_hot(ops: FullRange, indices: Any, num_classes: int, /, *, axis: int = -1) -> Any:
     """Return 1 where the position along a new axis is the index, else 0, as `jax.nn.one_hot`.
 
     A product with it is a sum of the rows of each class: the gradient of `take`.
@@ -136,12 +148,11 @@ def one_hot(indices: Any, num_classes: int, /, *, axis: int = -1) -> Any:
     ConfigError
         The result has no such axis, or `num_classes` is no whole number of at least 0.
     """
-    with in_float64("one_hot", indices) as (ops, a):
-        (position,) = sorted_axes("one_hot", (axis,), a.ndim + 1)
-        num_classes = whole("one_hot", "a number of classes, 0 or more", num_classes)
-        xp = ops.xp
-        numbers = xp.astype(xp.arange(num_classes, device=ops.device), ops.dtype)
-        return xp.moveaxis(xp.astype(xp.expand_dims(a, axis=-1) == numbers, ops.dtype), -1, position)
+    (position,) = sorted_axes("one_hot", (axis,), indices.ndim + 1)
+    num_classes = whole("one_hot", "a number of classes, 0 or more", num_classes)
+    xp = ops.xp
+    numbers = xp.astype(xp.arange(num_classes, device=ops.device), ops.dtype)
+    return xp.moveaxis(xp.astype(xp.expand_dims(indices, axis=-1) == numbers, ops.dtype), -1, position)
 
 
 def _contract(name: str, ops: FullRange, a: Any, b: Any, slices: int | None, block: int | None = None) -> Any:
@@ -180,8 +191,8 @@ def _check_magnitudes(name: str, xp: Any, result: Any, *operands: Any) -> None:
 # Reductions
 
 
-@takes_arrays
-def sum(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:  # noqa: A001  as in the standard
+@public
+def sum(ops: FullRange, x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:  # noqa: A001  as in the standard
     """Return the sum, folded: term j + h is added to term j for all j < h, until one term is left.
 
     The error is at most log2(n) 2^-53 times the sum of magnitudes, for n terms rounded up to a power of two.
@@ -201,20 +212,22 @@ def sum(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:  # noqa
     ConfigError
         There is no such axis.
     """
-    return reduce_axes("sum", FullRange.total, x, axis, keepdims=keepdims, empty=0.0)
+    return reduce_axes("sum", FullRange.total, ops, x, axis, keepdims=keepdims, empty=0.0)
 
 
-@takes_arrays
-def mean(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
+@public
+def mean(ops: FullRange, x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
     """Return the arithmetic mean: the `sum` over the number of terms, one division. Of no terms it is NaN.
 
     The parameters and errors are those of `sum`.
     """
-    return reduce_axes("mean", FullRange.mean, x, axis, keepdims=keepdims, empty=np.nan)
+    return reduce_axes("mean", FullRange.mean, ops, x, axis, keepdims=keepdims, empty=np.nan)
 
 
-@takes_arrays
-def var(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Any:
+@public
+def var(
+    ops: FullRange, x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False
+) -> Any:
     """Return the variance: the `sum` of the squares (x - mean)² over the number of terms less `correction`.
 
     The other parameters and the errors are those of `sum`.
@@ -222,20 +235,20 @@ def var(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool
     if not (matches(correction, float) and abs(correction) <= sys.float_info.max):
         raise ConfigError.at("var", f"expected a number as the correction, got {correction!r:.60}")
     variance = partial(FullRange.variance, correction=float(correction))
-    return reduce_axes("var", variance, x, axis, keepdims=keepdims, empty=np.nan)
+    return reduce_axes("var", variance, ops, x, axis, keepdims=keepdims, empty=np.nan)
 
 
-@takes_arrays
-def logsumexp(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
+@public
+def logsumexp(ops: FullRange, x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
     """Return log Σ exp(x), as M + log Σ exp(x - M) with M the largest x. Of no terms it is -infinity.
 
     The parameters and errors are those of `sum`.
     """
-    return reduce_axes("logsumexp", FullRange.log_sum_exp, x, axis, keepdims=keepdims, empty=-inf)
+    return reduce_axes("logsumexp", FullRange.log_sum_exp, ops, x, axis, keepdims=keepdims, empty=-inf)
 
 
-@takes_arrays
-def softmax(x: Any, /, *, axis: int = -1) -> Any:
+@public
+def softmax(ops: FullRange, x: Any, /, *, axis: int = -1) -> Any:
     """Return exp(x - M) / Σ exp(x - M) along an axis, with M the largest x. Below x - M = -670 it is 0.
 
     Raises
@@ -243,13 +256,14 @@ def softmax(x: Any, /, *, axis: int = -1) -> Any:
     ConfigError
         There is no such axis.
     """
-    with in_float64("softmax", x) as (ops, a):
-        (position,) = sorted_axes("softmax", (axis,), a.ndim)
-        return ops.softmax(a, position) if prod(a.shape) else a
+    (position,) = sorted_axes("softmax", (axis,), x.ndim)
+    return ops.softmax(x, position) if prod(x.shape) else x
 
 
-@takes_arrays
-def cumulative_sum(x: Any, /, *, axis: int | None = None, include_initial: bool = False) -> Any:
+@public
+def cumulative_sum(
+    ops: FullRange, x: Any, /, *, axis: int | None = None, include_initial: bool = False
+) -> Any:
     """Return the sums of the terms up to each one, within one rounding and n 2^(2c - 106) max|x|.
 
     Each of the n terms of a vector is rounded to a grid so fine and so coarse that all sums are exact, with
@@ -272,7 +286,7 @@ def cumulative_sum(x: Any, /, *, axis: int | None = None, include_initial: bool 
     DataError
         A magnitude is above 2^400 (2.6e120).
     """
-    return accumulate("cumulative_sum", _exact_sums, 0.0, x, axis=axis, include_initial=include_initial)
+    return accumulate("cumulative_sum", _exact_sums, 0.0, ops, x, axis=axis, include_initial=include_initial)
 
 
 def _exact_sums(ops: FullRange, x: Any, axis: int) -> Any:
@@ -285,40 +299,45 @@ def accumulate(
     name: str,
     function: Function,
     initial: float,
+    ops: FullRange,
     x: Any,
     *,
     axis: int | None = None,
     include_initial: bool = False,
 ) -> Any:
     """Return the results of a function of the terms up to each one along an axis."""
-    with in_float64(name, x) as (ops, a):
-        if axis is None and a.ndim != 1:
-            raise ConfigError.at(name, f"expected an axis for {a.ndim} dimensions, got None")
-        (position,) = sorted_axes(name, axis or 0, a.ndim)
-        results = function(ops, a, position) if prod(a.shape) else a
-        if include_initial:
-            shape = (*a.shape[:position], 1, *a.shape[position + 1 :])
-            first = ops.xp.full(shape, initial, dtype=ops.dtype, device=ops.device)
-            results = ops.xp.concat([first, results], axis=position)
-        return results
+    if axis is None and x.ndim != 1:
+        raise ConfigError.at(name, f"expected an axis for {x.ndim} dimensions, got None")
+    (position,) = sorted_axes(name, axis or 0, x.ndim)
+    results = function(ops, x, position) if prod(x.shape) else x
+    if include_initial:
+        shape = (*x.shape[:position], 1, *x.shape[position + 1 :])
+        first = ops.xp.full(shape, initial, dtype=ops.dtype, device=ops.device)
+        results = ops.xp.concat([first, results], axis=position)
+    return results
 
 
 def reduce_axes(
-    name: str, function: Function, x: Any, axis: Axis = None, *, keepdims: bool = False, empty: float
+    name: str,
+    function: Function,
+    ops: FullRange,
+    x: Any,
+    axis: Axis = None,
+    *,
+    keepdims: bool = False,
+    empty: float,
 ) -> Any:
     """Reduce the axes of an array by a function that reduces one, which it keeps."""
-    with in_float64(name, x) as (ops, a):
-        xp, axes = ops.xp, sorted_axes(name, axis, a.ndim)
-        others = [index for index in range(a.ndim) if index not in axes]
-        kept = tuple(1 if index in axes else length for index, length in enumerate(a.shape))
-        shape = kept if keepdims else tuple(kept[index] for index in others)
-        if prod(a.shape) == 0:
-            return xp.full(shape, empty, dtype=ops.dtype, device=ops.device)
-        if len(axes) == 1:
-            return xp.reshape(function(ops, a, axes[0]), shape)
-        moved = xp.permute_dims(a, (*others, *axes)) if others else a
-        joined = xp.reshape(moved, (*moved.shape[: len(others)], -1))  # of many axes, one
-        return xp.reshape(function(ops, joined, len(others)), shape)
+    xp, axes = ops.xp, sorted_axes(name, axis, x.ndim)
+    others = [index for index in range(x.ndim) if index not in axes]
+    kept = tuple(1 if index in axes else length for index, length in enumerate(x.shape))
+    shape = kept if keepdims else tuple(kept[index] for index in others)
+    if prod(x.shape) == 0:
+        return xp.full(shape, empty, dtype=ops.dtype, device=ops.device)
+    if len(axes) != 1:
+        moved = xp.permute_dims(x, (*others, *axes)) if others else x
+        x, axes = xp.reshape(moved, (*moved.shape[: len(others)], -1)), (len(others),)  # of many axes, one
+    return xp.reshape(function(ops, x, axes[0]), shape)
 
 
 def sorted_axes(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
@@ -335,49 +354,28 @@ def sorted_axes(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
 # Functions of each number
 
 
-def _of_each_number(function: AnyFunction) -> AnyFunction:
-    """Compute the function of the formula of this name, elementwise."""
-    name = function.__name__
+def _of_each_number(name: str, meaning: str) -> Any:
+    """Return the function of the formula of this name, elementwise."""
+    kernel = of_each_number(FORMULAS.get(name, F.sigmoid))
 
-    @takes_arrays
-    @wraps(function)
-    def call(x: Any, /) -> Any:
-        with in_float64(name, x) as (ops, a):
-            return ops.map_pieces(partial(FORMULAS.get(name, F.sigmoid), ops), a)
+    def function(ops: FullRange, x: Any, /) -> Any:
+        return kernel(ops, x)
 
-    return cast("AnyFunction", call)
-
-
-@_of_each_number
-def exp(x: Any, /) -> Any:
-    """Return e to the power x, elementwise, within 1.3 ulp. Infinity above 709.78, 0 below -708.39."""
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"Return {meaning}"
+    return public(function)
 
 
-@_of_each_number
-def log(x: Any, /) -> Any:
-    """Return the natural logarithm, elementwise, within 2.1 ulp, -infinity of 0, NaN of negative numbers."""
-
-
-@_of_each_number
-def sqrt(x: Any, /) -> Any:
-    """Return the square root, elementwise, within 0.76 ulp, NaN of negative numbers."""
-
-
-@_of_each_number
-def tanh(x: Any, /) -> Any:
-    """Return the hyperbolic tangent, elementwise, within 1.9 ulp."""
-
-
-@_of_each_number
-def sigmoid(x: Any, /) -> Any:
-    """Return 1 / (1 + exp(-x)), elementwise, within 3.3 ulp. Below x = -708.39 it is 0."""
-
-
-@_of_each_number
-def sin(x: Any, /) -> Any:
-    """Return the sine, elementwise, within 0.85 ulp, of angles in radians."""
-
-
-@_of_each_number
-def cos(x: Any, /) -> Any:
-    """Return the cosine, elementwise, within 0.85 ulp, of angles in radians."""
+exp = _of_each_number(
+    "exp", "e to the power x, elementwise, within 1.3 ulp. Infinity above 709.78, 0 below -708.39."
+)
+log = _of_each_number(
+    "log", "the natural logarithm, elementwise, within 2.1 ulp, -infinity of 0, NaN of negative numbers."
+)
+sqrt = _of_each_number("sqrt", "the square root, elementwise, within 0.76 ulp, NaN of negative numbers.")
+tanh = _of_each_number("tanh", "the hyperbolic tangent, elementwise, within 1.9 ulp.")
+sigmoid = _of_each_number(
+    "sigmoid", "1 / (1 + exp(-x)), elementwise, within 3.3 ulp. Below x = -708.39 it is 0."
+)
+sin = _of_each_number("sin", "the sine, elementwise, within 0.85 ulp, of angles in radians.")
+cos = _of_each_number("cos", "the cosine, elementwise, within 0.85 ulp, of angles in radians.")

@@ -1,7 +1,6 @@
 """The library and device of arrays, and the arithmetic there."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -36,15 +35,14 @@ def whole(name: str, expected: str, value: int, lowest: int = 0, below: int = MO
     return int(value)
 
 
-@contextmanager
-def in_float64(name: str, *arrays: Any) -> Iterator[tuple[Any, ...]]:
-    """Give the body the arithmetic on the device of arrays, and the arrays as float64."""
-    backend, ops = arithmetic(*place(name, arrays))
-    with backend.scope():
-        yield ops, *(_to_float64(name, ops, x) for x in arrays)
+def to_float64(name: str, ops: FullRange, x: Any) -> Any:
+    """Return an array as float64.
 
-
-def _to_float64(name: str, ops: FullRange, x: Any) -> Any:
+    Raises
+    ------
+    DataError
+        It has other than real numbers, or of more bits.
+    """
     xp = ops.xp
     is_long = getattr(x.dtype, "char", "") == "g"  # NumPy's longdouble, which would be rounded
     if is_long or not xp.isdtype(x.dtype, ("real floating", "integral", "bool")):
@@ -65,7 +63,7 @@ def place(name: str, arrays: Iterable[Any]) -> tuple[str, str]:
     if len(places) > 1:
         both = " and ".join(sorted(f"{library} on {device}" for library, device in places))
         raise DataError.at(name, f"expected arrays of one library on one device, got {both}")
-    return places.pop()
+    return places.pop() if places else ("numpy", "cpu")
 
 
 def place_of_array(name: str, x: Any) -> tuple[str, str]:

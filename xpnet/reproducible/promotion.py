@@ -7,19 +7,9 @@ import numpy as np
 
 from xpnet._typing import DType
 
-KINDS: Final[dict[str, tuple[str, ...]]] = {
-    "bool": ("bool",),
-    "signed integer": ("int8", "int16", "int32", "int64"),
-    "unsigned integer": ("uint8", "uint16", "uint32", "uint64"),
-    "real floating": ("float32", "float64"),
-    "complex floating": (),
-}
-"""The dtypes of each kind, as the array-API standard names them."""
-
-INTEGRAL: Final = (*KINDS["signed integer"], *KINDS["unsigned integer"])
-FLOATING: Final = KINDS["real floating"]
+INTEGRAL: Final = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+FLOATING: Final = ("float32", "float64")
 DTYPES: Final = ("bool", *INTEGRAL, *FLOATING)
-ALL_KINDS: Final = {**KINDS, "integral": INTEGRAL, "numeric": (*INTEGRAL, *FLOATING)}
 
 Scalar = bool | int | float
 DEFAULTS: Final = {bool: "bool", int: "int64", float: "float64"}
@@ -44,18 +34,12 @@ def name_of(dtype: DType) -> str:
 
 
 def _find_name(dtype: DType) -> str:
-    name = (
-        (DEFAULTS.get(dtype) if isinstance(dtype, type) else None)
-        or getattr(dtype, "__name__", None)
-        or str(dtype).rpartition(".")[2]
-    )
-    name = name.rstrip("_")
-    if name not in DTYPES:
-        msg = (
-            f"{dtype}: expected one of {', '.join(DTYPES)}: take real and imaginary parts of complex numbers"
-        )
-        raise TypeError(msg)
-    return name
+    default = DEFAULTS.get(dtype) if isinstance(dtype, type) else None
+    name = str(default or getattr(dtype, "__name__", str(dtype).rpartition(".")[2]))
+    if name.rstrip("_") not in DTYPES:
+        remedy = "take real and imaginary parts of complex numbers"
+        raise TypeError(f"{dtype}: expected one of {', '.join(DTYPES)}: {remedy}")
+    return name.rstrip("_")
 
 
 @cache
@@ -71,5 +55,5 @@ def promote(names: tuple[str, ...], scalars: tuple[type[Scalar], ...] = ()) -> s
 def isdtype(dtype: DType, kind: Any) -> bool:
     """Tell whether a dtype is of a kind, one of the kinds, or the same."""
     kinds = kind if isinstance(kind, tuple) else (kind,)
-    name = name_of(dtype)
-    return any(name in ALL_KINDS[k] if k in ALL_KINDS else name == name_of(k) for k in kinds)
+    named = tuple(each if isinstance(each, str) else np.dtype(name_of(each)) for each in kinds)
+    return np.isdtype(np.dtype(name_of(dtype)), named)

@@ -3,6 +3,7 @@
 import math
 import operator
 from functools import partial
+from inspect import unwrap
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,7 @@ from xpnet.reproducible import functions
 from xpnet.reproducible.array import Array, wrap
 from xpnet.reproducible.elementwise import Data, by_numpy, call, in_float64_of, operands, with_plain_zeros
 from xpnet.reproducible.places import Place
-from xpnet.reproducible.promotion import FLOATING, KINDS, name_of
-
-
-def _sum_dtype(own: str) -> str:
-    """Return the dtype of sums: the widest of their kind, but for floats."""
-    return own if own in FLOATING else "uint64" if own in KINDS["unsigned integer"] else "int64"
+from xpnet.reproducible.promotion import FLOATING, name_of
 
 
 def _add_up(
@@ -30,10 +26,10 @@ def _add_up(
     Integers are those of 64 bits, without overflow errors: any order gives the same.
     """
     place, (data,), own = operands(name, x)
-    result = name_of(dtype) if dtype is not None else _sum_dtype(own)
+    result = np.sum(np.empty(0, own)).dtype.name if dtype is None else name_of(dtype)
     with place.computing.scope():
         if result in FLOATING:
-            return wrap(place, place.narrow(formula(place.widen(data), **options), result))
+            return wrap(place, place.narrow(formula(place.ops, place.widen(data), **options), result))
         long = place.convert(data, "int64")
         integers = getattr(place.xp, name)(long, dtype=place.dtypes["int64"], **options)
         return wrap(place, place.convert(wrap(place, integers).data, result))
@@ -66,7 +62,7 @@ def var(x: Array, /, *, correction: float = 0.0, **options: Any) -> Any:
     axes = functions.sorted_axes("var", options.get("axis"), x.ndim)
     if math.prod(x.shape[each] for each in axes) <= correction:
         return x.place.space.full_like(x.place.space.mean(x, **options), math.nan)
-    return in_float64_of(functions.var, "var", x, correction=correction, **options)
+    return in_float64_of(unwrap(functions.var), "var", x, correction=correction, **options)
 
 
 def std(x: Array, /, **options: Any) -> Any:
@@ -108,7 +104,8 @@ def _multiply(name: str, x1: Array, x2: Array, /, **options: Any) -> Any:
     """Return products of matrices or vectors, in as many slices as the accuracy of float64 needs."""
     if operands(name, x1, x2)[2] not in FLOATING:
         return call(by_numpy(getattr(np, name)), name, x1, x2, **options)
-    return in_float64_of(getattr(functions, name), name, x1, x2, slices=functions.ACCURATE, **options)
+    kernel = unwrap(getattr(functions, name))
+    return in_float64_of(kernel, name, x1, x2, slices=functions.ACCURATE, **options)
 
 
 def tensordot(x1: Array, x2: Array, /, *, axes: Any = 2) -> Any:
@@ -127,9 +124,9 @@ def tensordot(x1: Array, x2: Array, /, *, axes: Any = 2) -> Any:
 
 
 ADDED_UP: dict[str, Function] = {
-    "sum": functions.sum,
+    "sum": unwrap(functions.sum),
     "prod": partial(functions.reduce_axes, "prod", _fold_product, empty=1.0),
-    "cumulative_sum": functions.cumulative_sum,
+    "cumulative_sum": unwrap(functions.cumulative_sum),
     "cumulative_prod": partial(functions.accumulate, "cumulative_prod", _scan_products, 1.0),
 }
 """The formulas of sums and products of float64 numbers."""
@@ -138,5 +135,5 @@ OWN: dict[str, Function] = {
     **{name: partial(_add_up, formula, name) for name, formula in ADDED_UP.items()},
     **{name: partial(_multiply, name) for name in ("matmul", "vecdot")},
     **{name: partial(call, _extremum(name), name) for name in ("max", "min")},
-    "mean": partial(in_float64_of, functions.mean, "mean"),
+    "mean": partial(in_float64_of, unwrap(functions.mean), "mean"),
 }

@@ -1,6 +1,5 @@
 """Order, search and sets of `Array`: NaN is the largest number, zeros are equal, ties keep their order."""
 
-from collections import namedtuple
 from functools import partial
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from xpnet._typing import Function
 from xpnet.reproducible.array import Array, wrap
-from xpnet.reproducible.elementwise import common_place, operands
+from xpnet.reproducible.elementwise import operands
 from xpnet.reproducible.promotion import FLOATING
 
 
@@ -35,31 +34,25 @@ def sort(x: Array, /, *, axis: int = -1, descending: bool = False, stable: bool 
 def searchsorted(x1: Array, x2: Any, /, *, side: Any = "left", sorter: Array | None = None) -> Array:
     """Return where elements belong among sorted ones, by NumPy, int64."""
     place, (a, v), _ = operands("searchsorted", x1, x2)
-    common_place("searchsorted", (x1, sorter))
-    order = None if sorter is None else sorter.host
+    order = None if sorter is None else place.fetch(operands("searchsorted", sorter, place=place)[1][0])
     indices = np.searchsorted(place.fetch(a), place.fetch(v), side=side, sorter=order)
     return wrap(place, place.put(indices, "int64"))
 
 
-def _unique(kind: Any, x: Array, /) -> Any:
+def _unique(name: str, x: Array, /) -> Any:
     """Return the distinct elements, sorted, by NumPy: each NaN is one of its own, and a zero is +0."""
-    place, (data,), own = operands("unique", x)
+    place, (data,), own = operands(name, x)
     host = place.fetch(data)
-    names = ("values", "indices", "inverse_indices", "counts")
-    distinct = partial(np.unique, return_index=True, return_inverse=True, return_counts=True, equal_nan=False)
-    by_name = dict(zip(names, distinct(host + 0.0 if own in FLOATING else host), strict=True))
-    by_name["inverse_indices"] = np.reshape(by_name["inverse_indices"], host.shape)
-    arrays = {name: wrap(place, place.put(each)) for name, each in by_name.items()}
-    return kind(*(arrays[name] for name in kind._fields)) if kind is not None else arrays["values"]
+    found = getattr(np, name)(host + 0.0 if own in FLOATING else host)
+    return type(found)(*(wrap(place, place.put(each)) for each in found))
 
 
-UNIQUE = {
-    "unique_all": namedtuple("UniqueAll", "values indices inverse_indices counts"),  # noqa: PYI024
-    "unique_counts": namedtuple("UniqueCounts", "values counts"),  # noqa: PYI024
-    "unique_inverse": namedtuple("UniqueInverse", "values inverse_indices"),  # noqa: PYI024
-    "unique_values": None,
-}
+def unique_values(x: Array, /) -> Any:
+    """Return the distinct elements, sorted."""
+    return _unique("unique_counts", x).values
+
+
 OWN: dict[str, Function] = {
-    **{function.__name__: function for function in (argsort, sort, searchsorted)},
-    **{name: partial(_unique, kind) for name, kind in UNIQUE.items()},
+    **{function.__name__: function for function in (argsort, sort, searchsorted, unique_values)},
+    **{name: partial(_unique, name) for name in ("unique_all", "unique_counts", "unique_inverse")},
 }

@@ -13,9 +13,8 @@ from xpnet.backends.resolve import BACKENDS, backend_of, import_backend
 from xpnet.errors import BackendError
 from xpnet.reproducible import creation, elementwise, linalg, promotion, reductions, searching
 from xpnet.reproducible.array import SCALARS, Array, wrap
-from xpnet.reproducible.elementwise import common_place
 from xpnet.reproducible.places import Place, place_of_array
-from xpnet.reproducible.promotion import ALL_KINDS, DTYPES, name_of
+from xpnet.reproducible.promotion import DTYPES, name_of
 
 VERSION: Final = "2024.12"
 CONSTANTS: Final = {"e": math.e, "inf": math.inf, "nan": math.nan, "pi": math.pi, "newaxis": None}
@@ -31,7 +30,6 @@ VIEWS: Final = (
     *("permute_dims", "reshape", "squeeze", "unstack"),
 )
 """Names whose results may share memory with their argument."""
-JOINING: Final = ("concat", "stack")
 LIMITS: Final[dict[str, tuple[type, tuple[str, ...]]]] = {
     "finfo": (float, ("eps", "max", "min", "smallest_normal")),
     "iinfo": (int, ("max", "min")),
@@ -52,23 +50,24 @@ def _refuse(name: str, *_: Any, **__: Any) -> NoReturn:
     raise NotImplementedError(f"{name} is not part of xpnet.reproducible: {ELSEWHERE}")
 
 
-def _unwrap(value: Any) -> Any:
+def _unwrap(name: str, place: Place, value: Any) -> Any:
     """Return arguments with data in place of arrays."""
     if isinstance(value, Array):
+        place.check(name, value.place)
         return value.data
     if isinstance(value, (list, tuple)):
-        return type(value)(_unwrap(each) for each in value)
+        return type(value)(_unwrap(name, place, each) for each in value)
     if hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, np.generic):
-        elementwise.as_operand("a function of rp", value)
+        elementwise.as_operand(name, value)
     return value
 
 
 def _delegate(name: str, *args: Any, **options: Any) -> Any:
-    """Call the library's function."""
-    place = common_place(name, (*args, *options.values()))
+    """Call the library's function, whose first argument is an array."""
+    place, _, _ = elementwise.operands(name, *args[:1])
     with place.scope():
-        named = {key: _unwrap(value) for key, value in options.items()}
-        result = getattr(place.xp, name)(*_unwrap(args), **named)
+        named = {key: _unwrap(name, place, value) for key, value in options.items()}
+        result = getattr(place.xp, name)(*_unwrap(name, place, args), **named)
     if isinstance(result, (list, tuple)):
         return type(result)(wrap(place, each) for each in result)
     return wrap(place, result)
@@ -128,15 +127,15 @@ class Namespace:
         return value
 
     def __array_namespace_info__(self) -> SimpleNamespace:
+        host = np.__array_namespace_info__()
+
         def dtypes(*, device: Device | None = None, kind: Any = None) -> dict[str, DType]:  # noqa: ARG001  all alike
-            kinds = kind if isinstance(kind, tuple) else (kind,)
-            names = DTYPES if kind is None else [name for each in kinds for name in ALL_KINDS[each]]
+            names = [name for name in host.dtypes(kind=kind) if name in DTYPES]
             return {name: getattr(self, name) for name in names}
 
         defaults = {"real floating": "float64", "integral": "int64", "indexing": "int64"}
-        features = {"boolean indexing": True, "data-dependent shapes": True, "max dimensions": 64}
         return SimpleNamespace(
-            capabilities=lambda: features,
+            capabilities=host.capabilities,
             default_device=lambda: self.place(None).backend.device,
             default_dtypes=lambda *, device=None: {k: getattr(self, n) for k, n in defaults.items()},  # noqa: ARG005
             devices=lambda: [self.place(None).backend.device],
@@ -181,7 +180,6 @@ class Namespace:
     # Results and operands
 
     operands = staticmethod(elementwise.operands)
-    data_of = staticmethod(elementwise.data_of)
 
 
 def _name_of(x: Any) -> str:
@@ -217,7 +215,7 @@ NAMES: Final[dict[str, Function]] = {
     **WITH_SPACE,
     **{name: partial(_delegate, name) for name in EXACT},
     **{name: partial(_delegate_view, name) for name in VIEWS},
-    **{name: partial(_join, name) for name in JOINING},
+    **{name: partial(_join, name) for name in ("concat", "stack")},
     **elementwise.OWN,
     **reductions.OWN,
     **searching.OWN,
