@@ -77,11 +77,19 @@ def exp_of_any(xp: Namespace, table: Array, x: Array) -> Array:
     is_number = x == x  # noqa: PLR0124  not NaN
     near = xp.where(is_number, xp.clip(x, -_HIGHEST, _HIGHEST), 0.0)
     high, low = near > _FAR, near < -_FAR
-    doublings = xp.where(high, 100.0, xp.where(low, -100.0, xp.zeros_like(x)))
-    result = _exp_from_table(xp, table, near, (doublings + float(_FIRST)) * float(STEPS))
-    small = xp.where(result >= 2.0 ** (_FIRST + 100), result * 2.0**-100, 0.0)
-    result = xp.where(high, result * 2.0**100, xp.where(low, small, result))
-    return xp.where(is_number, result, x)
+    first = (nearer(xp, near, high, low) + float(_FIRST)) * float(STEPS)
+    return xp.where(is_number, scale_back(xp, high, low, _exp_from_table(xp, table, near, first)), x)
+
+
+def nearer(xp: Namespace, x: Array, high: Array, low: Array) -> Array:
+    """Return the exponent of two by which numbers x that are high or low are computed nearer to 1."""
+    return xp.where(high, 100.0, xp.where(low, -100.0, xp.zeros_like(x)))
+
+
+def scale_back(xp: Namespace, high: Array, low: Array, x: Array) -> Array:
+    """Return such numbers as they are, 0 where they would be subnormal."""
+    small = xp.where(x < 2.0 ** (_FIRST + 100), 0.0, x * 2.0**-100)
+    return xp.where(high, x * 2.0**100, xp.where(low, small, x))
 
 
 def _exp_from_table(xp: Namespace, table: Array, x: Array, first: Array | float) -> Array:

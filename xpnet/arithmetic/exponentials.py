@@ -10,6 +10,7 @@ from xpnet._typing import Array
 from xpnet.arithmetic.elementary import SMALLEST_NORMAL
 from xpnet.arithmetic.full_range import FullRange
 from xpnet.arithmetic.pairs import (
+    FARTHEST,
     LN2,
     PER_LN2,
     PER_LN10,
@@ -150,19 +151,18 @@ def logaddexp(ops: FullRange, x: Array, y: Array) -> Array:
 def pow(ops: FullRange, x: Array, y: Array) -> Array:  # noqa: A001  as in the standard
     """Return x to the power y, by y log|x| in pairs, with the special values of the standard."""
     xp = ops.xp
-    size, one, zero = xp.abs(x), xp.ones_like(x), xp.zeros_like(x)
-    exponent, log = xp.clip(y, -(2.0**70), 2.0**70), logarithm(ops, size)
-    high, error = two_product(log[0], exponent)
-    result = exponential(ops, *fast_two_sum(high, error + log[1] * exponent))
+    size, one = xp.abs(x), xp.ones_like(x)
+    log, log_low = logarithm(ops, size)
+    log = xp.where(size == 0, -inf, xp.where(size == inf, inf, log))
+    exponent = xp.clip(y, -(2.0**70), 2.0**70)
+    power = log * exponent
+    high, error = two_product(log, exponent)
+    high, low = fast_two_sum(high, error + log_low * exponent)
+    result = exponential(ops, xp.where(xp.abs(power) < FARTHEST, high, power), low)
     for whole, product in ((1.0, size), (2.0, size * size), (-1.0, one / size)):
-        result = xp.where(y == whole, xp.where(product >= SMALLEST_NORMAL, product, 0.0), result)
-    is_whole = (xp.floor(y) == y) & (xp.abs(y) < inf)
-    is_odd = is_whole & (xp.floor(y * 0.5) != y * 0.5) & (xp.abs(y) < 2.0**53)
-    result = xp.where((x < 0) & ~is_whole, xp.nan, result)
-    is_end = (size == 0) | (size == inf)
-    of_ends = xp.where((size == 0) == (y < 0), inf, zero)  # of 0 and infinity
-    to_ends = xp.where(size == 1, one, xp.where((size > 1) == (y > 0), inf, zero))
-    result = xp.where(is_end | (xp.abs(y) == inf), xp.where(is_end, of_ends, to_ends), result)
+        result = xp.where(y == whole, xp.where(product < SMALLEST_NORMAL, 0.0, product), result)
+    is_whole = xp.floor(y) == y
+    is_odd = is_whole & (xp.floor(y * 0.5) != y * 0.5)
+    result = xp.where((x < 0) & (x > -inf) & ~is_whole, xp.nan, result)
     result = xp.where(xp.signbit(x) & is_odd, -result, result)
-    result = xp.where((x != x) | (y != y), xp.nan, result)  # noqa: PLR0124  NaN
     return xp.where((y == 0) | (x == 1), one, result)

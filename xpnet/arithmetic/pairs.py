@@ -16,8 +16,10 @@ from xpnet.arithmetic.elementary import (
     STEP_HIGH,
     STEP_LOW,
     STEPS,
+    nearer,
     polynomial,
     round_to_whole,
+    scale_back,
     scale_subnormals,
     split_near_one,
 )
@@ -204,10 +206,8 @@ def exponential(ops: FullRange, x: Array, low: Array | float = 0.0) -> Array:
     high, rest = look_up(ops, "powers", step)
     m = high + (high * (r + (_rest_of_series(r) + r_low)) + rest)
     upper, lower = k > 900.0, k < -900.0
-    far = xp.where(upper, 100.0, xp.where(lower, -100.0, xp.zeros_like(k)))
-    near = m * ops.power_of_two(k - far)
-    small = xp.where(near >= 2.0**-922, near * 2.0**-100, 0.0)
-    result = xp.where(upper, near * 2.0**100, xp.where(lower, small, near))
+    near = m * ops.power_of_two(k - nearer(xp, k, upper, lower))
+    result = scale_back(xp, upper, lower, near)
     return xp.where(x >= FARTHEST, xp.inf, xp.where(x <= -FARTHEST, 0.0, result))
 
 

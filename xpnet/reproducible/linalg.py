@@ -243,11 +243,9 @@ def _widened(x: Array) -> Any:
 def diagonal(x: Array, /, *, offset: int = 0) -> Any:
     """Return copies of diagonals, above the main one or below."""
     space, (rows, columns) = x.place.space, x.shape[-2:]
-    first = offset if offset >= 0 else -offset * columns
-    count = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
+    places = np.diagonal(np.arange(rows * columns).reshape(rows, columns), offset)
     flat = space.reshape(x, (*x.shape[:-2], rows * columns))
-    indices = first + (columns + 1) * space.arange(count, dtype=space.int64, device=x.device)
-    return space.take(flat, indices, axis=-1)
+    return space.take(flat, space.asarray(places, device=x.device, copy=True), axis=-1)
 
 
 def trace(x: Array, /, *, offset: int = 0, dtype: DType | None = None) -> Any:
@@ -268,9 +266,8 @@ def cross(x1: Array, x2: Array, /, *, axis: int = -1) -> Any:
     a, b = space.broadcast_arrays(x1, x2)
     if x1.shape[axis] != 3 or x2.shape[axis] != 3:
         raise ValueError(f"cross: expected vectors of 3 elements, got shapes {x1.shape} and {x2.shape}")
-    p, q = (space.unstack(each, axis=axis) for each in (a, b))
-    pairs = ((1, 2), (2, 0), (0, 1))
-    return space.stack([p[i] * q[j] - p[j] * q[i] for i, j in pairs], axis=axis)
+    a1, a2, b1, b2 = (space.roll(each, -shift, axis=axis) for each in (a, b) for shift in (1, 2))
+    return a1 * b2 - a2 * b1
 
 
 OWN: Final[dict[str, Function]] = {
