@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Call = tuple[str, str]
 """The form of a call, and the dtype of its first operand."""
 
-OPERATORS = ["add", "sub", "mul", "truediv", "and", "rshift", "lshift", "lt", "le", "gt", "ge", "eq"]
+OPERATORS = ["add", "sub", "mul", "truediv", "and", "or", "rshift", "lshift", "lt", "le", "gt", "ge", "eq"]
 METHODS = [*OPERATORS, "radd", "rsub", "rmul", "rtruediv", "neg", "getitem", "float", "bool"]
 ELEMENTWISE = {*METHODS, "abs", "where", "maximum", "minimum"} - {"getitem", "float", "bool"}
 
@@ -37,6 +37,9 @@ class SpyArray:
     def __init__(self, array: np.ndarray, namespace: SpyNamespace) -> None:
         self.array, self.namespace = np.asarray(array), namespace
         self.shape, self.ndim, self.dtype = self.array.shape, self.array.ndim, self.array.dtype
+
+    def view(self, dtype: Any) -> Any:
+        return self.namespace.call("view", np.ndarray.view, self, dtype)
 
 
 def _method(name: str) -> Callable[..., Any]:

@@ -3,7 +3,6 @@
 Native arithmetic is fast, in float32 or float64. Backends agree to within rounding, not bit for bit.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -107,8 +106,8 @@ class Arithmetic:
         """Return e to the power x, elementwise, for x up to 0."""
         return self.xp.exp(x)
 
-    def log(self, x: Array, largest: float = math.inf) -> Array:
-        """Return the natural logarithm, elementwise. ``largest`` promises that x is between 1 and it."""
+    def log(self, x: Array) -> Array:
+        """Return the natural logarithm, elementwise."""
         return self.xp.log(x)
 
     def sqrt(self, x: Array) -> Array:

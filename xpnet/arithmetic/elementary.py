@@ -11,6 +11,8 @@ from decimal import Decimal, localcontext
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from xpnet._typing import Array, Namespace
 
 LOWEST = -670.0
@@ -110,14 +112,12 @@ def polynomial(x: Array, coefficients: Iterable[float]) -> Array:
     return total
 
 
-def log(xp: Namespace, x: Array, largest: float = math.inf) -> Array:
+def log(xp: Namespace, x: Array) -> Array:
     """Return the natural logarithm of normal x, float64 of its shape; -infinity of 0, NaN below.
 
     With x = 2^e m, m between √½ and √2, and s = (m - 1)/(m + 1): e ln 2 + 2 (s + s³/3 + … + s²¹/21).
-    If ``largest`` is given, all x are known to lie between 1 and it (or to be NaN), which saves steps that
-    would change nothing.
     """
-    m, e = split_near_one(xp, x, largest)
+    m, e = split_near_one(xp, x)
     s = (m - 1.0) / (m + 1.0)
     z, double = s * s, s + s
     q = polynomial(z, (1 / divisor for divisor in range(21, 1, -2)))
@@ -126,28 +126,25 @@ def log(xp: Namespace, x: Array, largest: float = math.inf) -> Array:
     return xp.where(x == xp.inf, x, result)
 
 
-def split_near_one(xp: Namespace, x: Array, largest: float = math.inf) -> tuple[Array, Array]:
-    """Return m and e of normal x = 2^e m, m from √½ to √2. ``largest`` is that of `log`."""
-    m, e = split_exponent(xp, x, largest)
+def split_near_one(xp: Namespace, x: Array) -> tuple[Array, Array]:
+    """Return m and e of normal x = 2^e m, m from √½ to √2, both float64."""
+    m, e = split_exponent(xp, x)
     high = m > math.sqrt(2.0)
     return xp.where(high, m * 0.5, m), xp.where(high, e + 1.0, e)
 
 
-def split_exponent(xp: Any, x: Any, largest: float = math.inf) -> tuple[Array, Array]:
-    """Return m and e of normal x = 2^e m, m from 1 to 2, both float64. ``largest`` is that of `log`."""
-    if _has_bits(x):
-        bits = x.view(xp.int64)
-        m = ((bits & (2**52 - 1)) | (1023 << 52)).view(xp.float64)
-        return m, xp.astype((bits >> 52) - 1023, xp.float64)
-    m, e = x, xp.zeros_like(x)
-    for bits in (512, 256, 128, 64, 32, 16, 8, 4, 2, 1):
-        if 2.0**bits <= largest:
-            high = m >= 2.0**bits
-            e, m = xp.where(high, e + float(bits), e), xp.where(high, m * 2.0**-bits, m)
-        if largest == math.inf:
-            low = m < 2.0 ** (1 - bits)
-            e, m = xp.where(low, e - float(bits), e), xp.where(low, m * 2.0**bits, m)
-    return m, e
+def split_exponent(xp: Namespace, x: Array) -> tuple[Array, Array]:
+    """Return m and e of normal x = 2^e m, m from 1 to 2, both float64."""
+    bits = view(xp, x, "int64")
+    m = view(xp, (bits & (2**52 - 1)) | (1023 << 52), "float64")
+    return m, xp.astype((bits >> 52) - 1023, xp.float64)
+
+
+def view(xp: Namespace, x: Any, dtype: str) -> Any:
+    """Return numbers of other 64 bits with the same ones; array-api-strict has no view, but is NumPy's."""
+    if hasattr(x, "view"):
+        return x.view(getattr(xp, dtype))
+    return xp.asarray(np.from_dlpack(x).view(dtype), device=x.device)
 
 
 def sqrt(xp: Namespace, x: Array) -> Array:
@@ -156,41 +153,15 @@ def sqrt(xp: Namespace, x: Array) -> Array:
     With x = 4^e m, m from 1 to 4: four steps y := (y + m/y)/2 of Newton's method from
     y = m/3 + 11/16, times 2^e.
     """
-    inside = (x > 0) & (x < xp.inf)
-    if _has_bits(x):
-        return _sqrt_from_parts(xp, x, inside, *_split_square(xp, x))
-    safe = xp.where(inside, x, 1.0)
-    # Libraries round their square roots differently: only the power of two is taken from them.
-    near = xp.sqrt(safe)
-    scaled = near * 2.0**53
-    e = xp.abs((scaled - near) - scaled) * 0.5  # the factor 2^e itself, or a neighbour of it
-    inverse = xp.ones_like(e) / e
-    m = (safe * inverse) * inverse
-    for outside, factor in ((m >= 4.0, 2.0), (m < 1.0, 0.5)):
-        e = xp.where(outside, e * factor, e)
-        m = xp.where(outside, m * (1.0 / factor**2), m)
-    return _sqrt_from_parts(xp, x, inside, m, e)
-
-
-def _sqrt_from_parts(xp: Namespace, x: Array, inside: Array, m: Array, power: Array) -> Array:
-    """Return the square root of x = power² m, with m from 1 to 4, ``inside``; other x are special cases."""
+    bits, step = view(xp, x, "int64"), 1 << 52  # a step of the exponent
+    even = (bits + step) & -2 * step  # 2 (e + 512) steps
+    m = view(xp, (bits - even) + 1024 * step, "float64")
     y = m * (1 / 3) + 0.6875
     for _ in range(4):
         y = 0.5 * (y + m / y)
+    root = y * view(xp, (even >> 1) + 511 * step, "float64")
     special = xp.where(x < 0, xp.nan, x)  # 0, infinity and NaN are their own roots
-    return xp.where(inside, y * power, special)
-
-
-def _has_bits(x: Array) -> bool:
-    """Tell whether there is a view of the bits: array-api-strict has none, and computes with NumPy."""
-    return hasattr(x, "view")
-
-
-def _split_square(xp: Any, x: Any) -> tuple[Any, Any]:
-    """Return m and 2^e of normal x = 4^e m, m from 1 to 4, both float64, from the bits."""
-    bits, step = x.view(xp.int64), 1 << 52  # a step of the exponent
-    even = (bits + step) & -2 * step  # 2 (e + 512) steps
-    return ((bits - even) + 1024 * step).view(xp.float64), ((even >> 1) + 511 * step).view(xp.float64)
+    return xp.where((x > 0) & (x < xp.inf), root, special)
 
 
 def scale_subnormals(xp: Any, x: Any) -> tuple[Array, Array]:
@@ -199,11 +170,6 @@ def scale_subnormals(xp: Any, x: Any) -> tuple[Array, Array]:
     XLA computes with 0 in place of them: they are taken from the bits, which say how many times 2^-1074
     they are.
     """
-    small = xp.abs(x) < SMALLEST_NORMAL
-    if _has_bits(x):
-        bits = x.view(xp.int64)
-        magnitude = xp.astype(bits & (2**63 - 1), xp.float64)
-        scaled = xp.where(bits < 0, -magnitude, magnitude)
-    else:
-        scaled = (x * 2.0**537) * 2.0**537
-    return small, xp.where(small, scaled, x)
+    small, bits = xp.abs(x) < SMALLEST_NORMAL, view(xp, x, "int64")
+    magnitude = xp.astype(bits & (2**63 - 1), xp.float64)
+    return small, xp.where(small, xp.where(bits < 0, -magnitude, magnitude), x)

@@ -129,9 +129,9 @@ class Reproducible(Arithmetic):
         """Return e to the power x, by ``xpnet.arithmetic.elementary.exp``."""
         return elementary.exp(self.xp, self.constants(elementary.powers_of_two), x)
 
-    def log(self, x: Array, largest: float = math.inf) -> Array:
+    def log(self, x: Array) -> Array:
         """Return the natural logarithm, by ``xpnet.arithmetic.elementary.log``."""
-        return elementary.log(self.xp, x, largest)
+        return elementary.log(self.xp, x)
 
     def sqrt(self, x: Array) -> Array:
         """Return the square root, by ``xpnet.arithmetic.elementary.sqrt``."""

@@ -24,13 +24,15 @@ def _convert(x: Any, dtype: torch.dtype) -> torch.Tensor:
 
 _ARITHMETIC = (
     *(torch.add, torch.sub, torch.mul, torch.div, torch.neg, torch.abs, torch.maximum, torch.minimum),
-    *(torch.exp, torch.log, torch.sqrt, torch.lt, torch.le, torch.gt, torch.ge, torch.eq, torch.bitwise_and),
+    *(torch.exp, torch.log, torch.sqrt, torch.lt, torch.le, torch.gt, torch.ge, torch.eq),
+    *(torch.bitwise_and, torch.bitwise_or, torch.bitwise_right_shift),
 )
 _ELEMENTWISE: set[Function] = {*_ARITHMETIC, torch.where}
 _OTHERS = (torch.amax, torch.argmax, torch.concat, torch.index_select, torch.matmul, torch.sum)
 _ACCEPTS_OUT = {*_ELEMENTWISE, *_OTHERS, _convert}
 _METHODS = {function.__name__: function for function in (*_ARITHMETIC, *_OTHERS)}
-_METHODS |= {"__and__": torch.bitwise_and, "__eq__": torch.eq}
+_METHODS |= {"__and__": torch.bitwise_and, "__or__": torch.bitwise_or, "__eq__": torch.eq}
+_METHODS |= {"__rshift__": torch.bitwise_right_shift}
 """The functions that do what methods of these names do."""
 _INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}  # of the same size
 _CONSTANTS = {torch.full_like, torch.ones_like, torch.zeros_like}  # by the shapes of their arguments
