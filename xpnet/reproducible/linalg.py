@@ -18,17 +18,22 @@ from xpnet.reproducible.functions import Axis
 from xpnet.reproducible.promotion import FLOATING, name_of
 from xpnet.reproducible.reductions import OWN as REDUCTIONS
 
-EighResult = namedtuple("EighResult", "eigenvalues eigenvectors")  # noqa: PYI024
-QRResult = namedtuple("QRResult", "Q R")  # noqa: PYI024
-SlogdetResult = namedtuple("SlogdetResult", "sign logabsdet")  # noqa: PYI024
-SVDResult = namedtuple("SVDResult", "U S Vh")  # noqa: PYI024
-
+RESULTS: Final[dict[str, Function]] = {
+    name: namedtuple(title, fields)  # noqa: PYI024  as in the standard
+    for name, title, fields in (
+        ("eigh", "EighResult", "eigenvalues eigenvectors"),
+        ("qr", "QRResult", "Q R"),
+        ("slogdet", "SlogdetResult", "sign logabsdet"),
+        ("svd", "SVDResult", "U S Vh"),
+    )
+}
+"""What functions with several results return."""
 SLOW: Final = {"eigh": 1500, "svd": 1400, "pinv": 1400}
 """The length of a matrix beyond which a function takes more than a minute."""
 SLOW_OTHERS: Final = 2500
 
 
-def _map(name: str, function: Function, *arrays: Array, is_square: bool = True) -> Any:
+def _map(function: Function, name: str, *arrays: Array, is_square: bool = True) -> Any:
     """Return the results of a function of each matrix, of float64, rounded once.
 
     Raises
@@ -52,18 +57,18 @@ def _map(name: str, function: Function, *arrays: Array, is_square: bool = True) 
         warnings.warn(f"{name} of {where} takes minutes: NumPy's is faster, with other bits", stacklevel=3)
     try:
         stack = np.broadcast_shapes(*(x.shape[:-2] for x in hosts))
-        count = math.prod(stack)
-        flat = [np.broadcast_to(x, stack + x.shape[-2:]).reshape(count, *x.shape[-2:]) for x in hosts]
-        flat = flat if count else [np.eye(*x.shape[-2:])[None] for x in hosts]
+        places = [*np.ndindex(stack)]
+        stacks = [np.broadcast_to(x, stack + x.shape[-2:]) for x in hosts]
+        flat = [[x[k] for k in places] or [np.eye(*x.shape[-2:])] for x in stacks]
         with np.errstate(all="ignore"):
             results = [function(*matrices) for matrices in zip(*flat, strict=True)]
         results = results if isinstance(results[0], tuple) else [(each,) for each in results]
     except LinAlgError as error:
         raise LinAlgError(f"{name}: {error}") from None
-    joined = (np.stack(each)[:count] for each in zip(*results, strict=True))
+    joined = (np.stack(each)[: len(places)] for each in zip(*results, strict=True))
     with place.computing.scope():
         parts = [wrap(place, place.narrow(place.put(x.reshape(stack + x.shape[1:])), dtype)) for x in joined]
-    return parts if len(parts) > 1 else parts[0]
+    return RESULTS[name](*parts) if name in RESULTS else parts[0]
 
 
 def _multiply(a: HostArray, b: HostArray) -> HostArray:
@@ -75,7 +80,7 @@ def _multiply(a: HostArray, b: HostArray) -> HostArray:
 
 def cholesky(x: Array, /, *, upper: bool = False) -> Any:
     """Return the lower or upper triangular factor of positive definite matrices."""
-    lower = _map("cholesky", factors.cholesky, x)
+    lower = _map(factors.cholesky, "cholesky", x)
     return lower.mT if upper else lower
 
 
@@ -85,40 +90,35 @@ def solve(x1: Array, x2: Array, /) -> Any:
     if x1.shape[-1:] != b.shape[-2:-1]:
         shapes = f"{x1.shape} and {x2.shape}"
         raise LinAlgError(f"solve: expected as many right sides as rows, got shapes {shapes}")
-    x = _map("solve", factors.solve, x1, b)
+    x = _map(factors.solve, "solve", x1, b)
     return x[..., 0] if x2.ndim == 1 else x
 
 
-def inv(x: Array, /) -> Any:
-    """Return inverses: the solutions for the columns of the identity."""
-    return _map("inv", lambda a: factors.solve(a, np.eye(len(a))), x)
-
-
-def _pivots(a: HostArray) -> list[float]:
+def _pivots(a: HostArray) -> HostArray:
     """Return the factors of the determinant: that of the permutation, and the pivots."""
     u, _, sign = factors.triangular_factors(a)
-    return [sign, *np.diagonal(u).tolist()]
+    return np.array([sign, *np.diagonal(u)])
 
 
-def det(x: Array, /) -> Any:
-    """Return determinants: the products of the pivots, from the first to the last."""
-    return _map("det", lambda a: math.prod(_pivots(a)), x)
+def _sign_and_logarithm(a: HostArray) -> tuple[float, HostArray]:
+    pivots = _pivots(a)
+    return math.prod(np.sign(pivots)), factors.fold(functions.log(np.abs(pivots)))
 
 
-def slogdet(x: Array, /) -> SlogdetResult:
-    """Return the signs of determinants and the logarithms of their magnitudes."""
-
-    def sign_and_logarithm(a: HostArray) -> tuple[float, HostArray]:
-        pivots = np.array(_pivots(a))
-        return math.prod(np.sign(pivots)), factors.fold(functions.log(np.abs(pivots)))
-
-    return SlogdetResult(*_map("slogdet", sign_and_logarithm, x))
+OF_SQUARE: Final[dict[str, Function]] = {
+    "inv": lambda a: factors.solve(a, np.eye(len(a))),
+    "det": lambda a: math.prod(_pivots(a)),
+    "slogdet": _sign_and_logarithm,
+    "eigh": spectra.eigh,
+    "eigvalsh": lambda a: spectra.eigh(a, vectors=False)[0],
+}
+"""Functions of a square matrix alone."""
 
 
 def matrix_power(x: Array, n: int, /) -> Any:
     """Return whole powers of matrices, by squaring for each binary digit of n, highest first."""
     space = x.place.space
-    base = inv(x) if n < 0 else x
+    base = _map(OF_SQUARE["inv"], "inv", x) if n < 0 else x
     power = space.broadcast_to(space.eye(x.shape[-1], dtype=x.dtype, device=x.device), x.shape)
     for position, digit in enumerate(f"{abs(n):b}"):
         power = power @ power if position else power
@@ -130,36 +130,23 @@ def matrix_power(x: Array, n: int, /) -> Any:
 # Decompositions
 
 
-def qr(x: Array, /, *, mode: str = "reduced") -> QRResult:
+def qr(x: Array, /, *, mode: str = "reduced") -> Any:
     """Return orthogonal and upper triangular factors."""
     if mode not in ("reduced", "complete"):
         raise ValueError(f"qr: expected a mode reduced or complete, got {mode!r}")
-    return QRResult(*_map("qr", partial(factors.qr, complete=mode == "complete"), x, is_square=False))
+    return _map(partial(factors.qr, complete=mode == "complete"), "qr", x, is_square=False)
 
 
-def eigh(x: Array, /) -> EighResult:
-    """Return the eigenvalues of symmetric matrices, ascending, and their vectors."""
-    return EighResult(*_map("eigh", spectra.eigh, x))
-
-
-def eigvalsh(x: Array, /) -> Any:
-    """Return the eigenvalues of symmetric matrices, ascending."""
-    return _map("eigvalsh", lambda a: spectra.eigh(a, vectors=False)[0], x)
-
-
-def svd(x: Array, /, *, full_matrices: bool = True) -> SVDResult:
+def svd(x: Array, /, *, full_matrices: bool = True) -> Any:
     """Return singular values, descending, and their vectors."""
     decompose = partial(spectra.svd, multiply=_multiply, full=full_matrices)
-    return SVDResult(*_map("svd", decompose, x, is_square=False))
+    return _map(decompose, "svd", x, is_square=False)
 
 
 def svdvals(x: Array, /) -> Any:
     """Return singular values, descending."""
-
-    def singular_values(a: HostArray) -> HostArray:
-        return spectra.svd(a, _multiply, full=False, vectors=False)[1]
-
-    return _map("svdvals", singular_values, x, is_square=False)
+    decompose = partial(spectra.svd, multiply=_multiply, full=False, vectors=False)
+    return _map(lambda a: decompose(a)[1], "svdvals", x, is_square=False)
 
 
 def _map_significant(name: str, function: Function, x: Array, rtol: Any, *, vectors: bool) -> Any:
@@ -176,7 +163,7 @@ def _map_significant(name: str, function: Function, x: Array, rtol: Any, *, vect
     dtype, space = _real(x), x.place.space
     rtol = max(x.shape[-2:], default=1) * space.finfo(dtype).eps if rtol is None else rtol
     tolerance = space.asarray(rtol, dtype=dtype, device=x.device)[..., None, None]
-    return _map(name, compute, x, tolerance, is_square=False)
+    return _map(compute, name, x, tolerance, is_square=False)
 
 
 def pinv(x: Array, /, *, rtol: Any = None) -> Any:
@@ -271,8 +258,8 @@ def cross(x1: Array, x2: Array, /, *, axis: int = -1) -> Any:
 
 
 OWN: Final[dict[str, Function]] = {
-    **{each.__name__: each for each in (cholesky, cross, det, diagonal, eigh, eigvalsh, inv, matrix_norm)},
-    **{each.__name__: each for each in (matrix_power, matrix_rank, outer, pinv, qr, slogdet, solve, svd)},
-    **{each.__name__: each for each in (svdvals, trace, vector_norm)},
+    **{name: partial(_map, function, name) for name, function in OF_SQUARE.items()},
+    **{each.__name__: each for each in (cholesky, cross, diagonal, matrix_norm, matrix_power, matrix_rank)},
+    **{each.__name__: each for each in (outer, pinv, qr, solve, svd, svdvals, trace, vector_norm)},
     **{name: REDUCTIONS[name] for name in ("matmul", "tensordot", "vecdot")},
 }

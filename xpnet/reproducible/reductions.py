@@ -2,9 +2,10 @@
 
 import math
 import operator
+from collections.abc import Collection, Sequence
 from functools import partial
 from inspect import unwrap
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from xpnet.reproducible.array import Array, wrap
 from xpnet.reproducible.elementwise import Data, by_numpy, call, in_float64_of, operands, with_plain_zeros
 from xpnet.reproducible.places import Place
 from xpnet.reproducible.promotion import FLOATING, name_of
+
+Axes: TypeAlias = Sequence[Any]
 
 
 def _add_up(
@@ -108,19 +111,41 @@ def _multiply(name: str, x1: Array, x2: Array, /, **options: Any) -> Any:
     return in_float64_of(kernel, name, x1, x2, slices=functions.ACCURATE, **options)
 
 
+def contract(a: Array, of_a: Axes, b: Array, of_b: Axes, kept: Collection[Any] | None) -> tuple[Any, Axes]:
+    """Multiply two arrays, of whose axes there are names, and sum over those of both that are not kept.
+
+    If there are none, elements are multiplied, or matrices if ``kept`` is None. Return the names of the axes
+    too: those of both arrays, those of the first, those of the second.
+    """
+    space, lengths = a.place.space, dict(zip((*of_a, *of_b), (*a.shape, *b.shape), strict=True))
+    left, right = [x for x in of_a if x not in of_b], [x for x in of_b if x not in of_a]
+    both = [x for x in of_a if x in of_b]
+    batch, summed = [x for x in both if x in (kept or ())], [x for x in both if x not in (kept or ())]
+
+    def arrange(array: Array, names: Axes, *groups: Axes) -> Any:
+        moved = space.permute_dims(array, tuple(names.index(x) for x in (*batch, *groups[0], *groups[1])))
+        shape = [math.prod(map(lengths.__getitem__, group)) for group in groups]
+        return space.reshape(moved, (*map(lengths.__getitem__, batch), *shape))
+
+    x, y = arrange(a, of_a, left, summed), arrange(b, of_b, summed, right)
+    names = (*batch, *left, *right)
+    return space.reshape(
+        x * y if kept is not None and not summed else x @ y, tuple(map(lengths.__getitem__, names))
+    ), names
+
+
 def tensordot(x1: Array, x2: Array, /, *, axes: Any = 2) -> Any:
     """Return sums of products over pairs of axes, as a product of matrices."""
     if isinstance(axes, int):
-        axes = (range(x1.ndim - axes, x1.ndim), range(axes))
-    space, count = x1.place.space, len(axes[0])
-    left = space.moveaxis(x1, (*axes[0],), (*range(-count, 0),))
-    right = space.moveaxis(x2, (*axes[1],), (*range(count),))
-    kept, shape = left.shape[: x1.ndim - count], right.shape[:count]
-    if left.shape[x1.ndim - count :] != shape:
-        raise ValueError(f"tensordot: expected axes of equal lengths, got shapes {x1.shape} and {x2.shape}")
-    rows = space.reshape(left, (math.prod(kept), math.prod(shape)))
-    columns = space.reshape(right, (math.prod(shape), math.prod(right.shape[count:])))
-    return space.reshape(rows @ columns, (*kept, *right.shape[count:]))
+        axes = (range(-axes, 0), range(axes))
+    names, others = [*range(x1.ndim)], [*range(x1.ndim, x1.ndim + x2.ndim)]
+    for i, j in zip(*axes, strict=True):
+        if x1.shape[i] != x2.shape[j]:
+            raise ValueError(
+                f"tensordot: expected axes of equal lengths, got shapes {x1.shape} and {x2.shape}"
+            )
+        others[j] = names[i]
+    return contract(x1, names, x2, others, None)[0]
 
 
 ADDED_UP: dict[str, Function] = {

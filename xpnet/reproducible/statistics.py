@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from functools import wraps
-from math import floor, nan, prod
+from math import floor, nan
 from typing import Any, cast
 
 from xpnet._typing import AnyFunction
 from xpnet.reproducible.array import Array
 from xpnet.reproducible.linalg import diagonal
 from xpnet.reproducible.places import place_of_array
+from xpnet.reproducible.reductions import Axes, contract
 from xpnet.reproducible.standard import asarray
 
 
@@ -51,11 +52,12 @@ def einsum(subscripts: str, /, *operands: Any) -> Any:
         The letters do not fit the axes; or there is an ellipsis.
     """
     terms, output = _read_subscripts(subscripts, operands)
-    result, letters = operands[0], ""
+    result: Any = operands[0]
+    letters: Axes = ""
     for number, (operand, own) in enumerate(zip(operands, terms, strict=True)):
         later = {*output, *(letter for term in terms[number + 1 :] for letter in term)}
         x, axes = _sum_own(operand, own, later | {*letters})
-        result, letters = _contract(result, letters, x, axes, later) if number else (x, axes)
+        result, letters = contract(result, letters, x, axes, later) if number else (x, axes)
     space = result.place.space
     return space.permute_dims(result, tuple(letters.index(each) for each in output))
 
@@ -87,22 +89,6 @@ def _sum_own(x: Any, letters: str, others: set[str]) -> tuple[Any, str]:
     alone = tuple(axis for axis, letter in enumerate(letters) if letter not in others)
     x = space.sum(x, axis=alone, dtype=x.dtype) if alone else x
     return x, "".join(letter for letter in letters if letter in others)
-
-
-def _contract(a: Any, of_a: str, b: Any, of_b: str, later: set[str]) -> tuple[Any, str]:
-    """Multiply two arrays, and sum over the letters of both that do not come later."""
-    space = a.place.space
-    both, left = [x for x in of_a if x in of_b], [x for x in of_a if x not in of_b]
-    batch, summed = [x for x in both if x in later], [x for x in both if x not in later]
-    right = [x for x in of_b if x not in of_a]
-    x = space.permute_dims(a, tuple(map(of_a.index, (*batch, *left, *summed))))
-    y = space.permute_dims(b, tuple(map(of_b.index, (*batch, *summed, *right))))
-    stack, rows, columns = x.shape[: len(batch)], x.shape[len(batch) :][: len(left)], y.shape[len(both) :]
-    terms = y.shape[len(batch) : len(both)]
-    x = space.reshape(x, (*stack, prod(rows), prod(terms)))
-    y = space.reshape(y, (*stack, prod(terms), prod(columns)))
-    product = x @ y if summed else x * y
-    return space.reshape(product, (*stack, *rows, *columns)), "".join((*batch, *left, *right))
 
 
 # Statistics
