@@ -32,7 +32,7 @@ ORDER = {
     "diff",
     "square",
 }
-FORMULAS = {*elementwise.FORMULAS, "pow", *reductions.OWN} - ORDER
+FORMULAS = {*elementwise.FORMULAS, "pow", *reductions.OWN} - ORDER - HOSTED
 LINALG = {f"linalg.{name}" for name in standard.EXTENSIONS["linalg"] if name not in standard.NAMES}
 TABLES = {"result_type", "can_cast", "isdtype", "finfo", "iinfo"}
 

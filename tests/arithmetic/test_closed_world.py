@@ -20,7 +20,7 @@ from networks import BASE, SETTINGS, image_data
 from spy import ELEMENTWISE, METHODS, SpyBackend
 
 from xpnet._lib.tree import leaves, tree_map
-from xpnet.arithmetic.elementary import view
+from xpnet.arithmetic.host import view
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig, settings
 from xpnet.training.callbacks import Evaluate

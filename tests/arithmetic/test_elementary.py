@@ -12,7 +12,7 @@ from networks import reproducible
 from true_functions import FORMULAS, QUARTER, TRUE, uniform
 
 import xpnet.reproducible as rp
-from xpnet.arithmetic import trigonometric
+from xpnet.arithmetic import angles
 from xpnet.arithmetic.elementary import LOWEST
 from xpnet.backends.resolve import make
 from xpnet.nn import functional as F
@@ -35,7 +35,7 @@ PUBLIC = {name: getattr(rp, name) for name in ULPS}
 def of_network(name, x):
     """A function of the network, or a sine, which it has none of."""
     if name in FORMULAS:
-        return getattr(trigonometric, name)(arithmetic("numpy", "cpu")[1], x)
+        return getattr(angles, name)(arithmetic("numpy", "cpu")[1], x)
     with NUMPY.scope():
         ops, activation = reproducible(NUMPY), F.ACTIVATIONS.get(name)
         return activation.forward(ops, x) if activation else getattr(ops, name)(x)

@@ -11,9 +11,8 @@ from decimal import Decimal, localcontext
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from xpnet._typing import Array, Namespace
+from xpnet.arithmetic.host import view
 
 LOWEST = -670.0
 """Below, exp gives 0. Above, neither exp nor a softmax made of it needs subnormal numbers, which XLA and
@@ -138,13 +137,6 @@ def split_exponent(xp: Namespace, x: Array) -> tuple[Array, Array]:
     bits = view(xp, x, "int64")
     m = view(xp, (bits & (2**52 - 1)) | (1023 << 52), "float64")
     return m, xp.astype((bits >> 52) - 1023, xp.float64)
-
-
-def view(xp: Namespace, x: Any, dtype: str) -> Any:
-    """Return numbers of other 64 bits with the same ones; array-api-strict has no view, but is NumPy's."""
-    if hasattr(x, "view"):
-        return x.view(getattr(xp, dtype))
-    return xp.asarray(np.from_dlpack(x).view(dtype), device=x.device)
 
 
 def sqrt(xp: Namespace, x: Array) -> Array:

@@ -5,10 +5,12 @@ C libraries differ from machine to machine.
 """
 
 from decimal import Decimal, localcontext
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from xpnet._typing import Namespace
 
 GAUSSIAN_REACH: Final = 4
 """The number of standard deviations beyond which the Gaussian is cut off."""
@@ -18,6 +20,13 @@ _ONE: Final = 1 << _BITS
 _PI: Final = 0x3243F6A8885A308D313198A2E03707344  # floor(2^128 π)
 _DIVISORS: Final = [k * (k - 1) for k in range(34, 0, -2)]
 _RADIANS: Final = _PI / (180 * _ONE)
+
+
+def view(xp: Namespace, x: Any, dtype: str) -> Any:
+    """Return numbers of other 64 bits with the same ones; array-api-strict has no view, but is NumPy's."""
+    if hasattr(x, "view"):
+        return x.view(getattr(xp, dtype))
+    return xp.asarray(np.from_dlpack(x).view(dtype), device=x.device)
 
 
 def power(base: float, exponent: int) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -23,7 +23,6 @@ else:
     Base = object
 
 Policy = Literal["allow", "warn", "refuse"]
-_POLICIES = ("allow", "warn", "refuse")
 _policy: ContextVar[Policy] = ContextVar("policy", default="allow")
 
 
@@ -61,8 +60,9 @@ def conversions(policy: Policy) -> Iterator[None]:
     ConfigError
         There is no such policy.
     """
-    if policy not in _POLICIES:
-        raise ConfigError.at("conversions", f"expected one of {', '.join(_POLICIES)}, got {policy!r}")
+    if policy not in get_args(Policy):
+        expected = ", ".join(get_args(Policy))
+        raise ConfigError.at("conversions", f"expected one of {expected}, got {policy!r}")
     token = _policy.set(policy)
     try:
         yield

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from xpnet._typing import Function, HostArray
-from xpnet.arithmetic import angles, exponentials, trigonometric
+from xpnet.arithmetic import angles, exponentials
 from xpnet.arithmetic.elementary import SMALLEST_NORMAL
 from xpnet.arithmetic.full_range import FullRange
 from xpnet.nn import functional as F
@@ -153,8 +153,7 @@ KERNELS: dict[str, Function] = {
 FORMULAS: dict[str, Callable[..., Data]] = {
     name: getattr(module, name)
     for module, names in (
-        (angles, "acos asin atan atan2"),
-        (trigonometric, "cos sin tan"),
+        (angles, "acos asin atan atan2 cos sin tan"),
         (FullRange, "exp log sqrt"),
         (exponentials, "acosh asinh atanh cosh sinh expm1 log10 log1p log2 hypot logaddexp"),
     )

@@ -53,8 +53,9 @@ def _map(function: Function, name: str, *arrays: Array, is_square: bool = True) 
     if is_square and rows != columns:
         raise LinAlgError(f"{name}: expected square matrices, got {rows} rows and {columns} columns")
     if min(rows, columns) > SLOW.get(name, SLOW_OTHERS):
-        where = f"a matrix of {rows} rows and {columns} columns"
-        warnings.warn(f"{name} of {where} takes minutes: NumPy's is faster, with other bits", stacklevel=3)
+        what = f"{name} of a matrix of {rows} rows and {columns} columns takes minutes"
+        level = 2 if name in OF_SQUARE else 3
+        warnings.warn(f"{what}: NumPy's is faster, with other bits", stacklevel=level)
     try:
         stack = np.broadcast_shapes(*(x.shape[:-2] for x in hosts))
         places = [*np.ndindex(stack)]

@@ -11,7 +11,7 @@ import numpy as np
 from xpnet._typing import Device, DType, Function, HostArray
 from xpnet.backends.resolve import BACKENDS, backend_of, import_backend
 from xpnet.errors import BackendError
-from xpnet.reproducible import creation, elementwise, linalg, promotion, reductions, searching
+from xpnet.reproducible import creation, elementwise, linalg, promotion, reductions
 from xpnet.reproducible.array import SCALARS, Array, wrap
 from xpnet.reproducible.places import Place, place_of_array
 from xpnet.reproducible.promotion import DTYPES, name_of
@@ -218,7 +218,6 @@ NAMES: Final[dict[str, Function]] = {
     **{name: partial(_join, name) for name in ("concat", "stack")},
     **elementwise.OWN,
     **reductions.OWN,
-    **searching.OWN,
     "can_cast": _can_cast,
     "isdtype": promotion.isdtype,
 }

@@ -153,7 +153,8 @@ def cov(x: Any, /, *, correction: float = 1.0) -> Any:
     ValueError
         `x` is not a matrix.
     """
-    _check_variables("cov", x)
+    if x.ndim != 2:
+        raise ValueError(f"cov: expected a matrix with a row for each variable, got shape {x.shape}")
     space = x.place.space
     deviations = x - space.mean(x, axis=1, keepdims=True)
     return (deviations @ deviations.mT) / (x.shape[1] - correction)
@@ -165,12 +166,6 @@ def corrcoef(x: Any, /) -> Any:
 
     The errors are those of `cov`.
     """
-    _check_variables("corrcoef", x)
     space, covariances = x.place.space, cov(x)
     deviations = space.sqrt(diagonal(covariances))
     return space.clip(covariances / deviations[:, None] / deviations[None, :], -1.0, 1.0)
-
-
-def _check_variables(name: str, x: Array) -> None:
-    if x.ndim != 2:
-        raise ValueError(f"{name}: expected a matrix with a row for each variable, got shape {x.shape}")
