@@ -203,18 +203,16 @@ def vector_norm(x: Array, /, *, axis: Axis = None, keepdims: bool = False, ord: 
 def matrix_norm(x: Array, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:  # noqa: A002
     """Return the norms of matrices, by their elements, by sums of columns or rows, or by singular values."""
     space, wide = x.place.space, _widened(x)
-    extremum = space.min if ord in (-1, -2, -math.inf) else space.max
     if ord == "fro":
-        norm = vector_norm(wide, axis=(-2, -1), keepdims=True)
+        return vector_norm(x, axis=(-2, -1), keepdims=keepdims)
+    if ord in (2, -2, "nuc"):
+        numbers = svdvals(wide)[..., None]
     elif ord in (1, -1, math.inf, -math.inf):
-        axis = -2 if abs(ord) == 1 else -1
-        norm = extremum(space.sum(space.abs(wide), axis=axis, keepdims=True), axis=(-2, -1), keepdims=True)
-    elif ord in (2, -2, "nuc"):
-        values = svdvals(wide)[..., None]
-        norm = (space.sum if ord == "nuc" else extremum)(values, axis=(-2, -1), keepdims=True)
+        numbers = space.sum(space.abs(wide), axis=-2 if abs(ord) == 1 else -1, keepdims=True)
     else:
         raise ValueError(f"matrix_norm: expected fro, nuc, 1, 2 or infinity, or a negative one, got {ord!r}")
-    return space.astype(norm if keepdims else norm[..., 0, 0], _real(x))
+    combine = space.sum if ord == "nuc" else space.max if ord > 0 else space.min
+    return space.astype(combine(numbers, axis=(-2, -1), keepdims=keepdims), _real(x))
 
 
 def _real(x: Array) -> DType:
