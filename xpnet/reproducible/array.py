@@ -311,7 +311,15 @@ def _fits(value: object) -> bool:
 
 
 def _binary(name: str, *, is_reflected: bool = False) -> Function:
+    is_own = name in {*DIRECT, *COMPARISONS.values()} - {"divide"}
+
     def method(self: Array, other: Any) -> Any:
+        place = self.place
+        if is_own and type(other) is Array and other.place is place:
+            a, b = self.data, other.data
+            if a.dtype == b.dtype:  # a shorter way to the same
+                with place.scope():
+                    return wrap(place, getattr(place.xp, name)(a, b))
         operands = (other, self) if is_reflected else (self, other)
         return getattr(self.place.space, name)(*operands) if _fits(other) else NotImplemented
 

@@ -125,7 +125,8 @@ def _floor_divide(a: HostArray, b: HostArray) -> HostArray:
 
 _OWN = (
     *("add", "subtract", "multiply", "copysign", "nextafter", "bitwise_and", "bitwise_or", "bitwise_xor"),
-    *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"),
+    *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "abs", "bitwise_invert"),
+    *("ceil", "floor", "isfinite", "isinf", "isnan", "negative", "round", "signbit", "trunc"),
 )
 _LOGICAL = ("logical_not", "logical_and", "logical_or", "logical_xor")
 HOSTED: dict[str, Callable[..., HostArray]] = {

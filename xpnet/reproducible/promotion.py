@@ -27,10 +27,10 @@ def name_of(dtype: DType) -> str:
     TypeError
         It is none of the standard's, or complex.
     """
-    names = _known.setdefault(type(dtype), {})
-    if dtype not in names:
-        names[dtype] = _find_name(dtype)
-    return names[dtype]
+    try:
+        return _known[type(dtype)][dtype]
+    except KeyError:
+        return _known.setdefault(type(dtype), {}).setdefault(dtype, _find_name(dtype))
 
 
 def _find_name(dtype: DType) -> str:

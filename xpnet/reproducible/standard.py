@@ -20,8 +20,7 @@ VERSION: Final = "2024.12"
 CONSTANTS: Final = {"e": math.e, "inf": math.inf, "nan": math.nan, "pi": math.pi, "newaxis": None}
 
 EXACT: Final = (
-    *("abs", "bitwise_invert", "ceil", "floor", "isfinite", "isinf", "isnan", "negative"),
-    *("round", "signbit", "trunc", "take", "take_along_axis", "repeat", "roll", "tile", "tril", "triu"),
+    *("take", "take_along_axis", "repeat", "roll", "tile", "tril", "triu"),
     *("argmax", "argmin", "count_nonzero", "nonzero", "all", "any"),
 )
 """Names whose results IEEE 754 or the standard fixes: the library's own."""
