@@ -131,9 +131,7 @@ class FullRange(Reproducible):
         parts = [x[first : first + size, ...] for first in range(0, rows, size)]
         if axis > 0:
             return self.xp.concat([self.sum((part + FLUSH) - FLUSH, axis) for part in parts])
-        missing = (size - parts[-1].shape[0], *x.shape[1:])
-        padding = self.xp.zeros(missing, dtype=self.dtype, device=self.device)
-        parts[-1] = self.xp.concat([parts[-1], padding])
+        parts[-1] = self.pad(parts[-1], 0, size, self.xp.zeros)
         return self.sum(fold(lambda part: (parts[part] + FLUSH) - FLUSH, len(parts)), 0)
 
     def mean(self, x: Array, axis: int) -> Array:

@@ -115,15 +115,17 @@ class Reproducible(Arithmetic):
         count = x.shape[axis]
         half = 1 << (count - 1).bit_length()
         if half > count:
-            shape = (*x.shape[:axis], half - count, *x.shape[axis + 1 :])
-            create = xp.ones if is_product else xp.zeros
-            padding = create(shape, dtype=x.dtype, device=self.device)
-            x = xp.concat([x, padding], axis=axis)
+            x = self.pad(x, axis, half, xp.ones if is_product else xp.zeros)
         before = (slice(None),) * axis
         while half > 1:
             half //= 2
             x = combine(x[(*before, slice(half), ...)], x[(*before, slice(half, 2 * half), ...)])
         return x
+
+    def pad(self, x: Array, axis: int, length: int, create: Function) -> Array:
+        """Return an array made longer by zeros or ones."""
+        missing = (*x.shape[:axis], length - x.shape[axis], *x.shape[axis + 1 :])
+        return self.xp.concat([x, create(missing, dtype=x.dtype, device=self.device)], axis=axis)
 
     def exp(self, x: Array) -> Array:
         """Return e to the power x, by ``xpnet.arithmetic.elementary.exp``."""

@@ -270,12 +270,9 @@ class Array(Base):  # type: ignore[misc]  # of Any
 
     # Elsewhere
 
-    def to_device(self, device: Device, /, *, stream: object = None) -> "Array":  # noqa: ARG002  unused
+    def to_device(self, device: Device, /, *, stream: object = None) -> Any:  # noqa: ARG002  unused
         """Return the array on another device of its library, or itself if it is there."""
-        place = self.place.space.place(device)
-        if place is self.place:
-            return self
-        return wrap(place, place.put(self.host))
+        return self.place.space.asarray(self, device=device)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> HostArray:  # noqa: FBT001
         _leave("a NumPy array")

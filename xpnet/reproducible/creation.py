@@ -24,26 +24,26 @@ def asarray(
     ValueError
         `copy` is False, and a copy is needed.
     """
-    if not isinstance(obj, Array) and (array := space.adopt(obj)) is not None:
-        obj = array
-    if not isinstance(obj, Array):
+    array = obj if isinstance(obj, Array) else space.adopt(obj)
+    if array is None:
         if copy is False and not isinstance(obj, np.ndarray):
             raise ValueError("asarray: copy=False, but numbers and lists are copied")
         host = np.array(_numbers(obj), dtype and name_of(dtype))
         name_of(host.dtype)  # one of the standard's
         return _put(space, host, None, device)
-    own = name_of(obj.dtype)
-    wanted = _kind(dtype, own)
-    place = obj.place if device is None and obj.place.space is space else space.place(device)
-    is_copied = place is not obj.place or wanted != own
+    own = name_of(array.dtype)
+    wanted, place = _kind(dtype, own), array.place
+    if device is not None or place.space is not space:
+        place = space.place(device)
+    is_copied = place is not array.place or wanted != own
     if copy is False and is_copied:
         raise ValueError("asarray: copy=False, but another dtype or device takes a copy")
-    if place is not obj.place:
-        return asarray(space, obj.host, dtype=dtype, device=device)
+    if place is not array.place:
+        return asarray(space, array.host, dtype=dtype, device=device)
     if not is_copied and not copy:
-        return obj
+        return array
     with place.scope():
-        return wrap(place, place.convert(obj.data, wanted) if is_copied else place.copy(obj.data))
+        return wrap(place, place.convert(array.data, wanted) if is_copied else place.copy(array.data))
 
 
 def _numbers(obj: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from xpnet._typing import Function, HostArray
-from xpnet.arithmetic import angles, exponentials
+from xpnet.arithmetic import angles, pairs
 from xpnet.arithmetic.elementary import SMALLEST_NORMAL
 from xpnet.arithmetic.full_range import FullRange
 from xpnet.nn import functional as F
@@ -156,7 +156,7 @@ FORMULAS: dict[str, Callable[..., Data]] = {
     for module, names in (
         (angles, "acos asin atan atan2 cos sin tan"),
         (FullRange, "exp log sqrt"),
-        (exponentials, "acosh asinh atanh cosh sinh expm1 log10 log1p log2 hypot logaddexp"),
+        (pairs, "acosh asinh atanh cosh sinh expm1 log10 log1p log2 hypot logaddexp"),
     )
     for name in names.split()
 } | {"tanh": lambda ops, x: ops.xp.where(ops.xp.abs(x) < SMALLEST_NORMAL, x, F.tanh(ops, x))}
@@ -189,7 +189,7 @@ def pow(x1: Any, x2: Any, /) -> Any:  # noqa: A001  as in the standard
         if simple is not None:
             return getattr(x1.place.space, simple)(x1)
     if operands("pow", x1, x2)[2] in FLOATING:
-        return in_float64_of(of_each_number(exponentials.pow), "pow", x1, x2)
+        return in_float64_of(of_each_number(pairs.pow), "pow", x1, x2)
     return call(by_numpy(np.power), "pow", x1, x2)
 
 

@@ -19,18 +19,14 @@ from xpnet.reproducible.promotion import FLOATING, name_of
 from xpnet.reproducible.reductions import OWN as REDUCTIONS
 
 RESULTS: Final[dict[str, Function]] = {
-    name: namedtuple(title, fields)  # noqa: PYI024  as in the standard
-    for name, title, fields in (
-        ("eigh", "EighResult", "eigenvalues eigenvectors"),
-        ("qr", "QRResult", "Q R"),
-        ("slogdet", "SlogdetResult", "sign logabsdet"),
-        ("svd", "SVDResult", "U S Vh"),
-    )
+    "eigh": namedtuple("EighResult", "eigenvalues eigenvectors"),  # noqa: PYI024
+    "qr": namedtuple("QRResult", "Q R"),  # noqa: PYI024
+    "slogdet": namedtuple("SlogdetResult", "sign logabsdet"),  # noqa: PYI024
+    "svd": namedtuple("SVDResult", "U S Vh"),  # noqa: PYI024
 }
 """What functions with several results return."""
 SLOW: Final = {"eigh": 1500, "svd": 1400, "pinv": 1400}
 """The length of a matrix beyond which a function takes more than a minute."""
-SLOW_OTHERS: Final = 2500
 
 
 def _map(function: Function, name: str, *arrays: Array, is_square: bool = True) -> Any:
@@ -52,7 +48,7 @@ def _map(function: Function, name: str, *arrays: Array, is_square: bool = True) 
     rows, columns = hosts[0].shape[-2:]
     if is_square and rows != columns:
         raise LinAlgError(f"{name}: expected square matrices, got {rows} rows and {columns} columns")
-    if min(rows, columns) > SLOW.get(name, SLOW_OTHERS):
+    if min(rows, columns) > SLOW.get(name, 2500):
         what = f"{name} of a matrix of {rows} rows and {columns} columns takes minutes"
         level = 2 if name in OF_SQUARE else 3
         warnings.warn(f"{what}: NumPy's is faster, with other bits", stacklevel=level)
