@@ -1,18 +1,22 @@
-"""Times of functions of scikit-learn and SciPy on rp.Array, beside plain NumPy.
+"""Times on rp.Array beside plain NumPy: of operators, sums, and functions of scikit-learn and SciPy.
 
-``SCIPY_ARRAY_API=1 OMP_NUM_THREADS=1 python -m benchmarks.arrays``, in scripts/, prints the rows of the table
-in docs/arrays.md. None of the calls needs linear algebra.
+``OMP_NUM_THREADS=1 python -m benchmarks.arrays``, in scripts/, prints the tables of docs/arrays.md, and with
+``--write`` puts them there. None of the functions needs linear algebra.
 """
 
 import os
 import statistics
+import sys
 import time
+import timeit
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
+import array_api_compat
 import numpy as np
 import sklearn
 from numpy.typing import NDArray
@@ -24,10 +28,12 @@ from sklearn.naive_bayes import GaussianNB
 
 import xpnet.reproducible as rp
 
-Call = Callable[[Any, Any], Any]
-"""A function of samples, (samples, features), and labels 0 and 1."""
+Call = Callable[..., Any]
+"""A function of samples, (samples, features), and labels 0 and 1, or of two arrays."""
 
 ROUNDS = 5
+LEAST = 0.005
+"""Seconds that a measurement takes at least."""
 
 
 def fitted(estimator: Any, method: str = "transform") -> Call:
@@ -95,6 +101,31 @@ CALLS: dict[str, Call] = {
     "vq.whiten": lambda x, _: vq.whiten(x),
 }
 SHAPES = ((1797, 64), (20_000, 30))
+OPERATORS: dict[str, Call] = {
+    "`x + y`": lambda x, y: x + y,
+    "`x * y`": lambda x, y: x * y,
+    "`x / y`": lambda x, y: x / y,
+    "`x < y`": lambda x, y: x < y,
+    "`x + 1.5`": lambda x, _: x + 1.5,
+    "`-x`": lambda x, _: -x,
+}
+SIZES = (1, 10_001, 20_000, 115_008, 600_000)
+
+
+def own(name: str) -> Callable[..., Any]:
+    """Return a function of the namespace of its arguments."""
+    return lambda *args: getattr(array_api_compat.array_namespace(*args), name)(*args)
+
+
+OTHERS: dict[str, tuple[Any, ...]] = {
+    "`sum` of 10 numbers": (own("sum"), 10),
+    "a matrix times a vector, n = 2,000": (own("matmul"), (2000, 2000), 2000),
+    "a product of matrices, 64 × 1,797 × 64": (own("matmul"), (64, 1797), (1797, 64)),
+    **{f"`{name}` of 115,008 numbers": (own(name), 115_008) for name in ("exp", "log", "sin", "tanh")},
+}
+PAGE = Path(__file__).parents[2] / "docs" / "arrays.md"
+BEGIN, END = "<!-- costs -->\n", "<!-- end of costs -->\n"
+BETWEEN = "Functions of scikit-learn and SciPy that need no linear algebra, of samples × features:"
 
 
 def samples(shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -103,28 +134,56 @@ def samples(shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.int
     return np.abs(generator.normal(size=shape)) + 0.5, generator.integers(0, 2, shape[0])
 
 
-def ratio(call: Call, x: Any, y: Any) -> float:
-    """Return the time on rp.Array relative to that on NumPy, the shortest of several that alternate."""
-    inputs = (x, y), (rp.asarray(x.copy()), rp.asarray(y.copy()))
-    times: list[list[float]] = [[], []]
-    for _ in range(ROUNDS):
-        for args, durations in zip(inputs, times, strict=True):
-            start = time.perf_counter()
-            call(*args)
-            durations.append(time.perf_counter() - start)
-    return min(times[1]) / min(times[0])
+def ratio(function: Call, *arrays: NDArray[Any]) -> float:
+    """Return the processor time on rp.Array over that on NumPy, the shortest of several that alternate."""
+    wrapped = [rp.asarray(x.copy()) for x in arrays]
+    timers = [
+        timeit.Timer(lambda args=args: function(*args), timer=time.process_time) for args in (arrays, wrapped)
+    ]
+    first = min(timers[0].repeat(2, 1))
+    number = max(int(LEAST / first), 1)
+    rounds = [[timer.timeit(number) for timer in timers] for _ in range(ROUNDS)]
+    plain, ours = map(min, zip(*rounds, strict=True))
+    return ours / plain
+
+
+def rows_of_operations() -> Iterator[str]:
+    """Yield the rows of the table of operators, products and sums."""
+    generator = np.random.default_rng(0)
+    yield f"| | {' | '.join(f'{size:,}' for size in SIZES)} |"
+    yield f"|---|{'---:|' * len(SIZES)}"
+    for name, function in OPERATORS.items():
+        ratios = [ratio(function, *generator.normal(size=(2, size))) for size in SIZES]
+        yield f"| {name} | {' | '.join(f'{each:.1f}' for each in ratios)} |"
+    yield ""
+    yield "| | |"
+    yield "|---|---:|"
+    for name, (call, *shapes) in OTHERS.items():
+        yield f"| {name} | {ratio(call, *(np.abs(generator.normal(size=shape)) for shape in shapes)):.0f} |"
+
+
+def rows_of_functions() -> Iterator[str]:
+    """Yield the rows of the table of functions, two to a row, and their medians."""
+    warnings.simplefilter("ignore")
+    yield "| function | 1,797 × 64 | 20,000 × 30 | function | 1,797 × 64 | 20,000 × 30 |"
+    yield "|---|---:|---:|---|---:|---:|"
+    with sklearn.config_context(array_api_dispatch=True):
+        ratios = {name: [ratio(call, *samples(shape)) for shape in SHAPES] for name, call in CALLS.items()}
+    medians = [statistics.median(column) for column in zip(*ratios.values(), strict=True)]
+    ratios[f"median of {len(ratios)}"] = medians
+    cells = [f"{name} | {small:.1f} | {large:.1f}" for name, (small, large) in ratios.items()]
+    for pair in zip(cells[::2], cells[1::2], strict=True):
+        yield f"| {' | '.join(pair)} |"
 
 
 def main() -> None:
-    """Print the ratios of all calls, and their medians."""
-    warnings.simplefilter("ignore")
-    ratios: dict[str, list[float]] = {}
-    with sklearn.config_context(array_api_dispatch=True):
-        for name, call in CALLS.items():
-            ratios[name] = [ratio(call, *samples(shape)) for shape in SHAPES]
-            print(f"| {name} | {ratios[name][0]:.1f} | {ratios[name][1]:.1f} |", flush=True)
-    medians = [statistics.median(column) for column in zip(*ratios.values(), strict=True)]
-    print(f"| median of {len(ratios)} | {medians[0]:.1f} | {medians[1]:.1f} |")
+    """Print the tables, or write them to the page."""
+    text = "\n".join([*rows_of_operations(), "", BETWEEN, "", *rows_of_functions(), ""])
+    if "--write" not in sys.argv:
+        print(text)
+        return
+    before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}{text}{END}{rest.partition(END)[2]}", "utf-8")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,23 @@ def test_the_errors_are_within_the_bounds_that_are_tested():
         shown |= dict.fromkeys(re.findall(r"`(\w+)`", names), float(error))
     assert shown.keys() == BOUNDS.keys()
     assert {name for name in shown if not shown[name] <= BOUNDS[name] <= 2.1} == set()
+
+
+@pytest.mark.needs("sklearn")
+def test_the_costs_are_those_of_the_script_and_name_its_calls():
+    from benchmarks import arrays
+
+    block = PAGE.partition(arrays.BEGIN)[2].partition(arrays.END)[0]
+    rows = [line.strip("| ").split(" | ") for line in block.splitlines() if line.startswith("| ")]
+    assert {*arrays.OPERATORS, *arrays.OTHERS} <= {row[0] for row in rows}
+    of_functions = block.partition(arrays.BETWEEN)[2].splitlines()
+    cells = [line.strip("| ").split(" | ") for line in of_functions if line.startswith("| ")][1:]
+    shown = {name: (float(a), float(b)) for row in cells for name, a, b in (row[:3], row[3:])}
+    medians = shown.pop(f"median of {len(arrays.CALLS)}")
+    assert shown.keys() == arrays.CALLS.keys()
+    assert len(shown) > 40
+    for median, column in zip(medians, zip(*shown.values(), strict=True), strict=True):
+        assert abs(median - statistics.median(column)) <= 0.05
 
 
 def of_scikit_learn(x, y):

@@ -36,7 +36,7 @@ ARITHMETIC = _table(
     "rshift bitwise_right_shift"
 )
 COMPARISONS = _table("lt less, le less_equal, gt greater, ge greater_equal, eq equal, ne not_equal")
-UNARY = _table("neg negative, pos positive, abs abs, invert bitwise_invert")
+UNARY = _table("neg negative, abs abs, invert bitwise_invert")
 """The function of the standard behind each operator."""
 
 DIRECT = {"add", "subtract", "multiply", "divide", "bitwise_and", "bitwise_or", "bitwise_xor"}
@@ -239,6 +239,9 @@ class Array(Base):  # type: ignore[misc]  # of Any
     def __contains__(self, value: object) -> bool:
         return bool(self.place.space.any(self == value))
 
+    def __pos__(self) -> Any:
+        return self.place.space.positive(self)
+
     def __len__(self) -> Any:
         if self.ndim == 0:
             raise TypeError("len() of an array without axes")
@@ -308,17 +311,22 @@ def _fits(value: object) -> bool:
 
 
 def _binary(name: str, *, is_reflected: bool = False) -> Function:
-    is_own = name in {*DIRECT, *COMPARISONS.values()} - {"divide"}
+    is_own = name in {*DIRECT, *COMPARISONS.values()}
 
     def method(self: Array, other: Any) -> Any:
-        place = self.place
-        if is_own and type(other) is Array and other.place is place:
-            a, b = self.data, other.data
-            if a.dtype == b.dtype:  # a shorter way to the same
+        place, data, number = self.place, self.data, None
+        dtype = name_of(data.dtype)
+        if is_own and dtype in FLOATING and (name != "divide" or place.computing.on_host):
+            if type(other) is float:
+                number = place.put(other, dtype)
+            elif type(other) is Array and other.place is place:
+                number = other.data
+            if number is not None and number.dtype == data.dtype:  # a shorter way to the same
+                pair = (number, data) if is_reflected else (data, number)
                 with place.scope():
-                    return wrap(place, getattr(place.xp, name)(a, b))
+                    return wrap(place, getattr(place.xp, name)(*pair))
         operands = (other, self) if is_reflected else (self, other)
-        return getattr(self.place.space, name)(*operands) if _fits(other) else NotImplemented
+        return getattr(place.space, name)(*operands) if _fits(other) else NotImplemented
 
     return method
 
@@ -340,7 +348,11 @@ def _in_place(name: str) -> Function:
 
 
 def _unary(name: str) -> Function:
-    return lambda self: getattr(self.place.space, name)(self)
+    def method(self: Array) -> Any:
+        with self.place.scope():
+            return wrap(self.place, getattr(self.place.xp, name)(self.data))
+
+    return method
 
 
 for _short, _name in (ARITHMETIC | COMPARISONS).items():
