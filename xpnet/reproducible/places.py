@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from xpnet._lib.kinds import matches
-from xpnet._typing import Array, DType, HostArray, Namespace
+from xpnet._typing import Array, HostArray, Namespace
 from xpnet.arithmetic.full_range import FullRange
 from xpnet.arithmetic.selfcheck import check
 from xpnet.backends.base import Backend, check_environment
 from xpnet.backends.probing import is_gpu, one_line
 from xpnet.backends.resolve import backend_of, make
 from xpnet.errors import BackendError, ConfigError, DataError
-from xpnet.reproducible.promotion import DTYPES, FLOATING, name_of
+from xpnet.reproducible.promotion import FLOATING, name_of
 
 MOST_NUMBERS = 2**48
 """The number of elements that no array has."""
@@ -139,7 +139,6 @@ class Place:
             self.backend, self.ops = arithmetic(name, device_name)
             self.computing = self.backend
         self.xp, self.scope = self.computing.standard, self.computing.operation_scope
-        self.dtypes: dict[str, DType] = {each: getattr(self.xp, each) for each in DTYPES}
         self.is_hosted = self.computing is not self.backend
         self.is_functional = hasattr(self.ops.from_host([0.0]), "at")
 
@@ -176,7 +175,7 @@ class Place:
             low, largest = float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
             high = min(largest, float(np.nextafter(largest + 1.0, 0.0, dtype=own)))
             data = xp.clip(xp.where(data == data, data, xp.zeros_like(data)), low, high)  # noqa: PLR0124  NaN
-        return xp.astype(data, self.dtypes[dtype])
+        return xp.astype(data, getattr(xp, dtype))
 
     def widen(self, data: Array) -> Array:
         """Return data as float64, in which subnormal float32 numbers count as 0."""

@@ -34,7 +34,7 @@ def _add_up(
         if result in FLOATING:
             return wrap(place, place.narrow(formula(place.ops, place.widen(data), **options), result))
         long = place.convert(data, "int64")
-        integers = getattr(place.xp, name)(long, dtype=place.dtypes["int64"], **options)
+        integers = getattr(place.xp, name)(long, dtype=place.xp.int64, **options)
         return wrap(place, place.convert(wrap(place, integers).data, result))
 
 
