@@ -56,7 +56,7 @@ def test_jaxs_own_way_has_the_bits_of_numpys_but_for_subnormal_numbers(monkeypat
 
 
 @pytest.mark.slow
-@pytest.mark.needs("jax")
+@pytest.mark.needs("torch", "jax")
 def test_views_of_jaxs_own_way_are_those_of_the_others(monkeypatch):
     results = []
     for name, hosted in (("numpy", places.HOSTED), ("torch", places.HOSTED), ("jax", set())):
