@@ -102,14 +102,14 @@ def reduce_large(x: float) -> tuple[float, float, float]:
     if not LARGEST_ANGLE < abs(x) < inf:
         return 0.0, 0.0, 0.0
     per_quarter, quarter = _quarters()
-    numerator, denominator = abs(x).as_integer_ratio()
+    numerator, denominator = x.as_integer_ratio()
     turns = numerator * per_quarter // denominator
     k = (turns + (1 << _BITS - 1)) >> _BITS
     rest, one = (turns - (k << _BITS)) * quarter, 1 << 2 * _BITS
     r = rest / one
     above, below = r.as_integer_ratio()
     t = (rest - above * one // below) / one
-    return (float(k % 4), r, t) if x > 0 else (float(-k % 4), -r, -t)
+    return float(k % 4), r, t
 
 
 @cache

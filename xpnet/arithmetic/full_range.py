@@ -124,13 +124,12 @@ class FullRange(Reproducible):
         rows, width = x.shape[0], math.prod(x.shape[1:])
         if not self.in_pieces or rows * width <= PIECE:
             return self.sum((x + FLUSH) - FLUSH, axis)
-        if axis > 0 and width > PIECE:
-            of_rows = [self.total(x[row, ...], axis - 1) for row in range(rows)]
-            return self.xp.concat([self.xp.expand_dims(each, axis=0) for each in of_rows])
+        if axis > 0 and rows == 1:
+            return self.xp.expand_dims(self.total(x[0, ...], axis - 1), axis=0)
         size = 1 << max(PIECE // width, 1).bit_length() - 1
         parts = [x[first : first + size, ...] for first in range(0, rows, size)]
         if axis > 0:
-            return self.xp.concat([self.sum((part + FLUSH) - FLUSH, axis) for part in parts])
+            return self.xp.concat([self.total(part, axis) for part in parts])
         parts[-1] = self.pad(parts[-1], 0, size, self.xp.zeros)
         return self.sum(fold(lambda part: (parts[part] + FLUSH) - FLUSH, len(parts)), 0)
 
