@@ -52,19 +52,16 @@ def operands(
     for value in values:
         if type(value) is Array:
             place = place or value.place
-            if value.place is not place:
-                place.check(name, value.place)
+            place.check(name, value.place)
             data.append(value.data)
             names.append(name_of(data[-1].dtype))
         else:
-            number = value if type(value) in SCALARS else as_operand(name, value)
-            scalars.append(type(number))
-            data.append(number)
+            data.append(as_operand(name, value))
+            scalars.append(type(data[-1]))
     if place is None:
         raise TypeError(f"{name}: expected an rp.Array, got none")
     dtype = dtype or promote((*names,), (*scalars,))
-    if scalars or {*names} != {dtype}:
-        data = [place.put(x, dtype) if type(x) in SCALARS else place.convert(x, dtype) for x in data]
+    data = [place.put(x, dtype) if type(x) in SCALARS else place.convert(x, dtype) for x in data]
     return place, data, dtype
 
 
