@@ -176,26 +176,24 @@ class Model:
             known = "a model that xpnet.fit has returned or that was loaded from a run's folder"
             raise ConfigError.at("report", f"expected {known}")
 
-    @cached_property
-    @with_keywords
+    @property
     def predictor(self) -> Predictor:
         """The network on its backend; built at first use."""
-        backend = resolve(self.device, self.backend).backend
-        return Predictor(self.network, backend, self.arithmetic)
+        return self.select_predictor(None)
 
     @with_keywords
     def select_predictor(self, like: Backend | None) -> Predictor:
         """Return the network on the backend of the user's arrays, if `device` and `backend` are "auto"."""
-        if like is None or not self.device == self.backend == "auto":
-            return self.predictor
-        key = like.name, like.device_name
+        if not self.device == self.backend == "auto":
+            like = None
+        key = None if like is None else (like.name, like.device_name)
         if key not in self._predictors:
             backend = resolve(self.device, self.backend, like=like).backend
             self._predictors[key] = Predictor(self.network, backend, self.arithmetic)
         return self._predictors[key]
 
     @cached_property
-    def _predictors(self) -> dict[tuple[str, str], Predictor]:
+    def _predictors(self) -> dict[tuple[str, str] | None, Predictor]:
         return {}
 
     def _outputs(self, X: object) -> tuple[HostArray, HostArray]:
@@ -205,7 +203,7 @@ class Model:
 
     def __getstate__(self) -> dict[str, object]:
         # The predictors, which hold a library's arrays, are rebuilt after unpickling; data are left out.
-        left_out = ("predictor", "_predictors", "_training")
+        left_out = ("_predictors", "_training")
         return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def __repr__(self) -> str:

@@ -13,16 +13,7 @@ from xpnet.backends.base import Backend
 from xpnet.backends.resolve import backend_of
 from xpnet.config.keywords import ClassifierSettings, check_names, from_keywords, show_settings, with_keywords
 from xpnet.config.training import DEFAULTS, RULES, TrainConfig, read_recipe
-from xpnet.data.arrays import (
-    TEXT,
-    check_exact,
-    holds_text,
-    host_array,
-    join_tables,
-    like_input,
-    take_apart,
-    weigh_samples,
-)
+from xpnet.data import arrays
 from xpnet.data.datasets import Dataset
 from xpnet.data.table import Table, as_features, quantity_note
 from xpnet.errors import ConfigError, DataError
@@ -58,9 +49,7 @@ def _value_errors() -> Iterator[None]:
         raise ValueError(error) from error
 
 
-@_value_errors()
-def _to_host(array: object, source: str) -> Any:
-    return host_array(array, source)
+_to_host = _value_errors()(arrays.host_array)
 
 
 class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -207,7 +196,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         predictor, rows = self._predictor(X)
         labels = self.classes_[predictor.predict(rows)]
-        return like_input(labels, backend_of(X)) if labels.dtype.kind in "buif" else labels
+        return arrays.like_input(labels, backend_of(X)) if labels.dtype.kind in "buif" else labels
 
     def predict_proba(self, X: object) -> Any:
         """Return the probability of each label in the order of ``classes_``, (m, classes).
@@ -222,7 +211,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             scikit-learn's validation rejects the rows.
         """
         predictor, rows = self._predictor(X)
-        return like_input(predictor.outputs(rows)[1], backend_of(X))
+        return arrays.like_input(predictor.outputs(rows)[1], backend_of(X))
 
     def score(self, X: object, y: object, sample_weight: object = None) -> float:
         """Return the accuracy on rows (m, features) with labels (m,); errors as in `predict_proba`."""
@@ -247,8 +236,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labels, classes = np.searchsorted(self.classes_, y).astype(np.int32), self.classes_.tolist()
         columns = Columns(features, classes=tuple(classes) if {*map(type, classes)} == {str} else None)
         table = Table(as_features(X, "X"), labels, "X", "y", columns)
-        data = join_tables(table, classes=len(classes))
-        return weigh_samples(data, sample_weight, self.class_weight, classes)
+        data = arrays.join_tables(table, classes=len(classes))
+        return arrays.weigh_samples(data, sample_weight, self.class_weight, classes)
 
     def _parse_settings(self) -> TrainConfig:
         parameters = self.get_params(deep=False)
@@ -267,16 +256,16 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Return the rows, in the order of the columns of the training, the names of these, and the labels.
         """
-        frame, labels = take_apart(X, "X"), [host_array(each, "y") for each in y]
-        array = np.asarray(rows := host_array(frame.rows, "X"))
-        if holds_text(array):
-            raise DataError.at("X", TEXT)
+        frame, labels = arrays.take_apart(X, "X"), [arrays.host_array(each, "y") for each in y]
+        array = np.asarray(rows := arrays.host_array(frame.rows, "X"))
+        if arrays.holds_text(array):
+            raise DataError.at("X", arrays.TEXT)
         if array.dtype.kind in "iu" and array.ndim == 2:
-            check_exact(array, "X", frame.names or ())
+            arrays.check_exact(array, "X", frame.names or ())
         if frame.names is not None:
             rows = frame.to_pandas(getattr(X, "columns", None) if hasattr(X, "iloc") else frame.names or None)
-        arrays = validate_data(self, rows, *labels, dtype=DTYPES, reset=reset)
-        rows, *labels = arrays if y else (arrays,)
+        checked = validate_data(self, rows, *labels, dtype=DTYPES, reset=reset)
+        rows, *labels = checked if y else (checked,)
         for each in labels:
             check_classification_targets(each)
         columns = Columns(frame.features) if reset else self.model_.network.columns

@@ -145,8 +145,8 @@ def fit(
     if classes is not None:
         integer_from(1).check("fit: classes", keywords.to_python(classes))
     weights = sample_weight, settings.get("class_weight")
-    arrays = (X, y), validation_data, weights, config.missing, classes
-    data = make_dataset(*arrays) if parent is None else _make_recorded(parent, *arrays)
+    arrays, fills = ((X, y), validation_data, weights, classes), config.missing == "mean"
+    data = make_dataset(*arrays, fills=fills) if parent is None else _make_recorded(parent, *arrays)
     if validation_data is not None:
         config = replace(config, validation=len(data.y_test))
     scales = None if "normalize" in explicit or parent is not None else scale_note(data.x_train)
@@ -163,13 +163,14 @@ def _make_recorded(run: RunFolder, *arrays: Any) -> Dataset:
 
     Before 0.4, nullable ones were floats.
     """
+    fills = run.config.missing == "mean"
     with suppress(DataError):
-        data = make_dataset(*arrays, floats=True)
+        data = make_dataset(*arrays, fills=fills, floats=True)
         if run.find_other_data(data.name, digest(data)) is None:
             for note in data.notes:
                 warn_user(f"{note}, as in {run.path}")
             return replace(data, notes=())
-    return make_dataset(*arrays)
+    return make_dataset(*arrays, fills=fills)
 
 
 def _read_folder(run: str | Path | None, extend: object, settings: dict[str, Any]) -> dict[str, Any]:
@@ -366,7 +367,7 @@ def verify(
     else:
         classes = recorded.record["data"].get("classes")
         weights = sample_weight, class_weight
-        data = _make_recorded(recorded, (X, y), validation_data, weights, config.missing, classes)
+        data = _make_recorded(recorded, (X, y), validation_data, weights, classes)
         if "feature_names" not in recorded.record["data"]:  # before 0.4, not every table's were read
             data = replace(data, columns=replace(data.columns, features=None))
     with open_training(config, data, like=backend_of(X), warn=warn_user) as (trainer, _):

@@ -319,11 +319,11 @@ def _print_trials(console: Console, folder: Path, runs: Sequence[FoundRun]) -> N
     DataError
         The summary is damaged.
     """
-    summary = read_summary(folder) if (folder / records.SUMMARY_FILE).exists() else None
+    summary = read_summary(folder) if (folder / records.SUMMARY_FILE).exists() else {}
     console.print(style_text(folder, "bold"))
-    if summary is not None and "best" in summary:
+    if "best" in summary:
         console.print(f"best of all {format_value(summary['over'])}: {format_value(summary['best']['run'])}")
-    elif summary is not None:
+    elif summary:
         console.print(f"all {format_value(summary['over'])}, mean ± standard deviation")
         for name, figure in summary["figures"].items():
             mean, deviation = (format_metric(name, value) for value in figure.values())

@@ -156,7 +156,7 @@ def train(
                 check_data(parent, data, "--extend")
             if run is not None:
                 return run
-            info = describe_run(config, selection, data, parent, command)
+            info = describe_run(config, selection, data, parent, *command)
             return Run.start(config.out, config.name, info, trainer.ranks, overwrite=config.overwrite)
 
         recorded = ranks.on_first(open_run)

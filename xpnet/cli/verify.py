@@ -36,6 +36,7 @@ from xpnet.errors import ConfigError
 from xpnet.training.terminal import make_console, style_text
 
 if TYPE_CHECKING:
+    from xpnet.distributed.ranks import Ranks
     from xpnet.recording.recorded_run import RecordedRun
 
 # The imports inside the functions load NumPy, which --help does not need.
@@ -65,7 +66,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     from xpnet.distributed.ranks import connect
     from xpnet.storage.find import resolve_run
     from xpnet.storage.record import SUMMARY_FILE
-    from xpnet.storage.summary import find_summary_difference, read_summary
+    from xpnet.storage.summary import compare_summary
 
     ranks = connect()
     with ranks.agreement():
@@ -73,55 +74,50 @@ def _verify(arguments: argparse.Namespace) -> int:
         is_summary = (run / SUMMARY_FILE).is_file()
         if is_summary and arguments.between is not None:
             raise ConfigError.at("--between", f"is for one run, and {run} holds several")
-        trials = read_summary(run)["trials"] if is_summary else ()
-        difference = find_summary_difference(run) if is_summary else None
+        summary, difference = compare_summary(run) if is_summary else ({}, None)
     if not is_summary:
-        return _verify_run(run, arguments)
-    codes = [_verify_run(run / trial["run"], arguments, f"{trial['run']}: ") for trial in trials]
+        return _verify_run(run, ranks, arguments)
+    names = [trial["run"] for trial in summary["trials"]]
+    codes = [_verify_run(run / name, ranks, arguments, f"{name}: ") for name in names]
     line = f"differs       {difference}" if difference else f"verified      {run}: the summary of its runs"
-    return max(*codes, _print_verdict(line, arguments, code=int(difference is not None)))
+    return max(*codes, _print_verdict(line, ranks, arguments, code=int(difference is not None)))
 
 
-def _print_verdict(line: str, arguments: argparse.Namespace, *, code: int) -> int:
+def _print_verdict(line: str, ranks: "Ranks", arguments: argparse.Namespace, *, code: int) -> int:
     """Print a line from the first rank; with --quiet only what is not verified. Return the exit code."""
-    from xpnet.distributed.ranks import connect
-
     is_verified = line.startswith("verified ")
-    is_quiet = connect().rank > 0 or (is_verified and get_settings(arguments).get("quiet", False))
+    is_quiet = ranks.rank > 0 or (is_verified and get_settings(arguments).get("quiet", False))
     style = "green" if is_verified else "bold red" if code else "yellow"
     make_console(quiet=is_quiet).print(style_text(line, style))
     return code
 
 
-def _verify_run(folder: Path, arguments: argparse.Namespace, place: str = "") -> int:
+def _verify_run(folder: Path, ranks: "Ranks", arguments: argparse.Namespace, place: str = "") -> int:
     """Print whether a run is verified, or what differs, after its place. Return the exit code."""
-    from xpnet.distributed.ranks import connect
     from xpnet.recording.recorded_run import RecordedRun, find_file_difference
 
-    ranks = connect()
     with ranks.agreement():
         run = RecordedRun(folder)
     difference = ranks.from_first(partial(find_file_difference, run, all_files=arguments.files))
     if difference is None and not arguments.files:
-        difference = _train_again(run, arguments)
+        difference = _train_again(run, ranks, arguments)
     if difference is not None:
-        return _print_verdict(f"differs       {place}{difference}", arguments, code=1)
+        return _print_verdict(f"differs       {place}{difference}", ranks, arguments, code=1)
     verdict, compared = "verified      ", "the files are the same bits" if arguments.files else run.describe()
     if missing := run.missing:
         verdict = f"verified, but for {', '.join(missing)}, which {'are' if missing[1:] else 'is'} missing: "
     others = f"; not compared: {', '.join(run.others)}" if run.others else ""
-    return _print_verdict(f"{verdict}{folder}: {compared}{others}", arguments, code=0)
+    return _print_verdict(f"{verdict}{folder}: {compared}{others}", ranks, arguments, code=0)
 
 
-def _train_again(run: "RecordedRun", arguments: argparse.Namespace) -> str | None:
+def _train_again(run: "RecordedRun", ranks: "Ranks", arguments: argparse.Namespace) -> str | None:
     """Return the first difference between a training and its record, or None."""
     from xpnet.cli.train import describe_training
-    from xpnet.distributed.ranks import connect
     from xpnet.recording.recorded_run import check_recorded
     from xpnet.recording.verification import find_difference
     from xpnet.training.opening import open_training
 
-    ranks, settings = connect(), get_settings(arguments)
+    settings = get_settings(arguments)
     with ranks.agreement():
         check_recorded(run, arguments.between)
         if "data" not in settings:

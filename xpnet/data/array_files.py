@@ -15,10 +15,10 @@ from typing import IO
 
 import numpy as np
 from numpy.lib import format  # noqa: A004 (NumPy's name)
-from numpy.typing import NDArray
 
 from xpnet._lib.files import read_start
 from xpnet._lib.text import format_shape
+from xpnet._typing import HostArray
 from xpnet.data.table import GZIP_MAGIC, ROLES, Source, Table, check_memory, make_table, open_data_file
 from xpnet.errors import DataError
 from xpnet.nn.columns import format_names, shorten
@@ -148,7 +148,7 @@ def _read_npy_header(file: IO[bytes], where: str) -> _Header:
     return shape, dtype, fortran
 
 
-def _read_values(file: IO[bytes], where: str, stored: int, header: _Header) -> NDArray[np.generic]:
+def _read_values(file: IO[bytes], where: str, stored: int, header: _Header) -> HostArray:
     """Read the values after the header from a file, or a member of an archive, that takes `stored` bytes.
 
     At least `MIN_MAPPED_BYTES` of aligned values that are features without conversion, in a file that is not
@@ -204,7 +204,7 @@ class _Map(mmap.mmap):
     random_access: mmap.mmap
 
 
-def map_values(file: IO[bytes], start: int, declared: int, dtype: np.dtype) -> NDArray[np.generic]:
+def map_values(file: IO[bytes], start: int, declared: int, dtype: np.dtype) -> HostArray:
     """Map `declared` bytes from offset `start` as a read-only 1-D array of `dtype`.
 
     The map remains valid after the file is closed, as long as a view of the array exists.
@@ -222,7 +222,7 @@ def is_mapped(array: object) -> bool:
     return _find_map(array) is not None
 
 
-def with_random_access(array: NDArray[np.generic]) -> NDArray[np.generic]:
+def with_random_access(array: HostArray) -> HostArray:
     """Return the same values, for access to rows in random order.
 
     Read-ahead makes sequential reading about ten times as fast, but random access would read megabytes for

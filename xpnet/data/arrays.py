@@ -223,13 +223,13 @@ def read_features(
     return columns.fill_missing(frame.sort(rows, columns, source)), frame
 
 
-def holds_text(array: NDArray[np.generic], kinds: Any = (str, bytes)) -> bool:
+def holds_text(array: HostArray, kinds: Any = (str, bytes)) -> bool:
     """Return True if an array holds text, perhaps among other things."""
     types = {*map(type, array.flat)} if array.dtype == object else {array.dtype.type}
     return any(issubclass(each, kinds) for each in types)
 
 
-def to_numbers(values: object, source: str, *, allow_text: bool = False) -> NDArray[np.generic]:
+def to_numbers(values: object, source: str, *, allow_text: bool = False) -> HostArray:
     """Convert a list, a column or an array of numbers to a NumPy array.
 
     Raises
@@ -360,24 +360,17 @@ Pair = tuple[object, object]
 
 
 def make_dataset(
-    training: Pair,
-    validation: Pair | None,
-    weights: Pair,
-    missing: Any,
-    classes: Any,
-    *,
-    floats: bool = False,
+    training: Pair, validation: Pair | None, weights: Pair, classes: Any, *, fills: bool, floats: bool = False
 ) -> Dataset:
     """Return the data set of a user's arrays, and weights of samples and of classes.
 
     Its notes say what the integers of tables are taken for, if that is not plain: for floats if `floats` is
     set or one is missing.
     """
-    fills, source = missing == "mean", " in validation_data"
     table, other = table_from_arrays(*training, fills=fills, floats=floats), None
     if validation is not None:
         is_float = table.x.dtype != np.uint8
-        other = table_from_arrays(*validation, source, table.columns, floats=is_float)
+        other = table_from_arrays(*validation, " in validation_data", table.columns, floats=is_float)
         if other.note and other.x.dtype == np.float64 and not is_float:
             table = table_from_arrays(*training, fills=fills, floats=True)
     notes = [each.note for each in (table, other) if each and each.note]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._typing import Array
+from xpnet._typing import Array, HostArray
 from xpnet.arithmetic import random
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.blocks import block_bounds
@@ -78,7 +78,7 @@ def build_augmenter(
     height: int,
     width: int,
     seed: int,
-    from_host: Callable[[NDArray[np.generic]], Array],
+    from_host: Callable[[HostArray], Array],
     strength: Callable[[int], int] = lambda _: FULL_STRENGTH,
 ) -> Augmenter:
     """Return the function that augments the images of an epoch.

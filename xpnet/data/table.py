@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Self, cast
+from typing import BinaryIO, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ MEAN_HINT = "; --missing mean puts the mean of the column in its place"
 MISSING = ("", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "NULL", "null", "None", "?")
 _ROWS_AT_ONCE = 1024
 
-Source = tuple[NDArray[Any], str]
+Source = tuple[HostArray, str]
 """An array as it was read, and its file for messages."""
 
 
@@ -41,7 +41,7 @@ Source = tuple[NDArray[Any], str]
 class Table:
     """Samples as rows: features `x` (m, features), labels `y` (m,), and their files for messages."""
 
-    x: NDArray[np.generic]  # uint8, float32 or float64, C-contiguous, perhaps a map of a file
+    x: HostArray  # uint8, float32 or float64, C-contiguous, perhaps a map of a file
     y: NDArray[np.int32]
     x_from: str
     y_from: str
@@ -179,7 +179,7 @@ def as_features(
     return np.ascontiguousarray(rows, dtype=np.uint8)
 
 
-def as_labels(values: NDArray[Any], where: object) -> NDArray[np.int32]:
+def as_labels(values: HostArray, where: object) -> NDArray[np.int32]:
     """Return checked labels of shape (m,) or (m, 1) as int32 (m,).
 
     Raises

@@ -14,9 +14,8 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from xpnet._typing import Array
+from xpnet._typing import Array, HostArray
 from xpnet.backends.probing import cuda_index
 
 if TYPE_CHECKING:
@@ -205,7 +204,7 @@ def _datatype(dtype: str) -> Any:
     return {"float64": MPI.DOUBLE, "float32": MPI.FLOAT}[dtype]
 
 
-def share_memory(comm: Any, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+def share_memory(comm: Any, shape: tuple[int, ...], dtype: str) -> HostArray:
     """Return an array of any content in memory that the ranks of a machine share, to the end of the job."""
     from mpi4py import MPI
 

@@ -13,11 +13,10 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet._lib.extras import install_command
 from xpnet._lib.machine import allowed_cpus
-from xpnet._typing import Array, Namespace
+from xpnet._typing import Array, HostArray, Namespace
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
 from xpnet.distributed.exchange import Memory, Reduction, Shapes, TreeSum, list_nodes, node_size, share_blocks
 from xpnet.distributed.launch import initialize, local_rank, rank_and_size
@@ -227,7 +226,7 @@ def _gather_values(comm: Any, value: T) -> list[T]:
     return [json.loads(text.tobytes()) for text in texts]
 
 
-def _gather_arrays(comm: Any, array: NDArray[Any]) -> list[NDArray[Any]]:
+def _gather_arrays(comm: Any, array: HostArray) -> list[HostArray]:
     """Return the arrays (n,) of all ranks, of one dtype and of any lengths."""
     sizes = np.empty(comm.size, np.int64)
     comm.Allgather(np.array([array.size], np.int64), sizes)

@@ -202,9 +202,8 @@ def _find_other_forms(run: RecordedRun) -> Iterator[str]:
     written = to_json(config)
     if "source" in run.record["data"]:  # arrays, which no setting of files is of
         written |= {name: DEFAULTS[name] for name in ("data", "test_data", "test_split", "label", "columns")}
-    for name in sorted(
-        run.content["config"].keys() - {"best_by"}
-    ):  # which is resolved, and compared elsewhere
+    names = run.content["config"].keys() - {"best_by"}  # which is resolved, and compared elsewhere
+    for name in sorted(names):
         left, right = json.dumps(setting := run.content["config"][name]), json.dumps(written[name])
         # Paths are written as the operating system does.
         is_path = isinstance(getattr(config, name), Path) and isinstance(setting, str)

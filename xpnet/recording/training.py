@@ -2,7 +2,7 @@
 
 import hashlib
 import sys
-from collections.abc import Sequence, Set as AbstractSet
+from collections.abc import Set as AbstractSet
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from xpnet.config.constraints import merge_settings
 from xpnet.config.rules import flag, format_value
 from xpnet.config.settings import RunSettings
 from xpnet.config.training import DEFAULTS, TrainConfig, to_json
-from xpnet.data import datasets
+from xpnet.data.datasets import Dataset, digest
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage.folder import RunFolder, digest_file
 from xpnet.storage.record import CHECKPOINT_FILE, MODEL_FILE, DataInfo, ParentInfo, RunInfo
@@ -31,15 +31,11 @@ OWN_SETTINGS |= {"epochs", "init_from"}
 
 
 def describe_run(
-    config: TrainConfig,
-    selection: Selection,
-    data: datasets.Dataset,
-    parent: RunFolder | None = None,
-    command: Sequence[str] = (),
+    config: TrainConfig, selection: Selection, data: Dataset, parent: RunFolder | None = None, *command: str
 ) -> RunInfo:
     """Return the part of a run's record on its settings, device and data.
 
-    Without a `command` it is that of a call of ``xpnet.fit``, with the script that made it.
+    Without the words of a `command` it is that of a call of ``xpnet.fit``, with the script that made it.
     """
     start = config.init_from
     script = [*sys.argv[:1]] if sys.argv and Path(sys.argv[0]).is_file() else []
@@ -69,11 +65,11 @@ def describe_parent(parent: RunFolder) -> ParentInfo:
     }
 
 
-def describe_data(data: datasets.Dataset) -> DataInfo:
+def describe_data(data: Dataset) -> DataInfo:
     """Return the part of a run's record on its data."""
     info: DataInfo = {
         "name": data.name,
-        "sha256": datasets.digest(data),
+        "sha256": digest(data),
         "training_samples": len(data.y_train),
         "test_samples": len(data.y_test) if data.has_test else 0,
         "features": data.features,
@@ -93,7 +89,7 @@ def describe_data(data: datasets.Dataset) -> DataInfo:
     return info
 
 
-def check_data(run: RunFolder, data: datasets.Dataset, setting: str) -> None:
+def check_data(run: RunFolder, data: Dataset, setting: str) -> None:
     """Check that the data are those of a recorded run; `setting` is --resume or --extend.
 
     Raises
@@ -101,7 +97,7 @@ def check_data(run: RunFolder, data: datasets.Dataset, setting: str) -> None:
     ConfigError
         They are not.
     """
-    if problem := run.find_other_data(data.name, datasets.digest(data)):
+    if problem := run.find_other_data(data.name, digest(data)):
         remedy = f"--init-from {run.path / MODEL_FILE} trains its network on them"
         raise ConfigError.at(setting, f"{run.path} {problem}: {remedy}")
 
@@ -115,9 +111,9 @@ def check_start(run: RunFolder, init_from: Path | None) -> None:
         It is not.
     """
     recorded = run.record["init_from_sha256"]
-    if init_from is None or recorded is None or (digest := digest_file(init_from)) == recorded:
+    if init_from is None or recorded is None or (found := digest_file(init_from)) == recorded:
         return
-    difference = f"expected SHA-256 {recorded[:16]}…, found {init_from} with {digest[:16]}…"
+    difference = f"expected SHA-256 {recorded[:16]}…, found {init_from} with {found[:16]}…"
     raise ConfigError.at(run.path, f"started from another model: {difference}: restore the file")
 
 

@@ -177,9 +177,13 @@ def _format(value: object) -> str:
 
 
 def _compare_arrays(where: str, recorded: Tensors, computed: Tensors) -> Iterator[str]:
-    """Yield a difference for each array that is not the same, with its first element that differs."""
-    for name in dict.fromkeys((*computed, *recorded)):
-        left, right = recorded.get(name), computed.get(name)
+    """Yield a difference for each array that is not the same, with its first element that differs.
+
+    The parts of a state have names in place of their numbers.
+    """
+    for key in dict.fromkeys((*computed, *recorded)):
+        name = re.sub(r"^state\.([0-2])(?=\.)", lambda part: Variables._fields[int(part[1])], key)
+        left, right = recorded.get(key), computed.get(key)
         if left is None or right is None:
             yield f"{where}: {name}: {'is missing' if left is None else 'is not expected'}"
         elif (left.dtype, left.shape) != (right.dtype, right.shape):
@@ -199,14 +203,7 @@ def _compare_checkpoint(
     rows = sum(records.is_number(epoch := row.get("epoch")) and epoch <= state.epoch for row in run.history)
     # The seconds are what no computation gives.
     computed, facts = describe_state(trainer, state, final, rows, progress["seconds"])
-
-    def rename(named: Tensors) -> Tensors:
-        """Give the parts of a state their names in place of their numbers."""
-        for index, field in enumerate(Variables._fields):
-            named = {re.sub(rf"^state\.{index}\.", f"{field}.", name): named[name] for name in named}
-        return named
-
-    yield from _compare_arrays(path.name, rename(arrays), rename(computed))
+    yield from _compare_arrays(path.name, arrays, computed)
     yield from _compare_objects(f"{path.name}: ", progress, facts)
     specification = run.record["specification_version"]
     versions = range(checkpoint.FORMAT_VERSION, 0, -1)
@@ -227,8 +224,7 @@ def _compare_result(
     yield from _compare_models(run.path / records.MODEL_FILE, model)
     recorded = {"fingerprint": run.record["fingerprint"]}
     yield from _compare_objects("run.json: ", recorded, {"fingerprint": model.fingerprint})
-    metrics: dict[str, object] = {**evaluate_result(trainer, result), "epochs": result.state.epoch}
-    metrics |= final.metrics
+    metrics = {**evaluate_result(trainer, result), "epochs": result.state.epoch, **final.metrics}
     yield from _compare_objects("run.json: metrics.", run.record["metrics"] or {}, metrics)
     if run.checkpoint.exists():
         yield from _compare_checkpoint(run, run.checkpoint, trainer, result.state, final)

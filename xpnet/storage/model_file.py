@@ -32,7 +32,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from xpnet._lib.files import make_read_error
-from xpnet._typing import Array
+from xpnet._typing import Array, HostArray
 from xpnet.config.settings import Normalize
 from xpnet.errors import DataError
 from xpnet.nn.architecture import Network
@@ -54,7 +54,7 @@ _LAYOUT = (
     "batch normalisation of hidden layers norms.0.weight, .bias, .running_mean, .running_var (outputs) ..."
 )
 
-Tensors = Mapping[str, np.ndarray]
+Tensors = Mapping[str, HostArray]
 """Tensors by name: of a layer, of a batch normalisation, or of a file."""
 Entry = tuple[str, tuple[int, ...]]
 """The dtype of a tensor, F32 or F64, and its shape."""
@@ -155,7 +155,7 @@ def encode_model(model: SavedModel, version: int = FORMAT_VERSION) -> bytes:
     return encode_tensors(name_tensors(model), metadata)
 
 
-def name_tensors(model: SavedModel) -> dict[str, np.ndarray]:
+def name_tensors(model: SavedModel) -> dict[str, HostArray]:
     """Return the tensors of a model file by their names."""
     statistics = model.normalization.shift, model.normalization.scale
     tensors = dict(zip(STATISTICS, map(np.asarray, statistics), strict=True))
@@ -240,7 +240,7 @@ def _build_model(tensors: Tensors, metadata: Mapping[str, str]) -> SavedModel:
     return replace(model, columns=columns, specification=None if version is None else int(version))
 
 
-def _as_row(values: Array) -> np.ndarray:
+def _as_row(values: Array) -> HostArray:
     """Return (n, 1) values in shape (n,)."""
     return np.asarray(values).reshape(-1)
 
@@ -309,12 +309,12 @@ CODES = {"|b1": "BOOL"} | {
 """The format's names of NumPy's dtypes, such as F32 of "<f4"."""
 
 
-def to_little_endian(array: np.ndarray) -> np.ndarray:
+def to_little_endian(array: HostArray) -> HostArray:
     """Return `array` in little-endian byte order and C order, a copy only if needed."""
     return array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
 
 
-def encode_tensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+def encode_tensors(arrays: Mapping[str, HostArray], metadata: Mapping[str, str]) -> bytes:
     """Return the bytes of a .safetensors file, which depend on nothing but the arguments.
 
     The writer of the safetensors library does not keep the order of the metadata.
@@ -368,7 +368,7 @@ def open_tensors(path: Path) -> Iterator[Any]:
         raise DataError.at(path, f"not a complete .safetensors file ({reason})") from error
 
 
-def read_arrays(path: Path, file: Any, names: Iterable[str]) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, file: Any, names: Iterable[str]) -> dict[str, HostArray]:
     """Return arrays of an open file, as writable copies.
 
     Raises

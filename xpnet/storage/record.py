@@ -198,15 +198,13 @@ def format_commits(record: Record) -> dict[str, str]:
 
     Records of schema version 1 have xpnet's alone.
     """
-    commits = {name: record[name] for name in ("working_folder_commit", "xpnet_commit")}
+    texts = {}
+    for name in ("working_folder_commit", "xpnet_commit"):
+        git = record[name] or {"commit": "none"}
+        texts[name] = f"{git.get('commit')}{', with changed or touched files' * bool(git.get('dirty'))}"
     if record["schema_version"] == 1:
-        del commits["working_folder_commit"]
-    return {
-        name: f"{git.get('commit')}{', with changed or touched files' * bool(git.get('dirty'))}"
-        if git
-        else "none"
-        for name, git in commits.items()
-    }
+        del texts["working_folder_commit"]
+    return texts
 
 
 @check_arguments

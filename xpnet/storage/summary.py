@@ -57,44 +57,35 @@ def read_summary(folder: Path) -> dict[str, Any]:
     DataError
         It is missing or damaged, or a run is.
     """
-    return _compute_summary(folder)[1]
+    return compare_summary(folder)[0]
 
 
-def _compute_summary(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the summary in a folder as it is, with its figures, and as the records of its runs give it."""
+def compare_summary(folder: Path) -> tuple[dict[str, Any], str | None]:
+    """Return the summary of `read_summary`, and the first difference of the one in the folder in words.
+
+    Its trainings are all runs in the folder, and differ in the seed or the learning rate alone. Errors as in
+    `read_summary`.
+    """
     path = folder / SUMMARY_FILE
-    content: dict[str, Any] = records.read_json(path, "damaged", EXPECTED)
+    recorded: dict[str, Any] = records.read_json(path, "damaged", EXPECTED)
     try:
-        names = [Path(trial["run"]).name for trial in content["trials"]]
-        trials = [make_entry(records.read_run(folder / name)) | {"run": name} for name in names]
-        return {**content, **content.get("figures", {})}, make_summary(str(content["over"]), trials)
+        names = [Path(trial["run"]).name for trial in recorded["trials"]]
+        runs = [records.read_run(folder / name) for name in names]
+        trials = [make_entry(run) | {"run": name} for name, run in zip(names, runs, strict=True)]
+        computed = make_summary(str(recorded["over"]), trials)
+        recorded = {**recorded, **recorded.get("figures", {})}
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise DataError.at(path, f"damaged: {EXPECTED}") from error
-
-
-def find_summary_difference(folder: Path) -> str | None:
-    """Compare the summary in a folder with the records of its runs; return the first difference in words.
-
-    They are all runs in the folder, and differ in the seed or the learning rate alone.
-
-    Raises
-    ------
-    DataError
-        It is missing or damaged, or a run is.
-    """
-    recorded, computed = _compute_summary(folder)
-    names = [trial["run"] for trial in computed["trials"]]
-    own = "learning_rate" if "best" in computed else "seed"
-    runs = sorted(path.parent.name for path in folder.glob(f"*/{records.RECORD_FILE}"))
-    if sorted(names) != runs:
-        return f"{SUMMARY_FILE}: trials: recorded {names}, found {runs}"
-    configs = [records.read_run(folder / name)["config"] for name in names]
+    found = sorted(file.parent.name for file in folder.glob(f"*/{records.RECORD_FILE}"))
+    if sorted(names) != found:
+        return computed, f"{path.name}: trials: recorded {names}, found {found}"
+    configs, own = [run["config"] for run in runs], "learning_rate" if "best" in computed else "seed"
     for key in sorted(configs[0].keys() - {own, *_OF_FILES_AND_PLACE}):
         if any(config.get(key) != configs[0][key] for config in configs):
-            return f"{SUMMARY_FILE}: over: recorded {computed['over']!r}, but {key} differs"
+            return computed, f"{path.name}: over: recorded {computed['over']!r}, but {key} differs"
     expected = {**computed, **computed.get("figures", {})}
     for name in reversed(dict.fromkeys((*expected, *recorded))):  # the figures first
         left, right = (json.dumps(values.get(name, "nothing")) for values in (recorded, expected))
         if left != right:
-            return f"{SUMMARY_FILE}: {name}: recorded {left[:80]}, computed {right[:80]}"
-    return None
+            return computed, f"{path.name}: {name}: recorded {left[:80]}, computed {right[:80]}"
+    return computed, None

@@ -71,7 +71,7 @@ class Step:
         """Return the variables after each step of a batch, which may reuse the memory of those before it."""
         if batch.size > BLOCK_SIZE:
             sums = self._batch_sums(variables.parameters, batch)
-            return self._update(variables, sums, *L.mean_and_variance_factors(batch.size), *learning_rates)
+            return self._update(variables, sums, L.mean_and_variance_factors(batch.size), *learning_rates)
         start, stop = self.context.share(batch.size)
         block = batch.block(Group(start, stop, 1))
         if stop - start < batch.size:
@@ -153,8 +153,8 @@ class Step:
             following = self._digest([*largest, *add_next(maxima, terms)])
             compare(ranks, range(ranks.size), digest, following)
         scale = dropout_scale(self.context.network.input_dropout)
-        factors = 1.0 if factor is None else factor * scale, *L.mean_and_variance_factors(size)
-        return self._shared_update(variables, sums, *factors, learning_rate)
+        factor = 1.0 if factor is None else factor * scale
+        return self._shared_update(variables, sums, factor, L.mean_and_variance_factors(size), learning_rate)
 
     def _digest(self, arrays: Iterable[Array]) -> str:
         """Return the SHA-256 of the bits of arrays, but for the signs of zeros."""
@@ -180,7 +180,7 @@ class Step:
         sums = (self.context.ops.partial_gradients(dz, a, samples, largest) for a, dz in terms)
         return list(chain.from_iterable(sums))
 
-    def _apply_shared_update(self, variables: Variables, sums: list[Array], *factors: float) -> Variables:
+    def _apply_shared_update(self, variables: Variables, sums: list[Array], *factors: Any) -> Variables:
         """Do as `_apply_update`; the first factor is that of the inputs."""
         sums = [sums[0] * factors[0], *sums[1:]]
         return self._apply_update(variables, [x + 0.0 for x in sums], *factors[1:])
@@ -189,23 +189,18 @@ class Step:
         """Return the variables after a batch of one block."""
         sums = self.block_sums(variables.parameters, block)
         size = int((block.labels if block.indices is None else block.indices).shape[0])
-        return self._apply_update(variables, sums, *L.mean_and_variance_factors(size), learning_rate)
+        return self._apply_update(variables, sums, L.mean_and_variance_factors(size), learning_rate)
 
     def _apply_update(
-        self,
-        variables: Variables,
-        sums: list[Array],
-        mean_factor: float,
-        variance_factor: float,
-        learning_rate: float,
+        self, variables: Variables, sums: list[Array], factors: tuple[float, float], learning_rate: float
     ) -> Variables:
         """Return the variables after a batch, given its `block_sums` and `mean_and_variance_factors`."""
         parameters, statistics, state = variables
         arrays = iter(sums)  # in the order of `block_sums`
-        gradients = [type(layer)(*(next(arrays) * mean_factor for _ in layer)) for layer in parameters]
+        gradients = [type(layer)(*(next(arrays) * factors[0] for _ in layer)) for layer in parameters]
         moments = [L.BatchMoments(next(arrays), next(arrays)) for _ in statistics]
         pairs = zip(statistics, moments, strict=True)
-        statistics = [L.update_running_statistics(*pair, mean_factor, variance_factor) for pair in pairs]
+        statistics = [L.update_running_statistics(*pair, *factors) for pair in pairs]
         parameters, state = self.optimizer.update(gradients, state, parameters, learning_rate)
         return Variables(parameters, statistics, state)
 

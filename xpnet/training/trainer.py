@@ -38,6 +38,8 @@ from xpnet.training.step import Evaluation, Step, TrainState, Variables, evaluat
 MEMORY_VALUES = {"reproducible": (8, 8, 6, 12), "native": (6, 5, 4, 6), "": (4, 0, 3, 3)}
 """Numbers in memory: of each parameter, with Adam of each besides, and of each hidden unit and class a sample
 that is computed. Most are in the memory of replayed functions, in this arithmetic; "": none is replayed."""
+NETWORK_SETTINGS = ("activation", "batch_norm", "input_dropout", "input_noise", "loss", "label_smoothing")
+"""The settings that are attributes of a network."""
 MEMORY_MARGIN = 1.5
 """The largest factor between the estimate and peaks measured with 4,000 and 21,000 classes, on NumPy."""
 
@@ -95,16 +97,9 @@ class Trainer:
         if not backend.on_host:
             check_copy_memory(data, backend.name)
         self.config, self.backend, self.data, self.ranks = config, backend, data, ranks
-        self.network = network = Network(
-            (data.features, *config.hidden, data.classes),
-            activation=config.activation,
-            batch_norm=config.batch_norm,
-            input_dropout=config.input_dropout,
-            hidden_dropout=config.dropout,
-            input_noise=config.input_noise,
-            loss=config.loss,
-            label_smoothing=config.label_smoothing,
-        )
+        sizes = data.features, *config.hidden, data.classes
+        options = {name: getattr(config, name) for name in NETWORK_SETTINGS}
+        self.network = network = Network(sizes, hidden_dropout=config.dropout, **options)
         training, validation = split_samples(config, data)
         count = len(data.y_train) if training is None else len(training)
         threads = min(workers, MAX_PENDING, -(-count // (BLOCK_SIZE * ranks.size)))
