@@ -75,8 +75,8 @@ def _describe_own_commit(root: Path) -> dict[str, str | bool] | None:
 
     A package in site-packages, or in another folder of somebody's repository, is not of that repository.
     """
-    is_installed = any(root.glob("xpnet-*.dist-info"))  # metadata that an installer puts beside the package
-    if is_installed or not (root / ".git").exists():
+    # An installer puts metadata beside the package.
+    if any(root.glob("xpnet-*.dist-info")) or not (root / ".git").exists():
         return None
     return _describe_commit(str(root), GIT_CEILING_DIRECTORIES=str(root.parent))
 
