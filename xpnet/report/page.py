@@ -23,7 +23,7 @@ from xpnet._lib.tree import leaves
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig, from_json, to_json
 from xpnet.config.settings import BOOKKEEPING
-from xpnet.data import datasets
+from xpnet.data.datasets import Dataset, digest, load
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate
 from xpnet.nn.metrics import Labels
@@ -50,18 +50,16 @@ MOST_SAMPLES = 1000
 
 
 @check_arguments
-def render_page(folder: Path, data: datasets.Dataset | None, sha256: str | None) -> bytes:
+def render_page(folder: Path, data: Dataset | None, sha256: str | None) -> bytes:
     """Return the HTML page of a run as UTF-8. Parameters and errors as in ``xpnet.report.write_report``."""
     run = RunFolder(folder)
     model, data = run.model, _read_data(run) if data is None else data
-    if problem := run.find_other_data(data.name, sha256 or datasets.digest(data)):
+    if problem := run.find_other_data(data.name, sha256 or digest(data)):
         raise DataError.at(run.path, f"{problem}: name the data of the training with --data")
     return render_training(folder.resolve().name, run.record, model, run.history, data)
 
 
-def render_training(
-    name: str, record: Record, model: SavedModel, history: Rows, data: datasets.Dataset
-) -> bytes:
+def render_training(name: str, record: Record, model: SavedModel, history: Rows, data: Dataset) -> bytes:
     """Return the HTML page of a training as UTF-8."""
     part, samples = select_samples(record, data)
     is_native = record["config"].get("arithmetic") == "native"  # else that of the parameters' dtype
@@ -107,7 +105,7 @@ def _encode(text: str) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-def select_samples(record: Record, data: datasets.Dataset) -> tuple[str, datasets.Dataset]:
+def select_samples(record: Record, data: Dataset) -> tuple[str, Dataset]:
     """Return the part of the data that the page evaluates, and the data with its samples as test samples.
 
     They are the test samples, else the validation samples, else the training samples.
@@ -165,12 +163,12 @@ def format_label(name: str) -> str:
     return "training time" if name == "seconds" else name.replace("train_", "training_").replace("_", " ")
 
 
-def _read_data(run: RunFolder) -> datasets.Dataset:
+def _read_data(run: RunFolder) -> Dataset:
     """Read the data again from the path in the record."""
     run.check_files("its report is in its folder, and the model that xpnet.fit returns writes it anew")
     config = run.config
     try:
-        return datasets.load(config.data, config.test_data, **config.table_options)
+        return load(config.data, config.test_data, **config.table_options)
     except (DataError, ConfigError) as error:
         raise DataError.at(run.path, f"name its data with --data: {error}") from error
 
@@ -178,8 +176,8 @@ def _read_data(run: RunFolder) -> datasets.Dataset:
 def read_source(name: str) -> dict[str, str]:
     """Return the text of an inline style or script, and its hash for the page's Content-Security-Policy."""
     text = files("xpnet.report").joinpath("templates", name).read_text("utf-8")
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return {"text": text, "hash": f"sha256-{digest}"}
+    encoded = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return {"text": text, "hash": f"sha256-{encoded}"}
 
 
 def _list_settings(config: Mapping[str, object]) -> list[tuple[str, object, bool]]:
@@ -229,7 +227,7 @@ def _make_cells(
         yield i, j, count, totals[i], 0.06 + 0.5 * relative
 
 
-def _weigh_features(model: SavedModel, data: datasets.Dataset) -> Iterator[tuple[str, float]]:
+def _weigh_features(model: SavedModel, data: Dataset) -> Iterator[tuple[str, float]]:
     """Yield name and weight of the features with the largest weights in the first layer.
 
     The weight is the root mean square over the units, times the standard deviation of the normalised feature,
@@ -242,7 +240,7 @@ def _weigh_features(model: SavedModel, data: datasets.Dataset) -> Iterator[tuple
         yield names[index], float(weights[index] / (weights.max() or 1.0))
 
 
-def _select_mistakes(data: datasets.Dataset, evaluation: Evaluation) -> Iterator[tuple[object, ...]]:
+def _select_mistakes(data: Dataset, evaluation: Evaluation) -> Iterator[tuple[object, ...]]:
     """Yield number, label, prediction, probabilities and image of the most confident mistakes."""
     predicted, probabilities = evaluation.predicted, evaluation.probabilities
     wrong = np.flatnonzero(predicted != data.y_test)
