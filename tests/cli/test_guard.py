@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from unittest.mock import Mock
@@ -26,6 +27,7 @@ from xpnet.training import trainer
 
 not_on_windows = pytest.mark.skipif(sys.platform == "win32", reason="has no such signals and names")
 on_linux = pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="has no device /dev/full")
+ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ["train", "--data", "small.npz", "--epochs", "3", "--log-every", "1", "--name", "run", "--no-report"]
 
 
@@ -65,6 +67,32 @@ def test_the_exit_code_of_a_command_that_is_terminated_names_the_signal(name, co
     with handled_by(signal.SIG_DFL, number), handle_errors(debug=False) as output:
         signal.raise_signal(number)
     assert output.code == code
+
+
+FINDER = """
+import signal, sys
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == "{}":
+            eval("signal.raise_signal(signal.SIGTERM)")
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@not_on_windows
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [("xpnet.cli.guard", "xpnet runs"), ("xpnet.cli.runs", "xpnet runs"), ("xpnet.config", "xpnet.train")],
+)
+def test_a_command_that_is_terminated_while_modules_are_loaded_names_the_signal(tmp_path, module, line):
+    """Python ends by SIGINT itself if KeyboardInterrupt has left an eval, as that of a namedtuple."""
+    (tmp_path / "sitecustomize.py").write_text(FINDER.format(module))
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-m", *line.split()]
+    result = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert (result.returncode, result.stderr) == (143, b"")
 
 
 @not_on_windows

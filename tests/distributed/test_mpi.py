@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from ctrl_c import interrupted
 from harmed_trial import wait_until
-from mpi_job import mpi
+from mpi_job import POINTS, mpi
 from networks import pixels
 from requirements import MPIEXEC
 
@@ -221,7 +221,7 @@ def test_a_signal_to_one_rank_saves_what_all_have_trained(alone, name, code, tmp
     assert outcome(tmp_path / "long") == alone("long")
 
 
-ALONE_AT = [("SIGTERM", 2, point) for point in ("connect", "imports", "begin", "read", "open", "step")]
+ALONE_AT = [("SIGTERM", 2, point) for point in POINTS]
 ALONE_AT += [("OSError", 0, "begin"), ("MemoryError", 1, "begin"), ("ValueError", 2, "open")]
 ALONE_AT += [("SystemExit", 1, "begin")]
 ENDS = {

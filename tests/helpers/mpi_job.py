@@ -105,33 +105,35 @@ AT_POINT = {
     "SIGTERM": receive(signal.SIGTERM),
 }
 POINTS = {
+    "start": "xpnet.cli.guard",
+    "imports": "xpnet.cli.trials",
     "connect": "xpnet.distributed.ranks:initialize",
     "begin": "xpnet.cli.train:check_installed",
     "read": "xpnet.training.opening:load_shared",
     "open": "xpnet.cli.train:record",
     "step": "xpnet.training.step:Step.__call__",
 }
-"""Functions that are called in the course of a command; of "imports", an import."""
+"""Functions that are called in the course of a command, and modules that are looked for."""
 
 
 class FailingImport:
-    """Finds no module, and comes to harm when one of a command is looked for."""
+    """Finds no module, and comes to harm when one is looked for."""
 
-    def __init__(self, strike):
-        self.strike = strike
+    def __init__(self, strike, module):
+        self.strike, self.module = strike, module
 
     def find_spec(self, name, path, target=None):
-        if name == "xpnet.cli.trials":
-            self.strike()
+        if name == self.module:
+            self.strike(None)
 
 
 def come_to_harm(what, point):
     """Come to harm at a point of the command."""
     strike = AT_POINT[what]
-    if point == "imports":
-        sys.meta_path.insert(0, FailingImport(lambda: strike(None)))
+    module, _, name = POINTS[point].partition(":")
+    if not name:
+        sys.meta_path.insert(0, FailingImport(strike, module))
         return
-    module, name = POINTS[point].split(":")
     owner, _, name = name.rpartition(".")
     owner = resolve_name(f"{module}:{owner}" if owner else module)
     function = getattr(owner, name)

@@ -96,6 +96,7 @@ def handle_errors(*, debug: bool) -> Iterator[GuardedOutput]:
                 is_agreed = True
             except (KeyboardInterrupt, BdbQuit) as error:  # Ctrl-C, and the end of a debugger
                 is_agreed, output.code = getattr(error, "shared", False), INTERRUPTED
+                eval("0")  # noqa: S307 - else python -m ends by SIGINT, if the interrupt was within an eval
             except SystemExit as end:  # of argparse after --help, which connects no ranks
                 is_agreed, output.code = not is_connected(), int(end.code or 0)
             except Exception as error:  # noqa: BLE001 - a user sees one line, whatever happens
