@@ -510,7 +510,7 @@ const FACTS = /^\{"epoch": (\d+), "batch": (\d+), "rows": (\d+), "seconds": (\d[
 function compareCheckpoint(name, recorded, state, settings, epoch, rows) {
   const length = recorded.length < 8 ? 0 : Number(new DataView(recorded.buffer, recorded.byteOffset).getBigUint64(0, true));
   const [header] = length < recorded.length ? parseObject(decode(recorded.subarray(8, 8 + length)), name) : [{}];
-  const { facts, format_version: version } = header.__metadata__ ?? {};
+  const { facts } = header.__metadata__ ?? {};
   const found = FACTS.exec(facts);
   const best = state.best === null ? [0, -1, 0] : [state.best.epoch, state.best.score ?? state.best.accuracy, state.best.loss];
   const computed = { epoch, batch: 0, rows, best_epoch: best[0], best_score: best[1], best_loss: best[2] };
@@ -523,9 +523,8 @@ function compareCheckpoint(name, recorded, state, settings, epoch, rows) {
     const { data, rows: height, columns } = tensors[each];
     sum = crc32(bytesOf(data), crc32(encoder.encode(`["${each}", "<f8", [${height}, ${columns}]]`), sum));
   }
-  const metadata = { format: "xpnet-snapshot", format_version: version === "1" ? version : "2", facts };
-  if (version !== "1") metadata.specification = String(SPECIFICATION_VERSION);
-  metadata.checksum = (sum >>> 0).toString(16).padStart(8, "0");
+  const checksum = (sum >>> 0).toString(16).padStart(8, "0");
+  const metadata = { format: "xpnet-snapshot", format_version: "2", facts, specification: String(SPECIFICATION_VERSION), checksum };
   compareFile(name, recorded, encodeTensors(tensors, metadata));
 }
 

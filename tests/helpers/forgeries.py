@@ -21,7 +21,7 @@ from xpnet import train
 from xpnet.config.settings import BOOKKEEPING
 from xpnet.recording.recorded_run import RecordedRun
 from xpnet.storage.checkpoint import encode_checkpoint, load_checkpoint
-from xpnet.storage.model_file import encode_tensors
+from xpnet.storage.model_file import encode_model, encode_tensors, load_model
 from xpnet.storage.schemas import list_keys
 
 LAST, MODEL, ROWS = "checkpoint.safetensors", "model.safetensors", "metrics.jsonl"
@@ -264,6 +264,13 @@ def change_weight(tensors):
     return {"layers.0.bias": np.nextafter(tensors["layers.0.bias"], 9)}
 
 
+def write_earlier_forms(run):
+    """Write model and checkpoint as xpnet 0.1 and 0.2 wrote them."""
+    (run / MODEL).write_bytes(encode_model(load_model(run / MODEL), 1))
+    checkpoint(version=1)(run)
+
+
+EARLIER = "all that a record of xpnet {} says, which claims less"
 SAME_NUMBER = "the same number, written otherwise"
 STATEMENT = "a statement: when, where and by what it was computed, which its results do not depend on"
 NOT_COMPUTED = "what is printed and written, not what is computed"
@@ -384,7 +391,8 @@ BY_HAND = [
     Forgery("downgrade_2_more", "more", downgrade(2)),
     Forgery("downgrade_2_versions", "plain", downgrade(2, versions={"xpnet": "0.2.0"})),
     Forgery("downgrade_1_commit", "plain", downgrade(1, git={"commit": "ab" * 20, "dirty": False})),
-    Forgery("downgrade_3", "plain", downgrade(3), "a record of xpnet 0.3, which lacks statements alone"),
+    Forgery("downgrade_2_forms", "plain", both(downgrade(2), write_earlier_forms), EARLIER.format("0.2")),
+    Forgery("downgrade_3", "plain", downgrade(3), EARLIER.format("0.3")),
     Forgery("schema_3", "plain", put("schema_version", 3)),
     Forgery("schema_5", "plain", put("schema_version", 5)),
     Forgery("git", "plain", put("git", {"commit": "ab" * 20})),
@@ -499,7 +507,7 @@ BY_HAND = [
         }.items()
     ),
     Forgery("cp_seconds", "plain", checkpoint(seconds=7), STATEMENT),
-    Forgery("cp_version_1", "plain", checkpoint(version=1), "a form of 0.1, which lacks the specification"),
+    Forgery("cp_version_1", "plain", checkpoint(version=1)),
     Forgery("cp_optimizer", "mine", checkpoint(lambda old: {"state.2.m_total": old["state.2.m_total"] / 2})),
     Forgery("cp_kept_best", "mine", checkpoint(name="checkpoint-2.safetensors", best=[1, 0.9, 0.1])),
     Forgery("cp_kept_rows", "mine", checkpoint(name="checkpoint-2.safetensors", rows=1)),

@@ -53,6 +53,12 @@ class RecordedRun(RunFolder):
         return self.record["schema_version"] < 3
 
     @property
+    def formats(self) -> tuple[int, ...]:
+        """The format versions of its model and checkpoints: 1 by an xpnet before 0.3, else 2."""
+        resumed = (1, 2) if self.record.get("resumed") else (1,)
+        return resumed if self.is_older else (2,)
+
+    @property
     def missing(self) -> list[str]:
         """The checkpoints that are missing, although the record has their digest."""
         return [name for name in self.record["digests"] or () if not (self.path / name).is_file()]

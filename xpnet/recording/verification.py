@@ -7,7 +7,8 @@ last checkpoint. In reproducible arithmetic all of them must agree, whatever com
 import json
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -18,7 +19,7 @@ from xpnet.parity.distance import first_mismatch, unequal_bits
 from xpnet.recording.recorded_run import RecordedRun, find_contradictions, find_file_difference
 from xpnet.recording.recorder import describe_state, evaluate_result, load_parent, load_state, make_row
 from xpnet.recording.training import KEPT_SETTINGS, check_start, describe_data, describe_parent
-from xpnet.storage import checkpoint, model_file, record as records
+from xpnet.storage import checkpoint, record as records
 from xpnet.storage.model_file import SavedModel, Tensors, encode_model, load_model, name_tensors
 from xpnet.storage.schemas import list_keys
 from xpnet.training.callbacks import Evaluate, FinalParameters, StopOnInterrupt, build_final
@@ -205,10 +206,8 @@ def _compare_checkpoint(
     computed, facts = describe_state(trainer, state, final, rows, progress["seconds"])
     yield from _compare_arrays(path.name, arrays, computed)
     yield from _compare_objects(f"{path.name}: ", progress, facts)
-    specification = run.record["specification_version"]
-    versions = range(checkpoint.FORMAT_VERSION, 0, -1)
-    forms = (checkpoint.encode_checkpoint(computed, facts, specification, version) for version in versions)
-    yield from _compare_form(path, forms)
+    encode = partial(checkpoint.encode_checkpoint, computed, facts, run.record["specification_version"])
+    yield from _compare_form(run, path, encode)
 
 
 def _compare_result(
@@ -221,7 +220,7 @@ def _compare_result(
     if status == "interrupted" and is_complete:
         yield "run.json: status: recorded interrupted, and the training is complete"
     model = trainer.model(result.best)
-    yield from _compare_models(run.path / records.MODEL_FILE, model)
+    yield from _compare_models(run, model)
     recorded = {"fingerprint": run.record["fingerprint"]}
     yield from _compare_objects("run.json: ", recorded, {"fingerprint": model.fingerprint})
     metrics = {**evaluate_result(trainer, result), "epochs": result.state.epoch, **final.metrics}
@@ -230,17 +229,18 @@ def _compare_result(
         yield from _compare_checkpoint(run, run.checkpoint, trainer, result.state, final)
 
 
-def _compare_form(path: Path, forms: Iterable[bytes]) -> Iterator[str]:
-    """Yield a difference if a file, whose content is right, is in none of the forms that xpnet writes."""
-    if path.read_bytes() not in forms:
+def _compare_form(run: RecordedRun, path: Path, encode: Callable[[int], bytes]) -> Iterator[str]:
+    """Yield a difference if a file, whose content is right, is in none of the forms that its xpnet wrote."""
+    if path.read_bytes() not in map(encode, run.formats):
         yield f"{path.name}: has a header that no training writes, with other metadata or tensors"
 
 
-def _compare_models(path: Path, computed: SavedModel) -> Iterator[str]:
-    recorded, versions = load_model(path), range(model_file.FORMAT_VERSION, 0, -1)
-    yield from _compare_arrays(records.MODEL_FILE, name_tensors(recorded), name_tensors(computed))
+def _compare_models(run: RecordedRun, computed: SavedModel) -> Iterator[str]:
+    path = run.path / records.MODEL_FILE
+    recorded = load_model(path)
+    yield from _compare_arrays(path.name, name_tensors(recorded), name_tensors(computed))
     for name in ("activation", "columns", "normalization.kind"):
         left, right = map(attrgetter(name), (recorded, computed))
         if left != right:
-            yield f"{records.MODEL_FILE}: {name}: recorded {left}, computed {right}"
-    yield from _compare_form(path, (encode_model(computed, version) for version in versions))
+            yield f"{path.name}: {name}: recorded {left}, computed {right}"
+    yield from _compare_form(run, path, partial(encode_model, computed))
