@@ -609,8 +609,12 @@ function compareTraining({ record, raw, settings }, { training, test, classes },
   compareFile("model.safetensors", contents["model.safetensors"], encodeModel(network, settings, [training.features, ...settings.hidden, classes]));
   if (fingerprint(network) !== record.fingerprint) differ(`run.json: fingerprint: recorded ${record.fingerprint}, computed ${fingerprint(network)}`);
   const tested = evaluate(settings, network, test, everything(test));
-  const metrics = { ...figures("train", evaluate(settings, network, training, positions)), ...figures("test", tested), epochs: last };
+  const trained = evaluate(settings, network, training, positions);
+  const metrics = { ...figures("train", trained), ...figures("test", tested), epochs: last };
   metrics.test_accuracy_per_class = recalls(tested.predictions, test.y, classes);
+  if (settings.class_weight === "balanced" && record.schema_version > 3) {
+    metrics.train_accuracy_per_class = recalls(trained.predictions, Array.from(positions, (position) => training.y[position]), classes);
+  }
   if (bestEpoch !== undefined) metrics.best_epoch = bestEpoch;
   const [held] = [training.y.length - positions.length];
   if (held > 0) Object.assign(metrics, figures("validation", evaluateHeld(settings, network, training, positions)));

@@ -318,15 +318,15 @@ def test_python_finds_the_columns_of_data_frames_by_name_and_keeps_their_names()
     assert np.array_equal(again.predict(frame[["petal", "sepal"]]), model.predict(frame))
 
 
-BALANCED, AT = ["--class-weight", "balanced"], "{} 0.5000 is at chance (2 classes): "
+BALANCED, AT = ["--class-weight", "balanced"], "mean recall 0.5000 is at chance (2 classes): "
 
 
 @pytest.mark.parametrize(
     ("flags", "is_flat", "is_older", "training", "repeated"),
     [
         (BALANCED, False, False, "", ""),  # more mistakes than by the guess of the majority, and more recall
-        (BALANCED, True, False, AT.format("training mean recall"), AT.format("test mean recall")),
-        (BALANCED, True, True, AT.format("training mean recall"), ""),  # says nothing of weights
+        (BALANCED, True, False, AT, AT),
+        (BALANCED, True, True, AT, ""),  # says nothing of weights
         ([], True, False, "training accuracy 0.8889 is at chance (0.9", "training accuracy 0.8889 is at "),
         ([], True, True, "training accuracy 0.8889 is at chance (0.9", ""),
     ],
@@ -352,3 +352,17 @@ def test_a_network_at_chance_gets_a_note_by_mean_recall_if_samples_are_weighted(
         assert main(command) == 0
         note = f"xpnet: note: runs/run: {repeated}" if repeated else ""
         assert capsys.readouterr().err[: len(note) or None] == note
+
+
+def test_the_note_of_a_weighted_training_without_test_samples_goes_by_its_training_samples(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    x, y = np.zeros((40, 2)), np.arange(40) % 4 // 3
+    np.savez("data.npz", x=x, y=y)
+    xpnet.fit(x, y, sample_weight=1.0 + 2.0 * y, epochs=1, run="run", report=False)
+    metrics = json.loads(Path("run/run.json").read_text())["metrics"]
+    assert sorted(metrics["train_accuracy_per_class"]) == [0.0, 1.0]
+    for command in ["predict", "run", "data.npz"], ["evaluate", "run", "--data", "data.npz"]:
+        assert main(command) == 0
+        assert capsys.readouterr().err.startswith(f"xpnet: note: run: {AT}")

@@ -182,10 +182,11 @@ def _chance_note(record: Record) -> str | None:
     """Return a note if a run has learned nothing; older records do not say, or nothing of weights."""
     known: dict[str, Any] = {**record["data"], **(record["metrics"] or {})}
     class_weight, recalls = record["config"].get("class_weight"), known.get("test_accuracy_per_class")
+    recalls = known.get("train_accuracy_per_class", recalls)  # of schema version 4
     if not known.get("epochs") or class_weight is None:
         return None
     if class_weight != "none" or "weights_sha256" in known:
-        return recall_note("test", recalls if isinstance(recalls, list) else [])
+        return recall_note(recalls if isinstance(recalls, list) else [])
     numbers: Any = [known.get(name) for name in ("train_accuracy", "largest_class", "training_samples")]
     return chance_note(*numbers) if all(map(is_number, numbers)) else None
 

@@ -1,6 +1,7 @@
 """Classification metrics, on the host. Labels and predictions are (samples,) integers from 0."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,12 +35,12 @@ def chance_note(accuracy: float, largest: float, samples: float) -> str | None:
     return f"training accuracy {accuracy:.4f} is at chance ({level}): {REMEDY}"
 
 
-def recall_note(part: str, recalls: list[float | None]) -> str | None:
+def recall_note(recalls: Sequence[float | None]) -> str | None:
     """Return a note if the mean recall of the classes is chance, whatever the weights of samples."""
     known = [recall for recall in recalls if isinstance(recall, float)]
     if not known or (mean := sum(known) / len(known)) > 1.05 / len(known):
         return None
-    return f"{part} mean recall {mean:.4f} is at chance ({len(known)} classes): {REMEDY}"
+    return f"mean recall {mean:.4f} is at chance ({len(known)} classes): {REMEDY}"
 
 
 def confusion_matrix(predicted: Labels, labels: Labels, classes: int) -> NDArray[np.int64] | None:

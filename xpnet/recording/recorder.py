@@ -10,11 +10,10 @@ from typing import Any
 from xpnet._lib.text import complain
 from xpnet._typing import HostArray
 from xpnet.errors import DataError
-from xpnet.nn.metrics import class_metrics
 from xpnet.storage.checkpoint import RESTART, encode_checkpoint, flatten, load_checkpoint, unflatten
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import encode_model
-from xpnet.storage.record import CHECKPOINT_FILE, KEPT_CHECKPOINT, MODEL_FILE
+from xpnet.storage.record import CHECKPOINT_FILE, KEPT_CHECKPOINT, MODEL_FILE, SCHEMA_VERSION
 from xpnet.storage.run import Run
 from xpnet.trackers import Tracker
 from xpnet.training.callbacks import CompareRanks, Evaluate, FinalParameters, StopOnInterrupt, build_final
@@ -149,7 +148,7 @@ class Recorder(Callback):
         run, print_line, epochs = self._run, self._console.print_line, result.state.epoch
         model = trainer.model(result.best)
         run.write(MODEL_FILE, encode_model(model))
-        metrics = evaluate_result(trainer, result, self._console)
+        metrics = evaluate_result(trainer, result, self._console, run.record["schema_version"])
         metrics |= {"epochs": epochs, "seconds": self._seconds, **self._final.metrics}
         is_complete = not (result.interrupted or result.state.batch)  # a callback may stop within an epoch
         fingerprint = model.fingerprint
@@ -206,10 +205,16 @@ class _EvaluateResult(Callback):
         evaluate_result(trainer, result)
 
 
-def evaluate_result(trainer: Trainer, result: FitResult, console: TrainingConsole | None = None) -> Metrics:
-    """Return the metrics of the trained parameters; print those on validation and test samples."""
-    to_host = trainer.backend.to_host
+def evaluate_result(
+    trainer: Trainer, result: FitResult, console: TrainingConsole | None = None, version: int = SCHEMA_VERSION
+) -> Metrics:
+    """Return the metrics of the trained parameters, as records of a schema version have them.
+
+    Those on validation and test samples are printed.
+    """
     metrics: Metrics = {**trainer.evaluate(result.best).metrics("train")}
+    if version > 3 and (recalls := trainer.training_recalls(result.best)) is not None:
+        metrics["train_accuracy_per_class"] = recalls
     validation = trainer.validate(result.best)
     if validation is not None:
         metrics |= validation.metrics("validation")
@@ -217,8 +222,7 @@ def evaluate_result(trainer: Trainer, result: FitResult, console: TrainingConsol
             console.print_evaluation("validation", validation)
     if trainer.data.has_test:
         test = trainer.evaluate_test(result.best)
-        predicted, labels = to_host(test.predictions), to_host(trainer.test.labels)
-        per_class = [each.recall for each in class_metrics(predicted, labels, trainer.network.sizes[-1])]
+        per_class = trainer.recalls(test, trainer.data.y_test)
         metrics |= {**test.metrics("test"), "test_accuracy_per_class": per_class}
         if console is not None:
             console.print_test_evaluation(test, per_class, trainer.data.columns.classes)

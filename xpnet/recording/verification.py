@@ -223,7 +223,8 @@ def _compare_result(
     yield from _compare_models(run, model)
     recorded = {"fingerprint": run.record["fingerprint"]}
     yield from _compare_objects("run.json: ", recorded, {"fingerprint": model.fingerprint})
-    metrics = {**evaluate_result(trainer, result), "epochs": result.state.epoch, **final.metrics}
+    metrics = evaluate_result(trainer, result, None, run.record["schema_version"])
+    metrics |= {"epochs": result.state.epoch, **final.metrics}
     yield from _compare_objects("run.json: metrics.", run.record["metrics"] or {}, metrics)
     if run.checkpoint.exists():
         yield from _compare_checkpoint(run, run.checkpoint, trainer, result.state, final)

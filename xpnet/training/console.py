@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Column
 
 from xpnet._lib.text import plain
-from xpnet.nn.metrics import chance_note, class_metrics, recall_note
+from xpnet.nn.metrics import chance_note, recall_note
 from xpnet.training.loop import Callback, EpochLog, FitResult
 from xpnet.training.step import Evaluation, TrainState
 from xpnet.training.terminal import make_console, style_text
@@ -95,13 +95,10 @@ class TrainingConsole(Callback):
         """Print a hint if the network has learned nothing."""
         if self._console.quiet or not self._advise:
             return
-        to_host, evaluation = trainer.backend.to_host, trainer.evaluate(result.best)
-        labels, indices = trainer.data.y_train, trainer.training_indices
-        note = chance_note(evaluation.accuracy, np.bincount(labels).max(), len(labels))
-        if evaluation.predictions is not None:
-            labels = labels if indices is None else labels[to_host(indices)]
-            by_class = class_metrics(to_host(evaluation.predictions), labels, trainer.data.classes)
-            note = recall_note("training", [each.recall for each in by_class])
+        labels, recalls = trainer.data.y_train, trainer.training_recalls(result.best)
+        accuracy = trainer.evaluate(result.best).accuracy
+        chance = accuracy, np.bincount(labels).max(), len(labels)
+        note = chance_note(*chance) if recalls is None else recall_note(recalls)
         if result.state.epoch and note is not None:
             self.print_line(f"note: {note}")
 

@@ -29,6 +29,7 @@ from xpnet.nn.dropout import Masks, dropout_masks, put_packed
 from xpnet.nn.init import initial_running_statistics, initialize
 from xpnet.nn.inputs import Normalization, fit_normalization, flush_subnormals
 from xpnet.nn.layers import Parameters, RunningStatistics
+from xpnet.nn.metrics import class_metrics
 from xpnet.storage.model_file import SavedModel, load_model
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples
 from xpnet.training.loop import Callback, FitResult, fit
@@ -198,6 +199,17 @@ class Trainer:
             evaluation = evaluate(*arguments, predict=self.samples.weights is not None)
             self._evaluated = state, evaluation
         return self._evaluated[1]
+
+    def training_recalls(self, state: TrainState) -> list[float | None] | None:
+        """Return the recall of each class on the training samples; None unless these have weights."""
+        evaluation, indices = self.evaluate(state), self.to_host(self.training_indices)
+        labels = self.data.y_train if indices is None else self.data.y_train[indices]
+        return None if evaluation.predictions is None else self.recalls(evaluation, labels)
+
+    def recalls(self, evaluation: Evaluation, labels: NDArray[np.int32]) -> list[float | None]:
+        """Return the recall of each class, from the predictions of samples with these labels."""
+        predictions = self.backend.to_host(evaluation.predictions)
+        return [each.recall for each in class_metrics(predictions, labels, self.data.classes)]
 
     def validate(self, state: TrainState) -> Evaluation | None:
         """Evaluate on the validation samples, with the score; None if there are none."""
