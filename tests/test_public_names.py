@@ -22,8 +22,8 @@ RENAMED |= {"xpnet.XPNetClassifier: keyword-only weight_decay=None"}
 RENAMED |= {"xpnet.XPNetClassifier: keyword-only weight_decay=0.003"}
 RENAMED |= {"xpnet.XPNetClassifier: keyword-only schedule='constant'"}
 """Lines of earlier versions that hold no longer."""
-GONE = re.compile(r"(attribute )?xpnet\.(datasets|runs)\.|command augment\b")
-"""Modules of 0.1 whose old names worked in 0.2 and 0.3, and a command that is an example now."""
+GONE = re.compile(r"(attribute )?xpnet\.(datasets|runs)\.|command augment\b|command runs (best\b|.* --where)")
+"""Modules of 0.1 whose old names worked in 0.2 and 0.3, and commands with a replacement."""
 
 
 @pytest.mark.needs("sklearn")

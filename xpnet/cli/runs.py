@@ -1,11 +1,9 @@
-"""``xpnet runs``: list, show and compare runs, and name the best.
+"""``xpnet runs``: list, show and compare runs.
 
-List, show and compare runs, and name the best, from what their folders hold.
+List, show and compare runs, from what their folders hold.
 
 Options
 -------
---where
-    only runs where this holds: NAME is data, a metric or a setting; also != < <= > >=; repeatable
 --tag
     only runs with this tag; repeatable
 --sort
@@ -19,9 +17,6 @@ names
     names or folders; a folder of several trained together stands for all of them
 --all
     show what is equal too
---metric
-    what counts: the highest accuracy, the lowest of anything else (default: validation_accuracy if a run has
-    it, else test_accuracy)
 """
 
 import csv
@@ -77,7 +72,16 @@ Result = tuple[object, Sequence[Iterable[object]], Callable[[Console], None]]
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the command. Return its exit code."""
+    """Run the command. Return its exit code.
+
+    Raises
+    ------
+    ConfigError
+        It is one of before 0.4.
+    """
+    if words[:1] == ["best"] or any(word.startswith("--where") for word in words):
+        remedy = "xpnet runs list --sort METRIC has the best run first, and pandas selects from its --csv"
+        raise ConfigError.at("runs best, --where", f"are gone: {remedy} (docs/runs.md)")
     arguments = _build_parser().parse_args(words)
     value, rows, show = arguments.run(arguments)
     if arguments.json:
@@ -99,12 +103,10 @@ def _build_parser() -> Parser:
         action.set_defaults(run=run)
         root, form = action.add_mutually_exclusive_group(), action.add_mutually_exclusive_group()
         root.add_argument("--out", default=find.OUT, metavar="FOLDER", type=Path, help=folder_help)
-        if name in ("list", "best"):
+        if name == "list":
             root.add_argument("folder", nargs="?", metavar="FOLDER", type=Path, help=folder_help)
         if name != "show":
-            add_condition = partial(action.add_argument, dest="where", action="append", default=[])
-            add_condition("--where", metavar="NAME=VALUE", type=find.read_condition)
-            add_condition("--tag", metavar="NAME", type=partial(find.Condition, "tags", "="))
+            action.add_argument("--tag", metavar="NAME", dest="tags", action="append", default=[])
         form.add_argument("--json", action="store_true", help="print JSON")
         form.add_argument("--csv", action="store_true", help="print CSV")
         add[name] = action.add_argument
@@ -113,17 +115,18 @@ def _build_parser() -> Parser:
     add["show"]("name", metavar="RUN", nargs="?")
     add["compare"]("names", metavar="RUN", nargs="+")
     add["compare"]("--all", action="store_true")
-    add["best"]("--metric", metavar="NAME")
     return parser
 
 
 def _list_runs(arguments: Namespace) -> Result:
-    runs, place = _find_selected_runs(arguments)
-    sort = arguments.sort
-    if runs:
-        _check_name("--sort", sort, [*_list_metrics(runs), *FIELDS])
-    else:
-        complain(f"note: no run {place}")
+    folder, sort = arguments.folder or arguments.out, arguments.sort
+    runs = _select_tagged(find.find_runs(folder), arguments.tags)
+    names = [*_list_metrics(runs), *FIELDS]
+    if not runs:
+        complain(f"note: no run in {' with tag '.join(map(str, [folder, *arguments.tags]))}")
+    elif sort not in names:
+        expected = f"{', '.join(map(format_value, names))}{did_you_mean(sort, names)}"
+        raise ConfigError.at("--sort", f"no run has {format_value(sort)!r}: expected one of {expected}")
     known = [run for run in runs if run.values.get(sort) is not None]
     known.sort(key=lambda run: run.values[sort], reverse=arguments.reverse != higher_is_better(sort))
     runs = known + [run for run in runs if run.values.get(sort) is None]
@@ -145,34 +148,21 @@ def _show_run(arguments: Namespace) -> Result:
 
 def _compare_runs(arguments: Namespace) -> Result:
     runs = [run for name in arguments.names for run in _read_runs(name, arguments.out)[1]]
-    value = comparison.compare_runs(find.select_runs(runs, arguments.where), everything=arguments.all)
+    value = comparison.compare_runs(_select_tagged(runs, arguments.tags), everything=arguments.all)
     show = partial(comparison.print_comparison, comparison=value, everything=arguments.all)
     return value, comparison.comparison_to_csv_rows(value), show
-
-
-def _find_best_run(arguments: Namespace) -> Result:
-    runs, place = _find_selected_runs(arguments)
-    run, metric, count = _find_best(runs, arguments.metric, place)
-    if arguments.metric is None and metric == "test_accuracy":
-        reason = "no run here has a validation_accuracy (train with --validation 10000)"
-        complain(f"note: chosen by test_accuracy, which flatters what it chooses: {reason}")
-    _, rows, show = _make_list([run], partial(_print_best, run=run, metric=metric, count=count))
-    return {**_to_object(run), "chosen_by": metric, "commands": _suggest_commands(run)}, rows, show
 
 
 ACTIONS = {
     "list": (_list_runs, "list all runs"),
     "show": (_show_run, "show everything about a run, or about several trained together"),
     "compare": (_compare_runs, "show what differs between runs"),
-    "best": (_find_best_run, "name the best run, and the commands that use it"),
 }
 
 
-def _find_selected_runs(arguments: Namespace) -> tuple[list[FoundRun], str]:
-    """Return the runs in the folder that fulfil the conditions, and both in words."""
-    folder = arguments.folder or arguments.out
-    runs = find.select_runs(find.find_runs(folder), arguments.where)
-    return runs, f"in {' with '.join([str(folder), *map(''.join, arguments.where)])}"
+def _select_tagged(runs: Sequence[FoundRun], tags: Sequence[str]) -> list[FoundRun]:
+    """Return the runs that have all of these tags."""
+    return [run for run in runs if {*tags} <= {*run.fields["tags"]}]
 
 
 def _read_runs(name: str | Path, out: Path) -> tuple[Path, list[FoundRun]]:
@@ -209,63 +199,11 @@ def _list_metrics(runs: Sequence[FoundRun]) -> list[str]:
     return list(dict.fromkeys(name for run in runs for name in run.metrics if name not in FIELDS))
 
 
-def _check_name(flag: str, name: str, names: Sequence[str]) -> None:
-    if name not in names:
-        known = list(map(format_value, names))
-        expected = f"{', '.join(known)}{did_you_mean(name, known)}"
-        raise ConfigError.at(flag, f"no run has {format_value(name)!r}: expected one of {expected}")
-
-
 def _format_field(value: object) -> object:
     """Convert a value to a CSV field: None to an empty field, a list to JSON."""
     if value is None or isinstance(value, int | float):
         return value
     return csv_field(plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
-
-
-# The best run
-
-
-def _find_best(runs: Sequence[FoundRun], metric: str | None, place: str) -> tuple[FoundRun, str, int]:
-    """Return the best finished run, the metric that was compared, and the number of runs compared.
-
-    Ties are broken by the lower loss, then by the order of the runs. The default metric is
-    validation_accuracy, or test_accuracy if no run has the former. The error messages name the `place`.
-
-    Raises
-    ------
-    ConfigError
-        No run has ended, they are runs of several data sets, or none of them has the metric.
-    """
-    ended = [run for run in runs if run.ended]
-    if not ended:
-        raise ConfigError(f"no run {place} has ended with results: train one first (xpnet train)")
-    infos = [run.record["data"] for run in ended]
-    data = {info["sha256"][: tables.FINGERPRINT_DIGITS]: info["name"] for info in infos}
-    if len(data) > 1:
-        listed = ", ".join(f"{format_value(name)} ({digest})" for digest, name in data.items())
-        choice = "--where data=NAME, or data_sha256=DIGITS if several have that name"
-        raise ConfigError(f"the runs {place} are of several data sets, {listed}: choose one with {choice}")
-    names = _list_metrics(ended)
-    metric = metric or ("validation_accuracy" if "validation_accuracy" in names else "test_accuracy")
-    _check_name("--metric", metric, names)
-    candidates = [run for run in ended if metric in run.metrics]
-    sign = -1 if higher_is_better(metric) else 1
-    loss = metric.replace("accuracy", "loss")
-    best = min(candidates, key=lambda run: (sign * run.metrics[metric], run.metrics.get(loss, 0.0)))
-    return best, metric, len(candidates)
-
-
-def _print_best(console: Console, run: FoundRun, metric: str, count: int) -> None:
-    """Print the name of the best run, its metrics, and commands that use it."""
-    console.print(style_text(run.id, "bold"))
-    among = "the only run" if count == 1 else f"the best of {count} runs"
-    console.print(f"{among} with {plain(metric)}\n")
-    cells: dict[str, Cell] = {name: format_metric(name, value) for name, value in run.metrics.items()}
-    cells |= {metric: style_text(cells[metric], "bold green"), "fingerprint": str(run.record["fingerprint"])}
-    print_pairs(console, cells, width=22)
-    console.print()
-    print_pairs(console, _suggest_commands(run), indent="", width=12)
 
 
 def _suggest_commands(run: FoundRun) -> dict[str, str]:

@@ -1,11 +1,8 @@
-"""Search of a folder for training runs, and selection of runs by conditions."""
+"""Search of a folder for training runs."""
 
-import json
-import operator
 import os
-import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +11,7 @@ from typing import Any, NamedTuple
 from xpnet._lib.files import make_read_error
 from xpnet._lib.kinds import check_arguments
 from xpnet._lib.text import complain, did_you_mean, plain
-from xpnet.errors import ConfigError, DataError
+from xpnet.errors import DataError
 from xpnet.storage import record as records
 from xpnet.storage.folder import RunFolder, find_displaced
 from xpnet.storage.locks import is_locked
@@ -26,7 +23,6 @@ OUT = Path("runs")
 MAX_DEPTH = 3
 """Levels of folders below the searched one: out/project/repeats/seed-0."""
 
-ORDERINGS: dict[str, Any] = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 LOCK_GRACE = 2.0
 """Seconds after the writing of run.json in which its lock is not tested: the run may be about to take it."""
 
@@ -219,69 +215,6 @@ def resolve_run(name: str | Path, out: Path = OUT, others: str = "") -> Path:
     except (OSError, ValueError):  # whose reading says so
         pass
     return path
-
-
-class Condition(NamedTuple):
-    """A condition on a value of a run: its name, = or != or an ordering, and a text to compare with."""
-
-    name: str
-    sign: str
-    text: str
-
-    def holds(self, value: object) -> bool:
-        """Return whether the value fulfils the condition: numbers as numbers, all else as `show` prints it.
-
-        A list also equals the text of one of its items, and a digest its first digits. Only numbers fulfil
-        orderings.
-        """
-        if self.sign in ORDERINGS:
-            return is_number(value) and ORDERINGS[self.sign](value, float(self.text))
-        shown = "-" if value is None else value if isinstance(value, str) else json.dumps(value)
-        equal = shown == self.text or (isinstance(value, list) and self.text in value)
-        equal |= self.name in ("fingerprint", "data_sha256") and shown.startswith(self.text)
-        with suppress(ValueError):
-            equal |= is_number(value) and value == float(self.text)
-        return equal == (self.sign == "=")
-
-
-def read_condition(word: str) -> Condition:
-    """Return a condition from its text, such as ``optimizer=adam`` or ``epochs>=20``.
-
-    Raises
-    ------
-    ConfigError
-        It is none.
-    """
-    with suppress(ValueError):
-        if match := re.fullmatch(r"(?s)(.+?)\s*(!=|<=|>=|=|<|>)\s*(.+)", word):
-            condition = Condition(*match.groups())
-            if condition.sign in ORDERINGS:
-                float(condition.text)
-            return condition
-    msg = f"--where: expected NAME=VALUE or NAME!=VALUE, or <, <=, >, >= and a number, got {word}"
-    raise ConfigError(msg)
-
-
-def select_runs(runs: Sequence[FoundRun], conditions: Sequence[Condition]) -> list[FoundRun]:
-    """Return the runs that fulfil all conditions.
-
-    A name is that of a field or metric or the fingerprint if a run has such, else that of a setting, or
-    data_sha256.
-
-    Raises
-    ------
-    ConfigError
-        No run has a value of that name.
-    """
-    listed = dict.fromkeys(name for run in runs for name in run.values)
-    settings = ({"data_sha256": run.record["data"]["sha256"], **run.record["config"]} for run in runs)
-    values = [{**own, **listed, **run.values} for own, run in zip(settings, runs, strict=True)]
-    known = sorted({name for names in values for name in names})
-    for name in (each.name for each in conditions if runs and each.name not in known):
-        hint = did_you_mean(name, known) or ": xpnet runs show prints the names"
-        raise ConfigError.at("--where", f"no run has {name!r}{hint}")
-    pairs = zip(runs, values, strict=True)
-    return [run for run, own in pairs if all(each.holds(own.get(each.name)) for each in conditions)]
 
 
 def _find_candidates(folder: Path, depth: int, seen: set[tuple[int, int]]) -> Iterator[Path]:
