@@ -25,8 +25,6 @@ from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import SavedModel, describe_layers, encode_model, load_model
 from xpnet.storage.record import RECORD_FILE, Record
 from xpnet.training import loop
-from xpnet.training.step import TrainState
-from xpnet.training.trainer import Trainer
 
 History = Sequence[Mapping[str, float]]
 """The metrics of the logged epochs."""
@@ -255,30 +253,16 @@ EpochFunction = Callable[[Epoch], object]
 """Called after each epoch, and before the first; training ends if it returns True."""
 
 
-class Callback:
+class Callback(loop.Callback):
     """The hooks of the training loop, for the `callbacks` of `fit`: a subclass overrides those it needs.
 
     Training ends before the next step once the attribute ``stop`` is the reason, a text.
     """
 
-    stop: str | None = None
-    """The reason to end training before the next step, or None."""
-    _now: tuple[Trainer, TrainState] | None = None
+    needs_every_epoch = True
 
-    def on_train_begin(self, state: TrainState) -> None:
-        """Prepare; called before the first step."""
-
-    def on_step_end(self, state: TrainState) -> None:
-        """Act after a step."""
-
-    def on_epoch_end(self, log: loop.EpochLog) -> None:
-        """Act after an epoch; called with epoch 0 before the first step."""
-
-    def on_train_end(self, result: loop.FitResult) -> None:
-        """Act on the result; not called after an error."""
-
-    def close(self) -> None:
-        """Release resources; also called after an error."""
+    def __init_subclass__(cls) -> None:
+        cls.needs_every_step = cls.on_step_end is not Callback.on_step_end
 
     @property
     def model(self) -> Model:
@@ -295,64 +279,43 @@ class Callback:
         return Model.from_settings(trainer.model(state), trainer.config)
 
 
+class _CallFunction(loop.Callback):
+    """Calls a function after each epoch, which ends training if it returns True."""
+
+    def __init__(self, function: EpochFunction) -> None:
+        self._function = function
+
+    def on_epoch_end(self, log: loop.EpochLog) -> None:
+        """Call the function."""
+        answer = self._function(Epoch(log.epoch, log.metrics))
+        # Other return values, such as the number of characters written, do not stop training.
+        self.stop = "callback" if isinstance(answer, bool | np.bool_) and answer else None
+
+
 class UserCallbacks(loop.Callback):
-    """Calls the user's function and callbacks, and keeps the metrics of the epochs.
+    """Keeps the metrics of the epochs, after the user's function and callbacks.
 
     An epoch in which one of them ends training has metrics of the training samples too.
+
+    Attributes
+    ----------
+    order
+        The user's callbacks, and then this one.
+    rows
+        The epochs with their metrics.
     """
 
     @check_arguments
     def __init__(self, function: EpochFunction | None = None, callbacks: Sequence[Callback] = ()) -> None:
-        self._function, self._callbacks, self._is_over = function, callbacks, False
-        self.rows: list[dict[str, float]] = []
-        self.needs_every_epoch = bool(callbacks)
-        self.needs_every_step = any(type(user).on_step_end is not Callback.on_step_end for user in callbacks)
         for user in callbacks:
             vars(user).pop("stop", None)  # of an earlier training
+        first = [] if function is None else [_CallFunction(function)]
+        self.order: list[loop.Callback] = [*first, *callbacks, self]
+        self.rows: list[dict[str, float]] = []
 
-    @property
-    def stop(self) -> str | None:  # type: ignore[override]
-        """The reason to end training, or None."""
-        reasons = (user.stop for user in self._callbacks)
-        return "callback" if self._is_over else next(filter(None, reasons), None)
-
-    def on_train_begin(self, trainer: Trainer, state: TrainState) -> None:
-        """Show the state before the first step."""
-        for user in self._show(trainer, state):
-            user.on_train_begin(state)
-
-    def on_step_end(self, trainer: Trainer, state: TrainState) -> None:
-        """Show the state after a step."""
-        for user in self._show(trainer, state):
-            user.on_step_end(state)
-
-    def on_epoch_end(self, trainer: Trainer, log: loop.EpochLog) -> None:
-        """Show the metrics and the state after an epoch, and keep the metrics."""
-        if self._function is not None:
-            answer = self._function(Epoch(log.epoch, log.metrics))
-            # Other return values, such as the number of characters written, do not stop training.
-            self._is_over = isinstance(answer, bool | np.bool_) and bool(answer)
-        for user in self._show(trainer, log.state):
-            user.on_epoch_end(log)
-        if log.training is None and self.stop:
-            log.training = trainer.evaluate(log.state)
+    def on_epoch_end(self, log: loop.EpochLog) -> None:
+        """Keep the metrics."""
+        if log.training is None and any(user.stop for user in self.order):
+            log.training = self._trainer.evaluate(log.state)
         if log.metrics:
             self.rows.append({"epoch": log.epoch, **log.metrics})
-
-    def on_train_end(self, trainer: Trainer, result: loop.FitResult) -> None:
-        """Show the result."""
-        for user in self._show(trainer, result.best):
-            user.on_train_end(result)
-
-    def close(self) -> None:
-        """Let the callbacks go: the trainer holds a library's arrays."""
-        for user in self._callbacks:
-            user._now = None
-        for user in self._callbacks:
-            user.close()
-
-    def _show(self, trainer: Trainer, state: TrainState) -> Sequence[Callback]:
-        """Return the user's callbacks, whose `model` is that of the state."""
-        for user in self._callbacks:
-            user._now = trainer, state
-        return self._callbacks

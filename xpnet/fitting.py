@@ -34,7 +34,7 @@ from xpnet.storage.folder import RunFolder
 from xpnet.storage.record import Record
 from xpnet.storage.run import Run, complete_record
 from xpnet.trackers import check_installed
-from xpnet.training.callbacks import Evaluate, build_final
+from xpnet.training.callbacks import build_final, order_callbacks
 from xpnet.training.loop import FitResult
 from xpnet.training.opening import open_training
 from xpnet.training.score import initial_note
@@ -256,7 +256,7 @@ def _fit(
     """Train up to an epoch without a record."""
     config = trainer.config
     final = build_final(config, 0 if state is None else state.epoch, epochs)
-    order = [Evaluate(last=max(config.epochs, epochs), final=final), final, users]
+    order = order_callbacks(final, users.order, last=max(config.epochs, epochs))
     if verbose:
         from xpnet.training.console import TrainingConsole
 
@@ -277,7 +277,8 @@ def _fit_recorded(
     console = TrainingConsole(trainer, config.epochs, quiet=not verbose)
     info = describe_run(config, selection, trainer.data, parent)
     run = Run.start(config.out, config.name, info, overwrite=config.overwrite)
-    with record(trainer, run, console, parent, users=[users], notify=warn_user) as (callbacks, state, first):
+    recorded = record(trainer, run, console, parent, users=users.order, notify=warn_user)
+    with recorded as (callbacks, state, first):
         return run, trainer.fit(callbacks, state, first_epoch=first)
 
 

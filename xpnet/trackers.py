@@ -27,7 +27,6 @@ from xpnet.errors import ConfigError, DataError
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.record import MODEL_FILE, REPORT_FILE, is_number, read_json
 from xpnet.training.loop import Callback, EpochLog, FitResult
-from xpnet.training.trainer import Trainer
 
 FILES = (MODEL_FILE, REPORT_FILE)
 """The files that the trackers receive."""
@@ -68,12 +67,12 @@ class Tracker(Callback):
         options: Any = {**streams, "encoding": "utf-8", "start_new_session": True}  # receives no Ctrl-C
         self._process: Popen[str] = Popen(words, env=env, **options)  # noqa: S603 - validated settings
 
-    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:  # noqa: ARG002
+    def on_epoch_end(self, log: EpochLog) -> None:  # noqa: ARG002
         """Warn if the child process has died."""
         if self._process.poll() is not None:
             self.close()
 
-    def on_train_end(self, trainer: Trainer, result: FitResult) -> None:  # noqa: ARG002
+    def on_train_end(self, result: FitResult) -> None:  # noqa: ARG002
         """Signal the child process that the record is complete."""
         if self._process.stdin is not None:
             self._process.stdin.close()

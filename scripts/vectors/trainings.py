@@ -17,7 +17,7 @@ from xpnet.config.training import to_json
 from xpnet.data.arrays import weigh_samples
 from xpnet.data.datasets import Dataset
 from xpnet.inference.predictor import Predictor
-from xpnet.training.callbacks import Evaluate, build_final
+from xpnet.training.callbacks import build_final, order_callbacks
 from xpnet.training.loop import Callback, EpochLog
 from xpnet.training.trainer import Trainer
 
@@ -65,9 +65,9 @@ class Record(Callback):
         self.fingerprints: list[str] = []
         self.history: list[list[str]] = []
 
-    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:
+    def on_epoch_end(self, log: EpochLog) -> None:
         """Record the epoch."""
-        self.fingerprints.append(trainer.fingerprint(log.state))
+        self.fingerprints.append(self._trainer.fingerprint(log.state))
         evaluations = [each for each in (log.training, log.validation) if each is not None]
         figures = [x for each in evaluations for x in (each.loss, each.accuracy, each.score)]
         self.history.append(hexadecimal([x for x in figures if x is not None]))
@@ -81,7 +81,7 @@ def train(case: Content, backend: Backend) -> Content:
         # One block a call: JAX would compile each operation for stacks of blocks too, which takes a minute.
         trainer.context = replace(trainer.context, stack=1)
         record, final = Record(), build_final(config)
-        best = trainer.fit([Evaluate(), final, record]).best
+        best = trainer.fit(order_callbacks(final, [record])).best
         model, test = trainer.model(best), trainer.evaluate_test(best)
     probabilities = Predictor(model, backend).outputs(data.x_test)[1][:2]
     return {

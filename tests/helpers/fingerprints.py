@@ -62,7 +62,7 @@ def trained(name: str, backend: Backend, data: Dataset | None = None) -> str:
         history: list[float] = []
 
         class Keep(Callback):
-            def on_epoch_end(self, trainer, log):
+            def on_epoch_end(self, log):
                 history.extend([log.training.loss, log.training.accuracy])
 
         state = trainer.fit([Evaluate(), Keep()]).state

@@ -248,10 +248,10 @@ def prepare(what, rank, epoch):
     AT_START.get(what, lambda: None)()
     evaluate = Evaluate.on_epoch_end
 
-    def on_epoch_end(self, trainer, log):
-        evaluate(self, trainer, log)
+    def on_epoch_end(self, log):
+        evaluate(self, log)
         if log.epoch == epoch and what in AFTER_EPOCH:
-            AFTER_EPOCH[what](trainer)
+            AFTER_EPOCH[what](self._trainer)
 
     Evaluate.on_epoch_end = on_epoch_end
 

@@ -134,7 +134,7 @@ class OnEpoch(Callback):
     def __init__(self, function):
         self._function = function
 
-    def on_epoch_end(self, trainer, log):
+    def on_epoch_end(self, log):
         self._function(log)
 
 

@@ -48,7 +48,7 @@ def weighted_arrays():
 def train_and_press(words, epoch, batch):
     """Train, with Ctrl-C after a step of the epoch after this one."""
 
-    def press(_, trainer, state):
+    def press(_, state):
         if (state.epoch, state.batch) == (epoch, batch):
             signal.raise_signal(signal.SIGINT)
 

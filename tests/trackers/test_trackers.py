@@ -187,9 +187,9 @@ HANG = "import __main__, time; __main__.LIMIT = 0.5; Run.finish = lambda *_, **_
 def test_a_tracker_that_fails_or_hangs_is_one_warning_after_the_epoch(capfd, fake, finished, more, reason):
     fake(f"print('hello'); os.write(1, b'hello')\n{more}")
     with contextlib.closing(trackers.Tracker("wandb", RUN_FOLDER, pytest.fail)) as tracker:
-        tracker.on_train_end(None, None)  # until which none hangs
+        tracker.on_train_end(None)  # until which none hangs
         tracker._process.wait()
-        tracker.on_epoch_end(None, None)
+        tracker.on_epoch_end(None)
         warning = f"--track wandb: {reason}: nothing is lost, runs/run has the whole record"
         assert capfd.readouterr() == ("", f"xpnet: warning: {warning}\n")
 

@@ -105,7 +105,7 @@ def test_the_best_epoch_has_the_highest_score_then_the_lowest_loss_then_is_the_f
     final, variables = EarlyStopping(9), SimpleNamespace(parameters=(), statistics=())
     for epoch, (score, loss) in enumerate(epochs):
         state = SimpleNamespace(variables=variables, epoch=epoch)
-        final.on_epoch_end(None, EpochLog(state, validation=Evaluation(loss, 0.5, None, score)))
+        final.on_epoch_end(EpochLog(state, validation=Evaluation(loss, 0.5, None, score)))
     assert final.best == (best, *epochs[best])
 
 

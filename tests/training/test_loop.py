@@ -69,7 +69,7 @@ class Steps(Callback):
     def __init__(self, *, single):
         self.needs_every_step, self.ends = single, []
 
-    def on_step_end(self, trainer, state):
+    def on_step_end(self, state):
         self.ends.append(state.batch)
 
 

@@ -22,7 +22,6 @@ from xpnet.parity.distance import relative_difference, ulp_distance
 from xpnet.training.callbacks import Evaluate
 from xpnet.training.loop import Callback, EpochLog
 from xpnet.training.opening import open_training
-from xpnet.training.trainer import Trainer
 
 Show: TypeAlias = Callable[[str], None]
 """Receives descriptions of the progress."""
@@ -96,10 +95,10 @@ class _RecordEpochs(Callback):
         self._notify = notify
         self.digests: list[tuple[int, int | None, str]] = []  # by epoch and layer
 
-    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:
+    def on_epoch_end(self, log: EpochLog) -> None:
         """Record digests of each layer, of the other variables and of the metrics."""
         self._notify(log.epoch)
-        parameters, *variables = trainer.to_host(log.state.variables)
+        parameters, *variables = self._trainer.to_host(log.state.variables)
         self.digests += [(log.epoch, *each) for each in enumerate(map(_hash_arrays, parameters))]
         # In the text of the metrics NaN equals NaN and the two zeros differ.
         self.digests += [(log.epoch, None, text) for text in (_hash_arrays(variables), repr(log.metrics))]

@@ -16,7 +16,7 @@ from xpnet.storage.model_file import encode_model
 from xpnet.storage.record import CHECKPOINT_FILE, KEPT_CHECKPOINT, MODEL_FILE, SCHEMA_VERSION
 from xpnet.storage.run import Run
 from xpnet.trackers import Tracker
-from xpnet.training.callbacks import CompareRanks, Evaluate, FinalParameters, StopOnInterrupt, build_final
+from xpnet.training.callbacks import CompareRanks, FinalParameters, build_final, order_callbacks
 from xpnet.training.console import TrainingConsole
 from xpnet.training.loop import Callback, EpochLog, FitResult
 from xpnet.training.score import SCORE_NAMES
@@ -122,33 +122,33 @@ class Recorder(Callback):
         place = {"backend": backend.name, "device": backend.device_name}
         self._run.resume(self._rows, epoch=state.epoch, **place, ranks=trainer.ranks)
 
-    def on_step_end(self, trainer: Trainer, state: TrainState) -> None:
+    def on_step_end(self, state: TrainState) -> None:
         """Save a checkpoint if the last one is `checkpoint_seconds` old."""
-        interval = trainer.config.checkpoint_seconds
+        interval = self._trainer.config.checkpoint_seconds
         if interval is not None and time.perf_counter() - self._last_save >= interval:
-            self._save(trainer, state)
+            self._save(state)
 
-    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:
+    def on_epoch_end(self, log: EpochLog) -> None:
         """Write the row and the checkpoints of an epoch."""
-        if row := make_row(trainer, log):
+        if row := make_row(self._trainer, log):
             self._run.log({**row, "seconds": self._seconds})
             self._rows += 1
-        interval = trainer.config.keep_checkpoint_every
+        interval = self._trainer.config.keep_checkpoint_every
         if log.epoch == 0:
             return
         if interval is not None and log.epoch % interval == 0:
             # Before the other one, so that a resumed run has kept all up to its epoch.
-            self._save(trainer, log.state, KEPT_CHECKPOINT.format(log.epoch))
-        if log.epoch < trainer.config.epochs:
-            self._save(trainer, log.state)
+            self._save(log.state, KEPT_CHECKPOINT.format(log.epoch))
+        if log.epoch < self._trainer.config.epochs:
+            self._save(log.state)
 
-    def on_train_end(self, trainer: Trainer, result: FitResult) -> None:
+    def on_train_end(self, result: FitResult) -> None:
         """Save the last state, from which the run can be resumed or extended, and complete the record."""
-        self._save(trainer, result.state)
+        self._save(result.state)
         run, print_line, epochs = self._run, self._console.print_line, result.state.epoch
-        model = trainer.model(result.best)
+        model = self._trainer.model(result.best)
         run.write(MODEL_FILE, encode_model(model))
-        metrics = evaluate_result(trainer, result, self._console, run.record["schema_version"])
+        metrics = evaluate_result(self._trainer, result, self._console, run.record["schema_version"])
         metrics |= {"epochs": epochs, "seconds": self._seconds, **self._final.metrics}
         is_complete = not (result.interrupted or result.state.batch)  # a callback may stop within an epoch
         fingerprint = model.fingerprint
@@ -156,15 +156,15 @@ class Recorder(Callback):
         if result.interrupted:
             saved = f"what was trained is saved, and --resume {run.folder} goes on"
             print_line(f"interrupted after {epochs} epochs; {saved}")
-        elif epochs < trainer.config.epochs:
+        elif epochs < self._trainer.config.epochs:
             print_line(f"stopped after {epochs} epochs")
         if self._final.metrics:
             epoch, score, _ = self._final.best
-            print_line(f"best epoch {epoch}, by {SCORE_NAMES[trainer.best_by]} {score:.4f}")
+            print_line(f"best epoch {epoch}, by {SCORE_NAMES[self._trainer.best_by]} {score:.4f}")
         print_line(f"fingerprint   {fingerprint}")
         print_line(f"run           {run.folder}")
-        if trainer.config.report:
-            self._write_report(trainer)
+        if self._trainer.config.report:
+            self._write_report()
 
     def close(self) -> None:
         """Mark the run failed or interrupted if an error ended training."""
@@ -176,20 +176,20 @@ class Recorder(Callback):
         """The seconds of training so far."""
         return round(self._earlier_seconds + time.perf_counter() - self._start, 3)
 
-    def _save(self, trainer: Trainer, state: TrainState, name: str = CHECKPOINT_FILE) -> None:
+    def _save(self, state: TrainState, name: str = CHECKPOINT_FILE) -> None:
         """Save a checkpoint."""
-        content = describe_state(trainer, state, self._final, self._rows, self._seconds)
+        content = describe_state(self._trainer, state, self._final, self._rows, self._seconds)
         self._run.write(name, encode_checkpoint(*content, self._run.record["specification_version"]))
         self._last_save = time.perf_counter()
 
-    def _write_report(self, trainer: Trainer) -> None:
+    def _write_report(self) -> None:
         """Write the report; print a warning if that fails."""
         folder = self._run.folder
         try:
             from xpnet.report import write_report
 
             digest = self._run.record["data"]["sha256"]
-            path = folder / write_report(self._run.path, trainer.data, sha256=digest).name
+            path = folder / write_report(self._run.path, self._trainer.data, sha256=digest).name
         except Exception as error:  # noqa: BLE001 - the network is trained and saved
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             complain(f"warning: no report: {reason}: xpnet report {folder} tries again")
@@ -200,9 +200,9 @@ class Recorder(Callback):
 class _EvaluateResult(Callback):
     """Evaluates the result on the ranks that write nothing, beside that which records it."""
 
-    def on_train_end(self, trainer: Trainer, result: FitResult) -> None:
+    def on_train_end(self, result: FitResult) -> None:
         """Evaluate."""
-        evaluate_result(trainer, result)
+        evaluate_result(self._trainer, result)
 
 
 def evaluate_result(
@@ -280,19 +280,17 @@ def record(
                 state = load_parent(trainer, final, parent, "--init-from starts from its model", notify)
             else:
                 state = trainer.initial_state()
-        order = [Evaluate(first, final=final), final, *users]
-        if trainer.ranks.size > 1:
-            order.append(CompareRanks())
-        echo, config = console.print_line, trainer.config
-        order += [StopOnInterrupt(echo), console]
+        comparing = [CompareRanks()] * (trainer.ranks.size > 1)
+        order = order_callbacks(final, [*users, *comparing], console, first=first)
         if run is None:
             order.append(_EvaluateResult())
         else:
             recorder = Recorder(run, final, console)
             if resumed is not None:
                 recorder.resume(trainer, state, progress, first)
-            trackers = [Tracker(name, run.folder, echo, debug=config.debug) for name in config.track]
-            order += [recorder, *trackers]
+            order.append(recorder)
+            for name in trainer.config.track:
+                order.append(Tracker(name, run.folder, console.print_line, debug=trainer.config.debug))
         yield order, state, first
     except BaseException as error:
         if run is not None:

@@ -22,7 +22,7 @@ from xpnet.recording.training import KEPT_SETTINGS, check_start, describe_data, 
 from xpnet.storage import checkpoint, record as records
 from xpnet.storage.model_file import SavedModel, Tensors, encode_model, load_model, name_tensors
 from xpnet.storage.schemas import list_keys
-from xpnet.training.callbacks import Evaluate, FinalParameters, StopOnInterrupt, build_final
+from xpnet.training.callbacks import FinalParameters, build_final, order_callbacks
 from xpnet.training.console import TrainingConsole
 from xpnet.training.loop import Callback, EpochLog, FitResult
 from xpnet.training.step import TrainState, Variables
@@ -55,8 +55,7 @@ def find_difference(run: RecordedRun, trainer: Trainer, heading: Iterable[str] =
     compare = _Compare(run, final)
     # A callback may have ended it: its last epoch has metrics of the training samples too.
     last = run.last if run.has_end and run.record["status"] == "completed" else None
-    evaluate, stop = Evaluate(run.initial_epoch, last, final), StopOnInterrupt(console.print_line)
-    order = [evaluate, final, compare, stop, console]
+    order = order_callbacks(final, [compare], console, first=run.initial_epoch, last=last)
     try:
         result = trainer.fit(order, state, run.last + bool(run.batch), first_epoch=run.first)
     except DivergedError as error:
@@ -135,14 +134,14 @@ class _Compare(Callback):
         self._optional = {"fingerprint", "train_loss", "train_accuracy"} if run.is_older else set()
         self.difference: str | None = None
 
-    def on_step_end(self, trainer: Trainer, state: TrainState) -> None:  # noqa: ARG002
+    def on_step_end(self, state: TrainState) -> None:
         """Stop where the recorded training was stopped within an epoch."""
         if self._run.batch and (state.epoch, state.batch) == (self._run.last, self._run.batch):
             self.stop = "end"
 
-    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:
+    def on_epoch_end(self, log: EpochLog) -> None:
         """Compare."""
-        self.difference = self.stop = next(self._compare_epoch(trainer, log), None)
+        self.difference = self.stop = next(self._compare_epoch(log), None)
 
     def find_missing_rows(self) -> Iterator[str]:
         """Yield a difference if the history has more rows than the training."""
@@ -150,16 +149,16 @@ class _Compare(Callback):
             number = json.dumps(self._rows[0].get("epoch"))
             yield f"metrics.jsonl: has a row of epoch {number}, which the training has not"
 
-    def _compare_epoch(self, trainer: Trainer, log: EpochLog) -> Iterator[str]:
+    def _compare_epoch(self, log: EpochLog) -> Iterator[str]:
         kept, where = self._run.kept(log.epoch), f"epoch {log.epoch}"
-        if computed := make_row(trainer, log):
+        if computed := make_row(self._trainer, log):
             recorded = self._rows.popleft() if self._rows else {}
             if recorded.get("epoch") != log.epoch:
                 yield f"metrics.jsonl: expected a row of {where}"
             expected = {name for name in computed if name in recorded or name not in self._optional}
             yield from _compare_objects(f"{where}: ", recorded, {name: computed[name] for name in expected})
         if kept.exists():
-            yield from _compare_checkpoint(self._run, kept, trainer, log.state, self._final)
+            yield from _compare_checkpoint(self._run, kept, self._trainer, log.state, self._final)
 
 
 def _compare_objects(where: str, recorded: Values, computed: Values) -> Iterator[str]:

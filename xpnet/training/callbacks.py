@@ -1,21 +1,19 @@
 """Callbacks of the training loop: final parameters, evaluation, Ctrl-C, comparison of ranks."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from xpnet._lib.interrupts import defer_interrupts
 from xpnet._lib.tree import leaves, tree_map
 from xpnet.config import TrainConfig
 from xpnet.distributed.comparison import compare
-from xpnet.distributed.ranks import ALONE
 from xpnet.errors import DivergedError
 from xpnet.nn import functional as F
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.training.loop import INTERRUPTED, Callback, EpochLog, FitResult
 from xpnet.training.step import TrainState
-from xpnet.training.trainer import Trainer
 
 ParametersAndStatistics: TypeAlias = tuple[Parameters, list[RunningStatistics]]
 
@@ -50,7 +48,7 @@ class FinalParameters(Callback):
         """Return True if an epoch is the best so far, or ends training; asked before ``on_epoch_end``."""
         return False
 
-    def on_train_end(self, trainer: Trainer, result: FitResult) -> None:  # noqa: ARG002
+    def on_train_end(self, result: FitResult) -> None:
         """Make the parameters those of ``result.best``."""
         result.best_epoch = self.metrics.get("best_epoch")
         if self.kept is not None:
@@ -84,7 +82,7 @@ class EarlyStopping(FinalParameters):
         """Return True if the checkpoint has the best epoch, as that of a run with early stopping."""
         return any(name.startswith(self.kept_name) for name in names)
 
-    def on_train_begin(self, trainer: Trainer, state: TrainState) -> None:  # noqa: ARG002
+    def on_train_begin(self, state: TrainState) -> None:
         """Stop a resumed run whose patience is exhausted."""
         self._update_stop(state.epoch)
 
@@ -92,7 +90,7 @@ class EarlyStopping(FinalParameters):
         """Return True if an epoch is the best so far, or exhausts the patience."""
         return self._is_best(log) or self._is_exhausted(log.epoch)
 
-    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:  # noqa: ARG002
+    def on_epoch_end(self, log: EpochLog) -> None:
         """Copy the parameters if they are the best so far."""
         if log.validation is not None and self._is_best(log):
             variables, (score, gain) = log.state.variables, log.validation.rank
@@ -128,19 +126,19 @@ class WeightAveraging(FinalParameters):
         """Return True if an epoch that counts is complete."""
         return epoch > self._after
 
-    def on_train_begin(self, trainer: Trainer, state: TrainState) -> None:  # noqa: ARG002
+    def on_train_begin(self, state: TrainState) -> None:
         """Take the sum of a checkpoint as that of all epochs up to its own."""
         if self.kept is not None:
             self._added = state.epoch
 
-    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:  # noqa: ARG002
+    def on_epoch_end(self, log: EpochLog) -> None:
         """Add the parameters to the sum."""
         self._add(log.state)
 
-    def on_train_end(self, trainer: Trainer, result: FitResult) -> None:
+    def on_train_end(self, result: FitResult) -> None:
         """Make the mean the parameters of ``result.best``."""
         self._add(result.state)  # of an epoch whose evaluation was interrupted
-        super().on_train_end(trainer, result)
+        super().on_train_end(result)
 
     def _add(self, state: TrainState) -> None:
         """Add the parameters of a state to the sum, if they are those after an epoch that is not in it."""
@@ -186,7 +184,7 @@ class Evaluate(Callback):
     def __init__(self, first: int = 0, last: int | None = None, final: FinalParameters | None = None) -> None:
         self._first, self._last, self._final = first, last, final
 
-    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:
+    def on_epoch_end(self, log: EpochLog) -> None:
         """Add the evaluations to the log.
 
         Raises
@@ -194,7 +192,8 @@ class Evaluate(Callback):
         DivergedError
             The training loss is not finite.
         """
-        config, log.validation = trainer.config, trainer.validate(log.state)
+        trainer, config = self._trainer, self._trainer.config
+        log.validation = trainer.validate(log.state)
         last = config.epochs if self._last is None else self._last
         is_regular = log.epoch % config.log_interval == 0 or log.epoch in (self._first, last)
         if is_regular or (self._final is not None and self._final.is_decisive(log)):
@@ -211,21 +210,20 @@ class StopOnInterrupt(Callback):
     """
 
     def __init__(self, notify: Callable[[str], None]) -> None:
-        self._notify, self._ranks, self._stack = notify, ALONE, ExitStack()
+        self._notify, self._stack = notify, ExitStack()
         self._is_pressed: Callable[[], bool] = lambda: False
 
     @property
     def stop(self) -> str | None:  # type: ignore[override]
         """The reason to end training, or None."""
-        return INTERRUPTED if self._ranks.max(self._is_pressed()) else None
+        return INTERRUPTED if self._trainer.ranks.max(self._is_pressed()) else None
 
-    def on_train_begin(self, trainer: Trainer, state: TrainState) -> None:  # noqa: ARG002
+    def on_train_begin(self, state: TrainState) -> None:  # noqa: ARG002
         """Defer Ctrl-C."""
-        self._ranks = trainer.ranks
         notice = "stopping after this step; Ctrl-C again stops at once"
         self._is_pressed = self._stack.enter_context(defer_interrupts(lambda: self._notify(notice)))
 
-    def on_train_end(self, trainer: Trainer, result: FitResult) -> None:  # noqa: ARG002
+    def on_train_end(self, result: FitResult) -> None:  # noqa: ARG002
         """Let Ctrl-C interrupt again."""
         self.close()
 
@@ -239,7 +237,7 @@ class CompareRanks(Callback):
 
     needs_every_epoch = True
 
-    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:
+    def on_epoch_end(self, log: EpochLog) -> None:
         """Compare.
 
         Raises
@@ -247,6 +245,23 @@ class CompareRanks(Callback):
         BackendError
             A rank has other parameters.
         """
-        ranks, digest = trainer.ranks, trainer.fingerprint(log.state)
+        ranks, digest = self._trainer.ranks, self._trainer.fingerprint(log.state)
         problem = f"has other parameters after epoch {log.epoch}"
         compare(ranks, range(ranks.size), digest, digest, problem)
+
+
+def order_callbacks(
+    final: FinalParameters,
+    users: Sequence[Callback] = (),
+    console: Any = None,
+    *,
+    first: int = 0,
+    last: int | None = None,
+) -> list[Callback]:
+    """Return the callbacks of a training in the order of their calls; those that write files come after them.
+
+    The `users` see an epoch after its evaluation. With a console, Ctrl-C ends training after a step. `first`
+    and `last` are those of `Evaluate`.
+    """
+    order = [Evaluate(first, last, final), final, *users]
+    return order if console is None else [*order, StopOnInterrupt(console.print_line), console]

@@ -70,18 +70,18 @@ class TrainingConsole(Callback):
         finally:
             self._is_printing = False
 
-    def on_train_begin(self, trainer: Trainer, state: TrainState) -> None:  # noqa: ARG002
+    def on_train_begin(self, state: TrainState) -> None:
         """Show the progress bar."""
         self._move(state)
         self._progress.start()
 
-    def on_step_end(self, trainer: Trainer, state: TrainState) -> None:
+    def on_step_end(self, state: TrainState) -> None:
         """Move the progress bar, every second."""
         if not self._hidden and time.monotonic() >= self._next_move:
-            self._move(state, loss=trainer.estimate_loss(state))
+            self._move(state, loss=self._trainer.estimate_loss(state))
             self._next_move = time.monotonic() + MOVE_SECONDS
 
-    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:  # noqa: ARG002
+    def on_epoch_end(self, log: EpochLog) -> None:
         """Print the metrics of a logged epoch."""
         latest = log.validation or log.training
         if latest is not None:
@@ -91,12 +91,12 @@ class TrainingConsole(Callback):
             held_out = "" if log.validation is None else f"   validation {_format_accuracy(log.validation)}"
             self.print_line(f"epoch {log.epoch:>5}   {_format_evaluation(log.training)}{held_out}")
 
-    def on_train_end(self, trainer: Trainer, result: FitResult) -> None:
+    def on_train_end(self, result: FitResult) -> None:
         """Print a hint if the network has learned nothing."""
         if self._console.quiet or not self._advise:
             return
-        labels, recalls = trainer.data.y_train, trainer.training_recalls(result.best)
-        accuracy = trainer.evaluate(result.best).accuracy
+        labels, recalls = self._trainer.data.y_train, self._trainer.training_recalls(result.best)
+        accuracy = self._trainer.evaluate(result.best).accuracy
         chance = accuracy, np.bincount(labels).max(), len(labels)
         note = chance_note(*chance) if recalls is None else recall_note(recalls)
         if result.state.epoch and note is not None:

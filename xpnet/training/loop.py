@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 from xpnet.errors import DivergedError
 from xpnet.training.step import Evaluation, TrainState, to_float
@@ -72,7 +72,7 @@ class FitResult:
 class Callback:
     """The hooks of the training loop; a subclass overrides those it needs.
 
-    Each receives the ``Trainer``.
+    Training ends before the next step once the attribute ``stop`` is the reason, a text.
     """
 
     stop: str | None = None
@@ -86,20 +86,33 @@ class Callback:
     Else a GPU, which computes while the host goes on, may pass epochs that are not logged without a wait for
     it, and training ends at the next that is."""
 
-    def on_train_begin(self, trainer: Any, state: TrainState) -> None:
+    _now: tuple[Any, TrainState] | None = None
+    """The trainer and the state for which a hook is called."""
+
+    def on_train_begin(self, state: TrainState) -> None:
         """Prepare; called before the first step."""
 
-    def on_step_end(self, trainer: Any, state: TrainState) -> None:
+    def on_step_end(self, state: TrainState) -> None:
         """Act after a step, or after some that are computed at once."""
 
-    def on_epoch_end(self, trainer: Any, log: EpochLog) -> None:
+    def on_epoch_end(self, log: EpochLog) -> None:
         """Act after an epoch; called with epoch 0 before the first step."""
 
-    def on_train_end(self, trainer: Any, result: FitResult) -> None:
+    def on_train_end(self, result: FitResult) -> None:
         """Act on the result; not called after an error."""
 
     def close(self) -> None:
         """Release resources; also called after an error."""
+
+    @property
+    def _trainer(self) -> Any:
+        """The ``Trainer``, in a hook."""
+        return None if self._now is None else self._now[0]
+
+    def _at(self, trainer: Any, state: TrainState) -> Self:
+        """Return itself, before a hook is called."""
+        self._now = trainer, state
+        return self
 
 
 def fit(  # noqa: C901 - one function, so that a debugger shows one frame
@@ -139,7 +152,7 @@ def fit(  # noqa: C901 - one function, so that a debugger shows one frame
     sums: Sums = []  # to be checked by _check_finite
     try:
         for callback in callbacks:
-            callback.on_train_begin(trainer, state)
+            callback._at(trainer, state).on_train_begin(state)
         try:
             if (state.epoch, state.batch) == (first_epoch, 0):
                 _end_epoch(trainer, state, callbacks, sums, epochs)
@@ -156,7 +169,7 @@ def fit(  # noqa: C901 - one function, so that a debugger shows one frame
                     in_step = False
                     state = TrainState(variables, state.epoch, state.batch + batch.steps)
                     for callback in callbacks:
-                        callback.on_step_end(trainer, state)
+                        callback._at(trainer, state).on_step_end(state)
                 else:
                     state = TrainState(state.variables, state.epoch + 1)
                     _end_epoch(trainer, state, callbacks, sums, epochs)
@@ -167,9 +180,10 @@ def fit(  # noqa: C901 - one function, so that a debugger shows one frame
         _check_finite(trainer, sums)
         result = FitResult(state, state, stopped)
         for callback in callbacks:
-            callback.on_train_end(trainer, result)
+            callback._at(trainer, result.best).on_train_end(result)
     finally:
         for callback in callbacks:
+            callback._now = None  # the trainer holds a library's arrays
             callback.close()
     return result
 
@@ -188,7 +202,7 @@ def _end_epoch(trainer: Any, state: TrainState, callbacks: Sequence[Callback], s
         _check_finite(trainer, sums)
     log = EpochLog(state)
     for callback in callbacks:
-        callback.on_epoch_end(trainer, log)
+        callback._at(trainer, state).on_epoch_end(log)
 
 
 def _check_finite(trainer: Any, sums: Sums) -> None:
