@@ -34,7 +34,7 @@ from xpnet.storage.folder import RunFolder
 from xpnet.storage.record import Record
 from xpnet.storage.run import Run, complete_record
 from xpnet.trackers import check_installed
-from xpnet.training.callbacks import build_final, order_callbacks
+from xpnet.training.callbacks import Evaluate, build_final, order_callbacks
 from xpnet.training.loop import FitResult
 from xpnet.training.opening import open_training
 from xpnet.training.score import initial_note
@@ -256,7 +256,7 @@ def _fit(
     """Train up to an epoch without a record."""
     config = trainer.config
     final = build_final(config, 0 if state is None else state.epoch, epochs)
-    order = order_callbacks(final, users.order, last=max(config.epochs, epochs))
+    order = order_callbacks(Evaluate(last=max(config.epochs, epochs), final=final), users.order)
     if verbose:
         from xpnet.training.console import TrainingConsole
 

@@ -17,7 +17,7 @@ from xpnet.config.training import to_json
 from xpnet.data.arrays import weigh_samples
 from xpnet.data.datasets import Dataset
 from xpnet.inference.predictor import Predictor
-from xpnet.training.callbacks import build_final, order_callbacks
+from xpnet.training.callbacks import Evaluate, build_final, order_callbacks
 from xpnet.training.loop import Callback, EpochLog
 from xpnet.training.trainer import Trainer
 
@@ -81,7 +81,7 @@ def train(case: Content, backend: Backend) -> Content:
         # One block a call: JAX would compile each operation for stacks of blocks too, which takes a minute.
         trainer.context = replace(trainer.context, stack=1)
         record, final = Record(), build_final(config)
-        best = trainer.fit(order_callbacks(final, [record])).best
+        best = trainer.fit(order_callbacks(Evaluate(final=final), [record])).best
         model, test = trainer.model(best), trainer.evaluate_test(best)
     probabilities = Predictor(model, backend).outputs(data.x_test)[1][:2]
     return {

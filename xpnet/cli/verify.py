@@ -23,7 +23,7 @@ run
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 PLACE = ("backend", "device", "workers", "require_device", "quiet")
 """Settings of the verification, of which those of the training do not apply."""
+Verdict = tuple[int, str]
+"""An exit code, and what differs, or that nothing does."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -58,17 +60,23 @@ def main(words: Sequence[str]) -> int:
         parser.add_argument(name, type=Path, default=argparse.SUPPRESS)
     add_settings(parser, PLACE)
     with read_command("verify", words, partial(parser.parse_args, words), _list_facts) as arguments:
-        return _verify(arguments)
+        from xpnet.distributed.ranks import connect
+
+        ranks, is_quiet, codes = connect(), get_settings(arguments).get("quiet", False), []
+        for code, line in _verify(arguments, ranks):
+            is_verified = line.startswith("verified ")
+            style = "green" if is_verified else "bold red" if code else "yellow"
+            make_console(quiet=ranks.rank > 0 or (is_verified and is_quiet)).print(style_text(line, style))
+            codes.append(code)
+        return max(codes)
 
 
-def _verify(arguments: argparse.Namespace) -> int:
-    """Print what differs, or that nothing does. Return the exit code."""
-    from xpnet.distributed.ranks import connect
+def _verify(arguments: argparse.Namespace, ranks: "Ranks") -> Iterator[Verdict]:
+    """Yield the verdict on each run, and on a summary."""
     from xpnet.storage.find import resolve_run
     from xpnet.storage.record import SUMMARY_FILE
     from xpnet.storage.summary import compare_summary
 
-    ranks = connect()
     with ranks.agreement():
         run = resolve_run(arguments.run)
         is_summary = (run / SUMMARY_FILE).is_file()
@@ -76,24 +84,16 @@ def _verify(arguments: argparse.Namespace) -> int:
             raise ConfigError.at("--between", f"is for one run, and {run} holds several")
         summary, difference = compare_summary(run) if is_summary else ({}, None)
     if not is_summary:
-        return _verify_run(run, ranks, arguments)
-    names = [trial["run"] for trial in summary["trials"]]
-    codes = [_verify_run(run / name, ranks, arguments, f"{name}: ") for name in names]
-    line = f"differs       {difference}" if difference else f"verified      {run}: the summary of its runs"
-    return max(*codes, _print_verdict(line, ranks, arguments, code=int(difference is not None)))
+        yield _verify_run(run, ranks, arguments)
+        return
+    for trial in summary["trials"]:
+        yield _verify_run(run / trial["run"], ranks, arguments, f"{trial['run']}: ")
+    same = 0, f"verified      {run}: the summary of its runs"
+    yield (1, f"differs       {difference}") if difference else same
 
 
-def _print_verdict(line: str, ranks: "Ranks", arguments: argparse.Namespace, *, code: int) -> int:
-    """Print a line from the first rank; with --quiet only what is not verified. Return the exit code."""
-    is_verified = line.startswith("verified ")
-    is_quiet = ranks.rank > 0 or (is_verified and get_settings(arguments).get("quiet", False))
-    style = "green" if is_verified else "bold red" if code else "yellow"
-    make_console(quiet=is_quiet).print(style_text(line, style))
-    return code
-
-
-def _verify_run(folder: Path, ranks: "Ranks", arguments: argparse.Namespace, place: str = "") -> int:
-    """Print whether a run is verified, or what differs, after its place. Return the exit code."""
+def _verify_run(folder: Path, ranks: "Ranks", arguments: argparse.Namespace, place: str = "") -> Verdict:
+    """Return the verdict on a run, with its place."""
     from xpnet.recording.recorded_run import RecordedRun, find_file_difference
 
     with ranks.agreement():
@@ -102,12 +102,12 @@ def _verify_run(folder: Path, ranks: "Ranks", arguments: argparse.Namespace, pla
     if difference is None and not arguments.files:
         difference = _train_again(run, ranks, arguments)
     if difference is not None:
-        return _print_verdict(f"differs       {place}{difference}", ranks, arguments, code=1)
+        return 1, f"differs       {place}{difference}"
     verdict, compared = "verified      ", "the files are the same bits" if arguments.files else run.describe()
     if missing := run.missing:
         verdict = f"verified, but for {', '.join(missing)}, which {'are' if missing[1:] else 'is'} missing: "
     others = f"; not compared: {', '.join(run.others)}" if run.others else ""
-    return _print_verdict(f"{verdict}{folder}: {compared}{others}", ranks, arguments, code=0)
+    return 0, f"{verdict}{folder}: {compared}{others}"
 
 
 def _train_again(run: "RecordedRun", ranks: "Ranks", arguments: argparse.Namespace) -> str | None:

@@ -16,7 +16,7 @@ from xpnet.storage.model_file import encode_model
 from xpnet.storage.record import CHECKPOINT_FILE, KEPT_CHECKPOINT, MODEL_FILE, SCHEMA_VERSION
 from xpnet.storage.run import Run
 from xpnet.trackers import Tracker
-from xpnet.training.callbacks import CompareRanks, FinalParameters, build_final, order_callbacks
+from xpnet.training.callbacks import CompareRanks, Evaluate, FinalParameters, build_final, order_callbacks
 from xpnet.training.console import TrainingConsole
 from xpnet.training.loop import Callback, EpochLog, FitResult
 from xpnet.training.score import SCORE_NAMES
@@ -281,7 +281,7 @@ def record(
             else:
                 state = trainer.initial_state()
         comparing = [CompareRanks()] * (trainer.ranks.size > 1)
-        order = order_callbacks(final, [*users, *comparing], console, first=first)
+        order = order_callbacks(Evaluate(first, final=final), [*users, *comparing], console)
         if run is None:
             order.append(_EvaluateResult())
         else:

@@ -22,7 +22,7 @@ from xpnet.recording.training import KEPT_SETTINGS, check_start, describe_data, 
 from xpnet.storage import checkpoint, record as records
 from xpnet.storage.model_file import SavedModel, Tensors, encode_model, load_model, name_tensors
 from xpnet.storage.schemas import list_keys
-from xpnet.training.callbacks import FinalParameters, build_final, order_callbacks
+from xpnet.training.callbacks import Evaluate, FinalParameters, build_final, order_callbacks
 from xpnet.training.console import TrainingConsole
 from xpnet.training.loop import Callback, EpochLog, FitResult
 from xpnet.training.step import TrainState, Variables
@@ -55,7 +55,7 @@ def find_difference(run: RecordedRun, trainer: Trainer, heading: Iterable[str] =
     compare = _Compare(run, final)
     # A callback may have ended it: its last epoch has metrics of the training samples too.
     last = run.last if run.has_end and run.record["status"] == "completed" else None
-    order = order_callbacks(final, [compare], console, first=run.initial_epoch, last=last)
+    order = order_callbacks(Evaluate(run.initial_epoch, last, final), [compare], console)
     try:
         result = trainer.fit(order, state, run.last + bool(run.batch), first_epoch=run.first)
     except DivergedError as error:

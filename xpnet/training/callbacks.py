@@ -182,7 +182,7 @@ class Evaluate(Callback):
     """
 
     def __init__(self, first: int = 0, last: int | None = None, final: FinalParameters | None = None) -> None:
-        self._first, self._last, self._final = first, last, final
+        self._first, self._last, self.final = first, last, final or FinalParameters()
 
     def on_epoch_end(self, log: EpochLog) -> None:
         """Add the evaluations to the log.
@@ -196,7 +196,7 @@ class Evaluate(Callback):
         log.validation = trainer.validate(log.state)
         last = config.epochs if self._last is None else self._last
         is_regular = log.epoch % config.log_interval == 0 or log.epoch in (self._first, last)
-        if is_regular or (self._final is not None and self._final.is_decisive(log)):
+        if is_regular or self.final.is_decisive(log):
             log.training = trainer.evaluate(log.state)
             if not math.isfinite(log.training.loss):
                 raise DivergedError.in_epoch(log.epoch)
@@ -251,17 +251,11 @@ class CompareRanks(Callback):
 
 
 def order_callbacks(
-    final: FinalParameters,
-    users: Sequence[Callback] = (),
-    console: Any = None,
-    *,
-    first: int = 0,
-    last: int | None = None,
+    evaluate: Evaluate, users: Sequence[Callback] = (), console: Any = None
 ) -> list[Callback]:
     """Return the callbacks of a training in the order of their calls; those that write files come after them.
 
-    The `users` see an epoch after its evaluation. With a console, Ctrl-C ends training after a step. `first`
-    and `last` are those of `Evaluate`.
+    The `users` see an epoch after its evaluation. With a console, Ctrl-C ends training after a step.
     """
-    order = [Evaluate(first, last, final), final, *users]
+    order = [evaluate, evaluate.final, *users]
     return order if console is None else [*order, StopOnInterrupt(console.print_line), console]
