@@ -26,7 +26,7 @@ from xpnet._lib.text import plain
 from xpnet.config.flags import Parser
 from xpnet.errors import ConfigError
 from xpnet.report import write_report
-from xpnet.storage.find import OUT, FoundRun, find_newest_run, resolve_run
+from xpnet.storage.find import OUT, find_newest_run, read_runs, resolve_run
 from xpnet.storage.record import REPORT_FILE, SUMMARY_FILE
 from xpnet.storage.summary import read_summary
 
@@ -47,7 +47,7 @@ def main(words: Sequence[str]) -> int:
     arguments = parser.parse_args(words)
     folders = [*map(resolve_run, arguments.runs)] or [find_newest_run().folder]
     has_data = arguments.data is not None or arguments.test_data is not None
-    if len(folders) == 1 and not _is_summary(folders[0]):
+    if len(folders) == 1 and not os.path.lexists(folders[0] / SUMMARY_FILE):
         path = _write_report(folders[0], arguments, has_data=has_data)
     elif has_data:
         raise ConfigError.at("--data", "is for the report of one run: a comparison reads no data")
@@ -76,13 +76,8 @@ def _write_comparison(folders: Sequence[Path], out: Path | None) -> Path:
     from xpnet.cli.comparison import compare_runs, get_best_value
     from xpnet.report.page import render_comparison
 
-    runs, summary, is_one = [], None, len(folders) == 1
-    for folder in folders:
-        if _is_summary(folder):
-            summary, root = read_summary(folder), folder if is_one else OUT
-            runs += [FoundRun(folder / trial["run"], root) for trial in summary["trials"]]
-        else:
-            runs.append(FoundRun(folder, OUT))
+    is_one = len(folders) == 1
+    runs = [run for folder in folders for run in read_runs(folder, folder if is_one else OUT)]
     places = [run.folder.resolve() for run in runs]
     for run, place in zip(runs, places, strict=True):
         if places.count(place) > 1:
@@ -91,12 +86,7 @@ def _write_comparison(folders: Sequence[Path], out: Path | None) -> Path:
     best = {name: get_best_value(name, values) for name, values in comparison["metrics"].items()}
     path = out or (folders[0] / REPORT_FILE if is_one else Path("comparison.html"))
     name = folders[0].resolve().name if is_one else "Comparison"
-    summary = summary if is_one else None
+    summary = read_summary(folders[0]) if is_one else None
     page = render_comparison(runs, comparison | {"best": best}, path, name=name, summary=summary)
     save(path, page, is_named=out is not None)
     return path
-
-
-def _is_summary(folder: Path) -> bool:
-    """Return True if a folder is one of several trainings."""
-    return os.path.lexists(folder / SUMMARY_FILE)

@@ -21,7 +21,6 @@ names
 
 import csv
 import json
-import os
 import shlex
 import sys
 from argparse import Namespace
@@ -39,7 +38,7 @@ from xpnet.cli.comparison import higher_is_better, to_columns
 from xpnet.cli.tables import Cell, format_metric, format_value, make_column, print_pairs
 from xpnet.config import TrainConfig, to_json
 from xpnet.config.flags import Parser
-from xpnet.errors import ConfigError, DataError
+from xpnet.errors import ConfigError
 from xpnet.report.charts import select_evenly
 from xpnet.storage import find, record as records
 from xpnet.storage.find import FoundRun
@@ -136,7 +135,8 @@ def _list_runs(arguments: Namespace) -> Result:
 def _show_run(arguments: Namespace) -> Result:
     name, out = arguments.name, arguments.out
     name = find.find_newest_run(out, trained=False).folder if name is None else name
-    folder, runs = _read_runs(name, out)
+    folder = find.resolve_run(name, out)
+    runs = find.read_runs(folder, out)
     run = runs[0]
     if run.folder != folder:
         return _make_list(runs, partial(_print_trials, folder=folder, runs=runs))
@@ -147,7 +147,8 @@ def _show_run(arguments: Namespace) -> Result:
 
 
 def _compare_runs(arguments: Namespace) -> Result:
-    runs = [run for name in arguments.names for run in _read_runs(name, arguments.out)[1]]
+    out = arguments.out
+    runs = [run for name in arguments.names for run in find.read_runs(find.resolve_run(name, out), out)]
     value = comparison.compare_runs(_select_tagged(runs, arguments.tags), everything=arguments.all)
     show = partial(comparison.print_comparison, comparison=value, everything=arguments.all)
     return value, comparison.comparison_to_csv_rows(value), show
@@ -163,23 +164,6 @@ ACTIONS = {
 def _select_tagged(runs: Sequence[FoundRun], tags: Sequence[str]) -> list[FoundRun]:
     """Return the runs that have all of these tags."""
     return [run for run in runs if {*tags} <= {*run.fields["tags"]}]
-
-
-def _read_runs(name: str | Path, out: Path) -> tuple[Path, list[FoundRun]]:
-    """Return a folder, and the run in it or the runs below it.
-
-    Raises
-    ------
-    DataError
-        The folder does not exist, or there is no run in it.
-    """
-    folder = find.resolve_run(name, out)
-    if os.path.lexists(folder / records.RECORD_FILE):
-        return folder, [FoundRun(folder, out)]
-    runs = find.find_runs(folder, out)
-    if not runs:
-        raise DataError.at(folder, "no run in it: xpnet runs list shows those there are")
-    return folder, runs
 
 
 def _make_list(runs: Sequence[FoundRun], show: Callable[[Console], None]) -> Result:

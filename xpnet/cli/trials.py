@@ -6,11 +6,11 @@ import json
 import os
 import signal
 import sys
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
-from queue import SimpleQueue
 from subprocess import PIPE, Popen
 from threading import Thread
 from typing import Any, NamedTuple, cast
@@ -115,16 +115,14 @@ def _run_in_turn(trials: Sequence[Trial]) -> list[Outcome]:
 def _run_side_by_side(trials: Sequence[Trial]) -> list[Outcome]:
     """Run each trial in a process, as many at a time as there are jobs. Print their outputs in order."""
     console, processes = make_console(quiet=trials[0].config.quiet), TrialProcesses()
-    outcomes, numbers = list[Outcome](), SimpleQueue[int]()
-    for number in range(trials[0].jobs):
-        numbers.put(number)
+    outcomes, numbers = list[Outcome](), deque(range(trials[0].jobs))
 
     def run(trial: Trial) -> Outcome:
-        number = numbers.get()
+        number = numbers.popleft()
         outcome = Outcome(INTERRUPTED) if processes.are_over else processes.run(trial, number)
         if outcome.code == INTERRUPTED:
             processes.are_over = True
-        numbers.put(number)
+        numbers.append(number)
         return outcome
 
     def interrupt() -> None:
@@ -168,9 +166,8 @@ class TrialProcesses:
         """
         if sys.platform != "win32":
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *TERMINATION})
-        progress = {"FORCE_COLOR", "TTY_COMPATIBLE"}  # would print progress bars
-        env = {name: value for name, value in os.environ.items() if name not in progress}
-        env |= {"PYTHONPATH": os.pathsep.join(sys.path), LOCAL_RANKS[0]: str(number)}
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), LOCAL_RANKS[0]: str(number)}
+        env |= {"FORCE_COLOR": "", "TTY_COMPATIBLE": "0"}  # without progress bars
         words = [sys.executable, "-P", "-m", MODULE]
         process: Any
         try:

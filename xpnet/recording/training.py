@@ -5,6 +5,7 @@ import sys
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -67,7 +68,8 @@ def describe_parent(parent: RunFolder) -> ParentInfo:
 
 def describe_data(data: Dataset) -> DataInfo:
     """Return the part of a run's record on its data."""
-    info: DataInfo = {
+    columns, weights = data.columns, None if data.weights is None else data.weights.astype("<f8").tobytes()
+    info = {
         "name": data.name,
         "sha256": digest(data),
         "training_samples": len(data.y_train),
@@ -75,18 +77,13 @@ def describe_data(data: Dataset) -> DataInfo:
         "features": data.features,
         "classes": data.classes,
         "largest_class": int(np.bincount(data.y_train).max()),
+        "validation_samples": len(data.y_test) if data.test_is_validation else None,
+        "source": "arrays" if data.from_arrays else None,
+        "weights_sha256": weights and hashlib.sha256(weights).hexdigest(),
+        "feature_names": columns.features and [*columns.features],
+        "class_names": columns.classes and [*columns.classes],
     }
-    if data.test_is_validation:
-        info["validation_samples"] = len(data.y_test)
-    if data.from_arrays:
-        info["source"] = "arrays"
-    if data.weights is not None:
-        info["weights_sha256"] = hashlib.sha256(data.weights.astype("<f8").tobytes()).hexdigest()
-    if data.columns.features is not None:
-        info["feature_names"] = list(data.columns.features)
-    if data.columns.classes is not None:
-        info["class_names"] = list(data.columns.classes)
-    return info
+    return cast("DataInfo", {name: value for name, value in info.items() if value is not None})
 
 
 def check_data(run: RunFolder, data: Dataset, setting: str) -> None:

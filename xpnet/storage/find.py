@@ -164,6 +164,21 @@ def find_runs(folder: Path, out: Path | None = None) -> list[FoundRun]:
     return list(result.runs)
 
 
+def read_runs(folder: Path, out: Path) -> list[FoundRun]:
+    """Return the run in a folder, or the runs below it; ids are relative to `out`.
+
+    Raises
+    ------
+    DataError
+        The folder does not exist, or there is no run in it.
+    """
+    if os.path.lexists(folder / RECORD_FILE):
+        return [FoundRun(folder, out)]
+    if runs := find_runs(folder, out):
+        return runs
+    raise DataError.at(folder, "no run in it: xpnet runs list shows those there are")
+
+
 def find_newest_run(out: Path = OUT, *, trained: bool = True) -> FoundRun:
     """Return the run in `out` that started last, and name it on standard error.
 
