@@ -21,7 +21,7 @@ from xpnet.recording.recorder import describe_state, evaluate_result, load_paren
 from xpnet.recording.training import KEPT_SETTINGS, check_start, describe_data, describe_parent
 from xpnet.storage import checkpoint, record as records
 from xpnet.storage.model_file import SavedModel, Tensors, encode_model, load_model, name_tensors
-from xpnet.storage.schemas import list_keys
+from xpnet.storage.schemas import select_keys
 from xpnet.training.callbacks import Evaluate, FinalParameters, build_final, order_callbacks
 from xpnet.training.console import TrainingConsole
 from xpnet.training.loop import Callback, EpochLog, FitResult
@@ -74,8 +74,7 @@ def find_difference(run: RecordedRun, trainer: Trainer, heading: Iterable[str] =
 def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str]:
     """Compare what the record says besides the results; raise ConfigError if the data or start are others."""
     record, config = run.record, run.config
-    known = list_keys(record["schema_version"], "data")
-    data: dict[str, Any] = {name: x for name, x in describe_data(trainer.data).items() if name in known}
+    data = select_keys(record["schema_version"], "data", describe_data(trainer.data))
     if problem := run.find_other_data(data["name"], data["sha256"]):
         raise ConfigError.at(run.path, f"{problem}: name them by --data")
     recorded: Mapping[str, Any] = record["data"]

@@ -14,7 +14,7 @@ from xpnet._lib.files import read_regular_file
 from xpnet._lib.kinds import check_arguments, matches
 from xpnet.errors import DataError
 from xpnet.storage.environment import Environment
-from xpnet.storage.schemas import list_keys
+from xpnet.storage.schemas import select_keys
 
 RECORD_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
@@ -237,11 +237,7 @@ def check_run(folder: Path, content: Mapping[str, Any]) -> Record:
     if is_number(version) and version > SCHEMA_VERSION:
         raise DataError.of_newer_format(path, "schema version", version, SCHEMA_VERSION)
     schema = max(version, 3) if version in (1, 2, 3) else SCHEMA_VERSION
-
-    def select(part: str, kinds: Mapping[str, object]) -> dict[str, object]:
-        return {name: kind for name, kind in kinds.items() if name in list_keys(schema, part)}
-
-    kinds = select("record", _KINDS)
+    kinds = select_keys(schema, "record", _KINDS)
     for name in kinds:
         values.setdefault(name, None)
     if version in (1, 2):
@@ -250,13 +246,15 @@ def check_run(folder: Path, content: Mapping[str, Any]) -> Record:
     record = cast("Record", values)
     if not record["segments"]:
         raise DataError.at(path, "segments: expected at least one, got []")
+    segment_kinds = select_keys(schema, "segment", get_type_hints(Segment))
     for number, segment in enumerate(record["segments"]):
-        _check_values(path, f"segments[{number}].", segment, select("segment", get_type_hints(Segment)))
+        _check_values(path, f"segments[{number}].", segment, segment_kinds)
     facts = {name: kind for name, kind in get_type_hints(DataInfo).items() if name in record["data"]}
     _check_values(path, "data.", record["data"], {"name": str, "sha256": str, **facts})
     if record["parent"] is not None:
         record["parent"].setdefault("checkpoint_sha256", None)
-        _check_values(path, "parent.", record["parent"], select("parent", get_type_hints(ParentInfo)))
+        parent_kinds = select_keys(schema, "parent", get_type_hints(ParentInfo))
+        _check_values(path, "parent.", record["parent"], parent_kinds)
     if str(record["config"].get("data")).lower().endswith((".csv", ".csv.gz")):
         record["config"].setdefault("columns", "0.1.0")
     return record

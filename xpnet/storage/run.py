@@ -25,7 +25,7 @@ from xpnet.storage.environment import collect_environment
 from xpnet.storage.folder import STARTING, RunFolder, acquire_lock, clean_up, digest_file, take_name
 from xpnet.storage.locks import Lock
 from xpnet.storage.record import Outcome, Record, RunInfo, Segment, replace_nonfinite
-from xpnet.storage.schemas import list_keys, select_keys
+from xpnet.storage.schemas import select_content, select_keys
 
 LARGEST_END, LONGEST_NUMBER = 1 << 16, 32
 """Bytes that the end of a run adds to its record at most, and for the accuracy of each class."""
@@ -137,9 +137,8 @@ class Run(RunFolder):
             raise DataError.at(RunFolder(self.folder).checkpoint, f"{problem} to epoch {logged}: {RESTART}")
         lines = path.read_bytes().split(b"\n")[:kept] if path.exists() else []
         self.write(path.name, b"".join(line + b"\n" for line in lines))
-        known = list_keys(max(self.record["schema_version"], 3), "segment")
         begun = _begin_segment(_format_time(), epoch, backend, device, ranks)
-        segment = {name: value for name, value in begun.items() if name in known}
+        segment = select_keys(max(self.record["schema_version"], 3), "segment", begun)
         changes: dict[str, Any] = {"status": "running", **NO_OUTCOME}
         if (resumed := self.record.get("resumed")) is not None:  # of an xpnet before 0.3
             changes["resumed"] = [*cast("list[str]", resumed), begun["started"]]
@@ -168,7 +167,7 @@ class Run(RunFolder):
         if self.record["status"] == "running":
             digests = {p.name: digest_file(p) for p in self.files}
             changes = {"status": status, **NO_OUTCOME, **outcome, "ended": _format_time(), "digests": digests}
-            content = select_keys({**self.record, **changes})
+            content = select_content({**self.record, **changes})
             digests[records.RECORD_FILE] = records.digest_record(content)
             self._write_record(changes)
         self.release()
@@ -189,7 +188,7 @@ class Run(RunFolder):
     def _write_record(self, changes: Mapping[str, object]) -> None:
         """Update the record in run.json, which has the keys of its schema version, then in memory."""
         changed = cast("Record", {**self.record, **changes})
-        content = select_keys(changed)
+        content = select_content(changed)
         self.write(records.RECORD_FILE, format_json(replace_nonfinite(content)).encode())
         self.record.update(changed)
 

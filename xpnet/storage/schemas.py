@@ -18,12 +18,15 @@ def list_keys(version: int, part: str) -> list[str]:
     return list(schemas[str(int(version))][part])
 
 
-def select_keys(record: Mapping[str, Any]) -> dict[str, Any]:
+def select_keys(version: int, part: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those values whose names records of a schema version have in a part."""
+    known = list_keys(version, part)
+    return {name: value for name, value in values.items() if name in known}
+
+
+def select_content(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of run.json: the keys that the schema version of a record has."""
-
-    def select(values: Mapping[str, Any], part: str) -> dict[str, Any]:
-        known = list_keys(record["schema_version"], part)
-        return {name: value for name, value in values.items() if name in known}
-
-    content = select(record, "record") | {"config": select(record["config"], "settings")}
-    return content | {"parent": select(record["parent"], "parent")} if record["parent"] else content
+    version, parent = record["schema_version"], record["parent"]
+    content = select_keys(version, "record", record)
+    content["config"] = select_keys(version, "settings", record["config"])
+    return content | {"parent": select_keys(version, "parent", parent)} if parent else content
