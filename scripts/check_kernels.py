@@ -1,6 +1,6 @@
 """Check the machine code of CuPy's kernels for the reproducible arithmetic, without a GPU.
 
-CuPy generates CUDA source as it computes. Here it computes on the emulated device of ``emulated_cuda.py``:
+CuPy generates CUDA source as it computes. Here it computes on the emulated device of ``xpnet.emulation``:
 the test vectors, an epoch of the default network, and all functions of ``xpnet.reproducible``. NVRTC
 compiles the sources, many in one call, with the options that CuPy gives them, nvdisasm disassembles the code,
 and each kernel that uses float64 is searched for opcodes that ``RULES`` forbids. docs/devices.md names the
@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import checkout
-from emulation.install import VERSION
 from kernels import tools
 from kernels.record import make_block_reductions, record
 from kernels.tools import Kernel
@@ -34,6 +33,7 @@ from shared import markdown
 from xpnet._lib.files import write_atomic
 from xpnet._lib.machine import available_cpus
 from xpnet.backends.resolve import make
+from xpnet.emulation.device import VERSION
 from xpnet.errors import XPNetError
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")

@@ -1,6 +1,6 @@
 """The `backend` fixture, and the selection of the tests that can run here.
 
-With ``XPNET_EMULATED_CUDA=1`` in the environment, CuPy's GPU is that of scripts/emulated_cuda.py.
+With ``XPNET_EMULATED_CUDA=1`` in the environment, xpnet's plugin has CuPy compute on an emulated GPU.
 The workers of pytest-xdist share the processors, and begin with the tests that take longest.
 """
 
@@ -22,8 +22,7 @@ from requirements import chromium, missing, required
 from threadpoolctl import threadpool_limits
 
 from xpnet._lib.machine import available_cpus
-from xpnet._lib.switches import read_switch
-from xpnet.errors import BackendError, ConfigError
+from xpnet.errors import ConfigError
 from xpnet.storage import environment
 
 if TYPE_CHECKING:
@@ -62,11 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
         threadpool_limits(share)  # of libraries that are loaded already
     try:
         required()
-        if read_switch("XPNET_EMULATED_CUDA"):
-            from emulation.install import install  # of scripts/
-
-            install()
-    except (ValueError, ConfigError, BackendError) as error:
+    except (ValueError, ConfigError) as error:
         raise pytest.UsageError(str(error)) from error
 
 

@@ -5,9 +5,8 @@ import os
 from contextlib import suppress
 from typing import Any
 
-from emulation.install import KERNEL_NAME, install
-
 from kernels.tools import Kernel, load_nvrtc
+from xpnet.emulation.device import KERNEL_NAME, install
 from xpnet.errors import BackendError
 
 

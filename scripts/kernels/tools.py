@@ -12,8 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from emulation.install import KERNEL_NAME
-
+from xpnet.emulation.device import KERNEL_NAME
 from xpnet.errors import BackendError
 
 NVRTC, DISASSEMBLER = "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-nvdisasm"

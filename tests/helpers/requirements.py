@@ -17,7 +17,8 @@ from pathlib import Path
 
 from backend_enum import BackendCase
 
-from xpnet._lib.switches import parse_switch, read_switch
+from xpnet import emulation
+from xpnet._lib.switches import parse_switch
 from xpnet.backends.probing import DRIVER_FIX, cuda_driver_version
 from xpnet.errors import BackendError
 
@@ -75,11 +76,10 @@ def missing(name: str) -> str | None:
         mpich = f"there is no {MPIEXEC}: pip install mpich"
         return mpich if name == "mpi" else "XPNET_REQUIRE_INDEX=1 lets tests install from a package index"
     if name in {"emulated-cuda", "kernels"}:
-        from emulation import install  # of scripts/
         from kernels import tools
 
         try:
-            install.check()
+            emulation.check()
             if name == "kernels":
                 tools.check()
         except BackendError as error:
@@ -126,7 +126,7 @@ def _problem_of(case: BackendCase) -> str | None:
     if _is_installed(case.backend_name.replace("-", "_")):
         if case.device == "cpu":
             return None
-        has_driver = read_switch("XPNET_EMULATED_CUDA") or cuda_driver_version() is not None
+        has_driver = emulation.is_installed() or cuda_driver_version() is not None
         if case in (BackendCase.TORCH_CUDA, BackendCase.JAX_CUDA) and not has_driver:
             return f"there is no NVIDIA driver; to fix it: {DRIVER_FIX}"
     probe = case.probe()

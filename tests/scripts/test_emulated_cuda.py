@@ -1,14 +1,18 @@
-"""scripts/emulated_cuda.py: CuPy on a CUDA device that the host emulates."""
+"""xpnet.emulation: CuPy on a CUDA device that the host emulates."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import emulated_cuda
 import numpy as np
 import pytest
 from commands import printed
-from emulation import install
 from script_processes import run
+
+from xpnet.emulation import __main__ as command, device
 
 pytestmark = [pytest.mark.tooling, pytest.mark.needs("emulated-cuda")]
 
@@ -16,14 +20,22 @@ ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ["train", "--epochs", "1", "--no-report", "--out"]
 
 
+def run_emulated(*words):
+    """Return the lines of a process that succeeds, and says on standard error that its device is emulated."""
+    words = [sys.executable, "-m", "xpnet.emulation", *map(str, words)]
+    process = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (process.stderr, process.returncode) == ("CuPy 14.2.0 on an emulated device\n", 0)
+    return process.stdout.splitlines()
+
+
 def test_a_script_prints_the_fingerprint_of_numpy():
     words = [ROOT / "examples" / "gpt.py", "--steps", "2", "--backend"]
-    assert run(emulated_cuda.__file__, *words, "cupy") == run(*words, "numpy")
+    assert run_emulated(*words, "cupy") == run(*words, "numpy")
 
 
-def test_training_prints_the_fingerprint_of_numpy_and_nothing_on_standard_error(tmp_path, capsys):
+def test_training_prints_the_fingerprint_of_numpy(tmp_path, capsys):
     expected = printed(capsys, *TRAIN, tmp_path, "--backend", "numpy", "--device", "cpu").splitlines()
-    lines = run(emulated_cuda.__file__, *TRAIN, tmp_path, "--backend", "cupy", "--device", "cuda")
+    lines = run_emulated("-m", "xpnet", *TRAIN, tmp_path, "--backend", "cupy", "--device", "cuda")
     assert "cupy 14.2.0 on cuda:0" in lines[0]
     (fingerprint,) = [line for line in lines if line.startswith("fingerprint")]
     assert fingerprint in expected
@@ -41,7 +53,7 @@ BUDGET = {
 
 
 def test_a_step_asks_no_more_of_the_device_than_its_budget():
-    counts = json.loads("\n".join(run(emulated_cuda.__file__, "count", "--json")))
+    counts = json.loads("\n".join(run(emulated_cuda.__file__, "--json")))
     steps = {name: tuple(each[kind] for kind in emulated_cuda.KINDS) for name, each in counts.items()}
     above = {name: step for name, step in steps.items() if np.greater(step, BUDGET[name]).any()}
     assert not above, "a step asks for more than BUDGET"
@@ -55,26 +67,34 @@ def test_a_step_asks_no_more_of_the_device_than_its_budget():
     ("place", "name", "value", "problem"),
     [
         (
-            install.shutil,
+            device.shutil,
             "which",
             lambda _: None,
             "g++ is not on the PATH: install it, for example with apt install",
         ),
-        (install, "VERSION", "14.1.0", "but found 14.2.0: pip install cupy-cuda12x==14.1.0"),
-        (install.platform, "machine", lambda: "aarch64", "needs Linux on x86-64, not linux on aarch64"),
+        (device, "VERSION", "14.1.0", "but found 14.2.0: pip install cupy-cuda12x==14.1.0"),
+        (device, "OTHER_WHEELS", ("numpy",), "numpy is installed beside cupy-cuda12x: pip uninstall numpy"),
+        (
+            device,
+            "CARDS",
+            ("/dev/null",),
+            "/dev/null is a CUDA device: use it, or set XPNET_EMULATED_CUDA=force",
+        ),
+        (device.platform, "machine", lambda: "aarch64", "needs Linux on x86-64, not linux on aarch64"),
     ],
-    ids=["no g++", "another CuPy", "another processor"],
+    ids=["no g++", "another CuPy", "two CuPys", "a card", "another processor"],
 )
 def test_a_machine_that_cannot_emulate_is_one_line(monkeypatch, capsys, place, name, value, problem):
     monkeypatch.setattr(place, name, value)
-    assert emulated_cuda.main(["train"]) == 2
+    monkeypatch.setattr(sys, "argv", ["python", "script.py"])
+    assert command.main() == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("emulated_cuda: ")
+    assert line.startswith("xpnet.emulation: ")
     assert problem in line
 
 
 PLANTED = """
-from emulation.install import install
+from xpnet.emulation import install
 install()
 import cupy, cupyx
 import numpy as np
@@ -110,3 +130,48 @@ def test_a_missing_wait_and_a_read_of_fresh_memory_give_nan():
         "after its event [1. 1. 1.]",
         "never written True [nan nan nan]",
     ]
+
+
+TEST = """
+import cupy
+
+def test_it():
+    assert float(cupy.ones(3).sum()) == 3.0
+"""
+
+
+def run_pytest(folder, **environment):
+    (folder / "conftest.py").write_text("import cupy\n")
+    (folder / "test_it.py").write_text(TEST)
+    environment = os.environ | environment
+    return subprocess.run(
+        [sys.executable, "-m", "pytest"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_pytest_installs_it_before_a_conftest_imports_cupy_and_its_header_says_so(tmp_path):
+    process = run_pytest(tmp_path, XPNET_EMULATED_CUDA="1")
+    assert "\nCuPy 14.2.0 on an emulated device\n" in process.stdout
+    assert "1 passed" in process.stdout
+
+
+def test_unset_nothing_of_it_is_imported(tmp_path):
+    (tmp_path / "test_it.py").write_text(
+        "import sys\ndef test_it():\n    assert 'xpnet.emulation' not in sys.modules\n"
+    )
+    process = subprocess.run(
+        [sys.executable, "-m", "pytest"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "1 passed" in process.stdout
+    assert "emulated" not in process.stdout
+
+
+def test_pytest_refuses_in_one_line(tmp_path):
+    process = run_pytest(tmp_path, XPNET_EMULATED_CUDA="perhaps")
+    assert process.returncode == 4
+    assert process.stderr.startswith("ERROR: XPNET_EMULATED_CUDA: expected 1, true")

@@ -6,6 +6,8 @@ pytest loads it in every session, by the entry point ``xpnet``, so importing it 
 from __future__ import annotations
 
 import inspect
+import os
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,8 @@ MARKED_FIXTURE = "_xp_parity"
 OPTION = "--xp-backends"
 MARKER = "xp_backends"
 PARITY_MARKER = "xp_parity"
+EMULATION = "XPNET_EMULATED_CUDA"
+"""The environment variable that has CuPy compute on an emulated device."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,6 +36,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     names = "numpy,torch,torch:cuda,jax,dpnp,array-api-strict,cupy (default: those that are installed)"
     meaning = f"backends of the fixture xp_backend and of assert_parity, which must then work: {names}"
     parser.getgroup("xpnet").addoption(OPTION, metavar="NAMES", help=meaning)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests() -> None:
+    """Install the emulated CUDA device, if the environment asks for it, before a conftest.py imports CuPy.
+
+    Raises
+    ------
+    pytest.UsageError
+        It is not possible here.
+    """
+    if os.environ.get(EMULATION):
+        from xpnet import emulation
+        from xpnet.errors import XPNetError
+
+        try:
+            if emulation.is_requested():
+                emulation.install()
+        except XPNetError as error:
+            raise pytest.UsageError(str(error)) from error
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -53,16 +77,18 @@ def pytest_configure(config: pytest.Config) -> None:
         session.selected = _parse([names], OPTION, pytest.UsageError)
 
 
-def pytest_report_header() -> str | None:
-    """Say which of the backends that the option names can take part."""
+def pytest_report_header() -> list[str]:
+    """Say which backends of the option can take part, and whether CuPy's device is emulated."""
     from xpnet.backends.resolve import probe
 
+    emulation = sys.modules.get("xpnet.emulation")
+    lines = [emulation.describe()] if emulation and emulation.is_installed() else []
     selected = current_session().selected
     if selected is None:
-        return None
+        return lines
     probes = {str(target): probe(*target) for target in selected}
     missing = {name: str(outcome.reason) for name, outcome in probes.items() if not outcome.usable}
-    return _describe(probes, missing)
+    return [*lines, _describe(probes, missing)]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,6 +1,7 @@
 """CuPy on the emulated device: its runtime redirected, its kernels compiled by g++."""
 
 import ctypes
+import glob
 import hashlib
 import importlib
 import importlib.util
@@ -18,22 +19,37 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from xpnet._lib.switches import read_switch
 from xpnet.errors import BackendError
 
+VARIABLE = "XPNET_EMULATED_CUDA"
 WHEEL = "cupy-cuda12x"
 VERSION = "14.2.0"
 """The one version whose internals are known here."""
+OTHER_WHEELS = ("cupy", "cupy-cuda11x", "cupy-cuda13x", "cupy-rocm-6-1", "cupy-rocm-7-0")
+"""They install the same package: which of them is imported cannot be told."""
+CARDS = ("/dev/nvidia[0-9]*", "/dev/dxg")
+"""Devices of NVIDIA's driver, on Linux and on Linux within Windows."""
 HERE = Path(__file__).resolve().parent
+CUDA = HERE / "cuda"
 LIBRARY = ["g++", "-std=c++17", "-march=native", "-shared", "-fPIC"]
 KERNEL = ["-O2", "-ffp-contract=fast", "-fvisibility=hidden", "-fno-math-errno", "-fpermissive", "-w"]
 """Products and sums in one expression of a kernel are fused, as NVRTC may fuse them by default."""
-INCLUDE = (f"-I{HERE}", f"-I{HERE}/include")
+INCLUDE = (f"-I{CUDA}", f"-I{CUDA}/include")
+KINDS = ("kernels", "products", "uploads", "downloads", "copies", "synchronizations")
+_drivers: list[ctypes.CDLL] = []
+"""The driver, once the device is installed."""
 SHARED_ARRAY = re.compile(r"extern\s+__shared__\s+(\w+)\s+(\w+)\[\];")
 KERNEL_NAME = re.compile(r'extern\s+"C"\s+__global__\s+(?:__launch_bounds__\([^)]*\)\s+)?void\s+(\w+)\s*\(')
 
 
 def install() -> None:
-    """Make the emulated device the GPU of CuPy, not yet imported; BackendError if that is not possible."""
+    """Make the emulated device the GPU of CuPy, not yet imported; BackendError if that is not possible.
+
+    It holds for the process, in which a second call does nothing.
+    """
+    if is_installed():
+        return
     check()
     if "cupy" in sys.modules:
         msg = "cupy is imported already: install the emulated device before"
@@ -47,8 +63,37 @@ def install() -> None:
     sys.setdlopenflags(os.RTLD_LAZY)  # as most functions of cuBLAS are missing
     importlib.import_module("cupy_backends.cuda.libs.cublas")  # CuPy would look for libcublasLt too
     sys.setdlopenflags(now)
-    importlib.import_module("cupy.cuda.compiler")._compile_module_with_cache = compile_module
+    _import("cupy.cuda.compiler")._compile_module_with_cache = compile_module
     fill_memory(cupy)
+    _drivers.append(driver)
+
+
+def is_installed() -> bool:
+    """Return whether CuPy's GPU is the emulated device in this process."""
+    return bool(_drivers)
+
+
+def describe() -> str:
+    """Return a line that says what CuPy computes on."""
+    return f"CuPy {VERSION} on an emulated device"
+
+
+def read_counts() -> dict[str, int]:
+    """Return how many of each of ``KINDS`` the host has asked of the device, copies being those within it."""
+    numbers = (ctypes.c_uint64 * len(KINDS))()
+    for driver in _drivers:
+        driver.emulated_counts(numbers)
+    return dict(zip(KINDS, numbers, strict=True))
+
+
+def is_forced() -> bool:
+    """Return whether the environment asks for the emulated device beside a card, too."""
+    return os.environ.get(VARIABLE, "").lower() == "force"
+
+
+def is_requested() -> bool:
+    """Return whether the environment asks for the emulated device; ConfigError for an unknown word."""
+    return is_forced() or read_switch(VARIABLE)
 
 
 def check() -> None:
@@ -56,17 +101,30 @@ def check() -> None:
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         msg = f"the emulated device needs Linux on x86-64, not {sys.platform} on {platform.machine()}"
         raise BackendError(msg)
-    try:
-        version = metadata.version(WHEEL)
-    except metadata.PackageNotFoundError:
-        version = "none"
+    cards = [card for pattern in CARDS for card in sorted(glob.glob(pattern))]  # noqa: PTH207
+    if cards and not is_forced():
+        msg = f"{cards[0]} is a CUDA device: use it, or set {VARIABLE}=force to emulate one nevertheless"
+        raise BackendError(msg)
+    version = find_version(WHEEL)
     if version != VERSION:
         fix = f"pip install {WHEEL}=={VERSION}"
         msg = f"the emulated device knows {WHEEL} {VERSION} alone, but found {version}: {fix}"
         raise BackendError(msg)
+    if others := [name for name in OTHER_WHEELS if find_version(name) != "none"]:
+        fix = f"pip uninstall {others[0]} {WHEEL}; pip install {WHEEL}=={VERSION}"
+        msg = f"{others[0]} is installed beside {WHEEL}: {fix}"
+        raise BackendError(msg)
     if shutil.which("g++") is None:
         msg = "g++ is not on the PATH: install it, for example with apt install g++"
         raise BackendError(msg)
+
+
+def find_version(wheel: str) -> str:
+    """Return the version of an installed wheel, or "none"."""
+    try:
+        return metadata.version(wheel)
+    except metadata.PackageNotFoundError:
+        return "none"
 
 
 def redirect(driver: ctypes.CDLL) -> None:
@@ -74,7 +132,7 @@ def redirect(driver: ctypes.CDLL) -> None:
 
     The jumps are written over the machine code in this process's memory; the file stays as it is.
     """
-    module = importlib.util.find_spec("cupy_backends.cuda.api.runtime").origin
+    module = _find("cupy_backends.cuda.api.runtime")
     loaded, libc = ctypes.CDLL(module), ctypes.CDLL(None)  # Python will find the module loaded
     words = ["nm", module]
     symbols = subprocess.run(words, capture_output=True, text=True, check=True).stdout
@@ -89,6 +147,16 @@ def redirect(driver: ctypes.CDLL) -> None:
                 msg = "the system refuses to change machine code in memory: allow it, or use another machine"
                 raise BackendError(msg)
             ctypes.memmove(base + address, jump, len(jump))
+
+
+def _import(name: str) -> Any:
+    return importlib.import_module(name)
+
+
+def _find(name: str) -> str:
+    """Return the file of a module."""
+    spec = importlib.util.find_spec(name)
+    return str(spec.origin) if spec else ""
 
 
 def address_of(function: Any) -> int:
@@ -110,7 +178,7 @@ def fill_memory(cupy: Any) -> None:
     CuPy asks for it thread by thread: in other threads than this one, only memory new to the pool is filled.
     """
 
-    class Fill(cupy.cuda.MemoryHook):
+    class Fill(cupy.cuda.MemoryHook):  # type: ignore[misc]
         name = "fill"
 
         def malloc_postprocess(self, *, mem_ptr: int, mem_size: int, **_: object) -> None:
@@ -134,7 +202,7 @@ def cache_folder() -> Path:
 
 def build_driver() -> Path:
     """Return the path of libcuda.so.1, the CUDA driver and runtime."""
-    flags = ("-O1", "-fvisibility=hidden", "-Wl,-soname,libcuda.so.1", HERE / "driver.cpp")
+    flags = ("-O1", "-fvisibility=hidden", "-Wl,-soname,libcuda.so.1", CUDA / "driver.cpp")
     return _build(cache_folder() / "libcuda.so.1", flags)
 
 
@@ -144,7 +212,7 @@ def build_cublas() -> Path:
         "-O3",
         "-fvisibility=hidden",
         "-Wl,-soname,libcublas.so.12,--default-symver",
-        HERE / "cublas.cpp",
+        CUDA / "cublas.cpp",
     )
     return _build(cache_folder() / "libcublas.so.12", (*flags, f"-L{cache_folder()}", "-l:libcuda.so.1"))
 
