@@ -33,7 +33,7 @@ from shared import markdown
 from xpnet._lib.files import write_atomic
 from xpnet._lib.machine import available_cpus
 from xpnet.backends.resolve import make
-from xpnet.emulation.device import VERSION
+from xpnet.emulation import wheels
 from xpnet.errors import XPNetError
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"check_kernels: {error}", file=sys.stderr)
         return 2
     versions = [f"{name} {metadata.version(name)}" for name in (tools.NVRTC, tools.DISASSEMBLER)]
-    print(f"CuPy {VERSION}, {', '.join(versions)}")
+    print(f"CuPy {wheels.find()[1]}, {', '.join(versions)}")
     print(markdown(["architecture", *COLUMNS], [[name, *count(found[name])] for name in options.only]))
     for note in sorted({finding.note for findings in found.values() for finding in findings.values()} - {""}):
         print(f"note: {note}")

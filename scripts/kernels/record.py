@@ -6,7 +6,8 @@ from contextlib import suppress
 from typing import Any
 
 from kernels.tools import Kernel, load_nvrtc
-from xpnet.emulation.device import KERNEL_NAME, install
+from xpnet.emulation.device import install
+from xpnet.emulation.kernels import find_names
 from xpnet.errors import BackendError
 
 
@@ -36,7 +37,7 @@ def record() -> list[Kernel]:
                 return b"", None
             kept = (x for x in options if not x.startswith("-arch="))
             own = tuple(x for x in kept if not x.startswith("-I") or x.startswith(f"-I{root}"))
-            kernel = Kernel(" ".join(KERNEL_NAME.findall(self.source)), self.source, own)
+            kernel = Kernel(" ".join(find_names(self.source)), self.source, own)
             if kernel not in recorded:
                 recorded.append(kernel)
             raise RecordedError

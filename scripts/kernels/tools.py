@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xpnet.emulation.device import KERNEL_NAME
+from xpnet.emulation.kernels import find_names
 from xpnet.errors import BackendError
 
 NVRTC, DISASSEMBLER = "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-nvdisasm"
@@ -58,7 +58,7 @@ def join_sources(kernels: Sequence[Kernel]) -> str:
         lines = source.splitlines()
         includes.update(dict.fromkeys(line for line in lines if line.startswith("#include")))
         text = "\n".join(line for line in lines if not line.startswith("#include"))
-        for name in KERNEL_NAME.findall(source):
+        for name in find_names(source):
             text = re.sub(rf"\b{name}\b", f"{name}_{number}", text)
         macros = dict.fromkeys(re.findall(r"^\s*#define (\w+)", text, re.MULTILINE))
         pieces += [f"namespace kernel_{number} {{", text, "}", *(f"#undef {macro}" for macro in macros)]

@@ -12,7 +12,7 @@ import pytest
 from commands import printed
 from script_processes import run
 
-from xpnet.emulation import __main__ as command, device
+from xpnet.emulation import __main__ as command, build, device, wheels
 
 pytestmark = [pytest.mark.tooling, pytest.mark.needs("emulated-cuda")]
 
@@ -67,13 +67,21 @@ def test_a_step_asks_no_more_of_the_device_than_its_budget():
     ("place", "name", "value", "problem"),
     [
         (
-            device.shutil,
+            build.shutil,
             "which",
             lambda _: None,
             "g++ is not on the PATH: install it, for example with apt install",
         ),
-        (device, "VERSION", "14.1.0", "but found 14.2.0: pip install cupy-cuda12x==14.1.0"),
-        (device, "OTHER_WHEELS", ("numpy",), "numpy is installed beside cupy-cuda12x: pip uninstall numpy"),
+        (
+            wheels,
+            "KNOWN",
+            {"cupy-cuda12x": ("9.0",)},
+            "cupy-cuda12x 9.0 alone, but found cupy-cuda12x 14.2.0: pip",
+        ),
+        (wheels, "OTHERS", ("cupy-cuda12x", "numpy"), "cupy-cuda12x and numpy are installed, of which one"),
+        (wheels, "OTHERS", (), "CuPy is not installed; the emulated device knows cupy-cuda12x 14.2.0: pip"),
+        (build, "OLDEST", 99, "is too old: install version 99 or newer"),
+        (build, "CPU_FLAGS", ("amx3",), "the processor lacks amx3: the emulated device needs one of 2015"),
         (
             device,
             "CARDS",
@@ -82,7 +90,16 @@ def test_a_step_asks_no_more_of_the_device_than_its_budget():
         ),
         (device.platform, "machine", lambda: "aarch64", "needs Linux on x86-64, not linux on aarch64"),
     ],
-    ids=["no g++", "another CuPy", "two CuPys", "a card", "another processor"],
+    ids=[
+        "no g++",
+        "another CuPy",
+        "two CuPys",
+        "no CuPy",
+        "an old g++",
+        "an old processor",
+        "a card",
+        "another processor",
+    ],
 )
 def test_a_machine_that_cannot_emulate_is_one_line(monkeypatch, capsys, place, name, value, problem):
     monkeypatch.setattr(place, name, value)

@@ -1,0 +1,106 @@
+"""Compilation with g++, once, into the user's cache."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from xpnet.emulation import wheels
+from xpnet.errors import BackendError
+
+CUDA = Path(__file__).resolve().parent / "cuda"
+"""The folder of what is compiled."""
+COMPILER, OLDEST = "g++", 9
+LIBRARY = ("-std=c++17", "-march=haswell", "-shared", "-fPIC", "-fvisibility=hidden")
+"""The processor is one that has what CPU_FLAGS names, so that machines can share a cache."""
+CPU_FLAGS = ("avx2", "bmi2", "f16c", "fma")
+INCLUDE = (f"-I{CUDA}", f"-I{CUDA}/include")
+SANITIZE = "XPNET_EMULATED_CUDA_SANITIZE"
+"""The environment variable that has kernels checked by the address sanitizer."""
+
+
+def check_compiler() -> None:
+    """Raise BackendError if g++ is missing or too old, or the processor is."""
+    if shutil.which(COMPILER) is None:
+        msg = "g++ is not on the PATH: install it, for example with apt install g++"
+        raise BackendError(msg)
+    version = _run_compiler("-dumpversion")
+    if int(version.split(".")[0]) < OLDEST:
+        msg = f"g++ {version} is too old: install version {OLDEST} or newer, for example with apt install g++"
+        raise BackendError(msg)
+    known = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    if lacking := [flag for flag in CPU_FLAGS if flag not in known]:
+        msg = f"the processor lacks {', '.join(lacking)}: the emulated device needs one of 2015 or later"
+        raise BackendError(msg)
+
+
+@cache
+def _run_compiler(*words: str) -> str:
+    run = subprocess.run([COMPILER, *words], capture_output=True, text=True, check=True)
+    return run.stdout.strip()
+
+
+@cache
+def cache_folder() -> Path:
+    """Return the folder of what is compiled, whose name has the digest of emulator, compiler and CuPy."""
+    sources = sorted(
+        file for file in CUDA.parent.rglob("*.*") if file.suffix in {".py", ".h", ".cpp", ".cuh"}
+    )
+    key = [" ".join(wheels.find()), _run_compiler("--version"), os.environ.get(SANITIZE, "")]
+    digest = hashlib.sha256("\n".join(key).encode() + b"".join(file.read_bytes() for file in sources))
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = caches / "xpnet-emulated-cuda" / digest.hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def build(name: str, flags: Iterable[object], text: str = "") -> Path:
+    """Return the path of a library in the cache, compiled from files in `flags` or `text`.
+
+    Several processes and threads may compile at once. The library's digest follows it in its file: one that
+    is damaged is compiled again. BackendError, with the first error of g++, if it cannot be compiled.
+    """
+    target = cache_folder() / name
+    if _is_whole(target):
+        return target
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        file = Path(folder, "library")
+        words = [COMPILER, *LIBRARY, *INCLUDE, "-o", str(file), *map(str, flags)]
+        run = subprocess.run(words, input=text, capture_output=True, text=True, check=False)
+        if run.returncode:
+            lines = run.stderr.splitlines()
+            problem = next((line for line in lines if "error" in line), run.stderr[:200])
+            msg = f"g++ cannot compile {name}: {problem}"
+            raise BackendError(msg)
+        content = file.read_bytes()
+        file.write_bytes(content + hashlib.sha256(content).digest())
+        file.replace(target)
+    return target
+
+
+def _is_whole(file: Path) -> bool:
+    """Return whether a library is there, followed by its digest."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return False
+    return hashlib.sha256(content[:-32]).digest() == content[-32:]
+
+
+def build_source(name: str, source: str, *flags: object) -> Path:
+    """Return the path of a library that uses the driver, of one source file."""
+    return build(name, ("-O2", *flags, CUDA / source, *link_driver()))
+
+
+def link_driver() -> tuple[str, str]:
+    """Return the flags that link a library with the driver."""
+    return f"-L{cache_folder()}", "-l:libcuda.so.1"
+
+
+def build_driver() -> Path:
+    """Return the path of libcuda.so.1, the CUDA driver and runtime."""
+    return build("libcuda.so.1", ("-O1", "-Wl,-soname,libcuda.so.1", CUDA / "driver.cpp"))

@@ -1,0 +1,190 @@
+// cuSOLVER on the host, by LAPACK.
+#include "lapack.h"
+
+namespace {
+
+template <class T> void eigen(int jobz, int uplo, int n, T* a, int lda, Real<T>* w, int* info) {
+  const char job = "NV"[jobz];
+  std::vector<T> work(1 + 6 * n + 2 * n * n);
+  std::vector<Real<T>> reals(1 + 5 * n + 2 * n * n);
+  std::vector<int> integers(3 + 5 * n);
+  const int lwork = work.size(), lreals = reals.size(), lintegers = integers.size();
+  if constexpr (IS_REAL<T>)
+    call<T>("syevd", job, part(uplo), n, a, lda, w, work.data(), lwork, integers.data(), lintegers, info);
+  else
+    call<T>("heevd", job, part(uplo), n, a, lda, w, work.data(), lwork, reals.data(), lreals, integers.data(), lintegers,
+            info);
+}
+
+template <class T>
+void svd(char ju, char jv, int m, int n, T* a, int lda, Real<T>* s, T* u, int ldu, T* v, int ldv, int* info) {
+  const int lwork = 200 * std::max(m, n);
+  std::vector<T> work(lwork);
+  std::vector<Real<T>> reals(5 * std::min(m, n) + 1);
+  ldu = std::max(ldu, 1), ldv = std::max(ldv, 1);
+  if constexpr (IS_REAL<T>)
+    call<T>("gesvd", ju, jv, m, n, a, lda, s, u, ldu, v, ldv, work.data(), lwork, info);
+  else
+    call<T>("gesvd", ju, jv, m, n, a, lda, s, u, ldu, v, ldv, work.data(), lwork, reals.data(), info);
+}
+
+// As gesvdj: V, not its adjoint
+template <class T>
+void svd_v(int jobz, int econ, int m, int n, T* a, int lda, Real<T>* s, T* u, int ldu, T* v, int ldv, int* info) {
+  const int rows = econ ? std::min(m, n) : n;
+  const char job = !jobz ? 'N' : econ ? 'S' : 'A';
+  std::vector<T> adjoint((size_t)std::max(rows, 1) * n + 1);
+  svd<T>(job, job, m, n, a, lda, s, u, ldu, adjoint.data(), std::max(rows, 1), info);
+  for (int i = 0; jobz && i < n; i++)
+    for (int j = 0; j < rows; j++) {
+      v[i + (size_t)j * ldv] = adjoint[j + (size_t)i * rows];
+      if constexpr (!IS_REAL<T>) v[i + (size_t)j * ldv] = std::conj(v[i + (size_t)j * ldv]);
+    }
+}
+
+template <class T>
+void general_eigen(int jobl, int jobr, int n, T* a, int lda, void* w, T* vl, int ldvl, T* vr, int ldvr, int* info) {
+  const char left = "NV"[jobl], right = "NV"[jobr];
+  const int lwork = 64 * n + 1;
+  std::vector<T> work(lwork);
+  std::vector<Real<T>> real(2 * n + 1), imaginary(n + 1);
+  auto* values = (std::complex<Real<T>>*)w;
+  if constexpr (IS_REAL<T>) {
+    call<T>("geev", left, right, n, a, lda, real.data(), imaginary.data(), vl, ldvl, vr, ldvr, work.data(), lwork, info);
+    for (int i = 0; i < n; i++) values[i] = {real[i], imaginary[i]};
+  } else
+    call<T>("geev", left, right, n, a, lda, values, vl, ldvl, vr, ldvr, work.data(), lwork, real.data(), info);
+}
+
+}  // namespace
+
+API int cusolverDnCreate(void** h) { return *h = new Handle{}, 0; }
+API int cusolverDnDestroy(void*) { return 0; }
+API int cusolverDnSetStream(void* h, void* stream) { return ((Handle*)h)->stream = stream, 0; }
+API int cusolverDnGetStream(void* h, void** stream) { return *stream = ((Handle*)h)->stream, 0; }
+API int cusolverGetProperty(int which, int* value) { return *value = which == 0 ? 11 : which == 1 ? 7 : 0, 0; }
+
+#define PARAMETERS(NAME)                                                                              \
+  API int cusolverDnCreate##NAME(void** p) { static int any; return *p = &any, 0; }                   \
+  API int cusolverDnDestroy##NAME(void*) { return 0; }
+PARAMETERS(Params)
+PARAMETERS(SyevjInfo)
+PARAMETERS(GesvdjInfo)
+#define IGNORED(NAME, T) API int cusolverDnX##NAME(void*, T) { return 0; }
+IGNORED(gesvdjSetTolerance, double)
+IGNORED(gesvdjSetMaxSweeps, int)
+IGNORED(gesvdjSetSortEig, int)
+IGNORED(syevjSetTolerance, double)
+IGNORED(syevjSetMaxSweeps, int)
+IGNORED(syevjSetSortEig, int)
+
+// Work space is LAPACK's own affair here: CuPy allocates one element.
+#define SPACE(NAME, ...) API int cusolverDn##NAME##_bufferSize(__VA_ARGS__) { return *size = 1, 0; }
+#define EACH(h, count, ...) return enqueue_each(h, count, [=](int i) { __VA_ARGS__; });
+
+#define ROUTINES(L, T, OR, SY)                                                                                         \
+  SPACE(L##potrf, void*, int, int, void*, int, int* size)                                                              \
+  SPACE(L##getrf, void*, int, int, void*, int, int* size)                                                              \
+  SPACE(L##geqrf, void*, int, int, void*, int, int* size)                                                              \
+  SPACE(L##gesvd, void*, int, int, int* size)                                                                          \
+  SPACE(L##OR##gqr, void*, int, int, int, void*, int, void*, int* size)                                                \
+  SPACE(L##OR##mqr, void*, int, int, int, int, int, void*, int, void*, void*, int, int* size)                          \
+  SPACE(L##SY##evd, void*, int, int, int, void*, int, void*, int* size)                                                \
+  SPACE(L##SY##evj, void*, int, int, int, void*, int, void*, int* size, void*)                                         \
+  SPACE(L##SY##evjBatched, void*, int, int, int, void*, int, void*, int* size, void*, int)                             \
+  SPACE(L##gesvdj, void*, int, int, int, int, void*, int, void*, void*, int, void*, int, int* size, void*)             \
+  SPACE(L##gesvdjBatched, void*, int, int, int, void*, int, void*, void*, int, void*, int, int* size, void*, int)      \
+  API int cusolverDn##L##potrf(void* h, int uplo, int n, T* a, int lda, void*, int, int* info) {                       \
+    EACH(h, 1, call<T>("potrf", part(uplo), n, a, lda, info))                                                          \
+  }                                                                                                                    \
+  API int cusolverDn##L##potrfBatched(void* h, int uplo, int n, T** a, int lda, int* info, int count) {                \
+    EACH(h, count, call<T>("potrf", part(uplo), n, a[i], lda, info + i))                                               \
+  }                                                                                                                    \
+  API int cusolverDn##L##potrs(void* h, int uplo, int n, int k, T* a, int lda, T* b, int ldb, int* info) {             \
+    EACH(h, 1, call<T>("potrs", part(uplo), n, k, a, lda, b, ldb, info))                                               \
+  }                                                                                                                    \
+  API int cusolverDn##L##potrsBatched(void* h, int uplo, int n, int k, T** a, int lda, T** b, int ldb, int* info,      \
+                                      int count) {                                                                     \
+    EACH(h, count, call<T>("potrs", part(uplo), n, k, a[i], lda, b[i], ldb, info + i))                                 \
+  }                                                                                                                    \
+  API int cusolverDn##L##getrf(void* h, int m, int n, T* a, int lda, void*, int* pivots, int* info) {                  \
+    if (!pivots) return emulated_missing("cusolverDn" #L "getrf without pivots"), 9;                                   \
+    EACH(h, 1, call<T>("getrf", m, n, a, lda, pivots, info))                                                           \
+  }                                                                                                                    \
+  API int cusolverDn##L##getrs(void* h, int trans, int n, int k, T* a, int lda, int* pivots, T* b, int ldb,            \
+                               int* info) {                                                                            \
+    EACH(h, 1, call<T>("getrs", operation(trans), n, k, a, lda, pivots, b, ldb, info))                                 \
+  }                                                                                                                    \
+  API int cusolverDn##L##geqrf(void* h, int m, int n, T* a, int lda, T* tau, void*, int, int* info) {                  \
+    EACH(h, 1, std::vector<T> work(64 * n + 1);                                                                        \
+         call<T>("geqrf", m, n, a, lda, tau, work.data(), int(work.size()), info))                                     \
+  }                                                                                                                    \
+  API int cusolverDn##L##OR##gqr(void* h, int m, int n, int k, T* a, int lda, T* tau, void*, int, int* info) {         \
+    EACH(h, 1, std::vector<T> work(64 * n + 1);                                                                        \
+         call<T>(#OR "gqr", m, n, k, a, lda, tau, work.data(), int(work.size()), info))                                \
+  }                                                                                                                    \
+  API int cusolverDn##L##OR##mqr(void* h, int side, int trans, int m, int n, int k, T* a, int lda, T* tau, T* c,       \
+                                 int ldc, void*, int, int* info) {                                                     \
+    EACH(h, 1, std::vector<T> work(64 * (m + n) + 1);                                                                  \
+         call<T>(#OR "mqr", side_of(side), operation(trans), m, n, k, a, lda, tau, c, ldc, work.data(),                \
+                 int(work.size()), info))                                                                              \
+  }                                                                                                                    \
+  API int cusolverDn##L##gesvd(void* h, signed char ju, signed char jv, int m, int n, T* a, int lda, Real<T>* s,       \
+                               T* u, int ldu, T* v, int ldv, void*, int, void*, int* info) {                           \
+    EACH(h, 1, svd<T>(ju, jv, m, n, a, lda, s, u, ldu, v, ldv, info))                                                  \
+  }                                                                                                                    \
+  API int cusolverDn##L##gesvdj(void* h, int jobz, int econ, int m, int n, T* a, int lda, Real<T>* s, T* u, int ldu,   \
+                                T* v, int ldv, void*, int, int* info, void*) {                                         \
+    EACH(h, 1, svd_v<T>(jobz, econ, m, n, a, lda, s, u, ldu, v, ldv, info))                                            \
+  }                                                                                                                    \
+  API int cusolverDn##L##gesvdjBatched(void* h, int jobz, int m, int n, T* a, int lda, Real<T>* s, T* u, int ldu,      \
+                                       T* v, int ldv, void*, int, int* info, void*, int count) {                       \
+    EACH(h, count, const size_t j = i;                                                                                 \
+         svd_v<T>(jobz, 0, m, n, a + j * lda * n, lda, s + j * std::min(m, n), u + j * ldu * m, ldu,                   \
+                  v + j * ldv * n, ldv, info + j))                                                                     \
+  }                                                                                                                    \
+  API int cusolverDn##L##SY##evd(void* h, int jobz, int uplo, int n, T* a, int lda, Real<T>* w, void*, int,            \
+                                 int* info) {                                                                          \
+    EACH(h, 1, eigen<T>(jobz, uplo, n, a, lda, w, info))                                                               \
+  }                                                                                                                    \
+  API int cusolverDn##L##SY##evj(void* h, int jobz, int uplo, int n, T* a, int lda, Real<T>* w, void*, int,            \
+                                 int* info, void*) {                                                                   \
+    EACH(h, 1, eigen<T>(jobz, uplo, n, a, lda, w, info))                                                               \
+  }                                                                                                                    \
+  API int cusolverDn##L##SY##evjBatched(void* h, int jobz, int uplo, int n, T* a, int lda, Real<T>* w, void*, int,     \
+                                        int* info, void*, int count) {                                                 \
+    EACH(h, count, const size_t j = i; eigen<T>(jobz, uplo, n, a + j * lda * n, lda, w + j * n, info + j))             \
+  }
+ROUTINES(S, float, or, sy)
+ROUTINES(D, double, or, sy)
+ROUTINES(C, std::complex<float>, un, he)
+ROUTINES(Z, std::complex<double>, un, he)
+
+API int cusolverDnXsyevd_bufferSize(void*, void*, int, int, int64_t, int, void*, int64_t, int, void*, int,
+                                    size_t* device, size_t* host) {
+  return *device = *host = 8, 0;
+}
+API int cusolverDnXsyevd(void* h, void*, int jobz, int uplo, int64_t n, int type, void* a, int64_t lda, int, void* w,
+                         int, void*, size_t, void*, size_t, int* info) {
+  return enqueue(h, [=] {
+    with_type(type, [&](auto zero) {
+      using T = decltype(zero);
+      eigen<T>(jobz, uplo, n, (T*)a, lda, (Real<T>*)w, info);
+    });
+  });
+}
+API int cusolverDnXgeev_bufferSize(void*, void*, int, int, int64_t, int, void*, int64_t, int, void*, int, void*,
+                                   int64_t, int, void*, int64_t, int, size_t* device, size_t* host) {
+  return *device = *host = 8, 0;
+}
+API int cusolverDnXgeev(void* h, void*, int jobl, int jobr, int64_t n, int type, void* a, int64_t lda, int w_type,
+                        void* w, int, void* vl, int64_t ldvl, int, void* vr, int64_t ldvr, int, void*, size_t, void*,
+                        size_t, int* info) {
+  if (w_type < 4) return emulated_missing("cusolverDnXgeev of real eigenvalues"), 9;
+  return enqueue(h, [=] {
+    with_type(type, [&](auto zero) {
+      using T = decltype(zero);
+      general_eigen<T>(jobl, jobr, n, (T*)a, lda, w, (T*)vl, ldvl, (T*)vr, ldvr, info);
+    });
+  });
+}

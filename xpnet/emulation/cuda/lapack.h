@@ -1,0 +1,70 @@
+// LAPACK and BLAS by name: libraries.py passes their addresses, from SciPy.
+#pragma once
+#include <algorithm>
+#include <complex>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#define API extern "C" __attribute__((visibility("default")))
+
+API int emulated_enqueue(void* stream, std::function<void()> run);
+API int emulated_missing(const char* name);
+
+namespace {
+
+struct Handle { void* stream; };
+std::map<std::string, void*> routines;
+
+template <class T> constexpr char LETTER = 0;
+template <> constexpr char LETTER<float> = 's';
+template <> constexpr char LETTER<double> = 'd';
+template <> constexpr char LETTER<std::complex<float>> = 'c';
+template <> constexpr char LETTER<std::complex<double>> = 'z';
+template <class T> struct RealOf { using type = T; };
+template <class T> struct RealOf<std::complex<T>> { using type = T; };
+template <class T> using Real = typename RealOf<T>::type;
+template <class T> constexpr bool IS_REAL = std::is_floating_point_v<T>;
+
+template <class T> T* pointer(T& x) { return &x; }
+template <class T> T* pointer(T*& x) { return x; }
+
+// Call a routine of type T; it takes addresses of everything.
+template <class T, class... A> void call(const char* name, A... arguments) {
+  auto routine = routines.find(LETTER<T> + std::string(name));
+  if (routine == routines.end()) throw std::runtime_error(std::string("LAPACK's ") + name + " is not emulated");
+  ((void (*)(decltype(pointer(arguments))...))routine->second)(pointer(arguments)...);
+}
+
+int enqueue(void* handle, std::function<void()> run) {
+  return emulated_enqueue(((Handle*)handle)->stream, std::move(run));
+}
+template <class F> int enqueue_each(void* handle, int count, F run) {
+  return enqueue(handle, [=] {
+    for (int i = 0; i < count; i++) run(i);
+  });
+}
+
+// What CUDA's enumerations mean in LAPACK
+char part(int uplo) { return uplo == 0 ? 'L' : 'U'; }
+char operation(int transposed) { return "NTC"[transposed]; }
+char side_of(int side) { return "LR"[side]; }
+
+// Call f with a zero of the type that a cudaDataType names.
+template <class F> void with_type(int type, F f) {
+  switch (type) {
+    case 0: return f(float());
+    case 1: return f(double());
+    case 4: return f(std::complex<float>());
+    case 5: return f(std::complex<double>());
+  }
+  throw std::runtime_error("linear algebra of this data type is not emulated");
+}
+
+}  // namespace
+
+API void emulated_set_routine(const char* name, void* address) { routines[name] = address; }

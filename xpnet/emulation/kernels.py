@@ -1,0 +1,87 @@
+"""CuPy's kernels, compiled by g++ in place of NVRTC."""
+
+import hashlib
+import importlib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from xpnet.emulation import build
+from xpnet.errors import BackendError
+
+FLAGS = ("-O2", "-fno-math-errno", "-fpermissive", "-w")
+SANITIZED = ("-O1", "-g", "-fno-math-errno", "-fpermissive", "-w", "-fsanitize=address")
+OWN = ("-fsanitize=signed-integer-overflow", "-fno-sanitize-recover")
+"""For kernels that the user writes: CuPy's may wrap, as those of NumPy."""
+SHARED_ARRAY = re.compile(r"extern\s+__shared__\s+([\w:<> ]+?)\s+(\w+)\[\];")
+BOUNDS = r"(?:__launch_bounds__\([^)]*\)\s+)?"
+KERNEL = re.compile(rf"(template\s*<[^;{{}}]*>\s*)?__global__\s+{BOUNDS}void\s+{BOUNDS}(\w+)\s*\(")
+THREADS = re.compile(r"\b(?:threadIdx|blockIdx|blockDim|gridDim)\b|__sync|__shfl|__ballot|__a(?:ny|ll)\b")
+LEAVES = re.compile(r"\b(?:return|break)\s*;")
+RAW_OUTPUT = re.compile(r"(?<!const )\bCArray<[^<>]*(?:<[^<>]*>[^<>]*)*>\s+(?!_raw_)\w+\s*[,)]")
+"""A parameter to any element of which any thread may write."""
+COMPLEX = re.compile(r"\bcomplex<(?:float|double)>|\bthrust::")
+
+
+def find_names(source: str) -> list[str]:
+    """Return the names of the kernels in a CUDA source that are not templates."""
+    return [name for template, name in KERNEL.findall(source) if not template]
+
+
+def build_kernels(source: str, options: Sequence[str], expressions: Sequence[str] = ()) -> Path:
+    """Return the path of a library of the kernels in a CUDA source, with the options of NVRTC.
+
+    `expressions` are instances of templates. BackendError if g++ cannot compile it.
+    """
+    digest = hashlib.sha256(repr((source, tuple(options), tuple(expressions))).encode()).hexdigest()[:24]
+    code = re.sub(r"#include.*", "", source) + " ".join(expressions)
+    is_loop = "CUPY_FOR" in source and not THREADS.search(source)
+    kinds = {
+        "EMULATED_COMPLEX": COMPLEX.search(code),
+        "EMULATED_FIBERS": not is_loop,
+        "EMULATED_GRID": "wait_for_all((" in source,
+        "EMULATED_SEQUENCE": is_loop and (LEAVES.search(source) or RAW_OUTPUT.search(source)),
+    }
+    head = [f"#define {kind}" for kind, is_meant in kinds.items() if is_meant]
+    tail = [f"EMULATED_KERNEL({name}, {name})" for name in find_names(source)]
+    tail += [f"EMULATED_KERNEL(expression{i}, {name})" for i, name in enumerate(expressions)]
+    source = SHARED_ARRAY.sub(r"static \1 \2[49152 / sizeof(\1)];", source)  # as large as it can be
+    text = "\n".join([*head, "#include <kernel.h>", source, *tail])
+    return build.build(f"{digest}.so", (*_choose_flags(source, options), "-x", "c++", "-"), text)
+
+
+def _choose_flags(source: str, options: Sequence[str]) -> list[str]:
+    """Return the flags of g++ that correspond to NVRTC's; it fuses products and sums by default."""
+    flags = [*FLAGS]
+    if os.environ.get(build.SANITIZE):
+        flags = [*SANITIZED, *(OWN if "cupy/carray.cuh" not in source else ())]
+    fuses = not {"--fmad=false", "-fmad=false"} & set(options)
+    flags.append(f"-ffp-contract={'fast' if fuses else 'off'}")
+    return flags + [x for x in options if x.startswith(("-D", "-I", "--define-macro", "--include-path"))]
+
+
+def compile_module(
+    source: str,
+    options: tuple[str, ...] = (),
+    *,
+    backend: str = "nvrtc",
+    name_expressions: Any = None,
+    **_: object,
+) -> Any:
+    """Take the place of CuPy's function that calls NVRTC: return a module of g++'s kernels."""
+    compiler: Any = importlib.import_module("cupy.cuda.compiler")
+    expressions = [*(name_expressions or ())]
+    if backend != "nvrtc":
+        msg = f"the compiler {backend} is not emulated"
+        raise compiler.CompileException(msg, source, "kernel", options, backend)
+    try:
+        library = build_kernels(source, options, expressions)
+    except BackendError as error:
+        raise compiler.CompileException(str(error), source, "kernel", options, backend) from error
+    module = importlib.import_module("cupy.cuda.function").Module()
+    module.load(b"EMULATED:" + os.fsencode(library) + b"\0")
+    names = {name: f"expression{i}" for i, name in enumerate(expressions)}
+    module._set_mapping(names or None)
+    return module

@@ -1,0 +1,39 @@
+"""The wheel of CuPy that is installed, and those that are known here."""
+
+from importlib import metadata
+
+from xpnet.errors import BackendError
+
+KNOWN = {"cupy-cuda12x": ("14.2.0",)}
+"""The versions whose internals are known here, the newest last."""
+OTHERS = ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x", "cupy-rocm-6-1", "cupy-rocm-7-0")
+"""They all install the same package: which of two is imported cannot be told."""
+
+
+def find() -> tuple[str, str]:
+    """Return name and version of the wheel of CuPy; BackendError if it is not a known one, alone."""
+    installed = {name: version for name in OTHERS if (version := _find_version(name))}
+    usual, versions = next(iter(KNOWN.items()))
+    fix = f"pip install {usual}=={versions[-1]}"
+    if len(installed) > 1:
+        names = " ".join(installed)
+        msg = (
+            f"{' and '.join(installed)} are installed, of which one is imported: pip uninstall {names}; {fix}"
+        )
+        raise BackendError(msg)
+    known = ", ".join(f"{name} {' and '.join(versions)}" for name, versions in KNOWN.items())
+    if not installed:
+        msg = f"CuPy is not installed; the emulated device knows {known}: {fix}"
+        raise BackendError(msg)
+    ((name, version),) = installed.items()
+    if version not in KNOWN.get(name, ()):
+        msg = f"the emulated device knows {known} alone, but found {name} {version}: {fix}"
+        raise BackendError(msg)
+    return name, version
+
+
+def _find_version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
