@@ -50,7 +50,7 @@ def cache_folder() -> Path:
     sources = sorted(
         file for file in CUDA.parent.rglob("*.*") if file.suffix in {".py", ".h", ".cpp", ".cuh"}
     )
-    key = [" ".join(wheels.find()), _run_compiler("--version"), os.environ.get(SANITIZE, "")]
+    key = [" ".join(wheels.find()), _run_compiler("--version")]
     digest = hashlib.sha256("\n".join(key).encode() + b"".join(file.read_bytes() for file in sources))
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = caches / "xpnet-emulated-cuda" / digest.hexdigest()[:16]

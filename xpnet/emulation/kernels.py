@@ -35,7 +35,6 @@ def build_kernels(source: str, options: Sequence[str], expressions: Sequence[str
 
     `expressions` are instances of templates. BackendError if g++ cannot compile it.
     """
-    digest = hashlib.sha256(repr((source, tuple(options), tuple(expressions))).encode()).hexdigest()[:24]
     code = re.sub(r"#include.*", "", source) + " ".join(expressions)
     is_loop = "CUPY_FOR" in source and not THREADS.search(source)
     kinds = {
@@ -49,7 +48,9 @@ def build_kernels(source: str, options: Sequence[str], expressions: Sequence[str
     tail += [f"EMULATED_KERNEL(expression{i}, {name})" for i, name in enumerate(expressions)]
     source = SHARED_ARRAY.sub(r"static \1 \2[49152 / sizeof(\1)];", source)  # as large as it can be
     text = "\n".join([*head, "#include <kernel.h>", source, *tail])
-    return build.build(f"{digest}.so", (*_choose_flags(source, options), "-x", "c++", "-"), text)
+    flags = _choose_flags(source, options)
+    digest = hashlib.sha256(repr((text, flags)).encode()).hexdigest()[:24]
+    return build.build(f"{digest}.so", (*flags, "-x", "c++", "-"), text)
 
 
 def _choose_flags(source: str, options: Sequence[str]) -> list[str]:
