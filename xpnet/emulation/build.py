@@ -47,9 +47,8 @@ def _run_compiler(*words: str) -> str:
 @cache
 def cache_folder() -> Path:
     """Return the folder of what is compiled, whose name has the digest of emulator, compiler and CuPy."""
-    sources = sorted(
-        file for file in CUDA.parent.rglob("*.*") if file.suffix in {".py", ".h", ".cpp", ".cuh"}
-    )
+    sources = sorted(file for file in CUDA.rglob("*.*") if file.is_file())
+    sources += [CUDA.parent / f"{name}.py" for name in ("build", "kernels", "libraries")]
     key = [" ".join(wheels.find()), _run_compiler("--version")]
     digest = hashlib.sha256("\n".join(key).encode() + b"".join(file.read_bytes() for file in sources))
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -73,7 +72,7 @@ def build(name: str, flags: Iterable[object], text: str = "") -> Path:
         run = subprocess.run(words, input=text, capture_output=True, text=True, check=False)
         if run.returncode:
             lines = run.stderr.splitlines()
-            problem = next((line for line in lines if "error" in line), run.stderr[:200])
+            problem = next((line for line in lines if "error: " in line.lower()), lines[-1])
             msg = f"g++ cannot compile {name}: {problem}"
             raise BackendError(msg)
         content = file.read_bytes()

@@ -114,7 +114,8 @@ def assert_parity(
     sync
         If False, run it on PyTorch's device ``meta``, too, which has no values: ``float(x)``, ``if x``,
         ``np.asarray(x)`` and boolean indexing, for which a GPU's program waits, are errors there; and so are
-        loops over an array, and 16 subscripts of one by integers.
+        loops over an array, and 16 subscripts of one by integers. On an emulated CUDA device,
+        CuPy's waits are counted, and errors too.
     data_dependent_shapes
         If True, array-api-strict allows functions whose shapes depend on values, such as ``unique_values``.
     float64
@@ -194,6 +195,7 @@ def assert_parity(
         narrow = not (jax_x64 if backend.name == "jax" else float64)
         dtype = dtypes.get(str(target), dtypes.get(target.backend, usual))
         runs.append(Run(backend, dtype, narrow=narrow, data_dependent_shapes=data_dependent_shapes))
+    runs = [run._replace(may_wait=sync) for run in runs]
     runs += [run._replace(jit=True) for run in runs if jit and run.backend.name == "jax"]
     expected = compute_expected(task)
     took_part = [NUMPY_RUN, *runs] if reference is None else runs

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import sys
 import traceback
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -42,6 +43,7 @@ class Run(NamedTuple):
     narrow: bool = False  # float64 and int64 become what the device, or the user of JAX, has instead
     half: bool = False  # float16 is PyTorch's default dtype
     data_dependent_shapes: bool = False  # array-api-strict allows them
+    may_wait: bool = True  # for the device, which the emulated one counts
 
     @property
     def target(self) -> BackendDevice:
@@ -181,21 +183,31 @@ def call(
             except Exception as error:  # noqa: BLE001  each library raises its own errors
                 name = getattr(leaf, "dtype", leaf)
                 return Outcome(run, [f"{path}: {backend.name} has no {name}: {first_line(error)}"])
+        waits = _count_waits()
         try:
             returned = transform(backend.library.jit(apply) if run.jit else apply, arrays)
         except Exception as error:  # noqa: BLE001  each library raises its own errors
             error.add_note(f"raised with {run}")
             return Outcome(run, [], error=error)
+        waits = _count_waits() - waits
         for path in [path for path in arrays if path in task.fixed and run.has_values]:
             old, new = (backend.to_host(x).tobytes() for x in (run.put(task.leaves[path]), arrays[path]))
             if old != new:
                 changed.append(path)
     lines = [f"{path} is changed in place: compute a new array instead" for path in dict.fromkeys(changed)]
+    if waits and not run.may_wait:
+        lines.append(f"host synchronization, which sync=False forbids: it waits {waits} times for the device")
     outputs.update(returned)
     own = named_arrays(outputs) if backend.name == "numpy" else {}
     outputs.update((path, leaf.copy()) for path, leaf in own.items())
     aliases = {*_find_aliases(own, arrays, earlier)} if task.check_memory else ()
     return Outcome(run, lines, outputs, own, aliases, _sort_warnings(caught))
+
+
+def _count_waits() -> int:
+    """Return how often the host has waited for the emulated CUDA device, 0 if there is none."""
+    emulation = sys.modules.get("xpnet.emulation")
+    return emulation.read_counts()["synchronizations"] if emulation else 0
 
 
 def _copy(array: HostArray) -> HostArray:

@@ -1,0 +1,102 @@
+"""The cache of what g++ compiles for the emulated device."""
+
+import ctypes
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from xpnet.emulation import build, kernels, wheels
+from xpnet.errors import BackendError
+
+pytestmark = [pytest.mark.tooling, pytest.mark.needs("emulated-cuda")]
+
+ANSWER = 'extern "C" __attribute__((visibility("default"))) int answer() { return 42; }'
+FLAGS = ("-x", "c++", "-")
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    build.cache_folder.cache_clear()
+    yield tmp_path
+    build.cache_folder.cache_clear()
+
+
+def answer(library):
+    return ctypes.CDLL(str(library)).answer()
+
+
+def test_a_library_is_compiled_once():
+    library = build.build("answer.so", FLAGS, ANSWER)
+    before = library.stat().st_mtime_ns
+    assert build.build("answer.so", FLAGS, "this cannot be compiled") == library
+    assert library.stat().st_mtime_ns == before
+    assert answer(library) == 42
+
+
+@pytest.mark.parametrize("damage", [lambda x: x[:-1], lambda x: x[:5000] + b"?" + x[5001:], lambda _: b""])
+def test_a_damaged_library_is_compiled_anew(damage):
+    library = build.build("answer.so", FLAGS, ANSWER)
+    whole = library.read_bytes()
+    library.write_bytes(damage(whole))
+    assert answer(build.build("answer.so", FLAGS, ANSWER)) == 42
+    assert library.read_bytes() == whole
+
+
+def test_threads_compile_at_once_and_leave_nothing_behind(empty_cache):
+    with ThreadPoolExecutor(4) as threads:
+        libraries = {*threads.map(lambda _: build.build("answer.so", FLAGS, ANSWER), range(4))}
+    assert [answer(library) for library in libraries] == [42]
+    assert [file.name for file in build.cache_folder().iterdir()] == ["answer.so"]
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "value"),
+    [(wheels, "find", lambda: ("cupy-cuda12x", "99")), (build, "_run_compiler", lambda *_: "99")],
+    ids=["CuPy", "compiler"],
+)
+def test_another_cupy_and_another_compiler_have_a_cache_of_their_own(monkeypatch, place, name, value):
+    folder = build.cache_folder()
+    monkeypatch.setattr(place, name, value)
+    build.cache_folder.cache_clear()
+    assert build.cache_folder() != folder
+
+
+def test_what_cannot_be_compiled_is_one_line():
+    with pytest.raises(BackendError, match=r"g\+\+ cannot compile answer.so: <stdin>:1:\d+: error: [^\n]*$"):
+        build.build("answer.so", FLAGS, "int f( {")
+
+
+RAW_OUTPUT = (
+    '#include "cupy/carray.cuh"\nextern "C" __global__ void f(const CArray<double, 1, 1, 1> _raw_x, '
+    "CArray<double, 1, 1, 1> y, CIndexer<1> _ind) {{ CUPY_FOR(i, _ind.size()) {{ {} }} }}"
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        (RAW_OUTPUT.format("y[0] = i;"), "SEQUENCE"),
+        (RAW_OUTPUT.replace("> y", "> _raw_y").format("_raw_y[i] = i;"), ""),
+        (RAW_OUTPUT.replace("> y", "> _raw_y").format("if (i > 2) return;"), "SEQUENCE"),
+        (RAW_OUTPUT.format("__syncthreads();"), "FIBERS"),
+        ('extern "C" __global__ void f(int* x) { x[threadIdx.x] = 1; }', "FIBERS"),
+    ],
+)
+def test_threads_run_as_the_kernel_needs(monkeypatch, source, kind):
+    texts = []
+    monkeypatch.setattr(build, "build", lambda name, flags, text: texts.append(text))
+    kernels.build_kernels(source, ())
+    defined = {
+        line.removeprefix("#define EMULATED_") for line in texts[0].splitlines() if "define EMUL" in line
+    }
+    assert defined == {kind} - {""}
+
+
+def test_kernels_are_found_but_for_templates():
+    source = """
+    template <typename T> __global__ void many(T* x) {}
+    extern "C" __global__ void __launch_bounds__(128) one(int* x) {}
+    extern "C" { __global__ void two() {} }
+    """
+    assert kernels.find_names(source) == ["one", "two"]
