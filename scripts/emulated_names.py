@@ -224,7 +224,10 @@ RANDOM: dict[str, tuple[Any, ...]] = {
     "choice": (9,),
 }
 """The parameters of distributions that have mean and deviation."""
-EXPLAINED: dict[str, str] = {}
+EXPLAINED = {
+    "reciprocal": "of 0 in integers, which has no defined value",
+    "vecdot": "of bool is int8, as `cupy.conj` makes it",
+}
 SKIPPED = re.compile(
     r"(array|asarray|asanyarray|ascontiguous|asfortran)?(array2string|array_repr|array_str)|base_repr|binary_repr|disp|"
     r"format_.*|from(DL|_dl).*|from(buffer|file|function|iter|string)|genfromtxt|get_.*|is_available|load|loadtxt|"
@@ -410,6 +413,7 @@ def main(words: list[str]) -> int:
                 ", ".join(refused),
             ]
         )
+    notes = [f"CuPy differs: `{name}` {reason}." for name, reason in EXPLAINED.items()]
     columns = [
         "",
         "functions",
@@ -421,7 +425,7 @@ def main(words: list[str]) -> int:
         "wrong",
         "not emulated",
     ]
-    table = markdown(columns, rows)
+    table = "\n".join([markdown(columns, rows), "", *notes])
     print(table, *bad, sep="\n")
     if not words and PAGE.exists():
         page = PAGE.read_text(encoding="utf-8")

@@ -48,7 +48,7 @@ SUITES = {
         "array-api-tests.tgz",
         "aat",
         ("--max-examples=2", "--disable-deadline", "--xfails-file", "cupy-xfails.txt", "array_api_tests/"),
-        (("ARRAY_API_TESTS_MODULE", "array_api_compat.cupy"),),
+        (("ARRAY_API_TESTS_MODULE", "array_api_compat.cupy"), ("ARRAY_API_TESTS_VERSION", "2024.12")),
     ),
     **{
         f"{module} 1.17.1": Suite(

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <csetjmp>
+#include <csignal>
 #include <cstdio>
 #include <cstdint>
 #include <cstdlib>
@@ -18,6 +20,7 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <dlfcn.h>
@@ -66,11 +69,42 @@ int fail(Status status, std::string about) {
   return status;
 }
 
-// The status after operations have run: an error of one of them stays, as on a GPU.
-int status() { return failure.empty() ? SUCCESS : fail(LAUNCH_FAILED, failure); }
+// The status after operations have run: an error of one of them, which on a GPU would stay, is told once.
+int status() { return failure.empty() ? SUCCESS : fail(LAUNCH_FAILED, std::exchange(failure, "")); }
 
 // Handles 1 and 2 are the default streams; that of each thread is not told from the legacy one.
 Stream* stream_of(void* handle) { return (uintptr_t)handle <= 2 ? &null_stream : (Stream*)handle; }
+
+sigjmp_buf guard;
+
+// Run an operation of the device, whose errors the next wait tells: exceptions, and addresses that are not mapped.
+void run_guarded(const std::function<void()>& run) {
+  static const bool is_sanitized = getenv("XPNET_EMULATED_CUDA_SANITIZE") && *getenv("XPNET_EMULATED_CUDA_SANITIZE");
+  static thread_local std::vector<char> memory(64 << 10);  // for the handler, where a thread's stack is full
+  struct sigaction before[2], own {};
+  own.sa_handler = [](int) { siglongjmp(guard, 1); };
+  own.sa_flags = SA_ONSTACK;
+  stack_t stack_before, stack{memory.data(), 0, memory.size()};
+  if (!is_sanitized) {
+    sigaltstack(&stack, &stack_before);
+    sigaction(SIGSEGV, &own, &before[0]);
+    sigaction(SIGBUS, &own, &before[1]);
+  }
+  if (sigsetjmp(guard, 1)) {
+    failure = "an illegal memory access was encountered, in a kernel or in a copy";
+  } else {
+    try {
+      run();
+    } catch (const std::exception& error) {
+      failure = error.what();
+    }
+  }
+  if (!is_sanitized) {
+    sigaction(SIGSEGV, &before[0], nullptr);
+    sigaction(SIGBUS, &before[1], nullptr);
+    sigaltstack(&stack_before, nullptr);
+  }
+}
 
 void run_until(const Position& position) {
   Stream* stream = position.stream;
@@ -84,11 +118,8 @@ void run_until(const Position& position) {
     stream->busy = true;
     for (auto& earlier : operation.after) run_until(earlier);
     if (operation.on_host) mutex.unlock();
-    try {
-      operation.run();
-    } catch (const std::exception& error) {
-      failure = error.what();
-    }
+    if (operation.on_host) operation.run();
+    else run_guarded(operation.run);
     if (operation.on_host) mutex.lock();
     stream->busy = false;
     stream->finished++;
