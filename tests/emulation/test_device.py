@@ -79,7 +79,7 @@ def test_a_step_asks_no_more_of_the_device_than_its_budget():
             "cupy-cuda12x 9.0 alone, but found cupy-cuda12x 14.2.0: pip",
         ),
         (wheels, "OTHERS", ("cupy-cuda12x", "numpy"), "cupy-cuda12x and numpy are installed, of which one"),
-        (wheels, "OTHERS", (), "CuPy is not installed; the emulated device knows cupy-cuda12x 14.2.0: pip"),
+        (wheels, "OTHERS", (), "CuPy is not installed; the emulated device knows cupy-cuda12x"),
         (build, "OLDEST", 99, "is too old: install version 99 or newer"),
         (build, "CPU_FLAGS", ("amx3",), "the processor lacks amx3: the emulated device needs one of 2015"),
         (

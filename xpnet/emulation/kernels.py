@@ -66,10 +66,10 @@ def _choose_flags(source: str, options: Sequence[str]) -> list[str]:
 def compile_module(
     source: str,
     options: tuple[str, ...] = (),
-    *,
+    *_: object,
     backend: str = "nvrtc",
     name_expressions: Any = None,
-    **_: object,
+    **__: object,
 ) -> Any:
     """Take the place of CuPy's function that calls NVRTC: return a module of g++'s kernels."""
     compiler: Any = importlib.import_module("cupy.cuda.compiler")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xpnet.emulation.build import CUDA, build, build_source, link_driver
+from xpnet.emulation.wheels import find as find_wheel
 from xpnet.errors import BackendError
 
 RUNTIME = r"cuda[A-Z]\w*"
@@ -20,6 +21,11 @@ GENERATOR = (
 )
 LAUNCH = re.compile(r"(\w+<[\w, ]+>)<<<bpg, tpb, 0, _stream>>>\(std::forward<Args>\(args\)\.\.\.\);")
 ROUTINES = "potrf potrs getrf getrs getri geqrf orgqr ungqr ormqr unmqr geev gesvd syevd heevd trsm gemm"
+
+
+NVRTC = """extern "C" __attribute__((visibility("default"))) int nvrtcVersion(int* major, int* minor) {
+  return *major = 12, *minor = 9, 0;
+}"""
 
 
 class Library(NamedTuple):
@@ -43,6 +49,9 @@ LIBRARIES = {
 def redirect_all(driver: ctypes.CDLL) -> None:
     """Make CuPy's compiled functions that need a card jump to those of this package."""
     redirect("cupy_backends.cuda.api.runtime", {RUNTIME: driver}, driver)
+    if find_wheel()[1].startswith("13."):  # it asks for the version of NVRTC
+        flags = ("-Wl,-soname,libnvrtc.so.12", "-x", "c++", "-")
+        ctypes.CDLL(str(build("libnvrtc.so.12", flags, NVRTC)), ctypes.RTLD_GLOBAL)
 
 
 def redirect_rest(driver: ctypes.CDLL) -> None:

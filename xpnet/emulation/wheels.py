@@ -4,7 +4,7 @@ from importlib import metadata
 
 from xpnet.errors import BackendError
 
-KNOWN = {"cupy-cuda12x": ("14.1.0", "14.1.1", "14.2.0")}
+KNOWN = {"cupy-cuda12x": ("13.6.0", "14.1.0", "14.1.1", "14.2.0"), "cupy-cuda13x": ("14.2.0",)}
 """The versions whose internals are known here, the newest last."""
 OTHERS = ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x", "cupy-rocm-6-1", "cupy-rocm-7-0")
 """They all install the same package: which of two is imported cannot be told."""

@@ -268,27 +268,35 @@ API const char* cudaGetErrorString(int number) {
   if (is_told && !detail.empty()) text = detail;
   return text.c_str();
 }
-API int cudaGetDeviceProperties_v2(void* target, int device) {
-  struct Properties {
+// The properties of a device up to the number of multiprocessors, as CUDA 12 has them; CUDA 13 lacks two.
+template <bool IS_12> int get_properties(void* target, size_t size) {
+  struct __attribute__((packed)) Properties {
     char name[256], uuid[16], luid[8];
-    unsigned mask;
+    unsigned mask, padding;
     size_t memory, shared;
     int registers, warp;
     size_t pitch;
-    int threads, block[3], grid[3], clock;
+    int threads, block[3], grid[3];
+    int clock[IS_12 ? 1 : 0], after_clock[IS_12 ? 0 : 1];
     size_t constant;
     int major, minor;
     size_t texture, texture_pitch;
-    int overlap, multiprocessors;
-  } p{"an emulated device"};
-  if (device) return INVALID_DEVICE;
+    int overlap[IS_12 ? 1 : 0], multiprocessors;
+  } p{};
+  strcpy(p.name, "an emulated device");
   p.memory = size_t(16) << 30, p.shared = attribute(8), p.registers = attribute(12), p.warp = attribute(10);
   for (int i = 0; i < 3; i++) p.block[i] = attribute(2 + i), p.grid[i] = attribute(5 + i);
   p.threads = attribute(1), p.constant = 65536, p.major = attribute(75), p.multiprocessors = attribute(16);
   p.texture = 512, p.texture_pitch = 32;
-  memset(target, 0, 1032);
+  memset(target, 0, size);
   memcpy(target, &p, sizeof p);
   return SUCCESS;
+}
+API int cudaGetDeviceProperties_v2(void* target, int device) {
+  return device ? INVALID_DEVICE : get_properties<true>(target, 1032);
+}
+API int cudaGetDeviceProperties(void* target, int device) {
+  return device ? INVALID_DEVICE : get_properties<false>(target, 960);
 }
 API int cudaGetLastError() { return SUCCESS; }
 API int cudaDriverGetVersion(int* version) { return answer(version, VERSION); }
