@@ -428,7 +428,7 @@ def main(words: list[str]) -> int:
         "wrong",
         "not emulated",
     ]
-    table = "\n".join([markdown(columns, rows), "", *notes])
+    table = "\n".join([markdown(columns, [[*map(str, row)] for row in rows]), "", *notes])
     print(table, *bad, sep="\n")
     if not words and PAGE.exists():
         page = PAGE.read_text(encoding="utf-8")

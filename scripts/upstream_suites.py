@@ -3,7 +3,7 @@
 ``python scripts/upstream_suites.py FOLDER [names]`` runs the suites of ``SUITES``, as they are, from sdists
 in FOLDER, which pip downloads there if they are missing, and from array-api-tests.tgz; SciPy's tests are part
 of its wheel. pytest runs in two processes. Tests that upstream skips with CuPy, and those that its list of
-failures on cards names, do not count. Without names it writes docs/evidence/emulated-cupy.md.
+failures on cards names, do not count. It writes docs/evidence/emulated-cupy.md, of all results in FOLDER.
 
 Exit codes: 0 of each suite at least 99.5 % pass; 1 not so; 2 something is missing.
 """
@@ -14,7 +14,6 @@ import re
 import subprocess
 import sys
 import tarfile
-import time
 import xml.etree.ElementTree as ET
 from importlib import metadata
 from pathlib import Path
@@ -88,36 +87,32 @@ def unpack(folder: Path, suite: Suite) -> Path:
     return target
 
 
-def run(folder: Path, name: str) -> tuple[list[str], list[str]]:
-    """Run a suite; return its row of the table, and the names of the tests that fail."""
-    suite = SUITES[name]
-    report = folder / f"{name.split(maxsplit=1)[0]}.xml"
-    words = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-n",
-        "2",
-        "-p",
-        "no:cacheprovider",
-        f"--junitxml={report}",
-    ]
-    where = unpack(folder, suite)
-    words += [f"--rootdir={where}"] * bool(suite.archive)
+def find_report(folder: Path, name: str) -> Path:
+    """Return the file of a suite's results."""
+    return folder / f"{name.split(maxsplit=1)[0]}.xml"
+
+
+def run(folder: Path, name: str) -> None:
+    """Run a suite."""
+    suite, where = SUITES[name], unpack(folder, SUITES[name])
+    words = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider"]
+    words += [f"--junitxml={find_report(folder, name)}", *[f"--rootdir={where}"] * bool(suite.archive)]
     environment = os.environ | {"XPNET_EMULATED_CUDA": "1"} | dict(suite.variables)
-    start = time.perf_counter()
-    subprocess.run([*words, *suite.words], cwd=where, env=environment, check=False, stdout=subprocess.DEVNULL)
-    seconds = time.perf_counter() - start
-    counts = dict.fromkeys(("passed", "skipped", "failed"), 0)
-    failed = []
-    for case in ET.parse(report).iter("testcase"):  # noqa: S314  of the pytest that ran here
+    subprocess.run([*words, *suite.words], cwd=where, env=environment, check=False)
+
+
+def read(folder: Path, name: str) -> tuple[list[str], list[str]]:
+    """Return a suite's row of the table, and the names of the tests that fail."""
+    root = ET.parse(find_report(folder, name)).getroot()  # noqa: S314  of the pytest that ran here
+    counts, failed = dict.fromkeys(("passed", "skipped", "failed"), 0), []
+    for case in root.iter("testcase"):
         kinds = {child.tag for child in case}
         kind = "failed" if kinds & {"failure", "error"} else "skipped" if "skipped" in kinds else "passed"
         counts[kind] += 1
         if kind == "failed":
             failed.append(f"{case.get('classname')}.{case.get('name')}")
     share = counts["passed"] / max(1, counts["passed"] + counts["failed"])
+    seconds = sum(float(each.get("time", 0)) for each in root.iter("testsuite"))
     return [name, *map(str, counts.values()), f"{100 * share:.2f} %", f"{seconds:.0f} s"], failed
 
 
@@ -129,20 +124,22 @@ def main() -> int:
     arguments = parser.parse_args()
     checkout.need("scipy", "cupy", "xdist", "array_api_compat", fix='pip install -e ".[test,cupy-emulated]"')
     chosen = [name for name in SUITES if not arguments.names or name.split()[0] in arguments.names]
-    results = [run(arguments.folder.resolve(), name) for name in chosen]
+    folder = arguments.folder.resolve()
+    for name in chosen:
+        run(folder, name)
+    results = [read(folder, name) for name in SUITES if find_report(folder, name).exists()]
     columns = ["suite", "passed", "skipped, or listed as failing on cards", "failed", "share", "time"]
     table = markdown(columns, [row for row, _ in results])
     failures = [f"- `{test}`" for _, failed in results for test in failed]
-    print(table, *failures, sep="\n")
-    if not arguments.names:
-        libraries = ("cupy-cuda12x", "numpy", "scipy", "array-api-compat", "array-api-extra", "pytest")
-        versions = ", ".join(f"{name} {metadata.version(name)}" for name in libraries)
-        page = EVIDENCE.read_text(encoding="utf-8")
-        text = "\n".join([f"With {versions}:", "", table, "", "Failed:", "", *failures])
-        page = re.sub(
-            r"(?<=<!-- suites -->\n).*?(?=<!-- end -->)", lambda _: f"\n{text}\n\n", page, flags=re.DOTALL
-        )
-        EVIDENCE.write_text(page, encoding="utf-8")
+    libraries = ("cupy-cuda12x", "numpy", "scipy", "array-api-compat", "array-api-extra", "pytest")
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in libraries)
+    text = "\n".join([f"With {versions}:", "", table, "", "Failed:", "", *failures])
+    print(text)
+    page = EVIDENCE.read_text(encoding="utf-8")
+    page = re.sub(
+        r"(?<=<!-- suites -->\n).*?(?=<!-- end -->)", lambda _: f"\n{text}\n\n", page, flags=re.DOTALL
+    )
+    EVIDENCE.write_text(page, encoding="utf-8")
     return int(any(float(row[4].removesuffix(" %")) < 100 * ENOUGH for row, _ in results))
 
 
