@@ -47,6 +47,7 @@ OPERATIONS = {
     "sort": lambda m, a, s, b, n, z: m.sort(a, axis=1),
     "sort with NaN": lambda m, a, s, b, n, z: m.sort(n),
     "sort of complex": lambda m, a, s, b, n, z: m.sort(z + n),
+    "partition": lambda m, a, s, b, n, z: m.partition(m.sin(m.arange(300.0)), 40)[40:41],
     "argsort": lambda m, a, s, b, n, z: m.argsort(n),
     "unique_values": lambda m, a, s, b, n, z: m.unique_values(b),
     "unique_counts": lambda m, a, s, b, n, z: m.unique_counts(b).counts,

@@ -43,7 +43,7 @@ LIBRARIES = {
     "mlflow": ("mlflow",),
     "mpmath": ("mpmath",),
     "mpi": ("mpi4py",),
-    "emulated-cuda": ("cupy",),
+    "emulated-cuda": ("cupy", "scipy"),
     "kernels": ("cupy",),
     "pooch": ("pooch",),
     "index": ("mypy",),

@@ -22,6 +22,8 @@ THREADS = re.compile(r"\b(?:threadIdx|blockIdx|blockDim|gridDim)\b|__sync|__shfl
 LEAVES = re.compile(r"\b(?:return|break)\s*;")
 RAW_OUTPUT = re.compile(r"(?<!const )\bCArray<[^<>]*(?:<[^<>]*>[^<>]*)*>\s+(?!_raw_)\w+\s*[,)]")
 """A parameter to any element of which any thread may write."""
+WARP_STEP = re.compile(r"for \([^;]*;[^;]*; \w+ \+= 32\)|(?<!int )\bx = 0;")
+"""In CuPy's partition, before and after which the threads of a warp wait for each other without saying so."""
 COMPLEX = re.compile(r"\bcomplex<(?:float|double)>|\bthrust::")
 
 
@@ -46,6 +48,8 @@ def build_kernels(source: str, options: Sequence[str], expressions: Sequence[str
     head = [f"#define {kind}" for kind, is_meant in kinds.items() if is_meant]
     tail = [f"EMULATED_KERNEL({name}, {name})" for name in find_names(source)]
     tail += [f"EMULATED_KERNEL(expression{i}, {name})" for i, name in enumerate(expressions)]
+    if "bitonic_sort_step" in source:
+        source = WARP_STEP.sub(r"__syncwarp(); \g<0>", source)
     source = SHARED_ARRAY.sub(r"static \1 \2[49152 / sizeof(\1)];", source)  # as large as it can be
     text = "\n".join([*head, "#include <kernel.h>", source, *tail])
     flags = _choose_flags(source, options)
