@@ -17,9 +17,12 @@ FLAGS = ("-x", "c++", "-")
 @pytest.fixture(autouse=True)
 def empty_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    build.cache_folder.cache_clear()
+    clear = (build.cache_folder.cache_clear, build.precompile.cache_clear)
+    for each in clear:
+        each()
     yield tmp_path
-    build.cache_folder.cache_clear()
+    for each in clear:
+        each()
 
 
 def answer(library):
@@ -41,6 +44,21 @@ def test_a_damaged_library_is_compiled_anew(damage):
     library.write_bytes(damage(whole))
     assert answer(build.build("answer.so", FLAGS, ANSWER)) == 42
     assert library.read_bytes() == whole
+
+
+@pytest.mark.parametrize("damage", [lambda x: x[:-1], lambda x: x[:5000] + b"?" + x[5001:], lambda _: b""])
+def test_a_damaged_compiled_header_is_compiled_anew(damage):
+    text, flags = "#define ANSWER 42\n", ("-O2",)
+    header = build.precompile(text, flags)
+    compiled = header.with_suffix(".h.gch")
+    compiled.write_bytes(damage(compiled.read_bytes()))
+    build.precompile.cache_clear()
+    assert build.precompile(text, flags) == header
+    source = f'#include "{header}"\n{ANSWER.replace("42", "ANSWER")}'
+    assert (
+        answer(build.build("included.so", (*flags, "-Werror=invalid-pch", "-Winvalid-pch", *FLAGS), source))
+        == 42
+    )
 
 
 def test_threads_compile_at_once_and_leave_nothing_behind(empty_cache):
@@ -85,7 +103,8 @@ RAW_OUTPUT = (
 )
 def test_threads_run_as_the_kernel_needs(monkeypatch, source, kind):
     texts = []
-    monkeypatch.setattr(build, "build", lambda name, flags, text: texts.append(text))
+    monkeypatch.setattr(build, "build", lambda *_: None)
+    monkeypatch.setattr(build, "precompile", lambda text, _: texts.append(text))
     kernels.build_kernels(source, ())
     defined = {
         line.removeprefix("#define EMULATED_") for line in texts[0].splitlines() if "define EMUL" in line

@@ -5,10 +5,12 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from xpnet._lib.files import write_atomic
 from xpnet.emulation import wheels
 from xpnet.errors import BackendError
 
@@ -64,10 +66,19 @@ def build(name: str, flags: Iterable[object], text: str = "") -> Path:
     is damaged is compiled again. BackendError, with the first error of g++, if it cannot be compiled.
     """
     target = cache_folder() / name
-    if _is_whole(target):
-        return target
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        file = Path(folder, "library")
+    if not _is_whole(target):
+        with _compiled(name, flags, text) as file:
+            content = file.read_bytes()
+            file.write_bytes(content + hashlib.sha256(content).digest())
+            file.replace(target)
+    return target
+
+
+@contextmanager
+def _compiled(name: str, flags: Iterable[object], text: str) -> Iterator[Path]:
+    """Yield the path of what g++ makes, in a folder that is removed; BackendError if it cannot."""
+    with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
+        file = Path(folder, "compiled")
         words = [COMPILER, *LIBRARY, *INCLUDE, "-o", str(file), *map(str, flags)]
         run = subprocess.run(words, input=text, capture_output=True, text=True, check=False)
         if run.returncode:
@@ -75,10 +86,27 @@ def build(name: str, flags: Iterable[object], text: str = "") -> Path:
             problem = next((line for line in lines if "error: " in line.lower()), lines[-1])
             msg = f"g++ cannot compile {name}: {problem}"
             raise BackendError(msg)
-        content = file.read_bytes()
-        file.write_bytes(content + hashlib.sha256(content).digest())
-        file.replace(target)
-    return target
+        yield file
+
+
+@cache
+def precompile(text: str, flags: tuple[str, ...]) -> Path:
+    """Return the path of a header with this text, beside which g++ finds it compiled with these flags.
+
+    The headers are three quarters of what g++ reads of a kernel of CuPy. The name has the digest of what is
+    compiled, and a file beside it that of the result: one that is damaged is compiled again.
+    """
+    header = cache_folder() / f"{hashlib.sha256(repr((text, flags)).encode()).hexdigest()[:24]}.h"
+    compiled, digest = header.with_suffix(".h.gch"), header.with_suffix(".sha256")
+    with suppress(OSError):
+        if digest.read_text() == hashlib.sha256(compiled.read_bytes()).hexdigest():
+            return header
+    write_atomic(header, text.encode())
+    with _compiled(header.name, (*flags, "-x", "c++-header", header), "") as file:
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        file.replace(compiled)
+    write_atomic(digest, content.encode())
+    return header
 
 
 def _is_whole(file: Path) -> bool:

@@ -24,6 +24,7 @@ RAW_OUTPUT = re.compile(r"(?<!const )\bCArray<[^<>]*(?:<[^<>]*>[^<>]*)*>\s+(?!_r
 """A parameter to any element of which any thread may write."""
 WARP_STEP = re.compile(r"for \([^;]*;[^;]*; \w+ \+= 32\)|(?<!int )\bx = 0;")
 """In CuPy's partition, before and after which the threads of a warp wait for each other without saying so."""
+INCLUDES = re.compile(r"\A\s*(?:#include.*\s+)*")
 COMPLEX = re.compile(r"\bcomplex<(?:float|double)>|\bthrust::")
 
 
@@ -45,14 +46,20 @@ def build_kernels(source: str, options: Sequence[str], expressions: Sequence[str
         "EMULATED_GRID": "wait_for_all((" in source,
         "EMULATED_SEQUENCE": is_loop and (LEAVES.search(source) or RAW_OUTPUT.search(source)),
     }
-    head = [f"#define {kind}" for kind, is_meant in kinds.items() if is_meant]
+    includes = INCLUDES.findall(source)[0]
+    head = [
+        *(f"#define {kind}" for kind, is_meant in kinds.items() if is_meant),
+        "#include <kernel.h>",
+        includes,
+    ]
     tail = [f"EMULATED_KERNEL({name}, {name})" for name in find_names(source)]
     tail += [f"EMULATED_KERNEL(expression{i}, {name})" for i, name in enumerate(expressions)]
     if "bitonic_sort_step" in source:
         source = WARP_STEP.sub(r"__syncwarp(); \g<0>", source)
     source = SHARED_ARRAY.sub(r"static \1 \2[49152 / sizeof(\1)];", source)  # as large as it can be
-    text = "\n".join([*head, "#include <kernel.h>", source, *tail])
     flags = _choose_flags(source, options)
+    header = build.precompile("\n".join(head), tuple(flags))
+    text = "\n".join([f'#include "{header}"', source.removeprefix(includes), *tail])
     digest = hashlib.sha256(repr((text, flags)).encode()).hexdigest()[:24]
     return build.build(f"{digest}.so", (*flags, "-x", "c++", "-"), text)
 
