@@ -106,7 +106,8 @@ def test_it(xp_backend):
     assert float(reproducible.sum(reproducible.matmul(x, x) + reproducible.exp(x * 0.0))) == 12.0
     assert_parity(lambda x, xp: xp.sum(x[0]), [np.ones(3)], reference=np.sum, ulp=1, float64=False)
 """
-OTHER = [(f"import {MODULES}, {COMMANDS}", ARRAYS), (HELP, ARRAYS)]
+OTHER = [("import xpnet.cli.guard", {"bdb", "ctypes", "hashlib", "pathlib", "platform", "socket"})]
+OTHER += [(f"import {MODULES}, {COMMANDS}", ARRAYS), (HELP, ARRAYS)]
 
 
 @pytest.mark.parametrize("steps", [ONE, OTHER], ids=["package", "commands"])

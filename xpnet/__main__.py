@@ -24,9 +24,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command that the first word names, and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
     try:
-        from xpnet.cli.start import guarded
+        from xpnet.cli.guard import handle_errors
 
-        with guarded(words) as output:
+        with handle_errors(debug="--debug" in words[1:]) as output:
             output.code = _run_command(*words)
     except KeyboardInterrupt:  # while modules are loaded
         return 130

@@ -13,14 +13,13 @@ def main(argv: list[str] | None = None, prog: str = "xpnet train") -> int:
     """
     words = sys.argv[1:] if argv is None else list(argv)
     try:
-        from xpnet.cli.start import guarded
+        from xpnet.cli.guard import handle_errors, read_command
 
-        with guarded(words) as output:
+        with handle_errors(debug="--debug" in words) as output:
             from functools import partial
 
             from xpnet._lib.extras import need_train
             from xpnet._lib.interrupts import last_signal
-            from xpnet.cli.guard import read_command
             from xpnet.distributed.launch import check_alone, rank_and_size
 
             line = [prog, *words]

@@ -84,7 +84,7 @@ sys.meta_path.insert(0, Finder())
 @not_on_windows
 @pytest.mark.parametrize(
     ("module", "line"),
-    [("xpnet.cli.guard", "xpnet runs"), ("xpnet.cli.runs", "xpnet runs"), ("xpnet.config", "xpnet.train")],
+    [("xpnet._lib.extras", "xpnet runs"), ("xpnet.cli.runs", "xpnet runs"), ("xpnet.config", "xpnet.train")],
 )
 def test_a_command_that_is_terminated_while_modules_are_loaded_names_the_signal(tmp_path, module, line):
     """Python ends by SIGINT itself if KeyboardInterrupt has left an eval, as that of a namedtuple."""

@@ -105,7 +105,7 @@ AT_POINT = {
     "SIGTERM": receive(signal.SIGTERM),
 }
 POINTS = {
-    "start": "xpnet.cli.guard",
+    "start": "xpnet.train",
     "imports": "xpnet.cli.trials",
     "connect": "xpnet.distributed.ranks:initialize",
     "begin": "xpnet.cli.train:check_installed",

@@ -1,20 +1,18 @@
-"""Exit codes, one-line error messages, and failures of standard output."""
+"""Exit codes, one-line error messages, and failures of standard output.
+
+Signals are handled once this module is loaded: those that it seldom needs are imported in functions.
+"""
 
 import os
-import platform
 import signal
 import sys
 import time
-import traceback
-from bdb import BdbQuit
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TextIO, TypeVar
 
 from xpnet import __version__
 from xpnet._lib.interrupts import last_signal, terminate_as_interrupt
-from xpnet._lib.source import digest_source
 from xpnet._lib.text import complain, encodable, print_errors
 from xpnet.distributed.launch import end_job, is_connected, rank_and_size
 from xpnet.errors import XPNetError
@@ -94,14 +92,14 @@ def handle_errors(*, debug: bool) -> Iterator[GuardedOutput]:
             try:
                 yield output
                 is_agreed = True
-            except (KeyboardInterrupt, BdbQuit) as error:  # Ctrl-C, and the end of a debugger
+            except KeyboardInterrupt as error:
                 is_agreed, output.code = getattr(error, "shared", False), INTERRUPTED
                 eval("0")  # noqa: S307 - else python -m ends by SIGINT, if the interrupt was within an eval
             except SystemExit as end:  # of argparse after --help, which connects no ranks
                 is_agreed, output.code = not is_connected(), int(end.code or 0)
             except Exception as error:  # noqa: BLE001 - a user sees one line, whatever happens
-                is_agreed = getattr(error, "shared", False)
-                output.code = report_error(error, debug=debug)
+                is_agreed, is_quit = getattr(error, "shared", False), type(error).__name__ == "BdbQuit"
+                output.code = INTERRUPTED if is_quit else report_error(error, debug=debug)
             finally:
                 output.flush()
                 sys.stdout = stdout
@@ -126,7 +124,9 @@ def report_error(error: Exception, *, debug: bool, source: str = "") -> int:
         return error.exit_code
     time.sleep(min(rank, MOST_DELAYED) / 4)  # the end of one that prints the reason may end all
     if debug:
-        print_errors("".join(traceback.format_exception(error)))
+        from traceback import format_exception
+
+        print_errors("".join(format_exception(error)))
     if isinstance(error, MemoryError):
         remedy = "a smaller network, batch or data set needs less"
         error = XPNetError(f"the memory does not suffice ({str(error) or 'no details'}): {remedy}")
@@ -138,7 +138,9 @@ def report_error(error: Exception, *, debug: bool, source: str = "") -> int:
     if not isinstance(error, XPNetError):
         text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
     if size > 1 and not is_shared:
-        text = f"rank {rank}, on {platform.node()}: {text}"
+        from platform import node
+
+        text = f"rank {rank}, on {node()}: {text}"
     complain(text if code == BAD_INPUT else f"{source}{text}")
     return code
 
@@ -162,6 +164,9 @@ def read_command(
     if size == 1:
         yield read()
         return
+    from pathlib import Path
+
+    from xpnet._lib.source import digest_source
     from xpnet.arithmetic import SPECIFICATION_VERSION
     from xpnet.distributed.ranks import connect  # loads NumPy, which --help does not need
 

@@ -1,15 +1,10 @@
 """The processes that mpiexec or srun has started, before they are connected, and the end of their job."""
 
-import ctypes
 import os
-import platform
 import signal
-import socket
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
-from select import select
 from threading import Thread
 from typing import Any
 
@@ -89,6 +84,8 @@ def count_ended() -> int:
 
     The others are below the process that started this one, with a rank in their environment, as /proc tells.
     """
+    from pathlib import Path
+
     size = _read_number(LOCAL_SIZES)
     names = tuple(f"{rank}=".encode() for rank, _ in VARIABLES if rank in os.environ)
     parents, ranks = dict[int, int](), dict[int, bytes]()
@@ -115,6 +112,9 @@ def initialize(MPI: Any) -> None:
     """
     if MPI.Is_initialized():
         return
+    import ctypes  # which commands without ranks do not need
+    import socket
+
     # Open MPI's wheel says of each window that it has no UCX, which nothing here needs.
     os.environ.setdefault("OMPI_MCA_osc", "^ucx")
     ours, signals = socket.socketpair()
@@ -129,8 +129,14 @@ def initialize(MPI: Any) -> None:
     watch.join()
 
 
-def _watch(signals: socket.socket) -> None:
-    """Say when the ranks are late, and end this process and the job when one has ended, until connected."""
+def _watch(signals: Any) -> None:
+    """Say when the ranks are late, and end this process and the job when one has ended, until connected.
+
+    The numbers of signals come from a socket.
+    """
+    import platform
+    from select import select
+
     rank, waited, seen = rank_and_size()[0], 0, 0
     where = f"rank {rank}, on {platform.node()}"
     while True:

@@ -206,7 +206,7 @@ def load_network(run: Path | None) -> tuple[Path, SavedModel, RunFolder | None]:
     """
     path = find_newest_run().folder if run is None else resolve_run(run, others=", or a .safetensors file")
     if not path.is_dir():
-        return path, load_model(model_path(path)), None
+        return path, load_model(path), None
     folder = RunFolder(path)
     if folder.record["status"] == "running":
         remedy = f"wait until it has ended, or go on with xpnet train --resume {path}"
