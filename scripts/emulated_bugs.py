@@ -219,7 +219,7 @@ def main() -> int:
     print(table)
     page = PAGE.read_text(encoding="utf-8")
     page = re.sub(
-        r"(?<=<!-- bugs -->\n).*?(?=<!-- end -->)", lambda _: f"\n{table}\n\n", page, flags=re.DOTALL
+        r"(?<=<!-- bugs -->\n).*?(?=<!-- end -->)", lambda _: f"\n{table}\n\n", page, count=1, flags=re.DOTALL
     )
     PAGE.write_text(page, encoding="utf-8")
     return int(found < len(results) or flagged > 0)

@@ -448,7 +448,11 @@ def main(words: list[str]) -> int:
     if not words and PAGE.exists():
         page = PAGE.read_text(encoding="utf-8")
         page = re.sub(
-            r"(?<=<!-- names -->\n).*?(?=<!-- end -->)", lambda _: f"\n{table}\n\n", page, flags=re.DOTALL
+            r"(?<=<!-- names -->\n).*?(?=<!-- end -->)",
+            lambda _: f"\n{table}\n\n",
+            page,
+            count=1,
+            flags=re.DOTALL,
         )
         PAGE.write_text(page, encoding="utf-8")
     return bool(bad)

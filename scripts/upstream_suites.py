@@ -137,7 +137,11 @@ def main() -> int:
     print(text)
     page = EVIDENCE.read_text(encoding="utf-8")
     page = re.sub(
-        r"(?<=<!-- suites -->\n).*?(?=<!-- end -->)", lambda _: f"\n{text}\n\n", page, flags=re.DOTALL
+        r"(?<=<!-- suites -->\n).*?(?=<!-- end -->)",
+        lambda _: f"\n{text}\n\n",
+        page,
+        count=1,
+        flags=re.DOTALL,
     )
     EVIDENCE.write_text(page, encoding="utf-8")
     return int(any(float(row[4].removesuffix(" %")) < 100 * ENOUGH for row, _ in results))
