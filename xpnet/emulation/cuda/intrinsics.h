@@ -108,8 +108,22 @@ static inline double erfcx(double x) {
   const double y = 1 / (x * x);
   return (1 - y / 2 * (1 - 1.5 * y * (1 - 2.5 * y))) / (x * 1.7724538509055160273);
 }
-static inline double cyl_bessel_i0(double x) { return std::cyl_bessel_i(0, std::fabs(x)); }
-static inline double cyl_bessel_i1(double x) { return std::copysign(std::cyl_bessel_i(1, std::fabs(x)), x); }
+// The series of I0 and I1 for large x, which std::cyl_bessel_i refuses
+static inline double large_bessel(double x, double a, double b, double c, double d) {
+  return std::exp(x) / std::sqrt(2 * M_PI * x) * (1 + (a + (b + (c + d / x) / x) / x) / x);
+}
+static inline double cyl_bessel_i0(double x) {
+  x = std::fabs(x);
+  return x < 500 ? std::cyl_bessel_i(0, x) : large_bessel(x, 1 / 8., 9 / 128., 75 / 1024., 3675 / 32768.);
+}
+static inline double cyl_bessel_i1(double y) {
+  const double x = std::fabs(y);
+  return std::copysign(
+      x < 500 ? std::cyl_bessel_i(1, x) : large_bessel(x, -3 / 8., -15 / 128., -105 / 1024., -4725 / 32768.), y);
+}
+static inline float cyl_bessel_i0f(float x) { return cyl_bessel_i0(x); }
+static inline float cyl_bessel_i1f(float x) { return cyl_bessel_i1(x); }
+static inline float erfcxf(float x) { return erfcx(x); }
 
 // Threads take turns: nothing comes between the reading and the writing.
 template <class T> struct Same { using type = T; };
