@@ -8,6 +8,8 @@ import pytest
 from commands import complaint, printed
 from folders import tree
 
+from xpnet._lib.extras import install_command
+
 FIRST = "runs/first"
 
 
@@ -42,5 +44,5 @@ def test_a_missing_onnx_is_one_line(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     message = complaint(capsys, "export", FIRST, "--to", "onnx")
     assert message.startswith("--to onnx: onnx cannot be imported")
-    assert message.endswith('pip install -e ".[onnx]"')
+    assert message.endswith(install_command("onnx"))
     assert not Path(FIRST, "model.onnx").exists()

@@ -11,6 +11,7 @@ import pytest
 from commands import complaint
 from harmed_trial import harmed
 
+from xpnet._lib.extras import install_command
 from xpnet.arithmetic.blocks import tree_sum
 from xpnet.backends import resolve
 from xpnet.cli.trials import Trial, TrialProcesses
@@ -77,7 +78,7 @@ def test_without_mpi4py_a_job_is_refused_in_one_line(monkeypatch, capsys, tmp_pa
     message = complaint(capsys, "train", "--epochs", "0", "--out", tmp_path / "runs")
     start = f"rank 1, on {platform.node()}: mpiexec has started 2 processes, which need mpi4py ("
     assert message.startswith(start)
-    assert message.endswith('): pip install -e ".[mpi]"')
+    assert message.endswith(f"): {install_command('mpi')}")
     assert not (tmp_path / "runs").exists()
 
 

@@ -27,6 +27,7 @@ from requirements import missing, required
 
 import xpnet
 from xpnet import trackers, train
+from xpnet._lib.extras import install_command
 from xpnet.config.settings import TrackerName
 from xpnet.storage.record import read_metrics, read_run
 
@@ -235,7 +236,6 @@ def test_a_tracker_that_is_not_installed_is_one_line_and_leaves_nothing(capsys, 
     Path(name).mkdir()
     monkeypatch.setattr(sys, "path", [str(Path.cwd())])
     importlib.invalidate_caches()
-    fix = f'pip install -e ".[{name}]"'
     message = complaint(capsys, "train", *RUN, "--track", name)
-    assert message == f"--track {name}: {name} is not installed: {fix}"
+    assert message == f"--track {name}: {name} is not installed: {install_command(name)}"
     assert not Path("runs").exists()
