@@ -3,7 +3,7 @@
 Reflections lead to two diagonals, in which rotations leave one (Bowdler et al. 1968, "The QR and QL
 algorithms for symmetric matrices"; Golub and Reinsch 1970, "Singular value decomposition and least squares
 solutions"; the shift for singular values is that of Demmel and Kahan 1990, "Accurate singular values of
-bidiagonal matrices"). ``docs/linear-algebra.md`` specifies the sequence of operations.
+bidiagonal matrices"). ``docs/arrays-specification.md`` specifies the sequence of operations.
 """
 
 import math
