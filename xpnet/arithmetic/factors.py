@@ -2,7 +2,7 @@
 
 Each is a fixed sequence of elementwise float64 operations of NumPy and square roots, which IEEE 754 fixes,
 and of folded sums: LAPACK and BLAS round in an order that depends on the processor.
-``docs/linear-algebra.md`` specifies the sequences.
+``docs/arrays-specification.md`` specifies the sequences.
 """
 
 import math
