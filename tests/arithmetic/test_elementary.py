@@ -90,6 +90,7 @@ def worst_error(name, x, values):
         return max(abs(Decimal(y) - t) / Decimal(math.ulp(float(t))) for y, t in pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", POINTS)
 def test_errors_are_within_the_bounds_and_bits_those_of_the_pages_formulas(name):
     x = np.concatenate([points(np.random.default_rng(0), 1000) for points in POINTS[name]])

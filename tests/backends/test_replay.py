@@ -118,6 +118,7 @@ OPERATIONS = {
 STEP = st.tuples(st.sampled_from(sorted(OPERATIONS)), st.integers(0, 9), st.integers(0, 9))
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.lists(STEP, min_size=1, max_size=25), st.sampled_from([7, 67]), st.booleans())
 def test_any_program_gives_the_same(calls, steps, size, donated):

@@ -321,6 +321,7 @@ def test_python_finds_the_columns_of_data_frames_by_name_and_keeps_their_names()
 BALANCED, AT = ["--class-weight", "balanced"], "mean recall 0.5000 is at chance (2 classes): "
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "is_flat", "is_older", "training", "repeated"),
     [

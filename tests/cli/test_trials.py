@@ -175,6 +175,7 @@ LONG = ["--data", "small.npz", "--epochs", "1000000", "--log-every", "1", "--no-
 LONG += ["--repeats", "3", "--jobs", "2"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_interrupts_all_trainings_which_save_what_they_have():
     line = [sys.executable, harmed_trial.__file__, "Ctrl-C", "seed-0", "train", *LONG]
     with handled_by(signal.default_int_handler):

@@ -186,6 +186,7 @@ FORGERIES = [
 SEALED = len(FORGERIES) - 2  # after which the digests are written anew
 
 
+@pytest.mark.slow
 def test_true_runs_are_the_same_bits_and_the_first_difference_of_forged_ones_is_named(runs, tmp_path):
     kinds = "pixels", "floats", "older"
     folders = [path for kind in kinds for path in (runs / kind, runs / f"{kind}-data")]

@@ -41,6 +41,7 @@ def test_a_result_that_depends_on_the_library_is_named():
         assert_parity(library, X, reproducible=True, backends=["array-api-strict"])
 
 
+@pytest.mark.slow
 def test_a_kernel_that_changes_bits_is_named_with_the_line_that_leaves():
     with pytest.raises(AssertionError) as raised:
         assert_parity(by_numpy, X, reproducible=True, backends=[])

@@ -114,6 +114,7 @@ def test_what_cannot_be_verified_is_refused_in_one_line(changes, words, message,
     assert message in complaint(capsys, "verify", RUN, "--quiet", *words.split())
 
 
+@pytest.mark.slow
 def test_files_are_compared_with_their_digests_without_training(capsys):
     same = "verified      runs/mine: the files are the same bits\n"
     assert printed(capsys, "verify", RUN, "--files") == same

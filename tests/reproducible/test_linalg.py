@@ -77,6 +77,7 @@ def _check(cases):
             assert not beyond, case
 
 
+@pytest.mark.slow
 def test_errors_are_of_the_order_of_lapacks():
     _check([case for case in CASES if case[1] in (2, 7, 20) and case[2] in (0, 4)])
 

@@ -92,6 +92,7 @@ def touch(work, seconds=0.0):
     os.utime(work / NAME, (time, int(time) + seconds))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "dirty"),
     [

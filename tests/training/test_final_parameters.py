@@ -44,6 +44,7 @@ def test_the_network_has_the_mean_of_parameters_and_statistics_after_each_of_the
         assert not np.array_equal(third, mean)
 
 
+@pytest.mark.slow
 def test_the_record_has_the_metrics_of_the_mean_and_is_verified_and_extended(capsys):
     last, mean = recorded("last", 4, 1), recorded("mean", 4, 3)
     assert last["metrics"]["train_loss"] != mean["metrics"]["train_loss"]
