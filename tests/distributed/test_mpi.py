@@ -141,8 +141,9 @@ def test_a_rank_that_hangs_is_named_and_ends_the_job(alone, harm, tmp_path):
     result = mpi(3, words("long", tmp_path), harm=(*harm, 0), XPNET_RANK_TIMEOUT="10")
     said = [line for line in result.stderr.splitlines() if "xpnet" in line]
     start = f"xpnet: {rank} on {HOST} has been {where} for"
-    assert re.fullmatch(rf"{start} [2-4] s: {WAITS} after 10 s\n{start} 1\d s: {WAITS}", "\n".join(said))
-    assert result.returncode != 0
+    own = [line for line in said if line.startswith(start)]  # on a busy machine, another may be slow, too
+    assert re.fullmatch(rf"{start} [2-4] s: {WAITS} after 10 s\n{start} 1\d s: {WAITS}", "\n".join(own))
+    assert (said[-1], result.returncode != 0) == (own[-1], True)
 
 
 @pytest.mark.slow
