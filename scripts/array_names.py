@@ -4,11 +4,11 @@
 """
 
 from checkout import ROOT
+from shared import write_part
 
 from xpnet.reproducible import elementwise, reductions, standard
 
 PAGE = ROOT / "docs" / "arrays.md"
-BEGIN, END = "<!-- names -->\n", "<!-- end of names -->\n"
 HOSTED = {
     *elementwise.HOSTED,
     "searchsorted",
@@ -60,8 +60,7 @@ def table() -> str:
 
 def main() -> None:
     """Write the table."""
-    before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}{table()}{END}{rest.partition(END)[2]}", "utf-8")
+    write_part(PAGE, "names", table())
 
 
 if __name__ == "__main__":

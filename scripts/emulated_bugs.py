@@ -7,7 +7,6 @@ Exit codes: 0 all bugs are found and no right program is flagged; 1 not so; 2 th
 """
 
 import os
-import re
 import subprocess
 import sys
 import types
@@ -15,7 +14,7 @@ from typing import NamedTuple
 
 import checkout
 import numpy as np
-from shared import markdown
+from shared import markdown, write_part
 
 from xpnet import emulation
 from xpnet.emulation.build import SANITIZE
@@ -217,11 +216,7 @@ def main() -> int:
     rows.append([f"of {len(rows)}", str(found), str(flagged), str(stub)])
     table = markdown(["bug", "found", "right program flagged", "a stub over NumPy finds it"], rows)
     print(table)
-    page = PAGE.read_text(encoding="utf-8")
-    page = re.sub(
-        r"(?<=<!-- bugs -->\n).*?(?=<!-- end -->)", lambda _: f"\n{table}\n\n", page, count=1, flags=re.DOTALL
-    )
-    PAGE.write_text(page, encoding="utf-8")
+    write_part(PAGE, "bugs", table)
     return int(found < len(results) or flagged > 0)
 
 

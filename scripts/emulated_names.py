@@ -19,7 +19,7 @@ from typing import Any
 
 import checkout
 import numpy as np
-from shared import markdown
+from shared import markdown, write_part
 
 from xpnet import emulation
 from xpnet.errors import XPNetError
@@ -446,15 +446,7 @@ def main(words: list[str]) -> int:
     table = "\n".join([markdown(columns, [[*map(str, row)] for row in rows]), "", *notes])
     print(table, *bad, sep="\n")
     if not words and PAGE.exists():
-        page = PAGE.read_text(encoding="utf-8")
-        page = re.sub(
-            r"(?<=<!-- names -->\n).*?(?=<!-- end -->)",
-            lambda _: f"\n{table}\n\n",
-            page,
-            count=1,
-            flags=re.DOTALL,
-        )
-        PAGE.write_text(page, encoding="utf-8")
+        write_part(PAGE, "names", table)
     return bool(bad)
 
 

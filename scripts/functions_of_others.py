@@ -24,11 +24,10 @@ import sklearn
 from checkout import ROOT
 from numpy.typing import NDArray
 from others.calls import CALLS, LEAVING, Call
-from shared import markdown
+from shared import markdown, write_part
 from sklearn.datasets import load_breast_cancer
 
 import xpnet.reproducible as rp
-from xpnet._lib.files import write_atomic
 from xpnet.backends.resolve import make
 
 LIBRARIES = ("numpy", "torch", "jax", "array-api-strict")
@@ -37,7 +36,6 @@ SIGNS = ("sklearn LinearDiscriminantAnalysis",)
 """Those with singular vectors whose signs nobody fixes: differences are those of magnitudes."""
 PAGE = ROOT / "docs" / "functions-of-others.md"
 YES = {True: "yes", False: "no"}
-MARKS = "<!-- {} -->\n", "<!-- end of {} -->\n"
 
 
 def arrays_in(value: Any) -> Iterator[NDArray[Any]]:
@@ -171,8 +169,8 @@ def main() -> None:
     if options.digests:
         print(json.dumps(digests(options.digests, plain=options.plain)))
         return
-    text = PAGE.read_text(encoding="utf-8")
     if options.check:
+        text = PAGE.read_text(encoding="utf-8")
         shown = dict(re.findall(r"^\| `([^`]+)` \| ([0-9a-f]{12}) \|", text, re.MULTILINE))
         found = {name: digest(arrays)[:12] for name, arrays in results(options.check, CALLS).items()}
         differing = sorted(name for name in CALLS if found[name] != shown.get(name))
@@ -183,10 +181,7 @@ def main() -> None:
         )
         sys.exit(1 if differing else 0)
     for name, table in compute().items():
-        begin, end = (mark.format(name) for mark in MARKS)
-        head, _, rest = text.partition(begin)
-        text = head + begin + table + "\n" + end + rest.partition(end)[2]
-    write_atomic(PAGE, text.encode())
+        write_part(PAGE, name, table)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,19 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], other_columns: 
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def write_part(page: Path, name: str, text: str) -> None:
+    """Replace the part of a page between its marks ``name`` and ``end of name``; ValueError without them."""
+    from xpnet._lib.files import write_atomic
+
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    before, first, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, last, after = rest.partition(end)
+    if not (first and last):
+        msg = f"{page} has no part {name}"
+        raise ValueError(msg)
+    write_atomic(page, "".join([before, begin, text.strip("\n"), "\n", end, after]).encode())
+
+
 def render(template: Path, **values: Any) -> str:
     """Return a Jinja template filled with values."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined

@@ -10,7 +10,6 @@ Exit codes: 0 of each suite at least 99.5 % pass; 1 not so; 2 something is missi
 
 import argparse
 import os
-import re
 import subprocess
 import sys
 import tarfile
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import checkout
-from shared import markdown
+from shared import markdown, write_part
 
 EVIDENCE = checkout.ROOT / "docs" / "evidence" / "emulated-cupy.md"
 ENOUGH = 0.995
@@ -135,15 +134,7 @@ def main() -> int:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in libraries)
     text = "\n".join([f"With {versions}:", "", table, "", "Failed:", "", *failures])
     print(text)
-    page = EVIDENCE.read_text(encoding="utf-8")
-    page = re.sub(
-        r"(?<=<!-- suites -->\n).*?(?=<!-- end -->)",
-        lambda _: f"\n{text}\n\n",
-        page,
-        count=1,
-        flags=re.DOTALL,
-    )
-    EVIDENCE.write_text(page, encoding="utf-8")
+    write_part(EVIDENCE, "suites", text)
     return int(any(float(row[4].removesuffix(" %")) < 100 * ENOUGH for row, _ in results))
 
 

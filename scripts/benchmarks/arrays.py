@@ -22,6 +22,7 @@ import sklearn
 from numpy.typing import NDArray
 from scipy import special, stats
 from scipy.cluster import vq
+from shared import write_part
 from sklearn import metrics, preprocessing
 from sklearn.metrics import pairwise
 from sklearn.naive_bayes import GaussianNB
@@ -124,7 +125,6 @@ OTHERS: dict[str, tuple[Any, ...]] = {
     **{f"`{name}` of 115,008 numbers": (own(name), 115_008) for name in ("exp", "log", "sin", "tanh")},
 }
 PAGE = Path(__file__).parents[2] / "docs" / "arrays.md"
-BEGIN, END = "<!-- costs -->\n", "<!-- end of costs -->\n"
 BETWEEN = "Functions of scikit-learn and SciPy that need no linear algebra, of samples × features:"
 
 
@@ -182,8 +182,7 @@ def main() -> None:
     if "--write" not in sys.argv:
         print(text)
         return
-    before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}{text}{END}{rest.partition(END)[2]}", "utf-8")
+    write_part(PAGE, "costs", text)
 
 
 if __name__ == "__main__":
