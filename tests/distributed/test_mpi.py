@@ -82,7 +82,14 @@ JOBS = [
     (4, "elsewhere", ["early-stopping", "everything"]),
     (5, None, ["smallest-batches", "native-in-32-bits"]),
 ]
-JOBS[1:] = [pytest.param(*job, marks=pytest.mark.slow) for job in JOBS[1:]]
+MARKS = [(), pytest.mark.slow, pytest.mark.slow, *[(pytest.mark.slow, pytest.mark.nightly)] * 2]
+JOBS = [pytest.param(*job, marks=marks) for job, marks in zip(JOBS, MARKS, strict=True)]
+
+
+def first(cases, by_day=1):
+    """The cases of a test, of which all but the first are rare."""
+    marks = [()] * by_day + [pytest.mark.nightly] * (len(cases) - by_day)
+    return [pytest.param(*case, marks=mark) for case, mark in zip(cases, marks, strict=True)]
 
 
 @pytest.mark.parametrize(("ranks", "how", "names"), JOBS)
@@ -129,13 +136,10 @@ HANGS = {
     ("locked at first", 1): ("rank 1", "in step 1"),
 }
 """A rank that hangs, and what is said of it."""
-FIRST_HANG, *OTHERS = HANGS
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "harm", [FIRST_HANG, *(pytest.param(harm, marks=pytest.mark.nightly) for harm in OTHERS)]
-)
+@pytest.mark.parametrize("harm", first([(harm,) for harm in HANGS]))
 def test_a_rank_that_hangs_is_named_and_ends_the_job(alone, harm, tmp_path):
     rank, where = HANGS[harm]
     result = mpi(3, words("long", tmp_path), harm=(*harm, 0), XPNET_RANK_TIMEOUT="10")
@@ -202,10 +206,10 @@ WRONG = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ranks", "wrong", "first", "settings", "named"), WRONG)
-def test_a_rank_with_wrong_gradients_is_named(alone, ranks, wrong, first, settings, named, tmp_path):
+@pytest.mark.parametrize(("ranks", "wrong", "begin", "settings", "named"), first(WRONG, 2))
+def test_a_rank_with_wrong_gradients_is_named(alone, ranks, wrong, begin, settings, named, tmp_path):
     line = [*words("full", tmp_path), "--epochs", "99", "--optimizer", "sgd", *settings.split()]
-    result = mpi(ranks, line, harm=("halves", wrong, first))
+    result = mpi(ranks, line, harm=("halves", wrong, begin))
     problem = r"has (computed a wrong gradient in step (\d+)|other parameters after epoch 1)"
     found = re.match(f"xpnet: {HOST}, {named.replace('HOST', HOST)}:? {problem}", result.stderr)
     assert (result.returncode, found is not None) == (2, True), result.stderr
@@ -213,7 +217,7 @@ def test_a_rank_with_wrong_gradients_is_named(alone, ranks, wrong, first, settin
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "code"), [("Ctrl-C", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(("name", "code"), first([("SIGTERM", 143), ("Ctrl-C", 130)]))
 def test_a_signal_to_one_rank_saves_what_all_have_trained(alone, name, code, tmp_path):
     assert mpi(3, words("long", tmp_path), harm=(name, 1, 3)).returncode == code
     record = read_run(tmp_path / "long")
@@ -239,7 +243,7 @@ ENDS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("harm", ALONE_AT, ids=str)
+@pytest.mark.parametrize("harm", first([(harm,) for harm in ALONE_AT], 2), ids=str)
 def test_whatever_ends_one_rank_alone_ends_all(alone, harm, tmp_path):
     result, (code, text) = mpi(3, words("long", tmp_path / "runs"), harm=harm), ENDS[harm[0]]
     said = [line for line in result.stderr.splitlines() if "xpnet" in line]
@@ -298,8 +302,7 @@ VIEWS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 2])
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize(("view", "rank"), first([(view, rank) for view in VIEWS for rank in (0, 2)]))
 def test_a_rank_that_sees_other_files_of_a_run_is_named_before_the_first_step(
     alone, view, rank, tmp_path, monkeypatch
 ):
@@ -411,6 +414,7 @@ def submit(words, ranks):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_job_that_is_preempted_ends_as_one_that_never_was(cluster):
     words = [*BIG, "--epochs", "300"]
     history, log = Path("runs/big/metrics.jsonl"), Path("log")

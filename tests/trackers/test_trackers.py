@@ -32,6 +32,8 @@ from xpnet.config.settings import TrackerName
 from xpnet.storage.record import read_metrics, read_run
 
 NAMES = get_args(TrackerName)
+RARE = {"trackio": [pytest.mark.nightly]}
+REAL = [pytest.param(name, marks=[pytest.mark.needs(name), *RARE.get(name, [])]) for name in NAMES]
 RUN = ["--data", "small.npz", "--name", "run", "--epochs", "4", "--log-every", "1", "--no-report", "--quiet"]
 RUN_FOLDER = Path("runs/run")
 
@@ -84,7 +86,7 @@ def text_of(tracker, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.needs(name)) for name in NAMES])
+@pytest.mark.parametrize("name", REAL)
 def test_a_real_tracker_holds_settings_data_metrics_files_and_ending(mirrored, name):
     folder, run = mirrored, mirrored / "runs/first try"
     record, rows, held = read_run(run), read_metrics(run / "metrics.jsonl"), text_of(name, folder)
