@@ -13,18 +13,19 @@ from xpnet.inference import context
 from xpnet.training import console as console_module
 from xpnet.training.callbacks import Evaluate
 from xpnet.training.console import TrainingConsole
+from xpnet.training.loop import Callback
 from xpnet.training.trainer import Trainer
 
 
 class Refreshed(TrainingConsole):
     """Draws the progress bar whenever it moves, in however short a time."""
 
-    def _move(self, state, loss=None):
-        super()._move(state, loss)
+    def _move(self, state, metrics=""):
+        super()._move(state, metrics)
         self._progress.refresh()
 
 
-def train(monkeypatch, *, terminal, data=None, width=100, epochs=2):
+def train(monkeypatch, *, terminal, data=None, width=100, epochs=2, callbacks=()):
     """Train a small network and return what is printed, without escape sequences."""
     output = io.StringIO()
     console = Console(file=output, force_terminal=terminal, width=width, soft_wrap=True)
@@ -33,7 +34,7 @@ def train(monkeypatch, *, terminal, data=None, width=100, epochs=2):
     monkeypatch.setattr(context, "MOST_STEPS", 1)
     config = TrainConfig(epochs=epochs, batch_size=20, log_every=1, workers=1)
     with Trainer.open(config, data or image_data(100, 20), make("numpy", "cpu")) as trainer:
-        trainer.fit([Evaluate(), Refreshed(trainer, epochs)])
+        trainer.fit([Evaluate(), Refreshed(trainer, epochs), *callbacks])
     text = re.sub(r"\x1b\[[0-9;]*m", "", output.getvalue())  # colours, and then movements of the cursor
     return re.sub(r"(\x1b\[[0-9;?]*[A-Za-z]|\r)+", "\n", text)
 
@@ -41,8 +42,21 @@ def train(monkeypatch, *, terminal, data=None, width=100, epochs=2):
 def test_the_bar_moves_within_an_epoch_and_tells_its_loss_accuracy_and_times(monkeypatch):
     text = train(monkeypatch, terminal=True)
     times = r"elapsed 0:00:0\d remaining (?:0:00:0\d|-:--:--)"
-    losses = re.findall(rf"epoch 1/2 \S+ loss (\d\.\d{{4}}), accuracy [01]\.\d{{4}}, {times}", text)
-    assert len(set(losses)) > 2
+    shown = re.findall(rf"epoch 1/2 \S+ loss (\d\.\d{{4}}), accuracy ([01]\.\d{{4}}), {times}", text)
+    assert len({loss for loss, _ in shown}) > 2
+
+
+def test_the_accuracy_in_the_bar_is_that_of_the_parameters_whose_loss_stands_beside_it(monkeypatch):
+    class Evaluated(Callback):
+        def on_step_end(self, state):
+            evaluation = self._trainer.evaluate(state)  # of all samples, which are fewer than 1,024
+            pairs.append((f"{evaluation.loss:.4f}", f"{evaluation.accuracy:.4f}"))
+
+    pairs = []
+    text = train(monkeypatch, terminal=True, callbacks=[Evaluated()])
+    shown = re.findall(r"loss (\S+), accuracy (\S+), elapsed", text)
+    assert len(set(shown)) > 4
+    assert set(shown) <= {*pairs, shown[0]}  # the first are of the initial parameters
 
 
 def test_a_narrow_terminal_has_the_bar_on_one_line_and_elsewhere_there_are_lines_only(monkeypatch):

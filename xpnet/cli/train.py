@@ -251,9 +251,9 @@ def _estimate(trainer: Trainer, first: int) -> Iterator[str]:
     last, interval, state = config.epochs, config.log_interval, trainer.initial_state()
     yield f"parameters    {sum(array.size for array in leaves(state.variables.parameters)):,}"
     some = min(samples, SAMPLES)
-    trainer.estimate_loss(state, some)  # which compiles
+    trainer.estimate(state, some)  # which compiles
     start = time.perf_counter()
-    trainer.estimate_loss(state, some)
+    trainer.estimate(state, some)
     evaluation = (time.perf_counter() - start) / some
     step, steps = _time_step(trainer, state), len(trainer.loader.bounds)
     logged = sum(epoch % interval == 0 or epoch in (first, last) for epoch in range(first, last + 1))

@@ -29,8 +29,8 @@ MOVE_SECONDS = 1.0
 class TrainingConsole(Callback):
     """Prints the metrics of a training on standard output, with a progress bar on a terminal or in Jupyter.
 
-    The bar moves every second and to each logged epoch. It shows the loss there (within an epoch, of 1,024
-    training samples) and the last accuracy evaluated: that of the validation samples, if there are any.
+    The bar moves every second and to each logged epoch. It shows loss and accuracy there: within an epoch of
+    1,024 training samples, at its end the accuracy of the validation samples, if there are any.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class TrainingConsole(Callback):
         columns = EPOCHS, bar, metrics, TimeElapsedColumn(), "remaining", TimeRemainingColumn()
         self._progress = Progress(*columns, console=console, transient=True, expand=True, disable=hidden)
         self._task = self._progress.add_task("train", total=epochs * self._steps, epochs=epochs)
-        self._accuracy, self._next_move = "", 0.0
+        self._next_move = 0.0
 
     def print_line(self, text: str) -> None:
         """Print one line, above the progress bar if there is one; signal handlers may call it too."""
@@ -78,16 +78,15 @@ class TrainingConsole(Callback):
     def on_step_end(self, state: TrainState) -> None:
         """Move the progress bar, every second."""
         if not self._hidden and time.monotonic() >= self._next_move:
-            self._move(state, loss=self._trainer.estimate_loss(state))
+            estimate = self._trainer.estimate(state)
+            self._move(state, f"loss {estimate.loss:.4f}, accuracy {estimate.accuracy:.4f}, ")
             self._next_move = time.monotonic() + MOVE_SECONDS
 
     def on_epoch_end(self, log: EpochLog) -> None:
         """Print the metrics of a logged epoch."""
-        latest = log.validation or log.training
-        if latest is not None:
-            self._accuracy = f"accuracy {latest.accuracy:.4f}, "
         if log.training is not None:
-            self._move(log.state, loss=log.training.loss)
+            accuracy = (log.validation or log.training).accuracy
+            self._move(log.state, f"loss {log.training.loss:.4f}, accuracy {accuracy:.4f}, ")
             held_out = "" if log.validation is None else f"   validation {_format_accuracy(log.validation)}"
             self.print_line(f"epoch {log.epoch:>5}   {_format_evaluation(log.training)}{held_out}")
 
@@ -124,9 +123,8 @@ class TrainingConsole(Callback):
             text = "none in the test data" if accuracy is None else f"{accuracy:.4f}"
             self.print_line(f"  class {name:>{width}}                accuracy {text}")
 
-    def _move(self, state: TrainState, loss: float | None = None) -> None:
+    def _move(self, state: TrainState, metrics: str = "") -> None:
         completed = state.epoch * self._steps + state.batch
-        metrics = ("" if loss is None else f"loss {loss:.4f}, ") + self._accuracy
         epoch = completed // self._steps
         self._progress.update(self._task, completed=completed, epoch=epoch, metrics=metrics)
 

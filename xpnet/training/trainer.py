@@ -222,15 +222,15 @@ class Trainer:
             evaluation = evaluate(*arguments, predict=self._score is not None)
         return evaluation if self._score is None else replace(evaluation, score=self._score(evaluation))
 
-    def estimate_loss(self, state: TrainState, count: int = BLOCK_SIZE) -> float:
-        """Return the loss on the first ``count`` training samples, which takes little time.
+    def estimate(self, state: TrainState, count: int = BLOCK_SIZE) -> Evaluation:
+        """Evaluate on the first ``count`` training samples, which takes little time.
 
         All ranks of an MPI job must call this.
         """
         if self.training_indices is not None:
-            return evaluate(self.context, state.variables, self.samples, self.training_indices[:count]).loss
+            return evaluate(self.context, state.variables, self.samples, self.training_indices[:count])
         x, labels, *_ = self.samples
-        return evaluate(self.context, state.variables, Samples(x[:count, :], labels[:count])).loss
+        return evaluate(self.context, state.variables, Samples(x[:count, :], labels[:count]))
 
     def evaluate_test(self, state: TrainState) -> Evaluation:
         """Evaluate on the test samples."""
