@@ -1,7 +1,9 @@
 """The documentation site: ``sphinx-build -W --keep-going -b html docs site``."""
 
 import inspect
+import json
 import re
+from html import escape
 from importlib import import_module
 from typing import Any
 
@@ -15,7 +17,16 @@ from sphinx.writers.html5 import HTML5Translator
 import xpnet
 
 INDEXED = {
-    "training": ("learning rate", "mini-batch", "dropout", "early stopping", "data augmentation"),
+    "training": (
+        "learning rate",
+        "mini-batch",
+        "dropout",
+        "early stopping",
+        "data augmentation",
+        "class weight",
+        "imbalanced",
+    ),
+    "data": ("missing values", "regression"),
     "devices": ("GPU", "CUDA", "Mac"),
     "reproducibility": ("reproducible", "reproducibility", "deterministic"),
     "arithmetic": ("bitwise reproducible", "batch-invariant"),
@@ -46,7 +57,6 @@ html_static_path = html_css_files = ["site.css"]
 html_extra_path = ["../examples/browser/xpnet.html"]
 html_copy_source = False
 html_show_copyright = False
-html_show_search_summary = False  # browsers refuse to fetch it for a page opened from a file
 
 
 def adapt_page(_app: Sphinx, docname: str, source: list[str]) -> None:
@@ -126,11 +136,36 @@ def write_mathml(translator: HTML5Translator, node: nodes.math | nodes.math_bloc
     raise nodes.SkipNode
 
 
+def write_excerpts(app: Sphinx, _error: Exception | None) -> None:
+    """Write the texts of all pages for the search, which may not fetch them if it is opened from a file."""
+    texts = {name: to_sections(app.env.get_doctree(name)) for name in app.env.found_docs}
+    answer = "window.fetch = async (url) => ({ text: async () => TEXTS[url.slice(2, -5)] });"
+    content = f"const TEXTS = {json.dumps(texts)};\n{answer}\n"
+    (app.outdir / "_static" / "texts.js").write_text(content, encoding="utf-8")
+
+
+def to_sections(node: nodes.Node) -> str:
+    """Return the text of a page as the search reads it: sections with their anchors."""
+    if isinstance(node, nodes.section | nodes.document):
+        text = "".join(map(to_sections, node.children))
+        kind = 'section id="{}"'.format(node["ids"][0]) if node["ids"] else 'div role="main"'
+        return f"<{kind}>{text}</{kind.partition(' ')[0]}>"
+    return f"{escape(node.astext())}\n"
+
+
+def add_excerpts(app: Sphinx, page: str, *_: object) -> None:
+    """Load the texts of all pages in the page of the search."""
+    if page == "search":
+        app.add_js_file("texts.js")
+
+
 def setup(app: Sphinx) -> None:
     """Connect the functions above."""
     app.connect("source-read", adapt_page)
     app.connect("source-read", add_navigation)
     app.connect("autodoc-skip-member", skip_member)
     app.connect("autodoc-process-signature", shorten_arrays)
+    app.connect("html-page-context", add_excerpts)
+    app.connect("build-finished", write_excerpts)
     app.add_directive("public-names", PublicNames)
     app.add_html_math_renderer("mathml", (write_mathml, None), (write_mathml, None))

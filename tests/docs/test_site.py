@@ -16,6 +16,14 @@ pytestmark = [pytest.mark.tooling, pytest.mark.slow, pytest.mark.needs("site")]
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
+SEARCHES = {
+    "learning rate": "training",
+    "GPU": "devices",
+    "class weight": "training",
+    "imbalanced": "training",
+}
+SEARCHES |= {"missing values": "data", "regression": "data"}
+"""The page that the search shows first, by what is searched for."""
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +78,16 @@ def test_pages_do_not_scroll_sideways_on_a_phone_and_the_search_works_without_a_
         wide[str(file.relative_to(site))] = max(0, excess)
     assert len(wide) > 20
     assert {name: pixels for name, pixels in wide.items() if pixels} == {}
-    for words, first in {"learning rate": "training", "GPU": "devices"}.items():
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto((site / "index.html").as_uri())
+    assert page.evaluate("[...document.querySelectorAll('pre')].every((x) => x.scrollWidth <= x.clientWidth)")
+    for words, first in SEARCHES.items():
         page.goto((site / "search.html").as_uri() + f"?q={words}")
         page.locator("#search-results p", has_text="Search finished").wait_for()
-        assert page.locator("#search-results li a").first.get_attribute("href").startswith(f"{first}.html")
+        result = page.locator("#search-results li").first
+        assert result.locator("a").first.get_attribute("href").startswith(f"{first}.html"), words
+        assert (
+            words.split()[-1].lower() in page.locator("#search-results .context").first.inner_text().lower()
+        )
     page.context.close()
     assert [text for text in trouble if not text.startswith(("file:", "data:"))] == []
