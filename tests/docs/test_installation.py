@@ -1,5 +1,6 @@
 """Installations in fresh environments: the base, a project that requires it, and an editable one."""
 
+import json
 import os
 import re
 import subprocess
@@ -152,3 +153,38 @@ print(xpnet.__version__, xpnet.reproducible.random.uniform(0, ()).shape)
     assert run(python, "-c", code, folder=tmp_path).endswith(" ()\n")
     (packages,) = (tmp_path / "env/lib").glob("python*/site-packages")
     assert not (packages / "xpnet").exists()
+
+
+NOTEBOOK = """
+import sys
+import nbformat
+from nbclient import NotebookClient
+
+notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(sys.argv[1])])
+NotebookClient(notebook, timeout=540, kernel_name="fresh").execute()
+nbformat.write(notebook, "executed.ipynb")
+"""
+
+
+@pytest.mark.nightly
+@pytest.mark.needs("notebook")
+def test_the_cell_for_hosted_notebooks_installs_trains_and_shows_the_report(
+    base, source, tmp_path, monkeypatch
+):
+    python, _ = base
+    install(python, "ipykernel")
+    kernel = {"argv": [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]}
+    (tmp_path / "kernels/fresh").mkdir(parents=True)
+    (tmp_path / "kernels/fresh/kernel.json").write_text(json.dumps({**kernel, "display_name": "fresh"}))
+    for name in ("JUPYTER_PATH", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+    page = (ROOT / "docs/devices.md").read_text(encoding="utf-8")
+    cell = re.search(r"^```python\n(%pip .*?)^```", page, re.DOTALL | re.MULTILINE)[1]
+    run(sys.executable, "-c", NOTEBOOK, cell.replace("ADDRESS", source.as_uri()), folder=tmp_path)
+    [executed] = json.loads((tmp_path / "executed.ipynb").read_text(encoding="utf-8"))["cells"]
+    printed = "".join(
+        output.get("text", "") for output in executed["outputs"] if output["output_type"] == "stream"
+    )
+    shown = [output["data"]["text/html"] for output in executed["outputs"] if "data" in output]
+    assert "b00fc7558dade97bc173aadd7c73276e52148bdb0c44bb116c21efe0f4c64e61" in printed
+    assert shown[-1].startswith('<iframe srcdoc="&lt;!DOCTYPE html&gt;')

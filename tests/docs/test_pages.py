@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -39,6 +40,26 @@ def test_the_table_of_a_step_has_the_numbers_that_the_block_prints():
     number, printed = r"-?\d+\.\d+", section.rpartition("\n\n```\n")[2]
     assert len(re.findall(number, printed)) > 40
     assert re.findall(number, "".join(cells)) == re.findall(number, printed)
+
+
+def test_the_session_of_the_debugger_prints_what_the_page_shows(tmp_path):
+    page = TEXTS[ROOT / "docs" / "code.md"]
+    command = re.search(r"^python (-m pdb .*)$", page, re.MULTILINE)[1]
+    shown = re.search(r"^```\n(Breakpoint 1 .*?)^```$", page, re.DOTALL | re.MULTILINE)[1]
+    typed = "".join(re.findall(r"^\(Pdb\) (.*\n)", shown, re.MULTILINE))
+    words = [sys.executable, *shlex.split(command), "--no-report", "--out", str(tmp_path)]
+    printed = subprocess.run(
+        words, cwd=ROOT, input=typed, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+
+    def of_the_session(text):  # without numbers of lines, and what is typed
+        text = re.sub(r"(?<=\.py[:(])\d+", "", text.replace(f"{ROOT}/", ""))
+        return re.sub(r"^\(Pdb\) .*\n", "", text, flags=re.MULTILINE)
+
+    first, *others = of_the_session(shown).split("…\n")
+    printed = of_the_session(printed.replace("(Pdb) ", ""))
+    assert printed.startswith(first)
+    assert all(part in printed for part in others)
 
 
 def test_the_example_of_parity_runs(tmp_path):
@@ -91,7 +112,7 @@ def test_links_lead_to_files_and_commands_name_extras_that_exist():
 def test_nothing_installs_xpnet_from_an_index():
     """But the message for those who have it from one, and a page that says so."""
     texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / "Dockerfile", *PACKAGE.rglob("*.py"))}
-    install = re.compile(r"xpnet\[|pip install (-\S+ )*\"?xpnet\b")
+    install = re.compile(r"(xpnet\[|pip install (-\S+ )*\"?xpnet\b)(?!\[?train\] @ git)")
     naming = {path.name for path, text in (TEXTS | texts).items() if install.search(text)}
     assert naming == {"extras.py", "parity.md", "arithmetic.md", "emulated-cupy.md"}
     assert "xpnet is on no package index yet" in (ROOT / "docs/parity.md").read_text()
