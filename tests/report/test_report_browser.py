@@ -136,3 +136,12 @@ def test_digits_drawn_with_the_mouse_are_read_as_the_command_predict_reads_them(
         assert [float(text[:-2]) for text in shares_of(page)] == pytest.approx(shares, abs=0.2)
         page.click("#clear")
         assert shares_of(page) == [""] * 10
+
+
+@pytest.mark.parametrize(("touch", "word"), [(True, "Tap a cell"), (False, "Point at a cell")])
+def test_the_table_of_classes_says_what_to_do_where_there_is_no_mouse(tmp_path, browser, touch, word):
+    report = write_report(trained(tmp_path / "run", "--epochs", 0))
+    page = browser.new_page(viewport={"width": 390, "height": 800}, has_touch=touch, is_mobile=touch)
+    page.goto(report.as_uri())
+    assert word in page.locator("#readout").inner_text()
+    page.context.close()

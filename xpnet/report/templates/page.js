@@ -152,6 +152,9 @@
 
   const readout = byId("readout");
   if (readout !== null) {
+    if (matchMedia("(hover: none)").matches) {
+      readout.textContent = readout.textContent.replace("Point at", "Tap");
+    }
     const matrix = byId("confusion");
     const show = ({ target }) => {
       const title = target.closest(".cell")?.querySelector("title");
