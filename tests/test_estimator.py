@@ -168,6 +168,7 @@ CALLS = [
     (WRONG, "^XPNetClassifier: epochs: expected a whole number", lambda: fitted(epochs=-1)),
     (WRONG, f"{UNKNOWN}'hiden': did you mean hidden\\?$", lambda: fitted(hiden=3)),
     (WRONG, f"{UNKNOWN}'early_stopping': did you mean patience \\(", lambda: fitted(early_stopping=True)),
+    (WRONG, f"{UNKNOWN}'warm_start': xpnet.fit has init_from \\(", lambda: fitted(warm_start=True)),
     (WRONG, f"{UNKNOWN}'seed': did you mean random_state\\?$", lambda: fitted(seed=3)),
     (WRONG, "^patience: needs validation, the", lambda: fitted(patience=3)),
     (xpnet.DivergedError, "smaller learning_rate, or", lambda: fitted(learning_rate=1e300, optimizer="sgd")),

@@ -5,9 +5,9 @@ import sys
 # Only the imports inside the functions are interrupted quietly.
 
 COMMANDS = {
-    "train": ("xpnet.train", "train a network (xpnet train --help)"),
+    "train": ("xpnet.train", "train a network on images or a table (xpnet train --help)"),
     "evaluate": ("xpnet.cli.evaluate", "say how well a network does on data (xpnet evaluate --help)"),
-    "predict": ("xpnet.cli.predict", "classify images of digits (xpnet predict --help)"),
+    "predict": ("xpnet.cli.predict", "classify images of digits, and rows of tables (xpnet predict --help)"),
     "verify": ("xpnet.cli.verify", "train again, and compare every bit (xpnet verify --help)"),
     "export": ("xpnet.cli.export", "write a network for ONNX or PyTorch (xpnet export --help)"),
     "report": ("xpnet.cli.report", "write what a run did as a page (xpnet report --help)"),
@@ -34,6 +34,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run_command(command: str = "", *words: str) -> int:
+    if command == "help":
+        command, words = (words[0], ("--help",)) if words else ("--help", ())
     if command in COMMANDS:
         from importlib import import_module
 
@@ -56,11 +58,13 @@ def _run_command(command: str = "", *words: str) -> int:
 
         print(f"xpnet {__version__}")
         return 0
-    from xpnet._lib.text import complain
+    from xpnet._lib.text import complain, did_you_mean
 
     problem = f"unknown command {command!r}" if command else "no command given"
-    problem += ", now examples/augment_preview.py of the source" * (command == "augment")
-    complain(f"{problem}: expected {', '.join(COMMANDS)} (xpnet --help)")
+    if command == "augment":
+        problem += ", now examples/augment_preview.py of the source"
+    hint = did_you_mean(command, COMMANDS)
+    complain(f"{problem}: expected {', '.join(COMMANDS)}{hint} (xpnet --help)")
     return 2
 
 

@@ -1,6 +1,7 @@
 """The doctor's report: what can run, what cannot, why, and the command that fixes it."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -51,6 +52,15 @@ def test_report_lists_every_backend_with_its_version_and_devices(machine, capsys
     assert rows[2] == ["torch", "2.13.0", "cpu, cuda:0, cuda:1"]
 
 
+def test_with_a_driver_each_library_has_its_reason_and_its_fix_on_one_line(machine, capsys, monkeypatch):
+    machine(gpus=0)
+    monkeypatch.setattr(doctor, "cuda_driver_version", lambda: 12080)
+    assert main(["doctor"]) == 0
+    assert (
+        f"torch on cuda:0: torch was built without CUDA\n  to fix it: {LONG_FIX}\n" in capsys.readouterr().out
+    )
+
+
 @pytest.mark.parametrize(("words", "variable"), [(["--require-device"], "0"), ([], "True")])
 def test_a_machine_without_a_gpu_that_is_required_is_an_error_after_the_report(
     machine, capsys, monkeypatch, words, variable
@@ -60,7 +70,9 @@ def test_a_machine_without_a_gpu_that_is_required_is_an_error_after_the_report(
     assert main(["doctor", *words]) == 2
     out, err = capsys.readouterr()
     assert "NVIDIA driver: none" in out
-    assert f"torch on cuda:0: torch was built without CUDA\n  to fix it: {LONG_FIX}\n" in out
+    first, *others = re.findall(r"^(.*): .*\n  to fix it: ", out, re.MULTILINE)
+    assert (first, others) == ("NVIDIA GPUs", ["jax on cpu", "dpnp on cpu", "array-api-strict on cpu"])
+    assert "\ncupy" not in out
     line = "xpnet: a GPU is required: no backend can run on cuda:0: there is no NVIDIA driver;"
     assert (err.startswith(line), err.count("\n")) == (True, 1)
 

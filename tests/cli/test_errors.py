@@ -79,6 +79,16 @@ def work(recorded, tmp_path_factory):
 ERRORS = [
     ("", f"no command given: {EXPECTED}"),
     ("fly", f"unknown command 'fly': {EXPECTED}"),
+    ("trian", f"unknown command 'trian': {EXPECTED.replace(' (', ': did you mean train? (')}"),
+    ("help fly", f"unknown command 'fly': {EXPECTED}"),
+    (
+        "runs lst",
+        "argument ACTION: invalid choice: 'lst' (choose from … ): did you mean list? (xpnet runs --help)",
+    ),
+    (
+        "export mine --to pytorch",
+        "argument --to: invalid choice: 'pytorch' (choose … ): did you mean torch? (xpnet export --help)",
+    ),
     ("augment --preview a.png", "unknown command 'augment', now examples/augment_preview.py of the source"),
     ("report --out ''", 'argument --out: expected a path, got "" (xpnet report --help)'),
     # Names of runs (… stands for any text)

@@ -179,6 +179,11 @@ def test_no_flags_mean_the_defaults_and_each_flag_is_explicit_but_print_config()
     assert parsed("--resume", "run", "--patience", "3").patience == 3  # the run may have --validation
 
 
+RATES = "expected a finite number above 0, or several different ones"
+WORDS = "expected words of at most 64 letters, digits and _ . : -, each once"
+LOSSES = "cross-entropy, squared-error"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -186,6 +191,16 @@ def test_no_flags_mean_the_defaults_and_each_flag_is_explicit_but_print_config()
         ("--max-iter 9", "unrecognized arguments: --max-iter 9: did you mean --epochs? ("),
         ("--recipe Quik", f'--recipe: {RECIPE}, got "Quik": did you mean quick?'),
         ("--hidden 3 x", '--hidden: expected whole numbers, each 1 or more, got [3, "x"]'),
+        (
+            "--hidden 64,32",
+            '--hidden: expected whole numbers, each 1 or more, got ["64,32"]: did you mean 64 32?',
+        ),
+        ("--hidden 64,x", '--hidden: expected whole numbers, each 1 or more, got ["64,x"]'),
+        ("--lr 0,01", f'--learning-rate: {RATES}, got ["0,01"]: did you mean 0.01?'),
+        ("--lr 0.1,0.01", f'--learning-rate: {RATES}, got ["0.1,0.01"]: did you mean 0.1 0.01?'),
+        ("--momentum 0,9", '--momentum: expected a number from 0 to below 1, got "0,9": did you mean 0.9?'),
+        ("--loss mse", f'--loss: expected one of {LOSSES}, got "mse": did you mean squared-error?'),
+        ("--tags a,b", f'--tags: {WORDS}, got ["a,b"]: did you mean a b?'),
     ],
 )
 def test_a_flag_error_is_one_line_with_the_nearest_flag(words, message):

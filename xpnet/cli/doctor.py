@@ -19,7 +19,7 @@ from xpnet._lib.extras import install_command, missing_of_train
 from xpnet._lib.machine import describe_machine
 from xpnet._lib.switches import read_switch
 from xpnet._lib.text import format_json, plain
-from xpnet.backends.probing import cuda_driver_version
+from xpnet.backends.probing import DRIVER_FIX, cuda_driver_version, cuda_index
 from xpnet.backends.resolve import BACKENDS, REQUIRE_DEVICE, resolve, share_gpu_memory
 from xpnet.config.flags import Parser
 from xpnet.parity.devices import probe_devices
@@ -67,7 +67,10 @@ def _format_report(report: Mapping[str, Any]) -> str:
     lines = [f"xpnet {report['xpnet']}, Python {report['python']}, CPUs: {report['cpus']}"]
     lines += [f"{report['platform']}, NVIDIA driver: {driver}", ""]
     rows = [("backend", "version", "usable on")]
+    without_driver = report["nvidia_driver"] is None
     for backend in report["backends"]:
+        if without_driver and backend["name"] == "cupy" and not backend["installed"]:
+            continue  # it is for NVIDIA's GPUs alone
         usable = ", ".join(backend["usable"]) or "nothing here"
         rows += [(backend["name"], backend["version"] or "-", usable)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -75,8 +78,13 @@ def _format_report(report: Mapping[str, Any]) -> str:
     if missing := report["train"]["missing"]:
         problem = f"commands, trainings and reports: not installed: {', '.join(missing)}"
         lines += ["", problem, f"  to fix it: {report['train']['fix']}"]
+    if without_driver:
+        lines += ["", "NVIDIA GPUs: there is no NVIDIA driver"]
+        lines += [f"  to fix it: {DRIVER_FIX}"]
     for backend in report["backends"]:
         for trouble in backend["troubles"]:
+            if without_driver and cuda_index(trouble["device"]) is not None:
+                continue  # said once, above: what else is missing helps with a driver only
             problem = f"{backend['name']} on {trouble['device']}: {trouble['reason']}"
             lines += ["", problem, f"  to fix it: {trouble['fix']}"]
     return "".join(f"{plain(line)}\n" for line in lines)

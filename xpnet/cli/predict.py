@@ -1,6 +1,6 @@
 """``xpnet predict``: predictions of a trained network for images and for tables of samples.
 
-Say which digit each image shows, and how probable the network finds it.
+Say which digit an image shows, or of which class each row of a table is, and how probable that is.
 
 FILE is an image (PNG, JPEG, GIF, BMP, WebP, TIFF, PPM) of one digit, dark on light or light on dark, or a
 table with a sample a row (.csv, .csv.gz, .npy, .npz and IDX files).

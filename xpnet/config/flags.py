@@ -28,6 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from xpnet._lib.text import did_you_mean
 from xpnet.config.constraints import merge_settings
 from xpnet.config.rules import SWITCH, flag, suggest
 from xpnet.config.training import DEFAULTS, RULES, TrainConfig, list_recipes, read_recipe, read_toml, to_json
@@ -95,6 +96,8 @@ class Parser(argparse.ArgumentParser):
         """
         unknown = message.partition("unrecognized arguments: --")[2].partition(" ")[0].partition("=")[0]
         hint = suggest(f"--{unknown}", self._option_string_actions) if unknown else ""
+        if choice := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
+            hint = did_you_mean(choice[1], re.findall(r"[\w-]+", choice[2]))
         raise ConfigError(f"{message}{hint} ({self.prog} --help)")
 
 

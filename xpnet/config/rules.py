@@ -67,10 +67,22 @@ class Rule:
             The value is not allowed.
         """
         if not self.allows(value):
-            hint = did_you_mean(value.lower(), self.choices) if isinstance(value, str) else ""
+            hint = self._suggest(value)
             if any(_is_int(item, INT_LIMIT, float("inf")) for item in _as_tuple(value)):
                 hint = ", which is above 2^63 - 1"
             raise ConfigError.at(where, f"expected {self.expected}, got {format_value(value)}{hint}")
+
+    def _suggest(self, value: object) -> str:
+        """Return ": did you mean VALUE?" for a word of another library or a decimal comma, else ""."""
+        word = _as_tuple(value)[0] if value != () else None
+        if not isinstance(word, str):
+            return ""
+        for separator in (" " if self.kind is str else ". ") if "," in word else "":
+            text = word.replace(",", separator)
+            values = tuple(map(self.parse, text.split()))
+            if self.allows(values) or (len(values) == 1 and self.allows(values[0])):
+                return f": did you mean {text}?"
+        return did_you_mean(VALUES_ELSEWHERE.get(word.lower(), word.lower()), self.choices)
 
 
 def derive_rule(hint: object) -> Rule:
@@ -231,18 +243,25 @@ SYNONYMS |= dict.fromkeys(("max_iter", "max_epochs", "n_epochs", "num_epochs"), 
 SYNONYMS |= dict.fromkeys(("hidden_layer_sizes", "hidden_layers", "layers", "units"), "hidden")
 SYNONYMS |= dict.fromkeys(("validation_split", "validation_fraction"), "validation")
 SYNONYMS |= {"batch": "batch_size", "solver": "optimizer", "random_state": "seed", "seed": "random_state"}
-SYNONYMS |= {"n_iter_no_change": "patience"}
+SYNONYMS |= {"n_iter_no_change": "patience", "warm_start": "init_from (the file of a trained network)"}
 SYNONYMS |= {"early_stopping": "patience (a number of epochs, beside validation)"}
 SYNONYMS |= {"alpha": "weight_decay (alpha / the batch size)"}
 SYNONYMS |= {"C": "weight_decay (1 / (C times the number of samples))"}
 """Names of settings in other libraries: the setting, and its value if that is another."""
 
 
+VALUES_ELSEWHERE = {"mse": "squared-error", "logistic": "sigmoid", "xavier": "glorot"}
+"""Values of settings in other libraries, and what they are called here."""
+
+
 def suggest(word: str, known: Collection[str]) -> str:
     """Return ": did you mean NAME?" with the name of a setting or flag for that of another library.
 
-    For any other word it is the closest of those known; empty if none is close.
+    For any other word it is the closest of those known; empty if none is close. A setting that
+    ``XPNetClassifier`` has not is one of ``xpnet.fit``.
     """
     setting, space, value = SYNONYMS.get(word.removeprefix("--").replace("-", "_"), "").partition(" ")
     name = flag(setting) if word.startswith("--") else setting
+    if setting == "init_from" and name not in known:
+        return f": xpnet.fit has {name}{space}{value}"
     return f": did you mean {name}{space}{value}?" if name in known else did_you_mean(word, known)
