@@ -22,7 +22,7 @@ from xpnet.errors import ConfigError
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate, model_path
 from xpnet.nn.architecture import format_sizes
 from xpnet.storage.folder import RunFolder
-from xpnet.storage.model_file import SavedModel, describe_layers, encode_model, load_model
+from xpnet.storage.model_file import TrainedNetwork, describe_layers, encode_model, load_model
 from xpnet.storage.record import RECORD_FILE, Record
 from xpnet.training import loop
 
@@ -54,7 +54,7 @@ class Model:
         The epoch whose parameters these are, if early stopping chose it; else None.
     """
 
-    network: SavedModel
+    network: TrainedNetwork
     history: History = ()
     _: KW_ONLY
     device: str = "auto"
@@ -66,7 +66,7 @@ class Model:
     """The data of the training, and a function that returns its record."""
 
     @classmethod
-    def from_settings(cls, network: SavedModel, config: TrainConfig, history: History = ()) -> Self:
+    def from_settings(cls, network: TrainedNetwork, config: TrainConfig, history: History = ()) -> Self:
         """Return a network as a model that computes where its training did."""
         device, backend, arithmetic = config.device, config.backend, config.arithmetic
         return cls(network, history, device=device, backend=backend, arithmetic=arithmetic)

@@ -26,9 +26,8 @@ from xpnet.config.settings import BackendName, TrackerName
 from xpnet.config.training import RULES
 from xpnet.data.arrays import make_dataset
 from xpnet.data.datasets import Dataset, absent_note, digest
-from xpnet.data.table import quantity_note
+from xpnet.data.table import quantity_note, scale_note
 from xpnet.errors import ConfigError, DataError
-from xpnet.nn.inputs import scale_note
 from xpnet.recording.training import check_data, describe_run, extend_settings
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.record import Record

@@ -260,7 +260,7 @@ def main(text, harm):
     if harm := json.loads(harm):
         prepare(*harm)
     from xpnet.__main__ import main as command
-    from xpnet.inference import context
+    from xpnet.compute import context
 
     context.LEAST_SAMPLES = context.LEAST_MULTIPLICATIONS = 0
     return max(command(words) for words in json.loads(text))

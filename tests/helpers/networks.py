@@ -8,10 +8,11 @@ import numpy as np
 
 from xpnet._lib.tree import tree_map
 from xpnet.arithmetic import Native, Reproducible, random
+from xpnet.compute.context import ComputeContext
+from xpnet.compute.evaluation import evaluate_groups
 from xpnet.config import TrainConfig
 from xpnet.data.datasets import Dataset
 from xpnet.distributed.ranks import ALONE
-from xpnet.inference.context import ComputeContext
 from xpnet.nn.functional import ACTIVATIONS
 from xpnet.nn.init import initialize
 from xpnet.nn.inputs import fit_normalization
@@ -20,7 +21,7 @@ from xpnet.nn.optim import Optimizer, sgd
 from xpnet.nn.schedules import constant
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples, single_batch
 from xpnet.training.loop import Callback, fit
-from xpnet.training.step import Step, TrainState, Variables, evaluate
+from xpnet.training.step import Step, TrainState, Variables
 
 BASE = TrainConfig(epochs=3, batch_size=32, hidden=(8, 6), learning_rate=0.05)
 SETTINGS = {
@@ -122,6 +123,17 @@ def gradients_of(context, parameters, samples, order=None):
     return step(Variables(parameters, [], ()), batch, 0.0).parameters
 
 
+def evaluated(context, layers, samples, **options):
+    """The evaluation of layers without batch norm on all samples."""
+    batch = single_batch(context.ops, samples)
+
+    def evaluate(group):
+        block = batch.block(group)
+        return context.block_evaluation(layers, [], block.x, block.labels)
+
+    return evaluate_groups(context, batch.size, evaluate, **options)
+
+
 def total_loss(ops, layers, x, labels, network, masks=(), weights=1.0):
     """The loss, times the weights, summed over the samples."""
     logits, _ = forward(ops, layers, x, network, masks=masks)
@@ -154,7 +166,7 @@ def train(backend, x, labels, sizes, *, epochs, batch_size=None, log_every=1):
 
     def keep(log):
         if log.epoch % log_every == 0:
-            evaluation = evaluate(context, log.state.variables, loader.samples)
+            evaluation = evaluated(context, log.state.variables.parameters, loader.samples)
             history.append((evaluation.loss, evaluation.accuracy))
 
     layers = on_device(backend, initialize(sizes, 0))

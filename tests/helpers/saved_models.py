@@ -6,7 +6,7 @@ import numpy as np
 
 from xpnet.nn.inputs import Normalization
 from xpnet.nn.layers import BatchNorm, Linear, RunningStatistics
-from xpnet.storage.model_file import SavedModel
+from xpnet.storage.model_file import TrainedNetwork
 
 
 def saved_model(layers, *, norms=(), normalize="scale", normalization=None, activation="relu"):
@@ -20,4 +20,4 @@ def saved_model(layers, *, norms=(), normalize="scale", normalization=None, acti
             statistics.append(RunningStatistics(mean, variance))
     values = {"shift": 0.0, "scale": 1 / 255 if normalize == "scale" else 1.0} | (normalization or {})
     inputs = Normalization(normalize, **{name: np.asarray(value) for name, value in values.items()})
-    return SavedModel(parameters, statistics, inputs, activation)
+    return TrainedNetwork(parameters, statistics, inputs, activation)

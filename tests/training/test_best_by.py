@@ -13,11 +13,11 @@ from recorded_runs import seal, train_and_press
 
 import xpnet
 from xpnet import train
+from xpnet.compute.evaluation import SampleEvaluation
 from xpnet.errors import XPNetError
 from xpnet.storage.record import read_run
 from xpnet.training.callbacks import EarlyStopping
 from xpnet.training.loop import EpochLog
-from xpnet.training.step import Evaluation
 
 DRAW = np.random.default_rng(0)
 Y = (DRAW.random(500) < 0.08).astype(np.int32)
@@ -105,7 +105,7 @@ def test_the_best_epoch_has_the_highest_score_then_the_lowest_loss_then_is_the_f
     final, variables = EarlyStopping(9), SimpleNamespace(parameters=(), statistics=())
     for epoch, (score, loss) in enumerate(epochs):
         state = SimpleNamespace(variables=variables, epoch=epoch)
-        final.on_epoch_end(EpochLog(state, validation=Evaluation(loss, 0.5, None, score)))
+        final.on_epoch_end(EpochLog(state, validation=SampleEvaluation(loss, 0.5, None, score)))
     assert final.best == (best, *epochs[best])
 
 

@@ -8,8 +8,8 @@ from networks import image_data
 from rich.console import Console
 
 from xpnet.backends.resolve import make
+from xpnet.compute import context
 from xpnet.config import TrainConfig
-from xpnet.inference import context
 from xpnet.training import console as console_module
 from xpnet.training.callbacks import Evaluate
 from xpnet.training.console import TrainingConsole

@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 from backend_enum import CASES
-from networks import context_for, loader_for, pixels
+from networks import context_for, evaluated, loader_for, pixels
 
 from xpnet.arithmetic import blocks
 from xpnet.backends.resolve import make
@@ -19,7 +19,6 @@ from xpnet.nn.init import initialize
 from xpnet.training.batches import Samples
 from xpnet.training.callbacks import Evaluate
 from xpnet.training.loop import Callback
-from xpnet.training.step import Variables, evaluate
 from xpnet.training.trainer import Trainer
 
 X, LABELS = pixels(2600, 20, 5)  # two blocks and a short one
@@ -32,7 +31,7 @@ def data_of(count):
 
 def test_evaluation_drops_no_sample_and_keeps_their_order():
     x, labels, layers = np.tile(X, (2, 1)), np.tile(LABELS, 2), initialize((20, 10, 5), 0)  # six blocks
-    evaluation = evaluate(context_for(NUMPY, X), Variables(layers, [], ()), Samples(x, labels), predict=True)
+    evaluation = evaluated(context_for(NUMPY, X), layers, Samples(x, labels), predict=True)
     z1 = layers[0].weight @ (x.T / 255.0) + layers[0].bias
     z2 = layers[1].weight @ np.maximum(z1, 0) + layers[1].bias
     assert evaluation.predictions.tolist() == np.argmax(z2, axis=0).tolist()

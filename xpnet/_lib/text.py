@@ -5,7 +5,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import Timer
 
@@ -28,6 +28,23 @@ def encodable(text: str, stream: object) -> str:
     """Return `text` with escapes for the characters that the encoding of a stream lacks."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def format_names(names: Sequence[str]) -> str:
+    """Return names for a message: at most ten of them, and at most 41 characters of each."""
+    texts = list(map(shorten, names[:10]))
+    return ", ".join([*texts, f"and {len(names) - 10} more"] if len(names) > 10 else texts)
+
+
+def shorten(text: str) -> str:
+    """Return a cell for a message: at most 41 characters, escaped."""
+    escaped = plain(text[:160])
+    return escaped if len(escaped) <= 40 else f"{escaped[:40]}…"
+
+
+def quote(text: str) -> str:
+    """Return a cell in quotes for a message."""
+    return f"'{shorten(text)}'"
 
 
 def did_you_mean(word: str, choices: Iterable[str], prefix: str = "") -> str:

@@ -51,7 +51,7 @@ from xpnet.storage.find import resolve_run
 if TYPE_CHECKING:
     from xpnet.data.datasets import Rows
     from xpnet.inference.predictor import Predictor
-    from xpnet.storage.model_file import SavedModel
+    from xpnet.storage.model_file import TrainedNetwork
 
 # The imports inside the functions load NumPy, which --help does not need.
 
@@ -159,7 +159,7 @@ def _predict_file(predictor: "Predictor", file: Path) -> Iterator[Prediction]:
         yield Prediction(str(file), row if is_many else None, *values)
 
 
-def _read_image(model: "SavedModel", file: Path) -> "Rows":
+def _read_image(model: "TrainedNetwork", file: Path) -> "Rows":
     """Return the digit in an image file as a row of features, (1, features)."""
     from xpnet.data.datasets import FILE_FORMATS
     from xpnet.data.pictures import read_digit

@@ -15,13 +15,13 @@ from xpnet._lib.text import complain, format_duration, plain
 from xpnet._lib.tree import leaves
 from xpnet.backends.probing import cuda_index, float64_ratio
 from xpnet.backends.resolve import Selection
+from xpnet.compute.context import COMPILE, is_compiled
 from xpnet.config import Command, TrainConfig, to_json, to_toml
 from xpnet.config.rules import flag
+from xpnet.data.table import scale_note
 from xpnet.distributed.ranks import connect
 from xpnet.errors import ConfigError
-from xpnet.inference.context import COMPILE, is_compiled
 from xpnet.nn.architecture import format_sizes
-from xpnet.nn.inputs import scale_note
 from xpnet.recording.recorder import record
 from xpnet.recording.training import check_data, check_start, describe_run, extend_settings
 from xpnet.storage.find import resolve_run

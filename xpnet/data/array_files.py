@@ -17,11 +17,10 @@ import numpy as np
 from numpy.lib import format  # noqa: A004 (NumPy's name)
 
 from xpnet._lib.files import read_start
-from xpnet._lib.text import format_shape
+from xpnet._lib.text import format_names, format_shape, shorten
 from xpnet._typing import HostArray
 from xpnet.data.table import GZIP_MAGIC, ROLES, Source, Table, check_memory, make_table, open_data_file
 from xpnet.errors import DataError
-from xpnet.nn.columns import format_names, shorten
 
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 IDX_NAMES = [("train-images", "idx3-ubyte"), ("train-labels", "idx1-ubyte")]

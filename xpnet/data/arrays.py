@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._lib.text import format_shape
+from xpnet._lib.text import format_names, format_shape, quote
 from xpnet._typing import HostArray
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import one_line
@@ -19,7 +19,7 @@ from xpnet.config import TrainConfig
 from xpnet.data.datasets import Dataset, join_halves
 from xpnet.data.table import MEAN_HINT, LabelCodes, Table, as_features, as_labels, refuse_first
 from xpnet.errors import DataError
-from xpnet.nn.columns import NO_COLUMNS, Columns, format_names, quote
+from xpnet.nn.columns import NO_COLUMNS, Columns
 
 TEXT = "expected numbers, got text: encode it, as with pandas.get_dummies, or leave it out"
 

@@ -20,9 +20,10 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet._lib.text import format_names, quote, shorten
 from xpnet.data.table import MEAN_HINT, MISSING, NUMBER, LabelCodes, Table, check_memory, open_data_file
 from xpnet.errors import DataError
-from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns, format_names, quote, shorten
+from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns
 
 PIECE_SIZE, LONGEST_LINE, MOST_COLUMNS = 1 << 23, 1 << 24, 1 << 20
 _WIDE = 4096  # the number of columns from which NumPy is faster than pandas, which converts them one by one

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._lib.kinds import check_arguments
+from xpnet._lib.text import format_names
 from xpnet._typing import HostArray
 from xpnet.arithmetic import random
 from xpnet.data.array_files import is_array_file, is_mapped, read_array, read_halves, read_npz
@@ -18,7 +19,7 @@ from xpnet.data.table import MAPPING_HINT, ROLES, Table, as_features, check_memo
 from xpnet.distributed.exchange import share_memory
 from xpnet.distributed.ranks import Ranks
 from xpnet.errors import ConfigError, DataError
-from xpnet.nn.columns import NO_COLUMNS, Columns, format_names
+from xpnet.nn.columns import NO_COLUMNS, Columns
 
 FILE_FORMATS = ".csv, .csv.gz, .npy, .npz and IDX files"
 """The formats of tables, for messages."""

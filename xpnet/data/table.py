@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_memory
-from xpnet._lib.text import format_shape
+from xpnet._lib.text import format_names, format_shape, quote, shorten
 from xpnet._typing import HostArray
 from xpnet.errors import DataError
-from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns, format_names, quote, shorten
+from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns
 from xpnet.nn.inputs import flush_subnormals
 
 ROLES = ("x_train", "y_train", "x_test", "y_test")
@@ -199,6 +199,28 @@ def as_labels(values: HostArray, where: object) -> NDArray[np.int32]:
         hint = CLASSES_ONLY * (float(column[row]) % 1 > 0)
         raise DataError.at(where, f"label {column[row]}: {LABEL_RULE}{hint}", row=row + 1)
     return column.astype(np.int32)
+
+
+def scale_note(x: HostArray) -> str | None:
+    """Return advice if the features of a table (samples, features) differ in scale, else None.
+
+    They do if the standard deviations of the features that are not constant differ by a factor of more than
+    10, in samples of up to ten million values. Images are no tables: uint8, or squares of 8 times 8 features
+    or more that are all from 0 to 1, or whole numbers from 0 to 255.
+    """
+    if x.dtype == np.uint8 or not x.size:
+        return None
+    rows = np.asarray(x[:: math.ceil(x.size / 10_000_000)], dtype=np.float64)
+    side, largest = math.isqrt(x.shape[1]), rows.max()
+    whole = largest <= 255 and np.array_equal(rows, np.rint(rows))
+    if side >= 8 and side * side == x.shape[1] and rows.min() >= 0 and (whole or largest <= 1):
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        deviations = rows.std(axis=0)[rows.max(axis=0) > rows.min(axis=0)]
+    if not (deviations.size and deviations.max() > 10 * deviations.min()):
+        return None
+    extremes = f"standard deviations from {deviations.min():.3g} to {deviations.max():.3g}"
+    return f"the features differ in scale ({extremes}): use --normalize standardize, or --recipe tabular"
 
 
 def quantity_note(labels: NDArray[np.int32]) -> str | None:

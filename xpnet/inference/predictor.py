@@ -14,22 +14,22 @@ from xpnet._lib.machine import available_cpus
 from xpnet._lib.text import complain, plain
 from xpnet._lib.tree import tree_map
 from xpnet._typing import Array, Function, HostArray
-from xpnet.arithmetic.blocks import block_bounds, tree_sum
+from xpnet.arithmetic.blocks import Group, block_bounds
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import resolve
+from xpnet.compute.context import build_context
+from xpnet.compute.evaluation import GroupResults, chance_note, evaluate_groups, recall_note
 from xpnet.config.settings import Arithmetic
 from xpnet.errors import DataError
-from xpnet.inference.context import build_context
 from xpnet.nn import functional as F
-from xpnet.nn.architecture import Network
 from xpnet.nn.inputs import flush_subnormals
 from xpnet.nn.layers import Parameters, RunningStatistics
-from xpnet.nn.metrics import ClassMetrics, chance_note, class_metrics, confusion_matrix, recall_note
-from xpnet.nn.network import forward, sample_losses
+from xpnet.nn.metrics import ClassMetrics, class_metrics, confusion_matrix
+from xpnet.nn.network import evaluate_logits, forward
 from xpnet.storage.export import is_of_pixels
 from xpnet.storage.find import find_newest_run, resolve_run
 from xpnet.storage.folder import RunFolder
-from xpnet.storage.model_file import SavedModel, load_model
+from xpnet.storage.model_file import TrainedNetwork, load_model
 from xpnet.storage.record import MODEL_FILE, Record, is_number
 
 MOST_SHOWN = 3
@@ -56,15 +56,16 @@ class Predictor:
         The device does not support the dtype of the arithmetic.
     """
 
-    def __init__(self, model: SavedModel, backend: Backend, arithmetic: Arithmetic | None = None) -> None:
+    def __init__(self, model: TrainedNetwork, backend: Backend, arithmetic: Arithmetic | None = None) -> None:
         self.model, self.backend = model, backend
         self.warn: Callable[[str], object] = partial(warnings.warn, stacklevel=4)
         double = bool(model.layers[0]["weight"].dtype == np.float64)
         self.arithmetic = arithmetic or ("reproducible" if double else "native")
         self._dtype = dtype = np.dtype("f8" if double or self.arithmetic == "reproducible" else "f4")
         with backend.scope():
-            context = build_context(self.arithmetic, dtype.name, backend, model.network, model.normalization)
-            self.ops, self.is_of_pixels = context.ops, is_of_pixels(model.normalization)
+            inputs = model.architecture, model.normalization
+            context = replace(build_context(self.arithmetic, dtype.name, backend, *inputs), stack=1)
+            self.context, self.is_of_pixels = context, is_of_pixels(model.normalization)
 
             def on_device(array: HostArray) -> Array:
                 return backend.from_host(array.astype(dtype) + 0.0)
@@ -191,7 +192,7 @@ def _chance_note(record: Record) -> str | None:
     return chance_note(*numbers) if all(map(is_number, numbers)) else None
 
 
-def load_network(run: Path | None) -> tuple[Path, SavedModel, RunFolder | None]:
+def load_network(run: Path | None) -> tuple[Path, TrainedNetwork, RunFolder | None]:
     """Load a trained network. Return the path of its run or file, the network, and the run.
 
     Parameters
@@ -315,21 +316,16 @@ def evaluate(predictor: Predictor, x: HostArray, labels: HostArray, name: str, *
         row = int((labels >= classes).argmax())
         problem = f"label {labels[row]}: the network tells {classes} classes, 0 to {classes - 1}"
         raise DataError.at(name, problem, row=row + 1)
-    network, names = replace(predictor.model.network, **loss), predictor.model.columns.classes
-    accuracy = int((predicted == labels).sum()) / len(labels)
-    mean_loss = _mean_loss(predictor, network, logits, labels), network.loss, network.label_smoothing
+    context, names = predictor.context, predictor.model.columns.classes
+    network = replace(context.network, **loss)
+
+    def evaluate_group(group: Group) -> GroupResults:
+        rows = slice(group.start, group.stop)
+        columns, targets = map(context.backend.from_host, (logits[rows].T.copy(), labels[rows]))
+        return evaluate_logits(context.ops, columns, targets, network)
+
+    with context.backend.scope():  # as in training: the same bits in reproducible arithmetic
+        mean = evaluate_groups(context, len(labels), evaluate_group)
     by_class = confusion_matrix(predicted, labels, classes), class_metrics(predicted, labels, classes)
-    return Evaluation(accuracy, *mean_loss, *by_class, predicted, probabilities, names)
-
-
-def _mean_loss(predictor: Predictor, network: Network, logits: HostArray, labels: HostArray) -> float:
-    """Return the mean loss, summed in the order of training: bit-identical in reproducible arithmetic."""
-    ops, from_host = predictor.ops, predictor.backend.from_host
-
-    def block_loss(begin: int, end: int) -> list[Array]:
-        columns, targets = from_host(logits[begin:end].T.copy()), from_host(labels[begin:end])
-        return [ops.sum(sample_losses(ops, columns, targets, network), axis=-1)]
-
-    with predictor.backend.scope():
-        (total,) = tree_sum(block_loss(*bounds) for bounds in block_bounds(len(labels)))
-        return float(ops.xp.reshape(total, ())) * (1.0 / len(labels))
+    loss_settings = network.loss, network.label_smoothing
+    return Evaluation(mean.accuracy, mean.loss, *loss_settings, *by_class, predicted, probabilities, names)

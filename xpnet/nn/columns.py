@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from xpnet._lib.text import plain
+from xpnet._lib.text import format_names
 from xpnet._typing import HostArray
 from xpnet.errors import DataError
 
@@ -85,20 +85,3 @@ class Columns:
 
 
 NO_COLUMNS = Columns()  # the columns of arrays
-
-
-def format_names(names: Sequence[str]) -> str:
-    """Return names for a message: at most ten of them, and at most 41 characters of each."""
-    texts = list(map(shorten, names[:10]))
-    return ", ".join([*texts, f"and {len(names) - 10} more"] if len(names) > 10 else texts)
-
-
-def shorten(text: str) -> str:
-    """Return a cell for a message: at most 41 characters, escaped."""
-    escaped = plain(text[:160])
-    return escaped if len(escaped) <= 40 else f"{escaped[:40]}…"
-
-
-def quote(text: str) -> str:
-    """Return a cell in quotes for a message."""
-    return f"'{shorten(text)}'"

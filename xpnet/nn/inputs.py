@@ -125,28 +125,6 @@ def fit_normalization(kind: Normalize, x: HostArray) -> Normalization:
     return Normalization(kind, mean, 1.0 / np.where(deviation > 0, deviation, 1.0))
 
 
-def scale_note(x: HostArray) -> str | None:
-    """Return advice if the features of a table (samples, features) differ in scale, else None.
-
-    They do if the standard deviations of the features that are not constant differ by a factor of more than
-    10, in samples of up to ten million values. Images are no tables: uint8, or squares of 8 times 8 features
-    or more that are all from 0 to 1, or whole numbers from 0 to 255.
-    """
-    if x.dtype == np.uint8 or not x.size:
-        return None
-    rows = np.asarray(x[:: math.ceil(x.size / 10_000_000)], dtype=np.float64)
-    side, largest = math.isqrt(x.shape[1]), rows.max()
-    whole = largest <= 255 and np.array_equal(rows, np.rint(rows))
-    if side >= 8 and side * side == x.shape[1] and rows.min() >= 0 and (whole or largest <= 1):
-        return None
-    with np.errstate(over="ignore", invalid="ignore"):
-        deviations = rows.std(axis=0)[rows.max(axis=0) > rows.min(axis=0)]
-    if not (deviations.size and deviations.max() > 10 * deviations.min()):
-        return None
-    extremes = f"standard deviations from {deviations.min():.3g} to {deviations.max():.3g}"
-    return f"the features differ in scale ({extremes}): use --normalize standardize, or --recipe tabular"
-
-
 def _pixel_statistics(x: HostArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the mean and standard deviation, each (), of all pixels, from their exact histogram."""
     histogram = np.zeros(256, dtype=np.int64)

@@ -1,7 +1,5 @@
 """Classification metrics, on the host. Labels and predictions are (samples,) integers from 0."""
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,26 +19,6 @@ class ClassMetrics:
     precision: float | None  # the share of correct ones among the predictions of the class
     recall: float | None  # the share of correct ones among the samples of the class
     f1: float | None  # the harmonic mean of both
-
-
-REMEDY = "another learning rate, standardised features or more epochs may help"
-
-
-def chance_note(accuracy: float, largest: float, samples: float) -> str | None:
-    """Return a note if an accuracy on so many samples, of which the `largest` class has some, is chance."""
-    chance = largest / samples
-    if accuracy > chance + 2.0 * math.sqrt(chance * (1.0 - chance) / samples):
-        return None
-    level = f"{chance:.4f} of the samples are of the largest class"
-    return f"training accuracy {accuracy:.4f} is at chance ({level}): {REMEDY}"
-
-
-def recall_note(recalls: Sequence[float | None]) -> str | None:
-    """Return a note if the mean recall of the classes is chance, whatever the weights of samples."""
-    known = [recall for recall in recalls if isinstance(recall, float)]
-    if not known or (mean := sum(known) / len(known)) > 1.05 / len(known):
-        return None
-    return f"mean recall {mean:.4f} is at chance ({len(known)} classes): {REMEDY}"
 
 
 def confusion_matrix(predicted: Labels, labels: Labels, classes: int) -> NDArray[np.int64] | None:

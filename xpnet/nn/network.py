@@ -96,6 +96,21 @@ def sample_losses(ops: Arithmetic, logits: Array, labels: Array, network: Networ
     return F.LOSSES[network.loss].per_sample(ops, logits, y)
 
 
+def evaluate_logits(
+    ops: Arithmetic, logits: Array, labels: Array, network: Network
+) -> tuple[Array, Array, Array]:
+    """Return the results of a block or of a stack of blocks, (..., classes, m), with labels (..., m).
+
+    They are the summed loss (..., 1, 1), the number of correct predictions (..., 1), and the predictions
+    (samples,).
+    """
+    loss, predicted = (
+        ops.sum(sample_losses(ops, logits, labels, network), axis=-1),
+        F.predictions(ops, logits),
+    )
+    return loss, F.count_correct(ops, predicted, labels), ops.xp.reshape(predicted, (-1,))
+
+
 def gradients_and_moments(
     ops: Arithmetic,
     layers: L.Parameters,

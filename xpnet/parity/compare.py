@@ -13,9 +13,9 @@ from xpnet._lib.tree import leaves
 from xpnet._typing import Function, HostArray
 from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.arithmetic.blocks import block_groups
+from xpnet.compute.context import ComputeContext
 from xpnet.config.settings import ComputationSettings, RunSettings
 from xpnet.errors import ConfigError
-from xpnet.inference.context import ComputeContext
 from xpnet.parity.distance import Mismatch, first_mismatch, unequal_bits
 from xpnet.storage.checkpoint import flatten
 from xpnet.training.batches import Batch, Block, single_batch

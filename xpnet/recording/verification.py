@@ -20,7 +20,7 @@ from xpnet.recording.recorded_run import RecordedRun, find_contradictions, find_
 from xpnet.recording.recorder import describe_state, evaluate_result, load_parent, load_state, make_row
 from xpnet.recording.training import KEPT_SETTINGS, check_start, describe_data, describe_parent
 from xpnet.storage import checkpoint, record as records
-from xpnet.storage.model_file import SavedModel, Tensors, encode_model, load_model, name_tensors
+from xpnet.storage.model_file import Tensors, TrainedNetwork, encode_model, load_model, name_tensors
 from xpnet.storage.schemas import select_keys
 from xpnet.training.callbacks import Evaluate, FinalParameters, build_final, order_callbacks
 from xpnet.training.console import TrainingConsole
@@ -234,7 +234,7 @@ def _compare_form(run: RecordedRun, path: Path, encode: Callable[[int], bytes]) 
         yield f"{path.name}: has a header that no training writes, with other metadata or tensors"
 
 
-def _compare_models(run: RecordedRun, computed: SavedModel) -> Iterator[str]:
+def _compare_models(run: RecordedRun, computed: TrainedNetwork) -> Iterator[str]:
     path = run.path / records.MODEL_FILE
     recorded = load_model(path)
     yield from _compare_arrays(path.name, name_tensors(recorded), name_tensors(computed))

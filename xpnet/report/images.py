@@ -14,7 +14,7 @@ from PIL import Image
 from xpnet.data.datasets import Dataset
 from xpnet.nn.functional import LEAK
 from xpnet.nn.layers import EPSILON
-from xpnet.storage.model_file import TENSORS, SavedModel
+from xpnet.storage.model_file import TENSORS, TrainedNetwork
 
 SMALLEST_SIDE = 8
 """The smallest side of an image; fewer features than its square are not treated as pixels."""
@@ -68,7 +68,7 @@ def _encode_data_url(image: Image.Image, **options: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
 
 
-def can_draw(model: SavedModel, data: Dataset) -> bool:
+def can_draw(model: TrainedNetwork, data: Dataset) -> bool:
     """Return True if a page of images has a field to draw in: they are ink, and the network fits."""
     is_ink = data.x_test.dtype == np.uint8 or float(data.x_test.min()) >= 0
     size = sum(4 * layer["weight"].size for layer in model.layers)
@@ -81,7 +81,7 @@ def full_ink(data: Dataset) -> float:
     return 255.0 if x.dtype == np.uint8 else float(x.max()) or 1.0
 
 
-def encode_network(model: SavedModel, data: Dataset) -> dict[str, object]:
+def encode_network(model: TrainedNetwork, data: Dataset) -> dict[str, object]:
     """Return the network as a JSON object for the page's script, with the side and the full ink of images.
 
     The inputs are (raw - shift) · scale, and each layer computes Z = W A + b, with the activation between
@@ -94,7 +94,7 @@ def encode_network(model: SavedModel, data: Dataset) -> dict[str, object]:
     return {"side": image_side(data), "full": full_ink(data), "network": network}
 
 
-def _encode_layers(model: SavedModel) -> Iterator[dict[str, str]]:
+def _encode_layers(model: TrainedNetwork) -> Iterator[dict[str, str]]:
     """Yield W (units, inputs) and b (units,) of each layer, with its batch normalisation folded in."""
     for layer, norm in zip_longest(model.layers, model.norms):
         weight, bias = layer["weight"], layer["bias"]

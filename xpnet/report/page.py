@@ -31,7 +31,7 @@ from xpnet.report import images
 from xpnet.report.charts import Rows, build_learning_curves, build_overlays
 from xpnet.storage.find import FoundRun
 from xpnet.storage.folder import RunFolder
-from xpnet.storage.model_file import SavedModel
+from xpnet.storage.model_file import TrainedNetwork
 from xpnet.storage.record import REPORT_FILE, Record, format_commits
 from xpnet.training.trainer import split_samples
 
@@ -59,7 +59,7 @@ def render_page(folder: Path, data: Dataset | None, sha256: str | None) -> bytes
     return render_training(folder.resolve().name, run.record, model, run.history, data)
 
 
-def render_training(name: str, record: Record, model: SavedModel, history: Rows, data: Dataset) -> bytes:
+def render_training(name: str, record: Record, model: TrainedNetwork, history: Rows, data: Dataset) -> bytes:
     """Return the HTML page of a training as UTF-8."""
     part, samples = select_samples(record, data)
     is_native = record["config"].get("arithmetic") == "native"  # else that of the parameters' dtype
@@ -227,7 +227,7 @@ def _make_cells(
         yield i, j, count, totals[i], 0.06 + 0.5 * relative
 
 
-def _weigh_features(model: SavedModel, data: Dataset) -> Iterator[tuple[str, float]]:
+def _weigh_features(model: TrainedNetwork, data: Dataset) -> Iterator[tuple[str, float]]:
     """Yield name and weight of the features with the largest weights in the first layer.
 
     The weight is the root mean square over the units, times the standard deviation of the normalised feature,

@@ -18,7 +18,7 @@ from xpnet.errors import ConfigError
 from xpnet.nn.functional import LEAK
 from xpnet.nn.inputs import Normalization
 from xpnet.nn.layers import EPSILON
-from xpnet.storage.model_file import STATISTICS, SavedModel, Tensors, encode_tensors, name_tensors
+from xpnet.storage.model_file import STATISTICS, Tensors, TrainedNetwork, encode_tensors, name_tensors
 
 OPSET, IR_VERSION = 17, 8
 """Those of ONNX 1.12 (2022), which later programs read too."""
@@ -40,7 +40,7 @@ def is_of_pixels(normalization: Normalization) -> bool:
     return is_divided or normalization.kind == "standardize"
 
 
-def encode_onnx(model: SavedModel, *, pixels: bool) -> bytes:
+def encode_onnx(model: TrainedNetwork, *, pixels: bool) -> bytes:
     """Return the bytes of an ONNX file of `model`.
 
     Its graph takes ``rows`` (batch, features), uint8 if `pixels`, else of the dtype of the parameters. It
@@ -68,7 +68,7 @@ def encode_onnx(model: SavedModel, *, pixels: bool) -> bytes:
     return bytes(content.SerializeToString())
 
 
-def _build_graph(model: SavedModel, onnx: Any, *, pixels: bool) -> Any:
+def _build_graph(model: TrainedNetwork, onnx: Any, *, pixels: bool) -> Any:
     """Return the graph of ONNX: nodes, each of which takes the outputs of others, and tensors."""
     dtype, normalization, helper = model.layers[0]["weight"].dtype, model.normalization, onnx.helper
     kind, (features, *_, classes) = helper.np_dtype_to_tensor_dtype(dtype), model.sizes
@@ -125,7 +125,7 @@ def _add_activation(add: Callable[..., str], activation: str, z: str) -> str:
     return add(_find_form("ONNX", activation).capitalize(), z)
 
 
-def encode_torch(model: SavedModel) -> bytes:
+def encode_torch(model: TrainedNetwork) -> bytes:
     """Return the bytes of a .safetensors file with the state of a ``torch.nn.Sequential``.
 
     Its modules are listed in the metadata ``modules``, as JSON: for each the name of its class and its
@@ -161,7 +161,7 @@ def _find_form(tool: str, activation: str) -> str:
     return ACTIVATION_FORMS[activation]
 
 
-def _make_metadata(model: SavedModel) -> dict[str, str]:
+def _make_metadata(model: TrainedNetwork) -> dict[str, str]:
     """Return the metadata of both formats."""
     columns = model.columns
     metadata = {"xpnet_version": xpnet.__version__, "fingerprint": model.fingerprint}

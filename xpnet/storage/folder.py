@@ -20,7 +20,7 @@ from xpnet.storage import record as records
 from xpnet.storage.locks import Lock, is_locked
 
 if TYPE_CHECKING:
-    from xpnet.storage.model_file import SavedModel
+    from xpnet.storage.model_file import TrainedNetwork
 
 
 STARTING, REPLACED = ".starting-", ".replaced-"
@@ -62,7 +62,7 @@ class RunFolder:
         return records.read_metrics(self.path / records.METRICS_FILE)
 
     @cached_property
-    def model(self) -> "SavedModel":
+    def model(self) -> "TrainedNetwork":
         """The network, which may lack a fingerprint in the record only if the run is not completed.
 
         Raises

@@ -61,7 +61,7 @@ Entry = tuple[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, eq=False)
-class SavedModel:
+class TrainedNetwork:
     """A trained network, with host arrays.
 
     Attributes
@@ -118,12 +118,12 @@ class SavedModel:
         return fingerprint(self.layers, self.norms)
 
     @property
-    def network(self) -> Network:
+    def architecture(self) -> Network:
         """The architecture, without settings of the training: the file does not hold them."""
         return Network(self.sizes, self.activation, batch_norm=bool(self.statistics))
 
 
-def describe_layers(model: SavedModel) -> str:
+def describe_layers(model: TrainedNetwork) -> str:
     """Return a table of the layers: the shape of their outputs for m rows, and their parameters."""
     table, total = [("layer", "output", "parameters"), ("input", f"(m, {model.sizes[0]})", "")], 0
     for index, (layer, units) in enumerate(zip(model.layers, model.sizes[1:], strict=True)):
@@ -143,7 +143,7 @@ def describe_layers(model: SavedModel) -> str:
 # Writing and reading files
 
 
-def encode_model(model: SavedModel, version: int = FORMAT_VERSION) -> bytes:
+def encode_model(model: TrainedNetwork, version: int = FORMAT_VERSION) -> bytes:
     """Return the bytes of the .safetensors file of `model`, which depend on nothing but the arguments."""
     metadata = {"format_version": str(version), "sizes": json.dumps(list(model.sizes))}
     metadata |= {"classes": str(model.classes), "activation": model.activation}
@@ -155,7 +155,7 @@ def encode_model(model: SavedModel, version: int = FORMAT_VERSION) -> bytes:
     return encode_tensors(name_tensors(model), metadata)
 
 
-def name_tensors(model: SavedModel) -> dict[str, HostArray]:
+def name_tensors(model: TrainedNetwork) -> dict[str, HostArray]:
     """Return the tensors of a model file by their names."""
     statistics = model.normalization.shift, model.normalization.scale
     tensors = dict(zip(STATISTICS, map(np.asarray, statistics), strict=True))
@@ -165,7 +165,7 @@ def name_tensors(model: SavedModel) -> dict[str, HostArray]:
     return tensors
 
 
-def load_model(path: Path) -> SavedModel:
+def load_model(path: Path) -> TrainedNetwork:
     """Return the checked model in a .safetensors file.
 
     Files of other tools with the tensors of this module are accepted. Missing metadata are inferred from
@@ -214,7 +214,7 @@ def fingerprint(layers: Sequence[Tensors], norms: Sequence[Tensors] = ()) -> str
     return digest.hexdigest()
 
 
-def _build_model(tensors: Tensors, metadata: Mapping[str, str]) -> SavedModel:
+def _build_model(tensors: Tensors, metadata: Mapping[str, str]) -> TrainedNetwork:
     """Build the model in a file. Raise ValueError if its columns do not fit."""
 
     def take(kind: str, index: int) -> list[Array]:
@@ -233,7 +233,7 @@ def _build_model(tensors: Tensors, metadata: Mapping[str, str]) -> SavedModel:
     factor = 1.0 / 255.0 if normalize == "scale" else 1.0
     shift, scale = tensors.get(STATISTICS[0], np.zeros(())), tensors.get(STATISTICS[1], np.asarray(factor))
     normalization = Normalization(cast("Normalize", normalize), shift, scale)
-    model = SavedModel(parameters, statistics, normalization, metadata["activation"])
+    model = TrainedNetwork(parameters, statistics, normalization, metadata["activation"])
     features, *_, classes = model.sizes
     columns = Columns.from_json(metadata.get("columns"), features, classes)
     version = metadata.get("specification")

@@ -9,8 +9,8 @@ from xpnet._lib.tree import tree_map
 from xpnet._typing import Array, HostArray
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_bounds
+from xpnet.compute.context import ComputeContext
 from xpnet.data.augment import Augmenter
-from xpnet.inference.context import ComputeContext
 from xpnet.nn.dropout import NO_MASKS, Masks
 
 Bounds = list[tuple[int, int]]

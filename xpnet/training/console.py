@@ -10,9 +10,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Column
 
 from xpnet._lib.text import plain
-from xpnet.nn.metrics import chance_note, recall_note
+from xpnet.compute.evaluation import SampleEvaluation, chance_note, recall_note
 from xpnet.training.loop import Callback, EpochLog, FitResult
-from xpnet.training.step import Evaluation, TrainState
+from xpnet.training.step import TrainState
 from xpnet.training.terminal import make_console, style_text
 from xpnet.training.trainer import Trainer
 
@@ -105,12 +105,15 @@ class TrainingConsole(Callback):
         """Remove the progress bar."""
         self._progress.live.stop()  # Progress.stop may print an empty line
 
-    def print_evaluation(self, name: str, evaluation: Evaluation) -> None:
+    def print_evaluation(self, name: str, evaluation: SampleEvaluation) -> None:
         """Print loss and accuracy on a set of samples."""
         self.print_line(f"{name:<14}{_format_evaluation(evaluation)}")
 
     def print_test_evaluation(
-        self, evaluation: Evaluation, per_class: Sequence[float | None], names: Sequence[str] | None = None
+        self,
+        evaluation: SampleEvaluation,
+        per_class: Sequence[float | None],
+        names: Sequence[str] | None = None,
     ) -> None:
         """Print loss, accuracy and the accuracies by class on the test data."""
         self.print_evaluation("test", evaluation)
@@ -129,11 +132,11 @@ class TrainingConsole(Callback):
         self._progress.update(self._task, completed=completed, epoch=epoch, metrics=metrics)
 
 
-def _format_evaluation(evaluation: Evaluation) -> str:
+def _format_evaluation(evaluation: SampleEvaluation) -> str:
     return f"loss {evaluation.loss:.4f}   accuracy {_format_accuracy(evaluation)}"
 
 
-def _format_accuracy(evaluation: Evaluation) -> str:
+def _format_accuracy(evaluation: SampleEvaluation) -> str:
     """Format the accuracy, and the score if it is another."""
     score = "" if evaluation.score is None else f"   score {evaluation.score:.4f}"
     return f"{evaluation.accuracy:.4f}{score}"

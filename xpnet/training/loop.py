@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
+from xpnet.compute.evaluation import SampleEvaluation, to_float
 from xpnet.errors import DivergedError
-from xpnet.training.step import Evaluation, TrainState, to_float
+from xpnet.training.step import TrainState
 
 if TYPE_CHECKING:
     from xpnet.nn.layers import Linear
@@ -27,8 +28,8 @@ class EpochLog:
     """
 
     state: TrainState
-    training: Evaluation | None = None  # on the training samples, in logged epochs
-    validation: Evaluation | None = None  # on the validation samples, if there are any
+    training: SampleEvaluation | None = None  # on the training samples, in logged epochs
+    validation: SampleEvaluation | None = None  # on the validation samples, if there are any
 
     @property
     def epoch(self) -> int:

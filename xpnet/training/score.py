@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.compute.evaluation import SampleEvaluation
 from xpnet.config import TrainConfig
 from xpnet.data.arrays import weigh_validation
 from xpnet.training.loop import FitResult
-from xpnet.training.step import Evaluation
 
 SCORE_NAMES = {"accuracy": "validation accuracy", "loss": "negative validation loss"}
 SCORE_NAMES |= {f"{kind}-accuracy": f"{kind} validation accuracy" for kind in ("weighted", "balanced")}
@@ -35,7 +35,9 @@ def initial_note(best_by: str, result: FitResult) -> str | None:
     return f"best epoch 0: none had a better {SCORE_NAMES[best_by]} than the initial network: {remedy}"
 
 
-def build_score(trainer: Any, validation: NDArray[np.int64] | None) -> Callable[[Evaluation], float] | None:
+def build_score(
+    trainer: Any, validation: NDArray[np.int64] | None
+) -> Callable[[SampleEvaluation], float] | None:
     """Return the function from an evaluation to its score; None if that is the accuracy.
 
     `validation` are the indices of the samples that are held out, None if there are none.
@@ -57,7 +59,7 @@ def build_score(trainer: Any, validation: NDArray[np.int64] | None) -> Callable[
         return lambda evaluation: math.fsum(weights[to_host(evaluation.predictions) == labels]) / total
     support = np.bincount(labels)
 
-    def mean_recall(evaluation: Evaluation) -> float:
+    def mean_recall(evaluation: SampleEvaluation) -> float:
         hits = np.bincount(labels[to_host(evaluation.predictions) == labels], minlength=len(support))
         recalls = (hits[support > 0] / support[support > 0]).tolist()
         return float(reduce(add, recalls) / len(recalls))  # Python's sum depends on its version

@@ -1,24 +1,23 @@
-"""The state of a training, its step and its evaluation: sums over the blocks of a batch or of all samples."""
+"""The state of a training, and its step: sums over the blocks of a batch, and the update."""
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 from xpnet._lib.tree import leaves
 from xpnet._typing import Array, Function
-from xpnet.arithmetic.base import Arithmetic, Operand
+from xpnet.arithmetic.base import Operand
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, add, tree_sum, unstack
+from xpnet.compute.context import ComputeContext
 from xpnet.distributed.comparison import Schedule, compare
 from xpnet.distributed.ranks import ALONE
-from xpnet.inference.context import ComputeContext
 from xpnet.nn import layers as L
 from xpnet.nn.dropout import dropout_scale
 from xpnet.nn.network import gradients_and_moments
 from xpnet.nn.optim import Optimizer, OptimizerState
-from xpnet.training.batches import Batch, Block, Samples, gather_rows, single_batch
+from xpnet.training.batches import Batch, Block, gather_rows
 
 Terms: TypeAlias = list[L.SampleTerms]
 """Of each layer."""
@@ -203,61 +202,3 @@ class Step:
         statistics = [L.update_running_statistics(*pair, *factors) for pair in pairs]
         parameters, state = self.optimizer.update(gradients, state, parameters, learning_rate)
         return Variables(parameters, statistics, state)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Loss, accuracy and predictions on a set of samples."""
-
-    loss: float  # the mean loss, without dropout
-    accuracy: float  # the share of correct predictions
-    predictions: Array | None  # (samples,), on the device, if they were asked for
-    score: float | None = None  # on validation samples, if not the accuracy; a higher one is better
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """What the best epoch has the highest of: the score, else the accuracy; then the negative loss."""
-        return self.accuracy if self.score is None else self.score, -self.loss
-
-    def metrics(self, prefix: str) -> dict[str, float]:
-        """Return loss, accuracy and score by their names in a record."""
-        metrics = {f"{prefix}_loss": self.loss, f"{prefix}_accuracy": self.accuracy}
-        return metrics if self.score is None else {**metrics, f"{prefix}_score": self.score}
-
-
-def evaluate(
-    context: ComputeContext,
-    variables: Variables,
-    samples: Samples,
-    order: Array | None = None,
-    *,
-    predict: bool = False,
-) -> Evaluation:
-    """Return loss and accuracy for all samples, or those with the indices in ``order``.
-
-    With ``predict`` there are predictions too, which for many samples take much memory.
-    """
-    parameters, statistics, _ = variables
-    batch = single_batch(context.ops, samples, order)
-
-    def evaluate_group(group: Group) -> tuple[list[list[Array]], Array | None]:
-        x, labels, *_ = batch.block(group)
-        loss, correct, predicted = context.block_evaluation(parameters, statistics, x, labels)
-        # Counts are small whole numbers: their sums are exact.
-        return unstack(group, [loss, correct]), predicted if predict else None
-
-    ranks = context.ranks
-    nodes = ranks.chunks(batch.size, context.stack)
-    map_blocks = context.backend.map_blocks
-    results = [list(map_blocks(evaluate_group, chain.from_iterable(chunks))) for chunks in nodes]
-    sums = [tree_sum(chain.from_iterable(terms for terms, _ in groups)) for groups in results]
-    loss, correct = ranks.finish(sums, batch.size, ((1, 1), (1,)), "float64")
-    predictions = [predicted for groups in results for _, predicted in groups if predicted is not None]
-    mean_loss = to_float(context.ops, loss) * (1.0 / batch.size)
-    accuracy = round(to_float(context.ops, correct)) / batch.size
-    return Evaluation(mean_loss, accuracy, ranks.join(context.ops.xp, predictions) if predict else None)
-
-
-def to_float(ops: Arithmetic, x: Array) -> float:
-    """Return the single element of an array, waiting for the device."""
-    return float(ops.xp.reshape(x, ()))

@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_cpus, available_memory
 from xpnet._lib.tree import Tree, tree_map
+from xpnet._typing import Array
 from xpnet.arithmetic import SPECIFICATION_VERSION, random
-from xpnet.arithmetic.blocks import BLOCK_SIZE
+from xpnet.arithmetic.blocks import BLOCK_SIZE, Group
 from xpnet.backends.base import Backend
 from xpnet.backends.workers import MAX_PENDING
+from xpnet.compute.context import build_context, is_compiled
+from xpnet.compute.evaluation import GroupResults, SampleEvaluation, evaluate_groups
 from xpnet.config import TrainConfig
 from xpnet.data.array_files import is_mapped, with_random_access
 from xpnet.data.arrays import normalize_weights
@@ -22,7 +25,6 @@ from xpnet.data.augment import build_augmenter, build_fade, is_augmented, square
 from xpnet.data.datasets import Dataset, check_copy_memory
 from xpnet.distributed.ranks import ALONE, Ranks
 from xpnet.errors import ConfigError
-from xpnet.inference.context import build_context, is_compiled
 from xpnet.nn import optim, schedules
 from xpnet.nn.architecture import Network, describe, format_sizes
 from xpnet.nn.dropout import Masks, dropout_masks, put_packed
@@ -30,11 +32,11 @@ from xpnet.nn.init import initial_running_statistics, initialize
 from xpnet.nn.inputs import Normalization, fit_normalization, flush_subnormals
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.metrics import class_metrics
-from xpnet.storage.model_file import SavedModel, load_model
-from xpnet.training.batches import BatchLoader, SampleOrder, Samples
+from xpnet.storage.model_file import TrainedNetwork, load_model
+from xpnet.training.batches import BatchLoader, SampleOrder, Samples, single_batch
 from xpnet.training.loop import Callback, FitResult, fit
 from xpnet.training.score import build_score, resolve_best_by
-from xpnet.training.step import Evaluation, Step, TrainState, Variables, evaluate
+from xpnet.training.step import Step, TrainState, Variables
 
 MEMORY_VALUES = {"reproducible": (8, 8, 6, 12), "native": (6, 5, 4, 6), "": (4, 0, 3, 3)}
 """Numbers in memory: of each parameter, with Adam of each besides, and of each hidden unit and class a sample
@@ -125,7 +127,7 @@ class Trainer:
         self.loader = self._build_loader(data, training, count)
         schedule, rate, steps = config.schedule, config.learning_rates[0], len(self.loader.bounds)
         self.learning_rate = schedules.build(schedule, rate, steps, config.epochs, **config.schedule_options)
-        self._evaluated: tuple[TrainState, Evaluation] | None = None  # the last, of training samples
+        self._evaluated: tuple[TrainState, SampleEvaluation] | None = None  # the last, of training samples
 
     @classmethod
     @contextmanager
@@ -192,11 +194,11 @@ class Trainer:
         with self.backend.single_blocks(multiplications) if loader.single_block else nullcontext():
             return fit(self, start, epochs=last, first_epoch=first_epoch, callbacks=callbacks)
 
-    def evaluate(self, state: TrainState) -> Evaluation:
+    def evaluate(self, state: TrainState) -> SampleEvaluation:
         """Evaluate on the training samples, if weighted with predictions; the last result is kept."""
         if self._evaluated is None or self._evaluated[0] is not state:
-            arguments = self.context, state.variables, self.samples, self.training_indices
-            evaluation = evaluate(*arguments, predict=self.samples.weights is not None)
+            is_weighted = self.samples.weights is not None
+            evaluation = self._evaluate(state, self.samples, self.training_indices, predict=is_weighted)
             self._evaluated = state, evaluation
         return self._evaluated[1]
 
@@ -206,42 +208,54 @@ class Trainer:
         labels = self.data.y_train if indices is None else self.data.y_train[indices]
         return None if evaluation.predictions is None else self.recalls(evaluation, labels)
 
-    def recalls(self, evaluation: Evaluation, labels: NDArray[np.int32]) -> list[float | None]:
+    def recalls(self, evaluation: SampleEvaluation, labels: NDArray[np.int32]) -> list[float | None]:
         """Return the recall of each class, from the predictions of samples with these labels."""
         predictions = self.backend.to_host(evaluation.predictions)
         return [each.recall for each in class_metrics(predictions, labels, self.data.classes)]
 
-    def validate(self, state: TrainState) -> Evaluation | None:
+    def validate(self, state: TrainState) -> SampleEvaluation | None:
         """Evaluate on the validation samples, with the score; None if there are none."""
         if self.data.test_is_validation:
             evaluation = self.evaluate_test(state)
         elif self.validation_indices is None:
             return None
         else:
-            arguments = self.context, state.variables, self.samples, self.validation_indices
-            evaluation = evaluate(*arguments, predict=self._score is not None)
+            indices, is_scored = self.validation_indices, self._score is not None
+            evaluation = self._evaluate(state, self.samples, indices, predict=is_scored)
         return evaluation if self._score is None else replace(evaluation, score=self._score(evaluation))
 
-    def estimate(self, state: TrainState, count: int = BLOCK_SIZE) -> Evaluation:
+    def estimate(self, state: TrainState, count: int = BLOCK_SIZE) -> SampleEvaluation:
         """Evaluate on the first ``count`` training samples, which takes little time.
 
         All ranks of an MPI job must call this.
         """
         if self.training_indices is not None:
-            return evaluate(self.context, state.variables, self.samples, self.training_indices[:count])
+            return self._evaluate(state, self.samples, self.training_indices[:count])
         x, labels, *_ = self.samples
-        return evaluate(self.context, state.variables, Samples(x[:count, :], labels[:count]))
+        return self._evaluate(state, Samples(x[:count, :], labels[:count]))
 
-    def evaluate_test(self, state: TrainState) -> Evaluation:
+    def evaluate_test(self, state: TrainState) -> SampleEvaluation:
         """Evaluate on the test samples."""
-        return evaluate(self.context, state.variables, self.test, predict=True)
+        return self._evaluate(state, self.test, predict=True)
 
-    def model(self, state: TrainState) -> SavedModel:
+    def _evaluate(
+        self, state: TrainState, samples: Samples, order: Array | None = None, *, predict: bool = False
+    ) -> SampleEvaluation:
+        """Evaluate on all samples, or those with the indices in ``order``; see `evaluate_groups`."""
+        batch, (parameters, statistics, _) = single_batch(self.context.ops, samples, order), state.variables
+
+        def evaluate_group(group: Group) -> GroupResults:
+            x, labels, *_ = batch.block(group)
+            return self.context.block_evaluation(parameters, statistics, x, labels)
+
+        return evaluate_groups(self.context, batch.size, evaluate_group, predict=predict)
+
+    def model(self, state: TrainState) -> TrainedNetwork:
         """Return the parameters of a state as a model, on the host."""
         parameters, statistics = self.to_host((state.variables.parameters, state.variables.statistics))
         activation, columns = self.network.activation, self.data.columns
         specification = None if self.config.arithmetic == "native" else SPECIFICATION_VERSION
-        return SavedModel(parameters, statistics, self.normalization, activation, columns, specification)
+        return TrainedNetwork(parameters, statistics, self.normalization, activation, columns, specification)
 
     def fingerprint(self, state: TrainState) -> str:
         """Return the SHA-256 of the parameters of a state, as that of its model."""
@@ -381,8 +395,9 @@ def _initial_parameters(config: TrainConfig, network: Network) -> tuple[Paramete
         parameters = initialize(network.sizes, config.seed, config.init, batch_norm=network.batch_norm)
         return parameters, initial_running_statistics(network)
     model = load_model(config.init_from)
-    if model.network.sizes != network.sizes or model.network.batch_norm != network.batch_norm:
-        content = f"{config.init_from} holds a {describe(model.network)}"
+    start = model.architecture
+    if start.sizes != network.sizes or start.batch_norm != network.batch_norm:
+        content = f"{config.init_from} holds a {describe(start)}"
         msg = f"--init-from: {content}, but the settings and the data make it a {describe(network)}"
         raise ConfigError(msg)
     return model.parameters, model.statistics

@@ -15,11 +15,10 @@ from xpnet.backends.base import Backend, check_environment
 from xpnet.backends.probing import cuda_index
 from xpnet.distributed.ranks import ALONE, Ranks
 from xpnet.errors import BackendError
-from xpnet.nn import functional as F
 from xpnet.nn.architecture import NOTEBOOK, Network
 from xpnet.nn.inputs import Inputs, Normalization
 from xpnet.nn.layers import Parameters, RunningStatistics
-from xpnet.nn.network import forward, sample_losses
+from xpnet.nn.network import evaluate_logits, forward
 
 LEAST_SAMPLES, LEAST_MULTIPLICATIONS = 128, 1 << 21
 """Samples of a batch of one block, and multiplications of its forward pass, from which processes share it."""
@@ -102,8 +101,8 @@ class ComputeContext:
     def block_evaluation(self) -> Callable[..., tuple[Array, Array, Array]]:
         """The compiled function that evaluates a block: its parameters, running statistics, x and labels.
 
-        ``x`` (..., m, features) and ``labels`` (..., m) are those of the block. The results are the summed
-        loss (..., 1, 1), the number of correct predictions (..., 1), and the predictions (samples,).
+        ``x`` (..., m, features) and ``labels`` (..., m) are those of the block. The results are those of
+        `evaluate_logits`.
         """
         ops, inputs, network = self.ops, self.inputs, self.network  # not `self`, which holds this function
 
@@ -111,10 +110,7 @@ class ComputeContext:
             parameters: Parameters, running: Sequence[RunningStatistics], x: Array, labels: Array, /
         ) -> tuple[Array, Array, Array]:
             logits, _ = forward(ops, parameters, inputs(x), network, running=running)
-            loss = ops.sum(sample_losses(ops, logits, labels, network), axis=-1)
-            predictions = F.predictions(ops, logits)
-            right = F.count_correct(ops, predictions, labels)
-            return loss, right, ops.xp.reshape(predictions, (-1,))
+            return evaluate_logits(ops, logits, labels, network)
 
         return self.compile(evaluate_block)
 
