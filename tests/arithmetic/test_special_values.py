@@ -16,6 +16,7 @@ from xpnet.backends.resolve import make
 from xpnet.nn import functional as F
 from xpnet.nn.layers import Linear
 from xpnet.nn.optim import clip_gradients, limit_norms
+from xpnet.training.shared_step import ExactPartialGradients
 
 COUNTS = [4095, 4096, 100_000]
 NAN, INF = np.nan, np.inf
@@ -34,7 +35,10 @@ def numbers(count):
 
 def compute(ops, x):
     """The results of all that takes a maximum or a minimum in training and prediction."""
-    columns = ops.xp.matrix_transpose(x)
+    columns, shared = (
+        ops.xp.matrix_transpose(x),
+        ExactPartialGradients(ops.xp, ops.device, ops.dtype, ops.fuses),
+    )
     by_row, by_column = Linear(x, x[:, :1]), Linear(columns, columns[:, :1])
     return {
         **{name: activation.forward(ops, x) for name, activation in F.ACTIVATIONS.items()},
@@ -44,7 +48,7 @@ def compute(ops, x):
         "product": ops.matmul(x, columns),
         "product of many vectors": ops.matmul(columns, x[:, :1]),
         "gradients": ops.weight_and_bias_gradients(x, x),
-        "gradients of a rank": ops.partial_gradients(x, x, 4096, iter(ops.sample_maxima(x, x))),
+        "gradients of a rank": shared.partial_gradients(x, x, 4096, iter(shared.sample_maxima(x, x))),
         "softmax": F.softmax(ops, columns),
         "cross-entropy": F.cross_entropy(ops, columns, columns),
         "predictions": F.predictions(ops, columns),

@@ -111,7 +111,7 @@ POINTS = {
     "begin": "xpnet.cli.train:check_installed",
     "read": "xpnet.training.opening:load_shared",
     "open": "xpnet.cli.train:record",
-    "step": "xpnet.training.step:Step.__call__",
+    "step": "xpnet.training.shared_step:SharedStep.__call__",
 }
 """Functions that are called in the course of a command, and modules that are looked for."""
 
@@ -162,22 +162,22 @@ IN_STEP = {
 
 
 def come_to_harm_in_step(what, seconds):
-    from xpnet.training.step import Step
+    from xpnet.training.shared_step import SharedStep
 
-    step, numbers = Step.__call__, count(1)
+    step, numbers = SharedStep.__call__, count(1)
 
     def harmed(*arguments):
         IN_STEP[what](next(numbers), seconds)
         return step(*arguments)
 
-    Step.__call__ = harmed
+    SharedStep.__call__ = harmed
 
 
 def halve_gradients(first):
     """Halve the gradient of the first layer from a call on, as compiled functions return it."""
-    from xpnet.training.step import Step
+    from xpnet.training.shared_step import SharedStep
 
-    init = Step.__init__
+    init = SharedStep.__init__
 
     def init_and_halve(self, *arguments):
         init(self, *arguments)
@@ -196,7 +196,7 @@ def halve_gradients(first):
         self._step = lambda variables, block, rate: step(variables, block, 0.5 * rate)
         self._steps = lambda variables, block, rates: steps(variables, block, [0.5 * rate for rate in rates])
 
-    Step.__init__ = init_and_halve
+    SharedStep.__init__ = init_and_halve
 
 
 AT_START = {
@@ -260,9 +260,9 @@ def main(text, harm):
     if harm := json.loads(harm):
         prepare(*harm)
     from xpnet.__main__ import main as command
-    from xpnet.compute import context
+    from xpnet.training import shared_step
 
-    context.LEAST_SAMPLES = context.LEAST_MULTIPLICATIONS = 0
+    shared_step.LEAST_SAMPLES = shared_step.LEAST_MULTIPLICATIONS = 0
     return max(command(words) for words in json.loads(text))
 
 

@@ -3,7 +3,6 @@
 Native arithmetic is fast, in float32 or float64. Backends agree to within rounding, not bit for bit.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -79,24 +78,6 @@ class Arithmetic:
         (..., n, m) and an operand (..., k, m) -> (..., n, k) and (..., n, 1).
         """
         return self.matmul(dz, self.transpose(a)), self.sum(dz, axis=-1)
-
-    def sample_maxima(self, dz: Array, a: Array | Operand) -> list[Array]:
-        """Return what `partial_gradients` has to know of all samples, as maxima over these samples.
-
-        (n, m) and an operand (k, m) -> arrays (..., 1), none in native arithmetic. A row with NaN gives NaN,
-        whatever its maximum.
-        """
-        return []
-
-    def partial_gradients(
-        self, dz: Array, a: Array | Operand, samples: int, maxima: Iterator[Array]
-    ) -> tuple[Array, Array]:
-        """Return dZ Aᵀ, without the factor of A, and Σ dZ over a part of a batch of one block.
-
-        ``samples`` is their number in the batch, and ``maxima`` yields those over all of them. Added up over
-        the parts, in any order, the results are those of `weight_and_bias_gradients`.
-        """
-        return self.weight_and_bias_gradients(dz, a.values if isinstance(a, Operand) else a)
 
     def sum(self, x: Array, axis: int) -> Array:
         """Return the sum along one axis, which is kept with length 1."""

@@ -10,7 +10,7 @@ elementwise operation at a time that IEEE 754 fixes.
 
 import math
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from itertools import accumulate, pairwise
@@ -87,23 +87,6 @@ class Reproducible(Arithmetic):
         left, right = self._round_factors(_as_operand(dz), inputs)
         sums = [self.xp.sum(part, axis=-1, keepdims=True) for part in reversed(left)]
         return self._product(left, right, inputs.factor), reduce(operator.add, sums) + 0.0
-
-    def sample_maxima(self, dz: Array, a: Array | Operand) -> list[Array]:
-        """Return the largest magnitude of each row of dZ and, unless it has integers, of A."""
-        xp, a = self.xp, _as_operand(a)
-        return [xp.max(xp.abs(x), axis=-1, keepdims=True) for x in ([dz] if a.integer else [dz, a.values])]
-
-    def partial_gradients(
-        self, dz: Array, a: Array | Operand, samples: int, maxima: Iterator[Array]
-    ) -> tuple[Array, Array]:
-        """Return the exact dZ Aᵀ, without the factor of A, and Σ dZ, rounded by the batch's maxima."""
-        xp, a = self.xp, _as_operand(a)
-        budget = bit_budget(samples, a_integer=False, b_integer=a.integer)  # one slice for up to 2^13 samples
-        left = self._round_to_grid(dz, self._find_powers(next(maxima)), budget.a, 1)[0]
-        right = a.values
-        if not a.integer:
-            right = self._round_to_grid(right, self._find_powers(next(maxima)), budget.b, 1)[0]
-        return xp.matmul(left, xp.matrix_transpose(right)), xp.sum(left, axis=-1, keepdims=True)
 
     def sum(self, x: Array, axis: int) -> Array:
         """Return the sum along an axis: padded with zeros to a power of two, and folded in halves."""

@@ -200,7 +200,7 @@ def describe_training(
     batch_size = loader.batch_size or "full"
     asked = "" if batch_size == config.batch_size else f" in place of {config.batch_size}"
     yield f"network {network}, batch size {batch_size}{asked}, {rate}, seed {config.seed}"
-    if ranks.size > 1 and loader.single_block and trainer.context.share(size) == (0, size):
+    if ranks.size > 1 and loader.single_block and loader.share(size) == (0, size):
         yield "every rank computes all of each batch: larger batches, without batch norm, would be shared"
     if ranks.size > 1 and config.arithmetic == "native":
         yield "in native arithmetic, what a rank computes is not checked by another"

@@ -20,8 +20,6 @@ from xpnet.nn.inputs import Inputs, Normalization
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.network import evaluate_logits, forward
 
-LEAST_SAMPLES, LEAST_MULTIPLICATIONS = 128, 1 << 21
-"""Samples of a batch of one block, and multiplications of its forward pass, from which processes share it."""
 MOST_STEPS, MOST_MULTIPLICATIONS = 75, 1 << 31
 """Steps of one call, and multiplications of their forward passes: Ctrl-C waits for the end of a call."""
 GPU_SPEED = 16
@@ -64,19 +62,6 @@ class ComputeContext:
     def compile(self, function: AnyFunction, **options: Any) -> AnyFunction:
         """Return an equivalent function, by `Backend.compile` unless ``as_written``."""
         return function if self.as_written else self.backend.compile(function, exact=self.is_exact, **options)
-
-    def share(self, samples: int, rank: int | None = None) -> tuple[int, int]:
-        """Return the ``(start, stop)`` of this process, or a rank, among the samples of a batch of one block.
-
-        All processes compute all of them if that takes less time than exchanging sums, or with batch
-        normalisation, whose sums are not exact.
-        """
-        ranks, multiplications = self.ranks, samples * self.network.multiplications
-        is_small = samples < max(LEAST_SAMPLES, ranks.size) or multiplications < LEAST_MULTIPLICATIONS
-        if is_small or self.network.batch_norm:
-            return 0, samples
-        rank = ranks.rank if rank is None else rank
-        return samples * rank // ranks.size, samples * (rank + 1) // ranks.size
 
     def steps_at_once(self, samples: int) -> int:
         """Return the number of steps with this number of samples to compute in one call."""

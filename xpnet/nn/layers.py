@@ -29,18 +29,6 @@ def linear_backward(ops: Arithmetic, a: Array | Operand, dz: Array | Operand) ->
     return Linear(*ops.weight_and_bias_gradients(dz, a))
 
 
-class SampleTerms(NamedTuple):
-    """A layer's input and dZ, whose product over the samples, dZ Aᵀ, is yet to be computed."""
-
-    a: Array | Operand  # (inputs, samples)
-    dz: Array  # (units, samples)
-
-
-def keep_terms(ops: Arithmetic, a: Array | Operand, dz: Array | Operand) -> SampleTerms:  # noqa: ARG001
-    """Return the arguments, in place of `linear_backward`."""
-    return SampleTerms(a, dz.values if isinstance(dz, Operand) else dz)
-
-
 def linear_backward_input(ops: Arithmetic, layer: Linear, dz: Array | Operand) -> Array:
     """Return the gradient with respect to the input, dA = Wᵀ dZ: (units, samples) -> (inputs, samples)."""
     return ops.matmul(ops.transpose(layer.weight), dz)

@@ -7,7 +7,7 @@ are rows.
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from xpnet._typing import Array, Function
+from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.nn import functional as F, layers as L
 from xpnet.nn.architecture import NOTEBOOK, Network
@@ -64,24 +64,23 @@ def backward(
     network: Network = NOTEBOOK,
     *,
     masks: Sequence[Array] = (),
-    linear_backward: Function = L.linear_backward,
 ) -> list[Any]:
     """Return the gradients with respect to all parameters, summed over the samples.
 
     ``dz`` (classes, samples) is the gradient of the summed loss with respect to the logits; ``cache`` and
-    ``masks`` are those of ``forward``, without running statistics. Those of linear layers are the results of
-    ``linear_backward``.
+    ``masks`` are those of ``forward``, without running statistics.
     """
     activation_backward = F.ACTIVATIONS[network.activation].backward
     hidden_masks = iter(masks[::-1])
     gradients: list[Any] = []
+    gradient: L.Linear | L.BatchNorm
     for index in reversed(range(len(layers))):
         layer, (cached, dropped, _) = layers[index], cache[index]
         if isinstance(layer, L.BatchNorm):
             gradient, dz = L.batch_norm_backward(ops, layer, cached, dz)
         else:
             factor = ops.operand(dz) if index > 0 else dz
-            gradient = linear_backward(ops, dropped, factor)
+            gradient = L.linear_backward(ops, dropped, factor)
             if index > 0:
                 mask = next(hidden_masks, None)
                 da = _apply_dropout(ops, network, L.linear_backward_input(ops, layer, factor), mask)
@@ -120,14 +119,12 @@ def gradients_and_moments(
     *,
     masks: Sequence[Array] = (),
     weights: Array | None = None,
-    linear_backward: Function = L.linear_backward,
 ) -> tuple[list[Any], list[L.BatchMoments]]:
     """Return the gradients of the summed loss, and the moments of each batch normalisation over the samples.
 
     ``x`` are the inputs (..., features, samples), ``labels`` are (..., samples) integers, and ``weights``
-    (..., samples) the factors of the losses in the sum, None for all 1; ``linear_backward`` is as in
-    ``backward``. Added up over the blocks of a batch, the moments, which have no weights, go to
-    ``layers.update_running_statistics``.
+    (..., samples) the factors of the losses in the sum, None for all 1. Added up over the blocks of a batch,
+    the moments, which have no weights, go to ``layers.update_running_statistics``.
     """
     layers = [  # weights for the products of both passes; the first one is in one product alone
         layer._replace(weight=ops.operand(layer.weight)) if index and isinstance(layer, L.Linear) else layer
@@ -139,7 +136,7 @@ def gradients_and_moments(
     if weights is not None:
         dz = dz * ops.xp.expand_dims(weights, axis=-2)
     moments = [cached.sums for cached, *_ in cache if isinstance(cached, L.Normalized)]
-    return backward(ops, layers, cache, dz, network, masks=masks, linear_backward=linear_backward), moments
+    return backward(ops, layers, cache, dz, network, masks=masks), moments
 
 
 def _apply_dropout(ops: Arithmetic, network: Network, a: Array, mask: Array | None) -> Array:

@@ -20,7 +20,7 @@ from xpnet.parity.distance import Mismatch, first_mismatch, unequal_bits
 from xpnet.storage.checkpoint import flatten
 from xpnet.training.batches import Batch, Block, single_batch
 from xpnet.training.loop import EpochLog
-from xpnet.training.step import Step, TrainState, Variables
+from xpnet.training.step import TrainState, Variables, block_sums
 from xpnet.training.trainer import Trainer
 
 IGNORED_SETTINGS = {field.name for kind in (ComputationSettings, RunSettings) for field in fields(kind)}
@@ -170,7 +170,7 @@ def _step_operations(trainer: Trainer, variables: Variables, epoch: int, step: i
     """Yield the operations of a step block by block, and the sums over each block."""
 
     def gradients(context: ComputeContext, variables: Variables, block: Block) -> dict[str, object]:
-        return {"sums": Step(context, trainer.optimizer).block_sums(variables.parameters, block)}
+        return {"sums": block_sums(context, variables.parameters, block)}
 
     with trainer.backend.scope():
         batch = next(trainer.loader.batches(epoch, skip=step))

@@ -72,7 +72,7 @@ class BatchLoader:
     Attributes
     ----------
     context
-        Its arithmetic, its workers, and the share of this process in a batch of one block.
+        Its arithmetic and its workers.
     samples
         All samples; the order indexes them.
     order
@@ -88,6 +88,8 @@ class BatchLoader:
         in the epoch's order, on the device; a further argument is the number of steps to divide them into.
     in_memory
         True if a copy of the samples may be made.
+    share
+        Function from the size of a batch of one block to the ``(start, stop)`` of the samples to prepare.
     """
 
     context: ComputeContext
@@ -98,6 +100,7 @@ class BatchLoader:
     augment: Augmenter | None = None
     masks: Callable[..., Masks] | None = None
     in_memory: bool = True
+    share: Callable[[int], tuple[int, int]] = lambda samples: (0, samples)
 
     @property
     def samples_per_step(self) -> int:
@@ -136,7 +139,7 @@ class BatchLoader:
             for batch in self._stack_steps(order, epoch, bounds, at_once):
                 yield batch
                 bounds = bounds[batch.steps :]
-        shares = [(begin, *self.context.share(end - begin)) for begin, end in bounds]
+        shares = [(begin, *self.share(end - begin)) for begin, end in bounds]
         groups = [Group(begin + start, begin + stop, 1) for begin, start, stop in shares]
         # Augmentation takes about as long as a step: prepare the next batches in the meantime.
         map_batches = self.context.backend.map_blocks if self.augment else map
@@ -149,7 +152,7 @@ class BatchLoader:
         size, sizes, xp = self.samples_per_step, self.context.network.sizes, self.context.ops.xp
         if self.masks is not None:
             at_once = min(at_once, max(MOST_MASKED // (size * sum(sizes[:-1])), 1))
-        is_shared = self.context.share(size) != (0, size)
+        is_shared = self.share(size) != (0, size)
         whole = 0 if is_shared else sum(end - begin == size for begin, end in bounds)
         steps = choose_steps(whole, at_once)
         for begin, _ in bounds[: whole - whole % steps : steps] if steps > 1 else ():

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ from xpnet.storage.model_file import TrainedNetwork, load_model
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples, single_batch
 from xpnet.training.loop import Callback, FitResult, fit
 from xpnet.training.score import build_score, resolve_best_by
+from xpnet.training.shared_step import SharedStep, share
 from xpnet.training.step import Step, TrainState, Variables
 
 MEMORY_VALUES = {"reproducible": (8, 8, 6, 12), "native": (6, 5, 4, 6), "": (4, 0, 3, 3)}
@@ -152,7 +153,7 @@ class Trainer:
     @cached_property
     def step(self) -> Step:
         """The training step."""
-        return Step(self.context, self.optimizer)
+        return (Step if self.ranks.size == 1 else SharedStep)(self.context, self.optimizer)
 
     def initial_state(self) -> TrainState:
         """Return the state before the first step."""
@@ -295,7 +296,8 @@ class Trainer:
             augment = build_augmenter(ops, config, side, side, config.seed, put, strength)
         size, in_memory = _fit_batch_size(config, count), not memory_mapped
         draw = masks if network.input_dropout or network.hidden_dropout or network.input_noise else None
-        return BatchLoader(self.context, samples, order, count, size, augment, draw, in_memory=in_memory)
+        options: Any = {"in_memory": in_memory, "share": partial(share, self.context)}
+        return BatchLoader(self.context, samples, order, count, size, augment, draw, **options)
 
 
 def check_memory(config: TrainConfig, network: Network, samples: int, threads: int) -> int:
