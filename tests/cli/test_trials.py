@@ -148,11 +148,18 @@ def test_a_training_that_fails_is_named_and_the_others_finish(capsys, jobs, rate
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_bad_input_ends_all_in_one_line(jobs, capsys, monkeypatch):
-    refused = trials.Outcome(2, errors="xpnet: none.npz: no such file\n")  # by a process of its own
+    refused = 2, "", "xpnet: none.npz: no such file\n"  # by a process of its own
     monkeypatch.setattr(trials.TrialProcesses, "run", lambda *_, **__: refused)
     assert run("--repeats", "2", "--jobs", jobs, "--data", "none.npz", "--quiet") == 2
     assert re.fullmatch("xpnet: none.npz: .*\n", capsys.readouterr().err)
     assert not Path("runs").exists()
+
+
+def test_after_ctrl_c_no_further_training_begins(monkeypatch):
+    begun = []
+    monkeypatch.setattr(trials, "run_trial", lambda trial: begun.append(trial.config.seed) or 130)
+    assert run("--repeats", "3", "--quiet") == 130
+    assert begun == [0]
 
 
 def test_a_process_that_cannot_be_started_is_named(capsys, monkeypatch):
@@ -168,7 +175,7 @@ def test_the_signals_of_a_terminal_and_a_batch_system_do_not_reach_the_trainings
     settings = TrainConfig(data=Path("small.npz"), epochs=5, report=False, quiet=True, name="run")
     trial = trials.Trial(settings, command=[], jobs=1, advise=False)
     with harmed("signals", "run"), ThreadPoolExecutor(1) as thread:  # whose signals are blocked
-        assert thread.submit(trials.TrialProcesses().run, trial, 0).result().code == 0
+        assert thread.submit(trials.TrialProcesses(1).run, trial).result()[0] == 0
 
 
 LONG = ["--data", "small.npz", "--epochs", "1000000", "--log-every", "1", "--no-report", "--name", "long"]

@@ -1,7 +1,7 @@
 """Trainings side by side, of which one comes to harm after its epoch 2.
 
 ``python harmed_trial.py HARM NAME COMMAND...`` runs a command of xpnet, of which the trial of that name comes
-to harm; without arguments this is the process of a trial.
+to harm; with one argument this is the process of a trial.
 """
 
 import os
@@ -58,7 +58,7 @@ def receive_signals():
 def tell(_):
     """Return the number of the GPU, and print whether JAX reserves its memory."""
     print(os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"], end="")
-    return trials.Outcome(ALONE.local_rank)
+    return ALONE.local_rank
 
 
 HARM = {
@@ -79,7 +79,7 @@ def harmed(what, name):
 
 
 def main():
-    """Run the trial that a line of standard input holds."""
+    """Run the trial that the argument holds."""
     from xpnet.storage.run import Run
 
     what, name = os.environ["HARM"].split(":")
@@ -97,7 +97,7 @@ def main():
 
 
 if __name__ == "__main__":
-    if not sys.argv[1:]:
+    if not sys.argv[2:]:
         sys.exit(main())
     from xpnet.__main__ import main as command
 

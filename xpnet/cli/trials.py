@@ -1,19 +1,17 @@
 """Several trainings of ``xpnet train``, one for each seed or learning rate, and their summary."""
 
 import _thread
-import io
 import json
 import os
 import signal
 import sys
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import suppress
 from dataclasses import replace
 from subprocess import PIPE, Popen
 from threading import Thread
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from xpnet._lib.files import save
 from xpnet._lib.interrupts import TERMINATION, defer_interrupts
@@ -24,15 +22,17 @@ from xpnet.cli.guard import BAD_INPUT, INTERRUPTED, UNEXPECTED, report_error
 from xpnet.cli.train import train
 from xpnet.config import TrainConfig, from_json, to_json
 from xpnet.distributed.launch import LOCAL_RANKS
-from xpnet.errors import ConfigError
-from xpnet.storage.record import SUMMARY_FILE, replace_nonfinite
-from xpnet.storage.run import Run, make_run_id
+from xpnet.errors import ConfigError, DivergedError
+from xpnet.storage.record import SUMMARY_FILE, read_run, replace_nonfinite
+from xpnet.storage.run import make_run_id
 from xpnet.storage.summary import get_score_name, make_entry, make_summary
 from xpnet.training.score import SCORE_NAMES, resolve_best_by
 from xpnet.training.terminal import make_console, style_text
 
 MODULE = "xpnet.cli.trials"
 """The module that the process of a trial runs."""
+CODES = {0, UNEXPECTED, BAD_INPUT, DivergedError.exit_code, INTERRUPTED}
+"""The exit codes of the process of a trial that has told its result."""
 
 
 class Trial(NamedTuple):
@@ -42,15 +42,6 @@ class Trial(NamedTuple):
     command: list[str]
     jobs: int
     advise: bool
-
-
-class Outcome(NamedTuple):
-    """The exit code of a trial, its entry in summary.json, and its output if that was captured."""
-
-    code: int
-    entry: dict[str, Any] | None = None
-    output: str = ""
-    errors: str = ""
 
 
 def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False) -> int:
@@ -75,11 +66,10 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
         raise ConfigError.at(folder, "exists already: choose another --name, or add --overwrite")
     jobs = min(available_cpus() if config.jobs == "auto" else config.jobs, len(configs))
     trials = [Trial(each, command, jobs, advise and each is configs[0]) for each in configs]
-    outcomes = _run_in_turn(trials) if jobs == 1 else _run_side_by_side(trials)
-    codes = [outcome.code for outcome in outcomes if outcome.code]
+    codes = [*filter(None, (_run_in_turn if jobs == 1 else _run_side_by_side)(trials))]
     if codes:
         return INTERRUPTED if INTERRUPTED in codes else codes[0]
-    entries = [outcome.entry for outcome in outcomes if outcome.entry is not None]
+    entries = [make_entry(read_run(folder / str(each.name))) for each in configs]
     summary = make_summary("learning rates" if len(rates) > 1 else "seeds", entries)
     text = json.dumps(replace_nonfinite(summary), indent=1, allow_nan=False)
     save(folder / SUMMARY_FILE, f"{text}\n".encode(), is_named=False)
@@ -88,42 +78,30 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
     return 0
 
 
-def run_trial(trial: Trial) -> Outcome:
-    """Train. Print the error if that fails."""
+def run_trial(trial: Trial) -> int:
+    """Train. Print the error if that fails, and return the exit code."""
     config = trial.config
     make_console(quiet=config.quiet).print("==", str(config.name).replace("-", " ", 1))
     try:
-        result, run = train(config, trial.command, advise=trial.advise, jobs=trial.jobs)
+        result, _ = train(config, trial.command, advise=trial.advise, jobs=trial.jobs)
     except KeyboardInterrupt:
-        return Outcome(INTERRUPTED)
+        return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the other trials go on
-        return Outcome(report_error(error, debug=config.debug, source=f"{config.name}: "))
-    entry = make_entry(cast("Run", run).record)  # of a process that is no rank of an MPI job
-    return Outcome(INTERRUPTED if result.interrupted else 0, entry)
+        return report_error(error, debug=config.debug, source=f"{config.name}: ")
+    return INTERRUPTED if result.interrupted else 0
 
 
-def _run_in_turn(trials: Sequence[Trial]) -> list[Outcome]:
-    """Run the trials in this process."""
-    outcomes: list[Outcome] = []
+def _run_in_turn(trials: Sequence[Trial]) -> Iterator[int]:
+    """Yield the exit codes of trials in this process."""
     for trial in trials:
-        outcomes.append(run_trial(trial))
-        if outcomes[-1].code in (INTERRUPTED, BAD_INPUT):
+        yield (code := run_trial(trial))
+        if code in (INTERRUPTED, BAD_INPUT):
             break
-    return outcomes
 
 
-def _run_side_by_side(trials: Sequence[Trial]) -> list[Outcome]:
-    """Run each trial in a process, as many at a time as there are jobs. Print their outputs in order."""
-    console, processes = make_console(quiet=trials[0].config.quiet), TrialProcesses()
-    outcomes, numbers = list[Outcome](), deque(range(trials[0].jobs))
-
-    def run(trial: Trial) -> Outcome:
-        number = numbers.popleft()
-        outcome = Outcome(INTERRUPTED) if processes.are_over else processes.run(trial, number)
-        if outcome.code == INTERRUPTED:
-            processes.are_over = True
-        numbers.append(number)
-        return outcome
+def _run_side_by_side(trials: Sequence[Trial]) -> Iterator[int]:
+    """Yield the exit codes of trials in processes, as many at a time as there are jobs. Print the outputs."""
+    console, processes = make_console(quiet=trials[0].config.quiet), TrialProcesses(trials[0].jobs)
 
     def interrupt() -> None:
         processes.interrupt()
@@ -132,85 +110,84 @@ def _run_side_by_side(trials: Sequence[Trial]) -> list[Outcome]:
     executor = ThreadPoolExecutor(trials[0].jobs)
     with defer_interrupts(interrupt) as is_pressed:
         try:
-            for outcome in executor.map(run, trials):
-                outcomes.append(outcome)
-                for line in outcome.output.splitlines():
+            for code, output, errors in executor.map(processes.run, trials):
+                for line in output.splitlines():
                     console.print(style_text(line))
-                print_errors(outcome.errors)
-                if outcome.code == BAD_INPUT:
+                print_errors(errors)
+                yield code
+                if code == BAD_INPUT:
                     break
         finally:
             processes.interrupt()
             executor.shutdown(wait=not isinstance(sys.exception(), KeyboardInterrupt))
-    return [*outcomes, Outcome(INTERRUPTED)] if is_pressed() else outcomes
+    if is_pressed():
+        yield INTERRUPTED
 
 
 class TrialProcesses:
     """Trials in processes of their own, which end with this one.
 
     The signals of a terminal and of a batch system do not reach them: `interrupt` replaces these.
-
-    Attributes
-    ----------
-    are_over
-        True if no further trial is to begin.
     """
 
-    def __init__(self) -> None:
-        self.are_over, self._inputs = False, list[Any]()
+    def __init__(self, jobs: int) -> None:
+        self._are_over, self._numbers, self._inputs = False, [*range(jobs)], list[Any]()
 
-    def run(self, trial: Trial, number: int) -> Outcome:
-        """Return the outcome of a trial in a new process, which takes the GPU of this number.
+    def run(self, trial: Trial) -> tuple[int, str, str]:
+        """Return the exit code and the output of a trial in a new process, which takes a GPU of its own.
+
+        The output is what it has printed on standard output and on standard error.
 
         The process inherits the signals that this blocks in the calling thread.
         """
+        if self._are_over:
+            return INTERRUPTED, "", ""
         if sys.platform != "win32":
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *TERMINATION})
+        number, arguments = self._numbers.pop(), json.dumps([to_json(trial.config), *trial[1:]])
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), LOCAL_RANKS[0]: str(number)}
-        env |= {"FORCE_COLOR": "", "TTY_COMPATIBLE": "0"}  # without progress bars
-        words = [sys.executable, "-P", "-m", MODULE]
+        env |= {"FORCE_COLOR": "", "TTY_COMPATIBLE": "0", "PYTHONIOENCODING": "utf-8"}  # no progress bars
+        words, pipes = [sys.executable, "-P", "-m", MODULE, arguments], ("stdin", "stdout", "stderr")
+        options: Any = {**dict.fromkeys(pipes, PIPE), "bufsize": 0, "env": env, "start_new_session": True}
         process: Any
         try:
-            with Popen(words, bufsize=0, stdin=PIPE, stdout=PIPE, env=env, start_new_session=True) as process:  # noqa: S603 - a constant command
-                process.stdin.write(f"{json.dumps([to_json(trial.config), *trial[1:]])}\n".encode())
-                self._inputs.append(process.stdin)
-                if self.are_over:  # asked only now: what `interrupt` sends from here on reaches the process
-                    process.stdin.close()
-                answer = process.stdout.read()
-            if answer:
-                return Outcome(*json.loads(answer))
-            reason = f"its process ended without a result, with exit code {process.returncode}"
+            with Popen(words, **options) as process:  # noqa: S603 - a constant command
+                stream, process.stdin = process.stdin, None  # which `communicate` would close
+                self._inputs.append(stream)
+                if self._are_over:  # asked only now: what `interrupt` sends from here on reaches the process
+                    stream.close()
+                output, errors = (text.decode(errors="replace") for text in process.communicate())
+            code = process.returncode
         except OSError as error:
-            reason = str(error)
-        if self.are_over:
-            return Outcome(INTERRUPTED)
-        return Outcome(UNEXPECTED, errors=f"xpnet: {trial.config.name}: {reason}\n")
+            code, output, errors = UNEXPECTED, "", f"xpnet: {trial.config.name}: {error}\n"
+        self._numbers.append(number)
+        code = INTERRUPTED if self._are_over and code else code  # it may have been ended at once
+        if code in CODES:
+            return code, output, errors
+        reason = f"its process ended without a result, with exit code {code}"
+        return UNEXPECTED, output, f"xpnet: {trial.config.name}: {reason}\n"
 
     def interrupt(self) -> None:
         """Interrupt the trials as Ctrl-C does. No other begins; the second time, the processes end.
 
         Takes no lock, so that a handler of SIGINT may call it.
         """
-        self.are_over = True
+        self._are_over = True
         for stream in self._inputs:
             with suppress(OSError, ValueError):  # the process has ended
                 stream.write(b"\n")
 
 
 def main() -> None:
-    """Run the trial that a line of standard input holds. Write its outcome to standard output."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it was ignored
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answer, suppress(KeyboardInterrupt):
-        os.dup2(2, 1)  # what the libraries print goes to standard error
-        line = io.FileIO(0, closefd=False).readline()  # and not a byte more
+    """Run the trial that the last argument holds. Exit with its code."""
+    code = INTERRUPTED
+    with suppress(KeyboardInterrupt):
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it was ignored
         Thread(target=_obey, daemon=True).start()
         share_gpu_memory()
-        settings, *others = json.loads(line)
-        trial = Trial(from_json(settings, MODULE), *others)
-        with redirect_stdout(io.StringIO()) as output, redirect_stderr(io.StringIO()) as errors:
-            outcome = run_trial(trial)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        json.dump(outcome._replace(output=output.getvalue(), errors=errors.getvalue()), answer)
+        settings, *others = json.loads(sys.argv[-1])
+        code = run_trial(Trial(from_json(settings, MODULE), *others))
+    sys.exit(code)
 
 
 def _obey() -> None:
