@@ -149,11 +149,10 @@ def test_parity_and_reproducible_need_the_base_array_api_strict_and_pytest_alone
 
 
 def test_modules_of_the_base_import_numpy_and_array_api_compat_alone():
-    """But those that compare trainings, and those of one array library."""
+    """But those of one array library."""
     process = run_base(IMPORT_ALL, *PYTEST)
-    ours = {"parity.compare safetensors", "parity.runs safetensors"}
     libraries = {"backends.cupy_compile cupy", "backends.fence jax", "backends.torch_replay torch"}
-    assert {*process.stdout.splitlines()} == {f"xpnet.{each}" for each in ours | libraries}, process.stderr
+    assert {*process.stdout.splitlines()} == {f"xpnet.{each}" for each in libraries}, process.stderr
 
 
 def test_names_that_need_the_extra_train_say_so_and_are_not_listed_without_it():

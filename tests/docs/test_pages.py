@@ -14,7 +14,7 @@ import pytest
 
 from xpnet.backends.base import PRECISION_VARIABLES
 from xpnet.cli.parity import describe_kind
-from xpnet.parity import runs
+from xpnet.training_parity import runs
 
 pytestmark = pytest.mark.tooling
 

@@ -37,9 +37,10 @@ from xpnet.config.training import DEFAULTS, TABLE_SETTINGS, TrainConfig
 from xpnet.data import datasets
 from xpnet.errors import BackendError, ConfigError
 from xpnet.nn.architecture import format_sizes
-from xpnet.parity import devices, runs
+from xpnet.parity import devices
 from xpnet.parity.distance import format_count
 from xpnet.training.terminal import make_console, style_text
+from xpnet.training_parity import runs
 
 SETTINGS = ("data", "test_data", *TABLE_SETTINGS, "epochs", "hidden", "batch_size", "seed")
 """The flags that are settings of the training runs."""

@@ -16,12 +16,12 @@ from xpnet.backends.resolve import probe
 from xpnet.config import TrainConfig
 from xpnet.config.settings import Arithmetic
 from xpnet.data.datasets import Dataset
-from xpnet.parity.compare import first_difference
 from xpnet.parity.devices import NUMPY, BackendDevice
 from xpnet.parity.distance import relative_difference, ulp_distance
 from xpnet.training.callbacks import Evaluate
 from xpnet.training.loop import Callback, EpochLog
 from xpnet.training.opening import open_training
+from xpnet.training_parity.difference import first_difference
 
 Show: TypeAlias = Callable[[str], None]
 """Receives descriptions of the progress."""
