@@ -218,6 +218,16 @@ def test_settings_that_cannot_be_are_one_line_with_keywords_in_place_of_flags(se
     assert isinstance(caught.value, xpnet.DivergedError) == message.startswith("training diverged")
 
 
+def test_the_user_s_own_words_and_commands_stay_as_they_are_in_a_message():
+    with pytest.raises(xpnet.DataError, match=r"^here --epochs 3: no such file or folder"):
+        xpnet.load("here --epochs 3")
+    xpnet.fit(X, Y, epochs=0, run="runs/old")
+    record = Path("runs/old/run.json")
+    record.write_text(record.read_text().replace('"completed"', '"interrupted"'))
+    with pytest.raises(xpnet.ConfigError, match=r"xpnet train --resume runs/old goes on with it$"):
+        xpnet.fit(X, Y, epochs=1, run="runs/new", extend="runs/old")
+
+
 GOOD, TWO = np.zeros((4, 3), np.uint8), [0, 1] * 2
 MASK, MASKED = "expected values without a mask, got a MaskedArray: ", np.ma.array(GOOD, mask=GOOD == 0)
 HOLES = pd.DataFrame({"a": pd.array([1, None])})

@@ -1,6 +1,25 @@
 """Errors that a user can fix. Commands print them as one line and end with their exit code."""
 
+from contextvars import ContextVar
 from typing import Self
+
+IN_PYTHON = ContextVar("IN_PYTHON", default=False)
+"""True while messages are for the caller of a Python function, who gives settings as keywords."""
+
+
+def in_words(command: str, python: str) -> str:
+    """Return the words that the user of the command line, or of the Python function, knows."""
+    return python if IN_PYTHON.get() else command
+
+
+def flag(name: str) -> str:
+    """Return the command-line flag of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def setting(name: str, value: str = "") -> str:
+    """Name a setting, perhaps with a value, as the user gives it: ``--init he``, in Python ``init="he"``."""
+    return in_words(f"{flag(name)} {value}".rstrip(), f'{name}="{value}"' if value else name)
 
 
 class XPNetError(Exception):
@@ -48,5 +67,7 @@ class DivergedError(XPNetError):
     @classmethod
     def in_epoch(cls, epoch: int) -> Self:
         """Return the error for an epoch, counted from 1; 0 is the state before training."""
-        remedy = "try a smaller --learning-rate, or --normalize scale in place of none"
+        remedy = (
+            f"try a smaller {setting('learning_rate')}, or {setting('normalize', 'scale')} in place of none"
+        )
         return cls(f"training diverged: the loss is not finite in epoch {epoch}: {remedy}")

@@ -196,11 +196,11 @@ def _read_folder(run: str | Path | None, extend: object, settings: dict[str, Any
 
 
 def warn_user(text: str) -> None:
-    """Warn in terms of keywords, at the line of the first frame outside of this package."""
+    """Warn at the line of the first frame outside of this package."""
     frame, level = sys._getframe(), 1
     while frame.f_back is not None and frame.f_globals["__name__"].startswith(("xpnet.", "contextlib")):
         frame, level = frame.f_back, level + 1
-    warnings.warn(keywords.name_keywords(text), stacklevel=level)
+    warnings.warn(text, stacklevel=level)
 
 
 def train(
@@ -272,7 +272,7 @@ def _fit_recorded(
 
     config = trainer.config
     if parent is not None:
-        check_data(parent, trainer.data, "--extend")
+        check_data(parent, trainer.data, "extend")
     console = TrainingConsole(trainer, config.epochs, quiet=not verbose)
     info = describe_run(config, selection, trainer.data, parent)
     run = Run.start(config.out, config.name, info, overwrite=config.overwrite)

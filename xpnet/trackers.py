@@ -23,7 +23,7 @@ from filelock import FileLock
 from xpnet._lib.extras import install_command, is_installed
 from xpnet._lib.files import write_atomic
 from xpnet._lib.text import complain
-from xpnet.errors import ConfigError, DataError
+from xpnet.errors import ConfigError, DataError, setting
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.record import MODEL_FILE, REPORT_FILE, is_number, read_json
 from xpnet.training.loop import Callback, EpochLog, FitResult
@@ -49,7 +49,7 @@ def check_installed(names: Sequence[str]) -> None:
     """
     for name in names:
         if not is_installed(name):
-            raise ConfigError(f"--track {name}: {name} is not installed: {install_command(name)}")
+            raise ConfigError(f"{setting('track', name)}: {name} is not installed: {install_command(name)}")
 
 
 class Tracker(Callback):

@@ -26,9 +26,8 @@ from xpnet.config import (
     to_toml,
 )
 from xpnet.config.keywords import ARGUMENTS, OF_FIT, OTHER_TYPES, FitSettings
-from xpnet.config.rules import flag
 from xpnet.config.training import RULES, read_recipe
-from xpnet.errors import ConfigError, XPNetError
+from xpnet.errors import ConfigError, XPNetError, flag
 from xpnet.nn import functional, optim
 
 NAMES = [field.name for field in fields(TrainConfig)]

@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeAlias
 from xpnet._typing import Array, Function
 from xpnet.arithmetic import elementary
 from xpnet.arithmetic.base import Arithmetic, Operand
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, setting
 
 SIGNIFICAND_BITS = 53
 INTEGER_BITS = 8
@@ -232,7 +232,7 @@ def bit_budget(terms: int, a_integer: bool, b_integer: bool) -> Budget:  # noqa:
     slices = 1 if fewest >= FEWEST_BITS else 2
     if slices * fewest < FEWEST_BITS:
         left = f"{max(fewest, 0)} of {SIGNIFICAND_BITS} bits for each factor, fewer than {FEWEST_BITS // 2}"
-        remedy = "use fewer units or features, or --arithmetic native"
+        remedy = f"use fewer units or features, or {setting('arithmetic', 'native')}"
         raise ConfigError(f"a sum over {terms} terms leaves {left}: {remedy}")
     return Budget(a, b, slices)
 

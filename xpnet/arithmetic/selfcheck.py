@@ -12,7 +12,7 @@ from xpnet._lib.text import complain
 from xpnet._typing import Array, Function
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.elementary import round_to_whole
-from xpnet.errors import BackendError
+from xpnet.errors import BackendError, setting
 
 _SIZE, _TERMS = 8, 128  # of the product of matrices
 
@@ -85,8 +85,9 @@ def check(
             return True
     fault = _first_difference(ops, compute(*args), expected)
     if fault is not None:
-        causes = "TF32, emulated float64, another rounding mode"
-        remedy = f"a setting of the library or the device ({causes}) must be off, or use --arithmetic native"
+        causes = "(TF32, emulated float64, another rounding mode)"
+        native = setting("arithmetic", "native")
+        remedy = f"a setting of the library or the device {causes} must be off, or use {native}"
         raise BackendError(f"{where} does not compute {fault} in IEEE 754 double precision here: {remedy}")
     if compiler_fault is not None:
         problem = f"{where} changes {compiler_fault} when it compiles"

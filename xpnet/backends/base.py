@@ -17,7 +17,7 @@ import array_api_compat
 from xpnet._typing import AnyFunction, Array, Device, Function, HostArray, Item, Namespace, Result
 from xpnet.backends.probing import Probe, Problem, cuda_major, expand_device, is_gpu, one_line
 from xpnet.backends.workers import Workers
-from xpnet.errors import BackendError, ConfigError
+from xpnet.errors import BackendError, ConfigError, setting
 
 GPU_STACK: Final = 16
 """Blocks that a GPU computes in one call: 100 MB of MNIST's pixels in float64."""
@@ -110,7 +110,7 @@ class Backend(ABC):
         if problem is None and device not in devices + cls.hidden_devices:
             names = gpus or devices or (cls.gpu_kind,)
             reason = f"{cls.name} has no {device} here, only {', '.join(names)}"
-            problem = Problem(reason, f"--device {names[0]}")
+            problem = Problem(reason, setting("device", names[0]))
         if problem is None and is_gpu(device):
             problem = cls(device).run_smoke_test()
         return Probe(problem is None, str(library.__version__), devices, *(problem or ()))

@@ -13,7 +13,7 @@ from xpnet._lib.switches import read_switch
 from xpnet.backends import probing
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import Probe, Problem, expand_device, is_gpu
-from xpnet.errors import BackendError, ConfigError
+from xpnet.errors import BackendError, ConfigError, setting
 
 BACKENDS: Final = {
     "numpy": "xpnet.backends.numpy:NumPyBackend",
@@ -126,8 +126,9 @@ def resolve(
         subject = "no backend can" if backend == "auto" else f"the {backend} backend cannot"
         raise BackendError(f"{required}{subject} run on {gpu}: {problem.reason}; to fix it: {problem.fix}")
     remedy = f"running on the CPU with {name}; to fix it: {problem.fix}"
-    warning = None if device == "auto" else f"--device {device} is not usable: {problem.reason}; {remedy}"
-    return Selection(make(name, "cpu"), device, "cpu", problem.reason, warning)
+    warning = f"{setting('device', device)} is not usable: {problem.reason}; {remedy}"
+    made = make(name, "cpu")
+    return Selection(made, device, "cpu", problem.reason, None if device == "auto" else warning)
 
 
 def probe(backend: str, device: str) -> Probe:
@@ -189,21 +190,23 @@ def check_request(device: str, backend: str) -> None:
     if backend not in names and "auto" not in (device, backend):
         kinds = [kind for kind, can_use in KINDS.items() if backend in can_use]
         need = _any_of(KIND_NAMES[kind] for kind in kinds)
-        remedy = f"use --backend {_any_of(names)}, or --device {_any_of(kinds)}"
+        remedy = f"use {_any_of(names, 'backend')}, or {_any_of(kinds, 'device')}"
         raise BackendError(f"the {backend} backend cannot run on {device}, only on {need}: {remedy}")
 
 
-def _any_of(names: Iterable[str]) -> str:
-    """Return names as a choice: ``a, b or c``."""
-    *first, last = names
-    return f"{', '.join(first)} or {last}" if first else last
+def _any_of(names: Iterable[str], name: str = "") -> str:
+    """Return names as a choice: ``a, b or c``, as values of a setting: ``--backend a, b or c``."""
+    first, *others = names
+    *middle, last = [setting(name, first) if name else first, *others]
+    return f"{', '.join(middle)} or {last}" if middle else last
 
 
 def _find_gpu_backend(device: str, backend: str) -> tuple[str, Problem | None]:
     """Return the backend to use on a GPU, or the backend for the CPU, and the problem with the GPU."""
     kind = device.partition(":")[0]
     if backend == "auto" and kind == "cuda" and probing.cuda_driver_version() is None:
-        return "numpy", Problem("there is no NVIDIA driver", f"{probing.DRIVER_FIX}; or pass --device cpu")
+        fix = f"{probing.DRIVER_FIX}; or pass {setting('device', 'cpu')}"
+        return "numpy", Problem("there is no NVIDIA driver", fix)
     problems: list[Probe] = []
     for name in KINDS[kind] if backend == "auto" else [backend]:
         outcome = probe(name, device)

@@ -17,10 +17,9 @@ from xpnet.backends.probing import cuda_index, float64_ratio
 from xpnet.backends.resolve import Selection
 from xpnet.compute.context import COMPILE, is_compiled
 from xpnet.config import Command, TrainConfig, to_json, to_toml
-from xpnet.config.rules import flag
 from xpnet.data.table import scale_note
 from xpnet.distributed.ranks import connect
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, setting
 from xpnet.nn.architecture import format_sizes
 from xpnet.recording.recorder import record
 from xpnet.recording.training import check_data, check_start, describe_run, extend_settings
@@ -75,7 +74,7 @@ def _check_settings(command: Command, run: RunFolder) -> None:
     for name in sorted(command.explicit - CHANGEABLE_SETTINGS - address - resolved):
         if requested[name] != recorded[name]:
             difference = f"{run.path} was started with {recorded[name]!r}, got {requested[name]!r}"
-            raise ConfigError.at(flag(name), f"{difference}: leave it out, or start a new run")
+            raise ConfigError.at(setting(name), f"{difference}: leave it out, or start a new run")
 
 
 def resume(command: Command, folder: Path, line: list[str]) -> tuple[FitResult, Run | None]:
@@ -150,10 +149,10 @@ def train(
             if advise and (note := scale_note(data.x_train)) is not None:
                 complain(f"note: {note}")
             if resumed is not None:
-                check_data(resumed, data, "--resume")
+                check_data(resumed, data, "resume")
                 check_start(resumed, config.init_from)
             elif parent is not None:
-                check_data(parent, data, "--extend")
+                check_data(parent, data, "extend")
             if run is not None:
                 return run
             info = describe_run(config, selection, data, parent, *command)
@@ -236,7 +235,7 @@ def dry_run(command: Command) -> None:
     with open_training(config, None, ranks) as (trainer, selection):
         with ranks.agreement():
             if parent is not None:
-                check_data(parent, trainer.data, "--extend")
+                check_data(parent, trainer.data, "extend")
         first = 0 if parent is None else parent.epochs
         lines = [*describe_training(selection, trainer, parent), *_estimate(trainer, first)]
     settings = to_toml(replace(config, epochs=config.epochs - first))  # which --config reads back

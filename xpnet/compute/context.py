@@ -14,7 +14,7 @@ from xpnet.arithmetic.reproducible import check_budgets
 from xpnet.backends.base import Backend, check_environment
 from xpnet.backends.probing import cuda_index
 from xpnet.distributed.ranks import ALONE, Ranks
-from xpnet.errors import BackendError
+from xpnet.errors import BackendError, setting
 from xpnet.nn.architecture import NOTEBOOK, Network
 from xpnet.nn.inputs import Inputs, Normalization
 from xpnet.nn.layers import Parameters, RunningStatistics
@@ -126,7 +126,7 @@ def build_context(
     """
     if dtype == "float64" and not backend.has_float64:
         where = f"{backend.name} has no float64 on {backend.device_name}"
-        raise BackendError.at(where, "use --arithmetic native --dtype float32")
+        raise BackendError.at(where, f"use {setting('arithmetic', 'native')} {setting('dtype', 'float32')}")
     ops = ARITHMETICS[arithmetic](backend.xp, backend.device, getattr(backend.xp, dtype), backend.fuses)
     inputs, as_written = normalization.on_device(ops, backend.put), not is_compiled(debug=debug)
     stack, ranks = 1 if as_written else backend.stack, replace(ranks, backend=backend)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 from xpnet.config.settings import DISTORTIONS
+from xpnet.errors import setting
 
 Settings: TypeAlias = Any
 """The attributes of a ``TrainConfig``, or of what is to become one."""
@@ -28,77 +29,86 @@ def find_violations(config: Settings) -> Iterator[Violation]:
 
 def _check_data(c: Settings) -> Iterator[Violation]:
     if c.test_data is not None and c.data is None:
-        yield "test_data", None, f"needs --data TRAIN.csv beside it, got {c.test_data} alone"
+        yield "test_data", None, f"needs {setting('data')} TRAIN.csv beside it, got {c.test_data} alone"
     if c.test_split is not None and c.test_data is not None:
-        yield "test_split", "test_data", "there is --test-data already: give one of the two"
+        yield "test_split", "test_data", f"there is {setting('test_data')} already: give one of the two"
 
 
 def _check_augmentation(c: Settings) -> Iterator[Violation]:
     if c.augment_elastic_sigma is not None and c.augment_elastic_alpha == 0:
-        message = "needs --augment-elastic-alpha, the strength of the deformation"
+        message = f"needs {setting('augment_elastic_alpha')}, the strength of the deformation"
         yield "augment_elastic_sigma", "augment_elastic_alpha", message
     if c.augment_fade_epochs > 0 and not any(getattr(c, name) for name in DISTORTIONS):
-        yield "augment_fade_epochs", None, "needs a distortion that fades, such as --augment-rotate 10"
+        message = f"needs a distortion that fades, such as {setting('augment_rotate')} 10"
+        yield "augment_fade_epochs", None, message
     if c.augment_fade_epochs > c.epochs:
-        message = f"expected at most the number of --epochs, {c.epochs}, got {c.augment_fade_epochs}"
-        yield "augment_fade_epochs", "epochs", message
+        yield "augment_fade_epochs", "epochs", _too_many(c, c.augment_fade_epochs)
 
 
 def _check_network(c: Settings) -> Iterator[Violation]:
-    needs_hidden = "needs hidden layers: leave it out, or give --hidden their units"
+    needs_hidden = f"needs hidden layers: leave it out, or give {setting('hidden')} their units"
     if c.activation != "relu" and not c.hidden:
         yield "activation", "hidden", needs_hidden
     if c.batch_norm and not c.hidden:
         yield "batch_norm", "hidden", needs_hidden
     if c.batch_norm and c.batch_size == 1:
-        message = "needs a --batch-size of 2 or more, got 1: one sample has no variance"
+        message = f"needs a {setting('batch_size')} of 2 or more, got 1: one sample has no variance"
         yield "batch_norm", "batch_size", message
     if c.dropout > 0 and not c.hidden:
-        message = "needs hidden layers: give --hidden their units; --input-dropout drops inputs"
-        yield "dropout", "hidden", message
+        remedy = f"give {setting('hidden')} their units; {setting('input_dropout')} drops inputs"
+        yield "dropout", "hidden", f"needs hidden layers: {remedy}"
     if c.init != "uniform" and c.init_from is not None:
-        yield "init", "init_from", "the initial parameters come from --init-from: give one of the two"
+        message = f"the initial parameters come from {setting('init_from')}: give one of the two"
+        yield "init", "init_from", message
     if c.arithmetic == "reproducible" and c.dtype == "float32":
-        message = "reproducible arithmetic takes auto or float64, got float32: add --arithmetic native"
+        remedy = f"add {setting('arithmetic', 'native')}"
+        message = f"reproducible arithmetic takes auto or float64, got float32: {remedy}"
         yield "dtype", "arithmetic", message
     if c.overwrite and c.name is None:
-        yield "overwrite", None, "needs --name NAME, the run that it replaces"
+        yield "overwrite", None, f"needs {setting('name')} NAME, the run that it replaces"
     if c.resume_or_start and (c.name is None or c.overwrite):
-        yield "resume_or_start", None, "needs --name NAME, the run to go on with, and no --overwrite"
+        message = f"needs {setting('name')} NAME, the run to go on with, and no {setting('overwrite')}"
+        yield "resume_or_start", None, message
     if c.resume_or_start and (c.repeats > 1 or isinstance(c.learning_rate, tuple)):
-        yield "resume_or_start", None, "expected one training, not --repeats or several learning rates"
+        message = f"expected one training, not {setting('repeats')} or several learning rates"
+        yield "resume_or_start", None, message
 
 
 def _check_training(c: Settings) -> Iterator[Violation]:
     if c.patience is not None and c.validation == 0:
-        yield "patience", "validation", "needs --validation, the samples that tell when to stop"
+        yield "patience", "validation", f"needs {setting('validation')}, the samples that tell when to stop"
     if c.best_by != "auto" and c.validation == 0:
-        yield "best_by", "validation", "needs --validation, the samples that it judges by"
+        yield "best_by", "validation", f"needs {setting('validation')}, the samples that it judges by"
     if c.average_epochs > 1 and c.patience is not None:
-        yield "average_epochs", "patience", "there is --patience already: give one of the two"
+        yield "average_epochs", "patience", f"there is {setting('patience')} already: give one of the two"
     if c.average_epochs > max(c.epochs, 1):
-        message = f"expected at most the number of --epochs, {c.epochs}, got {c.average_epochs}"
-        yield "average_epochs", "epochs", message
+        yield "average_epochs", "epochs", _too_many(c, c.average_epochs)
     if c.seed + c.repeats > 2**64:
-        yield "repeats", None, "the last seed is above 2^64 - 1: use a smaller --seed"
+        yield "repeats", None, f"the last seed is above 2^64 - 1: use a smaller {setting('seed')}"
     if c.repeats > 1 and isinstance(c.learning_rate, tuple):
         yield "repeats", None, "expected 1 with several learning rates: choose one rate first, then repeat"
     if c.jobs != 1 and c.repeats == 1 and not isinstance(c.learning_rate, tuple):
-        yield "jobs", "repeats", "needs several trainings: add --repeats, or several --learning-rate"
+        remedy = f"add {setting('repeats')}, or several {setting('learning_rate')}"
+        yield "jobs", "repeats", f"needs several trainings: {remedy}"
 
 
 def _check_optimizer(c: Settings) -> Iterator[Violation]:
     if c.momentum is not None and c.optimizer not in ("momentum", "nesterov"):
-        yield "momentum", "optimizer", f"needs --optimizer momentum or nesterov, got {c.optimizer}"
+        message = f"needs {setting('optimizer', 'momentum')} or nesterov, got {c.optimizer}"
+        yield "momentum", "optimizer", message
     if isinstance(c.learning_rate, tuple) and c.validation == 0:
-        yield "learning_rate", None, "several need --validation, the samples to compare them on"
+        yield "learning_rate", None, f"several need {setting('validation')}, the samples to compare them on"
     if c.schedule_step_epochs is not None and c.schedule != "step":
-        yield "schedule_step_epochs", "schedule", f"needs --schedule step, got {c.schedule}"
+        yield "schedule_step_epochs", "schedule", f"needs {setting('schedule', 'step')}, got {c.schedule}"
     if c.schedule_factor is not None and c.schedule == "constant":
-        yield "schedule_factor", "schedule", "needs --schedule step, exponential or cosine, got constant"
+        message = f"needs {setting('schedule', 'step')}, exponential or cosine, got constant"
+        yield "schedule_factor", "schedule", message
     if c.warmup_epochs > c.epochs:
-        message = f"expected at most the number of --epochs, {c.epochs}, got {c.warmup_epochs}"
-        yield "warmup_epochs", "epochs", message
+        yield "warmup_epochs", "epochs", _too_many(c, c.warmup_epochs)
+
+
+def _too_many(c: Settings, epochs: int) -> str:
+    return f"expected at most the number of {setting('epochs')}, {c.epochs}, got {epochs}"
 
 
 def merge_settings(

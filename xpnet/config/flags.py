@@ -30,9 +30,9 @@ from typing import Any, NoReturn
 
 from xpnet._lib.text import did_you_mean
 from xpnet.config.constraints import merge_settings
-from xpnet.config.rules import SWITCH, flag, suggest
+from xpnet.config.rules import SWITCH, suggest
 from xpnet.config.training import DEFAULTS, RULES, TrainConfig, list_recipes, read_recipe, read_toml, to_json
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, flag
 
 EXIT_CODES = "Exit codes: 0 done, 2 bad input, 130 interrupted."
 

@@ -1,18 +1,17 @@
-"""Settings as keyword arguments of Python functions, and messages that name them so."""
+"""Settings as keyword arguments of Python functions, and functions whose messages name them so."""
 
 import inspect
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict, TypeVar, get_type_hints
 
-from xpnet.config import settings, training
+from xpnet.config import settings
 from xpnet.config.constraints import merge_settings
-from xpnet.config.rules import one_of, suggest
+from xpnet.config.rules import suggest
 from xpnet.config.training import DEFAULTS, RULES, TABLE_SETTINGS, TrainConfig, convert, read_settings
-from xpnet.errors import ConfigError, XPNetError
+from xpnet.errors import IN_PYTHON, ConfigError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,30 +63,16 @@ def check_names(names: Iterable[str], known: Collection[str], source: str) -> No
         raise ConfigError.at(source, problem)
 
 
-def name_keywords(message: str) -> str:
-    """Replace the flags in a message: --batch-size becomes batch_size, --init he becomes init="he"."""
-    rules = {**RULES, "recipe": one_of(training.list_recipes()), "augment_*": RULES["augment_shift"]}
-
-    def replace(match: re.Match[str]) -> str:
-        name, word = match[1].replace("-", "_"), match[2]
-        if name not in rules:
-            return match[0]
-        return f'{name}="{word[1:]}"' if word and word[1:] in rules[name].choices else f"{name}{word or ''}"
-
-    message = message.replace("the flags of --help", "the flags of xpnet train")
-    return re.sub(r"(?<![^ (])--([a-z][a-z-]*[a-z*])( \w[\w-]*)?", replace, message)
-
-
 def with_keywords(function: Callable[P, T]) -> Callable[P, T]:
-    """Decorate a function whose errors are to name keywords in place of flags."""
+    """Decorate a function whose errors and warnings name keywords in place of flags."""
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        token = IN_PYTHON.set(True)
         try:
             return function(*args, **kwargs)
-        except XPNetError as error:
-            error.args = (name_keywords(str(error)),)
-            raise
+        finally:
+            IN_PYTHON.reset(token)
 
     return call
 

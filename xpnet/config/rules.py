@@ -10,7 +10,7 @@ from types import NoneType
 from typing import Any, Literal, TypeGuard, get_args, get_origin
 
 from xpnet._lib.text import did_you_mean
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, flag
 
 INT_LIMIT = 2**63
 """The integers of settings are below it, but for the seed."""
@@ -225,11 +225,6 @@ DEVICE = _text_rule(
 """A name without blanks; the backends check the name itself."""
 
 # For messages
-
-
-def flag(name: str) -> str:
-    """Return the command-line flag of a setting."""
-    return "--" + name.replace("_", "-")
 
 
 def format_value(value: object) -> str:

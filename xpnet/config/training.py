@@ -10,8 +10,8 @@ from typing import Any, get_type_hints
 from xpnet._lib.files import read_regular_file
 from xpnet.config import settings
 from xpnet.config.constraints import find_violations
-from xpnet.config.rules import derive_rule, flag, format_value, one_of, suggest
-from xpnet.errors import ConfigError
+from xpnet.config.rules import derive_rule, format_value, one_of, suggest
+from xpnet.errors import ConfigError, in_words, setting
 
 ADAMW_WEIGHT_DECAY = 0.01
 MOMENTUM = 0.9
@@ -42,17 +42,19 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
 
     def __post_init__(self) -> None:
         for name, rule in RULES.items():
-            rule.check(flag(name), getattr(self, name))
+            rule.check(setting(name), getattr(self, name))
         if isinstance(self.learning_rate, tuple) and len(self.learning_rate) == 1:
             object.__setattr__(self, "learning_rate", self.learning_rate[0])
         continued = [name for name in ("resume", "resume_or_start", "extend") if getattr(self, name)]
         if len(continued) > 1:
             first, second = continued[:2]
             place = "" if first == "resume_or_start" else f" {getattr(self, first)}"
-            raise ConfigError.at(flag(second), f"there is {flag(first)}{place} already: give one of the two")
+            raise ConfigError.at(
+                setting(second), f"there is {setting(first)}{place} already: give one of the two"
+            )
         if self.resume is None and self.extend is None:
             for name, _, message in find_violations(self):
-                raise ConfigError.at(flag(name), message)
+                raise ConfigError.at(setting(name), message)
 
     @property
     def float_type(self) -> str:
@@ -132,7 +134,7 @@ def to_toml(config: TrainConfig) -> str:
     text = ""
     for key, value in to_json(config).items():
         if isinstance(value, str) and value.encode(errors="replace").decode() != value:
-            msg = f"{flag(key)}: expected text that a TOML file can hold, got {format_value(value)}"
+            msg = f"{setting(key)}: expected text that a TOML file can hold, got {format_value(value)}"
             raise ConfigError(msg)
         if value is not None:
             text += f"{key} = {json.dumps(value, ensure_ascii=False)}\n"  # TOML writes these as JSON does
@@ -175,7 +177,7 @@ def read_recipe(name: str) -> dict[str, object]:
     ConfigError
         There is no such recipe.
     """
-    one_of(list_recipes()).check("--recipe", name)
+    one_of(list_recipes()).check(setting("recipe"), name)
     return read_toml(_RECIPES / f"{name}.toml")[0]
 
 
@@ -193,7 +195,7 @@ def read_settings(recipe: str | Path) -> list[dict[str, object]]:
         file, name = read_toml(Path(recipe))
         return [read_recipe(name or "notebook"), file]
     names = one_of(list_recipes())
-    replace(names, expected=f"{names.expected}, or the path of a .toml file").check("--recipe", recipe)
+    replace(names, expected=f"{names.expected}, or the path of a .toml file").check(setting("recipe"), recipe)
     return [read_recipe(recipe)]
 
 
@@ -225,8 +227,8 @@ def convert(table: Mapping[str, object], source: str) -> dict[str, Any]:
     for key, raw in table.items():
         if key not in RULES:
             hint = suggest(key, RULES) or ":"
-            msg = f"{source}: unknown key {format_value(key)}{hint} Keys are the flags of --help with _ for -"
-            raise ConfigError(msg)
+            known = f"the flags of {in_words('--help', 'xpnet train')} with _ for -"
+            raise ConfigError.at(source, f"unknown key {format_value(key)}{hint} Keys are {known}")
         one_layer = key == "hidden" and isinstance(raw, int)  # as in hidden = 32
         settings[key] = RULES[key].read([raw] if one_layer else raw)
         RULES[key].check(f"{source}: {key}", settings[key])

@@ -17,7 +17,7 @@ from xpnet.backends.probing import one_line
 from xpnet.backends.resolve import backend_of
 from xpnet.config import TrainConfig
 from xpnet.data.datasets import Dataset, join_halves
-from xpnet.data.table import MEAN_HINT, LabelCodes, Table, as_features, as_labels, refuse_first
+from xpnet.data.table import LabelCodes, Table, as_features, as_labels, mean_hint, refuse_first
 from xpnet.errors import DataError
 from xpnet.nn.columns import NO_COLUMNS, Columns
 
@@ -209,7 +209,7 @@ def read_features(
     DataError
         The rows are no numbers, or their columns are not those of the training.
     """
-    hint, columns = ("" if columns else MEAN_HINT), columns or NO_COLUMNS
+    hint, columns = ("" if columns else mean_hint()), columns or NO_COLUMNS
     frame = take_apart(X, source, floats=floats)
     rows = to_numbers(frame.rows, source)
     if rows.ndim < 2:

@@ -20,7 +20,7 @@ from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.blocks import block_bounds
 from xpnet.arithmetic.host import gaussian_matrix, sine_and_cosine
 from xpnet.config.settings import DISTORTIONS, AugmentationSettings
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, setting
 
 Floats = NDArray[np.float64]
 Augmenter = Callable[[Array, NDArray[np.integer], int], Array]
@@ -49,11 +49,11 @@ def square_side(features: int, *, pixels: bool) -> int:
         The features are not pixels, or their number is not a square.
     """
     if not pixels:
-        msg = "--augment-*: needs images of pixels, whole numbers from 0 to 255; the data hold decimals"
-        raise ConfigError(msg)
+        problem = "needs images of pixels, whole numbers from 0 to 255; the data hold decimals"
+        raise ConfigError.at(setting("augment_*"), problem)
     side = math.isqrt(features)
     if side * side != features:
-        raise ConfigError.at("--augment-*", f"needs square images; {features} features make no square")
+        raise ConfigError.at(setting("augment_*"), f"needs square images; {features} features make no square")
     return side
 
 

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._lib.text import format_names, quote, shorten
-from xpnet.data.table import MEAN_HINT, MISSING, NUMBER, LabelCodes, Table, check_memory, open_data_file
-from xpnet.errors import DataError
+from xpnet.data.table import MISSING, NUMBER, LabelCodes, Table, check_memory, mean_hint, open_data_file
+from xpnet.errors import DataError, setting
 from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns
 
 PIECE_SIZE, LONGEST_LINE, MOST_COLUMNS = 1 << 23, 1 << 24, 1 << 20
@@ -201,7 +201,7 @@ def _find_label(path: Path, names: list[str] | None, width: int, options: TableO
     if len(places) == 1:
         return places[0]
     problem = f"has {'two columns' if places else 'no column'} named {wanted or 'label, target or class'}"
-    hint = f"--label takes the name or the number of one of its {width} columns"
+    hint = f"{setting('label')} takes the name or the number of one of its {width} columns"
     raise DataError.at(path, f"{problem}: {hint}{f': {format_names(names)}' if names else ''}")
 
 
@@ -308,7 +308,7 @@ def _parse_number(options: TableOptions, cell: str) -> float:
     value = float(cell) if NUMBER.fullmatch(cell) else _BOOLEANS.get(cell, math.nan)
     if math.isfinite(value) and not (pixels and (value < 0 or value > 255 or value % 1)):
         return value
-    kind, hint = "a finite number", MEAN_HINT * is_missing
+    kind, hint = "a finite number", mean_hint() * is_missing
     if pixels:
         kind, hint = "a pixel, a whole number from 0 to 255", "; --features reads other numbers"
     raise ValueError(f"{quote(cell)} is not {kind}{hint}" if cell else f"is empty{hint}")

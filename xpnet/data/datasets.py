@@ -18,7 +18,7 @@ from xpnet.data.csv import TableOptions, read_csv
 from xpnet.data.table import MAPPING_HINT, ROLES, Table, as_features, check_memory, make_table, quantity_note
 from xpnet.distributed.exchange import share_memory
 from xpnet.distributed.ranks import Ranks
-from xpnet.errors import ConfigError, DataError
+from xpnet.errors import ConfigError, DataError, setting
 from xpnet.nn.columns import NO_COLUMNS, Columns
 
 FILE_FORMATS = ".csv, .csv.gz, .npy, .npz and IDX files"
@@ -161,7 +161,7 @@ def check_copy_memory(dataset: Dataset, backend: str) -> None:
         The mapped features are larger than the available memory.
     """
     mapped = sum(x.nbytes for x in (dataset.x_train, dataset.x_test) if is_mapped(x))
-    hint = f"the {backend} backend copies them, --backend numpy reads them in blocks"
+    hint = f"the {backend} backend copies them, {setting('backend', 'numpy')} reads them in blocks"
     check_memory(dataset.name, mapped, hint)
 
 
@@ -177,7 +177,7 @@ def find_bundled_folder() -> Path:
     for folder in (package / "_data" / "mnist", package.parent / "data" / "mnist"):
         if folder.is_dir():
             return folder
-    problem = "the bundled MNIST is missing: install xpnet again, or name a dataset with --data"
+    problem = f"the bundled MNIST is missing: install xpnet again, or name a dataset with {setting('data')}"
     raise DataError.at(package, problem)
 
 
@@ -186,25 +186,27 @@ def _read_dataset(data: Path | None, test_data: Path | None, options: TableOptio
     if data is not None and is_csv(data) and not data.is_dir():
         return _read_csv_dataset(data, test_data, options)
     if options not in _DEFAULTS:
-        msg = "--label, --test-split, --missing, --pixels, --features: go with a CSV file in --data"
+        names = ", ".join(map(setting, ("label", "test_split", "missing")))
+        msg = f"{names}, --pixels, --features: go with a CSV file in {setting('data')}"
         raise ConfigError(msg)
     if test_data is not None:
-        raise ConfigError(f"--test-data {test_data}: goes with --data TRAIN.csv")
+        raise ConfigError(f"{setting('test_data')} {test_data}: goes with {setting('data')} TRAIN.csv")
     if data is None:
         return join_halves("mnist", *read_halves(find_bundled_folder()))
     if data.is_dir() or (data.exists() and data.suffix.lower() == ".npz"):
         return join_halves(data.resolve().name if data.is_dir() else _stem(data), *read_halves(data))
-    problem = "is none of what --data takes:" if data.exists() else "no such file or folder; --data takes"
+    name = setting("data")
+    problem = f"is none of what {name} takes:" if data.exists() else f"no such file or folder; {name} takes"
     raise DataError.at(data, f"{problem} {_FORMS}")
 
 
 def _read_csv_dataset(data: Path, test_data: Path | None, options: TableOptions) -> Dataset:
     """Read a table, and the test samples from another one or from some of its rows."""
     if test_data is None and options.test_split is None:
-        msg = f"--data {data}: a CSV file needs --test-data TEST.csv beside it, or --test-split 0.2"
-        raise ConfigError(msg)
+        needed = f"{setting('test_data')} TEST.csv beside it, or {setting('test_split')} 0.2"
+        raise ConfigError(f"{setting('data')} {data}: a CSV file needs {needed}")
     if test_data is not None and not is_csv(test_data):
-        raise ConfigError(f"--test-data {test_data}: is not a .csv or .csv.gz file")
+        raise ConfigError(f"{setting('test_data')} {test_data}: is not a .csv or .csv.gz file")
     train = read_csv(data, options)
     if test_data is not None:
         if options.columns != "0.1.0":
@@ -233,7 +235,8 @@ def _split_rows(table: Table, share: float) -> tuple[Table, Table]:
     """Return the training rows and the test rows, the same for every seed."""
     held_out = round(len(table.y) * share)
     if not 0 < held_out < len(table.y):
-        raise ConfigError(f"--test-split {share}: {held_out} of {len(table.y)} rows would be test data")
+        problem = f"{held_out} of {len(table.y)} rows would be test data"
+        raise ConfigError.at(f"{setting('test_split')} {share}", problem)
     halves = random.split(0, len(table.y), held_out, random.Purpose.TEST_SPLIT)
     lines = np.asarray(table.lines)
     train, test = (replace(table, x=table.x[i], y=table.y[i], lines=lines[i]) for i in halves)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from xpnet._lib.machine import available_memory
 from xpnet._lib.text import format_names, format_shape, quote, shorten
 from xpnet._typing import HostArray
-from xpnet.errors import DataError
+from xpnet.errors import DataError, setting
 from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns
 from xpnet.nn.inputs import flush_subnormals
 
@@ -28,7 +28,6 @@ CLASSES_ONLY = "; xpnet is for classification only: round numbers, or bin them"
 MANY_CLASSES, FEW_SAMPLES = 100, 10
 PIXEL_RULE = "a pixel is a whole number from 0 to 255"
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
-MEAN_HINT = "; --missing mean puts the mean of the column in its place"
 # The cells of a table that stand for a missing value.
 MISSING = ("", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "NULL", "null", "None", "?")
 _ROWS_AT_ONCE = 1024
@@ -220,7 +219,8 @@ def scale_note(x: HostArray) -> str | None:
     if not (deviations.size and deviations.max() > 10 * deviations.min()):
         return None
     extremes = f"standard deviations from {deviations.min():.3g} to {deviations.max():.3g}"
-    return f"the features differ in scale ({extremes}): use --normalize standardize, or --recipe tabular"
+    remedy = f"use {setting('normalize', 'standardize')}, or {setting('recipe', 'tabular')}"
+    return f"the features differ in scale ({extremes}): {remedy}"
 
 
 def quantity_note(labels: NDArray[np.int32]) -> str | None:
@@ -231,6 +231,11 @@ def quantity_note(labels: NDArray[np.int32]) -> str | None:
         return None
     found = f"the labels have {len(counts)} values, most of them with fewer than {FEW_SAMPLES} samples"
     return f"{found}; xpnet is for classification only: if they are quantities, bin them"
+
+
+def mean_hint() -> str:
+    """Return the setting that takes missing values."""
+    return f"; {setting('missing', 'mean')} puts the mean of the column in its place"
 
 
 def refuse_first(

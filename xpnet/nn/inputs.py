@@ -12,7 +12,7 @@ from xpnet._typing import Array, HostArray
 from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.arithmetic.random import NOISE_STEP
 from xpnet.config.settings import Normalize
-from xpnet.errors import DataError
+from xpnet.errors import DataError, setting
 from xpnet.nn.architecture import NOTEBOOK, Network
 from xpnet.nn.dropout import NO_MASKS, Masks, dropout_scale
 from xpnet.nn.layers import dropout
@@ -150,7 +150,6 @@ def _feature_statistics(x: HostArray) -> tuple[NDArray[np.float64], NDArray[np.f
             means[feature] = mean = math.fsum(values) / values.size
             deviations[feature] = math.sqrt(math.fsum((values - mean) ** 2) / values.size)
         if not math.isfinite(deviations[feature]):
-            extremes = f"values from {values.min():.3g} to {values.max():.3g}"
-            msg = f"feature {feature}: {extremes} are too large to standardise: use --normalize scale"
-            raise DataError(msg)
+            problem = f"values from {values.min():.3g} to {values.max():.3g} are too large to standardise"
+            raise DataError.at(f"feature {feature}", f"{problem}: use {setting('normalize', 'scale')}")
     return means, deviations

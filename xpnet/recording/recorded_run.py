@@ -10,7 +10,7 @@ from typing import Any
 
 from xpnet.config import to_json
 from xpnet.config.training import DEFAULTS
-from xpnet.errors import ConfigError, DataError
+from xpnet.errors import ConfigError, DataError, setting
 from xpnet.storage import record as records
 from xpnet.storage.folder import RunFolder, digest_file
 from xpnet.storage.schemas import list_keys
@@ -187,7 +187,8 @@ def _select_epochs(run: RecordedRun, first: int, last: int) -> None:
         raise ConfigError.at("--between", f"{problem}: only the whole can be verified")
     if first != run.initial_epoch and not run.kept(first).exists():
         known = [epoch for epoch in range(run.initial_epoch + 1, run.last) if run.kept(epoch).exists()]
-        hint = f"only after {', '.join(map(str, known))}" if known else "--keep-checkpoint-every keeps some"
+        remedy = f"{setting('keep_checkpoint_every')} keeps some"
+        hint = f"only after {', '.join(map(str, known))}" if known else remedy
         raise ConfigError.at("--between", f"{run.path} has no checkpoint after epoch {first}: {hint}")
     is_logged = any(row.get("epoch") == last and row.get("fingerprint") for row in run.history)
     if not (last == run.last or is_logged or run.kept(last).exists()):

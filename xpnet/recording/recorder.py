@@ -9,7 +9,7 @@ from typing import Any
 
 from xpnet._lib.text import complain
 from xpnet._typing import HostArray
-from xpnet.errors import DataError
+from xpnet.errors import DataError, setting
 from xpnet.storage.checkpoint import RESTART, encode_checkpoint, flatten, load_checkpoint, unflatten
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import encode_model
@@ -87,7 +87,7 @@ def load_parent(
     (state, _), best_by = load_state(trainer, final, parent.checkpoint, remedy), parent.config.best_by
     if final.kept is not None and best_by != trainer.best_by:
         final.kept, final.best = None, FinalParameters.best
-        notify(f"--best-by: the best epoch begins anew: the parent's is by {SCORE_NAMES[best_by]}")
+        notify(f"{setting('best_by')}: the best epoch begins anew: the parent's is by {SCORE_NAMES[best_by]}")
     return state
 
 
@@ -277,7 +277,8 @@ def record(
                 state, progress = load_state(trainer, final, resumed.checkpoint)
             elif parent is not None:
                 notify = notify or (lambda note: console.print_line(f"note: {note}"))
-                state = load_parent(trainer, final, parent, "--init-from starts from its model", notify)
+                remedy = f"{setting('init_from')} starts from its model"
+                state = load_parent(trainer, final, parent, remedy, notify)
             else:
                 state = trainer.initial_state()
         comparing = [CompareRanks()] * (trainer.ranks.size > 1)

@@ -12,11 +12,11 @@ import numpy as np
 from xpnet.arithmetic import SPECIFICATION_VERSION
 from xpnet.backends.resolve import Selection
 from xpnet.config.constraints import merge_settings
-from xpnet.config.rules import flag, format_value
+from xpnet.config.rules import format_value
 from xpnet.config.settings import RunSettings
 from xpnet.config.training import DEFAULTS, TrainConfig, to_json
 from xpnet.data.datasets import Dataset, digest
-from xpnet.errors import ConfigError, DataError
+from xpnet.errors import ConfigError, DataError, setting
 from xpnet.storage.folder import RunFolder, digest_file
 from xpnet.storage.record import CHECKPOINT_FILE, MODEL_FILE, DataInfo, ParentInfo, RunInfo
 from xpnet.training.score import resolve_best_by
@@ -86,8 +86,8 @@ def describe_data(data: Dataset) -> DataInfo:
     return cast("DataInfo", {name: value for name, value in info.items() if value is not None})
 
 
-def check_data(run: RunFolder, data: Dataset, setting: str) -> None:
-    """Check that the data are those of a recorded run; `setting` is --resume or --extend.
+def check_data(run: RunFolder, data: Dataset, name: str) -> None:
+    """Check that the data are those of a recorded run, for the setting resume or extend.
 
     Raises
     ------
@@ -95,8 +95,8 @@ def check_data(run: RunFolder, data: Dataset, setting: str) -> None:
         They are not.
     """
     if problem := run.find_other_data(data.name, digest(data)):
-        remedy = f"--init-from {run.path / MODEL_FILE} trains its network on them"
-        raise ConfigError.at(setting, f"{run.path} {problem}: {remedy}")
+        remedy = f"{setting('init_from')} {run.path / MODEL_FILE} trains its network on them"
+        raise ConfigError.at(setting(name), f"{run.path} {problem}: {remedy}")
 
 
 def check_start(run: RunFolder, init_from: Path | None) -> None:
@@ -133,23 +133,24 @@ def extend_settings(
     parent = _read_parent(folder)
     recorded = parent.config
     if "epochs" not in explicit or config.epochs < 1:
-        msg = f"--extend: expected --epochs N beside it, the epochs to add to the {parent.epochs} of {folder}"
-        raise ConfigError(msg)
+        needed = f"{setting('epochs')} N beside it, the epochs to add to the {parent.epochs} of {folder}"
+        raise ConfigError.at(setting("extend"), f"expected {needed}")
     if config.name is not None and (config.out / config.name).resolve() == folder.resolve():
-        msg = f"--extend: {folder}: expected another folder for the new run, got that of its parent"
-        raise ConfigError(msg)
+        problem = f"{folder}: expected another folder for the new run, got that of its parent"
+        raise ConfigError.at(setting("extend"), problem)
     for name in sorted(KEPT_SETTINGS & explicit):
         before, now = (format_value(getattr(settings, name)) for settings in (recorded, config))
         if before != now:
-            remedy = f"leave it out, or start from its parameters with --init-from {folder / MODEL_FILE}"
-            raise ConfigError.at(flag(name), f"{folder} was trained with {before}, got {now}: {remedy}")
+            start = f"start from its parameters with {setting('init_from')} {folder / MODEL_FILE}"
+            difference = f"{folder} was trained with {before}, got {now}: leave it out, or {start}"
+            raise ConfigError.at(setting(name), difference)
     shared = {name: value for name, value in vars(recorded).items() if name not in OWN_SETTINGS}
     inherited = {name: value for name, value in shared.items() if value != DEFAULTS[name]}
     added = {name: getattr(config, name) for name in explicit - {"extend"}}
     values, _ = merge_settings(DEFAULTS, [inherited, added | {"epochs": parent.epochs + config.epochs}])
     if values.average_epochs > config.epochs:
         difference = f"expected at most the {config.epochs} epochs to add, got {values.average_epochs}"
-        raise ConfigError.at("--average-epochs", difference)
+        raise ConfigError.at(setting("average_epochs"), difference)
     return replace(TrainConfig(**vars(values)), extend=folder), parent
 
 
@@ -162,7 +163,7 @@ def _read_parent(folder: Path) -> RunFolder:
         raise ConfigError.at(folder, problem)
     parent.check_specification()
     if not parent.checkpoint.exists():
-        remedy = f"--init-from {folder / MODEL_FILE} starts from its parameters"
+        remedy = f"{setting('init_from')} {folder / MODEL_FILE} starts from its parameters"
         raise ConfigError.at(folder, f"has no {CHECKPOINT_FILE}, the state of its optimiser: {remedy}")
     if parent.epochs != (recorded := (record["metrics"] or {}).get("epochs", parent.epochs)):
         problem = f"was saved after {parent.epochs} epochs, run.json says {recorded}: restore its files"

@@ -14,7 +14,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from xpnet.errors import ConfigError, DivergedError
+from xpnet.errors import ConfigError, DivergedError, setting
 from xpnet.parity.distance import first_mismatch, unequal_bits
 from xpnet.recording.recorded_run import RecordedRun, find_contradictions, find_file_difference
 from xpnet.recording.recorder import describe_state, evaluate_result, load_parent, load_state, make_row
@@ -76,7 +76,7 @@ def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str
     record, config = run.record, run.config
     data = select_keys(record["schema_version"], "data", describe_data(trainer.data))
     if problem := run.find_other_data(data["name"], data["sha256"]):
-        raise ConfigError.at(run.path, f"{problem}: name them by --data")
+        raise ConfigError.at(run.path, f"{problem}: name them by {setting('data')}")
     recorded: Mapping[str, Any] = record["data"]
     names = {*recorded} if run.is_older else {*data, *recorded}  # an xpnet before 0.3 wrote fewer facts
     for name in sorted(names - ({"name", "source"} if trainer.config.data != config.data else set())):

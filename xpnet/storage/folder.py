@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpnet.config import TrainConfig, from_json
-from xpnet.errors import ConfigError, DataError
+from xpnet.errors import ConfigError, DataError, setting
 from xpnet.storage import record as records
 from xpnet.storage.locks import Lock, is_locked
 
@@ -202,12 +202,13 @@ def take_name(prepared: Path, folder: Path, *, overwrite: bool) -> None:
     ConfigError
         The folder may not be replaced, or another run has just taken the name.
     """
-    taken = ConfigError.at(folder, "exists already: choose another --name, or replace it with --overwrite")
+    remedy = f"choose another {setting('name')}, or replace it with {setting('overwrite')}"
+    taken = ConfigError.at(folder, f"exists already: {remedy}")
     if os.path.lexists(folder):
         if not overwrite:
             raise taken
         if folder.is_symlink() or not (folder / records.RECORD_FILE).is_file():
-            problem = f"not a run (no {records.RECORD_FILE} in it), so --overwrite leaves it alone"
+            problem = f"not a run (no {records.RECORD_FILE} in it), so {setting('overwrite')} leaves it alone"
             raise ConfigError.at(folder, problem)
         acquire_lock(folder).release()
     aside = get_aside(prepared)

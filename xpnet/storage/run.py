@@ -18,7 +18,7 @@ from typing import Any, Literal, Self, cast
 from xpnet._lib.files import make_write_error, write_atomic
 from xpnet._lib.text import format_json
 from xpnet.distributed.ranks import ALONE, Ranks
-from xpnet.errors import ConfigError, DataError
+from xpnet.errors import ConfigError, DataError, setting
 from xpnet.storage import record as records
 from xpnet.storage.checkpoint import RESTART
 from xpnet.storage.environment import collect_environment
@@ -89,7 +89,7 @@ class Run(RunFolder):
             return cls(folder, first, identity, acquire_lock(folder))
         except OSError as error:
             problem = "is a file" if out.is_file() else error.strerror or type(error).__name__
-            msg = f"--out: no run can be written in {out} ({problem}): choose another folder"
+            msg = f"{setting('out')}: no run can be written in {out} ({problem}): choose another folder"
             raise ConfigError(msg) from error
         finally:
             shutil.rmtree(prepared, ignore_errors=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from xpnet.compute.evaluation import SampleEvaluation
 from xpnet.config import TrainConfig
 from xpnet.data.arrays import weigh_validation
+from xpnet.errors import setting
 from xpnet.training.loop import FitResult
 
 SCORE_NAMES = {"accuracy": "validation accuracy", "loss": "negative validation loss"}
@@ -31,7 +32,7 @@ def initial_note(best_by: str, result: FitResult) -> str | None:
     """Return a note if the best epoch is the one before training."""
     if result.best_epoch != 0 or not result.state.epoch:
         return None
-    remedy = "another learning rate, more epochs or another --best-by may help"
+    remedy = f"another learning rate, more epochs or another {setting('best_by')} may help"
     return f"best epoch 0: none had a better {SCORE_NAMES[best_by]} than the initial network: {remedy}"
 
 

@@ -24,7 +24,7 @@ from xpnet.data.arrays import normalize_weights
 from xpnet.data.augment import build_augmenter, build_fade, is_augmented, square_side
 from xpnet.data.datasets import Dataset, check_copy_memory
 from xpnet.distributed.ranks import ALONE, Ranks
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, setting
 from xpnet.nn import optim, schedules
 from xpnet.nn.architecture import Network, describe, format_sizes
 from xpnet.nn.dropout import Masks, dropout_masks, put_packed
@@ -331,8 +331,8 @@ def check_memory(config: TrainConfig, network: Network, samples: int, threads: i
     if available is not None and needed > MEMORY_MARGIN * available:
         size = f"a {format_sizes(network.sizes)} network has {parameters} parameters"
         memory = f"needs about {needed / 2**30:.1f} GiB, this machine has {available / 2**30:.1f}"
-        msg = f"--hidden: {size} and {memory}: use fewer units, classes or --workers, or --arithmetic native"
-        raise ConfigError(msg)
+        remedy = f"{setting('workers')}, or {setting('arithmetic', 'native')}"
+        raise ConfigError.at(setting("hidden"), f"{size} and {memory}: use fewer units, classes or {remedy}")
     return needed
 
 
@@ -368,8 +368,8 @@ def worker_count(config: TrainConfig, backend: Backend, jobs: int = 1) -> int:
     if config.workers == "auto":
         return available_cpus(jobs) if is_compiled(debug=config.debug) else 1
     if not backend.parallel_blocks:
-        msg = f"--workers: the {backend.name} backend has threads of its own: leave --workers out"
-        raise ConfigError(msg)
+        name = setting("workers")
+        raise ConfigError.at(name, f"the {backend.name} backend has threads of its own: leave {name} out")
     return config.workers
 
 
@@ -386,8 +386,8 @@ def split_samples(config: TrainConfig, data: Dataset) -> tuple[NDArray[np.int64]
     count = len(data.y_train)
     held_out = config.validation_samples(count)
     if held_out >= count:
-        msg = f"--validation: expected fewer than the {count} training samples, got {config.validation}"
-        raise ConfigError(msg)
+        problem = f"expected fewer than the {count} training samples, got {config.validation}"
+        raise ConfigError.at(setting("validation"), problem)
     return random.split(config.seed, count, held_out)
 
 
@@ -400,8 +400,8 @@ def _initial_parameters(config: TrainConfig, network: Network) -> tuple[Paramete
     start = model.architecture
     if start.sizes != network.sizes or start.batch_norm != network.batch_norm:
         content = f"{config.init_from} holds a {describe(start)}"
-        msg = f"--init-from: {content}, but the settings and the data make it a {describe(network)}"
-        raise ConfigError(msg)
+        problem = f"{content}, but the settings and the data make it a {describe(network)}"
+        raise ConfigError.at(setting("init_from"), problem)
     return model.parameters, model.statistics
 
 
