@@ -14,7 +14,14 @@ from xpnet.errors import ConfigError
 
 P = ParamSpec("P")
 T = TypeVar("T")
-CLASSES = {int: Integral, float: Real, Path: PathLike, Any: object}
+CLASSES: dict[Any, Any] = {
+    int: Integral,
+    float: Real,
+    Path: PathLike,
+    tuple: (list, tuple),
+    Any: object,
+}
+"""The classes of values for some types."""
 
 
 def matches(value: object, kind: Any) -> bool:
@@ -22,13 +29,13 @@ def matches(value: object, kind: Any) -> bool:
 
     Booleans are no numbers, and floats no integers. A list is a tuple, too, and a word a sequence of one.
     """
-    options, origin = get_args(kind), get_origin(kind) or CLASSES.get(kind, kind)
+    options, origin = get_args(kind), get_origin(kind) or kind
     if origin in (Union, UnionType):
         return any(matches(value, option) for option in options)
     if origin is Literal:
         return any(type(value) is type(option) and value == option for option in options)
     is_bool = isinstance(value, bool) and kind in (int, float)
-    if is_bool or not isinstance(value, list | tuple if origin is tuple else origin):
+    if is_bool or not isinstance(value, CLASSES.get(origin, origin)):
         return False
     items = [value] if isinstance(value, str | bytes) else value
     items = list(value.values()) if isinstance(value, Mapping) else items

@@ -40,8 +40,13 @@ def share_blocks(blocks: int, ranks: int) -> list[tuple[int, int]]:
         exact, slack = rank * blocks / ranks, max(SLACK * blocks / ranks, 0.5)
         low = max(cuts[-1], math.ceil(exact - slack))
         high = max(low, math.floor(exact + slack))
-        cuts.append(max(range(low, high + 1), key=lambda cut: (cut & -cut or blocks, -abs(cut - exact))))
+        cuts.append(max(range(low, high + 1), key=lambda cut: (_power_in(cut, blocks), -abs(cut - exact))))
     return list(pairwise([*cuts, blocks]))
+
+
+def _power_in(cut: int, blocks: int) -> int:
+    """Return the largest power of two that divides a number of blocks; ``blocks`` for 0, which all divide."""
+    return cut & -cut or blocks
 
 
 @lru_cache(maxsize=16)

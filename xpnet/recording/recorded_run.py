@@ -83,9 +83,11 @@ class RecordedRun(RunFolder):
     def describe(self) -> str:
         """Return what is verified and from what file it is computed, in words."""
         first, last, batch = self.first + 1, self.last, self.batch
-        epochs = f"epochs {first} to {last}" if first < last else f"epoch {last}"
-        steps = f"{batch} step{'s' * (batch > 1)} of epoch {last + 1}"
-        parts = [epochs] * (first <= last or not batch) + [steps] * (batch > 0)
+        parts = []
+        if first <= last or not batch:
+            parts.append(f"epochs {first} to {last}" if first < last else f"epoch {last}")
+        if batch:
+            parts.append(f"{batch} {'steps' if batch > 1 else 'step'} of epoch {last + 1}")
         results = ", model and metrics" if self.has_end else ""
         start, digest = self.initial_file or (None, None)
         named = ", whose SHA-256 is not recorded" if digest is None else f", {digest[:16]}…"
