@@ -10,6 +10,7 @@ from xpnet import reproducible
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Operand
 from xpnet.arithmetic.blocks import block_bounds, tree_sum
+from xpnet.arithmetic.elementary import flush_tiny
 from xpnet.arithmetic.host import cosine_share, power, sine_and_cosine
 from xpnet.arithmetic.reproducible import bit_budget
 from xpnet.errors import ConfigError
@@ -72,7 +73,7 @@ def sums(device: Device, file: Content) -> Content:
     return {
         "folded": folded,
         "tree": trees,
-        "[x]": pairs(F.flush_tiny, file["[x]"], device),
+        "[x]": pairs(flush_tiny, file["[x]"], device),
         "blocks": [[m, [stop - start for start, stop in block_bounds(m)]] for m, _ in file["blocks"]],
     }
 

@@ -54,7 +54,7 @@ def test_the_constants_in_hexadecimal_are_those_of_both_implementations():
         elementary.STEP_HIGH,
         elementary.STEP_LOW,
         elementary.LN2_HIGH,
-        elementary._LN2_LOW,
+        elementary.LN2_LOW,
         host._RADIANS,
         *elementary.powers_of_two()[first : first + 64],
     ]

@@ -8,7 +8,6 @@ sin, cos and tan take additions, multiplications and a choice, their inverses qu
 from decimal import Decimal, localcontext
 from functools import cache
 from math import factorial, inf, pi
-from typing import Final
 
 from xpnet._typing import Array
 from xpnet.arithmetic.elementary import polynomial, round_to_whole
@@ -32,21 +31,16 @@ from xpnet.arithmetic.pairs import (
     two_sum,
 )
 
-LARGEST_ANGLE: Final = 2.0**20
+LARGEST_ANGLE = 2.0**20
 """The largest magnitude of an angle for which multiples of the parts of π/2 are exact."""
 
-QUARTER_PARTS: Final = (
-    1.5707963267341256,
-    6.077100506303966e-11,
-    2.0222662487111665e-21,
-    8.4784276603689e-32,
-)
+QUARTER_PARTS = (1.5707963267341256, 6.077100506303966e-11, 2.0222662487111665e-21, 8.4784276603689e-32)
 """Three parts of π/2 of at most 33 bits each, and the rest, rounded."""
 
-_ITSELF: Final = 2.0**-27
+_ITSELF = 2.0**-27
 """Below, sin x is x to within half a unit in the last place."""
 
-_BITS: Final = 1400  # of 2/π: enough for the largest float64 number
+_BITS = 1400  # of 2/π: enough for the largest float64 number
 
 
 @special(itself=_ITSELF)
@@ -87,7 +81,7 @@ def _find_quarter(ops: FullRange, x: Array, quarters: float) -> tuple[Array, Arr
     is_large = (size > LARGEST_ANGLE) & (size < inf)
     if xp.any(is_large):
         rows = zip(*map(reduce_large, ops.to_host(xp.reshape(x, (-1,)))), strict=True)
-        large = (xp.reshape(ops.from_host(row), x.shape) for row in rows)
+        large = (xp.reshape(xp.asarray(row, dtype=x.dtype, device=ops.device), x.shape) for row in rows)
         k, r, t = (xp.where(is_large, *both) for both in zip(large, (k, r, t), strict=True))
     k = k + quarters
     quarter = k - 4.0 * xp.floor(k * 0.25)

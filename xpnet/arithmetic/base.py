@@ -3,7 +3,9 @@
 Native arithmetic is fast, in float32 or float64. Backends agree to within rounding, not bit for bit.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 from xpnet._typing import Array, Device, DType, Namespace
@@ -83,6 +85,14 @@ class Arithmetic:
         """Return the sum along one axis, which is kept with length 1."""
         return self.xp.sum(x, axis=axis, keepdims=True)
 
+    def reciprocal(self, x: Array, numerator: float = 1.0) -> Array:
+        """Return 1 / x, or another number by x, elementwise.
+
+        Division is of equal shapes: libraries that divide by a broadcast operand may multiply by its
+        reciprocal.
+        """
+        return self.xp.full_like(x, numerator) / x
+
     def exp(self, x: Array) -> Array:
         """Return e to the power x, elementwise, for x up to 0."""
         return self.xp.exp(x)
@@ -94,3 +104,14 @@ class Arithmetic:
     def sqrt(self, x: Array) -> Array:
         """Return the square root, elementwise."""
         return self.xp.sqrt(x)
+
+    def constants(self, function: Callable[..., list[float]], *args: object) -> Array:
+        """Return a function's list of numbers as an array of the device, which is kept."""
+        key = (function, *args)
+        if key not in self._constants:
+            self._constants[key] = self.xp.asarray(function(*args), dtype=self.dtype, device=self.device)
+        return self._constants[key]
+
+    @cached_property
+    def _constants(self) -> dict[object, Array]:
+        return {}

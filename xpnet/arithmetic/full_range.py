@@ -7,7 +7,7 @@ formulas and bounds.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import count
 
 from xpnet._typing import Array, Function
@@ -18,9 +18,6 @@ from xpnet.errors import ConfigError
 
 MATMUL_ERROR = 1e-12
 """The error of a product by default, relative to the number of terms and the largest magnitudes."""
-
-FLUSH = 2.0**-900
-"""Adding and subtracting it rounds terms of sums that are tiny, so that no sum of them is subnormal."""
 
 NARROW = 16
 """Rows or columns of a factor up to which slicing the other takes longer than multiplying."""
@@ -35,7 +32,13 @@ class FullRange(Reproducible):
 
     in_pieces: bool = False  # True if starting an operation takes no time, as in NumPy
     to_host: Function = list  # returns an array of one dimension as a list of numbers
-    from_host: Function = list  # puts such a list on the device
+
+    exp = elementary.exp_of_any
+
+    @cached_property
+    def limited(self) -> Reproducible:
+        """The arithmetic of training, whose exp is 0 below -670."""
+        return Reproducible(self.xp, self.device, self.dtype)
 
     def contract(self, a: Array, b: Array, slices: int) -> Array:
         """Return the product (..., n, k) times (..., k, m) of the operands in so many slices each.
@@ -53,24 +56,21 @@ class FullRange(Reproducible):
 
         The error is at most k 2^-52 times the largest magnitudes of row and column, which may be of any size.
         """
-        xp, (rows, terms), columns = self.xp, a.shape[-2:], b.shape[-1]
-        size = max(PIECE // terms, 1)
-        is_small = not self.in_pieces or max(rows, columns) <= size
-        if is_small or a.ndim > 2 or b.ndim > 2 or min(rows, columns) > NARROW:
+        rows, columns = a.shape[-2], b.shape[-1]
+        if min(rows, columns) > NARROW:
             return self._multiply_rows(a, b)
-        starts = range(0, max(rows, columns), size)
         if rows > columns:
-            return xp.concat([self._multiply_rows(a[first : first + size, :], b) for first in starts])
-        return xp.concat([self._multiply_rows(a, b[:, first : first + size]) for first in starts], axis=1)
+            return self.map_pieces(lambda part: self._multiply_rows(part, b), a, axis=-2)
+        return self.map_pieces(lambda part: self._multiply_rows(a, part), b, axis=-1)
 
     def _multiply_rows(self, a: Array, b: Array) -> Array:
         """Return the product of matrices, of which rows and columns are scaled if one is far from 1."""
         xp, slices = self.xp, fewest_slices(a.shape[-1], 2.0**-53)
-        largest = [xp.max(xp.abs(x), axis=axis, keepdims=True) for x, axis in ((a, -1), (b, -2))]
+        largest = [self.largest(a, -1), self.largest(b, -2)]
         if not any(xp.any(((x > LARGEST) & (x < xp.inf)) | ((x < SMALLEST) & (x > 0))) for x in largest):
             return self.contract(a, b, slices)
         p, q = map(self._power_below, largest)
-        product = self.contract(a * (xp.ones_like(p) / p), b * (xp.ones_like(q) / q), slices)
+        product = self.contract(a * self.reciprocal(p), b * self.reciprocal(q), slices)
         product = (product * xp.minimum(p, q)) * xp.maximum(p, q)
         return xp.where(xp.abs(product) < elementary.SMALLEST_NORMAL, 0.0, product)
 
@@ -79,10 +79,6 @@ class FullRange(Reproducible):
         xp = self.xp
         _, exponent = elementary.split_exponent(xp, xp.where((x > 0) & (x < xp.inf), x, 1.0))
         return self.power_of_two(xp.clip(exponent, -1022.0, 1022.0))
-
-    def exp(self, x: Array) -> Array:
-        """Return e to the power x, by ``xpnet.arithmetic.elementary.exp_of_any``."""
-        return elementary.exp_of_any(self.xp, self.constants(elementary.powers_of_two), x)
 
     def log(self, x: Array) -> Array:
         """Return the natural logarithm, also of subnormal numbers."""
@@ -105,33 +101,27 @@ class FullRange(Reproducible):
         """Return 2 to whole powers from -1022 to 1023, float64 of any shape."""
         return self.entries((exponent + 1022.0) * 64.0, self.constants(elementary.powers_of_two))[0]
 
-    def map_pieces(self, function: Callable[..., Array], *arrays: Array) -> Array:
-        """Apply an elementwise function to arrays of one shape, to a piece at a time if ``in_pieces``."""
-        xp, shape = self.xp, arrays[0].shape
-        count = math.prod(shape)
-        if not self.in_pieces or count <= PIECE:
-            return xp.reshape(function(*arrays), shape)
-        flat = [xp.reshape(x, (-1,)) for x in arrays]
-        starts = range(0, count, PIECE)
-        pieces = [function(*(x[first : first + PIECE] for x in flat)) for first in starts]
-        return xp.reshape(xp.concat(pieces), shape)
+    def map_elements(self, function: Callable[..., Array], *arrays: Array) -> Array:
+        """Apply an elementwise function to arrays of one shape."""
+        flat = [self.xp.reshape(x, (-1,)) for x in arrays]
+        return self.xp.reshape(self.map_pieces(function, *flat), arrays[0].shape)
+
+    def map_pieces(self, function: Callable[..., Array], *arrays: Array, axis: int = 0) -> Array:
+        """Apply a function to arrays of one shape, to a piece along an axis at a time if ``in_pieces``.
+
+        The results are joined along the axis, counted from the last if the function changes their number.
+        """
+        shape, size = arrays[0].shape, math.prod(arrays[0].shape)
+        if not self.in_pieces or size <= PIECE:
+            return function(*arrays)
+        length, before = shape[axis], (slice(None),) * (axis % len(shape))
+        width = max(PIECE * length // size, 1)
+        keys = [(*before, slice(first, first + width), ...) for first in range(0, length, width)]
+        return self.xp.concat([function(*(x[key] for x in arrays)) for key in keys], axis=axis)
 
     def total(self, x: Array, axis: int) -> Array:
-        """Return the folded sum of ``(x + FLUSH) - FLUSH`` along an axis from 0, which is kept.
-
-        It is ``Reproducible.sum``, in pieces along the first axis if ``in_pieces``.
-        """
-        rows, width = x.shape[0], math.prod(x.shape[1:])
-        if not self.in_pieces or rows * width <= PIECE:
-            return self.sum((x + FLUSH) - FLUSH, axis)
-        if axis > 0 and rows == 1:
-            return self.xp.expand_dims(self.total(x[0, ...], axis - 1), axis=0)
-        size = 1 << max(PIECE // width, 1).bit_length() - 1
-        parts = [x[first : first + size, ...] for first in range(0, rows, size)]
-        if axis > 0:
-            return self.xp.concat([self.total(part, axis) for part in parts])
-        parts[-1] = self.pad(parts[-1], 0, size, self.xp.zeros)
-        return self.sum(fold(lambda part: (parts[part] + FLUSH) - FLUSH, len(parts)), 0)
+        """Return the folded sum of ``flush_tiny(x)`` along an axis from 0, which is kept."""
+        return self.sum(elementary.flush_tiny(x), axis)
 
     def mean(self, x: Array, axis: int) -> Array:
         """Return the folded sum along an axis over the number of terms, one division."""
@@ -150,44 +140,23 @@ class FullRange(Reproducible):
         xp, bits = self.xp, SIGNIFICAND_BITS - (x.shape[axis] - 1).bit_length()
         finite = xp.isfinite(x)
         terms = xp.where(finite, x, 0.0)
-        powers = self._find_powers(xp.max(xp.abs(terms), axis=axis, keepdims=True))
+        powers = self._find_powers(self.largest(terms, axis))
         parts = (*self._round_to_grid(terms, powers, bits, 2), xp.where(finite, 0.0, x))
         high, low, special = (xp.cumulative_sum(part, axis=axis) for part in parts)
         return (high + low) + special
 
-    def softmax(self, x: Array, axis: int) -> Array:
-        """Return exp(x - M) · (1/Σ exp(x - M)) along an axis, with M the largest x."""
-        _, terms, total = self._exponentials(x, axis)
-        return terms * (self.xp.ones_like(total) / total)
-
     def log_sum_exp(self, x: Array, axis: int) -> Array:
         """Return M + log Σ exp(x - M) along an axis, with M the largest x; NaN if there is one among them."""
         xp = self.xp
-        largest, _, total = self._exponentials(x, axis)
-        result = ((largest + FLUSH) - FLUSH) + super().log(total)
+        largest = xp.max(x, axis=axis, keepdims=True)
+        total = self.sum(self.limited.exp(x - largest), axis)
+        result = elementary.flush_tiny(largest) + self.limited.log(total)
         # JAX 0.10 loses NaN in a maximum of 4,096 numbers.
         has_nan = xp.any(x != x, axis=axis, keepdims=True)  # noqa: PLR0124
         return xp.where((xp.abs(largest) == xp.inf) & ~has_nan, largest, result)
 
-    def _exponentials(self, x: Array, axis: int) -> tuple[Array, Array, Array]:
-        """Return M, exp(x - M), which no library makes subnormal, and its folded sum."""
-        largest = self.xp.max(x, axis=axis, keepdims=True)
-        terms = self.map_pieces(super().exp, x - largest)
-        return largest, terms, self.sum(terms, axis)
-
     def _divide(self, x: Array, divisor: float) -> Array:
         return x / self.xp.full_like(x, divisor)
-
-
-def fold(term: Callable[[int], Array], terms: int, first: int = 0, step: int = 1) -> Array:
-    """Return the folded sum of the terms first, first + step, …, without those beyond the last.
-
-    The last addition of a folded sum adds the sum of the odd terms to that of the even ones, and so on: the
-    recursion takes them one by one, and keeps log2(terms) sums.
-    """
-    if first + step >= terms:
-        return term(first)
-    return fold(term, terms, first, 2 * step) + fold(term, terms, first + step, 2 * step)
 
 
 def slice_budget(terms: int, slices: int) -> Budget:

@@ -5,21 +5,21 @@ C libraries differ from machine to machine.
 """
 
 from decimal import Decimal, localcontext
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._typing import Namespace
 
-GAUSSIAN_REACH: Final = 4
+GAUSSIAN_REACH = 4
 """The number of standard deviations beyond which the Gaussian is cut off."""
 
-_BITS: Final = 128
-_ONE: Final = 1 << _BITS
-_PI: Final = 0x3243F6A8885A308D313198A2E03707344  # floor(2^128 π)
-_DIVISORS: Final = [k * (k - 1) for k in range(34, 0, -2)]
-_RADIANS: Final = _PI / (180 * _ONE)
+_BITS = 128
+_ONE = 1 << _BITS
+_PI = 0x3243F6A8885A308D313198A2E03707344  # floor(2^128 π)
+_DIVISORS = [k * (k - 1) for k in range(34, 0, -2)]
+_RADIANS = _PI / (180 * _ONE)
 
 
 def view(xp: Namespace, x: Any, dtype: str) -> Any:
@@ -87,8 +87,7 @@ def gaussian_matrix(size: int, sigma: float) -> NDArray[np.float64]:
     4 sigma + 1/2; beyond, it is zero.
     """
     reach = int(GAUSSIAN_REACH * sigma + 0.5)
-    with localcontext() as context:
-        context.prec = 30
+    with localcontext(prec=30):
         scale = -1 / (2 * Decimal(sigma) ** 2)
         weights = [(scale * j * j).exp() for j in range(reach + 1)]
         total = 2 * sum(weights) - weights[0]

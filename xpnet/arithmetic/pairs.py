@@ -10,7 +10,7 @@ from collections.abc import Callable
 from decimal import Decimal, getcontext, localcontext
 from functools import cache, partial, wraps
 from math import inf
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from xpnet._typing import Array, Namespace
 from xpnet.arithmetic.elementary import (
@@ -33,15 +33,25 @@ Pair: TypeAlias = tuple[Array, Array]
 Real: TypeAlias = Callable[[FullRange, Array], Array]
 """A function of float64 numbers."""
 
-FARTHEST: Final = 760.0
+FARTHEST = 760.0
 """Beyond, e^x is infinite or 0 in float64."""
 
-_HALF_ULP: Final = 2.0**-54
-_LARGE: Final = 2.0**28
-_SPLITTER: Final = 2.0**27 + 1.0
-_DIGITS: Final = 70
-ARCTAN_STEPS: Final = 32
-FIRST_LOG: Final = 90
+LN2 = (0.6931471805599453, 2.3190468138462996e-17)
+PER_LN2 = (1.4426950408889634, 2.0355273740931033e-17)
+PER_LN10 = (0.4342944819032518, 1.098319650216765e-17)
+HALF_PI = (1.5707963267948966, 6.123233995736766e-17)
+PI = (3.141592653589793, 1.2246467991473532e-16)
+"""ln 2, 1/ln 2, 1/ln 10, π/2 and π as pairs."""
+
+LN2_PARTS = (LN2_HIGH, 7.371002565166132e-13, 1.667085920830552e-25)
+"""The first two have so few bits that their multiples by an exponent are exact."""
+
+_HALF_ULP = 2.0**-54
+_LARGE = 2.0**28
+_SPLITTER = 2.0**27 + 1.0
+_DIGITS = 70
+ARCTAN_STEPS = 32
+FIRST_LOG = 90
 
 
 def parts(number: Decimal) -> tuple[float, float]:
@@ -58,16 +68,6 @@ def arctan(x: Decimal) -> Decimal:
         power, n = -power * x * x, n + 2
         total += power / n
     return total * 16
-
-
-with localcontext(prec=_DIGITS):
-    _LN2 = Decimal(2).ln()
-    _QUARTER_TURN = 2 * arctan(Decimal(1))
-    LN2, PER_LN2, PER_LN10 = parts(_LN2), parts(1 / _LN2), parts(1 / Decimal(10).ln())
-    HALF_PI, PI = parts(_QUARTER_TURN), parts(2 * _QUARTER_TURN)
-    # The first parts have so few bits that their multiples by an exponent are exact.
-    _LN2_SECOND = float(int((_LN2 - Decimal(LN2_HIGH)) * 2**82)) * 2.0**-82
-    LN2_PARTS: Final = (LN2_HIGH, _LN2_SECOND, float(_LN2 - Decimal(LN2_HIGH) - Decimal(_LN2_SECOND)))
 
 
 @cache
@@ -286,7 +286,7 @@ def cosh(ops: FullRange, x: Array) -> Array:
     """Return the hyperbolic cosine."""
     size = ops.xp.abs(x)
     e = exponential(ops, size)
-    return ops.xp.where(size < 40, 0.5 * (e + ops.xp.ones_like(e) / e), _half_exp(ops, size))
+    return ops.xp.where(size < 40, 0.5 * (e + ops.reciprocal(e)), _half_exp(ops, size))
 
 
 def _half_exp(ops: FullRange, size: Array) -> Array:
@@ -339,7 +339,7 @@ def hypot(ops: FullRange, x: Array, y: Array) -> Array:
     (square, error), (other, other_error) = two_product(high, high), two_product(low, low)
     total, rest = two_sum(square, other)
     high, low = root(ops, (total, rest + (error + other_error)))
-    result = (high + low) * (xp.ones_like(factor) / factor)
+    result = (high + low) * ops.reciprocal(factor)
     result = xp.where((largest == 0) | (result < SMALLEST_NORMAL), 0.0, result)
     return xp.where((a == inf) | (b == inf), inf, result)
 
@@ -361,7 +361,7 @@ def logaddexp(ops: FullRange, x: Array, y: Array) -> Array:
 def pow(ops: FullRange, x: Array, y: Array) -> Array:  # noqa: A001  as in the standard
     """Return x to the power y, by y log|x| in pairs, with the special values of the standard."""
     xp = ops.xp
-    size, one = xp.abs(x), xp.ones_like(x)
+    size = xp.abs(x)
     log, log_low = logarithm(ops, size)
     log = xp.where(size == 0, -inf, xp.where(size == inf, inf, log))
     exponent = xp.clip(y, -(2.0**70), 2.0**70)
@@ -369,10 +369,10 @@ def pow(ops: FullRange, x: Array, y: Array) -> Array:  # noqa: A001  as in the s
     high, error = two_product(log, exponent)
     high, low = fast_two_sum(high, error + log_low * exponent)
     result = exponential(ops, xp.where(xp.abs(power) < FARTHEST, high, power), low)
-    for whole, product in ((1.0, size), (2.0, size * size), (-1.0, one / size)):
+    for whole, product in ((1.0, size), (2.0, size * size), (-1.0, ops.reciprocal(size))):
         result = xp.where(y == whole, xp.where(product < SMALLEST_NORMAL, 0.0, product), result)
     is_whole = xp.floor(y) == y
     is_odd = is_whole & (xp.floor(y * 0.5) != y * 0.5)
     result = xp.where((x < 0) & (x > -inf) & ~is_whole, xp.nan, result)
     result = xp.where(xp.signbit(x) & is_odd, -result, result)
-    return xp.where((y == 0) | (x == 1), one, result)
+    return xp.where((y == 0) | (x == 1), 1.0, result)

@@ -10,10 +10,10 @@ elementwise operation at a time that IEEE 754 fixes.
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, reduce
-from itertools import accumulate, pairwise
+from functools import reduce
+from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 from xpnet._typing import Array, Function
@@ -56,6 +56,9 @@ class Reproducible(Arithmetic):
 
     name = "reproducible"
     has_native_roots = False
+    exp = elementary.exp
+    log = elementary.log
+    sqrt = elementary.sqrt
 
     def operand(self, matrix: Array) -> Operand:
         """Return the matrix with a cache of the powers of two of its grids."""
@@ -110,29 +113,6 @@ class Reproducible(Arithmetic):
         missing = (*x.shape[:axis], length - x.shape[axis], *x.shape[axis + 1 :])
         return self.xp.concat([x, create(missing, dtype=x.dtype, device=self.device)], axis=axis)
 
-    def exp(self, x: Array) -> Array:
-        """Return e to the power x, by ``xpnet.arithmetic.elementary.exp``."""
-        return elementary.exp(self.xp, self.constants(elementary.powers_of_two), x)
-
-    def log(self, x: Array) -> Array:
-        """Return the natural logarithm, by ``xpnet.arithmetic.elementary.log``."""
-        return elementary.log(self.xp, x)
-
-    def sqrt(self, x: Array) -> Array:
-        """Return the square root, by ``xpnet.arithmetic.elementary.sqrt``."""
-        return elementary.sqrt(self.xp, x)
-
-    def constants(self, function: Callable[..., list[float]], *args: object) -> Array:
-        """Return a function's list of numbers as an array of the device, which is kept."""
-        key = (function, *args)
-        if key not in self._constants:
-            self._constants[key] = self.xp.asarray(function(*args), dtype=self.dtype, device=self.device)
-        return self._constants[key]
-
-    @cached_property
-    def _constants(self) -> dict[object, Array]:
-        return {}
-
     def _round_factors(self, a: Operand, b: Operand, budget: Budget | None = None) -> tuple[Slices, Slices]:
         """Return the slices of both operands of a product, rounded to a budget, by default `bit_budget`'s."""
         budget = budget or bit_budget(int(a.values.shape[a.own_axis(-1)]), a.integer, b.integer)
@@ -141,26 +121,31 @@ class Reproducible(Arithmetic):
         return left, self._slices(b, -2, budget.b, budget.slices)
 
     def _prepare_grids(self, *factors: tuple[Operand, int]) -> None:
-        """Find the powers of two of the grids of factors, along an axis each.
+        """Find the powers of two of the grids of factors, along an axis each, unless they are known.
 
-        Those of few vectors are found together, of shared factors along both axes, unless the library fuses
-        operations: one on so few numbers takes little longer than on one.
+        Those of few vectors are found together, and of shared factors along both axes: an operation on so few
+        numbers takes little longer than on one. A library that fuses operations is given each alone.
         """
-        xp, rounded = self.xp, ((x, x.own_axis(axis)) for x, axis in factors if not x.integer)
-        vectors = [(x, axis) for x, axis in rounded if axis not in x.powers]
-        both = [(x, each) for x, axis in vectors for each in ((-1, -2) if x.is_shared else (axis,))]
+        xp = self.xp
+        rounded = [(x, x.own_axis(axis)) for x, axis in factors if not x.integer]
+        unknown = [(x, axis) for x, axis in rounded if axis not in x.powers]
+        both = [(x, each) for x, axis in unknown for each in ((-1, -2) if x.is_shared else (axis,))]
         count = sum(math.prod(x.values.shape) // max(x.values.shape[axis], 1) for x, axis in both)
-        is_joined = not self.fuses and len(both) > 1 and count <= MOST_JOINED
-        vectors = both if is_joined else vectors
-        maxima = [xp.max(xp.abs(x.values), axis=axis, keepdims=True) for x, axis in vectors]
-        if is_joined:
-            powers = self._find_powers(xp.concat([xp.reshape(largest, (-1,)) for largest in maxima]))
-            stops = accumulate((math.prod(largest.shape) for largest in maxima), initial=0)
-            parts = [powers[start:stop] for start, stop in pairwise(stops)]
-        else:
-            parts = [self._find_powers(largest) for largest in maxima]
-        for (operand, axis), part, largest in zip(vectors, parts, maxima, strict=True):
-            operand.powers[axis] = xp.reshape(part, largest.shape) if is_joined else part
+        if self.fuses or len(both) < 2 or count > MOST_JOINED:
+            for operand, axis in unknown:
+                operand.powers[axis] = self._find_powers(self.largest(operand.values, axis))
+            return
+        maxima = [self.largest(x.values, axis) for x, axis in both]
+        powers = self._find_powers(xp.concat([xp.reshape(largest, (-1,)) for largest in maxima]))
+        start = 0
+        for (operand, axis), largest in zip(both, maxima, strict=True):
+            stop = start + math.prod(largest.shape)
+            operand.powers[axis] = xp.reshape(powers[start:stop], largest.shape)
+            start = stop
+
+    def largest(self, x: Array, axis: int) -> Array:
+        """Return the largest magnitudes along an axis, which is kept."""
+        return self.xp.max(self.xp.abs(x), axis=axis, keepdims=True)
 
     def _find_powers(self, largest: Array) -> Array:
         """Return ``TO_OVERFLOW`` times the smallest power of two at or above each ``largest``, of its shape.
@@ -205,7 +190,7 @@ class Reproducible(Arithmetic):
         """
         slices = []
         for index in range(count):
-            shift = powers * (1.5 * 2.0 ** (52 - bits * (index + 1)) / TO_OVERFLOW)
+            shift = powers * (elementary.TO_WHOLE * 2.0 ** (-bits * (index + 1)) / TO_OVERFLOW)
             slices.append((x + shift) - shift)
             if index + 1 < count:
                 x = x - slices[-1]

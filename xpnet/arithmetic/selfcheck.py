@@ -6,7 +6,7 @@ result is known from integers or, for elementwise operations, from the host.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from xpnet._lib.text import complain
 from xpnet._typing import Array, Function
@@ -14,10 +14,10 @@ from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.elementary import round_to_whole
 from xpnet.errors import BackendError, setting
 
-_SIZE, _TERMS = 8, 128  # of the product of matrices
+_ROW = 8
 
 # No two have a product in common: a compiler that kept it would have no reason to contract it.
-_ELEMENTWISE: Final[dict[str, Function]] = {
+_ELEMENTWISE: dict[str, Function] = {
     "sums": lambda x, y: x + y,
     "products": lambda x, y: x * y,
     "quotients": lambda x, y: x / y,
@@ -31,7 +31,9 @@ _ELEMENTWISE: Final[dict[str, Function]] = {
 Shape: TypeAlias = tuple[int, int, int, int]
 """Of ``count`` products of matrices (n, k) and (k, m): count, n, k, m."""
 
-_COMPILED: Final[dict[tuple[object, ...], Function]] = {}
+_SMALL: Shape = (1, 8, 128, 8)
+
+_COMPILED: dict[tuple[object, ...], Function] = {}
 """The compiled probes, by backend, device and shapes: compiling takes much longer than computing."""
 
 
@@ -57,26 +59,24 @@ def check(
         An operation has a wrong result; the message names the first.
     """
 
-    def compute(x: Array, y: Array, a: Array, b: Array, *factors: Array) -> list[Array]:
-        product = ops.xp.matmul(a, ops.xp.matrix_transpose(b))
-        others = [_multiply(ops, shape, *factors[4 * k : 4 * k + 4]) for k, shape in enumerate(shapes)]
-        small = ops.xp.reshape(product, (-1,))
-        return [small, *others, *(function(x, y) for function in _ELEMENTWISE.values())]
+    def compute(x: Array, y: Array, *factors: Array) -> list[Array]:
+        products = [_multiply(ops, shape, *factors[4 * k : 4 * k + 4]) for k, shape in enumerate(shapes)]
+        return [*products, *(function(x, y) for function in _ELEMENTWISE.values())]
 
     def compute_compiled(x: Array, y: Array, *factors: Array) -> list[Array]:
-        rows, divisors = (ops.xp.reshape(values, (_SIZE, _SIZE)) for values in (x, y))
+        rows, divisors = (ops.xp.reshape(values, (-1, _ROW)) for values in (x, y))
         return [*compute(x, y, *factors), ops.xp.reshape(rows / divisors[:, :1], (-1,))]
 
-    x, y, a, b = operands = _operands()
-    args = [_array(ops, values) for values in operands]
-    expected: list[Any] = [[sum(map(float.__mul__, row, column)) for row in a for column in b]]
+    shapes = (_SMALL, *shapes)
+    x, y = _operands()
+    args, expected = [_array(ops, x), _array(ops, y)], list[Any]()
     for _, *lengths in shapes:
         u, s, t, v = _factors(*lengths)
         args += [_array(ops, values) for values in (u, s, t, v)]
         total = sum(p * q for p, (q,) in zip(s[0], t, strict=True))
         expected.append(args[-4] * args[-1] * float(total))  # exact
     expected += [list(map(function, x, y)) for function in _ELEMENTWISE.values()]
-    expected += [[value / y[k - k % _SIZE] for k, value in enumerate(x)]]
+    expected += [[value / y[k - k % _ROW] for k, value in enumerate(x)]]
     compiled, compiler_fault = compile_(compute_compiled), None
     if compiled is not compute_compiled:
         compiled = _COMPILED.setdefault((where, *shapes), compiled)
@@ -95,18 +95,16 @@ def check(
     return compiler_fault is None
 
 
-def _operands() -> tuple[list[float], list[float], list[list[float]], list[list[float]]]:
-    """Return the operands of the elementwise operations, and rows and columns of matrices.
+def _operands() -> tuple[list[float], list[float]]:
+    """Return the operands of the elementwise operations.
 
-    Eight times some of the first are halves, which show how ties are rounded; the product needs 53 bits.
+    Eight times some of the first are halves, which show how ties are rounded.
     """
     x = [k / 16.0 for k in range(-7, 9)] + [value / 2.0**53 for value in _pseudorandom_integers(7, 16, 53)]
     y = [1.0 + value / 2.0**40 for value in _pseudorandom_integers(9, 32, 39)]
     for x_, y_ in _hardest_quotients(32):
         x, y = [*x, x_ / 2**53], [*y, y_ / 2**52]
-    seeds = range(1, 1 + _SIZE), range(100, 100 + _SIZE)
-    a, b = ([list(map(float, _pseudorandom_integers(k, _TERMS, 23))) for k in each] for each in seeds)
-    return x, y, a, b
+    return x, y
 
 
 def _factors(n: int, k: int, m: int) -> tuple[list[list[int]], ...]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
+from xpnet.arithmetic.elementary import flush_tiny
 
 
 def relu(ops: Arithmetic, z: Array) -> Array:
@@ -122,13 +123,13 @@ def one_hot(ops: Arithmetic, labels: Array, classes: int) -> Array:
     return ops.xp.astype(ops.xp.expand_dims(rows, axis=1) == row, ops.dtype)
 
 
-def softmax(ops: Arithmetic, z: Array) -> Array:
-    """Return the probabilities exp(z_i) / Σ_j exp(z_j) over the units, (..., units, samples).
+def softmax(ops: Arithmetic, z: Array, axis: int = -2) -> Array:
+    """Return the probabilities exp(z_i) / Σ_j exp(z_j) along an axis, by default over the units.
 
     The largest logit of each sample is subtracted first, which changes nothing but keeps exp in range.
     """
-    exponentials = ops.exp(_subtract_maximum(ops, z))
-    return exponentials * reciprocal(ops, ops.sum(exponentials, axis=-2))
+    exponentials = ops.exp(_subtract_maximum(ops, z, axis))
+    return exponentials * ops.reciprocal(ops.sum(exponentials, axis))
 
 
 def cross_entropy(ops: Arithmetic, z: Array, y: Array) -> Array:
@@ -191,24 +192,5 @@ def count_correct(ops: Arithmetic, predicted: Array, labels: Array) -> Array:
     return ops.xp.sum(right, axis=-1, keepdims=True, dtype=ops.xp.int32)
 
 
-def flush_tiny(x: Array) -> Array:
-    """Round x to a multiple of 2^-953 if it is that small. Above 2^-846 nothing changes.
-
-    Numbers that some libraries would flush to zero, because they become subnormal, are then zero on all. In
-    float32, where 2^-900 is 0, x is unchanged.
-    """
-    if getattr(x.dtype, "itemsize", 8) == 4:  # not all dtypes tell; the sum changes no float32 either
-        return x
-    return (x + 2.0**-900) - 2.0**-900
-
-
-def _subtract_maximum(ops: Arithmetic, z: Array) -> Array:
-    return z - ops.xp.max(z, axis=-2, keepdims=True)
-
-
-def reciprocal(ops: Arithmetic, x: Array, numerator: float = 1.0) -> Array:
-    """Return 1 / x, or another number by x, elementwise.
-
-    Division is of equal shapes: libraries that divide by a broadcast operand may multiply by its reciprocal.
-    """
-    return ops.xp.full_like(x, numerator) / x
+def _subtract_maximum(ops: Arithmetic, z: Array, axis: int = -2) -> Array:
+    return z - ops.xp.max(z, axis=axis, keepdims=True)

@@ -5,7 +5,7 @@ from typing import NamedTuple, TypeAlias
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.arithmetic.blocks import block_bounds
-from xpnet.nn import functional as F
+from xpnet.arithmetic.elementary import flush_tiny
 
 
 class Linear(NamedTuple):
@@ -132,11 +132,11 @@ def mean_and_variance_factors(count: int) -> tuple[float, float]:
 
 
 def _update_average(running: Array, batch: Array) -> Array:
-    return F.flush_tiny(running + (batch - running) * MOMENTUM)
+    return flush_tiny(running + (batch - running) * MOMENTUM)
 
 
 def _reciprocal_deviation(ops: Arithmetic, variance: Array) -> Array:
-    return F.reciprocal(ops, ops.sqrt(variance + EPSILON))
+    return ops.reciprocal(ops.sqrt(variance + EPSILON))
 
 
 def dropout(ops: Arithmetic, a: Array, mask: Array, scale: float) -> Array:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
-from xpnet.nn.functional import flush_tiny, reciprocal
+from xpnet.arithmetic.elementary import flush_tiny
 from xpnet.nn.layers import Parameters
 
 MOST_JOINED = 1 << 15
@@ -101,8 +101,8 @@ def adam(ops: Arithmetic, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8)
         m = _map(lambda m, g: flush_tiny(average(m, g, b1)), state.m, gradients)
         v = _map(lambda v, g: flush_tiny(average(v, g * g, b2)), state.v, gradients)
         state = AdamState(m, v, average(state.m_total, 1.0, b1), average(state.v_total, 1.0, b2))
-        rate = learning_rate * reciprocal(ops, state.m_total)
-        unbias = reciprocal(ops, state.v_total)
+        rate = learning_rate * ops.reciprocal(state.m_total)
+        unbias = ops.reciprocal(state.v_total)
 
         roots = _map_joined(lambda v: ops.sqrt(v * unbias) + eps, ops, state.v)
         return _map(lambda p, m, root: p - rate * (m / root), parameters, state.m, roots), state
@@ -233,4 +233,4 @@ def _zeros_like(ops: Arithmetic, parameters: Parameters) -> Parameters:
 def _norm_factor(ops: Arithmetic, x: Array, limit: float) -> Array:
     """Return c / max(c, ‖x‖) for each row of ``x``, (rows, 1), with c the limit."""
     norm = ops.sqrt(ops.sum(x * x, axis=-1))
-    return reciprocal(ops, ops.xp.maximum(norm, limit), limit)
+    return ops.reciprocal(ops.xp.maximum(norm, limit), limit)

@@ -15,7 +15,7 @@ import numpy as np
 from xpnet._typing import Device, Function, HostArray
 from xpnet.errors import ConfigError
 from xpnet.reproducible.places import Place
-from xpnet.reproducible.promotion import FLOATING, INTEGRAL, name_of
+from xpnet.reproducible.promotion import INTEGRAL, name_of
 
 if TYPE_CHECKING:
     Base: TypeAlias = Any  # its operators are made from tables
@@ -39,8 +39,11 @@ COMPARISONS = _table("lt less, le less_equal, gt greater, ge greater_equal, eq e
 UNARY = _table("neg negative, abs abs, invert bitwise_invert")
 """The function of the standard behind each operator."""
 
-DIRECT = {"add", "subtract", "multiply", "divide", "bitwise_and", "bitwise_or", "bitwise_xor"}
-"""Functions that NumPy can write to the memory of an operand."""
+DIRECT = {
+    **dict.fromkeys(("add", "subtract", "multiply", "bitwise_and", "bitwise_or", "bitwise_xor"), "fiu"),
+    **dict.fromkeys(("divide", *COMPARISONS.values()), "f"),
+}
+"""The kinds of dtypes of which NumPy's functions do what the standard's do, with operands of one dtype."""
 
 SCALARS = (bool, int, float)
 BASIC = (int, slice, type(None), type(...))
@@ -205,18 +208,6 @@ class Array(Base):  # type: ignore[misc]  # of Any
                 view.detach()
         root._views = ()
 
-    def _write_directly(self, name: str, other: Any) -> bool:
-        """Let the library write a result to the memory of this array, if shape and dtype are the same."""
-        place, (own, data), dtype = self.place.space.operands(name, self, other)
-        if own is not self.data or np.broadcast_shapes(own.shape, data.shape) != own.shape:
-            return False
-        if name == "divide" and dtype not in FLOATING:
-            return False
-        self._prepare_to_write()
-        with place.scope():
-            getattr(place.xp, name)(self.data, data, out=self.data)
-        return True
-
     def _replace(self, data: Any) -> None:
         """Take other data, and write them to the array that this is a slice of."""
         if self._parent is not None:
@@ -238,9 +229,6 @@ class Array(Base):  # type: ignore[misc]  # of Any
 
     def __contains__(self, value: object) -> bool:
         return bool(self.place.space.any(self == value))
-
-    def __pos__(self) -> Any:
-        return self.place.space.positive(self)
 
     def __len__(self) -> Any:
         if self.ndim == 0:
@@ -298,7 +286,7 @@ class Array(Base):  # type: ignore[misc]  # of Any
     def __copy__(self, *_: object) -> Any:
         return self.place.space.asarray(self, copy=True)
 
-    __deepcopy__ = __copy__
+    __deepcopy__ = __pos__ = __copy__
 
 
 def wrap(place: Place, data: Any) -> Array:
@@ -310,23 +298,25 @@ def _fits(value: object) -> bool:
     return isinstance(value, (Array, *SCALARS, complex)) or hasattr(value, "shape")
 
 
-def _binary(name: str, *, is_reflected: bool = False) -> Function:
-    is_own = name in {*DIRECT, *COMPARISONS.values()}
+def _find_direct_operand(name: str, array: Array, other: Any) -> Any:
+    """Return an operand as NumPy's function takes it; None if another function has to compute."""
+    dtype, kind = array.data.dtype, type(other)
+    if not array.place.computing.on_host or dtype.kind not in DIRECT.get(name, ""):
+        return None
+    if kind is Array:
+        return other.data if other.place is array.place and other.data.dtype == dtype else None
+    return other if kind is int or (kind is float and dtype.kind == "f") else None
 
+
+def _binary(name: str, *, is_reflected: bool = False) -> Function:
     def method(self: Array, other: Any) -> Any:
-        place, data, number = self.place, self.data, None
-        dtype = name_of(data.dtype)
-        if is_own and dtype in FLOATING and (name != "divide" or place.computing.on_host):
-            if type(other) is float:
-                number = place.put(other, dtype)
-            elif type(other) is Array and other.place is place:
-                number = other.data
-            if number is not None and number.dtype == data.dtype:  # a shorter way to the same
-                pair = (number, data) if is_reflected else (data, number)
-                with place.scope():
-                    return wrap(place, getattr(place.xp, name)(*pair))
+        number = _find_direct_operand(name, self, other)
+        if number is not None:
+            pair = (number, self.data) if is_reflected else (self.data, number)
+            with self.place.scope():
+                return wrap(self.place, getattr(np, name)(*pair))
         operands = (other, self) if is_reflected else (self, other)
-        return getattr(place.space, name)(*operands) if _fits(other) else NotImplemented
+        return getattr(self.place.space, name)(*operands) if _fits(other) else NotImplemented
 
     return method
 
@@ -335,7 +325,11 @@ def _in_place(name: str) -> Function:
     def method(self: Array, other: Any) -> Any:
         if not _fits(other):
             return NotImplemented
-        if self.place.computing.on_host and name in DIRECT and self._write_directly(name, other):
+        number = _find_direct_operand(name, self, other)
+        if number is not None and np.broadcast_shapes(self.shape, np.shape(number)) == self.shape:
+            self._prepare_to_write()
+            with self.place.scope():
+                getattr(np, name)(self.data, number, out=self.data)
             return self
         result = getattr(self.place.space, name)(self, other)
         if (result.shape, result.dtype) != (self.shape, self.dtype):

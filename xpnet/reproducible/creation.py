@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet._lib.tree import tree_map
 from xpnet._typing import DType, Function
 from xpnet.reproducible.array import Array, wrap
 from xpnet.reproducible.elementwise import as_operand
@@ -28,7 +29,8 @@ def asarray(
     if array is None:
         if copy is False and not isinstance(obj, np.ndarray):
             raise ValueError("asarray: copy=False, but numbers and lists are copied")
-        host = np.array(_numbers(obj), dtype and name_of(dtype))
+        numbers = tree_map(lambda each: each.tolist() if isinstance(each, Array) else each, obj)
+        host = np.array(numbers, dtype and name_of(dtype))
         name_of(host.dtype)  # one of the standard's
         return _put(space, host, None, device)
     own = name_of(array.dtype)
@@ -44,13 +46,6 @@ def asarray(
         return array
     with place.scope():
         return wrap(place, place.convert(array.data, wanted) if is_copied else place.copy(array.data))
-
-
-def _numbers(obj: Any) -> Any:
-    """Return nested lists with numbers in place of arrays."""
-    if isinstance(obj, (list, tuple)):
-        return [_numbers(each) for each in obj]
-    return obj.tolist() if isinstance(obj, Array) else obj
 
 
 def astype(space: Any, x: Array, dtype: DType, /, *, copy: bool = True, device: Any = None) -> Array:

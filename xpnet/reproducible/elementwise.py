@@ -48,20 +48,16 @@ def operands(
     TypeError
         They are of several libraries or devices, or there is no array among them.
     """
-    names, scalars, data = [], [], []
-    for value in values:
-        if type(value) is Array:
-            place = place or value.place
-            place.check(name, value.place)
-            data.append(value.data)
-            names.append(name_of(data[-1].dtype))
-        else:
-            data.append(as_operand(name, value))
-            scalars.append(type(data[-1]))
+    checked = [as_operand(name, value) for value in values]
+    arrays = [each for each in checked if isinstance(each, Array)]
+    for array in arrays:
+        place = place or array.place
+        place.check(name, array.place)
     if place is None:
         raise TypeError(f"{name}: expected an rp.Array, got none")
-    dtype = dtype or promote((*names,), (*scalars,))
-    data = [place.put(x, dtype) if type(x) in SCALARS else place.convert(x, dtype) for x in data]
+    names = tuple(name_of(array.dtype) for array in arrays)
+    dtype = dtype or promote(names, tuple(type(each) for each in checked if type(each) in SCALARS))
+    data = [place.convert(x.data, dtype) if isinstance(x, Array) else place.put(x, dtype) for x in checked]
     return place, data, dtype
 
 
@@ -164,7 +160,9 @@ def of_each_number(formula: Function) -> Function:
     """Return the function of arrays of any shapes of a formula, both of the arithmetic and float64 data."""
 
     def kernel(ops: FullRange, *data: Data) -> Data:
-        return ops.map_pieces(partial(formula, ops), *(ops.xp.broadcast_arrays(*data) if data[1:] else data))
+        return ops.map_elements(
+            partial(formula, ops), *(ops.xp.broadcast_arrays(*data) if data[1:] else data)
+        )
 
     return kernel
 

@@ -150,9 +150,8 @@ def one_hot(ops: FullRange, indices: Any, num_classes: int, /, *, axis: int = -1
     """
     (position,) = sorted_axes("one_hot", (axis,), indices.ndim + 1)
     num_classes = whole("one_hot", "a number of classes, 0 or more", num_classes)
-    xp = ops.xp
-    numbers = xp.astype(xp.arange(num_classes, device=ops.device), ops.dtype)
-    return xp.moveaxis(xp.astype(xp.expand_dims(indices, axis=-1) == numbers, ops.dtype), -1, position)
+    columns = F.one_hot(ops, ops.xp.expand_dims(indices, axis=-1), num_classes)
+    return ops.xp.moveaxis(columns[..., 0], -1, position)
 
 
 def _contract(name: str, ops: FullRange, a: Any, b: Any, slices: int | None, block: int | None = None) -> Any:
@@ -257,7 +256,7 @@ def softmax(ops: FullRange, x: Any, /, *, axis: int = -1) -> Any:
         There is no such axis.
     """
     (position,) = sorted_axes("softmax", (axis,), x.ndim)
-    return ops.softmax(x, position) if prod(x.shape) else x
+    return F.softmax(ops.limited, x, position) if prod(x.shape) else x
 
 
 @public

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections import namedtuple
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.linalg import LinAlgError
@@ -18,18 +18,20 @@ from xpnet.reproducible.functions import Axis
 from xpnet.reproducible.promotion import FLOATING, name_of
 from xpnet.reproducible.reductions import OWN as REDUCTIONS
 
-RESULTS: Final[dict[str, Function]] = {
+RESULTS: dict[str, Function] = {
     "eigh": namedtuple("EighResult", "eigenvalues eigenvectors"),  # noqa: PYI024
     "qr": namedtuple("QRResult", "Q R"),  # noqa: PYI024
     "slogdet": namedtuple("SlogdetResult", "sign logabsdet"),  # noqa: PYI024
     "svd": namedtuple("SVDResult", "U S Vh"),  # noqa: PYI024
 }
 """What functions with several results return."""
-SLOW: Final = {"eigh": 1500, "svd": 1400, "pinv": 1400}
+SLOW = {"eigh": 1500, "svd": 1400, "pinv": 1400}
 """The length of a matrix beyond which a function takes more than a minute."""
+OBLONG = ("matrix_rank", "pinv", "qr", "svd", "svdvals")
+"""Functions of matrices that need not be square."""
 
 
-def _map(function: Function, name: str, *arrays: Array, is_square: bool = True) -> Any:
+def _map(function: Function, name: str, *arrays: Array, **options: Any) -> Any:
     """Return the results of a function of each matrix, of float64, rounded once.
 
     Raises
@@ -46,11 +48,11 @@ def _map(function: Function, name: str, *arrays: Array, is_square: bool = True) 
         if not np.isfinite(x).all():
             raise LinAlgError(f"{name}: a matrix has infinities or NaN")
     rows, columns = hosts[0].shape[-2:]
-    if is_square and rows != columns:
+    if rows != columns and name not in OBLONG:
         raise LinAlgError(f"{name}: expected square matrices, got {rows} rows and {columns} columns")
     if min(rows, columns) > SLOW.get(name, 2500):
         what = f"{name} of a matrix of {rows} rows and {columns} columns takes minutes"
-        level = 2 if name in OF_SQUARE else 3
+        level = 2 if name in OF_EACH else 3
         warnings.warn(f"{what}: NumPy's is faster, with other bits", stacklevel=level)
     try:
         stack = np.broadcast_shapes(*(x.shape[:-2] for x in hosts))
@@ -58,7 +60,7 @@ def _map(function: Function, name: str, *arrays: Array, is_square: bool = True) 
         stacks = [np.broadcast_to(x, stack + x.shape[-2:]) for x in hosts]
         flat = [[x[k] for k in places] or [np.eye(*x.shape[-2:])] for x in stacks]
         with np.errstate(all="ignore"):
-            results = [function(*matrices) for matrices in zip(*flat, strict=True)]
+            results = [function(*matrices, **options) for matrices in zip(*flat, strict=True)]
         results = results if isinstance(results[0], tuple) else [(each,) for each in results]
     except LinAlgError as error:
         raise LinAlgError(f"{name}: {error}") from None
@@ -73,12 +75,6 @@ def _multiply(a: HostArray, b: HostArray) -> HostArray:
 
 
 # Equations
-
-
-def cholesky(x: Array, /, *, upper: bool = False) -> Any:
-    """Return the lower or upper triangular factor of positive definite matrices."""
-    lower = _map(factors.cholesky, "cholesky", x)
-    return lower.mT if upper else lower
 
 
 def solve(x1: Array, x2: Array, /) -> Any:
@@ -102,20 +98,30 @@ def _sign_and_logarithm(a: HostArray) -> tuple[float, HostArray]:
     return math.prod(np.sign(pivots)), factors.fold(functions.log(np.abs(pivots)))
 
 
-OF_SQUARE: Final[dict[str, Function]] = {
+def _qr(a: HostArray, mode: str = "reduced") -> tuple[HostArray, HostArray]:
+    if mode not in ("reduced", "complete"):
+        raise ValueError(f"qr: expected a mode reduced or complete, got {mode!r}")
+    return factors.qr(a, complete=mode == "complete")
+
+
+OF_EACH: dict[str, Function] = {
+    "cholesky": lambda a, upper=False: factors.cholesky(a).T if upper else factors.cholesky(a),
     "inv": lambda a: factors.solve(a, np.eye(len(a))),
     "det": lambda a: math.prod(_pivots(a)),
     "slogdet": _sign_and_logarithm,
+    "qr": _qr,
     "eigh": spectra.eigh,
     "eigvalsh": lambda a: spectra.eigh(a, vectors=False)[0],
+    "svd": lambda a, full_matrices=True: spectra.svd(a, _multiply, full=full_matrices),
+    "svdvals": lambda a: spectra.svd(a, _multiply, full=False, vectors=False)[1],
 }
-"""Functions of a square matrix alone."""
+"""Functions of one matrix."""
 
 
 def matrix_power(x: Array, n: int, /) -> Any:
     """Return whole powers of matrices, by squaring for each binary digit of n, highest first."""
     space = x.place.space
-    base = _map(OF_SQUARE["inv"], "inv", x) if n < 0 else x
+    base = OWN["inv"](x) if n < 0 else x
     power = space.broadcast_to(space.eye(x.shape[-1], dtype=x.dtype, device=x.device), x.shape)
     for position, digit in enumerate(f"{abs(n):b}"):
         power = power @ power if position else power
@@ -127,26 +133,7 @@ def matrix_power(x: Array, n: int, /) -> Any:
 # Decompositions
 
 
-def qr(x: Array, /, *, mode: str = "reduced") -> Any:
-    """Return orthogonal and upper triangular factors."""
-    if mode not in ("reduced", "complete"):
-        raise ValueError(f"qr: expected a mode reduced or complete, got {mode!r}")
-    return _map(partial(factors.qr, complete=mode == "complete"), "qr", x, is_square=False)
-
-
-def svd(x: Array, /, *, full_matrices: bool = True) -> Any:
-    """Return singular values, descending, and their vectors."""
-    decompose = partial(spectra.svd, multiply=_multiply, full=full_matrices)
-    return _map(decompose, "svd", x, is_square=False)
-
-
-def svdvals(x: Array, /) -> Any:
-    """Return singular values, descending."""
-    decompose = partial(spectra.svd, multiply=_multiply, full=False, vectors=False)
-    return _map(lambda a: decompose(a)[1], "svdvals", x, is_square=False)
-
-
-def _map_significant(name: str, function: Function, x: Array, rtol: Any, *, vectors: bool) -> Any:
+def _map_significant(name: str, function: Function, x: Array, rtol: Any) -> Any:
     """Return results of a function of the decomposition of each matrix, and of what of it is significant.
 
     These are the singular values above the tolerance times the largest. By default the tolerance is the
@@ -154,13 +141,13 @@ def _map_significant(name: str, function: Function, x: Array, rtol: Any, *, vect
     """
 
     def compute(a: HostArray, tolerance: HostArray) -> HostArray:
-        u, s, vh = spectra.svd(a, _multiply, full=False, vectors=vectors)
+        u, s, vh = spectra.svd(a, _multiply, full=False, vectors=name == "pinv")
         return np.asarray(function(u, s, vh, s > tolerance[0, 0] * np.max(s, initial=0.0)))
 
     dtype, space = _real(x), x.place.space
     rtol = max(x.shape[-2:], default=1) * space.finfo(dtype).eps if rtol is None else rtol
     tolerance = space.asarray(rtol, dtype=dtype, device=x.device)[..., None, None]
-    return _map(compute, name, x, tolerance, is_square=False)
+    return _map(compute, name, x, tolerance)
 
 
 def pinv(x: Array, /, *, rtol: Any = None) -> Any:
@@ -169,14 +156,12 @@ def pinv(x: Array, /, *, rtol: Any = None) -> Any:
     def invert(u: HostArray, s: HostArray, vh: HostArray, kept: HostArray) -> HostArray:
         return _multiply(vh[kept].T / s[kept], u[:, kept].T)
 
-    return _map_significant("pinv", invert, x, rtol, vectors=True)
+    return _map_significant("pinv", invert, x, rtol)
 
 
 def matrix_rank(x: Array, /, *, rtol: Any = None) -> Any:
     """Return the numbers of significant singular values, int64."""
-    ranks = _map_significant(
-        "matrix_rank", lambda *parts: np.count_nonzero(parts[-1]), x, rtol, vectors=False
-    )
+    ranks = _map_significant("matrix_rank", lambda *parts: np.count_nonzero(parts[-1]), x, rtol)
     return x.place.space.astype(ranks, x.place.space.int64)
 
 
@@ -202,7 +187,7 @@ def matrix_norm(x: Array, /, *, keepdims: bool = False, ord: Any = "fro") -> Any
     if ord == "fro":
         return vector_norm(x, axis=(-2, -1), keepdims=keepdims)
     if ord in (2, -2, "nuc"):
-        numbers = svdvals(wide)[..., None]
+        numbers = OWN["svdvals"](wide)[..., None]
     elif ord in (1, -1, math.inf, -math.inf):
         numbers = space.sum(space.abs(wide), axis=-2 if abs(ord) == 1 else -1, keepdims=True)
     else:
@@ -252,9 +237,9 @@ def cross(x1: Array, x2: Array, /, *, axis: int = -1) -> Any:
     return a1 * b2 - a2 * b1
 
 
-OWN: Final[dict[str, Function]] = {
-    **{name: partial(_map, function, name) for name, function in OF_SQUARE.items()},
-    **{each.__name__: each for each in (cholesky, cross, diagonal, matrix_norm, matrix_power, matrix_rank)},
-    **{each.__name__: each for each in (outer, pinv, qr, solve, svd, svdvals, trace, vector_norm)},
+OWN: dict[str, Function] = {
+    **{name: partial(_map, function, name) for name, function in OF_EACH.items()},
+    **{each.__name__: each for each in (cross, diagonal, matrix_norm, matrix_power, matrix_rank)},
+    **{each.__name__: each for each in (outer, pinv, solve, trace, vector_norm)},
     **{name: REDUCTIONS[name] for name in ("matmul", "tensordot", "vecdot")},
 }

@@ -97,7 +97,6 @@ def arithmetic(name: str, device: str) -> tuple[Backend, FullRange]:
         backend.xp.float64,
         in_pieces=backend.parallel_blocks,
         to_host=lambda x: backend.to_host(x).tolist(),
-        from_host=lambda numbers: backend.from_host(np.asarray(numbers)),
     )
     try:
         with backend.scope():
@@ -132,15 +131,10 @@ class Place:
 
     def __init__(self, space: Any, name: str, device_name: str) -> None:
         self.space, self.name = space, f"{name} on {device_name}"
-        if name in HOSTED and not is_gpu(device_name):
-            self.backend = make(name, device_name)
-            self.computing, self.ops = arithmetic("numpy", "cpu")
-        else:
-            self.backend, self.ops = arithmetic(name, device_name)
-            self.computing = self.backend
+        self.backend, self.is_hosted = make(name, device_name), name in HOSTED and not is_gpu(device_name)
+        self.computing, self.ops = arithmetic(*(("numpy", "cpu") if self.is_hosted else (name, device_name)))
         self.xp, self.scope = self.computing.standard, self.computing.operation_scope
-        self.is_hosted = self.computing is not self.backend
-        self.is_functional = hasattr(self.ops.from_host([0.0]), "at")
+        self.is_functional = hasattr(self.put(0.0), "at")
 
     def check(self, name: str, other: "Place") -> None:
         """Check that an operand is of this place.

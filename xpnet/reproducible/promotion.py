@@ -1,22 +1,18 @@
 """Names of dtypes, and their promotion, which is NumPy's on every library."""
 
 from functools import cache
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from xpnet._typing import DType
 
-INTEGRAL: Final = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-FLOATING: Final = ("float32", "float64")
-DTYPES: Final = ("bool", *INTEGRAL, *FLOATING)
+INTEGRAL = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+FLOATING = ("float32", "float64")
+DTYPES = ("bool", *INTEGRAL, *FLOATING)
 
 Scalar = bool | int | float
-DEFAULTS: Final = {bool: "bool", int: "int64", float: "float64"}
-
-
-_known: dict[type, dict[DType, str]] = {}
-"""Names of dtypes by their type: those of different libraries must not be compared."""
+DEFAULTS = {bool: "bool", int: "int64", float: "float64"}
 
 
 def name_of(dtype: DType) -> str:
@@ -27,13 +23,11 @@ def name_of(dtype: DType) -> str:
     TypeError
         It is none of the standard's, or complex.
     """
-    try:
-        return _known[type(dtype)][dtype]
-    except KeyError:
-        return _known.setdefault(type(dtype), {}).setdefault(dtype, _find_name(dtype))
+    return _find_name(type(dtype).__module__, dtype)
 
 
-def _find_name(dtype: DType) -> str:
+@cache
+def _find_name(library: str, dtype: DType) -> str:  # noqa: ARG001  those of different libraries do not compare
     default = DEFAULTS.get(dtype) if isinstance(dtype, type) else None
     name = str(default or getattr(dtype, "__name__", str(dtype).rpartition(".")[2]))
     if name.rstrip("_") not in DTYPES:

@@ -151,24 +151,23 @@ def tensordot(x1: Array, x2: Array, /, *, axes: Any = 2) -> Any:
 # Order, search and sets: NaN is the largest number, zeros are equal, ties keep their order
 
 
-def argsort(x: Array, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Array:  # noqa: ARG001
+def _argsort(
+    place: Place, _: str, data: Data, *, axis: int = -1, descending: bool = False, **__: bool
+) -> Data:
     """Return the indices that sort, always in a stable order."""
-    place, (data,), _ = operands("argsort", x)
     xp = place.xp
-    with place.scope():
-        if not descending:
-            return wrap(place, place.convert(xp.argsort(data, axis=axis, stable=True), "int64"))
-        backwards = xp.argsort(xp.flip(data, axis=axis), axis=axis, stable=True)
-        indices = (x.shape[axis] - 1) - xp.flip(place.convert(backwards, "int64"), axis=axis)
-        return wrap(place, indices)
+    if not descending:
+        return place.convert(xp.argsort(data, axis=axis, stable=True), "int64")
+    backwards = xp.argsort(xp.flip(data, axis=axis), axis=axis, stable=True)
+    return (data.shape[axis] - 1) - xp.flip(place.convert(backwards, "int64"), axis=axis)
 
 
-def sort(x: Array, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:  # noqa: ARG001
+def sort(x: Array, /, *, axis: int = -1, **options: bool) -> Any:
     """Return the sorted elements, always in a stable order."""
     if x.ndim == 0:
         raise ValueError("sort: expected an axis, got an array without")
-    indices = argsort(x, axis=axis, descending=descending)
-    return x.place.space.take_along_axis(x, indices, axis=axis)
+    space = x.place.space
+    return space.take_along_axis(x, space.argsort(x, axis=axis, **options), axis=axis)
 
 
 def searchsorted(x1: Array, x2: Any, /, *, side: Any = "left", sorter: Array | None = None) -> Array:
@@ -201,10 +200,11 @@ ADDED_UP: dict[str, Function] = {
 """The formulas of sums and products of float64 numbers."""
 OWN: dict[str, Function] = {
     **{each.__name__: each for each in (var, std, diff, tensordot)},
-    **{each.__name__: each for each in (argsort, sort, searchsorted, unique_values)},
+    **{each.__name__: each for each in (sort, searchsorted, unique_values)},
     **{name: partial(_unique, name) for name in ("unique_all", "unique_counts", "unique_inverse")},
     **{name: partial(_add_up, formula, name) for name, formula in ADDED_UP.items()},
     **{name: partial(_multiply, name) for name in ("matmul", "vecdot")},
     **{name: partial(call, _extremum(name), name) for name in ("max", "min")},
+    "argsort": partial(call, _argsort, "argsort"),
     "mean": partial(in_float64_of, unwrap(functions.mean), "mean"),
 }

@@ -4,10 +4,11 @@ import math
 from functools import cache, partial, update_wrapper
 from itertools import cycle
 from types import ModuleType, SimpleNamespace
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
+from xpnet._lib.tree import leaves, tree_map
 from xpnet._typing import Device, DType, Function, HostArray
 from xpnet.backends.resolve import BACKENDS, backend_of, import_backend
 from xpnet.errors import BackendError
@@ -16,29 +17,29 @@ from xpnet.reproducible.array import SCALARS, Array, wrap
 from xpnet.reproducible.places import Place, place_of_array
 from xpnet.reproducible.promotion import DTYPES, name_of
 
-VERSION: Final = "2024.12"
-CONSTANTS: Final = {"e": math.e, "inf": math.inf, "nan": math.nan, "pi": math.pi, "newaxis": None}
+VERSION = "2024.12"
+CONSTANTS = {"e": math.e, "inf": math.inf, "nan": math.nan, "pi": math.pi, "newaxis": None}
 
-EXACT: Final = (
+EXACT = (
     *("take", "take_along_axis", "repeat", "roll", "tile", "tril", "triu"),
     *("argmax", "argmin", "count_nonzero", "nonzero", "all", "any"),
 )
 """Names whose results IEEE 754 or the standard fixes: the library's own."""
-VIEWS: Final = (
+VIEWS = (
     *("broadcast_to", "broadcast_arrays", "expand_dims", "flip", "matrix_transpose", "meshgrid", "moveaxis"),
     *("permute_dims", "reshape", "squeeze", "unstack"),
 )
 """Names whose results may share memory with their argument."""
-LIMITS: Final[dict[str, tuple[type, tuple[str, ...]]]] = {
+LIMITS: dict[str, tuple[type, tuple[str, ...]]] = {
     "finfo": (float, ("eps", "max", "min", "smallest_normal")),
     "iinfo": (int, ("max", "min")),
 }
 """The types of limits of dtypes, and their names."""
-MISSING: Final = dict.fromkeys(
+MISSING = dict.fromkeys(
     ("complex64", "complex128"), "it has no complex numbers: take real and imaginary parts"
 )
-ELSEWHERE: Final = "compute it on the host, of numpy.asarray(x), whose bits may differ, and wrap the result"
-FFT: Final = (
+ELSEWHERE = "compute it on the host, of numpy.asarray(x), whose bits may differ, and wrap the result"
+FFT = (
     *("fft", "ifft", "fftn", "ifftn", "rfft", "irfft", "rfftn", "irfftn", "hfft", "ihfft"),
     *("fftfreq", "rfftfreq", "fftshift", "ifftshift"),
 )
@@ -50,12 +51,10 @@ def _refuse(name: str, *_: Any, **__: Any) -> NoReturn:
 
 
 def _unwrap(name: str, place: Place, value: Any) -> Any:
-    """Return arguments with data in place of arrays."""
+    """Return the data of an array; other arguments as they are, but no plain arrays."""
     if isinstance(value, Array):
         place.check(name, value.place)
         return value.data
-    if isinstance(value, (list, tuple)):
-        return type(value)(_unwrap(name, place, each) for each in value)
     if hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, np.generic):
         elementwise.as_operand(name, value)
     return value
@@ -64,21 +63,20 @@ def _unwrap(name: str, place: Place, value: Any) -> Any:
 def _delegate(name: str, *args: Any, **options: Any) -> Any:
     """Call the library's function, whose first argument is an array."""
     place, _, _ = elementwise.operands(name, *args[:1])
+    unwrap = partial(_unwrap, name, place)
     with place.scope():
-        named = {key: _unwrap(name, place, value) for key, value in options.items()}
-        result = getattr(place.xp, name)(*_unwrap(name, place, args), **named)
-    if isinstance(result, (list, tuple)):
-        return type(result)(wrap(place, each) for each in result)
-    return wrap(place, result)
+        named = {key: tree_map(unwrap, value) for key, value in options.items()}
+        results = getattr(place.xp, name)(*tree_map(unwrap, args), **named)
+    return tree_map(partial(wrap, place), results)
 
 
 def _delegate_view(name: str, *args: Any, **options: Any) -> Any:
     """Call the library's function, and note of what the results are views."""
     results = _delegate(name, *args, **options)
-    several = results if isinstance(results, (list, tuple)) else [results]
+    several = [*leaves(results)]
     for result, source in zip(several, args if len(args) == len(several) else cycle(args[:1]), strict=False):
         result.mark_view_of(source)
-    return [*results] if isinstance(results, (list, tuple)) and name != "unstack" else results
+    return several if isinstance(results, (list, tuple)) and name != "unstack" else results
 
 
 def _join(name: str, arrays: Any, /, **options: Any) -> Array:
@@ -205,12 +203,12 @@ def _limits(kind: str, space: Namespace, x: Any, /) -> SimpleNamespace:
     return SimpleNamespace(bits=int(limits.bits), dtype=getattr(space, name), **numbers)
 
 
-WITH_SPACE: Final[dict[str, Function]] = {
+WITH_SPACE: dict[str, Function] = {
     **creation.OWN,
     "result_type": _result_type,
     **{kind: partial(_limits, kind) for kind in LIMITS},
 }
-NAMES: Final[dict[str, Function]] = {
+NAMES: dict[str, Function] = {
     **WITH_SPACE,
     **{name: partial(_delegate, name) for name in EXACT},
     **{name: partial(_delegate_view, name) for name in VIEWS},
@@ -221,7 +219,7 @@ NAMES: Final[dict[str, Function]] = {
     "isdtype": promotion.isdtype,
 }
 """The functions of the namespace, by name."""
-EXTENSIONS: Final[dict[str, dict[str, Function]]] = {
+EXTENSIONS: dict[str, dict[str, Function]] = {
     "fft": {name: partial(_refuse, f"fft.{name}") for name in FFT},
     "linalg": {**linalg.OWN, "matrix_transpose": NAMES["matrix_transpose"]},
 }

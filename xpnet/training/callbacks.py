@@ -7,10 +7,10 @@ from typing import Any, TypeAlias
 
 from xpnet._lib.interrupts import defer_interrupts
 from xpnet._lib.tree import leaves, tree_map
+from xpnet.arithmetic.elementary import flush_tiny
 from xpnet.config import TrainConfig
 from xpnet.distributed.comparison import compare
 from xpnet.errors import DivergedError
-from xpnet.nn import functional as F
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.training.loop import INTERRUPTED, Callback, EpochLog, FitResult
 from xpnet.training.step import TrainState
@@ -149,12 +149,12 @@ class WeightAveraging(FinalParameters):
             self.kept = tree_map(lambda array: array * 1.0, epoch)
         else:
             arrays = leaves(epoch)
-            self.kept = tree_map(lambda total: F.flush_tiny(total + next(arrays)), self.kept)
+            self.kept = tree_map(lambda total: flush_tiny(total + next(arrays)), self.kept)
         self._added = state.epoch
 
     def _finish(self, kept: ParametersAndStatistics, state: TrainState) -> ParametersAndStatistics:
         share = 1.0 / (state.epoch - self._after)
-        return tree_map(lambda total: F.flush_tiny(total * share), kept)
+        return tree_map(lambda total: flush_tiny(total * share), kept)
 
 
 def build_final(config: TrainConfig, first: int = 0, last: int | None = None) -> FinalParameters:
