@@ -1,4 +1,7 @@
-"""Writes docs/cli.md, the reference of the command line, from what ``--help`` of every command prints."""
+"""Writes docs/cli.md, the reference of the command line, from what ``--help`` of every command prints.
+
+Writes the table of optimisers in docs/training.md too, from xpnet/nn/optim.py.
+"""
 
 import contextlib
 import io
@@ -8,11 +11,13 @@ from collections.abc import Iterator
 from unittest.mock import patch
 
 from checkout import ROOT
+from shared import markdown, write_generated, write_part
 
 from xpnet.__main__ import COMMANDS, main
-from xpnet._lib.files import write_atomic
+from xpnet.nn.optim import OPTIMIZERS
 
 PAGE = ROOT / "docs" / "cli.md"
+TRAINING = ROOT / "docs" / "training.md"
 
 INTRODUCTION = """\
 # Command line
@@ -31,6 +36,12 @@ def page() -> str:
         title = " ".join(["#" * max(2, len(words) + 1), "xpnet", *words])
         text += f"\n{title}\n\n```\n{printed(*words, '--help')}```\n"
     return text
+
+
+def optimizers() -> str:
+    """Return the table of optimisers."""
+    rows = [(f"`{name}`", rule.summary, rule.learning_rate) for name, rule in OPTIMIZERS.items()]
+    return markdown(("`--optimizer`", "update", "typical learning rate"), rows, "---")
 
 
 def commands() -> Iterator[list[str]]:
@@ -54,5 +65,6 @@ def printed(*words: str) -> str:
 
 
 if __name__ == "__main__":
-    write_atomic(PAGE, page().encode())
-    print(PAGE)
+    write_generated(PAGE, page())
+    write_part(TRAINING, "optimisers", optimizers())
+    print(PAGE, TRAINING)

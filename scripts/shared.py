@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from checkout import ROOT, SCRIPTS
+from checkout import ROOT, SCRIPTS, need_own
 
 
 def whole_number(text: str) -> int:
@@ -55,17 +55,24 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], other_columns: 
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def write_part(page: Path, name: str, text: str) -> None:
-    """Replace the part of a page between its marks ``name`` and ``end of name``; ValueError without them."""
+def write_generated(path: Path, text: str) -> None:
+    """Write a file that is made from xpnet; in the checkout, end with one line if xpnet is another's."""
     from xpnet._lib.files import write_atomic
 
+    if path.is_relative_to(ROOT):
+        need_own()
+    write_atomic(path, text.encode())
+
+
+def write_part(page: Path, name: str, text: str) -> None:
+    """Replace the part of a page between its marks ``name`` and ``end of name``; ValueError without them."""
     begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
     before, first, rest = page.read_text(encoding="utf-8").partition(begin)
     _, last, after = rest.partition(end)
     if not (first and last):
         msg = f"{page} has no part {name}"
         raise ValueError(msg)
-    write_atomic(page, "".join([before, begin, text.strip("\n"), "\n", end, after]).encode())
+    write_generated(page, "".join([before, begin, text.strip("\n"), "\n", end, after]))
 
 
 def render(template: Path, **values: Any) -> str:

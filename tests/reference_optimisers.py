@@ -84,6 +84,7 @@ class Optimiser:
             if self._kind == "momentum":
                 return elementwise(lambda p, v: p - alpha * v, p, self.v)
             return elementwise(lambda p, g, v: p - alpha * (g + mu * v), p, g, self.v)
+        assert self._kind in {"adam", "adamw"}, self._kind
         beta1, beta2, epsilon = 0.9, 0.999, 1e-8
         rest1, rest2 = 1 - beta1, 1 - beta2
         self.m = elementwise(lambda m, g: tiny(beta1 * m + rest1 * g), self.m, g)

@@ -1,7 +1,7 @@
 // Reads the files of a run and its data, computes the training again with xpnet.js, and names the first difference.
 // It believes nothing: what it does not know, it refuses or names.
 import SCHEMAS from "../../xpnet/storage/schemas.json" with { type: "json" };
-import { SPECIFICATION_VERSION, arraysOf, bestBy, evaluate, fingerprint, sha256, toDoubles, trainEpochs, validate } from "./xpnet.js";
+import { ACTIVATIONS, OPTIMIZERS, SPECIFICATION_VERSION, arraysOf, bestBy, evaluate, fingerprint, sha256, toDoubles, trainEpochs, validate } from "./xpnet.js";
 
 /** A reason in one line why something cannot be read or verified, or what differs. */
 class Refusal extends Error {}
@@ -45,7 +45,7 @@ const SETTINGS = {
   augment_thickness: [0, between(0, 1)],
   augment_fade_epochs: [0, whole(0)],
   hidden: [[10], listOf(whole(1))],
-  activation: ["relu", oneOf("relu", "leaky-relu", "elu", "tanh", "sigmoid")],
+  activation: ["relu", oneOf(...Object.keys(ACTIVATIONS))],
   batch_norm: [false, isBoolean],
   dropout: [0, SHARE],
   input_dropout: [0, SHARE],
@@ -60,7 +60,7 @@ const SETTINGS = {
   best_by: ["accuracy", oneOf("accuracy", "weighted-accuracy", "balanced-accuracy", "loss")],
   average_epochs: [1, whole(1)],
   seed: [0, (value) => isInteger(value) && BigInt(value.slice(1)) >= 0n && BigInt(value.slice(1)) < 1n << 64n],
-  optimizer: ["sgd", oneOf("sgd", "momentum", "nesterov", "adam", "adamw")],
+  optimizer: ["sgd", oneOf(...Object.keys(OPTIMIZERS))],
   momentum: [null, orNull(SHARE)],
   learning_rate: [0.1, POSITIVE],
   schedule: ["constant", oneOf("constant", "step", "exponential", "cosine")],
@@ -491,8 +491,9 @@ function tensorsOf({ network, optimizer, best, sum }, settings) {
   };
   putAll("state.0", "state.1", arraysOf(network));
   const { vs, ms, c1, c2 } = optimizer;
-  if (["momentum", "nesterov"].includes(settings.optimizer)) putParameters("state.2", vs);
-  if (["adam", "adamw"].includes(settings.optimizer)) {
+  const { state } = OPTIMIZERS[settings.optimizer];
+  if (state.length === 1) putParameters("state.2", vs);
+  if (state.length === 2) {
     putParameters("state.2.m", ms);
     putParameters("state.2.v", vs);
     for (const [name, total] of Object.entries({ m_total: c1, v_total: c2 })) put(`state.2.${name}`, Float64Array.of(total));

@@ -455,31 +455,40 @@ export function treeSum(count, term, first = 0) { // of lists of arrays, term(n)
   return left.map((array, n) => added(array, right[n]));
 }
 // 10.3 Optimisers
+const follow = (p, g, rate) => p.map((x, n) => x - rate * g[n]);
+const velocity = (g, { v, mu }) => v.map((x, n) => flush(mu * x + g[n]));
+function adam(p, g, rate, { v, m, c1, c2 }) {
+  m.set(m.map((x, n) => flush(0.9 * x + (1 - 0.9) * g[n])));
+  v.set(v.map((x, n) => flush(0.999 * x + (1 - 0.999) * (g[n] * g[n]))));
+  return p.map((x, n) => x - rate * (1 / c1) * (m[n] / (sqrt(v[n] * (1 / c2)) + 1e-8)));
+}
+/** A step of each rule: the new p, with v and m set anew; the arrays of its state; and its own λ, that of a decoupled one. */
+export const OPTIMIZERS = {
+  sgd: { step: follow, state: [] },
+  momentum: { step: (p, g, rate, s) => (s.v.set(velocity(g, s)), follow(p, s.v, rate)), state: ["v"] },
+  nesterov: {
+    step: (p, g, rate, s) => (s.v.set(velocity(g, s)), follow(p, g.map((x, n) => x + s.mu * s.v[n]), rate)),
+    state: ["v"],
+  },
+  adam: { step: adam, state: ["m", "v"] },
+  adamw: { step: adam, state: ["m", "v"], decoupled: 0.01 },
+};
 /** A function of gradients and rate that updates `parameters`, [{ p, units }], units of a W, 0 of the others. */
 export function buildOptimizer({ optimizer, momentum, weight_decay, clip_norm: clip, max_norm: largest }, parameters) {
-  const [mu, lambda] = [momentum ?? 0.9, weight_decay ?? (optimizer === "adamw" ? 0.01 : 0)];
+  const { step, decoupled } = OPTIMIZERS[optimizer];
+  const [mu, lambda] = [momentum ?? 0.9, weight_decay ?? decoupled ?? 0];
   const [vs, ms] = [0, 0].map(() => parameters.map(({ p }) => new Float64Array(p.length)));
   const factorOf = (c, values) => c / Math.max(c, sqrt(foldedSum(values.map((x) => x * x))));
   let [c1, c2] = [0, 0];
-  const step = (p, g, v, m, rate) => {
-    if (optimizer === "sgd") return p.map((x, n) => x - rate * g[n]);
-    if (optimizer === "momentum" || optimizer === "nesterov") {
-      v.set(v.map((x, n) => flush(mu * x + g[n])));
-      return p.map((x, n) => x - rate * (optimizer === "momentum" ? v[n] : g[n] + mu * v[n]));
-    }
-    m.set(m.map((x, n) => flush(0.9 * x + (1 - 0.9) * g[n])));
-    v.set(v.map((x, n) => flush(0.999 * x + (1 - 0.999) * (g[n] * g[n]))));
-    return p.map((x, n) => x - rate * (1 / c1) * (m[n] / (sqrt(v[n] * (1 / c2)) + 1e-8)));
-  };
   const update = (gradients, rate) => {
     const clipped = clip === null ? 1 : factorOf(clip, gradients.flatMap((g) => [...g]));
     [c1, c2] = [0.9 * c1 + (1 - 0.9), 0.999 * c2 + (1 - 0.999)];
     for (const [index, { p, units }] of parameters.entries()) {
       let g = gradients[index].map((x) => x * clipped);
       const decays = units > 0 && lambda > 0;
-      if (decays && optimizer !== "adamw") g = g.map((x, n) => flush(x + lambda * p[n]));
-      if (decays && optimizer === "adamw") p.set(p.map((x) => x - rate * flush(lambda * x)));
-      p.set(step(p, g, vs[index], ms[index], rate));
+      if (decays && decoupled === undefined) g = g.map((x, n) => flush(x + lambda * p[n]));
+      if (decays && decoupled !== undefined) p.set(p.map((x) => x - rate * flush(lambda * x)));
+      p.set(step(p, g, rate, { v: vs[index], m: ms[index], mu, c1, c2 }));
       for (let i = 0; i < units && largest !== null; i++) {
         const w = p.subarray((i * p.length) / units, ((i + 1) * p.length) / units);
         const factor = factorOf(largest, w);

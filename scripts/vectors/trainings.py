@@ -4,8 +4,9 @@ Training and test samples are made by a rule, so that nothing has to be download
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from vectors.numbers import UNUSED, Content, Device, hexadecimal, real, word_tex
 from xpnet.arithmetic import random
 from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig
-from xpnet.config.training import to_json
+from xpnet.config.training import DEFAULTS, to_json
 from xpnet.data.arrays import weigh_samples
 from xpnet.data.datasets import Dataset
 from xpnet.inference.predictor import Predictor
@@ -96,6 +97,18 @@ def train(case: Content, backend: Backend) -> Content:
     }
 
 
+def trainings_of_new_names(cases: list[Content]) -> Iterator[Content]:
+    """Yield the inputs of a training for each name, such as that of an optimiser, that none of these has."""
+    for setting, hint in get_type_hints(TrainConfig).items():
+        if setting not in WITHOUT_EFFECT and get_origin(hint) is Literal:
+            used = {case["settings"].get(setting, DEFAULTS[setting]) for case in cases}
+            for name in get_args(hint):
+                if name not in used:
+                    settings = {setting: name, "epochs": 3, "batch_size": 30, "learning_rate": "0x1.0p-6"}
+                    case = {"name": f"{setting} {name}", "features": "floats", "samples": 90}
+                    yield {**case, "settings": settings}
+
+
 def content(device: Device, file: Content) -> Content:
     """Return the entries of the file."""
     defaults = {
@@ -104,4 +117,5 @@ def content(device: Device, file: Content) -> Content:
         if key not in WITHOUT_EFFECT
     }
     defaults["seed"] = word_texts([defaults["seed"]])[0]
-    return {"defaults": defaults, "trainings": [train(case, device.backend) for case in file["trainings"]]}
+    cases = [*file["trainings"], *trainings_of_new_names(file["trainings"])]
+    return {"defaults": defaults, "trainings": [train(case, device.backend) for case in cases]}

@@ -23,6 +23,8 @@ import xpnet
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
 from xpnet.data import datasets
+from xpnet.nn.functional import ACTIVATIONS
+from xpnet.nn.optim import OPTIMIZERS
 
 pytestmark = pytest.mark.needs("node")
 
@@ -66,15 +68,17 @@ def test_the_published_trainings_have_their_results_and_others_are_refused(tmp_p
 
 
 CHOICES = """
-hidden [] [5] [12,7];  activation "relu" "leaky-relu" "elu" "tanh" "sigmoid";  init "uniform" "he" "glorot"
+hidden [] [5] [12,7];  activation ACTIVATIONS;  init "uniform" "he" "glorot"
 normalize "scale" "standardize" "none";  batch_norm false true;  dropout 0.0 0.3;  input_dropout 0.0 0.15
 input_noise 0.0 0.0 0.2;  epochs 1 2 3;  batch_size "full" 13 32 1100;  loss "cross-entropy" "squared-error"
 label_smoothing 0.0 0.1;  class_weight "none" "balanced";  learning_rate 0.1 0.003;  validation 0 15 0.25
-optimizer "sgd" "momentum" "nesterov" "adam" "adamw";  schedule "constant" "step" "exponential" "cosine"
+optimizer OPTIMIZERS;  schedule "constant" "step" "exponential" "cosine"
 weight_decay null 0.01;  clip_norm null 0.5;  max_norm null 1.2;  warmup_epochs 0 1;  average_epochs 1 2
 patience null 1;  augment_rotate 0.0 15.0;  augment_shift 0.0 1.5;  augment_elastic_alpha 0.0 6.0
 augment_thickness 0.0 0.5;  best_by "auto" "accuracy" "weighted-accuracy" "balanced-accuracy" "loss"
 """
+for table, names in {"ACTIVATIONS": ACTIVATIONS, "OPTIMIZERS": OPTIMIZERS}.items():
+    CHOICES = CHOICES.replace(table, " ".join(map(json.dumps, names)))
 
 
 def draw_training(number):

@@ -17,7 +17,7 @@ from xpnet.nn.functional import ACTIVATIONS
 from xpnet.nn.init import initialize
 from xpnet.nn.inputs import fit_normalization
 from xpnet.nn.network import forward, sample_losses
-from xpnet.nn.optim import Optimizer, sgd
+from xpnet.nn.optim import OPTIMIZERS, Optimizer, sgd
 from xpnet.nn.schedules import constant
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples, single_batch
 from xpnet.training.loop import Callback, fit
@@ -33,11 +33,8 @@ SETTINGS = {
     "loss": {"loss": "squared-error"},
     "label smoothing": {"label_smoothing": 0.1},
     "class weight": {"class_weight": "balanced"},
-    "momentum": {"optimizer": "momentum"},
     "another momentum": {"optimizer": "momentum", "momentum": 0.5},
-    "nesterov": {"optimizer": "nesterov"},
-    "adam": {"optimizer": "adam", "learning_rate": 0.01},
-    "adamw": {"optimizer": "adamw", "learning_rate": 0.01},
+    **{name: {"optimizer": name, "learning_rate": 0.01} for name in OPTIMIZERS if name != BASE.optimizer},
     "weight decay": {"weight_decay": 0.01},
     "weight decay of adamw": {"optimizer": "adamw", "learning_rate": 0.01, "weight_decay": 0.2},
     "clipping": {"clip_norm": 0.1},

@@ -18,9 +18,10 @@ TORCH = {
     "adam": lambda torch, groups: torch.optim.Adam(groups),
     "adamw": lambda torch, groups: torch.optim.AdamW(groups),
 }
-"""PyTorch's optimiser with our defaults, for parameter groups that hold their weight decay."""
+"""PyTorch's optimiser with our defaults, for parameter groups, if it has it."""
 
-EXTRAS = [{}, {"weight_decay": 0.03}, {"weight_decay": 0.03, "clip_norm": 0.05, "max_norm": 0.8}]
+EXTRAS = [{}, {"weight_decay": 0.0}, {"weight_decay": 0.03}]
+EXTRAS += [{"weight_decay": 0.03, "clip_norm": 0.05, "max_norm": 0.8}]
 NUMPY = make("numpy", "cpu")
 OPS = reproducible(NUMPY)
 every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
@@ -45,13 +46,13 @@ def rate(step):
     return 0.05 / (1 + 0.1 * step)
 
 
-def torch_result(name, weight_decay=0.0, clip_norm=None, max_norm=None):
+def torch_result(name, clip_norm=None, max_norm=None, **decay):
     """The parameters after 20 steps of PyTorch's optimiser."""
     import torch
 
     parameters = [torch.tensor(array) for array in leaves(initial())]
     weights = [parameters[0], parameters[4]]
-    groups = [{"params": weights, "weight_decay": weight_decay}]
+    groups = [{"params": weights, **decay}]
     groups += [{"params": parameters[1:4] + parameters[5:], "weight_decay": 0.0}]
     optimizer = TORCH[name](torch, groups)
     for step in range(20):
@@ -74,7 +75,7 @@ def torch_result(name, weight_decay=0.0, clip_norm=None, max_norm=None):
 
 @pytest.mark.needs("torch")
 @pytest.mark.parametrize("extras", EXTRAS, ids=str)
-@every_optimizer
+@pytest.mark.parametrize("name", TORCH)
 def test_twenty_steps_of_pytorch(name, extras):
     expected = torch_result(name, **extras)
     for ops in (arithmetic(NUMPY), OPS):
@@ -84,6 +85,17 @@ def test_twenty_steps_of_pytorch(name, extras):
             layers, state = optimizer.update(gradients_at(layers), state, layers, rate(step))
         for array, oracle in zip(leaves(layers), expected, strict=True):
             np.testing.assert_allclose(array, oracle, rtol=1e-12, atol=1e-14)
+
+
+def test_the_weights_of_a_decoupled_row_decay_beside_the_step_by_its_own_decay(monkeypatch):
+    row = OPTIMIZERS["sgd"]._replace(weight_decay=0.25, is_decoupled=True)
+    monkeypatch.setitem(OPTIMIZERS, "sgdw", row)
+    (layer,), gradients = initial()[:1], [Linear(np.zeros((5, 7)), np.zeros((5, 1)))]
+    for decay, factor in {None: 0.875, 0.5: 0.75}.items():
+        optimizer = build(OPS, "sgdw", weight_decay=decay, clip_norm=1.0)
+        (new,), _ = optimizer.update(gradients, optimizer.init([layer]), [layer], 0.5)
+        np.testing.assert_allclose(new.weight, layer.weight * factor, rtol=1e-15)
+        np.testing.assert_array_equal(new.bias, layer.bias)
 
 
 @pytest.mark.parametrize("extras", [{"weight_decay": 0.9}, {"max_norm": 0.1}], ids=str)

@@ -19,6 +19,7 @@ import xpnet
 from xpnet.data import datasets
 from xpnet.nn import metrics
 from xpnet.nn.columns import Columns
+from xpnet.nn.functional import ACTIVATIONS
 from xpnet.nn.metrics import class_metrics, confusion_matrix
 from xpnet.report import images, write_report
 from xpnet.report.charts import select_evenly
@@ -222,9 +223,15 @@ def test_the_embedded_network_is_the_trained_one(made, page, evaluated):
     for layer in network["layers"]:
         bias = numbers(layer["bias"])
         logits = values @ numbers(layer["weight"], "<f4").reshape(len(bias), -1).T + bias
-        values = np.where(logits > 0, logits, logits * network["leak"])
+        values = np.where(logits > 0, logits, logits * 0.01)
     expected = xpnet.load(made, device="cpu").logits(x)
     assert np.abs(logits - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(("form", "script"), [("z > 0 ? z : z * 0.01", "(z) => ({})"), (None, "null")])
+def test_the_page_has_the_form_of_the_activation_or_none(run, monkeypatch, form, script):
+    monkeypatch.setitem(ACTIVATIONS, "leaky-relu", ACTIVATIONS["leaky-relu"]._replace(script=form))
+    assert f"const activation = {script.format(form)};" in write_report(run).read_text("utf-8")
 
 
 def test_the_name_and_every_text_of_the_record_and_the_model_are_escaped(run):

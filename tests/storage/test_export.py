@@ -12,8 +12,9 @@ from safetensors import safe_open
 import xpnet
 from xpnet.errors import ConfigError
 from xpnet.nn.columns import Columns
+from xpnet.nn.functional import ACTIVATIONS
 from xpnet.storage import export
-from xpnet.storage.export import ACTIVATION_FORMS, encode_onnx, encode_torch, is_of_pixels
+from xpnet.storage.export import encode_onnx, encode_torch, is_of_pixels
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "python.md"
 ROWS, FEATURES, CLASSES = 400, 20, 5
@@ -23,7 +24,7 @@ NETWORKS = {
     "batch norm": ("pixels", {"hidden": [16, 12], "batch_norm": True, "batch_size": 50}),
     "in float32": ("floats", {"arithmetic": "native", "batch_norm": True, "normalize": "standardize"}),
 }
-NETWORKS |= {name: ("floats", {"activation": name, "normalize": "standardize"}) for name in ACTIVATION_FORMS}
+NETWORKS |= {name: ("floats", {"activation": name, "normalize": "standardize"}) for name in ACTIVATIONS}
 
 
 @pytest.fixture(params=NETWORKS.values(), ids=NETWORKS)
@@ -135,8 +136,9 @@ def test_the_metadata_name_the_network_and_the_modules_of_pytorch(named, tmp_pat
 
 @pytest.mark.needs("onnx")
 def test_what_a_format_lacks_is_refused(named, monkeypatch):
-    network = replace(named, activation="swish")
-    message = "^export: no {} form of swish: expected one of relu, leaky-r"
+    monkeypatch.setitem(ACTIVATIONS, "cube", ACTIVATIONS["relu"]._replace(onnx=None, torch=None))
+    network = replace(named, activation="cube")
+    message = "^export: no {} form of cube: expected one of relu, leaky-relu, .*sigmoid"
     with pytest.raises(ConfigError, match=message.format("ONNX")):
         encode_onnx(network, pixels=False)
     with pytest.raises(ConfigError, match=message.format("PyTorch")):

@@ -20,6 +20,7 @@ run
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from xpnet._lib.text import plain
 from xpnet.config.flags import Parser
@@ -27,8 +28,19 @@ from xpnet.errors import ConfigError
 
 # The imports inside the functions load NumPy, which --help does not need.
 
-NAMES = {"onnx": "{}.onnx", "torch": "{}-torch.safetensors"}
-"""Names of files, by format; {} is the name of the network's file."""
+
+class Format(NamedTuple):
+    """A format of files."""
+
+    file: str  # {} is the name of the network's file
+    encoder: str  # in xpnet.storage.export, called as (model, pixels=...) if it has --rows, else as (model)
+    has_rows: bool = False
+
+
+FORMATS = {
+    "onnx": Format("{}.onnx", "encode_onnx", has_rows=True),
+    "torch": Format("{}-torch.safetensors", "encode_torch"),
+}
 
 
 def main(words: Sequence[str]) -> int:
@@ -41,27 +53,29 @@ def main(words: Sequence[str]) -> int:
     """
     parser = Parser(prog="xpnet export", doc=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", nargs="?")
-    parser.add_argument("--to", choices=tuple(NAMES), required=True)
+    parser.add_argument("--to", choices=tuple(FORMATS), required=True)
     parser.add_argument("--out", type=Path, metavar="FILE")
     parser.add_argument("--rows", choices=("auto", "uint8", "float"), default="auto")
     arguments = parser.parse_args(words)
-    target, out, rows = arguments.to, arguments.out, arguments.rows
-    suffix = Path(NAMES[target]).suffix
+    out, rows = arguments.out, arguments.rows
+    target = FORMATS[arguments.to]
+    suffix = Path(target.file).suffix
     if out is not None and out.suffix.lower() != suffix:
         raise ConfigError.at("--out", f"expected a file name that ends in {suffix}, got {out}")
-    if target == "torch" and rows != "auto":
+    if rows != "auto" and not target.has_rows:
         raise ConfigError(f"--rows {rows}: goes with --to onnx; the PyTorch modules convert all rows")
     from xpnet._lib.files import save
     from xpnet.inference.predictor import load_network, model_path
-    from xpnet.storage.export import encode_onnx, encode_torch, is_of_pixels
+    from xpnet.storage import export
 
     run, model, _ = load_network(arguments.run)
     source = model_path(run)
-    path = out or source.with_name(NAMES[target].format(source.stem))
+    path = out or source.with_name(target.file.format(source.stem))
     if path.exists() and path.samefile(source):
         raise ConfigError.at(path, "is the network itself: choose another --out")
-    pixels = is_of_pixels(model.normalization) if rows == "auto" else rows == "uint8"
-    content = encode_torch(model) if target == "torch" else encode_onnx(model, pixels=pixels)
+    pixels = export.is_of_pixels(model.normalization) if rows == "auto" else rows == "uint8"
+    options = {"pixels": pixels} if target.has_rows else {}
+    content = getattr(export, target.encoder)(model, **options)
     save(path, content, is_named=out is not None)
     sys.stdout.write(f"{plain(path)}\n")
     return 0

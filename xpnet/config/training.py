@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from xpnet._lib.files import read_regular_file
+from xpnet._lib.text import join_lines
 from xpnet.config import settings
 from xpnet.config.constraints import find_violations
 from xpnet.config.rules import derive_rule, format_value, one_of, suggest
 from xpnet.errors import ConfigError, in_words, setting
 
-ADAMW_WEIGHT_DECAY = 0.01
-MOMENTUM = 0.9
 TABLE_SETTINGS = ("test_split", "label", "missing", "columns")
 """The settings of CSV files."""
 
@@ -94,13 +93,9 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
 
     @property
     def optimizer_options(self) -> dict[str, Any]:
-        """The options of the optimiser, arguments of ``xpnet.nn.optim.build``, with the defaults resolved."""
-        default = ADAMW_WEIGHT_DECAY if self.optimizer == "adamw" else 0.0
-        weight_decay = default if self.weight_decay is None else self.weight_decay
-        options = {"weight_decay": weight_decay, "clip_norm": self.clip_norm, "max_norm": self.max_norm}
-        if self.optimizer in ("momentum", "nesterov"):
-            options["decay"] = MOMENTUM if self.momentum is None else self.momentum
-        return options
+        """The options of the optimiser, arguments of ``xpnet.nn.optim.build``."""
+        names = {"weight_decay": self.weight_decay, "clip_norm": self.clip_norm, "max_norm": self.max_norm}
+        return names if self.momentum is None else {**names, "decay": self.momentum}
 
     @property
     def schedule_options(self) -> dict[str, Any]:
@@ -155,8 +150,7 @@ def read_toml(file: Path) -> tuple[dict[str, object], str | None]:
     try:
         table = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        msg = f"{file}: not a TOML file ({reason}): expected lines such as batch_size = 32"
+        msg = f"{file}: not a TOML file ({join_lines(error)}): expected lines such as batch_size = 32"
         raise ConfigError(msg) from error
     recipe = table.pop("recipe", None)
     if recipe is not None:

@@ -5,7 +5,7 @@ arithmetic in force; ``ops.xp`` is the array namespace. ``ACTIVATIONS`` and ``LO
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
@@ -31,7 +31,7 @@ def leaky_relu(ops: Arithmetic, z: Array) -> Array:
     return ops.xp.where(z > 0, z, z * LEAK)
 
 
-def leaky_relu_backward(ops: Arithmetic, da: Array, z: Array) -> Array:
+def leaky_relu_backward(ops: Arithmetic, da: Array, z: Array, _a: Array) -> Array:
     """Return dZ = dA .* g'(Z), where g'(Z) is 1 for Z > 0 and 0.01 elsewhere."""
     return ops.xp.where(z > 0, da, da * LEAK)
 
@@ -54,7 +54,7 @@ def tanh(ops: Arithmetic, z: Array) -> Array:
     return xp.where(near, safe - safe * (s * (numerator / denominator)), xp.where(z < 0, -far, far))
 
 
-def tanh_backward(da: Array, a: Array) -> Array:
+def tanh_backward(_ops: Arithmetic, da: Array, _z: Array, a: Array) -> Array:
     """Return dZ = dA .* g'(Z), where g'(Z) = 1 - A² with A = tanh(Z)."""
     return da * (1.0 - a * a)
 
@@ -68,7 +68,7 @@ def sigmoid(ops: Arithmetic, z: Array) -> Array:
     return ops.xp.where(z < 0, t, 1.0) / (1.0 + t)
 
 
-def sigmoid_backward(da: Array, a: Array) -> Array:
+def sigmoid_backward(_ops: Arithmetic, da: Array, _z: Array, a: Array) -> Array:
     """Return dZ = dA .* g'(Z), where g'(Z) = A (1 - A) with A = sigmoid(Z)."""
     return da * (a * (1.0 - a))
 
@@ -88,18 +88,44 @@ def elu_backward(ops: Arithmetic, da: Array, z: Array, a: Array) -> Array:
 
 
 class Activation(NamedTuple):
-    """An elementwise activation function, and its gradient."""
+    """An elementwise activation function with its gradient, and its forms elsewhere.
+
+    Without a form, a network of this activation has no export, or no field to draw in in its report.
+    """
 
     forward: Callable[[Arithmetic, Array], Array]  # (ops, Z) -> A
     backward: Callable[[Arithmetic, Array, Array, Array], Array]  # (ops, dA, Z, A) -> dZ
+    torch: str | None = None  # a class of torch.nn
+    onnx: tuple[Any, ...] | None = None  # an operator of ONNX and its operands: "z", numbers or such tuples
+    script: str | None = None  # a term of z in JavaScript
 
 
 ACTIVATIONS = {
-    "relu": Activation(relu, lambda ops, da, z, _: relu_backward(ops, da, z)),
-    "leaky-relu": Activation(leaky_relu, lambda ops, da, z, _: leaky_relu_backward(ops, da, z)),
-    "elu": Activation(elu, elu_backward),
-    "tanh": Activation(tanh, lambda _ops, da, _z, a: tanh_backward(da, a)),
-    "sigmoid": Activation(sigmoid, lambda _ops, da, _z, a: sigmoid_backward(da, a)),
+    "relu": Activation(
+        relu,
+        lambda ops, da, z, _: relu_backward(ops, da, z),
+        torch="ReLU",
+        onnx=("Relu", "z"),
+        script="Math.max(z, 0)",
+    ),
+    "leaky-relu": Activation(
+        leaky_relu,
+        leaky_relu_backward,
+        torch="LeakyReLU",
+        onnx=("Max", "z", ("Mul", "z", LEAK)),  # LeakyRelu has its slope in float32
+        script=f"z > 0 ? z : z * {LEAK}",
+    ),
+    "elu": Activation(
+        elu,
+        elu_backward,
+        torch="ELU",
+        onnx=("Add", ("Relu", "z"), ("Sub", ("Exp", ("Min", "z", 0.0)), 1.0)),  # not every runtime has Elu
+        script="z > 0 ? z : Math.expm1(z)",
+    ),
+    "tanh": Activation(tanh, tanh_backward, torch="Tanh", onnx=("Tanh", "z"), script="Math.tanh(z)"),
+    "sigmoid": Activation(
+        sigmoid, sigmoid_backward, torch="Sigmoid", onnx=("Sigmoid", "z"), script="1 / (1 + Math.exp(-z))"
+    ),
 }
 """The activations by name, as in ``Network.activation``."""
 

@@ -148,21 +148,32 @@ def limit_norms(ops: Arithmetic, parameters: Parameters, limit: float) -> Parame
 # By name
 
 
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
-    "sgd": lambda _: sgd(),
-    "momentum": momentum,
-    "nesterov": partial(momentum, nesterov=True),
-    "adam": adam,
-    "adamw": adam,  # whose weights decay beside the step
+class Rule(NamedTuple):
+    """An update rule with what is its own: its weight decay, and its row in the table of docs/training.md."""
+
+    build: Callable[..., Optimizer]  # (ops, **options) -> the rule
+    summary: str
+    learning_rate: str  # the typical one
+    weight_decay: float = 0.0  # by default
+    is_decoupled: bool = False  # weights decay beside the step, not through the gradients
+
+
+OPTIMIZERS = {
+    "sgd": Rule(lambda _: sgd(), "follows the gradient (the default)", "0.1"),
+    "momentum": Rule(momentum, "adds `--momentum` (0.9) times the last step", "0.01 to 0.1"),
+    "nesterov": Rule(
+        partial(momentum, nesterov=True), "the same, with the gradient one step ahead", "0.01 to 0.1"
+    ),
+    "adam": Rule(adam, "adapts the step size of each parameter", "0.001"),
+    "adamw": Rule(adam, "adam with decoupled weight decay", "0.001", weight_decay=0.01, is_decoupled=True),
 }
-"""Factories of rules by name, called as ``(ops, **options)``."""
 
 
 def build(
     ops: Arithmetic,
     name: str,
     *,
-    weight_decay: float = 0.0,
+    weight_decay: float | None = None,
     clip_norm: float | None = None,
     max_norm: float | None = None,
     **options: float,
@@ -173,24 +184,28 @@ def build(
 
     Parameters
     ----------
-    weight_decay : λ of ``add_weight_decay``, or for adamw of ``shrink_weights``
+    weight_decay : λ of ``add_weight_decay``, or of ``shrink_weights`` if decoupled; None is the rule's own
     clip_norm : the largest global norm of the gradients, None for any
     max_norm : the largest norm of a unit's incoming weights, None for any
     options : the rule's own: ``decay`` of momentum and nesterov; ``b1``, ``b2`` and ``eps`` of adam and adamw
     """
-    rule = OPTIMIZERS[name](ops, **options)
+    rule = OPTIMIZERS[name]
+    decay = rule.weight_decay if weight_decay is None else weight_decay
+    optimizer = rule.build(ops, **options)
 
     def update(gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float) -> Update:
         if clip_norm is not None:
             gradients = clip_gradients(ops, gradients, clip_norm)
-        if weight_decay and name == "adamw":
-            parameters = shrink_weights(parameters, weight_decay, learning_rate)
-        elif weight_decay:
-            gradients = add_weight_decay(gradients, parameters, weight_decay)
-        parameters, state = rule.update(gradients, state, parameters, learning_rate)
-        return parameters if max_norm is None else limit_norms(ops, parameters, max_norm), state
+        if decay and rule.is_decoupled:
+            parameters = shrink_weights(parameters, decay, learning_rate)
+        elif decay:
+            gradients = add_weight_decay(gradients, parameters, decay)
+        parameters, state = optimizer.update(gradients, state, parameters, learning_rate)
+        if max_norm is not None:
+            parameters = limit_norms(ops, parameters, max_norm)
+        return parameters, state
 
-    return Optimizer(rule.init, update)
+    return Optimizer(optimizer.init, update)
 
 
 # Helpers

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from xpnet.data.datasets import Dataset
-from xpnet.nn.functional import LEAK
 from xpnet.nn.layers import EPSILON
 from xpnet.storage.model_file import TENSORS, TrainedNetwork
 
@@ -90,7 +89,7 @@ def encode_network(model: TrainedNetwork, data: Dataset) -> dict[str, object]:
     """
     statistics, layers = (model.normalization.shift, model.normalization.scale), [*_encode_layers(model)]
     shift, scale = (_encode_numbers(np.atleast_1d(statistic), "<f8") for statistic in statistics)
-    network = {"activation": model.activation, "leak": LEAK, "shift": shift, "scale": scale, "layers": layers}
+    network = {"activation": model.activation, "shift": shift, "scale": scale, "layers": layers}
     return {"side": image_side(data), "full": full_ink(data), "network": network}
 
 

@@ -26,6 +26,7 @@ from xpnet.config.settings import BOOKKEEPING
 from xpnet.data.datasets import Dataset, digest, load
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate
+from xpnet.nn.functional import ACTIVATIONS
 from xpnet.nn.metrics import Labels
 from xpnet.report import images
 from xpnet.report.charts import Rows, build_learning_curves, build_overlays
@@ -82,6 +83,7 @@ def render_training(name: str, record: Record, model: TrainedNetwork, history: R
         parameters=sum(math.prod(array.shape) for array in leaves(model.parameters)),
         names=names,
         side=side,
+        activation=ACTIVATIONS[model.activation].script,
         network=images.encode_network(model, samples) | {"names": names} if has_field else None,
         charts=build_learning_curves(history, best if isinstance(best, int) else None),
         classes=summarize_classes(samples.y_test, evaluation, names),
@@ -112,10 +114,14 @@ def select_samples(record: Record, data: Dataset) -> tuple[str, Dataset]:
     """
     if len(data.y_test):
         return "validation" if data.test_is_validation else "test", data
-    part, x, y = "training", data.x_train, data.y_train
+    part = "training"
+    x = data.x_train
+    y = data.y_train
     _, rows = split_samples(from_json(record["config"], "the record"), data)
     if rows is not None:
-        part, x, y = "validation", x[rows], y[rows]
+        part = "validation"
+        x = x[rows]
+        y = y[rows]
     return part, replace(data, x_test=x, y_test=y, test_rows=rows, test_file="")
 
 
@@ -173,9 +179,13 @@ def _read_data(run: RunFolder) -> Dataset:
         raise DataError.at(run.path, f"name its data with --data: {error}") from error
 
 
-def read_source(name: str) -> dict[str, str]:
-    """Return the text of an inline style or script, and its hash for the page's Content-Security-Policy."""
+def read_source(name: str, activation: str | None = None) -> dict[str, str]:
+    """Return the text of an inline style or script, and its hash for the page's Content-Security-Policy.
+
+    A term of z takes the place of `ACTIVATION` in it.
+    """
     text = files("xpnet.report").joinpath("templates", name).read_text("utf-8")
+    text = text.replace("ACTIVATION", "null" if activation is None else f"(z) => ({activation})")
     encoded = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return {"text": text, "hash": f"sha256-{encoded}"}
 

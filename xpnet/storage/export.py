@@ -15,7 +15,7 @@ import numpy as np
 import xpnet
 from xpnet._lib.extras import install_command
 from xpnet.errors import ConfigError
-from xpnet.nn.functional import LEAK
+from xpnet.nn.functional import ACTIVATIONS
 from xpnet.nn.inputs import Normalization
 from xpnet.nn.layers import EPSILON
 from xpnet.storage.model_file import STATISTICS, Tensors, TrainedNetwork, encode_tensors, name_tensors
@@ -24,9 +24,6 @@ OPSET, IR_VERSION = 17, 8
 """Those of ONNX 1.12 (2022), which later programs read too."""
 ONNX_LIMIT = 2**31 - 2**20
 """Maximum size of the parameters in an ONNX file, in bytes: a protobuf message has less than 2 GiB."""
-ACTIVATION_FORMS = {"relu": "ReLU", "leaky-relu": "LeakyReLU", "elu": "ELU"}
-ACTIVATION_FORMS |= {"tanh": "Tanh", "sigmoid": "Sigmoid"}
-"""The classes of torch.nn; in ONNX, leaky ReLU and ELU are computed from the operators of others."""
 
 
 def is_of_pixels(normalization: Normalization) -> bool:
@@ -70,18 +67,26 @@ def encode_onnx(model: TrainedNetwork, *, pixels: bool) -> bytes:
 
 def _build_graph(model: TrainedNetwork, onnx: Any, *, pixels: bool) -> Any:
     """Return the graph of ONNX: nodes, each of which takes the outputs of others, and tensors."""
-    dtype, normalization, helper = model.layers[0]["weight"].dtype, model.normalization, onnx.helper
+    dtype = model.layers[0]["weight"].dtype
+    normalization = model.normalization
+    helper = onnx.helper
     kind, (features, *_, classes) = helper.np_dtype_to_tensor_dtype(dtype), model.sizes
     nodes: list[Any] = []
     tensors: dict[str, Any] = {}
 
     def add(
-        operator: str, *inputs: str, arrays: Tensors | None = None, output: str = "", **attributes: Any
+        operator: str,
+        *inputs: str | float,
+        arrays: Tensors | None = None,
+        output: str = "",
+        **attributes: Any,
     ) -> str:
-        """Add a node that takes these values and arrays; return the name of its output."""
-        output, named = output or f"{operator}_{len(nodes)}", arrays or {}
-        nodes.append(helper.make_node(operator, [*inputs, *named], [output], output, **attributes))
-        for name, array in named.items():
+        """Add a node that takes these values, numbers and arrays; return the name of its output."""
+        output = output or f"{operator}_{len(nodes)}"
+        numbers = {str(value): np.asarray(value) for value in inputs if isinstance(value, float)}
+        named = arrays or {}
+        nodes.append(helper.make_node(operator, [*map(str, inputs), *named], [output], output, **attributes))
+        for name, array in {**numbers, **named}.items():
             tensors[name] = onnx.numpy_helper.from_array(array.astype(dtype), name)
         return output
 
@@ -97,7 +102,7 @@ def _build_graph(model: TrainedNetwork, onnx: Any, *, pixels: bool) -> Any:
     rest = EPSILON - float(np.float32(EPSILON))
     for index, (layer, norm) in enumerate(zip_longest(model.layers, model.norms)):
         if index:
-            value = _add_activation(add, model.activation, value)
+            value = _add_term(add, _find_form(model.activation, "onnx", "ONNX"), value)
         arrays = {f"layers.{index}.{name}": array for name, array in layer.items()}
         is_last = index == len(model.layers) - 1
         value = add("Gemm", value, arrays=arrays, output="logits" if is_last else "", transB=1)
@@ -114,15 +119,12 @@ def _build_graph(model: TrainedNetwork, onnx: Any, *, pixels: bool) -> Any:
     return helper.make_graph(nodes, "xpnet", [rows], outputs, [*tensors.values()])
 
 
-def _add_activation(add: Callable[..., str], activation: str, z: str) -> str:
-    """Add the nodes of an activation; return the name of their output."""
-    if activation == "leaky-relu":  # max(z, 0.01 z): LeakyRelu has its slope in float32
-        return add("Max", z, add("Mul", z, arrays={"leak": np.asarray(LEAK)}))
-    if activation == "elu":  # max(z, 0) + (exp(min(z, 0)) - 1): not every runtime has Elu
-        exponential = add("Exp", add("Min", z, arrays={"zero": np.asarray(0.0)}))
-        negative = add("Sub", exponential, arrays={"one": np.asarray(1.0)})
-        return add("Add", add("Relu", z), negative)
-    return add(_find_form("ONNX", activation).capitalize(), z)
+def _add_term(add: Callable[..., str], term: Any, z: str) -> Any:
+    """Add the nodes of a term of `z` in ONNX; return the name of their output, or a number as it is."""
+    if not isinstance(term, tuple):
+        return z if term == "z" else term
+    operator, *operands = term
+    return add(operator, *(_add_term(add, operand, z) for operand in operands))
 
 
 def encode_torch(model: TrainedNetwork) -> bytes:
@@ -144,7 +146,7 @@ def encode_torch(model: TrainedNetwork) -> bytes:
     layers = zip_longest(pairwise(model.sizes), model.layers, model.norms)
     for index, (sizes, layer, norm) in enumerate(layers):
         if index:
-            modules.append(([_find_form("PyTorch", model.activation)], {}))
+            modules.append(([_find_form(model.activation, "torch", "PyTorch")], {}))
         modules.append((["Linear", *sizes], layer))
         if norm is not None:
             modules.append((["BatchNorm1d", sizes[1]], {**norm, "num_batches_tracked": np.asarray(0)}))
@@ -153,12 +155,12 @@ def encode_torch(model: TrainedNetwork) -> bytes:
     return encode_tensors(tensors, {"modules": described, **_make_metadata(model)})
 
 
-def _find_form(tool: str, activation: str) -> str:
-    """Return the name of an activation in another tool."""
-    if activation not in ACTIVATION_FORMS:
-        msg = f"export: no {tool} form of {activation}: expected one of {', '.join(ACTIVATION_FORMS)}"
-        raise ConfigError(msg)
-    return ACTIVATION_FORMS[activation]
+def _find_form(activation: str, field: str, tool: str) -> Any:
+    """Return the form of an activation for another tool, a field of its row."""
+    forms = {name: getattr(row, field) for name, row in ACTIVATIONS.items() if getattr(row, field)}
+    if activation not in forms:
+        raise ConfigError(f"export: no {tool} form of {activation}: expected one of {', '.join(forms)}")
+    return forms[activation]
 
 
 def _make_metadata(model: TrainedNetwork) -> dict[str, str]:

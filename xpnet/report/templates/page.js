@@ -22,13 +22,7 @@
     };
   }
 
-  const activations = {
-    relu: (z) => Math.max(z, 0),
-    "leaky-relu": (z, leak) => (z > 0 ? z : z * leak),
-    elu: (z) => (z > 0 ? z : Math.expm1(z)),
-    tanh: (z) => Math.tanh(z),
-    sigmoid: (z) => 1 / (1 + Math.exp(-z)),
-  };
+  const activation = ACTIVATION; // its form in xpnet.nn.functional, null without one
 
   function linear({ weight, bias }, inputs) {
     const outputs = Float64Array.from(bias);
@@ -43,12 +37,11 @@
 
   /** The logits of a network for raw features, as the training data had them. */
   function logits(network, raw) {
-    const { shift, scale, layers, leak } = network;
-    const activation = activations[network.activation];
+    const { shift, scale, layers } = network;
     let values = Float64Array.from(raw, (value, k) => (value - shift[k % shift.length]) * scale[k % scale.length]);
     layers.forEach((layer, index) => {
       values = linear(layer, values);
-      if (index < layers.length - 1) values = values.map((z) => activation(z, leak));
+      if (index < layers.length - 1) values = values.map(activation);
     });
     return values;
   }
@@ -171,7 +164,7 @@
   function drawing() {
     const { side, full, names, network: saved } = JSON.parse(byId("network").textContent);
     const network = loaded(saved);
-    if (!Object.hasOwn(activations, network.activation)) {
+    if (activation === null) {
       const note = document.createElement("p");
       note.className = "note";
       note.textContent = `There is no field to draw in: this page does not know the activation ${network.activation}.`;

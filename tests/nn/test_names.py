@@ -1,0 +1,77 @@
+"""Each activation and each optimiser is in every place that names them all."""
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import cli_reference
+import make_vectors
+import pytest
+from activations import ORACLES
+from reference_network import ACTIVATIONS as IN_REFERENCE
+
+from xpnet.config import settings
+from xpnet.nn.functional import ACTIVATIONS
+from xpnet.nn.optim import OPTIMIZERS
+
+ROOT = Path(__file__).resolve().parents[2]
+TYPES = "xpnet/config/keyword_types.pyi"
+
+
+def words(path, begin="", end="", pattern=r"[\"`]([a-z-]+)[\"`]"):
+    """The names in a part of a file: in quotes, or as the pattern finds them."""
+    text = (ROOT / path).read_text(encoding="utf-8")
+    part = text.partition(begin)[2].partition(end)[0] if begin else text
+    return set(re.findall(pattern, part, re.MULTILINE))
+
+
+def trained(setting):
+    """The names in trainings.json."""
+    file = make_vectors.read("trainings")
+    return {{**file["defaults"], **case["settings"]}[setting] for case in file["trainings"]}
+
+
+PAGE, SCRIPT, KEYS = "docs/reproducibility.md", "examples/browser/xpnet.js", r"^  \"?([a-z-]+)\"?:"
+PLACES = {
+    "activation": {
+        "Activation of xpnet/config/settings.py": get_args(settings.Activation),
+        "ORACLES of tests/helpers/activations.py": ORACLES,
+        "ACTIVATIONS of tests/reference_network.py": IN_REFERENCE,
+        f"ACTIVATIONS of {SCRIPT}": words(SCRIPT, "export const ACTIVATIONS = {", "\n};", KEYS),
+        f"section 9.2 of {PAGE}": words(PAGE, "### 9.2 ", "### 9.3 ", r"^    ([a-z-]+) "),
+        "docs/math.md": words("docs/math.md", "## Activations", "## "),
+        "docs/training.md": words("docs/training.md", "- Activation: ", "\n", "[a-z-]+"),
+        f"{TYPES} (keyword_types.py)": words(TYPES, "    activation: ", "\n"),
+        "docs/cli.md (cli_reference.py)": words("docs/cli.md", "--activation {", "}", "[a-z-]+"),
+        "docs/vectors/network.json (make_vectors.py)": make_vectors.read("network")["activations"],
+        "docs/vectors/trainings.json (make_vectors.py)": trained("activation"),
+    },
+    "optimizer": {
+        "OptimizerName of xpnet/config/settings.py": get_args(settings.OptimizerName),
+        "tests/reference_optimisers.py": words("tests/reference_optimisers.py"),
+        f"OPTIMIZERS of {SCRIPT}": words(SCRIPT, "export const OPTIMIZERS = {", "\n};", KEYS),
+        f"section 10.3 of {PAGE}": words(PAGE, "### 10.3 ", "### 10.4 ", r"(?:^    |(?<=[a-z], ))([a-z]+)"),
+        "docs/math.md": words("docs/math.md", "## Optimisers", "## "),
+        f"{TYPES} (keyword_types.py)": words(TYPES, "    optimizer: ", "\n"),
+        "docs/cli.md (cli_reference.py)": words("docs/cli.md", "--optimizer {", "}", "[a-z-]+"),
+        "docs/training.md (cli_reference.py)": words("docs/training.md", "<!-- optimisers", "<!-- end of"),
+        "docs/vectors/trainings.json (make_vectors.py)": trained("optimizer"),
+    },
+}
+
+
+@pytest.mark.parametrize(("setting", "table"), [("activation", ACTIVATIONS), ("optimizer", OPTIMIZERS)])
+def test_each_place_has_every_name(setting, table):
+    places = PLACES[setting].items()
+    missing = {place: {*table} - {*names} for place, names in places}
+    assert {place: names for place, names in missing.items() if names} == {}
+
+
+def test_every_activation_has_a_form_in_every_tool():
+    fields = [(name, *field) for name, row in ACTIVATIONS.items() for field in row._asdict().items()]
+    assert [(name, field) for name, field, form in fields if not form] == []
+
+
+def test_the_table_of_optimisers_is_that_of_the_rows():
+    page = cli_reference.TRAINING.read_text(encoding="utf-8")
+    assert cli_reference.optimizers() in page, "run python scripts/cli_reference.py"
