@@ -13,6 +13,7 @@ import re
 import sys
 
 from checkout import ROOT
+from shared import write_generated
 
 FOLDER = ROOT / "examples" / "browser"
 PAGE = FOLDER / "xpnet.html"
@@ -56,7 +57,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--check", action="store_true", help="compare the page instead of writing it")
     if not parser.parse_args().check:
-        PAGE.write_text(build_page(), encoding="utf-8")
+        write_generated(PAGE, build_page())
     elif build_page() != PAGE.read_text(encoding="utf-8"):
         print(f"{PAGE} is out of date: run python scripts/browser_page.py")
         return 1

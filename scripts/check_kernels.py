@@ -28,9 +28,8 @@ import checkout
 from kernels import tools
 from kernels.record import make_block_reductions, record
 from kernels.tools import Kernel
-from shared import markdown
+from shared import markdown, write_generated
 
-from xpnet._lib.files import write_atomic
 from xpnet._lib.machine import available_cpus
 from xpnet.backends.resolve import make
 from xpnet.emulation import wheels
@@ -142,7 +141,7 @@ def write_checked(found: Mapping[str, Mapping[str, Finding]]) -> None:
         for name, findings in found.items()
     }
     lines = json.dumps(content, separators=(",", ":"), sort_keys=True).replace('],"', '],\n"')
-    write_atomic(CHECKED, f"{lines}\n".encode())
+    write_generated(CHECKED, f"{lines}\n")
 
 
 def check_kernels(

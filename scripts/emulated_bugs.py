@@ -221,4 +221,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    checkout.need_own()
     sys.exit(main())

@@ -21,7 +21,7 @@ os.environ.setdefault("SCIPY_ARRAY_API", "1")  # SciPy reads it when it is impor
 
 import numpy as np
 import sklearn
-from checkout import ROOT
+from checkout import ROOT, need_own
 from numpy.typing import NDArray
 from others.calls import CALLS, LEAVING, Call
 from shared import markdown, write_part
@@ -185,4 +185,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    need_own()
     main()

@@ -6,17 +6,15 @@ Their names and types are those of the settings. ``python scripts/keyword_types.
 import inspect
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
-import checkout  # noqa: F401  it ends with one line where xpnet is not installed
+from checkout import ROOT
+from shared import write_generated
 
-from xpnet._lib.files import write_atomic
-from xpnet.config import keywords
 from xpnet.config.keywords import ClassifierSettings, FitSettings
 
-FILE = Path(keywords.__file__).with_name("keyword_types.pyi")
+FILE = ROOT / "xpnet" / "config" / "keyword_types.pyi"
 
 START = """\
 # Written by scripts/keyword_types.py from the settings.
@@ -49,5 +47,5 @@ def show_type(kind: Any) -> str:
 
 
 if __name__ == "__main__":
-    write_atomic(FILE, content().encode())
+    write_generated(FILE, content())
     print(FILE)

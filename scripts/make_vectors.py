@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from checkout import ROOT
+from shared import write_generated
 from vectors import arithmetic, arrays, images, network, trainings, words
 from vectors.numbers import Content, Device, hexadecimal
 
@@ -52,7 +53,7 @@ def main() -> int:
     for name in FILES:
         path, text = FOLDER / f"{name}.json", f"{as_text(content(name, make('numpy', 'cpu')))}\n"
         if not is_check:
-            path.write_text(text, encoding="utf-8")
+            write_generated(path, text)
         elif text != path.read_text(encoding="utf-8"):
             print(f"{path} differs")
             differing += 1

@@ -14,8 +14,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from checkout import ROOT
-from shared import processor, render
+from checkout import ROOT, need_own
+from shared import processor, render, write_generated
 
 from xpnet import __main__ as xpnet
 from xpnet._lib.machine import available_cpus
@@ -44,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if code := xpnet.main(["verify", str(folder / trial["run"]), "--quiet"]):
                 return code
         results[name] = describe(folder, trials)
-        file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        (DOCS / "results.md").write_text(page(results), encoding="utf-8")
+        write_generated(file, json.dumps(results, indent=1) + "\n")
+        write_generated(DOCS / "results.md", page(results))
     return 0
 
 
@@ -105,4 +105,5 @@ def page(results: dict[str, dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
+    need_own()
     sys.exit(main())

@@ -9,13 +9,13 @@ import json
 from dataclasses import fields
 from typing import get_type_hints
 
-import checkout
+from checkout import ROOT
+from shared import write_generated
 
-from xpnet._lib.files import write_atomic
 from xpnet.config import TrainConfig
 from xpnet.storage import record
 
-FILE = checkout.ROOT / "xpnet" / "storage" / "schemas.json"
+FILE = ROOT / "xpnet" / "storage" / "schemas.json"
 PARTS = {
     "record": record.Record,
     "data": record.DataInfo,
@@ -38,5 +38,5 @@ def content() -> str:
 
 
 if __name__ == "__main__":
-    write_atomic(FILE, content().encode())
+    write_generated(FILE, content())
     print(FILE)

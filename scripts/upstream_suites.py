@@ -139,4 +139,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    checkout.need_own()
     sys.exit(main())
