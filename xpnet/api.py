@@ -68,7 +68,9 @@ class Model:
     @classmethod
     def from_settings(cls, network: TrainedNetwork, config: TrainConfig, history: History = ()) -> Self:
         """Return a network as a model that computes where its training did."""
-        device, backend, arithmetic = config.device, config.backend, config.arithmetic
+        device = config.device
+        backend = config.backend
+        arithmetic = config.arithmetic
         return cls(network, history, device=device, backend=backend, arithmetic=arithmetic)
 
     @property

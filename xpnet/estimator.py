@@ -105,7 +105,9 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         # scikit-learn expects each parameter as an attribute of the same name.
         defaults = {name: SETTINGS[name] for name in ClassifierSettings.__annotations__}
         self.__dict__.update(defaults, **settings)
-        self.class_weight, self.verbose, self.callbacks = class_weight, verbose, callbacks
+        self.class_weight = class_weight
+        self.verbose = verbose
+        self.callbacks = callbacks
         self.random_state = random_state
 
     def set_params(self, **parameters: object) -> Self:

@@ -220,7 +220,9 @@ def train(
     epoch ``epochs``, by default that of the settings, and is recorded if they name the folder of a run.
     ``like`` is the backend of the user's arrays. Errors as in ``fit``.
     """
-    begin, normalization, run = time.time(), None if start is None else start[0].network.normalization, None
+    begin = time.time()
+    normalization = None if start is None else start[0].network.normalization
+    run = None
     opened = open_training(config, data, like=like, normalization=normalization, warn=warn_user)
     with opened as (trainer, selection):
         if config.name is not None:
@@ -230,7 +232,9 @@ def train(
             result = _fit(trainer, users, state, config.epochs if epochs is None else epochs, verbose=verbose)
         if result.interrupted:
             raise KeyboardInterrupt
-        network, rows, best = trainer.model(result.best), users.rows, result.best_epoch
+        network = trainer.model(result.best)
+        rows = users.rows
+        best = result.best_epoch
         if (note := initial_note(trainer.best_by, result)) is not None:
             warn_user(note)
         state = result.state._replace(variables=trainer.to_host(result.state.variables))
@@ -244,8 +248,12 @@ def train(
         return complete_record(info, begin, ended, metrics=metrics, fingerprint=network.fingerprint)
 
     model = Model.from_settings(network, config, rows)
-    model.run, model.best_epoch = None if run is None else run.folder, best
-    model._training = data, make_record if run is None else lambda: run.record
+    model.best_epoch = best
+    if run is None:
+        model._training = data, make_record
+    else:
+        model.run = run.folder
+        model._training = data, lambda: run.record
     return model, state
 
 

@@ -60,7 +60,10 @@ class Tracker(Callback):
     """
 
     def __init__(self, name: str, folder: Path, echo: Callable[[str], None], *, debug: bool = False) -> None:
-        self._name, self._run, self._echo, self._closed = name, folder, echo, False
+        self._name = name
+        self._run = folder
+        self._echo = echo
+        self._closed = False
         words = [sys.executable, "-P", "-u", "-m", "xpnet.trackers", name, str(folder)]
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         streams = {"stdin": PIPE, "stdout": PIPE, "stderr": None if debug else DEVNULL}
@@ -182,7 +185,9 @@ def copy_to_wandb(source: TrackedRun) -> str:
     wandb writes into the folder ``wandb`` beside the run's, offline, unless its own environment variables
     say otherwise; trackio into the folder that ``trackio show`` reads.
     """
-    out, state, is_wandb = source.run.path.resolve().parent, source.state, source.tracker == "wandb"
+    out = source.run.path.resolve().parent
+    state = source.state
+    is_wandb = source.tracker == "wandb"
     folders = {"WANDB_DIR": str(out), "WANDB_DATA_DIR": str(out / "wandb")}  # the latter for a later sync
     os.environ |= {**ENVIRONMENT, **folders, **os.environ, "WANDB_RUN_ID": state["run"]}
     project = os.environ.get(f"{source.tracker.upper()}_PROJECT", "xpnet")

@@ -14,13 +14,7 @@ from xpnet.errors import ConfigError
 
 P = ParamSpec("P")
 T = TypeVar("T")
-CLASSES: dict[Any, Any] = {
-    int: Integral,
-    float: Real,
-    Path: PathLike,
-    tuple: (list, tuple),
-    Any: object,
-}
+CLASSES: dict[Any, Any] = {int: Integral, float: Real, Path: PathLike, tuple: (list, tuple), Any: object}
 """The classes of values for some types."""
 
 

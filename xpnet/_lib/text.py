@@ -58,6 +58,16 @@ def format_shape(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape)) or "()"
 
 
+def join_lines(text: object) -> str:
+    """Return a text, such as that of an error, on one line."""
+    return " ".join(str(text).split())
+
+
+def pluralize(number: int, noun: str) -> str:
+    """Return a number with its noun, such as 1 step or 2 steps."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def format_duration(seconds: float) -> str:
     """Return a duration in the unit that gives a short number."""
     if seconds < 120:

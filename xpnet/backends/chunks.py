@@ -46,7 +46,9 @@ class Member:
 
     def __init__(self, call: Call, *, products: bool) -> None:
         result, rows = call.result, call.writing.rows
-        self.call, self.slot, self.needs = call, result.slot, {x.slot for x in call.operands}
+        self.call = call
+        self.slot = result.slot
+        self.needs = {x.slot for x in call.operands}
         self.args = list[tuple[Any, bool]]()  # those of the writing, with True if divided as the result is
         if rows and result.ndim == 2 and (call.is_view or result.value.flags.c_contiguous):
             for number, x in enumerate(call.writing.args):
@@ -59,7 +61,8 @@ class Member:
         self.size = max(self.divided.values(), default=0)
         if call.function is np.matmul:
             size = math.prod(result.shape) * call.args[0].shape[-1] // ROW
-            self.size = size * (products and result.shape[0] >= FEWEST_ROWS and size >= WORTHWHILE)
+            is_divided = products and result.shape[0] >= FEWEST_ROWS and size >= WORTHWHILE
+            self.size = size if is_divided else 0
         self.is_large = self.size >= LARGE
 
 
@@ -83,25 +86,50 @@ def _divide(pending: list[Member]) -> Iterator[list[Member]]:
 
 
 def _collect(pending: list[Member]) -> tuple[list[Member], list[Member]]:
-    """Return the first call with later ones on the same rows, and the calls that these need before them."""
-    first, near = pending[0], set(pending[0].divided)  # arrays with these rows
-    joined, later = {first.slot}, set[int]()
-    for member in pending[1:] if first.is_large else ():
-        is_near = member.size > 0 and not near.isdisjoint(member.divided)
-        if is_near and not joined & member.whole and not member.needs & later:
-            joined.add(member.slot)
-            near |= {member.slot, *(slot for slot, size in member.divided.items() if size >= LARGE)}
-        elif member.needs & (joined | later):
-            later.add(member.slot)
-    group, before, needed, whole = list[Member](), list[Member](), {first.slot}, set[int]()
+    """Return the group of the first call, and the calls to make before it.
+
+    Of the calls that the joining ones need, those of as many rows are made in the group, unless a result is
+    needed as a whole; the others come before it. They are found backwards, from results to their operands.
+    """
+    first = pending[0]
+    joining = _find_joining(pending)
+    group = list[Member]()
+    before = list[Member]()
+    needed = {first.slot}  # results that calls of the two lists take
+    whole = set[int]()  # those of them that must be complete before the group begins
     for member in reversed(pending):
-        if member.slot in needed or (member.slot in joined and member.is_large):
-            is_alike = member.is_large and member.call.result.shape[0] == first.call.result.shape[0]
-            joins = member.slot in joined or (is_alike and member.slot not in whole)
-            (group if joins else before).insert(0, member)
-            needed |= member.needs
-            whole |= member.whole if joins else member.needs
+        joins = member.slot in joining
+        if member.slot not in needed and not (joins and member.is_large):
+            continue
+        is_alike = member.is_large and member.call.result.shape[0] == first.call.result.shape[0]
+        if joins or (is_alike and member.slot not in whole):
+            group.insert(0, member)
+            whole |= member.whole
+        else:
+            before.insert(0, member)
+            whole |= member.needs
+        needed |= member.needs
     return group, before
+
+
+def _find_joining(pending: list[Member]) -> set[int]:
+    """Return the first call and later ones that read rows which calls of the group have just used.
+
+    A call does not join if it needs a result of the group as a whole, or one that does not join.
+    """
+    first = pending[0]
+    joining = {first.slot}
+    used = set(first.divided)  # arrays whose rows are in the cache
+    later = set[int]()  # results of calls that must come after the group
+    for member in pending[1:] if first.is_large else ():
+        reads_used = member.size > 0 and not used.isdisjoint(member.divided)
+        if reads_used and joining.isdisjoint(member.whole) and later.isdisjoint(member.needs):
+            joining.add(member.slot)
+            used.add(member.slot)
+            used.update(slot for slot, size in member.divided.items() if size >= LARGE)
+        elif member.needs & (joining | later):
+            later.add(member.slot)
+    return joining
 
 
 def aligned_memory(size: int) -> HostArray:

@@ -34,7 +34,9 @@ EXPRESSIONS: Final = {
 """Other functions of numbers."""
 VIEWS: Final = {"expand_dims", "getitem", "reshape", "swapaxes", "transpose"}
 REDUCTIONS: Final = {"argmax", "max", "sum"}
-INTEGER, BOOL, WARP = np.dtype("int32"), np.dtype("bool"), 32
+INTEGER = np.dtype("int32")
+BOOL = np.dtype("bool")
+WARP = 32
 
 BARRIER: Final = "wait_for_all((unsigned*)memory);"
 """Has all threads wait for each other: the memory begins with the counter of those that do."""
@@ -83,7 +85,9 @@ class KernelSource:
     """
 
     def __init__(self, calls: Calls, offsets: dict[int, int], indices: dict[int, int]) -> None:
-        self._calls, self._offsets, self._indices = calls, offsets, indices
+        self._calls = calls
+        self._offsets = offsets
+        self._indices = indices
         self.parameters: dict[int, str] = {}  # by index
         self.lines: list[str] = []
         self._variables = count()
@@ -116,7 +120,9 @@ class KernelSource:
 
         NaN is the largest number, and of equal ones ``argmax`` takes the first.
         """
-        (x,), is_sum, axis = call.operands, call.name == "sum", call.kwargs["axis"]
+        (x,) = call.operands
+        is_sum = call.name == "sum"
+        axis = call.kwargs["axis"]
         dtype = call.result.dtype if is_sum else x.dtype
         total, index = self._declare(dtype, "0" if is_sum else "-inf"), self._declare(INTEGER, "0")
         k = self._declare(INTEGER, f"threadIdx.x % {lanes}")
@@ -153,7 +159,7 @@ class KernelSource:
 
     def _place(self, x: TracedArray) -> str:
         """Return the C expression of an array's pointer, or of a number."""
-        kind = TYPES[x.dtype] + "*" * (not isinstance(x.value, float))
+        kind = TYPES[x.dtype] if isinstance(x.value, float) else f"{TYPES[x.dtype]}*"
         if x.slot in self._offsets:
             return f"(({kind})(memory + {self._offsets[x.slot]}))"
         index = self._indices[x.slot]
@@ -162,7 +168,9 @@ class KernelSource:
 
     def _compute(self, call: Operation, number: str) -> str:
         """Return the C expression of an element of a result that is not in memory."""
-        x, dtype, name = call.args[0], call.result.dtype, call.name
+        x = call.args[0]
+        dtype = call.result.dtype
+        name = call.name
         if name in VIEWS:
             return self._element(x, self._find_number(number, x.shape, call.apply), x.shape, dtype)
         if name in {"take", "concatenate"}:
@@ -186,7 +194,9 @@ class KernelSource:
         return self._element(x, number, x.shape, call.result.dtype)
 
     def _concatenate(self, call: Operation, number: str) -> str:
-        shape, axis, start = call.result.shape, call.kwargs.get("axis", 0), 0
+        shape = call.result.shape
+        axis = call.kwargs.get("axis", 0)
+        start = 0
         position, name = self._find_position(number, shape, axis), self._declare(call.result.dtype, "0")
         for x in call.args[0]:
             stop = start + x.shape[axis]

@@ -95,7 +95,9 @@ class Plan:
     """
 
     def __init__(self, tape: ShapeTape, inputs: Any, outputs: Any) -> None:
-        self._calls, self._outputs, constants = tape.operations, outputs, tape.constants.values()
+        self._calls = tape.operations
+        self._outputs = outputs
+        constants = tape.constants.values()
         self._constants = [_in_order(array) for _, array in constants]
         results = {x.slot: x for x in traced_leaves(outputs) if x.slot in self._calls}
         slots = [_find_base(self._calls, x) for x in (*traced_leaves(inputs), *(y for y, _ in constants))]
@@ -103,7 +105,9 @@ class Plan:
         first = [(x.slot in self._calls, type(x.value), x.layout) for x in traced_leaves(inputs[:1])]
         self.repeats = first == [(False, np.ndarray, x.layout) for x in results.values()]
         self.results = [(x.shape, x.dtype) for x in results.values()]
-        stored, self._offsets, size = choose_stored(self._calls, set(results)), dict[int, int](), ALIGNMENT
+        stored = choose_stored(self._calls, set(results))
+        self._offsets = dict[int, int]()
+        size = ALIGNMENT
         for slot in sorted(stored - results.keys()):
             self._offsets[slot] = size
             size += -(-self._calls[slot].result.value.nbytes // ALIGNMENT) * ALIGNMENT
@@ -155,7 +159,9 @@ class Plan:
         left, right = (x.shape[-1 if is_so else -2] for x, is_so in zip(call.args, by_rows, strict=True))
         (rows, columns), terms = call.result.shape[-2:], call.args[0].shape[-1]
         kind, precision, numbers = FLOATS["".join({x.dtype.name for x in call.args})]  # KeyError if mixed
-        one, cublas, find_handle = numbers.ctypes.data, cupy.cuda.cublas, cupy.cuda.get_cublas_handle
+        one = numbers.ctypes.data
+        cublas = cupy.cuda.cublas
+        find_handle = cupy.cuda.get_cublas_handle
         settings = not by_rows[1], not by_rows[0], columns, rows, terms, one
 
         def step(values: list[Any]) -> None:
@@ -176,7 +182,8 @@ class Plan:
         """
         source, widest = KernelSource(self._calls, self._offsets, self._indices), 0
         for number, phase in enumerate(phases):
-            source.lines += [BARRIER] * (number > 0)
+            if number > 0:
+                source.lines.append(BARRIER)
             width = 0
             for call in phase:
                 width += source.add_array(call, width)
@@ -186,7 +193,9 @@ class Plan:
         resident = cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(kernel.ptr, threads, 0)
         resident *= cupy.cuda.Device().attributes["MultiProcessorCount"]
         blocks = 1 if widest <= BLOCK else min(-(-widest // threads), resident)
-        memory, indices, waits = self.memory, [*source.parameters], len(phases) > 1 and blocks > 1
+        memory = self.memory
+        indices = [*source.parameters]
+        waits = len(phases) > 1 and blocks > 1
 
         def step(values: list[Any]) -> None:
             parameters = memory, *[values[index] for index in indices]

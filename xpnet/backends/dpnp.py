@@ -136,5 +136,5 @@ def _sycl_devices() -> dict[str, Any]:
     dpctl = importlib.import_module("dpctl")
     cpus = dpctl.get_devices(device_type="cpu")
     gpus = dpctl.get_devices("level_zero", "gpu") or dpctl.get_devices(device_type="gpu")
-    names = ["cpu"] * bool(cpus) + [f"gpu:{index}" for index in range(len(gpus))]
-    return dict(zip(names, cpus[:1] + gpus, strict=True))
+    devices = {f"gpu:{index}": device for index, device in enumerate(gpus)}
+    return {"cpu": cpus[0], **devices} if cpus else devices

@@ -6,6 +6,8 @@ import sys
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from xpnet._lib.text import join_lines
+
 DRIVER_FIX: Final = "install or update the NVIDIA driver: https://www.nvidia.com/drivers"
 NO_GPU_FIX: Final = "run nvidia-smi; it must list a GPU, and CUDA_VISIBLE_DEVICES must not hide it"
 
@@ -42,8 +44,7 @@ class Probe:
 
 def one_line(error: BaseException | str) -> str:
     """Return an error's text on one line, without a final full stop."""
-    text = " ".join(str(error).split()).removesuffix(".")
-    return text or type(error).__name__
+    return join_lines(error).removesuffix(".") or type(error).__name__
 
 
 def cuda_index(device: str) -> int | None:

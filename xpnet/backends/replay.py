@@ -51,7 +51,10 @@ class PlanBuilder:
     """
 
     def __init__(self, tape: Tape, inputs: Any, outputs: Any, free: Blocks, options: Options) -> None:
-        self.tape, self.outputs, self.free, self.workers = tape, outputs, free, options.workers
+        self.tape = tape
+        self.outputs = outputs
+        self.free = free
+        self.workers = options.workers
         self.kept = {leaf.owner for leaf in traced_leaves(outputs)}  # whose memory is not used again
         self.new = set[int]() if options.transient else {*self.kept}  # whose memory is new in each run
         first = [x for x in traced_leaves(inputs[0]) if isinstance(x.value, np.ndarray) and x.is_large]
@@ -74,7 +77,9 @@ class PlanBuilder:
 
     def _split(self, calls: list[Call], first: Any) -> tuple[list[Call], list[Call]]:
         """Return the calls whose results last, since they depend on the first argument alone, and others."""
-        known, early, later = {x.slot for x in traced_leaves(first)}, list[Call](), list[Call]()
+        known = {x.slot for x in traced_leaves(first)}
+        early = list[Call]()
+        later = list[Call]()
         for call in calls:
             lasts = (call.writes or call.is_view) and call.result.owner not in self.new | self.indices.keys()
             is_early = lasts and known.issuperset(x.slot for x in call.operands)
@@ -114,7 +119,9 @@ class PlanBuilder:
 
     def _prepare(self, call: Call) -> None:
         """Prepare a call on whole arrays."""
-        slot, owner, ended = call.result.slot, call.result.owner, self._read_last(call)
+        slot = call.result.slot
+        owner = call.result.owner
+        ended = self._read_last(call)
         if call.is_view and owner in self.arrays:
             self.arrays[slot] = call.function(*self._with_arrays(call.args))
         else:
@@ -133,7 +140,9 @@ class PlanBuilder:
         within = {slot for slot in made - self.kept if self.last_use.get(slot, slot) in slots}
         reads = [(x, x.slot in member.whole) for member in group for x in member.call.operands]
         by_rows = self.donated.keys() - {x.owner for x, is_whole in reads if is_whole or x.slot != x.owner}
-        local, free, later = Local(), Blocks(), set[int]()
+        local = Local()
+        free = Blocks()
+        later = set[int]()
         for call in calls:
             result, ended = call.result, self._read_last(call)
             now = ended & (within | by_rows)  # the rows of others are still read in the chunks to come

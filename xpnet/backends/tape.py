@@ -42,7 +42,9 @@ class TracedArray(NDArrayOperatorsMixin):
         self.slot = self.owner = tape.slots  # the owner of the memory is another slot if this is a view
         tape.slots += 1
         array, self.is_large = np.asarray(value), getattr(value, "nbytes", 0) >= LARGE
-        self.shape, self.ndim, self.dtype = array.shape, array.ndim, array.dtype
+        self.shape = array.shape
+        self.ndim = array.ndim
+        self.dtype = array.dtype
         self.layout, self.is_whole = (array.shape, array.strides, array.dtype), True  # not part of its owner
 
     def with_value(self, value: HostArray) -> "TracedArray":

@@ -3,10 +3,10 @@
 import importlib
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
-from operator import attrgetter, call
+from operator import attrgetter
 from threading import Lock
 from types import ModuleType
 from typing import Any, cast
@@ -181,17 +181,27 @@ def _set_full_precision(torch: Any) -> Callable[[], object]:
 
     PyTorch has two interfaces to them, and reading the older one is an error while they disagree.
     """
-    backends, tf32 = torch.backends, True
-    kinds = attrgetter(*_PRECISIONS)(backends) if hasattr(backends.cuda.matmul, "fp32_precision") else ()
-    newer = [partial(setattr, kind, "fp32_precision") for kind in kinds]
-    setters = [torch.set_float32_matmul_precision, partial(setattr, backends.cudnn, "allow_tf32"), *newer]
-    before, full = [kind.fp32_precision for kind in kinds], ["ieee"] * len(kinds)
-    list(map(call, newer, full))
-    with suppress(RuntimeError):  # then it is True, which disagrees
+    backends = torch.backends
+    newer = attrgetter(*_PRECISIONS)(backends) if hasattr(backends.cuda.matmul, "fp32_precision") else ()
+    before = [setting.fp32_precision for setting in newer]
+    full = ["ieee" for _ in newer]
+
+    def set_newer(precisions: Sequence[str]) -> None:
+        for setting, precision in zip(newer, precisions, strict=True):
+            setting.fp32_precision = precision
+
+    def set_all(products: str, precisions: Sequence[str], *, tf32: bool) -> None:
+        torch.set_float32_matmul_precision(products)
+        backends.cudnn.allow_tf32 = tf32
+        set_newer(precisions)
+
+    set_newer(full)  # so that the older settings can be read
+    tf32 = True
+    with suppress(RuntimeError):  # it is True, and disagrees with the newer settings
         tf32 = backends.cudnn.allow_tf32
-    before = [torch.get_float32_matmul_precision(), tf32, *before]
-    list(map(call, setters, ["highest", False, *full]))
-    return lambda: list(map(call, setters, before))
+    restore = partial(set_all, torch.get_float32_matmul_precision(), before, tf32=tf32)
+    set_all("highest", full, tf32=False)
+    return restore
 
 
 def _make_namespace(torch: ModuleType) -> ModuleType:

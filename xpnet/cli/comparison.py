@@ -78,7 +78,7 @@ def print_comparison(console: Console, comparison: Mapping[str, Any], *, everyth
     for title in "settings", "surroundings":
         if values := comparison[title]:
             rows = [_format_setting(name, line, marked=everything) for name, line in values.items()]
-            heading = [title + " (* differs)" * everything, *runs]
+            heading = [f"{title} (* differs)" if everything else title, *runs]
             print_table(console, make_columns(heading, rows, left=len(heading)))
         else:
             console.print(f"{title}: no difference")
@@ -101,7 +101,9 @@ def print_comparison(console: Console, comparison: Mapping[str, Any], *, everyth
 def _format_setting(name: str, values: Sequence[object], *, marked: bool) -> list[Cell]:
     """Return the cells of a setting, yellow if it differs, and then also with a star if `marked`."""
     differs = _differs(values)
-    label = ("* " if differs else "  ") * marked + format_value(name)
+    label = format_value(name)
+    if marked:
+        label = f"* {label}" if differs else f"  {label}"
     return [style_text(cell, "yellow" if differs else "") for cell in (label, *map(format_value, values))]
 
 

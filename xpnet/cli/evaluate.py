@@ -103,7 +103,9 @@ def _load_samples(
     """
     from xpnet.data import datasets
 
-    data, test_data, split = arguments.data, arguments.test_data, arguments.split
+    data = arguments.data
+    test_data = arguments.test_data
+    split = arguments.split
     is_table = data is not None and test_data is None and split == "test" and data.is_file()
     if is_table or (data is not None and datasets.is_csv(data) and not data.is_dir()):
         table = test_data if split == "test" and test_data is not None else data
@@ -145,7 +147,9 @@ def _print_result(result: Mapping[str, Any], predictor: "Predictor") -> None:
     """Print the metrics, a table of those by class, and the confusion matrix."""
     from xpnet.nn.architecture import format_sizes
 
-    console, classes, confusion = make_console(), result["classes"], result["confusion"]
+    console = make_console()
+    classes = result["classes"]
+    confusion = result["confusion"]
     network = f"{format_sizes(predictor.model.sizes)}, {result['arithmetic']}"
     library = f"{result['backend']} {predictor.backend.version} on {result['device']}"
     part = "training" if result["split"] == "train" else result["split"]

@@ -13,7 +13,7 @@ from typing import TextIO, TypeVar
 
 from xpnet import __version__
 from xpnet._lib.interrupts import last_signal, terminate_as_interrupt
-from xpnet._lib.text import complain, encodable, print_errors
+from xpnet._lib.text import complain, encodable, join_lines, print_errors
 from xpnet.distributed.launch import end_job, is_connected, rank_and_size
 from xpnet.errors import XPNetError
 
@@ -134,7 +134,7 @@ def report_error(error: Exception, *, debug: bool, source: str = "") -> int:
         problem = f"cannot be used ({error.strerror}): check its permissions, or name another"
         error = XPNetError.at(os.fsdecode(error.filename), problem)
     code = error.exit_code if isinstance(error, XPNetError) else UNEXPECTED
-    text = " ".join(str(error).split()) or "no details"
+    text = join_lines(error) or "no details"
     if not isinstance(error, XPNetError):
         text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
     if size > 1 and not is_shared:

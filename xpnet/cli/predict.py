@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from xpnet._lib.files import read_start, save
-from xpnet._lib.text import complain, csv_field, format_json, plain
+from xpnet._lib.text import complain, csv_field, format_json, join_lines, plain
 from xpnet._typing import HostArray
 from xpnet.config.flags import Parser, path_ending_in
 from xpnet.config.rules import DEVICE
@@ -83,12 +83,14 @@ def main(words: Sequence[str]) -> int:
 
     place = arguments.device, arguments.backend, arguments.arithmetic
     path, predictor, _ = load_for_inference(arguments.run, *place)
-    names, predictions, complete = predictor.class_names, [], True
+    names = predictor.class_names
+    predictions = []
+    complete = True
     for file in arguments.files:
         try:
             predictions += list(_predict_file(predictor, file))
         except DataError as error:
-            complain(" ".join(str(error).split()))
+            complain(join_lines(error))
             complete = False
     if arguments.json:
         classes = {} if isinstance(names, range) else {"classes": list(names)}

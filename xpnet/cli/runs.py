@@ -292,8 +292,8 @@ def _format_segment(segment: records.Segment) -> str:
     hosts = f" of {' '.join(segment['hosts'])}" if segment["hosts"] else ""
     ranks = "" if segment["ranks"] == 1 else f", {segment['ranks']} ranks"
     places = Counter(segment.get("places") or [f"{segment['backend']} on {segment['device']}"])
-    several = len(places) > 1
-    place = " and ".join(f"{name}{f' ({count} ranks)' * several}" for name, count in places.items())
+    names = [f"{name} ({count} ranks)" for name, count in places.items()] if len(places) > 1 else places
+    place = " and ".join(names)
     return f"{segment['started']}{epoch}: {place}{hosts}{ranks}"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from xpnet import __version__
 from xpnet._lib.machine import peak_memory
-from xpnet._lib.text import complain, format_duration, plain
+from xpnet._lib.text import complain, format_duration, plain, pluralize
 from xpnet._lib.tree import leaves
 from xpnet.backends.probing import cuda_index, float64_ratio
 from xpnet.backends.resolve import Selection
@@ -163,7 +163,7 @@ def train(
             for text in describe_training(selection, trainer, parent):
                 console.print_line(text)
             if resumed is not None:
-                steps = f" and {state.batch} step{'s' * (state.batch > 1)}" * (state.batch > 0)
+                steps = f" and {pluralize(state.batch, 'step')}" if state.batch > 0 else ""
                 console.print_line(f"goes on after epoch {state.epoch}{steps}")
             result = trainer.fit(callbacks, state, first_epoch=first)
             if (note := initial_note(trainer.best_by, result)) is not None:
@@ -175,11 +175,14 @@ def describe_training(
     selection: Selection, trainer: Trainer, parent: RunFolder | None = None
 ) -> Iterator[str]:
     """Yield lines about the backend, the data, the network and the settings."""
-    backend, config, data, ranks = selection.backend, trainer.config, trainer.data, trainer.ranks
+    backend = selection.backend
+    config = trainer.config
+    data = trainer.data
+    ranks = trainer.ranks
     reason = f" ({selection.reason})" if selection.reason else ""
     if ranks.size > 1:
-        hosts = len(set(ranks.hosts))
-        yield f"{ranks.size} ranks on {hosts} host{'s' * (hosts > 1)} ({ranks.library})"
+        hosts = pluralize(len(set(ranks.hosts)), "host")
+        yield f"{ranks.size} ranks on {hosts} ({ranks.library})"
     yield f"xpnet {__version__}: {backend.name} {backend.version} on {backend.device_name}{reason}"
     index = cuda_index(backend.device_name)
     ratio = None if index is None or config.float_type != "float64" else float64_ratio(index)
@@ -226,7 +229,9 @@ def dry_run(command: Command) -> None:
     ConfigError
         The command resumes a run.
     """
-    config, parent, ranks = command.config, None, connect()
+    config = command.config
+    parent = None
+    ranks = connect()
     if config.resume is not None:
         raise ConfigError.at("--dry-run", "expected a new training, not --resume")
     with ranks.agreement():
@@ -247,7 +252,9 @@ def dry_run(command: Command) -> None:
 def _estimate(trainer: Trainer, first: int) -> Iterator[str]:
     """Yield lines on parameters, memory and time of trainings from the epoch ``first`` on."""
     config, samples = trainer.config, trainer.loader.samples_per_epoch
-    last, interval, state = config.epochs, config.log_interval, trainer.initial_state()
+    last = config.epochs
+    interval = config.log_interval
+    state = trainer.initial_state()
     yield f"parameters    {sum(array.size for array in leaves(state.variables.parameters)):,}"
     some = min(samples, SAMPLES)
     trainer.estimate(state, some)  # which compiles
@@ -264,7 +271,7 @@ def _estimate(trainer: Trainer, first: int) -> Iterator[str]:
     yield f"memory        about {memory / 2**20:,.0f} MiB"
     trainings = "" if runs == 1 else f"{runs} trainings, one at a time, of "
     duration = f"{1000 * step:.2g}" if 1000 * step < 10 else f"{1000 * step:.0f}"
-    work = f"{_count(last - first, 'epoch')} of {_count(steps, 'step')} of {duration} ms"
+    work = f"{pluralize(last - first, 'epoch')} of {pluralize(steps, 'step')} of {duration} ms"
     yield f"time          about {format_duration(seconds)}: {trainings}{work}, and evaluation"
 
 
@@ -274,7 +281,9 @@ def _time_step(trainer: Trainer, state: TrainState) -> float:
     share = 1.0 if loader.in_memory else min(1.0, SAMPLES / loader.samples_per_epoch)
     loader = replace(loader, samples_per_epoch=round(share * loader.samples_per_epoch))
     scale = min(loader.samples_per_step / trainer.loader.samples_per_step, 1.0)
-    variables, times, last = state.variables, list[float](), time.perf_counter()
+    variables = state.variables
+    times = list[float]()
+    last = time.perf_counter()
     for batch in islice(chain.from_iterable(map(loader.batches, count(1))), STEPS):
         variables = trainer.step(variables, batch, trainer.learning_rate(0))
         to_host(next(leaves(variables)))  # waits for the device
@@ -284,8 +293,3 @@ def _time_step(trainer: Trainer, state: TrainState) -> float:
         if trainer.ranks.max(len(times) > 1 and sum(times) > SECONDS):
             break
     return statistics.median(times[1:]) / scale
-
-
-def _count(number: int, name: str) -> str:
-    """Return a number with its noun, such as 1 step or 2 steps."""
-    return f"{number} {name}{'s' * (number != 1)}"

@@ -62,7 +62,9 @@ def main(words: Sequence[str]) -> int:
     with read_command("verify", words, partial(parser.parse_args, words), _list_facts) as arguments:
         from xpnet.distributed.ranks import connect
 
-        ranks, is_quiet, codes = connect(), get_settings(arguments).get("quiet", False), []
+        ranks = connect()
+        is_quiet = get_settings(arguments).get("quiet", False)
+        codes = []
         for code, line in _verify(arguments, ranks):
             is_verified = line.startswith("verified ")
             style = "green" if is_verified else "bold red" if code else "yellow"

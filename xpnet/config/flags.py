@@ -181,7 +181,9 @@ def add_settings(
     """
     texts = _read_entries("\n\n".join(filter(None, map(inspect.getdoc, TrainConfig.__bases__))))
     for name in names:
-        rule, default, text = RULES[name], defaults[name], texts.get(name, "")
+        rule = RULES[name]
+        default = defaults[name]
+        text = texts.get(name, "")
         if default not in (None, ()) and default is not False:
             words = default if isinstance(default, tuple) else (default,)
             text = f"{text.partition(' (default: ')[0]} (default: {' '.join(map(str, words))})"

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib import format  # noqa: A004 (NumPy's name)
 
 from xpnet._lib.files import read_start
-from xpnet._lib.text import format_names, format_shape, shorten
+from xpnet._lib.text import format_names, format_shape, join_lines, shorten
 from xpnet._typing import HostArray
 from xpnet.data.table import GZIP_MAGIC, ROLES, Source, Table, check_memory, make_table, open_data_file
 from xpnet.errors import DataError
@@ -98,7 +98,7 @@ def read_npz(path: Path, expected: str, choose: Callable[[list[str]], Sequence[s
         except (DataError, OSError, MemoryError):
             raise
         except Exception as error:  # decompressors raise almost any exception for damaged bytes
-            reason = " ".join(str(error).split()) or "its data end too early"
+            reason = join_lines(error) or "its data end too early"
             raise DataError.at(where, f"cannot be unpacked ({reason}): write the archive again") from error
     if not arrays:
         raise DataError.at(path, f"expected {expected} (found: {format_names(sorted(keys)) or 'nothing'})")

@@ -79,8 +79,9 @@ class Frame(NamedTuple):
     @property
     def features(self) -> tuple[str, ...] | None:
         """The names that a network keeps: None if one is empty or stands twice."""
-        names = self.names or ()
-        return names if names and len({"", *names}) == len(names) + 1 else None
+        if not self.names or "" in self.names:
+            return None
+        return self.names if len({*self.names}) == len(self.names) else None
 
     def to_pandas(self, labels: Any) -> Any:
         """Return the rows as a data frame of pandas with these labels of its columns."""
@@ -130,7 +131,8 @@ def take_apart(X: Any, source: str, *, floats: bool = False) -> Frame:
         dtype, lacks = "uint8" if {*words} == {"uint8"} else "int64", bool(np.isnan(rows).any())
         if floats or lacks:
             dtype, note = "float64", f"{source}: its integers are taken for floats, not for pixels"
-            note += ", as some are missing" * lacks
+            if lacks:
+                note += ", as some are missing"
         elif any(hasattr(kind, "numpy_dtype") for kind in kinds):  # of pandas, and nullable
             note = f"{source}: its nullable integers are taken for pixels"
         rows = rows.astype(dtype, copy=False)

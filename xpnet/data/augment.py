@@ -294,7 +294,10 @@ def thicken(ops: Arithmetic, images: Array, thickness: Array) -> Array:
     pixels = xp.astype(images, xp.int16)  # the largest product is 255 times 128
     rows = xp.concat([zeros((m, height, 1)), pixels, zeros((m, height, 1))], axis=2)
     columns = xp.concat([zeros((m, 1, width)), pixels, zeros((m, 1, width))], axis=1)
-    left, right, above, below = rows[:, :, :-2], rows[:, :, 2:], columns[:, :-2, :], columns[:, 2:, :]
+    left = rows[:, :, :-2]
+    right = rows[:, :, 2:]
+    above = columns[:, :-2, :]
+    below = columns[:, 2:, :]
     thickness = xp.reshape(thickness, (m, 1, 1))
     most = xp.maximum(xp.maximum(left, right), xp.maximum(above, below))
     least = xp.minimum(xp.minimum(left, right), xp.minimum(above, below))

@@ -10,7 +10,7 @@ import math
 import re
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
@@ -20,12 +20,14 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._lib.text import format_names, quote, shorten
+from xpnet._lib.text import format_names, pluralize, quote, shorten
 from xpnet.data.table import MISSING, NUMBER, LabelCodes, Table, check_memory, mean_hint, open_data_file
 from xpnet.errors import DataError, setting
 from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns
 
-PIECE_SIZE, LONGEST_LINE, MOST_COLUMNS = 1 << 23, 1 << 24, 1 << 20
+PIECE_SIZE = 1 << 23
+LONGEST_LINE = 1 << 24
+MOST_COLUMNS = 1 << 20
 _WIDE = 4096  # the number of columns from which NumPy is faster than pandas, which converts them one by one
 # As pandas reads them, which does so only where a whole piece of a column is booleans.
 _BOOLEANS = {"True": 1.0, "TRUE": 1.0, "true": 1.0, "False": 0.0, "FALSE": 0.0, "false": 0.0}
@@ -57,7 +59,10 @@ def read_csv(path: Path, options: TableOptions) -> Table:
     DataError
         The columns are not as expected, or the first defect: its line and its column, from 1.
     """
-    codes, blocks, lines, rows = [], [], list[NDArray[np.int64]](), 0
+    codes = []
+    blocks = []
+    lines = list[NDArray[np.int64]]()
+    rows = 0
     with open_data_file(path) as file:
         pieces = _read_pieces(path, file)
         line, text = next((piece for piece in pieces if piece[1].strip(b" \n")), (0, b""))
@@ -78,14 +83,17 @@ def read_csv(path: Path, options: TableOptions) -> Table:
             check_memory(path, rows * (len(layout.features) * (1 if layout.pixels else 8) + 24))
     if not rows:
         raise DataError.at(path, "has a header but no rows")
-    y, classes, place, names = np.full(rows, -1, np.int32), None, layout.label or 0, layout.names
+    y = np.full(rows, -1, np.int32)
+    classes = None
+    place = layout.label or 0
+    names = layout.names
     if layout.label is not None:
         y, classes = layout.labels.finish(codes, path)
     columns = Columns(position=place, classes=classes)
     if names and options.columns != "0.1.0":
         columns = replace(columns, features=tuple(names[i] for i in layout.features), label=names[place])
-    count, kind = len(layout.features), "pixel" if layout.pixels else "feature"
-    note = f"{count} {kind} column{'s' * (count != 1)}{layout.reason}"
+    kind = "pixel column" if layout.pixels else "feature column"
+    note = pluralize(len(layout.features), kind) + layout.reason
     note += f", label column {quote(names[place]) if names else place + 1}"
     return Table(np.concatenate(blocks), y, str(path), str(path), columns, note, np.concatenate(lines))
 
@@ -139,7 +147,9 @@ class _Layout:
             raise DataError.at(path, f"has more than {MOST_COLUMNS} columns")
         cells = _split_line(path, line, text, self.delimiter)
         self.names = names = cells if _is_header(cells, options) else None
-        known, predicted, width = options.known or NO_COLUMNS, options.predicted, len(cells)
+        known = options.known or NO_COLUMNS
+        predicted = options.predicted
+        width = len(cells)
         if names and options.columns != "0.1.0":
             _check_names(path, names)
         self.label = None if width == predicted else _find_label(path, names, width, options)
@@ -153,7 +163,11 @@ class _Layout:
         self.pixels &= names is None or all(_PIXEL_NAME.fullmatch(names[place]) for place in places)
         if options.columns != "auto":
             self.pixels = options.columns != "features"
-        self.path, self.options, self.width, self.features, self.reason = path, options, width, places, ""
+        self.path = path
+        self.options = options
+        self.width = width
+        self.features = places
+        self.reason = ""
         self.labels = LabelCodes(options.known, allow_new=predicted is None)
 
 
@@ -209,16 +223,7 @@ def _read_block(layout: _Layout, line: int, text: bytes) -> Block:
     """Read a piece of whole lines, the first of which has the number `line`."""
     if not text.strip(b" \n"):
         return [], np.empty((0, len(layout.features)), np.uint8)
-    readers = [_read_by_numpy] * layout.pixels + [_read_by_pandas] * (layout.options.columns != "pixels")
-    if b"\r" in text or (b'"' in text and any(row.count(b'"') % 2 for row in text.split(b"\n"))):
-        readers.clear()  # they disagree about line breaks in quotes, which are refused
-    for read in readers:
-        with suppress(ValueError, TypeError, OverflowError, Warning), warnings.catch_warnings(action="error"):
-            codes, x = read(layout, text)
-            if not (np.isinf(x) if layout.options.missing == "mean" else ~np.isfinite(x)).any():
-                break
-    else:
-        codes, x = _read_cells(layout, line, text)
+    codes, x = _read_at_once(layout, text) or _read_cells(layout, line, text)
     if layout.pixels and x.dtype != np.uint8:
         is_pixel = (x >= 0) & (x <= 255) & (x == np.floor(x)) & (layout.options.columns != "0.1.0")
         layout.pixels = bool(is_pixel.all())
@@ -227,6 +232,24 @@ def _read_block(layout: _Layout, line: int, text: bytes) -> Block:
         row, feature = np.argwhere(~is_pixel)[0]
         layout.reason = f" ({x[row, feature]:g} in column {layout.features[feature] + 1} is no pixel)"
     return codes, x
+
+
+def _read_at_once(layout: _Layout, text: bytes) -> Block | None:
+    """Read a piece by NumPy or pandas; None if neither reads it, or a number is infinite or missing."""
+    if b"\r" in text or (b'"' in text and any(row.count(b'"') % 2 for row in text.split(b"\n"))):
+        return None  # the two disagree about line breaks in quotes, which are refused
+    readers: list[Callable[[_Layout, bytes], Block]] = []
+    if layout.pixels:
+        readers.append(_read_by_numpy)
+    if layout.options.columns != "pixels":
+        readers.append(_read_by_pandas)
+    for read in readers:
+        with suppress(ValueError, TypeError, OverflowError, Warning), warnings.catch_warnings(action="error"):
+            codes, x = read(layout, text)
+            refused = np.isinf(x) if layout.options.missing == "mean" else ~np.isfinite(x)
+            if not refused.any():
+                return codes, x
+    return None
 
 
 def _read_by_numpy(layout: _Layout, text: bytes, dtype: type[np.generic] = np.uint8) -> Block:

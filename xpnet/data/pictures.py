@@ -26,6 +26,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
+from xpnet._lib.text import join_lines
 from xpnet.data.table import open_data_file
 from xpnet.errors import DataError
 
@@ -56,9 +57,12 @@ DIGIT_THRESHOLD, DUST_THRESHOLD = 0.2, 0.03
 SPECK_THRESHOLD = 0.02
 """Fraction of the largest stroke's mass below which a separate stroke is a speck."""
 
-PART_THRESHOLD, MANY_PARTS, WIDE = 0.1, 4, 1.5
-"""Fraction of that mass from which a stroke counts as a part; numbers of parts and width over height, with at
-least two parts, from which the ink is not one digit. None of MNIST's 10,000 test images is beyond either."""
+PART_THRESHOLD = 0.1
+"""Fraction of that mass from which a stroke counts as a part."""
+MANY_PARTS = 4
+WIDE = 1.5
+"""Number of parts, and width over height with at least two parts, from which the ink is not one digit. None
+of MNIST's 10,000 test images is beyond either."""
 
 MIN_STROKE_WIDTH = 0.08
 """Minimum width of strokes, as a fraction of the digit's longer side; thinner ones are thickened."""
@@ -116,7 +120,7 @@ def read_grey(path: Path) -> Grey:
             formats = ", ".join(FORMATS)
             raise DataError.at(path, f"is no image that can be read: expected {formats}") from error
         except Exception as error:  # decoders raise almost any exception for damaged bytes
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = join_lines(error) or type(error).__name__
             raise DataError.at(path, f"the image is too large, damaged or cut short ({reason})") from error
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_memory
-from xpnet._lib.text import format_names, format_shape, quote, shorten
+from xpnet._lib.text import format_names, format_shape, join_lines, quote, shorten
 from xpnet._typing import HostArray
 from xpnet.errors import DataError, setting
 from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns
@@ -122,7 +122,7 @@ class LabelCodes:
         if self._numeric:
             value = float(label) if number else -1.0
             is_allowed = 0 <= value <= LARGEST_LABEL and value % 1 == 0
-            rule = LABEL_RULE + CLASSES_ONLY * (value % 1 > 0)
+            rule = LABEL_RULE if value % 1 == 0 else LABEL_RULE + CLASSES_ONLY
         else:
             classes = self._classes
             is_allowed = label in classes if classes else not number and label not in MISSING
@@ -195,7 +195,7 @@ def as_labels(values: HostArray, where: object) -> NDArray[np.int32]:
         allowed &= column == np.floor(column)
     if not allowed.all():
         row = int(allowed.argmin())
-        hint = CLASSES_ONLY * (float(column[row]) % 1 > 0)
+        hint = CLASSES_ONLY if float(column[row]) % 1 > 0 else ""
         raise DataError.at(where, f"label {column[row]}: {LABEL_RULE}{hint}", row=row + 1)
     return column.astype(np.int32)
 
@@ -280,8 +280,8 @@ def open_data_file(path: Path, expected: str = "a file") -> Iterator[BinaryIO]:
     except EOFError as error:
         raise DataError.at(path, "the gzip data ends too early: download the file again") from error
     except (gzip.BadGzipFile, zlib.error) as error:
-        reason = " ".join(str(error).split())
-        raise DataError.at(path, f"the gzip data is damaged ({reason}): download the file again") from error
+        problem = f"the gzip data is damaged ({join_lines(error)}): download the file again"
+        raise DataError.at(path, problem) from error
     except FileNotFoundError as error:
         raise DataError.at(path, "no such file") from error
     except OSError as error:

@@ -80,7 +80,9 @@ def check_arguments(cupy: Any, kernel: Any, arguments: Sequence[Any]) -> None:
     for number, argument in enumerate(arguments):
         kind = declared.types[3 * number : 3 * number + 3].decode()
         if problem := _find_problem(cupy, argument, kind[0] == "*", kind[1:]):
-            name = NAMES.get(kind[1:], "a structure") + " *" * (kind[0] == "*")
+            name = NAMES.get(kind[1:], "a structure")
+            if kind[0] == "*":
+                name += " *"
             msg = f"kernel {kernel.name}: argument {number} is {problem}, but the parameter is {name}"
             raise TypeError(msg)
 

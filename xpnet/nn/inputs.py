@@ -130,7 +130,10 @@ def _pixel_statistics(x: HostArray) -> tuple[NDArray[np.float64], NDArray[np.flo
     histogram = np.zeros(256, dtype=np.int64)
     for start in range(0, x.shape[0], 1024):
         histogram += np.bincount(x[start : start + 1024].ravel(), minlength=256)
-    n, total, squares = (int(histogram @ np.arange(256) ** power) for power in range(3))
+    values = np.arange(256)
+    n = int(histogram.sum())
+    total = int(histogram @ values)
+    squares = int(histogram @ values**2)
     variance = (n * squares - total * total) / (n * n)
     return np.asarray(total / n), np.asarray(math.sqrt(variance))
 

@@ -37,11 +37,15 @@ def class_metrics(predicted: Labels, labels: Labels, classes: int) -> list[Class
 
     F1 = 2 · hits / (support + guesses); precision and recall are hits / guesses and hits / support.
     """
-    groups = labels[predicted == labels], labels, predicted
-    return list(map(_measure, *(np.bincount(each, minlength=classes).tolist() for each in groups)))
+    hits = np.bincount(labels[predicted == labels], minlength=classes).tolist()
+    supports = np.bincount(labels, minlength=classes).tolist()
+    guesses = np.bincount(predicted, minlength=classes).tolist()
+    return list(map(_measure, hits, supports, guesses))
 
 
 def _measure(hits: int, support: int, guesses: int) -> ClassMetrics:
     """Return the metrics of a class from its numbers of correct predictions, samples and predictions."""
-    ratios = (hits, guesses), (hits, support), (2 * hits, support + guesses)
-    return ClassMetrics(support, *(part / whole if whole else None for part, whole in ratios))
+    precision = hits / guesses if guesses else None
+    recall = hits / support if support else None
+    f1 = 2 * hits / (support + guesses) if support + guesses else None
+    return ClassMetrics(support, precision, recall, f1)

@@ -11,7 +11,10 @@ Rows = Sequence[Mapping[str, Any]]
 """The rows of metrics.jsonl."""
 
 WIDTH, HEIGHT = 440, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, WIDTH - 12, 12, HEIGHT - 34
+LEFT = 52
+RIGHT = WIDTH - 12
+TOP = 12
+BOTTOM = HEIGHT - 34
 """The edges of the plotting area of a line chart."""
 MOST_POINTS = 400
 """The largest number of points of a line; of more, evenly spaced ones are selected."""

@@ -90,7 +90,9 @@ def _parse_facts(text: str) -> dict[str, Any] | None:
     """Return the facts of a training, None for any other text."""
     with suppress(ValueError, RecursionError, LookupError, TypeError):
         facts: dict[str, Any] = json.loads(text)
-        epoch, rows, (best_epoch, *best) = facts["epoch"], facts["rows"], facts["best"]
+        epoch = facts["epoch"]
+        rows = facts["rows"]
+        best_epoch, *best = facts["best"]
         counts = epoch, rows, best_epoch, facts["batch"]
         is_valid = all(type(count) is int and 0 <= count < _MANY for count in counts) and len(best) == 2
         is_valid &= all(map(is_number, (*best, facts["seconds"]))) and 0 <= facts["seconds"] < _MANY

@@ -93,7 +93,9 @@ class FoundRun(RunFolder):
         as 784-10-10), optimizer, learning_rate (a number), arithmetic (with the dtype if native), backend
         (with the device if that is not the CPU), and tags (a list).
         """
-        record, data, get = self.record, self.record["data"], self.record["config"].get
+        record = self.record
+        data = self.record["data"]
+        get = self.record["config"].get
         hidden, arithmetic, dtype, tags = map(get, ("hidden", "arithmetic", "dtype", "tags"))
         sizes = [data.get("features"), *(hidden if isinstance(hidden, list) else [None]), data.get("classes")]
         if arithmetic == "native":

@@ -28,7 +28,9 @@ class Lock:
     """
 
     def __init__(self, path: Path, lock: FileLock) -> None:
-        self._path, self._lock, self._file = path.absolute(), lock, path.stat()
+        self._path = path.absolute()
+        self._lock = lock
+        self._file = path.stat()
 
     @classmethod
     def take(cls, path: Path) -> Self | None:

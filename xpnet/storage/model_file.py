@@ -32,6 +32,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from xpnet._lib.files import make_read_error
+from xpnet._lib.text import join_lines
 from xpnet._typing import Array, HostArray
 from xpnet.config.settings import Normalize
 from xpnet.errors import DataError
@@ -364,8 +365,7 @@ def open_tensors(path: Path) -> Iterator[Any]:
     except OSError as error:
         raise DataError.at(path, f"cannot be read ({error.strerror or error})") from error
     except SafetensorError as error:
-        reason = " ".join(str(error).split())
-        raise DataError.at(path, f"not a complete .safetensors file ({reason})") from error
+        raise DataError.at(path, f"not a complete .safetensors file ({join_lines(error)})") from error
 
 
 def read_arrays(path: Path, file: Any, names: Iterable[str]) -> dict[str, HostArray]:

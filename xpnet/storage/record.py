@@ -201,7 +201,8 @@ def format_commits(record: Record) -> dict[str, str]:
     texts = {}
     for name in ("working_folder_commit", "xpnet_commit"):
         git = record[name] or {"commit": "none"}
-        texts[name] = f"{git.get('commit')}{', with changed or touched files' * bool(git.get('dirty'))}"
+        changes = ", with changed or touched files" if git.get("dirty") else ""
+        texts[name] = f"{git.get('commit')}{changes}"
     if record["schema_version"] == 1:
         del texts["working_folder_commit"]
     return texts

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, cast
 
 from xpnet._lib.files import make_write_error, write_atomic
-from xpnet._lib.text import format_json
+from xpnet._lib.text import format_json, join_lines
 from xpnet.distributed.ranks import ALONE, Ranks
 from xpnet.errors import ConfigError, DataError, setting
 from xpnet.storage import record as records
@@ -50,7 +50,10 @@ class Run(RunFolder):
 
     def __init__(self, folder: Path, record: Record, identity: tuple[int, int] | None, lock: Lock) -> None:
         super().__init__(folder.absolute())
-        self.folder, self.record, self._identity, self._lock = folder, record, identity, lock
+        self.folder = folder
+        self.record = record
+        self._identity = identity
+        self._lock = lock
 
     @classmethod
     def start(
@@ -175,7 +178,7 @@ class Run(RunFolder):
     def fail(self, error: BaseException) -> None:
         """Finish the run after an error, as interrupted for KeyboardInterrupt, else as failed."""
         interrupted = isinstance(error, KeyboardInterrupt)
-        reason = None if interrupted else " ".join(str(error).split())
+        reason = None if interrupted else join_lines(error)
         try:
             self.finish("interrupted" if interrupted else "failed", error=reason)
         finally:
