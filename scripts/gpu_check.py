@@ -34,7 +34,7 @@ from checkout import ROOT, SCRIPTS
 from shared import make_folder, python_path
 
 from xpnet._lib.files import save
-from xpnet.backends.resolve import KINDS
+from xpnet.backends.resolve import DEVICE_KINDS
 from xpnet.errors import BackendError, XPNetError
 from xpnet.parity.devices import BackendDevice
 from xpnet.storage.environment import collect_environment
@@ -125,7 +125,7 @@ def describe_libraries() -> list[dict[str, Any]]:
     environment = {**os.environ, "PYTHONPATH": python_path()}
     doctor = subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     libraries = json.loads(doctor.stdout)["backends"] if doctor.stdout else []
-    libraries = [each for each in libraries if each["name"] in KINDS["cuda"]]
+    libraries = [each for each in libraries if each["name"] in DEVICE_KINDS["cuda"]]
     if not any(FIRST in each["usable"] for each in libraries):
         reasons = " | ".join(map(describe, libraries)) or f"xpnet doctor ended with code {doctor.returncode}"
         msg = f"CUDA is not usable here: {reasons}"

@@ -292,7 +292,7 @@ def test_rows_divided_by_255_bring_a_warning_from_a_network_of_pixels():
 
 
 def test_many_classes_are_refused_before_training_where_memory_is_short(monkeypatch):
-    monkeypatch.setattr("xpnet.training.trainer.available_memory", lambda: 2**29)
+    monkeypatch.setattr("xpnet.training.memory.available_memory", lambda: 2**29)
     needed = "a 12-21000 network has 273000 parameters and needs about 0.9 GiB, this machine has 0.5"
     expected = f'hidden: {needed}: use fewer units, classes or workers, or arithmetic="native"'
     epochs = []

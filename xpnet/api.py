@@ -19,7 +19,7 @@ from xpnet.config.settings import Arithmetic
 from xpnet.data.arrays import like_input, read_features, table_from_arrays
 from xpnet.data.datasets import Dataset
 from xpnet.errors import ConfigError
-from xpnet.inference.predictor import Evaluation, Predictor, evaluate, model_path
+from xpnet.inference.predictor import Evaluation, Predictor, evaluate_rows, model_path
 from xpnet.nn.architecture import format_sizes
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import TrainedNetwork, describe_layers, encode_model, load_model
@@ -130,7 +130,7 @@ class Model:
             As in `predict`; or rows and labels differ in number, or a label is none of the classes.
         """
         table = table_from_arrays(X, y, columns=self.network.columns, floats=True)
-        return evaluate(self.select_predictor(backend_of(X)), table.x, table.y, "the data")
+        return evaluate_rows(self.select_predictor(backend_of(X)), table.x, table.y, "the data")
 
     @check_arguments
     def save(self, path: str | Path) -> None:
@@ -255,7 +255,7 @@ EpochFunction = Callable[[Epoch], object]
 """Called after each epoch, and before the first; training ends if it returns True."""
 
 
-class Callback(loop.Callback):
+class Callback(loop.LoopCallback):
     """The hooks of the training loop, for the `callbacks` of `fit`: a subclass overrides those it needs.
 
     Training ends before the next step once the attribute ``stop`` is the reason, a text.
@@ -281,7 +281,7 @@ class Callback(loop.Callback):
         return Model.from_settings(trainer.model(state), trainer.config)
 
 
-class _CallFunction(loop.Callback):
+class _CallFunction(loop.LoopCallback):
     """Calls a function after each epoch, which ends training if it returns True."""
 
     def __init__(self, function: EpochFunction) -> None:
@@ -294,7 +294,7 @@ class _CallFunction(loop.Callback):
         self.stop = "callback" if isinstance(answer, bool | np.bool_) and answer else None
 
 
-class UserCallbacks(loop.Callback):
+class UserCallbacks(loop.LoopCallback):
     """Keeps the metrics of the epochs, after the user's function and callbacks.
 
     An epoch in which one of them ends training has metrics of the training samples too.
@@ -312,7 +312,7 @@ class UserCallbacks(loop.Callback):
         for user in callbacks:
             vars(user).pop("stop", None)  # of an earlier training
         first = [] if function is None else [_CallFunction(function)]
-        self.order: list[loop.Callback] = [*first, *callbacks, self]
+        self.order: list[loop.LoopCallback] = [*first, *callbacks, self]
         self.rows: list[dict[str, float]] = []
 
     def on_epoch_end(self, log: loop.EpochLog) -> None:

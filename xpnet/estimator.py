@@ -17,7 +17,7 @@ from xpnet.data import arrays
 from xpnet.data.datasets import Dataset
 from xpnet.data.table import Table, as_features, quantity_note
 from xpnet.errors import ConfigError, DataError
-from xpnet.fitting import train, warn_user
+from xpnet.fitting import train_model, warn_user
 from xpnet.inference.predictor import Predictor
 from xpnet.nn.columns import Columns
 
@@ -225,7 +225,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         start = getattr(self, "_progress", None) if one_epoch else None
         epochs = getattr(self, "n_iter_", 0) + 1 if one_epoch else None
         users, verbose = UserCallbacks(callbacks=self.callbacks or ()), self.verbose
-        self._progress = train(config, data, like, users, verbose=verbose, start=start, epochs=epochs)
+        self._progress = train_model(config, data, like, users, verbose=verbose, start=start, epochs=epochs)
         self.model_, state = self._progress
         self.model_._training = None
         self.n_iter_ = state.epoch

@@ -31,7 +31,7 @@ from xpnet.errors import ConfigError, DataError
 from xpnet.recording.training import check_data, describe_run, extend_settings
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.record import Record
-from xpnet.storage.run import Run, complete_record
+from xpnet.storage.run import WritableRun, complete_record
 from xpnet.trackers import check_installed
 from xpnet.training.callbacks import Evaluate, build_final, order_callbacks
 from xpnet.training.loop import FitResult
@@ -154,7 +154,7 @@ def fit(
     for note in filter(None, (*data.notes, scales, quantities, absent)):
         warn_user(note)
     users = UserCallbacks(callback, callbacks)
-    return train(config, data, backend_of(X), users, verbose=verbose, parent=parent)[0]
+    return train_model(config, data, backend_of(X), users, verbose=verbose, parent=parent)[0]
 
 
 def _make_recorded(run: RunFolder, *arrays: Any) -> Dataset:
@@ -203,7 +203,7 @@ def warn_user(text: str) -> None:
     warnings.warn(text, stacklevel=level)
 
 
-def train(
+def train_model(
     config: TrainConfig,
     data: Dataset,
     like: Backend | None,
@@ -273,7 +273,7 @@ def _fit(
 
 def _fit_recorded(
     trainer: Trainer, selection: Selection, users: UserCallbacks, parent: RunFolder | None, *, verbose: bool
-) -> tuple[Run, FitResult]:
+) -> tuple[WritableRun, FitResult]:
     """Train with a record. Return the run too."""
     from xpnet.recording.recorder import record
     from xpnet.training.console import TrainingConsole
@@ -283,7 +283,7 @@ def _fit_recorded(
         check_data(parent, trainer.data, "extend")
     console = TrainingConsole(trainer, config.epochs, quiet=not verbose)
     info = describe_run(config, selection, trainer.data, parent)
-    run = Run.start(config.out, config.name, info, overwrite=config.overwrite)
+    run = WritableRun.start(config.out, config.name, info, overwrite=config.overwrite)
     recorded = record(trainer, run, console, parent, users=users.order, notify=warn_user)
     with recorded as (callbacks, state, first):
         return run, trainer.fit(callbacks, state, first_epoch=first)

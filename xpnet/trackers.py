@@ -26,7 +26,7 @@ from xpnet._lib.text import complain
 from xpnet.errors import ConfigError, DataError, setting
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.record import MODEL_FILE, REPORT_FILE, is_number, read_json
-from xpnet.training.loop import Callback, EpochLog, FitResult
+from xpnet.training.loop import EpochLog, FitResult, LoopCallback
 
 FILES = (MODEL_FILE, REPORT_FILE)
 """The files that the trackers receive."""
@@ -52,7 +52,7 @@ def check_installed(names: Sequence[str]) -> None:
             raise ConfigError(f"{setting('track', name)}: {name} is not installed: {install_command(name)}")
 
 
-class Tracker(Callback):
+class Tracker(LoopCallback):
     """Copies the run in a folder to one tracker; a failure of the tracker is printed as one warning.
 
     ``echo`` prints a line of text: that the tracker is waited for, and the location of the run in it. With

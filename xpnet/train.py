@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None, prog: str = "xpnet train") -> int:
 
                     dry_run(command)
                 else:
-                    from xpnet.cli.train import read_extension, resume, resume_or_start, train
+                    from xpnet.cli.train import read_extension, resume, resume_or_start, train_run
                     from xpnet.cli.trials import run_trials
                     from xpnet.distributed.ranks import connect
 
@@ -52,11 +52,11 @@ def main(argv: list[str] | None = None, prog: str = "xpnet train") -> int:
                     elif config.extend is not None:
                         with connect().agreement():
                             config, parent = read_extension(command, config.extend)
-                        trained = train(config, line, parent=parent)
+                        trained = train_run(config, line, parent=parent)
                     elif is_series:
                         output.code = run_trials(config, line, advise=advise)
                     else:
-                        trained = train(config, line, advise=advise)
+                        trained = train_run(config, line, advise=advise)
                     if trained is not None and trained[0].interrupted:
                         output.code = connect().max(128 + last_signal())
     except KeyboardInterrupt:  # while modules are loaded

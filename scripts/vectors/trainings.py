@@ -19,7 +19,7 @@ from xpnet.data.arrays import weigh_samples
 from xpnet.data.datasets import Dataset
 from xpnet.inference.predictor import Predictor
 from xpnet.training.callbacks import Evaluate, build_final, order_callbacks
-from xpnet.training.loop import Callback, EpochLog
+from xpnet.training.loop import EpochLog, LoopCallback
 from xpnet.training.trainer import Trainer
 
 FEATURES, CLASSES, TEST = 64, 4, 20
@@ -59,7 +59,7 @@ def samples(case: Content) -> Dataset:
     return weigh_samples(data, own, mapping, range(CLASSES))
 
 
-class Record(Callback):
+class Record(LoopCallback):
     """Records fingerprints, losses, accuracies and scores after each epoch."""
 
     def __init__(self) -> None:

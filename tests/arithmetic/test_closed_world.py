@@ -71,7 +71,11 @@ def world():
 
 
 def test_every_choice_is_among_the_settings():
-    choices = {"activation": settings.Activation, "loss": settings.Loss, "optimizer": settings.OptimizerName}
+    choices = {
+        "activation": settings.ActivationName,
+        "loss": settings.LossName,
+        "optimizer": settings.OptimizerName,
+    }
     choices |= {"schedule": settings.ScheduleName, "init": settings.Initialization}
     for field, names in choices.items():
         trained = {changes[field] for changes in (vars(BASE), *SETTINGS.values()) if field in changes}

@@ -12,7 +12,7 @@ from networks import BASE, image_data
 from xpnet._lib.tree import leaves
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
-from xpnet.training.batches import Block
+from xpnet.training.batches import SampleBlock
 from xpnet.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def test_products_of_whole_numbers_are_those_of_numpy(cupy: Any, dtype: str, row
 
 @pytest.mark.parametrize("shifts", [False, True], ids=["new results", "an argument among the results"])
 def test_steps_in_one_call_leave_the_results_of_others_alone(cupy: Any, capsys: Any, *, shifts: bool) -> None:
-    def step(variables: Any, block: Block, rate: float) -> Any:
+    def step(variables: Any, block: SampleBlock, rate: float) -> Any:
         x, y = variables
         return [y if shifts else y * rate, (x + y) * rate + block.indices]
 
@@ -109,7 +109,7 @@ def test_steps_in_one_call_leave_the_results_of_others_alone(cupy: Any, capsys: 
         x, y, indices = map(backend.from_host, numbers)
         results = [[x.T, y]]
         for _ in range(2):
-            results.append(take_steps(results[-1], Block(x, x, None, indices), [0.3, 0.2, -1.7, 0.9]))
+            results.append(take_steps(results[-1], SampleBlock(x, x, None, indices), [0.3, 0.2, -1.7, 0.9]))
         states.append([backend.to_host(x).tobytes() for x in leaves(results)])
     assert states[0] == states[1]
     assert capsys.readouterr().err == ""

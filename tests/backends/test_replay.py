@@ -14,7 +14,7 @@ NUMPY = make("numpy", "cpu")
 RNG = np.random.default_rng(0)
 COLUMNS = 9
 TABLE = RNG.normal(size=200)
-SMALL_CHUNKS = {"LARGE": 8, "WORTHWHILE": 8, "ROW": 1, "FEWEST_ROWS": 2}
+SMALL_CHUNKS = {"LARGE_ELEMENTS": 8, "WORTHWHILE": 8, "ROW": 1, "FEWEST_ROWS": 2}
 SMALL_CHUNKS |= {"CHUNK": 2 * COLUMNS, "SHARED_CHUNK": 2 * COLUMNS}
 
 
@@ -29,7 +29,7 @@ def calls(request):
     threads = 3 if request.param == "chunks in 3 threads" else 1
     with pytest.MonkeyPatch.context() as patch, NUMPY.scope(), NUMPY.workers(threads):
         if request.param != "whole arrays":
-            patch.setattr(tape, "LARGE", 8)
+            patch.setattr(tape, "LARGE_BYTES", 8)
             for name, value in SMALL_CHUNKS.items():
                 patch.setattr(chunks, name, value)
         yield request.param

@@ -22,7 +22,7 @@ from folders import change_record, fail_with
 from xpnet.__main__ import main
 from xpnet.cli.guard import handle_errors
 from xpnet.storage.record import read_metrics, read_run
-from xpnet.storage.run import Run
+from xpnet.storage.run import WritableRun
 from xpnet.training import trainer
 
 not_on_windows = pytest.mark.skipif(sys.platform == "win32", reason="has no such signals and names")
@@ -50,7 +50,7 @@ def test_errors_of_the_system_are_told_in_one_line(capsys, monkeypatch, error, l
 
 
 def test_a_traceback_is_shown_with_debug_only(capsys, monkeypatch):
-    monkeypatch.setattr(trainer, "check_memory", Mock(side_effect=RuntimeError("out of\nluck")))
+    monkeypatch.setattr(trainer, "estimate_memory", Mock(side_effect=RuntimeError("out of\nluck")))
     assert main(TRAIN) == 1
     expected = "xpnet: unexpected RuntimeError: out of luck (--debug shows where)\n"
     assert capsys.readouterr().err == expected
@@ -97,7 +97,7 @@ def test_a_command_that_is_terminated_while_modules_are_loaded_names_the_signal(
 
 @not_on_windows
 def test_a_training_that_is_terminated_is_saved_and_goes_on(monkeypatch):
-    log = Run.log
+    log = WritableRun.log
 
     def log_and_terminate(run, values):
         log(run, values)
@@ -106,7 +106,7 @@ def test_a_training_that_is_terminated_is_saved_and_goes_on(monkeypatch):
 
     with handled_by(signal.SIG_IGN), handled_by(signal.SIG_DFL, signal.SIGTERM):  # as in the background
         with monkeypatch.context() as patch:
-            patch.setattr(Run, "log", log_and_terminate)
+            patch.setattr(WritableRun, "log", log_and_terminate)
             assert main(TRAIN) == 143
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     record = json.loads(Path("runs/run/run.json").read_text())

@@ -21,7 +21,7 @@ import xpnet
 from xpnet.__main__ import main
 from xpnet.backends.probing import Probe
 from xpnet.parity import devices
-from xpnet.storage.run import Run
+from xpnet.storage.run import WritableRun
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="has no such files")
 
@@ -168,7 +168,7 @@ def test_files_of_a_run_are_never_written_through_links(words, folder, planted, 
 
 
 def test_a_link_that_takes_the_place_of_the_history_during_a_training_is_refused(tmp_path):
-    run = Run.reopen(Path("runs/stopped"))
+    run = WritableRun.reopen(Path("runs/stopped"))
     plant(run.folder, ["metrics.jsonl"])
     before = tree(Path("outside"))
     with pytest.raises(

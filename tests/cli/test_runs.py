@@ -20,7 +20,7 @@ from xpnet.storage.checkpoint import encode_checkpoint
 from xpnet.storage.find import find_newest_run, survey
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.record import read_run
-from xpnet.storage.run import Run
+from xpnet.storage.run import WritableRun
 from xpnet.training.terminal import make_console
 
 RUNS = Path("runs")
@@ -43,7 +43,7 @@ def start(name, out=RUNS, **settings):
     info = {"command": ["python -m xpnet.train", "--name", name], "config": config, "seed": 0, **device}
     info |= {"parent": None, "specification_version": None}
     info |= {"backend": "numpy", "data": {**data, "features": 3, "classes": 2}}
-    return Run.start(out, name, info)
+    return WritableRun.start(out, name, info)
 
 
 def make(name, out=RUNS, *, status="completed", fingerprint="a", metrics=None, **settings):

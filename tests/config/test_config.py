@@ -281,8 +281,8 @@ def test_settings_come_back_from_flags_toml_and_a_record(toml):
 
 def test_the_names_are_those_of_what_is_implemented():
     assert get_args(types.OptimizerName) == tuple(optim.OPTIMIZERS)
-    assert get_args(types.Activation) == tuple(functional.ACTIVATIONS)
-    assert get_args(types.Loss) == tuple(functional.LOSSES)
+    assert get_args(types.ActivationName) == tuple(functional.ACTIVATIONS)
+    assert get_args(types.LossName) == tuple(functional.LOSSES)
     assert get_args(types.Arithmetic) == tuple(ARITHMETICS)
 
 

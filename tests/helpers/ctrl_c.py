@@ -36,16 +36,16 @@ def pressed(epoch, words, **options):
 def train_and_press(epoch, words, press):
     """Train, with Ctrl-C pressed after an epoch; return the exit code."""
     from xpnet import train
-    from xpnet.storage.run import Run
+    from xpnet.storage.run import WritableRun
 
-    log = Run.log
+    log = WritableRun.log
 
     def log_and_press(run, values):
         log(run, values)
         if values["epoch"] == epoch:
             press()
 
-    with patch.object(Run, "log", log_and_press):
+    with patch.object(WritableRun, "log", log_and_press):
         return train.main(words)
 
 

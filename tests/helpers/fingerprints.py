@@ -22,7 +22,7 @@ from xpnet.nn import functional as F
 from xpnet.nn.network import forward
 from xpnet.storage.model_file import fingerprint
 from xpnet.training.callbacks import Evaluate
-from xpnet.training.loop import Callback
+from xpnet.training.loop import LoopCallback
 from xpnet.training.step import TrainState
 from xpnet.training.trainer import Trainer
 
@@ -61,7 +61,7 @@ def trained(name: str, backend: Backend, data: Dataset | None = None) -> str:
         trainer = Trainer(config, data, backend)
         history: list[float] = []
 
-        class Keep(Callback):
+        class Keep(LoopCallback):
             def on_epoch_end(self, log):
                 history.extend([log.training.loss, log.training.accuracy])
 

@@ -80,19 +80,19 @@ def harmed(what, name):
 
 def main():
     """Run the trial that the argument holds."""
-    from xpnet.storage.run import Run
+    from xpnet.storage.run import WritableRun
 
     what, name = os.environ["HARM"].split(":")
     if what == "tells":
         trials.run_trial = tell
-    log = Run.log
+    log = WritableRun.log
 
     def log_and_harm(run, values):
         log(run, values)
         if values["epoch"] == 2 and run.record["id"] == name:
             HARM[what]()
 
-    Run.log = log_and_harm
+    WritableRun.log = log_and_harm
     trials.main()
 
 

@@ -20,7 +20,7 @@ from xpnet.nn.network import forward, sample_losses
 from xpnet.nn.optim import OPTIMIZERS, Optimizer, sgd
 from xpnet.nn.schedules import constant
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples, single_batch
-from xpnet.training.loop import Callback, fit
+from xpnet.training.loop import LoopCallback, fit
 from xpnet.training.step import Step, TrainState, Variables
 
 BASE = TrainConfig(epochs=3, batch_size=32, hidden=(8, 6), learning_rate=0.05)
@@ -137,7 +137,7 @@ def total_loss(ops, layers, x, labels, network, masks=(), weights=1.0):
     return ops.sum(sample_losses(ops, logits, labels, network) * weights, axis=-1)
 
 
-class OnEpoch(Callback):
+class OnEpoch(LoopCallback):
     """Calls a function with the log of each epoch."""
 
     def __init__(self, function):

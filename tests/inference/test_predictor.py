@@ -7,7 +7,7 @@ from networks import pixels
 from saved_models import saved_model
 
 from xpnet.backends.resolve import make
-from xpnet.inference.predictor import Predictor, evaluate
+from xpnet.inference.predictor import Predictor, evaluate_rows
 from xpnet.storage.model_file import TENSORS
 
 FEATURES, HIDDEN, CLASSES = 12, 7, 5
@@ -85,7 +85,7 @@ def test_native_predictions_and_losses_need_no_64_bit_numbers(device):
     x, labels = pixels(30, FEATURES, CLASSES)
     saved = model(np.float32, norms=[NORM], normalize="standardize", normalization={"scale": SCALES})
     expected, actual = (
-        evaluate(Predictor(saved, make("array-api-strict", name)), x / 255.0, labels, "the data")
+        evaluate_rows(Predictor(saved, make("array-api-strict", name)), x / 255.0, labels, "the data")
         for name in ("device1", device)
     )
     assert (actual.loss, actual.predicted.tolist()) == (expected.loss, expected.predicted.tolist())

@@ -17,7 +17,7 @@ from xpnet.errors import ConfigError, DataError
 from xpnet.storage import find, run
 from xpnet.storage.locks import is_locked
 from xpnet.storage.record import Record, read_metrics, read_run
-from xpnet.storage.run import Run
+from xpnet.storage.run import WritableRun
 
 GIVEN = {"command": ["xpnet", "train", "--data", "weiß"], "seed": 2**64 - 1, "backend": "numpy"}
 GIVEN |= {"parent": None, "init_from_sha256": None, "specification_version": 1}
@@ -30,7 +30,7 @@ IN_USE = r"mine: another process is working on this run: wait until it has ended
 
 
 def start(out, name=None, *, overwrite=False):
-    return Run.start(out, name, GIVEN, overwrite=overwrite)
+    return WritableRun.start(out, name, GIVEN, overwrite=overwrite)
 
 
 def stopped(out, status="interrupted", name="mine"):
@@ -84,7 +84,7 @@ def test_a_run_is_replaced_only_after_its_end_and_writes_nothing_into_its_succes
                 action()
         assert tree(tmp_path) == before
 
-    refused(IN_USE, lambda: Run.reopen(old.folder), lambda: start(tmp_path, "mine", overwrite=True))
+    refused(IN_USE, lambda: WritableRun.reopen(old.folder), lambda: start(tmp_path, "mine", overwrite=True))
     refused("mine: exists already: choose another --name, or ", lambda: start(tmp_path, "mine"))
     with monkeypatch.context() as patch:  # another takes the name after it was free
         patch.setattr(os.path, "lexists", lambda _: False)
@@ -216,7 +216,7 @@ def test_a_record_that_is_damaged_is_refused_and_not_reopened(tmp_path, changes,
     else:
         (folder / "run.json").write_bytes(changes)
     before = tree(folder)
-    for use in (read_run, Run.reopen):
+    for use in (read_run, WritableRun.reopen):
         with pytest.raises(DataError, match=f"^{re.escape(f'{folder}/run.json: {message}')}$"):
             use(folder)
     assert tree(folder) == before
@@ -227,7 +227,7 @@ def test_a_stopped_run_goes_on_with_its_record_under_its_present_name(tmp_path):
     folder = (tmp_path / "mine").rename(tmp_path / "other")
     for name in (".0123456789abcdef.tmp", ".notes.tmp"):
         (folder / name).touch()  # the first is what a killed process was writing
-    run = Run.reopen(folder)
+    run = WritableRun.reopen(folder)
     assert run.record == {**ended, "id": "other"}
     assert run.resume(2, epoch=2, backend="torch", device="cuda:1") == 2
     record = read_run(folder)

@@ -13,7 +13,7 @@ from xpnet.config import TrainConfig
 from xpnet.training import console as console_module
 from xpnet.training.callbacks import Evaluate
 from xpnet.training.console import TrainingConsole
-from xpnet.training.loop import Callback
+from xpnet.training.loop import LoopCallback
 from xpnet.training.trainer import Trainer
 
 
@@ -47,7 +47,7 @@ def test_the_bar_moves_within_an_epoch_and_tells_its_loss_accuracy_and_times(mon
 
 
 def test_the_accuracy_in_the_bar_is_that_of_the_parameters_whose_loss_stands_beside_it(monkeypatch):
-    class Evaluated(Callback):
+    class Evaluated(LoopCallback):
         def on_step_end(self, state):
             evaluation = self._trainer.evaluate(state)  # of all samples, which are fewer than 1,024
             pairs.append((f"{evaluation.loss:.4f}", f"{evaluation.accuracy:.4f}"))

@@ -13,7 +13,7 @@ from xpnet.cli import train
 from xpnet.errors import DivergedError
 from xpnet.training import loop
 from xpnet.training.callbacks import Evaluate
-from xpnet.training.loop import Callback
+from xpnet.training.loop import LoopCallback
 from xpnet.training.trainer import Trainer
 
 DATA = image_data()
@@ -59,7 +59,7 @@ def test_the_next_order_is_drawn_while_a_gpu_computes():
     assert loader.order.cache_info().misses == 2
 
 
-class EveryEpoch(Callback):
+class EveryEpoch(LoopCallback):
     needs_every_epoch = True
 
 

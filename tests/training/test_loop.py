@@ -18,7 +18,7 @@ from xpnet.errors import DivergedError
 from xpnet.nn.init import initialize
 from xpnet.training.batches import Samples
 from xpnet.training.callbacks import Evaluate
-from xpnet.training.loop import Callback
+from xpnet.training.loop import LoopCallback
 from xpnet.training.trainer import Trainer
 
 X, LABELS = pixels(2600, 20, 5)  # two blocks and a short one
@@ -62,7 +62,7 @@ def test_batches_visit_every_sample_once_an_epoch_in_that_epochs_order(size, ski
         assert np.concatenate(visited).tolist() == order(epoch)[size * skip :].tolist()
 
 
-class Steps(Callback):
+class Steps(LoopCallback):
     """Notes the number of the batch after each call."""
 
     def __init__(self, *, single):

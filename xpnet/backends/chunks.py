@@ -15,10 +15,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from xpnet._typing import HostArray
-from xpnet.backends.tape import Call, TracedArray
+from xpnet.backends.tape import RecordedCall, TracedArray
 from xpnet.backends.workers import Workers
 
-LARGE = 1 << 17
+LARGE_ELEMENTS = 1 << 17
 """Elements of an array of a call that is worth dividing."""
 WORTHWHILE = 1 << 19
 """Elements of all calls of a group that outweigh waking up a thread."""
@@ -44,7 +44,7 @@ class Member:
     Products of large matrices are divided with ``products``.
     """
 
-    def __init__(self, call: Call, *, products: bool) -> None:
+    def __init__(self, call: RecordedCall, *, products: bool) -> None:
         result, rows = call.result, call.writing.rows
         self.call = call
         self.slot = result.slot
@@ -63,10 +63,12 @@ class Member:
             size = math.prod(result.shape) * call.args[0].shape[-1] // ROW
             is_divided = products and result.shape[0] >= FEWEST_ROWS and size >= WORTHWHILE
             self.size = size if is_divided else 0
-        self.is_large = self.size >= LARGE
+        self.is_large = self.size >= LARGE_ELEMENTS
 
 
-def find_groups(calls: Sequence[Call], workers: Workers | None) -> Iterator[tuple[list[Member], bool]]:
+def find_groups(
+    calls: Sequence[RecordedCall], workers: Workers | None
+) -> Iterator[tuple[list[Member], bool]]:
     """Divide calls into groups, in an order in which results come before their uses; True: made in chunks."""
     if workers is None or workers.includes_caller:
         yield from (([Member(call, products=False)], False) for call in calls)
@@ -126,7 +128,7 @@ def _find_joining(pending: list[Member]) -> set[int]:
         if reads_used and joining.isdisjoint(member.whole) and later.isdisjoint(member.needs):
             joining.add(member.slot)
             used.add(member.slot)
-            used.update(slot for slot, size in member.divided.items() if size >= LARGE)
+            used.update(slot for slot, size in member.divided.items() if size >= LARGE_ELEMENTS)
         elif member.needs & (joining | later):
             later.add(member.slot)
     return joining

@@ -20,7 +20,7 @@ import numpy as np
 from xpnet._lib.tree import Tree, tree_map
 from xpnet._typing import AnyFunction, Function, HostArray
 from xpnet.backends.chunks import Chunks, Local, Member, aligned_memory, find_groups
-from xpnet.backends.tape import Call, Tape, TracedArray, traced_leaves, untrace
+from xpnet.backends.tape import RecordedCall, Tape, TracedArray, traced_leaves, untrace
 from xpnet.backends.workers import Workers
 
 Blocks: TypeAlias = list[HostArray]
@@ -75,11 +75,11 @@ class PlanBuilder:
         order = [member.call for stage in self.stages for group, _ in stage for member in group]
         self.last_use = {x.owner: call.result.slot for call in order for x in call.operands}
 
-    def _split(self, calls: list[Call], first: Any) -> tuple[list[Call], list[Call]]:
+    def _split(self, calls: list[RecordedCall], first: Any) -> tuple[list[RecordedCall], list[RecordedCall]]:
         """Return the calls whose results last, since they depend on the first argument alone, and others."""
         known = {x.slot for x in traced_leaves(first)}
-        early = list[Call]()
-        later = list[Call]()
+        early = list[RecordedCall]()
+        later = list[RecordedCall]()
         for call in calls:
             lasts = (call.writes or call.is_view) and call.result.owner not in self.new | self.indices.keys()
             is_early = lasts and known.issuperset(x.slot for x in call.operands)
@@ -117,7 +117,7 @@ class PlanBuilder:
 
         return replay
 
-    def _prepare(self, call: Call) -> None:
+    def _prepare(self, call: RecordedCall) -> None:
         """Prepare a call on whole arrays."""
         slot = call.result.slot
         owner = call.result.owner
@@ -161,11 +161,11 @@ class PlanBuilder:
         self._release(later, self.free)
         self.free += free
 
-    def _read_last(self, call: Call) -> set[int]:
+    def _read_last(self, call: RecordedCall) -> set[int]:
         """Return the owners of memory that no later call reads."""
         return {x.owner for x in call.operands if self.last_use[x.owner] == call.result.slot} - self.kept
 
-    def _overwritten(self, call: Call, owners: set[int]) -> set[int]:
+    def _overwritten(self, call: RecordedCall, owners: set[int]) -> set[int]:
         """Return those of the owners of memory that the result of a call may be written into."""
         like = call.result.layout[:2]
         unlike = {x.owner for x in call.operands if not x.is_whole or x.layout[:2] != like}

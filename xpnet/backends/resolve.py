@@ -28,7 +28,12 @@ BACKENDS: Final = {
 CPU_BACKENDS: Final = ("numpy", "torch", "jax", "dpnp", "array-api-strict")
 """The backends that can use the CPU, in order of preference."""
 
-KINDS: Final = {"cpu": CPU_BACKENDS, "cuda": ("cupy", "torch", "jax"), "gpu": ("dpnp",), "mps": ("torch",)}
+DEVICE_KINDS: Final = {
+    "cpu": CPU_BACKENDS,
+    "cuda": ("cupy", "torch", "jax"),
+    "gpu": ("dpnp",),
+    "mps": ("torch",),
+}
 """The backends that can use each kind of device, in order of preference."""
 
 KIND_NAMES: Final = {"cpu": "the CPU", "cuda": "an NVIDIA GPU", "gpu": "an Intel GPU", "mps": "an Apple GPU"}
@@ -113,7 +118,7 @@ def resolve(
     kind = device.partition(":")[0] if device != "auto" else "gpu" if backend == "dpnp" else "cuda"
     if require_device:
         check_request(kind, backend)
-    elif backend not in ("auto", *KINDS[kind]):
+    elif backend not in ("auto", *DEVICE_KINDS[kind]):
         return Selection(make(backend, "cpu"), device, "cpu")
     gpu = expand_device(kind if device == "auto" else device)
     if local_rank and kind == "cuda" and device in ("auto", "cuda"):
@@ -186,9 +191,9 @@ def check_request(device: str, backend: str) -> None:
     if not is_gpu(device) and device not in ("auto", "cpu", *others):
         known = "auto, cpu, cuda, cuda:N, gpu, gpu:N or mps (N = 0, 1, ...)"
         raise ConfigError(f"unknown device {device!r}: expected {known}")
-    names = KINDS.get(device.partition(":")[0], CPU_BACKENDS)
+    names = DEVICE_KINDS.get(device.partition(":")[0], CPU_BACKENDS)
     if backend not in names and "auto" not in (device, backend):
-        kinds = [kind for kind, can_use in KINDS.items() if backend in can_use]
+        kinds = [kind for kind, can_use in DEVICE_KINDS.items() if backend in can_use]
         need = _any_of(KIND_NAMES[kind] for kind in kinds)
         remedy = f"use {_any_of(names, 'backend')}, or {_any_of(kinds, 'device')}"
         raise BackendError(f"the {backend} backend cannot run on {device}, only on {need}: {remedy}")
@@ -208,7 +213,7 @@ def _find_gpu_backend(device: str, backend: str) -> tuple[str, Problem | None]:
         fix = f"{probing.DRIVER_FIX}; or pass {setting('device', 'cpu')}"
         return "numpy", Problem("there is no NVIDIA driver", fix)
     problems: list[Probe] = []
-    for name in KINDS[kind] if backend == "auto" else [backend]:
+    for name in DEVICE_KINDS[kind] if backend == "auto" else [backend]:
         outcome = probe(name, device)
         if outcome.usable:
             return name, None

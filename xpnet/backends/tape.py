@@ -2,8 +2,8 @@
 
 A `TracedArray` stands for an array, or a number: each NumPy call made on it is executed and recorded on its
 `Tape`. A recorded function must be pure, and its control flow must not depend on values, so a `TracedArray`
-cannot be converted to a number. ``RULES`` has a row for each function whose result can be written into an
-array; other functions are called as they were recorded.
+cannot be converted to a number. ``WRITING_RULES`` has a row for each function whose result can be written
+into an array; other functions are called as they were recorded.
 """
 
 import copy
@@ -22,7 +22,7 @@ from xpnet._typing import DType, Function, HostArray
 from xpnet.backends.base import replace_functions
 
 _CONSTANTS = {np.ones_like, np.zeros_like, np.full_like}  # by the shapes of their arguments
-LARGE = 1 << 15
+LARGE_BYTES = 1 << 15
 """Bytes from which a value is not kept while calls are recorded, since those of a step would take gigabytes,
 and from which the cache gains more from writing into an operand's memory than NumPy's check costs."""
 SMALL_PRODUCT = 100**3
@@ -41,7 +41,7 @@ class TracedArray(NDArrayOperatorsMixin):
         self.tape, self.value = tape, value
         self.slot = self.owner = tape.slots  # the owner of the memory is another slot if this is a view
         tape.slots += 1
-        array, self.is_large = np.asarray(value), getattr(value, "nbytes", 0) >= LARGE
+        array, self.is_large = np.asarray(value), getattr(value, "nbytes", 0) >= LARGE_BYTES
         self.shape = array.shape
         self.ndim = array.ndim
         self.dtype = array.dtype
@@ -96,7 +96,7 @@ class Writing(NamedTuple):
 
 
 @dataclass
-class Call:
+class RecordedCall:
     """A recorded call."""
 
     function: Function  # with its keyword arguments, none of which is traced
@@ -117,7 +117,7 @@ class Tape:
 
     def __init__(self) -> None:
         self.slots = 0
-        self.calls: list[Call] = []
+        self.calls: list[RecordedCall] = []
 
     def run(self, function: Function, args: tuple[Any, ...]) -> tuple[Any, Any]:
         """Run a function; return the arguments and the results as traced arrays."""
@@ -134,7 +134,9 @@ class Tape:
         args, kept = tree_map(self.forget, args), self.forget(result)
         bound = partial(function, **kwargs) if kwargs else function
         writing = self.write(kept, function, args, kwargs) or Writing(bound, args)
-        self.calls.append(Call(bound, args, traced_leaves(args), kept, kept.owner != kept.slot, writing))
+        self.calls.append(
+            RecordedCall(bound, args, traced_leaves(args), kept, kept.owner != kept.slot, writing)
+        )
         return result
 
     def forget(self, leaf: Any) -> Any:
@@ -152,12 +154,12 @@ class Tape:
 
     def write(self, out: TracedArray, function: Function, args: Any, kwargs: Any) -> Writing | None:
         """Return how the result of a call is written; None if no rule knows."""
-        if function in RULES:
-            return RULES[function](out, *args, **kwargs)
+        if function in WRITING_RULES:
+            return WRITING_RULES[function](out, *args, **kwargs)
         is_elementwise = isinstance(function, np.ufunc) and function.signature is None and function.nout == 1
         return _elementwise(function, out, *args) if is_elementwise and not kwargs else None
 
-    def prepare(self, call: Call, arrays: Mapping[int, Any]) -> Prepared:
+    def prepare(self, call: RecordedCall, arrays: Mapping[int, Any]) -> Prepared:
         """Return the calls that write a result; ``arrays`` are, by slot, the same in every run."""
         function, args, *_ = call.writing
         return _product(arrays, *args) if function is np.matmul else [(function, args)]
@@ -228,7 +230,7 @@ def _find_piece(length: int, others: int) -> int:
     return next((size for size in range(most, SHORTEST_PIECE - 1, -1) if length % size == 0), 0)
 
 
-RULES: dict[Function, Callable[..., Writing]] = {
+WRITING_RULES: dict[Function, Callable[..., Writing]] = {
     np.matmul: lambda out, x, y: Writing(np.matmul, (x, y, out), (0,)),
     np.maximum: partial(_elementwise, lambda x, y, out: np.maximum(x, y, out=out)),  # not by position
     np.minimum: partial(_elementwise, lambda x, y, out: np.minimum(x, y, out=out)),

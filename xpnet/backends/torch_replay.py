@@ -14,7 +14,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from xpnet._lib.tree import tree_map
 from xpnet._typing import Function, HostArray
-from xpnet.backends.tape import Call, Prepared, Tape, TracedArray, Writing, traced_leaves, untrace
+from xpnet.backends.tape import Prepared, RecordedCall, Tape, TracedArray, Writing, traced_leaves, untrace
 
 
 def _convert(x: Any, dtype: torch.dtype) -> torch.Tensor:
@@ -88,7 +88,7 @@ class TorchTape(Tape, TorchFunctionMode):
             return None
         return Writing(partial(function, **kwargs), (*args, out), may_overwrite=function in _ELEMENTWISE)
 
-    def prepare(self, call: Call, arrays: Mapping[int, Any]) -> Prepared:
+    def prepare(self, call: RecordedCall, arrays: Mapping[int, Any]) -> Prepared:
         """Return the call that writes a result; ``arrays`` are, by slot, the same in every run."""
         args, out = call.args, arrays[call.result.slot]
         if call.function is _convert:
@@ -98,7 +98,7 @@ class TorchTape(Tape, TorchFunctionMode):
         return [(partial(call.function, out=out), args)]
 
 
-def _choice(call: Call, out: torch.Tensor, kept: Any) -> tuple[Function, tuple[Any, ...]]:
+def _choice(call: RecordedCall, out: torch.Tensor, kept: Any) -> tuple[Function, tuple[Any, ...]]:
     """Return the call that chooses between two values, without branches if they are ``kept`` and 0."""
     (mask, x, y), bits = call.args, _INTEGERS.get(out.dtype)
     if bits and str(y) == "0.0" and kept is not None and (kept.shape, kept.dtype) == (out.shape, out.dtype):

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from xpnet.cli.tables import Cell, format_metric, format_value, make_columns, print_table
+from xpnet.cli.tables import Cell, format_cell, format_metric, make_columns, print_table
 from xpnet.config.settings import BOOKKEEPING
 from xpnet.errors import ConfigError
 from xpnet.storage.find import FoundRun
@@ -74,7 +74,7 @@ def get_best_value(name: str, values: Sequence[float | None]) -> float | None:
 
 def print_comparison(console: Console, comparison: Mapping[str, Any], *, everything: bool) -> None:
     """Print tables of the values and the verdict; with `everything`, differing values are marked."""
-    runs = list(map(format_value, comparison["runs"]))
+    runs = list(map(format_cell, comparison["runs"]))
     for title in "settings", "surroundings":
         if values := comparison[title]:
             rows = [_format_setting(name, line, marked=everything) for name, line in values.items()]
@@ -101,17 +101,17 @@ def print_comparison(console: Console, comparison: Mapping[str, Any], *, everyth
 def _format_setting(name: str, values: Sequence[object], *, marked: bool) -> list[Cell]:
     """Return the cells of a setting, yellow if it differs, and then also with a star if `marked`."""
     differs = _differs(values)
-    label = format_value(name)
+    label = format_cell(name)
     if marked:
         label = f"* {label}" if differs else f"  {label}"
-    return [style_text(cell, "yellow" if differs else "") for cell in (label, *map(format_value, values))]
+    return [style_text(cell, "yellow" if differs else "") for cell in (label, *map(format_cell, values))]
 
 
 def _format_metrics(name: str, values: Sequence[float | None]) -> list[Cell]:
     """Return the cells of a metric, with the best value in green except for epochs."""
     best = get_best_value(name, values)
     styles = ["green" if value is not None and value == best else "" for value in values]
-    return [format_value(name), *map(style_text, [format_metric(name, value) for value in values], styles)]
+    return [format_cell(name), *map(style_text, [format_metric(name, value) for value in values], styles)]
 
 
 def _differs(values: Sequence[object]) -> bool:

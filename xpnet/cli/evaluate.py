@@ -67,14 +67,14 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--predictions", type=path_ending_in(".csv"), metavar="FILE.csv")
     arguments = parser.parse_args(words)
-    from xpnet.inference.predictor import evaluate, load_for_inference
+    from xpnet.inference.predictor import evaluate_rows, load_for_inference
 
     place = arguments.device, arguments.backend, arguments.arithmetic
     path, predictor, run = load_for_inference(arguments.run, *place)
     with announce(f"reading {arguments.data or 'the data of the training'}"):
         name, x, labels = _load_samples(predictor, run, arguments)
     loss = {} if run is None else {"loss": run.config.loss, "label_smoothing": run.config.label_smoothing}
-    evaluation = evaluate(predictor, x, labels, name, **loss)
+    evaluation = evaluate_rows(predictor, x, labels, name, **loss)
     if arguments.predictions is not None:
         names = predictor.class_names
         labelled = [names[label] for label in labels.tolist()]

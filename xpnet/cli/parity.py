@@ -31,7 +31,7 @@ from xpnet._lib.text import announce, format_json, plain
 from xpnet.backends import resolve
 from xpnet.backends.base import check_environment
 from xpnet.backends.probing import Probe
-from xpnet.cli.tables import Cell, format_metric, format_value, make_column, render_table, select_fitting
+from xpnet.cli.tables import Cell, format_cell, format_metric, make_column, render_table, select_fitting
 from xpnet.config.flags import Parser, add_settings, get_settings
 from xpnet.config.training import DEFAULTS, TABLE_SETTINGS, TrainConfig
 from xpnet.data import datasets
@@ -136,8 +136,8 @@ def _format_row(row: runs.ParityResult) -> dict[str, Cell]:
         "version": row.version.partition("+")[0],
         "device": row.target.device,
         "fingerprint": format_metric("fingerprint", row.fingerprint),
-        "epoch": format_value(row.epoch),
-        "layer": format_value(row.layer),
+        "epoch": format_cell(row.epoch),
+        "layer": format_cell(row.layer),
         "max ulp": "-" if row.max_ulp is None else format_count(row.max_ulp),
         "max rel": "-" if relative is None else f"{relative:.1e}" if relative else "0",
         "time": "-" if seconds is None else f"{seconds:.1f} s",

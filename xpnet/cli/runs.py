@@ -35,7 +35,7 @@ from rich.console import Console
 from xpnet._lib.text import complain, csv_field, did_you_mean, format_command_line, format_json, plain
 from xpnet.cli import comparison, tables
 from xpnet.cli.comparison import higher_is_better, to_columns
-from xpnet.cli.tables import Cell, format_metric, format_value, make_column, print_pairs
+from xpnet.cli.tables import Cell, format_cell, format_metric, make_column, print_pairs
 from xpnet.config import TrainConfig, to_json
 from xpnet.config.flags import Parser
 from xpnet.errors import ConfigError
@@ -124,8 +124,8 @@ def _list_runs(arguments: Namespace) -> Result:
     if not runs:
         complain(f"note: no run in {' with tag '.join(map(str, [folder, *arguments.tags]))}")
     elif sort not in names:
-        expected = f"{', '.join(map(format_value, names))}{did_you_mean(sort, names)}"
-        raise ConfigError.at("--sort", f"no run has {format_value(sort)!r}: expected one of {expected}")
+        expected = f"{', '.join(map(format_cell, names))}{did_you_mean(sort, names)}"
+        raise ConfigError.at("--sort", f"no run has {format_cell(sort)!r}: expected one of {expected}")
     known = [run for run in runs if run.values.get(sort) is not None]
     known.sort(key=lambda run: run.values[sort], reverse=arguments.reverse != higher_is_better(sort))
     runs = known + [run for run in runs if run.values.get(sort) is None]
@@ -229,7 +229,7 @@ def _format_progress(run: FoundRun) -> dict[str, str]:
 def _format_cell(name: str, value: Any) -> Cell:
     if name == "id":
         return str(value)
-    text = format_value(_join_items(value)) if name in FIELDS else format_metric(name, value)
+    text = format_cell(_join_items(value)) if name in FIELDS else format_metric(name, value)
     return style_text(text, STYLES.get(text, ""))
 
 
@@ -244,9 +244,9 @@ def _print_trials(console: Console, folder: Path, runs: Sequence[FoundRun]) -> N
     summary = read_summary(folder) if (folder / records.SUMMARY_FILE).exists() else {}
     console.print(style_text(folder, "bold"))
     if "best" in summary:
-        console.print(f"best of all {format_value(summary['over'])}: {format_value(summary['best']['run'])}")
+        console.print(f"best of all {format_cell(summary['over'])}: {format_cell(summary['best']['run'])}")
     elif summary:
-        console.print(f"all {format_value(summary['over'])}, mean ± standard deviation")
+        console.print(f"all {format_cell(summary['over'])}, mean ± standard deviation")
         for name, figure in summary["figures"].items():
             mean, deviation = (format_metric(name, value) for value in figure.values())
             print_pairs(console, {name: f"{mean} ± {deviation}"}, width=22)
@@ -310,11 +310,11 @@ def _format_settings(config: Mapping[str, object]) -> dict[str, Cell]:
     defaults = to_json(TrainConfig()) | {"best_by": "accuracy"}  # that of records, without weights
     for name, value in config.items():
         changed = name not in defaults or defaults[name] != value
-        cells[("* " if changed else "  ") + name] = style_text(format_value(value), "bold" if changed else "")
+        cells[("* " if changed else "  ") + name] = style_text(format_cell(value), "bold" if changed else "")
     return cells
 
 
 def _print_numbers(console: Console, columns: Mapping[str, Sequence[object]]) -> None:
     """Print columns of numbers, and of shortened fingerprints, as a table."""
     cells = {name: [format_metric(name, value) for value in values] for name, values in columns.items()}
-    tables.print_table(console, [make_column(format_value(name), cells[name]) for name in cells], indent="  ")
+    tables.print_table(console, [make_column(format_cell(name), cells[name]) for name in cells], indent="  ")

@@ -40,7 +40,7 @@ def make_columns(headings: Iterable[Cell], rows: Iterable[Sequence[Cell]], *, le
     return [make_column(heading, cells, right=number >= left) for number, (heading, *cells) in columns]
 
 
-def format_value(value: object) -> str:
+def format_cell(value: object) -> str:
     """Format a setting, a name or another JSON value as a cell; long values lose their middle."""
     if value is None:
         return "-"
@@ -53,7 +53,7 @@ def format_metric(name: str, value: object) -> str:
     if name == "fingerprint" and isinstance(value, str):
         return plain(value[:FINGERPRINT_DIGITS])
     if not isinstance(value, float):
-        return format_value(value)
+        return format_cell(value)
     if name == "seconds":
         return f"{value:.1f}"
     return f"{value:.4f}" if 0.001 <= abs(value) < 1e6 or value == 0 else f"{value:.4g}"
@@ -62,7 +62,7 @@ def format_metric(name: str, value: object) -> str:
 def print_pairs(console: Console, pairs: Mapping[str, Cell], *, indent: str = "  ", width: int = 24) -> None:
     """Print names and values, one pair a line."""
     for name, value in pairs.items():
-        console.print(Text.assemble(indent, f"{format_value(name):<{width}}", style_text(value)))
+        console.print(Text.assemble(indent, f"{format_cell(name):<{width}}", style_text(value)))
 
 
 def print_table(console: Console, columns: Sequence[Column], *, indent: str = "") -> None:

@@ -25,7 +25,7 @@ from xpnet.recording.recorder import record
 from xpnet.recording.training import check_data, check_start, describe_run, extend_settings
 from xpnet.storage.find import resolve_run
 from xpnet.storage.folder import RunFolder
-from xpnet.storage.run import Run
+from xpnet.storage.run import WritableRun
 from xpnet.trackers import check_installed
 from xpnet.training.console import TrainingConsole
 from xpnet.training.loop import FitResult
@@ -46,7 +46,7 @@ CHANGEABLE_SETTINGS |= {"checkpoint_seconds", "keep_checkpoint_every", "report",
 """Settings that may change when a run is resumed: in reproducible arithmetic they change no result."""
 
 
-def resume_or_start(command: Command, line: list[str]) -> tuple[FitResult, Run | None] | None:
+def resume_or_start(command: Command, line: list[str]) -> tuple[FitResult, WritableRun | None] | None:
     """Resume the run that the settings name, or start it. Return None if it is complete, and say so.
 
     Errors as in `resume`.
@@ -63,7 +63,7 @@ def resume_or_start(command: Command, line: list[str]) -> tuple[FitResult, Run |
     if status == "completed":
         make_console(quiet=config.quiet or ranks.rank > 0).print(f"run           {plain(folder)} is complete")
         return None
-    return resume(command, folder, line) if status else train(config, line)
+    return resume(command, folder, line) if status else train_run(config, line)
 
 
 def _check_settings(command: Command, run: RunFolder) -> None:
@@ -77,8 +77,8 @@ def _check_settings(command: Command, run: RunFolder) -> None:
             raise ConfigError.at(setting(name), f"{difference}: leave it out, or start a new run")
 
 
-def resume(command: Command, folder: Path, line: list[str]) -> tuple[FitResult, Run | None]:
-    """Resume the run in a folder, with its own settings. Return what `train` does.
+def resume(command: Command, folder: Path, line: list[str]) -> tuple[FitResult, WritableRun | None]:
+    """Resume the run in a folder, with its own settings. Return what `train_run` does.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def resume(command: Command, folder: Path, line: list[str]) -> tuple[FitResult, 
     ranks = connect()
     with ranks.agreement():
         folder = resolve_run(folder, command.config.out)
-    run = ranks.on_first(partial(Run.reopen, folder))
+    run = ranks.on_first(partial(WritableRun.reopen, folder))
     try:
         resumed = RunFolder(folder)
         ranks.compare(resumed.describe_files())
@@ -98,7 +98,7 @@ def resume(command: Command, folder: Path, line: list[str]) -> tuple[FitResult, 
         config = replace(resumed.config, **changes)
         if run is not None:
             run.record["config"]["tags"] = list(config.tags)
-        return train(config, line, resumed=resumed, run=run)
+        return train_run(config, line, resumed=resumed, run=run)
     finally:
         if run is not None:
             run.release()
@@ -120,16 +120,16 @@ def read_extension(command: Command, folder: Path) -> tuple[TrainConfig, RunFold
     return config, parent
 
 
-def train(
+def train_run(
     config: TrainConfig,
     command: list[str],
     *,
     resumed: RunFolder | None = None,
-    run: Run | None = None,
+    run: WritableRun | None = None,
     parent: RunFolder | None = None,
     advise: bool = False,
     jobs: int = 1,
-) -> tuple[FitResult, Run | None]:
+) -> tuple[FitResult, WritableRun | None]:
     """Train, print and record a run, or continue ``resumed``, or extend ``parent``. Return result and run.
 
     The `run` to continue is open on the rank that writes it.
@@ -145,7 +145,7 @@ def train(
     with open_training(config, None, ranks, jobs=jobs) as (trainer, selection):
         data, console = trainer.data, TrainingConsole(trainer, config.epochs, quiet=config.quiet)
 
-        def open_run() -> Run:
+        def open_run() -> WritableRun:
             if advise and (note := scale_note(data.x_train)) is not None:
                 complain(f"note: {note}")
             if resumed is not None:
@@ -156,7 +156,7 @@ def train(
             if run is not None:
                 return run
             info = describe_run(config, selection, data, parent, *command)
-            return Run.start(config.out, config.name, info, trainer.ranks, overwrite=config.overwrite)
+            return WritableRun.start(config.out, config.name, info, trainer.ranks, overwrite=config.overwrite)
 
         recorded = ranks.on_first(open_run)
         with record(trainer, recorded, console, parent, resumed=resumed) as (callbacks, state, first):
@@ -212,7 +212,7 @@ def describe_training(
 
 # Dry runs
 
-SAMPLES = 32 * 1024
+DRY_RUN_SAMPLES = 32 * 1024
 """The largest number of samples that are evaluated, and that represent an epoch of memory-mapped data."""
 STEPS, SECONDS = 20, 1.0
 """The largest number of steps to time, and the seconds after which no further one is started."""
@@ -256,7 +256,7 @@ def _estimate(trainer: Trainer, first: int) -> Iterator[str]:
     interval = config.log_interval
     state = trainer.initial_state()
     yield f"parameters    {sum(array.size for array in leaves(state.variables.parameters)):,}"
-    some = min(samples, SAMPLES)
+    some = min(samples, DRY_RUN_SAMPLES)
     trainer.estimate(state, some)  # which compiles
     start = time.perf_counter()
     trainer.estimate(state, some)
@@ -278,7 +278,7 @@ def _estimate(trainer: Trainer, first: int) -> Iterator[str]:
 def _time_step(trainer: Trainer, state: TrainState) -> float:
     """Return the median time of a step in seconds, without the first, which compiles."""
     loader, to_host = trainer.loader, trainer.backend.to_host
-    share = 1.0 if loader.in_memory else min(1.0, SAMPLES / loader.samples_per_epoch)
+    share = 1.0 if loader.in_memory else min(1.0, DRY_RUN_SAMPLES / loader.samples_per_epoch)
     loader = replace(loader, samples_per_epoch=round(share * loader.samples_per_epoch))
     scale = min(loader.samples_per_step / trainer.loader.samples_per_step, 1.0)
     variables = state.variables

@@ -19,7 +19,7 @@ from xpnet._lib.machine import available_cpus
 from xpnet._lib.text import plain, print_errors
 from xpnet.backends.resolve import share_gpu_memory
 from xpnet.cli.guard import BAD_INPUT, INTERRUPTED, UNEXPECTED, report_error
-from xpnet.cli.train import train
+from xpnet.cli.train import train_run
 from xpnet.config import TrainConfig, from_json, to_json
 from xpnet.distributed.launch import LOCAL_RANKS
 from xpnet.errors import ConfigError, DivergedError
@@ -36,7 +36,7 @@ CODES = {0, UNEXPECTED, BAD_INPUT, DivergedError.exit_code, INTERRUPTED}
 
 
 class Trial(NamedTuple):
-    """The settings of a training, and the arguments of `xpnet.cli.train.train`."""
+    """The settings of a training, and the arguments of `xpnet.cli.train.train_run`."""
 
     config: TrainConfig
     command: list[str]
@@ -83,7 +83,7 @@ def run_trial(trial: Trial) -> int:
     config = trial.config
     make_console(quiet=config.quiet).print("==", str(config.name).replace("-", " ", 1))
     try:
-        result, _ = train(config, trial.command, advise=trial.advise, jobs=trial.jobs)
+        result, _ = train_run(config, trial.command, advise=trial.advise, jobs=trial.jobs)
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the other trials go on
@@ -151,8 +151,8 @@ class TrialProcesses:
         options: Any = {**dict.fromkeys(pipes, PIPE), "bufsize": 0, "env": env, "start_new_session": True}
         process: Any
         try:
-            with Popen(words, **options) as process:  # noqa: S603 - a constant command
-                stream, process.stdin = process.stdin, None  # which `communicate` would close
+            with Popen(words, **options) as process, process.stdin as stream:  # noqa: S603 - a constant command
+                process.stdin = None  # which `communicate` would close at once
                 self._inputs.append(stream)
                 if self._are_over:  # asked only now: what `interrupt` sends from here on reaches the process
                     stream.close()

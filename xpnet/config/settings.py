@@ -11,9 +11,9 @@ from typing import Annotated, Literal, get_args
 from xpnet.config import rules
 
 Normalize = Literal["scale", "standardize", "none"]
-Activation = Literal["relu", "leaky-relu", "elu", "tanh", "sigmoid"]
+ActivationName = Literal["relu", "leaky-relu", "elu", "tanh", "sigmoid"]
 Initialization = Literal["uniform", "he", "glorot"]
-Loss = Literal["cross-entropy", "squared-error"]
+LossName = Literal["cross-entropy", "squared-error"]
 BestBy = Literal["auto", "accuracy", "weighted-accuracy", "balanced-accuracy", "loss"]
 OptimizerName = Literal["sgd", "momentum", "nesterov", "adam", "adamw"]
 ScheduleName = Literal["constant", "step", "exponential", "cosine"]
@@ -130,7 +130,7 @@ class NetworkSettings:
     """
 
     hidden: Annotated[tuple[int, ...], rules.UNITS] = (10,)
-    activation: Activation = "relu"
+    activation: ActivationName = "relu"
     batch_norm: bool = False
     dropout: Annotated[float, rules.PROPER_SHARE] = 0.0
     input_dropout: Annotated[float, rules.PROPER_SHARE] = 0.0
@@ -175,7 +175,7 @@ class TrainingSettings:
 
     epochs: Annotated[int, rules.integer_from(0)] = 100
     batch_size: Annotated[Literal["full"] | int, rules.integer_or("full")] = "full"
-    loss: Loss = "cross-entropy"
+    loss: LossName = "cross-entropy"
     label_smoothing: Annotated[float, rules.PROPER_SHARE] = 0.0
     class_weight: Literal["none", "balanced"] = "none"
     patience: Annotated[int | None, rules.integer_from(1)] = None

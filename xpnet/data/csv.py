@@ -34,7 +34,9 @@ _BOOLEANS = {"True": 1.0, "TRUE": 1.0, "true": 1.0, "False": 0.0, "FALSE": 0.0, 
 _LABEL_NAMES = ("label", "target", "class")  # the names by which the column of the labels is found
 _PIXEL_NAME = re.compile(r"(?:(?:pixel|pix|px)[ _.-]?)?\d+(?:[x_ .-]\d+)?", re.ASCII | re.IGNORECASE)
 
-Block = tuple[list[int], NDArray[Any]]  # the codes of m labels, if there are any, and features (m, features)
+CodedBlock = tuple[
+    list[int], NDArray[Any]
+]  # the codes of m labels, if there are any, and features (m, features)
 
 
 class TableOptions(NamedTuple):
@@ -219,7 +221,7 @@ def _find_label(path: Path, names: list[str] | None, width: int, options: TableO
     raise DataError.at(path, f"{problem}: {hint}{f': {format_names(names)}' if names else ''}")
 
 
-def _read_block(layout: _Layout, line: int, text: bytes) -> Block:
+def _read_block(layout: _Layout, line: int, text: bytes) -> CodedBlock:
     """Read a piece of whole lines, the first of which has the number `line`."""
     if not text.strip(b" \n"):
         return [], np.empty((0, len(layout.features)), np.uint8)
@@ -234,11 +236,11 @@ def _read_block(layout: _Layout, line: int, text: bytes) -> Block:
     return codes, x
 
 
-def _read_at_once(layout: _Layout, text: bytes) -> Block | None:
+def _read_at_once(layout: _Layout, text: bytes) -> CodedBlock | None:
     """Read a piece by NumPy or pandas; None if neither reads it, or a number is infinite or missing."""
     if b"\r" in text or (b'"' in text and any(row.count(b'"') % 2 for row in text.split(b"\n"))):
         return None  # the two disagree about line breaks in quotes, which are refused
-    readers: list[Callable[[_Layout, bytes], Block]] = []
+    readers: list[Callable[[_Layout, bytes], CodedBlock]] = []
     if layout.pixels:
         readers.append(_read_by_numpy)
     if layout.options.columns != "pixels":
@@ -252,7 +254,7 @@ def _read_at_once(layout: _Layout, text: bytes) -> Block | None:
     return None
 
 
-def _read_by_numpy(layout: _Layout, text: bytes, dtype: type[np.generic] = np.uint8) -> Block:
+def _read_by_numpy(layout: _Layout, text: bytes, dtype: type[np.generic] = np.uint8) -> CodedBlock:
     """Read rows of numbers. Raise ValueError, or warn (old NumPy, of 1.5 as uint8), for anything else."""
     labels: list[str] = []
 
@@ -268,7 +270,7 @@ def _read_by_numpy(layout: _Layout, text: bytes, dtype: type[np.generic] = np.ui
     return layout.labels.encode(labels), cells[:, layout.features]
 
 
-def _read_by_pandas(layout: _Layout, text: bytes) -> Block:
+def _read_by_pandas(layout: _Layout, text: bytes) -> CodedBlock:
     """Read rows of numbers, perhaps with missing values. Raise ValueError or a warning for anything else."""
     import pandas as pd
 
@@ -288,7 +290,7 @@ def _read_by_pandas(layout: _Layout, text: bytes) -> Block:
     return layout.labels.encode(labels), frame[layout.features].to_numpy(np.float64)
 
 
-def _read_cells(layout: _Layout, line: int, piece: bytes) -> Block:
+def _read_cells(layout: _Layout, line: int, piece: bytes) -> CodedBlock:
     """Read rows cell by cell. Raise DataError for the first defect."""
     codes, rows = [], []
     for number, text in enumerate(piece.split(b"\n"), line):

@@ -294,7 +294,9 @@ class Evaluation:
         return "\n".join(lines)
 
 
-def evaluate(predictor: Predictor, x: HostArray, labels: HostArray, name: str, **loss: Any) -> Evaluation:
+def evaluate_rows(
+    predictor: Predictor, x: HostArray, labels: HostArray, name: str, **loss: Any
+) -> Evaluation:
     """Evaluate a network on raw rows (m, features) with labels (m,).
 
     Parameters

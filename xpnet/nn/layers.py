@@ -37,7 +37,7 @@ def linear_backward_input(ops: Arithmetic, layer: Linear, dz: Array | Operand) -
 EPSILON = 1e-5
 """Added to a variance before batch normalisation divides by its root."""
 
-MOMENTUM = 0.1
+BATCH_WEIGHT = 0.1
 """The weight of a batch in the running statistics."""
 
 
@@ -132,7 +132,7 @@ def mean_and_variance_factors(count: int) -> tuple[float, float]:
 
 
 def _update_average(running: Array, batch: Array) -> Array:
-    return flush_tiny(running + (batch - running) * MOMENTUM)
+    return flush_tiny(running + (batch - running) * BATCH_WEIGHT)
 
 
 def _reciprocal_deviation(ops: Arithmetic, variance: Array) -> Array:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from xpnet._lib.switches import parse_switch
 from xpnet.backends.probing import Probe, cuda_driver_version, expand_device
-from xpnet.backends.resolve import BACKENDS, KINDS, check_request, probe
+from xpnet.backends.resolve import BACKENDS, DEVICE_KINDS, check_request, probe
 from xpnet.errors import ConfigError, XPNetError
 
 STRICT: Final = "array-api-strict"
@@ -16,7 +16,7 @@ REQUIRE: Final = "XPNET_REQUIRE_BACKENDS"
 """The environment variable that names the backends that must work; on, as 1 is, stands for all."""
 DEFAULT_DEVICES: Final = dict.fromkeys(BACKENDS, "cpu") | {"cupy": "cuda:0", STRICT: "device1"}
 """The default device of each backend."""
-FIRST_GPUS: Final = {name: f"{kind}:0" for kind in ("cuda", "gpu") for name in KINDS[kind]}
+FIRST_GPUS: Final = {name: f"{kind}:0" for kind in ("cuda", "gpu") for name in DEVICE_KINDS[kind]}
 """The first GPU of each backend that can use any."""
 
 

@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from xpnet._lib.text import complain
+from xpnet._lib.tree import named_leaves
 from xpnet._typing import HostArray
 from xpnet.errors import DataError, setting
-from xpnet.storage.checkpoint import RESTART, encode_checkpoint, flatten, load_checkpoint, unflatten
+from xpnet.storage.checkpoint import RESTART, encode_checkpoint, load_checkpoint, unflatten
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import encode_model
 from xpnet.storage.record import CHECKPOINT_FILE, KEPT_CHECKPOINT, MODEL_FILE, SCHEMA_VERSION
-from xpnet.storage.run import Run
+from xpnet.storage.run import WritableRun
 from xpnet.trackers import Tracker
 from xpnet.training.callbacks import CompareRanks, Evaluate, FinalParameters, build_final, order_callbacks
 from xpnet.training.console import TrainingConsole
-from xpnet.training.loop import Callback, EpochLog, FitResult
+from xpnet.training.loop import EpochLog, FitResult, LoopCallback
 from xpnet.training.score import SCORE_NAMES
 from xpnet.training.step import TrainState, Variables
 from xpnet.training.trainer import Trainer
@@ -45,9 +46,9 @@ def describe_state(
     The arrays are copies of those of a state, and of what is kept besides. The facts are counters, the rows
     and seconds so far, and the best epoch.
     """
-    arrays = flatten("state", tuple(trainer.to_host(state.variables)))
+    arrays = named_leaves("state", tuple(trainer.to_host(state.variables)))
     if final.kept is not None:
-        arrays |= flatten(final.kept_name, trainer.to_host(final.kept))
+        arrays |= named_leaves(final.kept_name, trainer.to_host(final.kept))
     counters = {"epoch": state.epoch, "batch": state.batch, "rows": rows, "seconds": seconds}
     return arrays, {**counters, "best": final.best}
 
@@ -91,7 +92,7 @@ def load_parent(
     return state
 
 
-class Recorder(Callback):
+class Recorder(LoopCallback):
     """Writes the record of a run: a row for each epoch with metrics, checkpoints, and the outcome.
 
     Rows of logged epochs have a fingerprint. A checkpoint is saved after each epoch, every
@@ -102,7 +103,7 @@ class Recorder(Callback):
 
     needs_every_epoch = True
 
-    def __init__(self, run: Run, final: FinalParameters, console: TrainingConsole) -> None:
+    def __init__(self, run: WritableRun, final: FinalParameters, console: TrainingConsole) -> None:
         self._run, self._final, self._console = run, final, console
         self._rows, self._earlier_seconds = 0, 0.0
         self._start = self._last_save = time.perf_counter()
@@ -197,7 +198,7 @@ class Recorder(Callback):
             self._console.print_line(f"report        {path}")
 
 
-class _EvaluateResult(Callback):
+class _EvaluateResult(LoopCallback):
     """Evaluates the result on the ranks that write nothing, beside that which records it."""
 
     def on_train_end(self, result: FitResult) -> None:
@@ -232,14 +233,14 @@ def evaluate_result(
 @contextmanager
 def record(
     trainer: Trainer,
-    run: Run | None,
+    run: WritableRun | None,
     console: TrainingConsole,
     parent: RunFolder | None,
     *,
     resumed: RunFolder | None = None,
-    users: Sequence[Callback] = (),
+    users: Sequence[LoopCallback] = (),
     notify: Notify | None = None,
-) -> Iterator[tuple[list[Callback], TrainState, int]]:
+) -> Iterator[tuple[list[LoopCallback], TrainState, int]]:
     """Yield the callbacks that record a run, with the state and the epoch to start from.
 
     The run is marked failed if the body raises.

@@ -24,7 +24,7 @@ from xpnet.storage.model_file import Tensors, TrainedNetwork, encode_model, load
 from xpnet.storage.schemas import select_keys
 from xpnet.training.callbacks import Evaluate, FinalParameters, build_final, order_callbacks
 from xpnet.training.console import TrainingConsole
-from xpnet.training.loop import Callback, EpochLog, FitResult
+from xpnet.training.loop import EpochLog, FitResult, LoopCallback
 from xpnet.training.step import TrainState, Variables
 from xpnet.training.trainer import Trainer
 
@@ -122,7 +122,7 @@ def _load_start(run: RecordedRun, trainer: Trainer, final: FinalParameters) -> T
     return state
 
 
-class _Compare(Callback):
+class _Compare(LoopCallback):
     """Compares each epoch with the history and the kept checkpoints, and stops at the first difference."""
 
     def __init__(self, run: RecordedRun, final: FinalParameters) -> None:

@@ -56,7 +56,7 @@ def build_overlays(histories: Mapping[str, Rows]) -> list[dict[str, object]]:
 
 
 def build_line_chart(
-    title: str, lines: Mapping[str, Points], format_value: Callable[[float], str], best: int | None = None
+    title: str, lines: Mapping[str, Points], format_tick: Callable[[float], str], best: int | None = None
 ) -> dict[str, object]:
     """Return the geometry of a chart of values by epoch.
 
@@ -67,7 +67,7 @@ def build_line_chart(
     lines
         The (epoch, value) pairs of each line, at least one of all. Those before the first epoch are split off
         if a line has two points of later ones; lines without any other are left out.
-    format_value
+    format_tick
         Formats a value as text.
     best
         An epoch to mark, which need not be in the chart.
@@ -84,12 +84,12 @@ def build_line_chart(
         "title": title.capitalize(),
         "area": (WIDTH, HEIGHT, LEFT, RIGHT),
         "best": None if best is None or not min(xs) <= best <= max(xs) else (across(best), best, TOP, BOTTOM),
-        "grid": [(up(y), format_value(y)) for y in choose_ticks(min(ys), max(ys))],
+        "grid": [(up(y), format_tick(y)) for y in choose_ticks(min(ys), max(ys))],
         "epochs": [(across(x), f"{x:,.0f}") for x in choose_ticks(min(xs), max(xs), whole=True)],
-        "before": [(name, format_value(y)) for name, y in before],
-        "last": [(name, format_value(points[-1][1])) for name, points in trained.items()],
+        "before": [(name, format_tick(y)) for name, y in before],
+        "last": [(name, format_tick(points[-1][1])) for name, points in trained.items()],
         "lines": [
-            (name, [(across(x), up(y), x, format_value(y)) for x, y in points])
+            (name, [(across(x), up(y), x, format_tick(y)) for x, y in points])
             for name, points in trained.items()
         ],
     }

@@ -25,7 +25,7 @@ from xpnet.config import TrainConfig, from_json, to_json
 from xpnet.config.settings import BOOKKEEPING
 from xpnet.data.datasets import Dataset, digest, load
 from xpnet.errors import ConfigError, DataError
-from xpnet.inference.predictor import Evaluation, Predictor, evaluate
+from xpnet.inference.predictor import Evaluation, Predictor, evaluate_rows
 from xpnet.nn.functional import ACTIVATIONS
 from xpnet.nn.metrics import Labels
 from xpnet.report import images
@@ -65,7 +65,7 @@ def render_training(name: str, record: Record, model: TrainedNetwork, history: R
     part, samples = select_samples(record, data)
     is_native = record["config"].get("arithmetic") == "native"  # else that of the parameters' dtype
     predictor = Predictor(model, make("numpy", "cpu"), "native" if is_native else None)
-    evaluation = evaluate(predictor, samples.x_test, samples.y_test, name=data.name)
+    evaluation = evaluate_rows(predictor, samples.x_test, samples.y_test, name=data.name)
     side = images.image_side(data)
     has_field = side is not None and images.can_draw(model, samples)
     names = [str(name) for name in model.columns.classes or range(model.classes)]
@@ -132,13 +132,13 @@ def make_environment() -> Environment:
     templates.trim_blocks = templates.lstrip_blocks = True
     templates.globals["read_source"] = read_source
     templates.filters |= {"decimal": "{:.1f}".format, "thousands": "{:,}".format}
-    templates.filters |= {"label": format_label, "metric": format_metric}
-    templates.filters |= {"percent": format_percent, "value": format_value}
+    templates.filters |= {"label": format_label, "metric": format_page_metric}
+    templates.filters |= {"percent": format_percent, "value": format_page_value}
     templates.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return templates
 
 
-def format_value(value: object) -> str:
+def format_page_value(value: object) -> str:
     """Format a value of a record."""
     if value is None or value == []:
         return "none"
@@ -153,7 +153,7 @@ def format_percent(share: float | None, digits: int = 2) -> str:
     return "\u2013" if share is None else f"{100.0 * share:.{digits}f}\u00a0%"
 
 
-def format_metric(value: float | None, name: str) -> str:
+def format_page_metric(value: float | None, name: str) -> str:
     """Format a metric: accuracies in percent, seconds as a duration, None as a dash."""
     if value is None or name.endswith("accuracy"):
         return format_percent(value)

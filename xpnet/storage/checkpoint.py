@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet._lib.tree import tree_map
+from xpnet._lib.tree import named_leaves, tree_map
 from xpnet.errors import DataError
 from xpnet.storage.model_file import encode_tensors, open_tensors, read_arrays, to_little_endian
 from xpnet.storage.record import is_number
@@ -111,23 +111,11 @@ def _compute_checksum(arrays: Arrays, text: str) -> str:
     return f"{checksum:08x}"
 
 
-# Parameters and optimiser states as named arrays
-
-
-def flatten(prefix: str, tree: object) -> dict[str, np.ndarray]:
-    """Return the arrays in a tree of lists, tuples and named tuples, named by their path.
-
-    The array at ``tree[0].weight`` is named ``<prefix>.0.weight``. None and empty sequences are omitted.
-    """
-    if not isinstance(tree, list | tuple):
-        return {} if tree is None else {prefix: np.asarray(tree)}
-    keys = getattr(tree, "_fields", range(len(tree)))
-    parts = [flatten(f"{prefix}.{key}", part) for key, part in zip(keys, tree, strict=True)]
-    return {name: array for part in parts for name, array in part.items()}
+# Parameters and optimiser states from named arrays
 
 
 def unflatten(path: Path, prefix: str, like: object, arrays: Arrays, remedy: str = RESTART) -> Any:
-    """Return a tree of the structure of `like` from named arrays: the inverse of `flatten`.
+    """Return a tree of the structure of `like` from named arrays: the inverse of `named_leaves`.
 
     `path` names the checkpoint in messages, which end with the `remedy`.
 
@@ -136,7 +124,7 @@ def unflatten(path: Path, prefix: str, like: object, arrays: Arrays, remedy: str
     DataError
         An array is missing, is unexpected, or differs in shape or dtype from that in `like`.
     """
-    expected = flatten(prefix, like)
+    expected = named_leaves(prefix, like)
     names = {name for name in arrays if name == prefix or name.startswith(f"{prefix}.")}
     for name in sorted(names.union(expected)):
         wanted, actual = (_describe(named.get(name)) for named in (expected, arrays))

@@ -101,7 +101,7 @@ class Segment(TypedDict):
 
 
 class RunInfo(TypedDict):
-    """The part of a run's record that the caller of `Run.start` provides.
+    """The part of a run's record that the caller of `WritableRun.start` provides.
 
     Attributes
     ----------
@@ -135,7 +135,7 @@ class RunInfo(TypedDict):
     data: DataInfo
 
 
-class Outcome(TypedDict):
+class RunOutcome(TypedDict):
     """The part of a run's record that is set when the run ends.
 
     Attributes
@@ -152,12 +152,12 @@ class Outcome(TypedDict):
     digests: dict[str, str] | None
 
 
-class Record(RunInfo, Environment, Outcome):
+class Record(RunInfo, Environment, RunOutcome):
     """The content of run.json.
 
-    The caller provides `RunInfo`, `Run.start` the remaining keys. `Run.finish` sets metrics (numbers, or
-    lists of numbers by class; None in place of non-finite ones), fingerprint (SHA-256 of the parameters)
-    and error. Times are in ISO 8601, UTC.
+    The caller provides `RunInfo`, `WritableRun.start` the remaining keys. `WritableRun.finish` sets metrics
+    (numbers, or lists of numbers by class; None in place of non-finite ones), fingerprint (SHA-256 of the
+    parameters) and error. Times are in ISO 8601, UTC.
 
     Attributes
     ----------

@@ -2,8 +2,8 @@
 
 Files are written atomically, except that a crash can leave an incomplete last line in metrics.jsonl,
 which `read_metrics` ignores. checkpoint.safetensors holds the state, from which a run can be resumed
-(`Run.reopen`) until it is completed, and extended by another run afterwards. The process that works on a
-run locks the file .lock; a killed process leaves the file unlocked.
+(`WritableRun.reopen`) until it is completed, and extended by another run afterwards. The process that works
+on a run locks the file .lock; a killed process leaves the file unlocked.
 """
 
 import json
@@ -24,15 +24,15 @@ from xpnet.storage.checkpoint import RESTART
 from xpnet.storage.environment import collect_environment
 from xpnet.storage.folder import STARTING, RunFolder, acquire_lock, clean_up, digest_file, take_name
 from xpnet.storage.locks import Lock
-from xpnet.storage.record import Outcome, Record, RunInfo, Segment, replace_nonfinite
+from xpnet.storage.record import Record, RunInfo, RunOutcome, Segment, replace_nonfinite
 from xpnet.storage.schemas import select_content, select_keys
 
 LARGEST_END, LONGEST_NUMBER = 1 << 16, 32
 """Bytes that the end of a run adds to its record at most, and for the accuracy of each class."""
-NO_OUTCOME: Outcome = {"ended": None, "metrics": None, "fingerprint": None, "error": None, "digests": None}
+NO_OUTCOME: RunOutcome = {"ended": None, "metrics": None, "fingerprint": None, "error": None, "digests": None}
 
 
-class Run(RunFolder):
+class WritableRun(RunFolder):
     """A training run that this process writes.
 
     Methods that write raise ConfigError if a file cannot be written, or if the folder was removed or
@@ -165,7 +165,7 @@ class Run(RunFolder):
     def finish(self, status: Literal["completed", "interrupted", "failed"], **outcome: object) -> None:
         """Write status, time, outcome and the digests of the files to run.json, and release the lock.
 
-        The outcome is that in `Outcome`, None by default. A run that has ended already is not changed.
+        The outcome is that in `RunOutcome`, None by default. A run that has ended already is not changed.
         """
         if self.record["status"] == "running":
             digests = {p.name: digest_file(p) for p in self.files}
@@ -245,7 +245,7 @@ def complete_record(
 ) -> Record:
     """Return the record of a completed training that has no folder; times are seconds since 1970."""
     begin, end = (_format_time(datetime.fromtimestamp(seconds, UTC)) for seconds in (started, ended))
-    outcome: Outcome = {**NO_OUTCOME, "ended": end, "metrics": {**metrics}, "fingerprint": fingerprint}
+    outcome: RunOutcome = {**NO_OUTCOME, "ended": end, "metrics": {**metrics}, "fingerprint": fingerprint}
     return {**_begin_record("training", info, begin), "status": "completed", **outcome}
 
 

@@ -37,7 +37,7 @@ class SampleOrder(NamedTuple):
     device: Array
 
 
-class Block(NamedTuple):
+class SampleBlock(NamedTuple):
     """Samples to compute in one call; stacked blocks have the blocks as first axis.
 
     It is flat: of the arguments of a recorded function, the items of tuples alone may change their shapes.
@@ -49,7 +49,7 @@ class Block(NamedTuple):
     indices: Array | None = None  # (m,) of the block's rows; None: all of them, in order
     masks: Masks = NO_MASKS  # of (m, units), on the device
 
-    def of_step(self, number: int) -> "Block":
+    def of_step(self, number: int) -> "SampleBlock":
         """Return the block of one step, if the indices and masks are those of several, along a first axis."""
         masks = self.masks  # most often none
         if masks is not NO_MASKS:
@@ -61,7 +61,7 @@ class Batch(NamedTuple):
     """The samples of one step, divided into blocks; or several such batches of one block each."""
 
     size: int  # samples of a step
-    block: Callable[[Group], Block]  # loads the block, or the stack of blocks, of a group
+    block: Callable[[Group], SampleBlock]  # loads the block, or the stack of blocks, of a group
     steps: int = 1  # if more, the block has all samples, the indices of each step's, (steps, size), and masks
 
 
@@ -162,7 +162,7 @@ class BatchLoader:
             else:  # a library takes some time to slice an array of its own
                 indices = order.host[begin:end].reshape(shape)
             masks = NO_MASKS if self.masks is None else self.masks(epoch, begin, end, steps)
-            yield Batch(size, _constant(Block(*self.samples, indices, masks)), steps)
+            yield Batch(size, _constant(SampleBlock(*self.samples, indices, masks)), steps)
 
     @property
     def _is_plain(self) -> bool:
@@ -170,32 +170,34 @@ class BatchLoader:
         return self.augment is None and self.masks is None
 
     @cached_property
-    def _fixed_blocks(self) -> Callable[[Group], Block] | None:
+    def _fixed_blocks(self) -> Callable[[Group], SampleBlock] | None:
         """Loads each group of a full batch once, if it is the same in every epoch; else None."""
         if self.batch_size or not (self._is_plain and self.in_memory):
             return None
         return cache(partial(self._load, self.order(0), 0, 0))
 
     def _load_share(
-        self, order: SampleOrder, epoch: int, begin: int, own: Group, block: Block, group: Group
-    ) -> Block:
+        self, order: SampleOrder, epoch: int, begin: int, own: Group, block: SampleBlock, group: Group
+    ) -> SampleBlock:
         """Return a group of a batch of one block, of which `block` has the samples of this process."""
         is_own = (begin + group.start, begin + group.stop) == own[:2]
         return block if is_own else self._load(order, epoch, begin, group)
 
-    def _load(self, order: SampleOrder, epoch: int, begin: int, group: Group) -> Block:
+    def _load(self, order: SampleOrder, epoch: int, begin: int, group: Group) -> SampleBlock:
         """Return a group of the batch that begins at the position ``begin`` in an epoch's order."""
         start, stop = begin + group.start, begin + group.stop
         if self.single_block and self._is_plain:  # the compiled step gathers the rows
-            return Block(*self.samples, order.device[start:stop])
-        x, labels, weights = gather_rows(self.context.ops, Block(*self.samples, order.device[start:stop]))
+            return SampleBlock(*self.samples, order.device[start:stop])
+        x, labels, weights = gather_rows(
+            self.context.ops, SampleBlock(*self.samples, order.device[start:stop])
+        )
         if self.augment is not None:
             x = self.augment(x, order.host[start:stop], epoch)
         masks = NO_MASKS if self.masks is None else self.masks(epoch, start, stop)
-        return _stack_blocks(self.context.ops, Block(x, labels, weights, None, masks), group.blocks)
+        return _stack_blocks(self.context.ops, SampleBlock(x, labels, weights, None, masks), group.blocks)
 
 
-def gather_rows(ops: Arithmetic, block: Block) -> Samples:
+def gather_rows(ops: Arithmetic, block: SampleBlock) -> Samples:
     """Return the raw rows, labels and weights of a block."""
     samples, indices = Samples(block.x, block.labels, block.weights), block.indices
     if indices is None:
@@ -206,12 +208,12 @@ def gather_rows(ops: Arithmetic, block: Block) -> Samples:
 def single_batch(ops: Arithmetic, samples: Samples, order: Array | None = None) -> Batch:
     """Return samples as one batch: all of them, or those with the indices in ``order``."""
 
-    def load(group: Group) -> Block:
+    def load(group: Group) -> SampleBlock:
         start, stop, blocks = group
         if order is None:
-            block = Block(*tree_map(lambda array: array[start:stop, ...], samples))
+            block = SampleBlock(*tree_map(lambda array: array[start:stop, ...], samples))
         else:
-            block = Block(*gather_rows(ops, Block(*samples, order[start:stop])))
+            block = SampleBlock(*gather_rows(ops, SampleBlock(*samples, order[start:stop])))
         return _stack_blocks(ops, block, blocks)
 
     return Batch(int((samples.labels if order is None else order).shape[0]), load)
@@ -224,11 +226,11 @@ def choose_steps(whole: int, most: int) -> int:
     return max(divisors, default=most)
 
 
-def _constant(block: Block) -> Callable[[Group], Block]:
+def _constant(block: SampleBlock) -> Callable[[Group], SampleBlock]:
     return lambda _: block
 
 
-def _stack_blocks(ops: Arithmetic, block: Block, blocks: int) -> Block:
+def _stack_blocks(ops: Arithmetic, block: SampleBlock, blocks: int) -> SampleBlock:
     """Return the samples of a block as several blocks, along a new first axis, unless it is one."""
     if blocks == 1:
         return block

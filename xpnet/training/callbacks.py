@@ -12,13 +12,13 @@ from xpnet.config import TrainConfig
 from xpnet.distributed.comparison import compare
 from xpnet.errors import DivergedError
 from xpnet.nn.layers import Parameters, RunningStatistics
-from xpnet.training.loop import INTERRUPTED, Callback, EpochLog, FitResult
+from xpnet.training.loop import INTERRUPTED, EpochLog, FitResult, LoopCallback
 from xpnet.training.step import TrainState
 
 ParametersAndStatistics: TypeAlias = tuple[Parameters, list[RunningStatistics]]
 
 
-class FinalParameters(Callback):
+class FinalParameters(LoopCallback):
     """Determines the parameters of the trained network: those of the last epoch, or what a subclass keeps.
 
     Attributes
@@ -170,7 +170,7 @@ def build_final(config: TrainConfig, first: int = 0, last: int | None = None) ->
     return WeightAveraging(last - averaged) if averaged > 1 else FinalParameters()
 
 
-class Evaluate(Callback):
+class Evaluate(LoopCallback):
     """Evaluates the validation samples in every epoch, and the training samples in logged epochs.
 
     Parameters
@@ -202,7 +202,7 @@ class Evaluate(Callback):
                 raise DivergedError.in_epoch(log.epoch)
 
 
-class StopOnInterrupt(Callback):
+class StopOnInterrupt(LoopCallback):
     """Ends training before the next step after Ctrl-C; a second Ctrl-C interrupts immediately.
 
     Of the processes that share the training all end if one of them is interrupted. ``notify`` is called with
@@ -232,7 +232,7 @@ class StopOnInterrupt(Callback):
         self._stack.close()
 
 
-class CompareRanks(Callback):
+class CompareRanks(LoopCallback):
     """Compares the parameters of all ranks after each epoch: only a faulty machine has other ones."""
 
     needs_every_epoch = True
@@ -251,8 +251,8 @@ class CompareRanks(Callback):
 
 
 def order_callbacks(
-    evaluate: Evaluate, users: Sequence[Callback] = (), console: Any = None
-) -> list[Callback]:
+    evaluate: Evaluate, users: Sequence[LoopCallback] = (), console: Any = None
+) -> list[LoopCallback]:
     """Return the callbacks of a training in the order of their calls; those that write files come after them.
 
     The `users` see an epoch after its evaluation. With a console, Ctrl-C ends training after a step.

@@ -11,7 +11,7 @@ from rich.table import Column
 
 from xpnet._lib.text import plain
 from xpnet.compute.evaluation import SampleEvaluation, chance_note, recall_note
-from xpnet.training.loop import Callback, EpochLog, FitResult
+from xpnet.training.loop import EpochLog, FitResult, LoopCallback
 from xpnet.training.step import TrainState
 from xpnet.training.terminal import make_console, style_text
 from xpnet.training.trainer import Trainer
@@ -26,7 +26,7 @@ MOVE_SECONDS = 1.0
 """Seconds from one movement of the progress bar to the next; each takes an evaluation of 1,024 samples."""
 
 
-class TrainingConsole(Callback):
+class TrainingConsole(LoopCallback):
     """Prints the metrics of a training on standard output, with a progress bar on a terminal or in Jupyter.
 
     The bar moves every second and to each logged epoch. It shows loss and accuracy there: within an epoch of

@@ -70,7 +70,7 @@ class FitResult:
         return self.stopped == INTERRUPTED
 
 
-class Callback:
+class LoopCallback:
     """The hooks of the training loop; a subclass overrides those it needs.
 
     Training ends before the next step once the attribute ``stop`` is the reason, a text.
@@ -117,7 +117,12 @@ class Callback:
 
 
 def fit(  # noqa: C901 - one function, so that a debugger shows one frame
-    trainer: Any, state: TrainState, *, epochs: int, first_epoch: int = 0, callbacks: Sequence[Callback] = ()
+    trainer: Any,
+    state: TrainState,
+    *,
+    epochs: int,
+    first_epoch: int = 0,
+    callbacks: Sequence[LoopCallback] = (),
 ) -> FitResult:
     """Train until a number of epochs is complete, or a callback stops training.
 
@@ -133,7 +138,7 @@ def fit(  # noqa: C901 - one function, so that a debugger shows one frame
     first_epoch
         The number of epochs of the state before the first step, with which the callbacks are called once.
     callbacks
-        Called in their order; see ``Callback``.
+        Called in their order; see ``LoopCallback``.
 
     Returns
     -------
@@ -189,7 +194,9 @@ def fit(  # noqa: C901 - one function, so that a debugger shows one frame
     return result
 
 
-def _end_epoch(trainer: Any, state: TrainState, callbacks: Sequence[Callback], sums: Sums, last: int) -> None:
+def _end_epoch(
+    trainer: Any, state: TrainState, callbacks: Sequence[LoopCallback], sums: Sums, last: int
+) -> None:
     """Call the callbacks, unless a bias of the output layer is not finite: that is a DivergedError.
 
     These biases are few, and NaN and infinities reach them in the same step. Reading their sum waits for the

@@ -23,7 +23,7 @@ from xpnet.distributed.ranks import ALONE
 from xpnet.nn import layers as L
 from xpnet.nn.dropout import dropout_scale
 from xpnet.nn.optim import Optimizer
-from xpnet.training.batches import Batch, Block
+from xpnet.training.batches import Batch, SampleBlock
 from xpnet.training.step import Step, Variables, block_sums
 
 LEAST_SAMPLES, LEAST_MULTIPLICATIONS = 128, 1 << 21
@@ -167,8 +167,8 @@ class SharedStep(Step):
         factor = inputs.factor if is_pixels else None  # of integers
 
         def add_up(bounds: tuple[int, int], terms: Terms) -> list[Array]:
-            function = self._part_sums(size, factor is not None, bounds[1] - bounds[0])
-            return function(maxima, terms)
+            sums = self._part_sums(size, factor is not None, bounds[1] - bounds[0])
+            return [*sums(maxima, terms)]
 
         terms, largest = self._terms(variables.parameters, block)
         maxima = ranks.reduce(largest, "MAX") if largest else largest
@@ -188,7 +188,7 @@ class SharedStep(Step):
         to_host = self.context.backend.to_host
         return hashlib.sha256(b"".join((to_host(array) + 0.0).tobytes() for array in arrays)).hexdigest()
 
-    def _sample_terms(self, parameters: L.Parameters, block: Block) -> tuple[Terms, list[Array]]:
+    def _sample_terms(self, parameters: L.Parameters, block: SampleBlock) -> tuple[Terms, list[Array]]:
         """Return the terms of each layer's gradients, the inputs without their factor, and their maxima."""
         inputs, *terms = block_sums(replace(self.context, ops=self._ops), parameters, block)
         layers = zip([inputs, *terms[1::2]], terms[::2], strict=True)

@@ -9,7 +9,7 @@ from xpnet.compute.context import ComputeContext
 from xpnet.nn import layers as L
 from xpnet.nn.network import gradients_and_moments
 from xpnet.nn.optim import Optimizer, OptimizerState
-from xpnet.training.batches import Batch, Block, gather_rows
+from xpnet.training.batches import Batch, SampleBlock, gather_rows
 
 
 class Variables(NamedTuple):
@@ -80,7 +80,7 @@ class Step:
         """Return `block_sums` of each block of a group."""
         return unstack(group, self._block_sums(parameters, batch.block(group)))
 
-    def _step_block(self, variables: Variables, block: Block, learning_rate: float) -> Variables:
+    def _step_block(self, variables: Variables, block: SampleBlock, learning_rate: float) -> Variables:
         """Return the variables after a batch of one block."""
         sums = block_sums(self.context, variables.parameters, block)
         size = int((block.labels if block.indices is None else block.indices).shape[0])
@@ -100,7 +100,7 @@ class Step:
         return Variables(parameters, statistics, state)
 
 
-def block_sums(context: ComputeContext, parameters: L.Parameters, block: Block) -> list[Array]:
+def block_sums(context: ComputeContext, parameters: L.Parameters, block: SampleBlock) -> list[Array]:
     """Return sums over the samples of a block, in a flat list: gradients, then batch-norm moments."""
     ops, network, masks = context.ops, context.network, block.masks
     x, labels, weights = gather_rows(ops, block)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._lib.machine import available_cpus, available_memory
+from xpnet._lib.machine import available_cpus
 from xpnet._lib.tree import Tree, tree_map
 from xpnet._typing import Array
 from xpnet.arithmetic import SPECIFICATION_VERSION, random
@@ -26,7 +26,7 @@ from xpnet.data.datasets import Dataset, check_copy_memory
 from xpnet.distributed.ranks import ALONE, Ranks
 from xpnet.errors import ConfigError, setting
 from xpnet.nn import optim, schedules
-from xpnet.nn.architecture import Network, describe, format_sizes
+from xpnet.nn.architecture import Network, describe
 from xpnet.nn.dropout import Masks, dropout_masks, put_packed
 from xpnet.nn.init import initial_running_statistics, initialize
 from xpnet.nn.inputs import Normalization, fit_normalization, flush_subnormals
@@ -34,18 +34,14 @@ from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.metrics import class_metrics
 from xpnet.storage.model_file import TrainedNetwork, load_model
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples, single_batch
-from xpnet.training.loop import Callback, FitResult, fit
+from xpnet.training.loop import FitResult, LoopCallback, fit
+from xpnet.training.memory import estimate_memory
 from xpnet.training.score import build_score, resolve_best_by
 from xpnet.training.shared_step import SharedStep, share
 from xpnet.training.step import Step, TrainState, Variables
 
-MEMORY_VALUES = {"reproducible": (8, 8, 6, 12), "native": (6, 5, 4, 6), "": (4, 0, 3, 3)}
-"""Numbers in memory: of each parameter, with Adam of each besides, and of each hidden unit and class a sample
-that is computed. Most are in the memory of replayed functions, in this arithmetic; "": none is replayed."""
 NETWORK_SETTINGS = ("activation", "batch_norm", "input_dropout", "input_noise", "loss", "label_smoothing")
 """The settings that are attributes of a network."""
-MEMORY_MARGIN = 1.5
-"""The largest factor between the estimate and peaks measured with 4,000 and 21,000 classes, on NumPy."""
 
 
 class Trainer:
@@ -107,7 +103,7 @@ class Trainer:
         training, validation = split_samples(config, data)
         count = len(data.y_train) if training is None else len(training)
         threads = min(workers, MAX_PENDING, -(-count // (BLOCK_SIZE * ranks.size)))
-        self.memory = check_memory(config, network, count, threads * backend.parallel_blocks)
+        self.memory = estimate_memory(config, network, count, threads * backend.parallel_blocks)
         self.normalization = normalization = normalization or normalize_inputs(config, data)
         kind = config.arithmetic, config.float_type
         block = min(_fit_batch_size(config, count) or count, BLOCK_SIZE)
@@ -164,7 +160,7 @@ class Trainer:
 
     def fit(
         self,
-        callbacks: Sequence[Callback] = (),
+        callbacks: Sequence[LoopCallback] = (),
         state: TrainState | None = None,
         epochs: int | None = None,
         *,
@@ -175,7 +171,7 @@ class Trainer:
         Parameters
         ----------
         callbacks
-            Called in their order; see ``Callback``.
+            Called in their order; see ``LoopCallback``.
         state
             The state to start from; by default the initial state.
         epochs
@@ -298,42 +294,6 @@ class Trainer:
         draw = masks if network.input_dropout or network.hidden_dropout or network.input_noise else None
         options: Any = {"in_memory": in_memory, "share": partial(share, self.context)}
         return BatchLoader(self.context, samples, order, count, size, augment, draw, **options)
-
-
-def check_memory(config: TrainConfig, network: Network, samples: int, threads: int) -> int:
-    """Return an estimate of the bytes that training takes beside its data.
-
-    Parameters
-    ----------
-    config, network
-        The settings and the architecture.
-    samples
-        The number of training samples.
-    threads
-        The number of threads that record functions of blocks, to replay them; 0 if none is recorded.
-
-    Raises
-    ------
-    ConfigError
-        This machine has less, even if the estimate is `MEMORY_MARGIN` times too high.
-    """
-    batch = samples if config.batch_size == "full" else config.batch_size
-    block, step = (min(BLOCK_SIZE, samples, count) for count in (BLOCK_SIZE, batch))
-    is_recorded = threads and config.epochs * samples > step  # a function is, in its second call
-    of_parameter, of_adam, of_unit, of_class = MEMORY_VALUES[config.arithmetic if is_recorded else ""]
-    of_parameter += of_adam * config.optimizer.startswith("adam")
-    # A step, recorded after evaluation, takes half of its memory besides. Each thread evaluates a block: the
-    # memory of all adds up for many classes, but not always for hidden layers.
-    parameters = network.multiplications + sum(network.sizes[1:])
-    values = of_parameter * parameters + (block + step // 2) * of_unit * sum(network.sizes[1:-1])
-    values += (block * max(threads, 1) + step // 2) * of_class * network.sizes[-1]
-    needed, available = np.dtype(config.float_type).itemsize * values, available_memory()
-    if available is not None and needed > MEMORY_MARGIN * available:
-        size = f"a {format_sizes(network.sizes)} network has {parameters} parameters"
-        memory = f"needs about {needed / 2**30:.1f} GiB, this machine has {available / 2**30:.1f}"
-        remedy = f"{setting('workers')}, or {setting('arithmetic', 'native')}"
-        raise ConfigError.at(setting("hidden"), f"{size} and {memory}: use fewer units, classes or {remedy}")
-    return needed
 
 
 def normalize_inputs(config: TrainConfig, data: Dataset, ranks: Ranks = ALONE) -> Normalization:

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from xpnet._lib.kinds import check_arguments
-from xpnet._lib.tree import leaves
+from xpnet._lib.tree import leaves, named_leaves
 from xpnet._typing import Function, HostArray
 from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.arithmetic.blocks import block_groups
@@ -17,15 +17,14 @@ from xpnet.compute.context import ComputeContext
 from xpnet.config.settings import ComputationSettings, RunSettings
 from xpnet.errors import ConfigError
 from xpnet.parity.distance import Mismatch, first_mismatch, unequal_bits
-from xpnet.storage.checkpoint import flatten
-from xpnet.training.batches import Batch, Block, single_batch
+from xpnet.training.batches import Batch, SampleBlock, single_batch
 from xpnet.training.loop import EpochLog
 from xpnet.training.step import TrainState, Variables, block_sums
 from xpnet.training.trainer import Trainer
 
 IGNORED_SETTINGS = {field.name for kind in (ComputationSettings, RunSettings) for field in fields(kind)}
 """Settings in which compared runs may differ: device, arithmetic, and what is saved."""
-Compute: TypeAlias = Callable[[ComputeContext, Variables, Block], dict[str, object]]
+Compute: TypeAlias = Callable[[ComputeContext, Variables, SampleBlock], dict[str, object]]
 """Computes a block with variables; returns the results by name."""
 OPERATIONS = ("matmul", "weight_and_bias_gradients", "sum", "exp", "log", "sqrt")
 """The methods of an arithmetic that are recorded."""
@@ -143,8 +142,8 @@ def _first_unequal_pair(point: _Point, *sides: Iterable[_Value]) -> Difference |
 
 def _named_values(trees: Mapping[str, object], suffix: str = "") -> list[_Value]:
     """Return the arrays of trees on the host by their names, such as parameters.0.weight."""
-    arrays = [item for name, tree in trees.items() for item in flatten(name, tree).items()]
-    return [_Value(path + suffix, array) for path, array in arrays]
+    named = (item for name, tree in trees.items() for item in named_leaves(name, tree).items())
+    return [_Value(path + suffix, np.asarray(array)) for path, array in named]
 
 
 # The operations of one run, in order, from variables on the host
@@ -153,7 +152,7 @@ def _named_values(trees: Mapping[str, object], suffix: str = "") -> list[_Value]
 def _evaluation_operations(trainer: Trainer, variables: Variables) -> Iterator[_Value]:
     """Yield the operations of an evaluation block by block, and their results."""
 
-    def evaluation(context: ComputeContext, variables: Variables, block: Block) -> dict[str, object]:
+    def evaluation(context: ComputeContext, variables: Variables, block: SampleBlock) -> dict[str, object]:
         parameters, statistics, _ = variables
         results = context.block_evaluation(parameters, statistics, block.x, block.labels)
         return dict(zip(("loss", "correct", "predictions"), results, strict=True))
@@ -169,7 +168,7 @@ def _evaluation_operations(trainer: Trainer, variables: Variables) -> Iterator[_
 def _step_operations(trainer: Trainer, variables: Variables, epoch: int, step: int) -> Iterator[_Value]:
     """Yield the operations of a step block by block, and the sums over each block."""
 
-    def gradients(context: ComputeContext, variables: Variables, block: Block) -> dict[str, object]:
+    def gradients(context: ComputeContext, variables: Variables, block: SampleBlock) -> dict[str, object]:
         return {"sums": block_sums(context, variables.parameters, block)}
 
     with trainer.backend.scope():

@@ -19,7 +19,7 @@ from xpnet.data.datasets import Dataset
 from xpnet.parity.devices import NUMPY, BackendDevice
 from xpnet.parity.distance import relative_difference, ulp_distance
 from xpnet.training.callbacks import Evaluate
-from xpnet.training.loop import Callback, EpochLog
+from xpnet.training.loop import EpochLog, LoopCallback
 from xpnet.training.opening import open_training
 from xpnet.training_parity.difference import first_difference
 
@@ -88,7 +88,7 @@ class ParityResult:
         return f"{self.target.where}, {self.kind}"
 
 
-class _RecordEpochs(Callback):
+class _RecordEpochs(LoopCallback):
     """Records digests of each epoch, which are small enough to keep; called after ``Evaluate``."""
 
     def __init__(self, notify: Callable[[int], None]) -> None:
