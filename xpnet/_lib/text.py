@@ -85,6 +85,15 @@ def csv_field(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
 
 
+def align(rows: Iterable[Sequence[str]], *, left: int = 1, gap: str = "  ") -> list[str]:
+    """Return the lines of a table of rows, of which the first `left` columns are left-aligned."""
+    columns = [[*column] for column in zip(*rows, strict=True)]
+    for number, column in enumerate(columns):
+        width, pad = max(map(len, column)), str.ljust if number < left else str.rjust
+        column[:] = [pad(cell, width) for cell in column]
+    return [gap.join(cells).rstrip() for cells in zip(*columns, strict=True)]
+
+
 def complain(text: str) -> None:
     """Print one line on standard error. Ignore errors in writing."""
     print_errors(f"xpnet: {plain(text)}\n")

@@ -18,7 +18,7 @@ from typing import Any
 from xpnet._lib.extras import install_command, missing_of_train
 from xpnet._lib.machine import describe_machine
 from xpnet._lib.switches import read_switch
-from xpnet._lib.text import format_json, plain
+from xpnet._lib.text import align, format_json, plain
 from xpnet.backends.probing import DRIVER_FIX, cuda_driver_version, cuda_index
 from xpnet.backends.resolve import BACKENDS, REQUIRE_DEVICE, resolve, share_gpu_memory
 from xpnet.config.flags import Parser
@@ -73,8 +73,7 @@ def _format_report(report: Mapping[str, Any]) -> str:
             continue  # it is for NVIDIA's GPUs alone
         usable = ", ".join(backend["usable"]) or "nothing here"
         rows += [(backend["name"], backend["version"] or "-", usable)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    lines += align(rows, left=3)
     if missing := report["train"]["missing"]:
         problem = f"commands, trainings and reports: not installed: {', '.join(missing)}"
         lines += ["", problem, f"  to fix it: {report['train']['fix']}"]

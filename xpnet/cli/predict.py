@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from xpnet._lib.files import read_start, save
-from xpnet._lib.text import complain, csv_field, format_json, join_lines, plain
+from xpnet._lib.text import align, complain, csv_field, format_json, join_lines, plain
 from xpnet._typing import HostArray
 from xpnet.config.flags import Parser, path_ending_in
 from xpnet.config.rules import DEVICE
@@ -189,9 +189,7 @@ def _print_lines(predictions: Iterable[Prediction], names: Names, *, all_classes
         place = plain(file) if row is None else f"{plain(file)}:{row}"
         shares = [probabilities[predicted], *(probabilities if all_classes else ())]
         lines.append([place, plain(names[predicted]), *(f"{share:.4f}" for share in shares)])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for place, *cells in lines:
-        sys.stdout.write("   ".join([place.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]) + "\n")
+    sys.stdout.writelines(f"{line}\n" for line in align(lines, gap="   "))
 
 
 def _to_json(prediction: Prediction, names: Names) -> dict[str, object]:

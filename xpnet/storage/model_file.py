@@ -32,7 +32,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from xpnet._lib.files import make_read_error
-from xpnet._lib.text import join_lines
+from xpnet._lib.text import align, join_lines
 from xpnet._typing import Array, HostArray
 from xpnet.config.settings import Normalize
 from xpnet.errors import DataError
@@ -135,10 +135,7 @@ def describe_layers(model: TrainedNetwork) -> str:
         counts[model.activation if is_hidden else "softmax"] = 0
         total += sum(counts.values())
         table += [(name, f"(m, {units})", f"{number:,}" if number else "") for name, number in counts.items()]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    table.append(("total", "", f"{total:,}"))
-    lines = ("  ".join((a.ljust(widths[0]), b.ljust(widths[1]), c.rjust(widths[2]))) for a, b, c in table)
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(align([*table, ("total", "", f"{total:,}")], left=2))
 
 
 # Writing and reading files

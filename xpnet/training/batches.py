@@ -131,21 +131,24 @@ class BatchLoader:
     def _divide(self, epoch: int, skip: int, at_once: int) -> Iterator[Batch]:
         """Yield the batches of an epoch."""
         order, bounds = self.order(epoch if self.batch_size else 0), self.bounds[skip:]
+        load = partial(self._load, order, epoch)
         if not self.single_block:
             for begin, end in bounds:
-                yield Batch(end - begin, self._fixed_blocks or partial(self._load, order, epoch, begin))
+                yield Batch(end - begin, self._fixed_blocks or partial(load, begin))
             return
         if self._is_plain or (self.context.backend.on_gpu and self.augment is None):
             for batch in self._stack_steps(order, epoch, bounds, at_once):
                 yield batch
                 bounds = bounds[batch.steps :]
-        shares = [(begin, *self.share(end - begin)) for begin, end in bounds]
-        groups = [Group(begin + start, begin + stop, 1) for begin, start, stop in shares]
+
+        def prepare(bounds: tuple[int, int]) -> Batch:
+            begin, end = bounds
+            block = cache(partial(load, begin))
+            block(Group(*self.share(end - begin), 1))
+            return Batch(end - begin, block)
+
         # Augmentation takes about as long as a step: prepare the next batches in the meantime.
-        map_batches = self.context.backend.map_blocks if self.augment else map
-        blocks = map_batches(partial(self._load, order, epoch, 0), groups)
-        for (begin, end), own, block in zip(bounds, groups, blocks, strict=True):
-            yield Batch(end - begin, partial(self._load_share, order, epoch, begin, own, block))
+        yield from (self.context.backend.map_blocks if self.augment else map)(prepare, bounds)
 
     def _stack_steps(self, order: SampleOrder, epoch: int, bounds: Bounds, at_once: int) -> Iterator[Batch]:
         """Yield batches of several steps; the last few steps are left out."""
@@ -175,13 +178,6 @@ class BatchLoader:
         if self.batch_size or not (self._is_plain and self.in_memory):
             return None
         return cache(partial(self._load, self.order(0), 0, 0))
-
-    def _load_share(
-        self, order: SampleOrder, epoch: int, begin: int, own: Group, block: SampleBlock, group: Group
-    ) -> SampleBlock:
-        """Return a group of a batch of one block, of which `block` has the samples of this process."""
-        is_own = (begin + group.start, begin + group.stop) == own[:2]
-        return block if is_own else self._load(order, epoch, begin, group)
 
     def _load(self, order: SampleOrder, epoch: int, begin: int, group: Group) -> SampleBlock:
         """Return a group of the batch that begins at the position ``begin`` in an epoch's order."""

@@ -128,12 +128,12 @@ class SharedStep(Step):
             compare(ranks, range(ranks.size), digest, digest)
         return variables
 
-    def _batch_sums(self, parameters: L.Parameters, batch: Batch) -> list[Array]:
+    def _batch_sums(self, variables: Variables, batch: Batch) -> list[Array]:
         """Return `block_sums` over a batch, of which each rank adds up some nodes of the tree.
 
         In some steps a rank computes the first block of the next one too.
         """
-        ranks = self.context.ranks
+        ranks, parameters = self.context.ranks, variables.parameters
         shares = {rank: blocks for rank, blocks in enumerate(ranks.shares(batch.size)) if blocks}
         first = {rank: blocks.start * BLOCK_SIZE for rank, blocks in shares.items()}
         is_due = self._schedule.is_due(min(map(len, shares.values())))
@@ -145,10 +145,8 @@ class SharedStep(Step):
             block = batch.block(Group(start, min(start + BLOCK_SIZE, batch.size), 1))
             following = self._digest(self._block_sums(parameters, block)) if ranks.rank in first else ""
             compare(ranks, [*first], self._watched_digest, following)
-        shapes = [array.shape for layer in parameters for array in layer]
-        norms = [layer for layer in parameters if isinstance(layer, L.BatchNorm)]
-        shapes += [norm.gamma.shape for norm in norms for _ in L.BatchMoments._fields]
-        return ranks.finish(sums, batch.size, tuple(shapes), self.context.float_type)
+        shapes = tuple(array.shape for array in leaves((parameters, variables.statistics)))  # as of the sums
+        return ranks.finish(sums, batch.size, shapes, self.context.float_type)
 
     def _group_sums(self, parameters: L.Parameters, batch: Batch, group: Group) -> list[list[Array]]:
         """Return `block_sums` of each block of a group, and keep the digest of those to compare."""

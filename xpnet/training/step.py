@@ -54,16 +54,16 @@ class Step:
     def __call__(self, variables: Variables, batch: Batch, *learning_rates: float) -> Variables:
         """Return the variables after each step of a batch, which may reuse the memory of those before it."""
         if batch.size > BLOCK_SIZE:
-            sums = self._batch_sums(variables.parameters, batch)
+            sums = self._batch_sums(variables, batch)
             return self._update(variables, sums, L.mean_and_variance_factors(batch.size), *learning_rates)
         block = batch.block(Group(0, batch.size, 1))
         if batch.steps == 1:
             return self._step(variables, block, *learning_rates)
         return cast("Variables", self._steps(variables, block, learning_rates))
 
-    def _batch_sums(self, parameters: L.Parameters, batch: Batch) -> list[Array]:
+    def _batch_sums(self, variables: Variables, batch: Batch) -> list[Array]:
         """Return `block_sums` over a batch, added up in the tree of its blocks."""
-        return self._sum_chunks(parameters, batch, block_chunks(batch.size, self.context.stack))
+        return self._sum_chunks(variables.parameters, batch, block_chunks(batch.size, self.context.stack))
 
     def _sum_chunks(self, parameters: L.Parameters, batch: Batch, chunks: list[list[Group]]) -> list[Array]:
         """Return `block_sums` over the blocks of chunks, each of which is a subtree."""
