@@ -21,12 +21,12 @@ from xpnet.parity.calls import (
     named_leaves,
     narrow_leaf,
 )
-from xpnet.parity.distance import DtypeCheck, parse_tolerance
+from xpnet.parity.distance import BITWISE, DtypeCheck, parse_tolerance
 from xpnet.parity.outcomes import NUMPY_RUN, compare, compute_expected, find_differences
 from xpnet.parity.session import current_session
 from xpnet.parity.variations import choose_variations, compare_gradients, run_variations
 
-META = devices.BackendDevice("torch", "meta")
+META = (devices.BackendDevice("torch", "meta"),)
 """PyTorch's device without values."""
 NARROW = tuple(devices.BackendDevice(devices.STRICT, device) for device in ("no_float64", "no_x64"))
 """Devices without float64, and without any numbers of 64 bits."""
@@ -176,9 +176,9 @@ def assert_parity(
     dtypes, usual = (check_dtype, True) if isinstance(check_dtype, Mapping) else ({}, check_dtype)
     for name in (*dtypes, *(xfail or ())):
         devices.parse(name)
-    tiers = (tier, ulp, rtol, atol, norm) if raises is None else ("bitwise", None, None, 0.0, None)
     errors = raises if isinstance(raises, tuple) else () if raises is None else (raises,)
-    tolerance = parse_tolerance(*tiers)._replace(shape=check_shape, device=check_device)
+    tolerance = BITWISE if errors else parse_tolerance(tier, ulp, rtol, atol, norm)
+    tolerance = tolerance._replace(shape=check_shape, device=check_device)
     whose, original = ("NumPy", function) if reference is None else ("the reference", reference)
     functions = bind(function, named), bind(original, named)
     if not float64:
@@ -187,19 +187,18 @@ def assert_parity(
     checks = check_memory, warnings == "compare", float64
     task = Task(*functions, leaves, fixed, mutates, whose, errors, tolerance, *checks)
     chosen = choose_variations(task, names=variations, vary=vary)
-    asked = {META: not (sync or errors), **dict.fromkeys(NARROW, not float64)}
-    others = [target for target, is_asked in asked.items() if is_asked]
+    simulated = (() if sync or errors else META) + (() if float64 else NARROW)
     runs = []
-    for target in _find_targets(backends, others, has_reference=reference is not None):
+    for target in _find_targets(backends, simulated, has_reference=reference is not None):
         backend = make(*target)
         narrow = not (jax_x64 if backend.name == "jax" else float64)
         dtype = dtypes.get(str(target), dtypes.get(target.backend, usual))
-        runs.append(Run(backend, dtype, narrow=narrow, data_dependent_shapes=data_dependent_shapes))
-    runs = [run._replace(may_wait=sync) for run in runs]
+        flags = {"narrow": narrow, "data_dependent_shapes": data_dependent_shapes, "may_wait": sync}
+        runs.append(Run(backend, dtype, **flags))
     runs += [run._replace(jit=True) for run in runs if jit and run.backend.name == "jax"]
     expected = compute_expected(task)
     took_part = [NUMPY_RUN, *runs] if reference is None else runs
-    current_session().took_part |= {str(run.target) for run in took_part}
+    current_session().absence |= {str(run.target): "" for run in took_part}
     outcomes: list[Outcome] = []
     for run in runs:  # without values, an error would not be one of synchronization if there is one with them
         failed = {each.run.backend.name for each in outcomes if each.error is not None}
@@ -273,16 +272,16 @@ def _report(expected: Outcome, outcomes: Sequence[Outcome], xfail: Mapping[str, 
         errors = [each.error for each in kept if each.error is not None]
         if len(errors) > 1:
             errors = [ExceptionGroup("raised by the function", errors)]
-        raise AssertionError("\n".join(dict.fromkeys(problems))) from (errors[0] if errors else None)
+        raise AssertionError("\n".join(problems)) from (errors[0] if errors else None)
 
 
 def _find_targets(
-    names: Sequence[str] | None, others: list[devices.BackendDevice], *, has_reference: bool
+    names: Sequence[str] | None, simulated: Iterable[devices.BackendDevice], *, has_reference: bool
 ) -> Iterable[devices.BackendDevice]:
     """Return the named backends, else those that the pytest session selects, else the usable and required.
 
-    Without a reference NumPy is not among the last: it would be compared with itself. Of the others, a test
-    with a backend of its own has those of its library.
+    Without a reference NumPy is not among the last: it would be compared with itself. Of the ``simulated``
+    ones, a test with a backend of its own has those of its library.
     """
     session = current_session()
     if names is not None:
@@ -291,12 +290,12 @@ def _find_targets(
         targets = [devices.parse(str(name)) for name in names]
     elif session.of_test is not None:
         targets = [session.of_test]
-        others = [each for each in others if each.backend == session.of_test.backend]
+        simulated = [each for each in simulated if each.backend == session.of_test.backend]
     elif session.selected is not None:
         targets = session.selected
     else:
         probes = devices.probe_all()
-        session.absent |= {str(target): str(probe.reason) for target, probe in probes if not probe.usable}
+        session.absence |= {str(target): str(probe.reason) for target, probe in probes if not probe.usable}
         usable = [target for target, probe in probes if probe.usable]
         targets = [
             each for each in (*usable, *devices.find_required()) if has_reference or each != devices.NUMPY
@@ -304,4 +303,4 @@ def _find_targets(
         if not targets:
             msg = "there is no array library but NumPy to compare with: pip install array-api-strict"
             raise BackendError(msg)
-    return dict.fromkeys([*targets, *others])
+    return dict.fromkeys([*targets, *simulated])

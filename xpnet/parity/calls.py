@@ -77,9 +77,8 @@ class Run(NamedTuple):
         with backend.scope(), np.errstate(divide=action, over=action, invalid=action), ExitStack() as stack:
             caught: Sequence[warnings.WarningMessage] = ()
             if is_numpy:
-                caught = stack.enter_context(
-                    warnings.catch_warnings(record=True, action="always", category=RuntimeWarning)
-                )
+                record = warnings.catch_warnings(record=True, action="always", category=RuntimeWarning)
+                caught = stack.enter_context(record)
             if backend.name == "jax" and self.narrow:
                 stack.enter_context(backend.library.enable_x64(new_val=False))
             if backend.name == STRICT and self.data_dependent_shapes:

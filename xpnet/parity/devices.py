@@ -135,11 +135,11 @@ def probe_devices(backend: str, first: str) -> dict[str, Probe]:
 
     If the library is not installed, only ``first`` is probed.
     """
-    probes = {first: probe(backend, first)}
-    if probes[first].version is None:
-        return probes
-    gpu = FIRST_GPUS.get(backend, first)
-    if gpu not in probes:
-        probes[gpu] = probe(backend, gpu)
-    devices = [device for outcome in probes.values() for device in outcome.devices]
-    return probes | {device: probe(backend, device) for device in devices if device not in probes}
+    probes: dict[str, Probe] = {}
+    devices = [first]
+    for device in devices:
+        if device not in probes:
+            outcome = probes[device] = probe(backend, device)
+            if outcome.version is not None:
+                devices += [FIRST_GPUS.get(backend, first), *outcome.devices]
+    return probes

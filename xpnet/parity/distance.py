@@ -120,6 +120,9 @@ class Tolerance(NamedTuple):
     device: bool = True
 
 
+BITWISE = Tolerance("the same bits", unequal_bits)
+
+
 def parse_tolerance(
     tier: str | None, ulp: int | None, rtol: float | None, atol: float, norm: float | None
 ) -> Tolerance:
@@ -136,7 +139,7 @@ def parse_tolerance(
         known = 'tier="bitwise", ulp=n, rtol=r (which alone takes atol) and norm=r, finite and 0 or more'
         raise ConfigError(f"expected exactly one of {known}, got {tier=}, {ulp=}, {rtol=}, {atol=}, {norm=}")
     if tier is not None:
-        return Tolerance("the same bits", unequal_bits)
+        return BITWISE
     if ulp is not None:
         return Tolerance(f"at most {ulp} ulp", lambda a, b: ulp_distance(a, b) > ulp)
 
@@ -181,9 +184,8 @@ def find_difference(
 def _describe_errors(a: HostArray, b: HostArray, tolerance: Tolerance) -> str:
     """Return the largest distances: in ulp, relative and absolute."""
     ulp = ulp_distance(a, b)
-    with np.errstate(all="ignore"):
-        absolute = np.where(ulp == 0, 0.0, np.where(np.isnan(a) | np.isnan(b), np.inf, np.abs(a - b)))
-        relative = np.where(np.isfinite(absolute), absolute / np.abs(b), np.inf)
+    absolute = np.where(ulp == 0, 0.0, np.where(np.isnan(a) | np.isnan(b), np.inf, np.abs(a - b)))
+    relative = np.where(np.isfinite(absolute), absolute / np.abs(b), np.inf)
     norm = f", norm {relative_difference(a, b):.1e}" if tolerance.text.startswith("norm") else ""
     errors = f"{np.nanmax(relative, initial=0.0):.1e} relative, {np.max(absolute):.1e} absolute{norm}"
     return f", at most {format_count(float(np.max(ulp)))} ulp, {errors}"

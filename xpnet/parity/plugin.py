@@ -8,11 +8,13 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from xpnet.errors import ConfigError, XPNetError
 from xpnet.parity.session import SESSIONS, Session, current_session
 
 if TYPE_CHECKING:
@@ -49,13 +51,10 @@ def pytest_load_initial_conftests() -> None:
     """
     if os.environ.get(EMULATION):
         from xpnet import emulation
-        from xpnet.errors import XPNetError
 
-        try:
+        with _raise_as(pytest.UsageError):
             if emulation.is_requested():
                 emulation.install()
-        except XPNetError as error:
-            raise pytest.UsageError(str(error)) from error
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -151,13 +150,13 @@ def yield_backend(request: pytest.FixtureRequest) -> Iterator[Backend | None]:
     target: BackendDevice = request.param
     session, outcome = current_session(), probe(*target)
     if not outcome.usable:
-        session.absent[str(target)] = str(outcome.reason)
+        session.absence[str(target)] = str(outcome.reason)
         message = f"{target.where}: {outcome.reason}; to fix it: {outcome.fix}"
         source = OPTION if session.selected is not None else devices.REQUIRE
         if session.selected is not None or target in devices.find_required():
             pytest.fail(f"{message} ({source} names it)", pytrace=False)
         pytest.skip(message)
-    session.took_part.add(str(target))
+    session.absence[str(target)] = ""
     backend = make(*target)
     session.of_test = target
     try:
@@ -180,30 +179,26 @@ def xp(xp_backend: Backend) -> Namespace:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Pass the backends of a worker process of pytest-xdist to the process that reports."""
     if hasattr(session.config, "workeroutput"):
-        parity = current_session()
-        session.config.workeroutput["xpnet"] = (sorted(parity.took_part), parity.absent)
+        session.config.workeroutput["xpnet"] = current_session().absence
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Take over the backends of a worker process."""
-    took_part, absent = getattr(node, "workeroutput", {}).get("xpnet", ((), {}))
-    session = current_session()
-    session.took_part |= set(took_part)
-    session.absent |= absent
+    current_session().absence |= getattr(node, "workeroutput", {}).get("xpnet", {})
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which backends took part, and why others did not, if any test asked for them."""
     session = current_session()
-    if not session.took_part and not session.absent:
+    if not session.absence:
         return
     from xpnet.parity import devices
 
-    names = dict.fromkeys([*map(str, devices.list_all()), *sorted(session.took_part), *session.absent])
+    names = dict.fromkeys([*map(str, devices.list_all()), *sorted(session.absence)])
     absent = {}
-    for target in [devices.parse(name) for name in names if name not in session.took_part]:
-        reason = devices.describe_absence(target) or session.absent.get(str(target), "no test ran on it")
+    for target in [devices.parse(name) for name in names if session.absence.get(name) != ""]:
+        reason = devices.describe_absence(target) or session.absence.get(str(target), "no test ran on it")
         is_selected = session.selected is None or target in session.selected
         absent[str(target)] = reason if is_selected else f"{OPTION} does not name it"
     terminalreporter.write_line(_describe(names, absent))
@@ -221,27 +216,30 @@ def _describe(names: Iterable[str], absent: Mapping[str, str]) -> str:
 
 def _selected_targets() -> list[BackendDevice]:
     """Return the backends that the option names, by default the installed and the required ones."""
-    from xpnet.errors import ConfigError
     from xpnet.parity import devices
 
     selected = current_session().selected
     if selected is not None:
         return selected
-    try:
+    with _raise_as(pytest.Collector.CollectError):
         return list(dict.fromkeys([*devices.find_installed(), *devices.find_required()]))
-    except ConfigError as error:
-        raise pytest.Collector.CollectError(str(error)) from error
 
 
 def _parse(names: Sequence[str], source: str, error_class: type[Exception]) -> list[BackendDevice]:
     """Parse the names of backends, without duplicates. None, or an unknown one, is an error of pytest's."""
-    from xpnet.errors import XPNetError
     from xpnet.parity import devices
 
-    try:
+    with _raise_as(error_class, f"{source}: "):
         targets = devices.parse_list(",".join(names))
-    except XPNetError as error:
-        raise error_class(f"{source}: {error}") from error
-    if not targets:
-        raise error_class(f"{source}: expected at least one name")
+        if not targets:
+            raise ConfigError("expected at least one name")
     return targets
+
+
+@contextmanager
+def _raise_as(error_class: type[Exception], where: str = "") -> Iterator[None]:
+    """Raise errors of xpnet's as one of pytest's."""
+    try:
+        yield
+    except XPNetError as error:
+        raise error_class(f"{where}{error}") from error

@@ -22,16 +22,13 @@ class Session:
         The backends that ``--xp-backends`` names; None without the option.
     of_test
         The backend of the running test, if it has one of its own.
-    took_part
-        The names of the backends on which tests ran.
-    absent
-        The reasons why others could not, by name.
+    absence
+        The reasons why backends could not take part, by name; empty for those on which tests ran.
     """
 
     selected: list[BackendDevice] | None = None
     of_test: BackendDevice | None = None
-    took_part: set[str] = field(default_factory=set)
-    absent: dict[str, str] = field(default_factory=dict)
+    absence: dict[str, str] = field(default_factory=dict)
 
 
 SESSIONS: Final[list[Session]] = []

@@ -3,8 +3,9 @@
 Variations are other forms of its arrays, a second call, other sizes and values.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -19,8 +20,16 @@ ELEMENTS: Final = 5000
 SECOND = "second call"
 LONG = f"{ELEMENTS} elements"
 HALF = "default dtype"
+READ_ONLY = "read-only"
 ORDERED: Final = ("numpy", "cupy", "torch", "dpnp", "array-api-strict")
 """The libraries whose arrays have a memory order."""
+FORMS: Final = {
+    "C order": (partial(np.array, order="C"), ORDERED),
+    "F order": (partial(np.array, order="F"), ORDERED),
+    "strided": (lambda x: np.repeat(x, 2, axis=-1)[..., ::2] if x.ndim else x, ("numpy",)),
+    READ_ONLY: (lambda x: np.broadcast_to(x, x.shape), ("numpy",)),
+}
+"""The functions that give arrays another form, by name, and the libraries that they are for."""
 
 NEAR, STEP = 1e-3, 6e-6
 """The relative distance of a point, and of those for differences: about the cube root of the precision."""
@@ -29,12 +38,12 @@ TOLERANCE, NOISE = 1e-4, 1e-9
 
 
 class Variation(NamedTuple):
-    """Arrays in place of those of an example.
+    """Other arrays in place of some of an example.
 
     Attributes
     ----------
-    changes
-        The other arrays by path.
+    paths, change
+        The arrays that are others, and the function that makes them.
     libraries
         Those that it is for.
     is_form
@@ -42,7 +51,8 @@ class Variation(NamedTuple):
     """
 
     name: str
-    changes: Mapping[str, HostArray] = {}
+    paths: Collection[str] = ()
+    change: Callable[[HostArray], HostArray] = np.copy
     libraries: Collection[str] = tuple(BACKENDS)
     is_form: bool = True
 
@@ -55,44 +65,39 @@ def choose_variations(task: Task, *, names: bool | Sequence[str], vary: bool) ->
     ConfigError
         There is none of that name.
     """
-    forms_only = isinstance(names, bool) and not vary
-    known = {each.name: each for each in list_variations(task, forms_only=forms_only)}
+    known = {each.name: each for each in [*list_forms(task), *list_values(task)]}
     if isinstance(names, bool):
-        return [each for each in known.values() if names or not each.is_form]
+        return [each for each in known.values() if (names if each.is_form else vary)]
     if not {*names} <= {*known}:
         expected = f"True, False, or a list of some of {', '.join(map(repr, known))}"
         raise ConfigError(f"variations: expected {expected}, got {names!r}")
     return [known[name] for name in names]
 
 
-def list_variations(task: Task, *, forms_only: bool) -> Iterator[Variation]:
-    """Yield the variations of arguments: first the forms, then the others."""
-    arrays = named_arrays(task.leaves)
+def list_forms(task: Task) -> Iterator[Variation]:
+    """Yield the variations of the form of arrays, each if it is another one."""
     yield Variation(SECOND)
-    forms: tuple[tuple[Any, ...], ...] = (
-        ("C order", ORDERED, lambda x: np.array(x, order="C")),
-        ("F order", ORDERED, lambda x: np.array(x, order="F")),
-        ("strided", ("numpy",), lambda x: np.repeat(x, 2, axis=-1)[..., ::2] if x.ndim else x),
-        ("read-only", ("numpy",), lambda x: np.broadcast_to(x, x.shape)),
-    )
-    for name, libraries, change in forms:
-        own = task.fixed if name == "read-only" else arrays
-        changed = {path: y for path, x in arrays.items() if path in own and _form(y := change(x)) != _form(x)}
-        if changed:
-            yield Variation(name, changed, libraries)
-    floats = {path: x for path, x in arrays.items() if x.dtype == np.float64 and x.size}
-    if forms_only or not floats:
+    for name, (change, libraries) in FORMS.items():
+        own = named_arrays(task.fixed if name == READ_ONLY else task.leaves)
+        paths = [path for path, x in own.items() if _form(change(x)) != _form(x)]
+        if paths:
+            yield Variation(name, paths, change, libraries)
+
+
+def list_values(task: Task) -> Iterator[Variation]:
+    """Yield the variations of sizes and values, if there are arrays of float64."""
+    arrays = named_arrays(task.leaves)
+    floats = {path: x for path, x in _floats(arrays).items() if x.size}
+    if not floats:
         return
     first = next((x for x in floats.values() if x.ndim), np.empty(1))
     rows = np.arange(-(-ELEMENTS * len(first) // first.size)) % len(first)
-    together = {path: x for path, x in arrays.items() if x.ndim and len(x) == len(first)}
-    for path, x in floats.items():
-        yield Variation(f"NaN in {path}", {path: _plant(x)}, is_form=False)
-    for name, taken in ("no element", rows[:0]), ("one element", rows[:1]), (LONG, rows):
-        changed = {path: np.take(x, taken, axis=0) for path, x in together.items()}
-        yield Variation(name, changed, is_form=False)
-    planted = {path: _plant(x) for path, x in changed.items()}
-    yield Variation(f"{LONG} with NaN", planted, is_form=False)
+    together = [path for path, x in arrays.items() if x.ndim and len(x) == len(first)]
+    for path in floats:
+        yield Variation(f"NaN in {path}", [path], _plant, is_form=False)
+    for name, taken in (("no element", rows[:0]), ("one element", rows[:1]), (LONG, rows)):
+        yield Variation(name, together, partial(np.take, indices=taken, axis=0), is_form=False)
+    yield Variation(f"{LONG} with NaN", together, lambda x: _plant(np.take(x, rows, axis=0)), is_form=False)
     yield Variation(HALF, libraries=("torch",), is_form=False)
 
 
@@ -110,7 +115,8 @@ def run_variations(
         chosen = [each for each in chosen if each.run.dtype is True or not is_half]
         if not chosen:
             continue
-        leaves = {**task.leaves, **variation.changes}
+        changed = {path: variation.change(task.leaves[path]) for path in variation.paths}
+        leaves = {**task.leaves, **changed}
         varied = task._replace(leaves=leaves, check_memory=task.check_memory and variation.name == SECOND)
         wanted = call(varied, NUMPY_RUN, task.reference, expected)
         if wanted.error is not None or wanted.lines:
@@ -149,12 +155,12 @@ def compare_gradients(task: Task, expected: Outcome, outcomes: Sequence[Outcome]
         There is no float64 among arguments or results.
     """
     generator = np.random.default_rng(0)
-    at = {path: x for path, x in named_arrays(task.leaves).items() if x.dtype == np.float64}
-    results = {path: x for path, x in expected.outputs.items() if np.asarray(x).dtype == np.float64}
-    weights = {path: generator.normal(size=np.shape(x)) for path, x in results.items()}
-    if not (at and weights):
+    at, results = _floats(named_arrays(task.leaves)), _floats(expected.outputs)
+    if not (at and results):
         raise ConfigError("gradients: expected float64 among arguments and results, there is none")
+    weights = {path: generator.normal(size=np.shape(x)) for path, x in results.items()}
     direction = {path: np.where(x, x, 1.0) * generator.uniform(0.5, 1.5, x.shape) for path, x in at.items()}
+    is_finite = all(np.all(np.isfinite(x)) for x in results.values())
 
     def move(step: float) -> Task:
         moved = {path: x + step * direction[path] for path, x in at.items()}
@@ -163,21 +169,18 @@ def compare_gradients(task: Task, expected: Outcome, outcomes: Sequence[Outcome]
     def project(outcome: Outcome, factors: Leaves) -> float:
         return sum(float(np.sum(outcome.outputs.get(path, np.nan) * x)) for path, x in factors.items())
 
-    below, above = (
-        project(call(move(step), NUMPY_RUN, task.reference), weights) for step in (NEAR - STEP, NEAR + STEP)
-    )
+    steps = (NEAR - STEP, NEAR + STEP)
+    below, above = (project(call(move(step), NUMPY_RUN, task.reference), weights) for step in steps)
     slope, noise = (above - below) / (2 * STEP), NOISE * (abs(below) + abs(above))
     names = ", ".join(at)
     for run in [each.run for each in find_firsts(outcomes) if each.run.backend.name in ("torch", "jax")]:
-        exact, shifted = (_differentiate(each, run, at, weights) for each in (task, move(NEAR)))
-        total = project(shifted, direction)
-        lines = []
-        if error := exact.error or shifted.error:
+        exact, near = (_differentiate(each, run, at, weights) for each in (task, move(NEAR)))
+        total, error = project(near, direction), exact.error or near.error
+        places = {path: np.argwhere(np.isnan(exact.outputs.get(path, 0.0))).tolist() for path in at}
+        lines = [f"{path} is nan at {where[0]}" for path, where in places.items() if where and is_finite]
+        if error is not None:
             lines = [f"{names}: {describe_error(run, error)}"]
-        elif all(np.all(np.isfinite(x)) for x in results.values()):
-            places = {path: np.argwhere(np.isnan(exact.outputs[path])).tolist() for path in at}
-            lines = [f"{path} is nan at {places[0]}" for path, places in places.items() if places]
-        if not lines and abs(total - slope) > TOLERANCE * (abs(total) + abs(slope)) + noise:
+        elif not lines and np.isfinite(slope) and not np.isclose(total, slope, 2 * TOLERANCE, noise):
             line = f"{names} is {total:.6g} in a random direction, by differences of {task.whose} {slope:.6g}"
             lines = [line]
         yield exact._replace(lines=[f"gradient with respect to {line}" for line in lines])
@@ -198,6 +201,10 @@ def _differentiate(task: Task, run: Run, at: Leaves, weights: Leaves) -> Outcome
         return {path: run.backend.to_host(x) for path, x in gradients.items()}
 
     return call(task, run, task.function, transform=differentiate)
+
+
+def _floats(leaves: Leaves) -> Leaves:
+    return {path: x for path, x in leaves.items() if np.asarray(x).dtype == np.float64}
 
 
 def _form(x: HostArray) -> tuple[bool, ...]:

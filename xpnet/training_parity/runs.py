@@ -8,9 +8,9 @@ from itertools import product
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet._lib.tree import leaves
+from xpnet._typing import HostArray
 from xpnet.backends.probing import one_line
 from xpnet.backends.resolve import probe
 from xpnet.config import TrainConfig
@@ -105,9 +105,9 @@ class _RecordEpochs(LoopCallback):
 
 
 class _Run(NamedTuple):
-    result: ParityResult  # not compared yet
+    facts: dict[str, Any]  # of the result
     digests: list[tuple[int, int | None, str]]
-    parameters: list[NDArray[np.floating]]
+    parameters: list[HostArray]
     test: tuple[float, float]
 
 
@@ -127,7 +127,7 @@ def compare_backends(
     for number, (kind, target) in enumerate(pairs, 1):
         heading = f"run {number} of {len(pairs)}, {target.where}, {kind}"
         try:
-            run = _train(ParityResult(target, "-", kind), config, data, heading, show)
+            run = _train(_configure(config, kind, target), data, heading, show)
         except Exception as error:  # each library raises its own errors
             if target == NUMPY:
                 raise
@@ -135,7 +135,7 @@ def compare_backends(
             continue
         if target == NUMPY:
             reference = run
-        yield _compare(run, reference)
+        yield _compare(ParityResult(target, kind=kind, **run.facts), run, reference)
 
 
 def first_operation(config: TrainConfig, data: Dataset, row: ParityResult) -> str:
@@ -155,9 +155,9 @@ def _configure(config: TrainConfig, kind: ArithmeticKind, target: BackendDevice)
     return replace(config, **changes, log_every=1, require_device=True)
 
 
-def _train(result: ParityResult, config: TrainConfig, data: Dataset, heading: str, show: Show) -> _Run:
+def _train(config: TrainConfig, data: Dataset, heading: str, show: Show) -> _Run:
     show(heading)
-    with open_training(_configure(config, result.kind, result.target), data) as (trainer, _):
+    with open_training(config, data) as (trainer, _):
         start = time.perf_counter()
         record = _RecordEpochs(lambda epoch: show(f"{heading}: epoch {epoch} of {config.epochs}"))
         end = trainer.fit([Evaluate(), record])
@@ -166,23 +166,21 @@ def _train(result: ParityResult, config: TrainConfig, data: Dataset, heading: st
         test = trainer.evaluate_test(end.state)
         model = trainer.model(end.state)
     seconds = round(time.perf_counter() - start, 3)
-    parameters = [array for layer in model.layers for array in layer.values()]
-    version, fingerprint = trainer.backend.version, model.fingerprint
-    result = replace(result, version=version, fingerprint=fingerprint, seconds=seconds)
-    return _Run(result, record.digests, parameters, (test.loss, test.accuracy))
+    facts = {"version": trainer.backend.version, "fingerprint": model.fingerprint, "seconds": seconds}
+    return _Run(facts, record.digests, [*leaves(model.parameters)], (test.loss, test.accuracy))
 
 
 def _hash_arrays(tree: object) -> str:
     return hashlib.sha256(b"".join(np.ascontiguousarray(leaf).data for leaf in leaves(tree))).hexdigest()
 
 
-def _compare(run: _Run, reference: _Run) -> ParityResult:
+def _compare(result: ParityResult, run: _Run, reference: _Run) -> ParityResult:
     both = zip(run.digests, reference.digests, strict=True)
     epoch, layer, _ = next((own for own, theirs in both if own != theirs), (None, None, None))
     pairs = list(zip(run.parameters, reference.parameters, strict=True))
     max_ulp = max(float(np.max(ulp_distance(a, b), initial=0.0)) for a, b in pairs)
     relative = max(relative_difference(a, b) for a, b in pairs)
-    result = replace(run.result, epoch=epoch, layer=layer, max_ulp=max_ulp, max_relative=relative)
+    result = replace(result, epoch=epoch, layer=layer, max_ulp=max_ulp, max_relative=relative)
     tolerance = result.kind.tolerance
     if epoch is None and run.test == reference.test:
         return replace(result, verdict="same")
