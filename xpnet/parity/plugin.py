@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from xpnet.parity.devices import BackendDevice
 
 FIXTURE = "xp_backend"
-MARKED_FIXTURE = "_xp_parity"
 OPTION = "--xp-backends"
 MARKER = "xp_backends"
 PARITY_MARKER = "xp_parity"
@@ -92,31 +91,31 @@ def pytest_report_header() -> list[str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str, obj: object) -> None:
-    """Give a test with the marker ``xp_parity`` a fixture, and so an id for each backend."""
+    """Give a test with the marker ``xp_parity`` the fixture ``xp_backend``."""
     if inspect.isfunction(obj) and collector.istestfunction(obj, name):
         marks = [*getattr(obj, "pytestmark", ()), *collector.iter_markers()]
         if PARITY_MARKER in {mark.name for mark in marks}:
-            pytest.mark.usefixtures(MARKED_FIXTURE)(obj)
+            pytest.mark.usefixtures(FIXTURE)(obj)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrize the tests that use the plugin's fixtures. Pytest skips one that has no backends."""
-    names = metafunc.fixturenames
     if metafunc._calls:  # pytest does so itself, but later: a project may parametrize its own xp
         metafunc.definition._fixtureinfo.prune_dependency_tree()
-    fixture = FIXTURE if _reaches_plugin(metafunc) else MARKED_FIXTURE
     markers = [*metafunc.definition.iter_markers(MARKER)]
-    if fixture not in names:
-        if markers and FIXTURE not in names:
+    if FIXTURE not in metafunc.fixturenames:
+        if markers:
             needs = f"needs the fixture {FIXTURE} or xp, or the marker {PARITY_MARKER}"
             raise pytest.Collector.CollectError(f"marker {MARKER}: {metafunc.function.__name__} {needs}")
+        return
+    if not _reaches_plugin(metafunc):
         return
     targets = _selected_targets()
     for marker in markers:
         allowed = _parse(marker.args, f"marker {MARKER}", pytest.Collector.CollectError)
         targets = [each for each in targets if each in allowed or each.backend in marker.args]
-    metafunc.parametrize(fixture, targets, ids=str, indirect=True)
+    metafunc.parametrize(FIXTURE, targets, ids=str, indirect=True)
     own: Any = getattr(metafunc.function, "_hypothesis_internal_use_settings", None)
     if own is not None:  # of a test with @given: the fixture holds for all examples, and the first compiles
         from hypothesis import HealthCheck, settings
@@ -135,15 +134,13 @@ def _reaches_plugin(metafunc: pytest.Metafunc) -> bool:
     return False
 
 
-def yield_backend(request: pytest.FixtureRequest) -> Iterator[Backend | None]:
+@pytest.fixture
+def xp_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Yield each backend in turn, inside its scope: ``name``, ``xp``, ``device``, ``from_host``, ``to_host``.
 
     ``assert_parity`` compares this backend alone. If an installed library cannot run here, such as CuPy
     without a GPU, the test is skipped; it fails if ``--xp-backends`` or XPNET_REQUIRE_BACKENDS names it.
     """
-    if not hasattr(request, "param"):  # a test with the marker xp_parity has the fixture xp_backend too
-        yield None
-        return
     from xpnet.backends.resolve import make, probe
     from xpnet.parity import devices
 
@@ -164,10 +161,6 @@ def yield_backend(request: pytest.FixtureRequest) -> Iterator[Backend | None]:
             yield backend
     finally:
         session.of_test = None
-
-
-xp_backend = pytest.fixture(name=FIXTURE)(yield_backend)
-marked_backend = pytest.fixture(name=MARKED_FIXTURE)(yield_backend)
 
 
 @pytest.fixture
