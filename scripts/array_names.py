@@ -6,11 +6,11 @@
 from checkout import ROOT
 from shared import write_part
 
-from xpnet.reproducible import elementwise, reductions, standard
+from xpnet.reproducible import array, elementwise, reductions, standard
 
 PAGE = ROOT / "docs" / "arrays.md"
 HOSTED = {
-    *elementwise.HOSTED,
+    *array.HOSTED,
     "searchsorted",
     "unique_all",
     "unique_counts",

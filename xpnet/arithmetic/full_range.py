@@ -19,9 +19,6 @@ from xpnet.errors import ConfigError
 MATMUL_ERROR = 1e-12
 """The error of a product by default, relative to the number of terms and the largest magnitudes."""
 
-NARROW = 16
-"""Rows or columns of a factor up to which slicing the other takes longer than multiplying."""
-
 PIECE = 1 << 14
 """Numbers that are added at a time if the cache is to be used: 128 KB."""
 
@@ -54,17 +51,9 @@ class FullRange(Reproducible):
     def multiply(self, a: Array, b: Array) -> Array:
         """Return the product (..., n, k) times (..., k, m), as accurate as one in float64.
 
-        The error is at most k 2^-52 times the largest magnitudes of row and column, which may be of any size.
+        The error is at most k 2^-52 times the largest magnitudes of row and column. Rows and columns are
+        scaled if one is far from 1.
         """
-        rows, columns = a.shape[-2], b.shape[-1]
-        if min(rows, columns) > NARROW:
-            return self._multiply_rows(a, b)
-        if rows > columns:
-            return self.map_pieces(lambda part: self._multiply_rows(part, b), a, axis=-2)
-        return self.map_pieces(lambda part: self._multiply_rows(a, part), b, axis=-1)
-
-    def _multiply_rows(self, a: Array, b: Array) -> Array:
-        """Return the product of matrices, of which rows and columns are scaled if one is far from 1."""
         xp, slices = self.xp, fewest_slices(a.shape[-1], 2.0**-53)
         largest = [self.largest(a, -1), self.largest(b, -2)]
         if not any(xp.any(((x > LARGEST) & (x < xp.inf)) | ((x < SMALLEST) & (x > 0))) for x in largest):
@@ -106,22 +95,34 @@ class FullRange(Reproducible):
         flat = [self.xp.reshape(x, (-1,)) for x in arrays]
         return self.xp.reshape(self.map_pieces(function, *flat), arrays[0].shape)
 
-    def map_pieces(self, function: Callable[..., Array], *arrays: Array, axis: int = 0) -> Array:
-        """Apply a function to arrays of one shape, to a piece along an axis at a time if ``in_pieces``.
-
-        The results are joined along the axis, counted from the last if the function changes their number.
-        """
-        shape, size = arrays[0].shape, math.prod(arrays[0].shape)
+    def map_pieces(self, function: Callable[..., Array], *arrays: Array) -> Array:
+        """Apply a function to arrays of one length, to a piece of the first axis at a time if `in_pieces`."""
+        length, size = arrays[0].shape[0], math.prod(arrays[0].shape)
         if not self.in_pieces or size <= PIECE:
             return function(*arrays)
-        length, before = shape[axis], (slice(None),) * (axis % len(shape))
         width = max(PIECE * length // size, 1)
-        keys = [(*before, slice(first, first + width), ...) for first in range(0, length, width)]
-        return self.xp.concat([function(*(x[key] for x in arrays)) for key in keys], axis=axis)
+        starts = range(0, length, width)
+        pieces = [function(*(x[first : first + width, ...] for x in arrays)) for first in starts]
+        return self.xp.concat(pieces)
+
+    def map_rows(self, function: Function, x: Array, axis: int) -> Array:
+        """Apply a function of an array and an axis, to pieces of the first axis unless that is the axis."""
+        return self.map_pieces(lambda rows: function(rows, axis), x) if axis else function(x, axis)
 
     def total(self, x: Array, axis: int) -> Array:
-        """Return the folded sum of ``flush_tiny(x)`` along an axis from 0, which is kept."""
-        return self.sum(elementary.flush_tiny(x), axis)
+        """Return the folded sum of ``flush_tiny(x)`` along an axis from 0, which is kept.
+
+        It is added up in pieces of the axis, if ``in_pieces``.
+        """
+        x = self.xp.moveaxis(x, axis, 0)
+        length, width = x.shape[0], math.prod(x.shape[1:])
+        size = 1 << max(PIECE // width, 1).bit_length() - 1
+        if not self.in_pieces or length <= size:
+            return self.xp.moveaxis(self.sum(elementary.flush_tiny(x), 0), 0, axis)
+        parts = [x[first : first + size, ...] for first in range(0, length, size)]
+        parts[-1] = self.pad(parts[-1], 0, size, self.xp.zeros)
+        total = self.sum(fold(lambda part: elementary.flush_tiny(parts[part]), len(parts)), 0)
+        return self.xp.moveaxis(total, 0, axis)
 
     def mean(self, x: Array, axis: int) -> Array:
         """Return the folded sum along an axis over the number of terms, one division."""
@@ -157,6 +158,17 @@ class FullRange(Reproducible):
 
     def _divide(self, x: Array, divisor: float) -> Array:
         return x / self.xp.full_like(x, divisor)
+
+
+def fold(term: Callable[[int], Array], terms: int, first: int = 0, step: int = 1) -> Array:
+    """Return the folded sum of the terms first, first + step, …, without those beyond the last.
+
+    The last addition of a folded sum adds the sum of the odd terms to that of the even ones, and so on: the
+    recursion takes them one by one, and keeps log2(terms) sums.
+    """
+    if first + step >= terms:
+        return term(first)
+    return fold(term, terms, first, 2 * step) + fold(term, terms, first + step, 2 * step)
 
 
 def slice_budget(terms: int, slices: int) -> Budget:

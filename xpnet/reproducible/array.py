@@ -39,11 +39,28 @@ COMPARISONS = _table("lt less, le less_equal, gt greater, ge greater_equal, eq e
 UNARY = _table("neg negative, abs abs, invert bitwise_invert")
 """The function of the standard behind each operator."""
 
-DIRECT = {
-    **dict.fromkeys(("add", "subtract", "multiply", "bitwise_and", "bitwise_or", "bitwise_xor"), "fiu"),
-    **dict.fromkeys(("divide", *COMPARISONS.values()), "f"),
+
+def _floor_divide(a: HostArray, b: HostArray) -> HostArray:
+    """Divide as in the standard, which differs from Python and NumPy for infinities."""
+    quotient = np.floor_divide(a, b)
+    if quotient.dtype.kind != "f":
+        return quotient
+    return np.where(np.isinf(a) ^ np.isinf(b), np.divide(a, b), quotient)
+
+
+HOSTED: dict[str, Function] = {
+    "floor_divide": _floor_divide,
+    "remainder": np.remainder,
+    "bitwise_left_shift": np.left_shift,
+    "bitwise_right_shift": np.right_shift,
 }
-"""The kinds of dtypes of which NumPy's functions do what the standard's do, with operands of one dtype."""
+"""NumPy's functions, of which libraries have other edge cases."""
+quiet = np.errstate(all="ignore")
+DIRECT: dict[str, tuple[Function, str]] = {
+    name: (quiet(HOSTED.get(name) or getattr(np, name)), "f" if name == "divide" else "fiu")
+    for name in {*ARITHMETIC.values()} - {"matmul", "pow"}
+} | {name: (getattr(np, name), "f") for name in COMPARISONS.values()}
+"""NumPy's functions, and the kinds of dtypes for which, if operands have one, they are the standard's."""
 
 SCALARS = (bool, int, float)
 BASIC = (int, slice, type(None), type(...))
@@ -203,7 +220,8 @@ class Array(Base):  # type: ignore[misc]  # of Any
                 msg = "a view that is no slice cannot be written to while its array exists: copy it before"
                 raise ValueError(msg)
             root.detach()
-        for view in (each() for each in root._views):
+        for reference in root._views:
+            view = reference()
             if view is not None:
                 view.detach()
         root._views = ()
@@ -298,39 +316,45 @@ def _fits(value: object) -> bool:
     return isinstance(value, (Array, *SCALARS, complex)) or hasattr(value, "shape")
 
 
-def _find_direct_operand(name: str, array: Array, other: Any) -> Any:
-    """Return an operand as NumPy's function takes it; None if another function has to compute."""
-    dtype, kind = array.data.dtype, type(other)
-    if not array.place.computing.on_host or dtype.kind not in DIRECT.get(name, ""):
+def _find_direct_operand(place: Place, data: Any, other: Any, kinds: str) -> Any:
+    """Return an operand as a `DIRECT` function takes it beside data, None if another has to compute."""
+    dtype, kind = data.dtype, type(other)
+    if not place.computing.on_host or dtype.kind not in kinds:
         return None
     if kind is Array:
-        return other.data if other.place is array.place and other.data.dtype == dtype else None
+        return other.data if other.place is place and other.data.dtype == dtype else None
     return other if kind is int or (kind is float and dtype.kind == "f") else None
 
 
 def _binary(name: str, *, is_reflected: bool = False) -> Function:
+    function, kinds = DIRECT.get(name, (None, ""))
+
     def method(self: Array, other: Any) -> Any:
-        number = _find_direct_operand(name, self, other)
-        if number is not None:
-            pair = (number, self.data) if is_reflected else (self.data, number)
-            with self.place.scope():
-                return wrap(self.place, getattr(np, name)(*pair))
+        place, data = self.place, self.data
+        number = _find_direct_operand(place, data, other, kinds)
+        if function and number is not None:
+            return wrap(place, function(number, data) if is_reflected else function(data, number))
         operands = (other, self) if is_reflected else (self, other)
-        return getattr(self.place.space, name)(*operands) if _fits(other) else NotImplemented
+        return getattr(place.space, name)(*operands) if _fits(other) else NotImplemented
 
     return method
 
 
 def _in_place(name: str) -> Function:
+    function, kinds = DIRECT.get(name, (None, ""))
+
     def method(self: Array, other: Any) -> Any:
+        number = _find_direct_operand(self.place, self.data, other, kinds)
+        if function and number is not None and name not in HOSTED:
+            self._prepare_to_write()
+            try:
+                function(self.data, number, self.data)
+            except ValueError:  # the result is longer
+                pass
+            else:
+                return self
         if not _fits(other):
             return NotImplemented
-        number = _find_direct_operand(name, self, other)
-        if number is not None and np.broadcast_shapes(self.shape, np.shape(number)) == self.shape:
-            self._prepare_to_write()
-            with self.place.scope():
-                getattr(np, name)(self.data, number, out=self.data)
-            return self
         result = getattr(self.place.space, name)(self, other)
         if (result.shape, result.dtype) != (self.shape, self.dtype):
             expected, found = (f"{x.dtype} of shape {x.shape}" for x in (self, result))
@@ -342,9 +366,12 @@ def _in_place(name: str) -> Function:
 
 
 def _unary(name: str) -> Function:
+    function = getattr(np, name)
+
     def method(self: Array) -> Any:
-        with self.place.scope():
-            return wrap(self.place, getattr(self.place.xp, name)(self.data))
+        if self.place.computing.on_host:
+            return wrap(self.place, function(self.data))
+        return getattr(self.place.space, name)(self)
 
     return method
 

@@ -12,7 +12,7 @@ from xpnet.arithmetic import angles, pairs
 from xpnet.arithmetic.elementary import SMALLEST_NORMAL
 from xpnet.arithmetic.full_range import FullRange
 from xpnet.nn import functional as F
-from xpnet.reproducible.array import SCALARS, Array, wrap
+from xpnet.reproducible.array import HOSTED, SCALARS, Array, quiet, wrap
 from xpnet.reproducible.places import Place
 from xpnet.reproducible.promotion import FLOATING, INTEGRAL, Scalar, name_of, promote
 
@@ -48,16 +48,20 @@ def operands(
     TypeError
         They are of several libraries or devices, or there is no array among them.
     """
-    checked = [as_operand(name, value) for value in values]
-    arrays = [each for each in checked if isinstance(each, Array)]
-    for array in arrays:
-        place = place or array.place
-        place.check(name, array.place)
+    names, scalars, data = [], [], []
+    for value in values:
+        if type(value) is Array:
+            place = place or value.place
+            place.check(name, value.place)
+            data.append(value.data)
+            names.append(name_of(data[-1].dtype))
+        else:
+            data.append(as_operand(name, value))
+            scalars.append(type(data[-1]))
     if place is None:
         raise TypeError(f"{name}: expected an rp.Array, got none")
-    names = tuple(name_of(array.dtype) for array in arrays)
-    dtype = dtype or promote(names, tuple(type(each) for each in checked if type(each) in SCALARS))
-    data = [place.convert(x.data, dtype) if isinstance(x, Array) else place.put(x, dtype) for x in checked]
+    dtype = dtype or promote((*names,), (*scalars,))
+    data = [place.put(x, dtype) if type(x) in SCALARS else place.convert(x, dtype) for x in data]
     return place, data, dtype
 
 
@@ -92,12 +96,8 @@ def _of_truths(name: str) -> Function:
 
 def by_numpy(function: Callable[..., HostArray]) -> Function:
     """Return the kernel that is NumPy's function, on the host."""
-
-    def kernel(place: Place, _: str, *data: Data, **options: Any) -> Data:
-        with np.errstate(all="ignore"):
-            return place.put(function(*map(place.fetch, data), **options))
-
-    return kernel
+    compute = quiet(function)
+    return lambda place, _, *data, **options: place.put(compute(*map(place.fetch, data), **options))
 
 
 def _divide(place: Place, dtype: str, a: Data, b: Data) -> Data:
@@ -109,26 +109,12 @@ def _divide(place: Place, dtype: str, a: Data, b: Data) -> Data:
     return place.xp.divide(a, b)
 
 
-def _floor_divide(a: HostArray, b: HostArray) -> HostArray:
-    """Divide as in the standard, which differs from Python and NumPy for infinities."""
-    quotient = np.floor_divide(a, b)
-    is_float = a.dtype.kind == "f"
-    return np.where(np.isinf(a) ^ np.isinf(b), np.divide(a, b), quotient) if is_float else quotient
-
-
 _OWN = (
     *("add", "subtract", "multiply", "copysign", "nextafter", "bitwise_and", "bitwise_or", "bitwise_xor"),
     *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "abs", "bitwise_invert"),
     *("ceil", "floor", "isfinite", "isinf", "isnan", "negative", "round", "signbit", "trunc"),
 )
 _LOGICAL = ("logical_not", "logical_and", "logical_or", "logical_xor")
-HOSTED: dict[str, Callable[..., HostArray]] = {
-    "floor_divide": _floor_divide,
-    "remainder": np.remainder,
-    "bitwise_left_shift": np.left_shift,
-    "bitwise_right_shift": np.right_shift,
-}
-"""NumPy's functions, of which libraries have other edge cases."""
 KERNELS: dict[str, Function] = {
     **{name: own(name) for name in _OWN},
     **{name: _of_truths(name) for name in _LOGICAL},
@@ -180,9 +166,10 @@ def in_float64_of(kernel: Function, name: str, *arrays: Any, **options: Any) -> 
 def pow(x1: Any, x2: Any, /) -> Any:  # noqa: A001  as in the standard
     """Return powers: of integers by NumPy, small ones of numbers by products, others by a formula."""
     if type(x2) in (int, float) and isinstance(x1, Array) and name_of(x1.dtype) in FLOATING:
-        simple = {1: "positive", 2: "square", 0.5: "sqrt"}.get(x2)
-        if simple is not None:
-            return getattr(x1.place.space, simple)(x1)
+        if x2 == 2:
+            return x1 * x1
+        if x2 in (1, 0.5):
+            return x1.place.space.sqrt(x1) if x2 == 0.5 else +x1
     if operands("pow", x1, x2)[2] in FLOATING:
         return in_float64_of(of_each_number(pairs.pow), "pow", x1, x2)
     return call(by_numpy(np.power), "pow", x1, x2)

@@ -256,7 +256,7 @@ def softmax(ops: FullRange, x: Any, /, *, axis: int = -1) -> Any:
         There is no such axis.
     """
     (position,) = sorted_axes("softmax", (axis,), x.ndim)
-    return F.softmax(ops.limited, x, position) if prod(x.shape) else x
+    return ops.map_rows(partial(F.softmax, ops.limited), x, position) if prod(x.shape) else x
 
 
 @public
@@ -336,7 +336,7 @@ def reduce_axes(
     if len(axes) != 1:
         moved = xp.permute_dims(x, (*others, *axes)) if others else x
         x, axes = xp.reshape(moved, (*moved.shape[: len(others)], -1)), (len(others),)  # of many axes, one
-    return xp.reshape(function(ops, x, axes[0]), shape)
+    return xp.reshape(ops.map_rows(partial(function, ops), x, axes[0]), shape)
 
 
 def sorted_axes(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
