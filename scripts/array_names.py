@@ -9,14 +9,7 @@ from shared import write_part
 from xpnet.reproducible import array, elementwise, reductions, standard
 
 PAGE = ROOT / "docs" / "arrays.md"
-HOSTED = {
-    *array.HOSTED,
-    "searchsorted",
-    "unique_all",
-    "unique_counts",
-    "unique_inverse",
-    "unique_values",
-}
+HOSTED = {*array.HOSTED, "searchsorted", "unique_all", "unique_counts", "unique_inverse", "unique_values"}
 MADE = {"arange", "linspace", "from_dlpack", "asarray", "astype"}
 ORDER = {
     "argsort",

@@ -72,7 +72,7 @@ def _sine_after_quarters(ops: FullRange, x: Array, quarters: float) -> Array:
 
 
 def _find_quarter(ops: FullRange, x: Array, quarters: float) -> tuple[Array, Array, Pair, Pair]:
-    """Return the quarter of x, if it is odd, and sine and cosine of the rest.
+    """Return the quarter of x of one dimension, if it is odd, and sine and cosine of the rest.
 
     With x = k π/2 + r + t, the quarter is k plus so many ``quarters``, modulo 4. All is NaN of infinity.
     """
@@ -80,8 +80,8 @@ def _find_quarter(ops: FullRange, x: Array, quarters: float) -> tuple[Array, Arr
     k, r, t = _reduce(x)
     is_large = (size > LARGEST_ANGLE) & (size < inf)
     if xp.any(is_large):
-        rows = zip(*map(reduce_large, ops.to_host(xp.reshape(x, (-1,)))), strict=True)
-        large = (xp.reshape(xp.asarray(row, dtype=x.dtype, device=ops.device), x.shape) for row in rows)
+        rows = zip(*map(reduce_large, ops.to_host(x)), strict=True)
+        large = (xp.asarray(row, dtype=ops.dtype, device=ops.device) for row in rows)
         k, r, t = (xp.where(is_large, *both) for both in zip(large, (k, r, t), strict=True))
     k = k + quarters
     quarter = k - 4.0 * xp.floor(k * 0.25)
@@ -147,20 +147,19 @@ def _coefficient(n: int) -> float:
 # Inverse functions
 
 
-@odd((inf, HALF_PI[0]))
+@odd()
 def atan(ops: FullRange, size: Array) -> Array:
     """Return the arc tangent."""
-    one, zero = ops.xp.ones_like(size), ops.xp.zeros_like(size)
-    return _angle(ops, (size, zero), (one, zero))
+    return atan2(ops, size, ops.xp.ones_like(size))
 
 
 def atan2(ops: FullRange, y: Array, x: Array) -> Array:
     """Return the angle of the point (x, y)."""
-    xp = ops.xp
-    one, zero, above, beside = xp.ones_like(y), xp.zeros_like(y), xp.abs(y), xp.abs(x)
+    xp, zero = ops.xp, ops.xp.zeros_like(y)
+    above, beside = xp.abs(y), xp.abs(x)
     is_far = (above == inf) | (beside == inf)
-    n, d = (xp.where(is_far, xp.where(z == inf, one, zero), z) for z in (above, beside))
-    d = xp.where((n == 0) & (d == 0), one, d)
+    n, d = (xp.where(is_far, xp.where(z == inf, 1.0, zero), z) for z in (above, beside))
+    d = xp.where((n == 0) & (d == 0), 1.0, d)
     result = _angle(ops, (n, zero), (xp.where(xp.signbit(x), -d, d), zero))
     result = xp.where(xp.signbit(y), -result, result)
     return xp.where((x == x) & (y == y), result, xp.nan)  # noqa: PLR0124  not NaN

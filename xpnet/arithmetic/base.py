@@ -56,7 +56,7 @@ class Arithmetic:
 
     def integers(self, values: Array, factor: float) -> Operand:
         """Return the operand ``factor`` times ``values`` (..., rows, columns), integers 0 … 255."""
-        return Operand(self.xp.astype(values, self.dtype), factor)
+        return Operand(self.xp.astype(values, self.dtype), factor, integer=True)
 
     def transpose(self, matrix: Array | Operand) -> Array | Operand:
         """Exchange the last two axes of an operand."""

@@ -15,7 +15,7 @@ Reflection = tuple[HostArray, float]
 """A vector v and a number β: the matrix I - β v vᵀ."""
 
 ROWS = 128
-"""Rows that are updated at a time, so that their products stay in the cache."""
+"""Rows of a triangle that are updated at a time, so that their products stay in the cache."""
 
 
 def fold(x: HostArray) -> HostArray:
@@ -56,12 +56,6 @@ def cholesky(a: HostArray) -> HostArray:
     return np.tril(a)
 
 
-def _subtract_product(a: HostArray, column: HostArray, row: HostArray) -> None:
-    """Subtract the outer product from a matrix, in place."""
-    for first in range(0, len(a), ROWS):
-        a[first : first + ROWS] -= column[first : first + ROWS, None] * row
-
-
 def triangular_factors(a: HostArray) -> tuple[HostArray, HostArray, float]:
     """Return L and U of L U = P A, in one matrix, the order of the rows of P A, and the determinant of P.
 
@@ -76,7 +70,7 @@ def triangular_factors(a: HostArray) -> tuple[HostArray, HostArray, float]:
             sign = -sign
         if a[j, j] != 0.0:
             a[j + 1 :, j] /= a[j, j]
-            _subtract_product(a[j + 1 :, j + 1 :], a[j + 1 :, j], a[j, j + 1 :])
+            a[j + 1 :, j + 1 :] -= a[j + 1 :, j, None] * a[j, j + 1 :]
     return a, order, sign
 
 
@@ -93,23 +87,23 @@ def solve(a: HostArray, b: HostArray) -> HostArray:
         raise np.linalg.LinAlgError("the matrix is singular: pinv gives least squares")
     x = np.array(b[order])
     for j in range(len(x) - 1):
-        _subtract_product(x[j + 1 :], factors[j + 1 :, j], x[j])
+        x[j + 1 :] -= factors[j + 1 :, j, None] * x[j]
     for j in reversed(range(len(x))):
         x[j] /= factors[j, j]
-        _subtract_product(x[:j], factors[:j, j], x[j])
+        x[:j] -= factors[:j, j, None] * x[j]
     return x
 
 
-def reflector(x: HostArray) -> tuple[HostArray, float, float] | None:
-    """Return v, β and α such that (I - β v vᵀ) x = (α, 0, …), or None if x is such a vector."""
+def reflector(x: HostArray) -> tuple[Reflection | None, float]:
+    """Return v and β, and α, such that (I - β v vᵀ) x = (α, 0, …); None for v and β if x is such a vector."""
     if not np.any(x[1:]):
-        return None
+        return None, float(x[0])
     power = power_below(x)
     v = x / power
     square = float(fold(v * v))
     norm, first = math.sqrt(square), float(v[0])
     v[0] += math.copysign(norm, first)
-    return v, 1.0 / (square + norm * abs(first)), -math.copysign(norm, first) * power
+    return (v, 1.0 / (square + norm * abs(first))), -math.copysign(norm, first) * power
 
 
 def reflect(reflection: Reflection, a: HostArray) -> None:
@@ -137,9 +131,9 @@ def qr(a: HostArray, *, complete: bool = False) -> tuple[HostArray, HostArray]:
     rows, columns = a.shape
     r, reflections = np.array(a), []
     for j in range(min(rows - 1, columns)):
-        if (found := reflector(r[j:, j])) is not None:
-            v, beta, r[j, j] = found
-            reflect((v, beta), r[j:, j + 1 :])
-            reflections.append((j, (v, beta)))
+        reflection, r[j, j] = reflector(r[j:, j])
+        if reflection:
+            reflect(reflection, r[j:, j + 1 :])
+            reflections.append((j, reflection))
     kept = rows if complete else min(rows, columns)
     return orthogonal_matrix(reflections, rows, kept), np.triu(r[:kept])

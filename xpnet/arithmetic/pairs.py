@@ -10,7 +10,6 @@ from collections.abc import Callable
 from decimal import Decimal, getcontext, localcontext
 from functools import cache, partial, wraps
 from math import inf
-from typing import TypeAlias
 
 from xpnet._typing import Array, Namespace
 from xpnet.arithmetic.elementary import (
@@ -29,8 +28,8 @@ from xpnet.arithmetic.elementary import (
 )
 from xpnet.arithmetic.full_range import FullRange
 
-Pair: TypeAlias = tuple[Array, Array]
-Real: TypeAlias = Callable[[FullRange, Array], Array]
+Pair = tuple[Array, Array]
+Real = Callable[[FullRange, Array], Array]
 """A function of float64 numbers."""
 
 FARTHEST = 760.0

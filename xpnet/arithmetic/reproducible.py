@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import pairwise
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from xpnet._typing import Array, Function
 from xpnet.arithmetic import elementary
@@ -38,7 +38,7 @@ MOST_JOINED = 1 << 10
 """Vectors whose grids are found together: for more, joining their maxima takes longer than it saves."""
 
 
-Slices: TypeAlias = list[Array]
+Slices = list[Array]
 """Of an operand of a product, the first with the highest bits."""
 
 
@@ -63,10 +63,6 @@ class Reproducible(Arithmetic):
     def operand(self, matrix: Array) -> Operand:
         """Return the matrix with a cache of the powers of two of its grids."""
         return Operand(matrix, is_shared=True)
-
-    def integers(self, values: Array, factor: float) -> Operand:
-        """Return ``values``, which need no rounding, with the factor of their products."""
-        return Operand(self.xp.astype(values, self.dtype), factor, integer=True)
 
     def transpose(self, matrix: Array | Operand) -> Operand:
         """Exchange the last two axes."""

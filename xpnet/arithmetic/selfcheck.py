@@ -6,7 +6,7 @@ result is known from integers or, for elementwise operations, from the host.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from xpnet._lib.text import complain
 from xpnet._typing import Array, Function
@@ -28,7 +28,7 @@ _ELEMENTWISE: dict[str, Function] = {
     "signs of zeros": lambda x, _: x * 0.0 + 0.0,
 }
 
-Shape: TypeAlias = tuple[int, int, int, int]
+Shape = tuple[int, int, int, int]
 """Of ``count`` products of matrices (n, k) and (k, m): count, n, k, m."""
 
 _SMALL: Shape = (1, 8, 128, 8)
@@ -61,11 +61,9 @@ def check(
 
     def compute(x: Array, y: Array, *factors: Array) -> list[Array]:
         products = [_multiply(ops, shape, *factors[4 * k : 4 * k + 4]) for k, shape in enumerate(shapes)]
-        return [*products, *(function(x, y) for function in _ELEMENTWISE.values())]
-
-    def compute_compiled(x: Array, y: Array, *factors: Array) -> list[Array]:
         rows, divisors = (ops.xp.reshape(values, (-1, _ROW)) for values in (x, y))
-        return [*compute(x, y, *factors), ops.xp.reshape(rows / divisors[:, :1], (-1,))]
+        quotients = ops.xp.reshape(rows / divisors[:, :1], (-1,))
+        return [*products, *(function(x, y) for function in _ELEMENTWISE.values()), quotients]
 
     shapes = (_SMALL, *shapes)
     x, y = _operands()
@@ -77,13 +75,16 @@ def check(
         expected.append(args[-4] * args[-1] * float(total))  # exact
     expected += [list(map(function, x, y)) for function in _ELEMENTWISE.values()]
     expected += [[value / y[k - k % _ROW] for k, value in enumerate(x)]]
-    compiled, compiler_fault = compile_(compute_compiled), None
-    if compiled is not compute_compiled:
+    operations = [*["products of matrices"] * len(shapes), *_ELEMENTWISE, "quotients by rows"]
+    compiled, compiler_fault = compile_(compute), None
+    if compiled is not compute:
         compiled = _COMPILED.setdefault((where, *shapes), compiled)
-        compiler_fault = _first_difference(ops, compiled(*args), expected)
+        compiler_fault = _first_difference(ops, operations, compiled(*args), expected)
         if compiler_fault is None:
             return True
-    fault = _first_difference(ops, compute(*args), expected)
+    fault = _first_difference(
+        ops, operations[:-1], compute(*args), expected
+    )  # only compilers change the last
     if fault is not None:
         causes = "(TF32, emulated float64, another rounding mode)"
         native = setting("arithmetic", "native")
@@ -145,10 +146,11 @@ def _array(ops: Arithmetic, values: object) -> Array:
     return ops.xp.asarray(values, dtype=ops.dtype, device=ops.device)
 
 
-def _first_difference(ops: Arithmetic, results: Sequence[Array], expected: Sequence[object]) -> str | None:
+def _first_difference(
+    ops: Arithmetic, operations: Sequence[str], results: Sequence[Array], expected: Sequence[object]
+) -> str | None:
     """Return the operation of the first result with other values, or other signs of zeros."""
-    signbit, products = ops.xp.signbit, ["products of matrices"] * (len(expected) - len(_ELEMENTWISE) - 1)
-    operations = (*products, *_ELEMENTWISE, "quotients by rows")
+    signbit = ops.xp.signbit
     for operation, result, values in zip(operations, results, expected, strict=False):
         right = _array(ops, values)
         if not bool(ops.xp.all((result == right) & (signbit(result) == signbit(right)))):

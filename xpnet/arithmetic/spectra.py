@@ -104,18 +104,18 @@ def _tridiagonal(a: HostArray) -> tuple[Numbers, Numbers, list[tuple[int, Reflec
     """Return the two diagonals of QᵀA Q, of a symmetric A that is overwritten, and the reflections of Q."""
     below, reflections = [], []
     for j in range(len(a) - 1):
-        if (found := reflector(a[j + 1 :, j])) is None:
-            below.append(float(a[j + 1, j]))
+        reflection, alpha = reflector(a[j + 1 :, j])
+        below.append(alpha)
+        if not reflection:
             continue
-        v, beta, alpha = found
+        v, beta = reflection
         rest = a[j + 1 :, j + 1 :]
         w = fold(v[:, None] * rest) * beta
         w -= (0.5 * beta * float(fold(w * v))) * v
         products = v[:, None] * w
         rest -= products
         rest -= products.T
-        below.append(alpha)
-        reflections.append((j + 1, (v, beta)))
+        reflections.append((j + 1, reflection))
     return np.diagonal(a).tolist(), below, reflections
 
 
@@ -180,11 +180,11 @@ def _bidiagonal(a: HostArray) -> tuple[Numbers, Numbers, list[list[tuple[int, Re
         for side, (line, rest, numbers) in enumerate(steps):
             if len(line) == 0:
                 continue
-            found = reflector(line)
-            numbers.append(found[2] if found else float(line[0]))
-            if found:
-                reflect(found[:2], rest)
-                reflections[side].append((j + side, found[:2]))
+            reflection, number = reflector(line)
+            numbers.append(number)
+            if reflection:
+                reflect(reflection, rest)
+                reflections[side].append((j + side, reflection))
     return diagonal, above, reflections
 
 

@@ -125,7 +125,8 @@ class Array(Base):  # type: ignore[misc]  # of Any
     _views: "tuple[weakref.ref[Array], ...]" = ()  # other views than slices
 
     def __init__(self, place: Place, data: Any) -> None:
-        self.place, self._data = place, data
+        self.place = place
+        self._data = np.asarray(data) if isinstance(data, np.generic) else data  # never a number
 
     @property
     def data(self) -> Any:
@@ -165,10 +166,10 @@ class Array(Base):  # type: ignore[misc]  # of Any
     def __getitem__(self, key: Any) -> "Array":
         data, place, (index, is_slice, is_reversed) = self.data, self.place, self._index(key)
         if is_reversed and not place.computing.reverses:
-            part = wrap(place, place.put(np.array(place.fetch(data)[index])))
+            part = Array(place, place.put(np.array(place.fetch(data)[index])))
         else:
             with place.scope():
-                part = wrap(place, data[index])
+                part = Array(place, data[index])
         if is_reversed:
             part.mark_view_of(self)
         elif is_slice:
@@ -227,12 +228,12 @@ class Array(Base):  # type: ignore[misc]  # of Any
         root._views = ()
 
     def _replace(self, data: Any) -> None:
-        """Take other data, and write them to the array that this is a slice of."""
-        if self._parent is not None:
+        """Take other data, or write them to the array that this is a slice of."""
+        if self._parent is None:
+            self._data = data
+        else:
             parent, key = self._parent
             parent._replace(parent.data.at[key].set(data))
-            self._seen = parent.data
-        self._data = data
 
     def mark_view_of(self, array: "Array") -> None:
         """Note that data may share the memory of an array that this is no slice of."""
@@ -307,11 +308,6 @@ class Array(Base):  # type: ignore[misc]  # of Any
     __deepcopy__ = __pos__ = __copy__
 
 
-def wrap(place: Place, data: Any) -> Array:
-    """Return data, or a number of NumPy, as an array."""
-    return Array(place, np.asarray(data) if isinstance(data, np.generic) else data)
-
-
 def _fits(value: object) -> bool:
     return isinstance(value, (Array, *SCALARS, complex)) or hasattr(value, "shape")
 
@@ -333,7 +329,7 @@ def _binary(name: str, *, is_reflected: bool = False) -> Function:
         place, data = self.place, self.data
         number = _find_direct_operand(place, data, other, kinds)
         if function and number is not None:
-            return wrap(place, function(number, data) if is_reflected else function(data, number))
+            return Array(place, function(number, data) if is_reflected else function(data, number))
         operands = (other, self) if is_reflected else (self, other)
         return getattr(place.space, name)(*operands) if _fits(other) else NotImplemented
 
@@ -370,7 +366,7 @@ def _unary(name: str) -> Function:
 
     def method(self: Array) -> Any:
         if self.place.computing.on_host:
-            return wrap(self.place, function(self.data))
+            return Array(self.place, function(self.data))
         return getattr(self.place.space, name)(self)
 
     return method

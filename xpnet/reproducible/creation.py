@@ -8,7 +8,7 @@ import numpy as np
 
 from xpnet._lib.tree import tree_map
 from xpnet._typing import DType, Function
-from xpnet.reproducible.array import Array, wrap
+from xpnet.reproducible.array import Array
 from xpnet.reproducible.elementwise import as_operand
 from xpnet.reproducible.promotion import FLOATING, INTEGRAL, name_of, promote
 
@@ -45,7 +45,7 @@ def asarray(
     if not is_copied and not copy:
         return array
     with place.scope():
-        return wrap(place, place.convert(array.data, wanted) if is_copied else place.copy(array.data))
+        return Array(place, place.convert(array.data, wanted) if is_copied else place.copy(array.data))
 
 
 def astype(space: Any, x: Array, dtype: DType, /, *, copy: bool = True, device: Any = None) -> Array:
@@ -64,7 +64,7 @@ def from_dlpack(space: Any, x: Any, /, *, device: Any = None, copy: bool | None 
 
 def _put(space: Any, host: Any, kind: str | None, device: Any) -> Array:
     place = space.place(device)
-    return wrap(place, place.put(host, kind))
+    return Array(place, place.put(host, kind))
 
 
 def _kind(dtype: Any, default: str = "float64") -> str:

@@ -2,7 +2,7 @@
 
 from functools import partial
 from math import pi, prod
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -10,11 +10,11 @@ from xpnet._typing import Function, HostArray
 from xpnet.arithmetic import random as words
 from xpnet.arithmetic.random import Purpose
 from xpnet.reproducible import functions
-from xpnet.reproducible.array import Array, wrap
+from xpnet.reproducible.array import Array
 from xpnet.reproducible.places import MOST_NUMBERS, arithmetic, place, whole
 from xpnet.reproducible.standard import asarray
 
-Shape: TypeAlias = int | tuple[int, ...]
+Shape = int | tuple[int, ...]
 
 
 class random:  # noqa: N801  as in NumPy
@@ -114,9 +114,8 @@ class random:  # noqa: N801  as in NumPy
         return _put(_order(seed, n, Purpose.PUBLIC_PERMUTATION), like)
 
 
-def _fractions(drawn: words.Words) -> HostArray:
-    """Map random words to numbers in [0, 1)."""
-    return words.uniform(drawn, 53)
+_fractions = partial(words.uniform, bits=53)
+"""Maps random words to numbers in [0, 1)."""
 
 
 def _logarithms(drawn: words.Words) -> Any:
@@ -146,5 +145,5 @@ def _seed(seed: int) -> int:
 
 def _put(host: Any, like: Any) -> Any:
     if isinstance(like, Array):
-        return wrap(like.place, like.place.put(host))
+        return Array(like.place, like.place.put(host))
     return host if like is None else arithmetic(*place("random", [like]))[0].from_host(host)

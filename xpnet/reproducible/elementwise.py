@@ -12,7 +12,7 @@ from xpnet.arithmetic import angles, pairs
 from xpnet.arithmetic.elementary import SMALLEST_NORMAL
 from xpnet.arithmetic.full_range import FullRange
 from xpnet.nn import functional as F
-from xpnet.reproducible.array import HOSTED, SCALARS, Array, quiet, wrap
+from xpnet.reproducible.array import HOSTED, SCALARS, Array, quiet
 from xpnet.reproducible.places import Place
 from xpnet.reproducible.promotion import FLOATING, INTEGRAL, Scalar, name_of, promote
 
@@ -69,7 +69,7 @@ def call(kernel: Function, name: str, *values: Any, **options: Any) -> Any:
     """Compute with operands of one place and dtype by a function of place, dtype and data."""
     place, data, dtype = operands(name, *values)
     with place.scope():
-        return wrap(place, kernel(place, dtype, *data, **options))
+        return Array(place, kernel(place, dtype, *data, **options))
 
 
 # Kernels: the library's own functions, in forms that it cannot change
@@ -109,11 +109,11 @@ def _divide(place: Place, dtype: str, a: Data, b: Data) -> Data:
     return place.xp.divide(a, b)
 
 
-_OWN = (
-    *("add", "subtract", "multiply", "copysign", "nextafter", "bitwise_and", "bitwise_or", "bitwise_xor"),
-    *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "abs", "bitwise_invert"),
-    *("ceil", "floor", "isfinite", "isinf", "isnan", "negative", "round", "signbit", "trunc"),
-)
+_OWN = """
+    add subtract multiply copysign nextafter bitwise_and bitwise_or bitwise_xor equal not_equal less
+    less_equal greater greater_equal abs bitwise_invert ceil floor isfinite isinf isnan negative round
+    signbit trunc
+""".split()  # noqa: SIM905
 _LOGICAL = ("logical_not", "logical_and", "logical_or", "logical_xor")
 KERNELS: dict[str, Function] = {
     **{name: own(name) for name in _OWN},
@@ -138,7 +138,7 @@ FORMULAS: dict[str, Callable[..., Data]] = {
         (pairs, "acosh asinh atanh cosh sinh expm1 log10 log1p log2 hypot logaddexp"),
     )
     for name in names.split()
-} | {"tanh": lambda ops, x: ops.xp.where(ops.xp.abs(x) < SMALLEST_NORMAL, x, F.tanh(ops, x))}
+} | {"tanh": pairs.special(itself=SMALLEST_NORMAL)(F.tanh)}
 """The formulas of functions of real numbers, whose arguments become float64."""
 
 
@@ -153,11 +153,11 @@ def of_each_number(formula: Function) -> Function:
     return kernel
 
 
-def in_float64_of(kernel: Function, name: str, *arrays: Any, **options: Any) -> Any:
-    """Compute by a function of float64 data, rounded once to the dtype of the operands."""
+def in_float64_of(kernel: Function, name: str, *arrays: Any, to: str | None = None, **options: Any) -> Any:
+    """Compute by a function of float64 data, rounded once to a dtype, by default that of the operands."""
     place, data, dtype = operands(name, *arrays)
     with place.computing.scope():
-        return wrap(place, place.narrow(kernel(place.ops, *map(place.widen, data), **options), dtype))
+        return Array(place, place.narrow(kernel(place.ops, *map(place.widen, data), **options), to or dtype))
 
 
 # Functions of their own
@@ -187,7 +187,7 @@ def clip(x: Any, /, min: Any = None, max: Any = None) -> Array:  # noqa: A002  a
                 _, (bound,), _ = operands("clip", limit, place=place, dtype=dtype)
                 chosen = is_outside(result, bound) | (bound != bound)  # noqa: PLR0124  NaN
                 result = place.xp.where(chosen, bound, result)
-        return wrap(place, result)
+        return Array(place, result)
 
 
 def where(condition: Array, x1: Any = None, x2: Any = None, /) -> Any:
@@ -197,7 +197,7 @@ def where(condition: Array, x1: Any = None, x2: Any = None, /) -> Any:
     place, (chosen,), _ = operands("where", condition)
     _, data, _ = operands("where", x1, x2, place=place)
     with place.scope():
-        return wrap(place, place.xp.where(chosen, *data))
+        return Array(place, place.xp.where(chosen, *data))
 
 
 OWN: dict[str, Function] = {

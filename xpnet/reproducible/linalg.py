@@ -12,7 +12,7 @@ from numpy.linalg import LinAlgError
 from xpnet._typing import DType, Function, HostArray
 from xpnet.arithmetic import factors, spectra
 from xpnet.reproducible import functions
-from xpnet.reproducible.array import Array, wrap
+from xpnet.reproducible.array import Array
 from xpnet.reproducible.elementwise import operands
 from xpnet.reproducible.functions import Axis
 from xpnet.reproducible.promotion import FLOATING, name_of
@@ -66,7 +66,7 @@ def _map(function: Function, name: str, *arrays: Array, **options: Any) -> Any:
         raise LinAlgError(f"{name}: {error}") from None
     joined = (np.stack(each)[: len(places)] for each in zip(*results, strict=True))
     with place.computing.scope():
-        parts = [wrap(place, place.narrow(place.put(x.reshape(stack + x.shape[1:])), dtype)) for x in joined]
+        parts = [Array(place, place.narrow(place.put(x.reshape(stack + x.shape[1:])), dtype)) for x in joined]
     return RESULTS[name](*parts) if name in RESULTS else parts[0]
 
 

@@ -183,7 +183,4 @@ class Place:
 
     def to_library(self, data: Array) -> Array:
         """Return data as an array of the library."""
-        if not self.is_hosted:
-            return data
-        with self.backend.scope():
-            return self.backend.from_host(np.array(data))
+        return self.backend.from_host(np.array(data)) if self.is_hosted else data

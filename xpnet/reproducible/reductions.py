@@ -5,7 +5,7 @@ import operator
 from collections.abc import Collection, Sequence
 from functools import partial
 from inspect import unwrap
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -13,29 +13,27 @@ from xpnet._typing import DType, Function, Namespace
 from xpnet.arithmetic.elementary import SMALLEST_NORMAL
 from xpnet.arithmetic.full_range import FullRange
 from xpnet.reproducible import functions
-from xpnet.reproducible.array import Array, wrap
+from xpnet.reproducible.array import Array
 from xpnet.reproducible.elementwise import Data, by_numpy, call, in_float64_of, operands, with_plain_zeros
 from xpnet.reproducible.places import Place
 from xpnet.reproducible.promotion import FLOATING, name_of
 
-Axes: TypeAlias = Sequence[Any]
+Axes = Sequence[Any]
 
 
-def _add_up(
-    formula: Function, name: str, x: Array, /, *, dtype: DType | None = None, **options: Any
-) -> Array:
+def _add_up(formula: Function, name: str, x: Array, /, *, dtype: DType | None = None, **options: Any) -> Any:
     """Return the library's sums or products of integers, and those of a formula of floats.
 
     Integers are those of 64 bits, without overflow errors: any order gives the same.
     """
     place, (data,), own = operands(name, x)
     result = np.sum(np.empty(0, own)).dtype.name if dtype is None else name_of(dtype)
+    if result in FLOATING:
+        return in_float64_of(formula, name, x, to=result, **options)
     with place.computing.scope():
-        if result in FLOATING:
-            return wrap(place, place.narrow(formula(place.ops, place.widen(data), **options), result))
         long = place.convert(data, "int64")
         integers = getattr(place.xp, name)(long, dtype=place.xp.int64, **options)
-        return wrap(place, place.convert(wrap(place, integers).data, result))
+        return Array(place, place.convert(Array(place, integers).data, result))
 
 
 def _times(xp: Namespace, a: Data, b: Data) -> Data:
@@ -170,12 +168,10 @@ def sort(x: Array, /, *, axis: int = -1, **options: bool) -> Any:
     return space.take_along_axis(x, space.argsort(x, axis=axis, **options), axis=axis)
 
 
-def searchsorted(x1: Array, x2: Any, /, *, side: Any = "left", sorter: Array | None = None) -> Array:
+def searchsorted(x1: Array, x2: Any, /, *, side: Any = "left", sorter: Array | None = None) -> Any:
     """Return where elements belong among sorted ones, by NumPy, int64."""
-    place, (a, v), _ = operands("searchsorted", x1, x2)
-    order = None if sorter is None else place.fetch(operands("searchsorted", sorter, place=place)[1][0])
-    indices = np.searchsorted(place.fetch(a), place.fetch(v), side=side, sorter=order)
-    return wrap(place, place.put(indices, "int64"))
+    ordered = x1 if sorter is None else x1.place.space.take(x1, sorter)
+    return call(by_numpy(np.searchsorted), "searchsorted", ordered, x2, side=side)
 
 
 def _unique(name: str, x: Array, /) -> Any:
@@ -183,7 +179,7 @@ def _unique(name: str, x: Array, /) -> Any:
     place, (data,), own = operands(name, x)
     host = place.fetch(data)
     found = getattr(np, name)(host + 0.0 if own in FLOATING else host)
-    return type(found)(*(wrap(place, place.put(each)) for each in found))
+    return type(found)(*(Array(place, place.put(each)) for each in found))
 
 
 def unique_values(x: Array, /) -> Any:

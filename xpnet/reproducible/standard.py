@@ -1,6 +1,7 @@
 """The namespace of the array-API standard for `Array`, of each library."""
 
 import math
+from collections.abc import Mapping
 from functools import cache, partial, update_wrapper
 from itertools import cycle
 from types import ModuleType, SimpleNamespace
@@ -13,22 +14,21 @@ from xpnet._typing import Device, DType, Function, HostArray
 from xpnet.backends.resolve import BACKENDS, backend_of, import_backend
 from xpnet.errors import BackendError
 from xpnet.reproducible import creation, elementwise, linalg, promotion, reductions
-from xpnet.reproducible.array import SCALARS, Array, wrap
+from xpnet.reproducible.array import SCALARS, Array
 from xpnet.reproducible.places import Place, place_of_array
 from xpnet.reproducible.promotion import DTYPES, name_of
 
 VERSION = "2024.12"
 CONSTANTS = {"e": math.e, "inf": math.inf, "nan": math.nan, "pi": math.pi, "newaxis": None}
 
-EXACT = (
-    *("take", "take_along_axis", "repeat", "roll", "tile", "tril", "triu"),
-    *("argmax", "argmin", "count_nonzero", "nonzero", "all", "any"),
-)
+EXACT = """
+    take take_along_axis repeat roll tile tril triu argmax argmin count_nonzero nonzero all any
+""".split()  # noqa: SIM905
 """Names whose results IEEE 754 or the standard fixes: the library's own."""
-VIEWS = (
-    *("broadcast_to", "broadcast_arrays", "expand_dims", "flip", "matrix_transpose", "meshgrid", "moveaxis"),
-    *("permute_dims", "reshape", "squeeze", "unstack"),
-)
+VIEWS = """
+    broadcast_to broadcast_arrays expand_dims flip matrix_transpose meshgrid moveaxis permute_dims reshape
+    squeeze unstack
+""".split()  # noqa: SIM905
 """Names whose results may share memory with their argument."""
 LIMITS: dict[str, tuple[type, tuple[str, ...]]] = {
     "finfo": (float, ("eps", "max", "min", "smallest_normal")),
@@ -39,10 +39,9 @@ MISSING = dict.fromkeys(
     ("complex64", "complex128"), "it has no complex numbers: take real and imaginary parts"
 )
 ELSEWHERE = "compute it on the host, of numpy.asarray(x), whose bits may differ, and wrap the result"
-FFT = (
-    *("fft", "ifft", "fftn", "ifftn", "rfft", "irfft", "rfftn", "irfftn", "hfft", "ihfft"),
-    *("fftfreq", "rfftfreq", "fftshift", "ifftshift"),
-)
+FFT = """
+    fft ifft fftn ifftn rfft irfft rfftn irfftn hfft ihfft fftfreq rfftfreq fftshift ifftshift
+""".split()  # noqa: SIM905
 """Names that are refused in a line: code that finds no extension computes on the host without a word."""
 
 
@@ -67,7 +66,7 @@ def _delegate(name: str, *args: Any, **options: Any) -> Any:
     with place.scope():
         named = {key: tree_map(unwrap, value) for key, value in options.items()}
         results = getattr(place.xp, name)(*tree_map(unwrap, args), **named)
-    return tree_map(partial(wrap, place), results)
+    return tree_map(partial(Array, place), results)
 
 
 def _delegate_view(name: str, *args: Any, **options: Any) -> Any:
@@ -83,7 +82,7 @@ def _join(name: str, arrays: Any, /, **options: Any) -> Array:
     """Join arrays in the dtype to which they promote."""
     place, data, _ = elementwise.operands(name, *arrays)
     with place.scope():
-        return wrap(place, getattr(place.xp, name)(data, **options))
+        return Array(place, getattr(place.xp, name)(data, **options))
 
 
 class Namespace:
@@ -104,19 +103,17 @@ class Namespace:
         return namespace, (self.library,)
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *NAMES, *DTYPES, *CONSTANTS, *EXTENSIONS})
+        return sorted({*super().__dir__(), *WITH_SPACE, *DTYPES, *ALIKE})
 
     def __getattr__(self, name: str) -> Any:
-        if name in NAMES:
-            function = NAMES[name]
-            value: Any = update_wrapper(partial(function, self), function) if name in WITH_SPACE else function
+        value: Any
+        if name in WITH_SPACE:
+            value = update_wrapper(partial(NAMES[name], self), NAMES[name])
         elif name in DTYPES:
             value = getattr(self.place(None).backend.standard, name)
             value = np.dtype(name) if isinstance(value, type) else value  # as arrays of NumPy and JAX have it
-        elif name in EXTENSIONS:
-            value = SimpleNamespace(**EXTENSIONS[name])
-        elif name in CONSTANTS:
-            value = CONSTANTS[name]
+        elif name in ALIKE:
+            value = ALIKE[name]
         else:
             reason = MISSING.get(name, f"it is not in the array-API standard {VERSION}")
             raise AttributeError(f"{self.__name__} has no {name}: {reason}")
@@ -126,17 +123,15 @@ class Namespace:
     def __array_namespace_info__(self) -> SimpleNamespace:
         host = np.__array_namespace_info__()
 
-        def dtypes(*, device: Device | None = None, kind: Any = None) -> dict[str, DType]:  # noqa: ARG001  all alike
-            names = [name for name in host.dtypes(kind=kind) if name in DTYPES]
-            return {name: getattr(self, name) for name in names}
+        def of_library(dtypes: Mapping[str, DType]) -> dict[str, DType]:
+            return {key: getattr(self, each.name) for key, each in dtypes.items() if each.name in DTYPES}
 
-        defaults = {"real floating": "float64", "integral": "int64", "indexing": "int64"}
         return SimpleNamespace(
             capabilities=host.capabilities,
             default_device=lambda: self.place(None).backend.device,
-            default_dtypes=lambda *, device=None: {k: getattr(self, n) for k, n in defaults.items()},  # noqa: ARG005
+            default_dtypes=lambda *, device=None: of_library(host.default_dtypes()),  # noqa: ARG005  all alike
             devices=lambda: [self.place(None).backend.device],
-            dtypes=dtypes,
+            dtypes=lambda *, device=None, kind=None: of_library(host.dtypes(kind=kind)),  # noqa: ARG005
         )
 
     # Places
@@ -223,6 +218,8 @@ EXTENSIONS: dict[str, dict[str, Function]] = {
     "fft": {name: partial(_refuse, f"fft.{name}") for name in FFT},
     "linalg": {**linalg.OWN, "matrix_transpose": NAMES["matrix_transpose"]},
 }
+ALIKE = {**NAMES, **CONSTANTS, **{name: SimpleNamespace(**table) for name, table in EXTENSIONS.items()}}
+"""What namespaces of all libraries have in common."""
 
 
 @cache
