@@ -61,9 +61,11 @@ def check(
 
     def compute(x: Array, y: Array, *factors: Array) -> list[Array]:
         products = [_multiply(ops, shape, *factors[4 * k : 4 * k + 4]) for k, shape in enumerate(shapes)]
+        return [*products, *(function(x, y) for function in _ELEMENTWISE.values())]
+
+    def compute_compiled(x: Array, y: Array, *factors: Array) -> list[Array]:
         rows, divisors = (ops.xp.reshape(values, (-1, _ROW)) for values in (x, y))
-        quotients = ops.xp.reshape(rows / divisors[:, :1], (-1,))
-        return [*products, *(function(x, y) for function in _ELEMENTWISE.values()), quotients]
+        return [*compute(x, y, *factors), ops.xp.reshape(rows / divisors[:, :1], (-1,))]
 
     shapes = (_SMALL, *shapes)
     x, y = _operands()
@@ -76,13 +78,13 @@ def check(
     expected += [list(map(function, x, y)) for function in _ELEMENTWISE.values()]
     expected += [[value / y[k - k % _ROW] for k, value in enumerate(x)]]
     operations = [*["products of matrices"] * len(shapes), *_ELEMENTWISE, "quotients by rows"]
-    compiled, compiler_fault = compile_(compute), None
-    if compiled is not compute:
+    compiled, compiler_fault = compile_(compute_compiled), None
+    if compiled is not compute_compiled:
         compiled = _COMPILED.setdefault((where, *shapes), compiled)
         compiler_fault = _first_difference(ops, operations, compiled(*args), expected)
         if compiler_fault is None:
             return True
-    fault = _first_difference(
+    fault = _first_difference(ops, operations, compute(*args), expected)
         ops, operations[:-1], compute(*args), expected
     )  # only compilers change the last
     if fault is not None:
