@@ -62,9 +62,9 @@ PLACES = {
 
 @pytest.mark.parametrize(("setting", "table"), [("activation", ACTIVATIONS), ("optimizer", OPTIMIZERS)])
 def test_each_place_has_every_name(setting, table):
-    places = PLACES[setting].items()
-    missing = {place: {*table} - {*names} for place, names in places}
-    assert {place: names for place, names in missing.items() if names} == {}
+    missing = {place: {*table} - {*names} for place, names in PLACES[setting].items()}
+    lines = [f"{place} lacks {', '.join(names)}" for place, names in missing.items() if names]
+    assert not lines, "\n".join(lines)
 
 
 def test_every_activation_has_a_form_in_every_tool():
