@@ -15,18 +15,36 @@ import numpy as np
 from xpnet._typing import DType, Function
 from xpnet.backends.tape import TracedArray
 
-_NAMES = ("float64", "float32", "int64", "int32", "int16", "int8", "uint8", "bool")
-_C_NAMES = ("double", "float", "long long", "int", "short", "signed char", "unsigned char", "bool")
-TYPES: Final = dict(zip(map(np.dtype, _NAMES), _C_NAMES, strict=True))
+_C_NAMES = {
+    "float64": "double",
+    "float32": "float",
+    "int64": "long long",
+    "int32": "int",
+    "int16": "short",
+    "int8": "signed char",
+    "uint8": "unsigned char",
+    "bool": "bool",
+}
+TYPES: Final = {np.dtype(name): c_name for name, c_name in _C_NAMES.items()}
 ROUNDED: Final = {"add": "add", "subtract": "sub", "multiply": "mul", "divide": "div", "sqrt": "sqrt"}
 """Functions of floats, and the part of their intrinsics' names that is theirs, as in ``__dadd_rn``."""
-_COMPARISONS = ("greater", "greater_equal", "less", "less_equal", "equal")
-_INFIX = ("add", "subtract", "multiply", "bitwise_and", "bitwise_or", "right_shift", *_COMPARISONS)
-_SYMBOLS = ("+", "-", "*", "&", "|", ">>", ">", ">=", "<", "<=", "==")
-_PREFIX = {"absolute": "fabs", "convert": "", "exp": "exp", "log": "log", "negative": "-"}
 EXPRESSIONS: Final = {
-    **{name: f"{{0}} {symbol} {{1}}" for name, symbol in zip(_INFIX, _SYMBOLS, strict=True)},
-    **{name: f"{symbol}({{0}})" for name, symbol in _PREFIX.items()},
+    "add": "{0} + {1}",
+    "subtract": "{0} - {1}",
+    "multiply": "{0} * {1}",
+    "bitwise_and": "{0} & {1}",
+    "bitwise_or": "{0} | {1}",
+    "right_shift": "{0} >> {1}",
+    "greater": "{0} > {1}",
+    "greater_equal": "{0} >= {1}",
+    "less": "{0} < {1}",
+    "less_equal": "{0} <= {1}",
+    "equal": "{0} == {1}",
+    "absolute": "fabs({0})",
+    "convert": "({0})",
+    "exp": "exp({0})",
+    "log": "log({0})",
+    "negative": "-({0})",
     "maximum": "({0} > {1} || {0} != {0}) ? {0} : {1}",  # CUDA's own loses NaN
     "minimum": "({0} < {1} || {0} != {0}) ? {0} : {1}",
     "where": "{0} ? {1} : {2}",
