@@ -155,8 +155,10 @@ def atan(ops: FullRange, size: Array) -> Array:
 
 def atan2(ops: FullRange, y: Array, x: Array) -> Array:
     """Return the angle of the point (x, y)."""
-    xp, zero = ops.xp, ops.xp.zeros_like(y)
-    above, beside = xp.abs(y), xp.abs(x)
+    xp = ops.xp
+    zero = xp.zeros_like(y)
+    above = xp.abs(y)
+    beside = xp.abs(x)
     is_far = (above == inf) | (beside == inf)
     n, d = (xp.where(is_far, xp.where(z == inf, 1.0, zero), z) for z in (above, beside))
     d = xp.where((n == 0) & (d == 0), 1.0, d)

@@ -62,7 +62,9 @@ def arctan(x: Decimal) -> Decimal:
     """Return the arc tangent of x from 0 to 1: four halvings of the angle, then the series."""
     for _ in range(4):
         x = x / (1 + (1 + x * x).sqrt())
-    total, power, n = x, x, 1
+    total = x
+    power = x
+    n = 1
     while abs(power) > Decimal(10) ** -getcontext().prec:
         power, n = -power * x * x, n + 2
         total += power / n

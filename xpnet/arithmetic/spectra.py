@@ -61,7 +61,9 @@ def _rotate(rows: HostArray, sweeps: list[Sweep]) -> None:
         time = first + np.repeat(2 * np.arange(len(some)), [len(sweep) for sweep in some])
         order = np.argsort(time, kind="stable")
         for now in np.split(order, np.flatnonzero(np.diff(time[order])) + 1):
-            i, c, s = first[now], cosine[now, None], sine[now, None]
+            i = first[now]
+            c = cosine[now, None]
+            s = sine[now, None]
             p, q = rows[i], rows[i + 1]
             rows[i], rows[i + 1] = c * p - s * q, s * p + c * q
 
@@ -148,7 +150,9 @@ def _sweep_symmetric(d: Numbers, e: Numbers, first: int, last: int) -> Sweep:
     g = (d[last - 1] - d[last]) / (2.0 * e[last - 1])
     r = math.sqrt(g * g + 1.0) if abs(g) < HUGE else abs(g)
     g = d[first] - d[last] + e[last - 1] / (g + math.copysign(r, g))
-    s, c, p = 1.0, 1.0, 0.0
+    s = 1.0
+    c = 1.0
+    p = 0.0
     sweep: Sweep = []
     for i in range(first, last):
         f, b = s * e[i], c * e[i]

@@ -51,5 +51,5 @@ def compare(ranks: Ranks, owners: Sequence[int], own: str, following: str, probl
     if named:
         names = "; ".join(f"{ranks.hosts[rank]}, rank {rank}" for rank in sorted(named))
         remedy = "is its memory or processor faulty, or its xpnet another?"
-        doubt = "one of them " * (len(named) > 1)
+        doubt = "one of them " if len(named) > 1 else ""
         raise BackendError(f"{names}: {doubt}{problem}: {remedy}").of_all_ranks()

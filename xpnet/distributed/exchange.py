@@ -103,7 +103,9 @@ class Memory:
 
     def __init__(self, comm: Any, backend: "Backend") -> None:
         on_gpu = backend.writable and cuda_index(backend.device_name) is not None
-        self.comm, self._backend, self._direct = comm, backend, on_gpu and is_cuda_aware()
+        self.comm = comm
+        self._backend = backend
+        self._direct = on_gpu and is_cuda_aware()
         self.xp: Any = backend.xp if self._direct else np
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> Any:
@@ -161,7 +163,9 @@ class TreeSum:
     def __init__(self, memory: Memory, nodes: Nodes, blocks: int, shapes: Shapes, dtype: str) -> None:
         self._memory, self._blocks = memory, blocks
         self._comm = comm = memory.comm
-        rank, own, size = comm.rank, len(nodes[comm.rank]), sum(map(math.prod, shapes))
+        rank = comm.rank
+        own = len(nodes[comm.rank])
+        size = sum(map(math.prod, shapes))
         ends = [size * each // comm.size for each in range(comm.size + 1)]
         self._slices = [slice(*bounds) for bounds in pairwise(ends)]
         widths = [stop - start for start, stop in pairwise(ends)]

@@ -137,7 +137,9 @@ def _watch(signals: Any) -> None:
     import platform
     from select import select
 
-    rank, waited, seen = rank_and_size()[0], 0, 0
+    rank = rank_and_size()[0]
+    waited = 0
+    seen = 0
     where = f"rank {rank}, on {platform.node()}"
     while True:
         if select([signals], [], [], POLLING_SECONDS)[0]:

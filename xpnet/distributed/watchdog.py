@@ -31,8 +31,12 @@ PATIENCE, PAUSE = 60.0, 5.0
 """Seconds of waiting after which that is said, and from one look to the next."""
 NEW, KNOWN = 1, 2
 OUTSIDE = "reading, writing, evaluating or compiling"
-STEPS, LOOKS, SLOW = 20, 6, 3
-"""A rank is slow if in so many looks the median of its last steps was so many times that of the others."""
+STEPS = 20
+"""The number of last steps of which the median duration is compared."""
+SLOW = 3
+"""The factor by which the median of a slow rank exceeds that of the others."""
+LOOKS = 6
+"""The number of looks that find a rank slow before a line says so."""
 
 
 @dataclass
@@ -123,10 +127,14 @@ class Watchdog:
     ) -> None:
         from mpi4py import MPI
 
-        self._hosts, self._activity, self._limits = hosts, activity, limits
+        self._hosts = hosts
+        self._activity = activity
+        self._limits = limits
         self._patience = min(PATIENCE, limits[0] / 5)
         self._pause = min(PAUSE, self._patience / 4)
-        self._comm, self._is_over, self._is_said = comm.Dup(), Event(), False
+        self._comm = comm.Dup()
+        self._is_over = Event()
+        self._is_said = False
         self._states = np.zeros((comm.size, IS_OVER + 1))
         self._silent, self._looks = np.zeros(comm.size), np.zeros(comm.size)
         self._calls, self._waited = 0, 0.0
@@ -145,7 +153,9 @@ class Watchdog:
         """Tell, listen and look until all ranks have stopped."""
         from mpi4py import MPI
 
-        comm, status, last = self._comm, MPI.Status(), time.perf_counter()
+        comm = self._comm
+        status = MPI.Status()
+        last = time.perf_counter()
         untold = {*range(comm.size)} - {comm.rank}  # that this rank has stopped
         requests = dict.fromkeys(untold, MPI.REQUEST_NULL)
         is_done = False
@@ -171,7 +181,10 @@ class Watchdog:
 
     def _look(self, seconds: float) -> None:
         """Say what is wrong so many seconds after the last look, or end this process."""
-        work, states, rank, size = self._activity, self._states, self._comm.rank, self._comm.size
+        work = self._activity
+        states = self._states
+        rank = self._comm.rank
+        size = self._comm.size
         goes_on = not work.is_waiting or work.calls != self._calls
         self._calls, self._waited = work.calls, 0 if goes_on else self._waited + seconds
         self._silent += seconds
@@ -195,7 +208,8 @@ class Watchdog:
             doing = f"in step {states[other, STEP]:.0f}" if states[other, PHASE] else OUTSIDE
             said = f"rank {other} on {self._hosts[other]} has been {doing} for {self._waited:.0f} s"
             after = "" if ends else f" after {limit:.0f} s"
-            complain(f"{said}: the others wait" + f", and the job ends{after}" * math.isfinite(limit))
+            end = f", and the job ends{after}" if math.isfinite(limit) else ""
+            complain(f"{said}: the others wait{end}")
         self._is_said = True
         if ends:
             # MPI_Abort may wait for a lost machine, and mpiexec goes on after os._exit.

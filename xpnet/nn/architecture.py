@@ -47,7 +47,8 @@ NOTEBOOK = Network((784, 10, 10))
 
 def describe(network: Network) -> str:
     """Return a description such as "784-10-10 network with batch norm"."""
-    return f"{format_sizes(network.sizes)} network" + " with batch norm" * network.batch_norm
+    name = f"{format_sizes(network.sizes)} network"
+    return f"{name} with batch norm" if network.batch_norm else name
 
 
 def format_sizes(sizes: tuple[int, ...]) -> str:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from xpnet._lib.text import pluralize
 from xpnet.config import to_json
 from xpnet.config.training import DEFAULTS
 from xpnet.errors import ConfigError, DataError, setting
@@ -35,7 +36,9 @@ class RecordedRun(RunFolder):
         super().__init__(path)
         epochs = (self.record["metrics"] or {}).get("epochs")
         self.end = int(epochs) if records.is_number(epochs) else 0
-        self.first, self.last, self.batch = self.initial_epoch, self.end, 0
+        self.first = self.initial_epoch
+        self.last = self.end
+        self.batch = 0
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:
@@ -82,12 +85,14 @@ class RecordedRun(RunFolder):
 
     def describe(self) -> str:
         """Return what is verified and from what file it is computed, in words."""
-        first, last, batch = self.first + 1, self.last, self.batch
+        first = self.first + 1
+        last = self.last
+        batch = self.batch
         parts = []
         if first <= last or not batch:
             parts.append(f"epochs {first} to {last}" if first < last else f"epoch {last}")
         if batch:
-            parts.append(f"{batch} {'steps' if batch > 1 else 'step'} of epoch {last + 1}")
+            parts.append(f"{pluralize(batch, 'step')} of epoch {last + 1}")
         results = ", model and metrics" if self.has_end else ""
         start, digest = self.initial_file or (None, None)
         named = ", whose SHA-256 is not recorded" if digest is None else f", {digest[:16]}…"
@@ -148,7 +153,9 @@ def check_recorded(run: RecordedRun, epochs: tuple[int, int] | None = None) -> N
         The training has not ended, was in native arithmetic or followed another version of the
         specification, or it has no checkpoint to start from or nothing to compare with.
     """
-    folder, record, config = run.path, run.record, run.config
+    folder = run.path
+    record = run.record
+    config = run.config
     for where, values, names in _list_parts(run):
         for name in sorted(names - values.keys()):
             raise DataError.at(folder / records.RECORD_FILE, f"{where}{name}: is missing")
@@ -224,7 +231,9 @@ def _find_other_forms(run: RecordedRun) -> Iterator[str]:
 
 def find_contradictions(run: RecordedRun) -> Iterator[str]:
     """Yield what no training records, without computing anything."""
-    record, config, parent = run.record, run.config, run.record["parent"]
+    record = run.record
+    config = run.config
+    parent = run.record["parent"]
     yield from _find_other_forms(run)
     if record["error"] is not None:
         yield f"run.json: error: recorded {json.dumps(record['error'])} and status {record['status']}"

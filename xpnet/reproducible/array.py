@@ -164,7 +164,9 @@ class Array(Base):  # type: ignore[misc]  # of Any
     # Elements
 
     def __getitem__(self, key: Any) -> "Array":
-        data, place, (index, is_slice, is_reversed) = self.data, self.place, self._index(key)
+        data = self.data
+        place = self.place
+        index, is_slice, is_reversed = self._index(key)
         if is_reversed and not place.computing.reverses:
             part = Array(place, place.put(np.array(place.fetch(data)[index])))
         else:

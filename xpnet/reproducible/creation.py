@@ -108,7 +108,9 @@ def linspace(
     space: Any, a: Any, b: Any, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True
 ) -> Array:
     """Return a + k (b - a)/steps: one product, one quotient, one sum; the last is b."""
-    kind, first, last = _kind(dtype), float(a), float(b)
+    kind = _kind(dtype)
+    first = float(a)
+    last = float(b)
     steps = np.full(num, float(max(num - 1 if endpoint else num, 1)))
     with np.errstate(all="ignore"):
         points = first + np.arange(num, dtype="float64") * (last - first) / steps

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
-from xpnet._lib.text import announce, complain
+from xpnet._lib.text import announce, complain, pluralize
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import identify_gpu
 from xpnet.backends.resolve import Selection, resolve
@@ -79,7 +79,9 @@ def open_training(
 
 def _compare_places(ranks: Ranks, selection: Selection, warn: Callable[[str], object]) -> tuple[str, ...]:
     """Return library and device of each rank; warn of those that use the CPU instead, or share a GPU."""
-    backend, device, reason = selection.backend, selection.device_used, selection.reason or ""
+    backend = selection.backend
+    device = selection.device_used
+    reason = selection.reason or ""
     place, gpu = f"{backend.name} {backend.version} on {device}", identify_gpu(device) or ""
     every = ranks.gather([place, gpu, selection.warning or "", reason])
     is_mixed = any(gpu for _, gpu, *_ in every)
@@ -92,7 +94,7 @@ def _compare_places(ranks: Ranks, selection: Selection, warn: Callable[[str], ob
     lines = [f"{ranks.describe(each)}: {text}" if ranks.size > 1 else text for text, each in fallen.items()]
     for host, used in gpus.items():
         if len({*used}) < len(used):
-            lines.append(f"{host}: {len(used)} ranks share {len({*used})} GPU{'s' * (len({*used}) > 1)}")
+            lines.append(f"{host}: {len(used)} ranks share {pluralize(len({*used}), 'GPU')}")
     for line in lines if ranks.rank == 0 else ():
         warn(line)
     return tuple(place for place, *_ in every)
