@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from types import ModuleType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import array_api_compat
 
@@ -19,7 +19,7 @@ from xpnet.backends.probing import Probe, Problem, cuda_major, expand_device, is
 from xpnet.backends.workers import Workers
 from xpnet.errors import BackendError, ConfigError, setting
 
-GPU_STACK: Final = 16
+GPU_STACK = 16
 """Blocks that a GPU computes in one call: 100 MB of MNIST's pixels in float64."""
 
 
@@ -275,7 +275,7 @@ def replace_functions(namespace: ModuleType, **functions: Function) -> ModuleTyp
     return changed
 
 
-PRECISION_VARIABLES: Final = {
+PRECISION_VARIABLES = {
     "CUPY_TF32": "CuPy then shortens float32 operands to 10 bits",
     "NVIDIA_TF32_OVERRIDE": "cuBLAS may then shorten float32 operands to 10 bits",
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "PyTorch then shortens float32 operands to 10 bits",

@@ -8,7 +8,7 @@ registers. Sums, differences, products, quotients and roots of floats are intrin
 import math
 from collections import ChainMap
 from itertools import count
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -25,10 +25,10 @@ _C_NAMES = {
     "uint8": "unsigned char",
     "bool": "bool",
 }
-TYPES: Final = {np.dtype(name): c_name for name, c_name in _C_NAMES.items()}
-ROUNDED: Final = {"add": "add", "subtract": "sub", "multiply": "mul", "divide": "div", "sqrt": "sqrt"}
+TYPES = {np.dtype(name): c_name for name, c_name in _C_NAMES.items()}
+ROUNDED = {"add": "add", "subtract": "sub", "multiply": "mul", "divide": "div", "sqrt": "sqrt"}
 """Functions of floats, and the part of their intrinsics' names that is theirs, as in ``__dadd_rn``."""
-EXPRESSIONS: Final = {
+EXPRESSIONS = {
     "add": "{0} + {1}",
     "subtract": "{0} - {1}",
     "multiply": "{0} * {1}",
@@ -50,15 +50,15 @@ EXPRESSIONS: Final = {
     "where": "{0} ? {1} : {2}",
 }
 """Other functions of numbers."""
-VIEWS: Final = {"expand_dims", "getitem", "reshape", "swapaxes", "transpose"}
-REDUCTIONS: Final = {"argmax", "max", "sum"}
+VIEWS = {"expand_dims", "getitem", "reshape", "swapaxes", "transpose"}
+REDUCTIONS = {"argmax", "max", "sum"}
 INTEGER = np.dtype("int32")
 BOOL = np.dtype("bool")
 WARP = 32
 
-BARRIER: Final = "wait_for_all((unsigned*)memory);"
+BARRIER = "wait_for_all((unsigned*)memory);"
 """Has all threads wait for each other: the memory begins with the counter of those that do."""
-HEADER: Final = """#define inf __builtin_bit_cast(double, 0x7ff0000000000000LL)
+HEADER = """#define inf __builtin_bit_cast(double, 0x7ff0000000000000LL)
 #define nan __builtin_bit_cast(double, 0x7ff8000000000000LL)
 __device__ static void wait_for_all(unsigned* arrived) {
   __syncthreads();

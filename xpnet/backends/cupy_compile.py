@@ -13,7 +13,7 @@ from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from types import ModuleType
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import cupy
 import numpy as np
@@ -28,13 +28,13 @@ from xpnet.backends.tape import Tape, TracedArray, convert, traced_leaves, untra
 
 CHEAP, MOST = 8, 96
 """Operations that are repeated rather than stored, and the most for an element of a stored array."""
-BLOCK: Final = 4096
+BLOCK = 4096
 """Elements of a phase up to which one block computes a kernel: its threads wait for each other fastest."""
-ALIGNMENT: Final = 256
+ALIGNMENT = 256
 """Bytes to which arrays in a plan's memory are aligned; the first ones have the counter of the barrier."""
-MOST_ELEMENTS: Final = 2**31 - 2**20
+MOST_ELEMENTS = 2**31 - 2**20
 """Of an array: kernels number elements and threads by 32 bits."""
-FLOATS: Final = {"float32": (0, 68, np.array([1, 0], "f4")), "float64": (1, 70, np.array([1, 0], "f8"))}
+FLOATS = {"float32": (0, 68, np.array([1, 0], "f4")), "float64": (1, 70, np.array([1, 0], "f8"))}
 """``cudaDataType_t`` and ``cublasComputeType_t`` of products of a dtype, and the numbers 1 and 0."""
 _RECORDED = """abs argmax astype concat exp expand_dims full_like log matmul matrix_transpose max maximum
     minimum ones_like reshape sqrt sum take where zeros_like""".split()  # noqa: SIM905

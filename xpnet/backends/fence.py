@@ -7,7 +7,7 @@ function gets as an argument. To the compiler the result is then a number of unk
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -18,13 +18,13 @@ from xpnet._lib.text import complain
 from xpnet._typing import AnyFunction
 from xpnet.errors import BackendError
 
-ZERO: Final = np.int64(0)
+ZERO = np.int64(0)
 """The first argument of a fenced function, under ``enable_x64``."""
 
-ROUNDED: Final = {"add", "convert_element_type", "div", "dot_general", "mul", "reduce_sum", "sqrt", "sub"}
+ROUNDED = {"add", "convert_element_type", "div", "dot_general", "mul", "reduce_sum", "sqrt", "sub"}
 """Primitives whose results are rounded once as IEEE 754 says, if sums of several terms are exact."""
 
-EXACT: Final = {
+EXACT = {
     *("abs", "and", "argmax", "bitcast_convert_type", "broadcast_in_dim", "clamp", "concatenate", "copy"),
     *("device_put", "dynamic_slice", "eq", "gather", "ge", "gt", "iota", "le", "lt", "max", "min", "ne"),
     *("neg", "not", "optimization_barrier", "or", "pad", "reduce_and", "reduce_max", "reduce_min"),
@@ -33,7 +33,7 @@ EXACT: Final = {
 }
 """Primitives whose results are not rounded."""
 
-CALLS: Final = {"jit", "pjit"}
+CALLS = {"jit", "pjit"}
 """Primitives that call a function."""
 
 

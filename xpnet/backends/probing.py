@@ -4,12 +4,12 @@ import ctypes
 import re
 import sys
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from xpnet._lib.text import join_lines
 
-DRIVER_FIX: Final = "install or update the NVIDIA driver: https://www.nvidia.com/drivers"
-NO_GPU_FIX: Final = "run nvidia-smi; it must list a GPU, and CUDA_VISIBLE_DEVICES must not hide it"
+DRIVER_FIX = "install or update the NVIDIA driver: https://www.nvidia.com/drivers"
+NO_GPU_FIX = "run nvidia-smi; it must list a GPU, and CUDA_VISIBLE_DEVICES must not hide it"
 
 
 class Problem(NamedTuple):

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pkgutil import resolve_name
-from typing import Final, cast
+from typing import cast
 
 import array_api_compat
 
@@ -15,7 +15,7 @@ from xpnet.backends.base import Backend
 from xpnet.backends.probing import Probe, Problem, expand_device, is_gpu
 from xpnet.errors import BackendError, ConfigError, setting
 
-BACKENDS: Final = {
+BACKENDS = {
     "numpy": "xpnet.backends.numpy:NumPyBackend",
     "cupy": "xpnet.backends.cupy:CuPyBackend",
     "torch": "xpnet.backends.torch:TorchBackend",
@@ -25,22 +25,17 @@ BACKENDS: Final = {
 }
 """The class of each backend, whose module imports the library's own."""
 
-CPU_BACKENDS: Final = ("numpy", "torch", "jax", "dpnp", "array-api-strict")
+CPU_BACKENDS = ("numpy", "torch", "jax", "dpnp", "array-api-strict")
 """The backends that can use the CPU, in order of preference."""
 
-DEVICE_KINDS: Final = {
-    "cpu": CPU_BACKENDS,
-    "cuda": ("cupy", "torch", "jax"),
-    "gpu": ("dpnp",),
-    "mps": ("torch",),
-}
+DEVICE_KINDS = {"cpu": CPU_BACKENDS, "cuda": ("cupy", "torch", "jax"), "gpu": ("dpnp",), "mps": ("torch",)}
 """The backends that can use each kind of device, in order of preference."""
 
-KIND_NAMES: Final = {"cpu": "the CPU", "cuda": "an NVIDIA GPU", "gpu": "an Intel GPU", "mps": "an Apple GPU"}
+KIND_NAMES = {"cpu": "the CPU", "cuda": "an NVIDIA GPU", "gpu": "an Intel GPU", "mps": "an Apple GPU"}
 
-STRICT_DEVICES: Final = ("device1", "device2", "no_float64", "no_x64")
+STRICT_DEVICES = ("device1", "device2", "no_float64", "no_x64")
 
-REQUIRE_DEVICE: Final = "XPNET_REQUIRE_DEVICE"
+REQUIRE_DEVICE = "XPNET_REQUIRE_DEVICE"
 """The environment variable, a switch, that requires a GPU unless the device is the CPU."""
 
 
