@@ -1,0 +1,44 @@
+"""Writes what docs/course has from elsewhere: the functions of given.mjs, and the pictures.
+
+The functions are those of examples/browser/xpnet.js. With --check the script writes nothing, and says what is
+out of date.
+"""
+
+import argparse
+import re
+import sys
+
+from checkout import ROOT
+
+COURSE = ROOT / "docs" / "course"
+SECTIONS = re.compile(r"(3|5|5\.\d|6|7|10\.2)\.? ")
+"""The sections of the specification whose functions given.mjs has."""
+MARK = "// From examples/browser/xpnet.js, by scripts/course.py\n"
+
+
+def given() -> str:
+    """Return given.mjs: its own beginning, and sections of xpnet.js without their exports."""
+    own, mark, _ = (COURSE / "given.mjs").read_text(encoding="utf-8").partition(MARK)
+    program = (ROOT / "examples/browser/xpnet.js").read_text(encoding="utf-8")
+    sections = re.split(r"^// (?=\d)", program, flags=re.MULTILINE)
+    text = "".join(f"// {section}" for section in sections if SECTIONS.match(section))
+    return own + mark + re.sub(r"^export ", "", text, flags=re.MULTILINE)
+
+
+def main() -> int:
+    """Write or compare the files; return the exit code, 1 if one is out of date."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--check", action="store_true", help="compare the files instead of writing them")
+    check, stale = parser.parse_args().check, []
+    for path, text in {COURSE / "given.mjs": given()}.items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(path)
+            if not check:
+                path.write_text(text, encoding="utf-8")
+    if check and stale:
+        print(f"out of date: {', '.join(path.name for path in stale)}: run python scripts/course.py")
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

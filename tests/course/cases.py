@@ -1,0 +1,171 @@
+"""The cases that docs/course/check.py gives to a program, and their answers."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+VECTORS, MNIST, HERE = ROOT / "docs" / "vectors", ROOT / "data" / "mnist", ROOT / "tests" / "course"
+
+
+def philox(seed, purpose, epoch, number, index=0, first=0):
+    """Return random words: section 4.1 of docs/reproducibility.md."""
+    return np.random.Philox(key=int(str(seed), 0), counter=[first, index, epoch, purpose]).random_raw(number)
+
+
+def order_words(seed, epochs, m):
+    return [[f"0x{word:016x}" for word in philox(seed, 2, epoch, m)] for epoch in range(epochs + 1)]
+
+
+def make_case(function, m, rng):
+    """Return a case of random numbers, with m samples."""
+
+    def draw(*shape):
+        return rng.uniform(-1, 1, shape)
+
+    Y, Z = rng.integers(10, size=m), np.where(rng.random((10, m)) < 0.1, 0.0, draw(10, m))
+    steps = {"W": draw(4, 6), "b": draw(4, 1), "dW": draw(5, 4, 6), "db": draw(5, 4, 1)}
+    steps["rates"] = rng.uniform(0.01, 0.1, 5)
+    training = {"W1": draw(10, 5), "b1": draw(10, 1), "W2": draw(10, 10), "b2": draw(10, 1)}
+    training |= {"X": rng.integers(256, size=(5, m)), "Y": Y, "alpha": 0.1, "epochs": 2}
+    results = {"X": draw(12, m), "Z1": Z, "A1": np.maximum(Z, 0), "A2": rng.random((10, m))}
+    numbers = rng.integers(65536, size=(10, m))
+    numbers[0, :2] = 19660, 19661  # q of 0.3 is the second
+    cases = {
+        "layer": {"W": draw(m, m), "A": draw(m, m), "b": draw(m, 1)},
+        "activate": {"Z": 20 * Z},
+        "loss": {"Z": 5 * Z, "Y": Y},
+        "backward": {"W2": draw(10, 10), **results, "Y": Y, "m": m},
+        "update": steps,
+        "train": training,
+        "batches": training | {"words": order_words(rng.integers(2**63), 3, m), "size": 4, "epochs": 3},
+        "optimize": {"kind": "adam" if m % 2 else "momentum", **steps, "decay": 0.01},
+        "drop": {"A": np.abs(Z), "dA": draw(10, m), "numbers": numbers, "p": 0.3},
+        "normalize": {"Z": Z, "dY": draw(10, m), "gamma": draw(10, 1), "beta": draw(10, 1)}
+        | {"mean": draw(10, 1), "variance": rng.random((10, 1))},
+    }
+    return cases[function]
+
+
+def made_cases(function, seed):
+    """Return cases of random numbers: of 10 and 13 samples, and for an epoch of four blocks."""
+    more = {"train": [3100], "loss": [*range(30, 50)]}  # four blocks; means whose roundings differ
+    return [make_case(function, m, np.random.default_rng([seed, m])) for m in (10, 13, *more.get(function, ()))]
+
+
+def read_vectors(file, part):
+    """Return the entries of a part of a file of docs/vectors, with numbers in place of texts."""
+
+    def real(value):
+        if isinstance(value, list):
+            return [real(each) for each in value]
+        is_float = isinstance(value, str) and re.fullmatch(r"-?0x[01]\.\w+p[+-]\d+", value)
+        return float.fromhex(value) if is_float else value
+
+    def entry(values):
+        return {name: real(value) for name, value in values.items()}
+
+    return json.loads((VECTORS / f"{file}.json").read_text(encoding="utf-8"), object_hook=entry)[part]
+
+
+def steps(entry):
+    dW, db, rates = ([step[name] for step in entry["steps"]] for name in ("dW", "db", "rate"))
+    return {"W": entry["W"], "b": entry["b"], "dW": dW, "db": db, "rates": rates}
+
+
+def optimizer(entry):
+    return steps(entry) | {"kind": entry["settings"]["optimizer"], "decay": 0.0}
+
+
+def product(entry):
+    return {"W": entry["rows"], "A": np.transpose(entry["columns"]), "b": [[0.0], [0.0]]}
+
+
+def norm(entry):
+    names = {"Z": "z", "dY": "dy", "gamma": "gamma", "beta": "beta"}
+    names |= {"mean": "mean before", "variance": "variance before"}
+    return {name: entry[own] for name, own in names.items()}
+
+
+def order(entry):
+    words = order_words(entry["seed"], entry["epoch"], entry["samples"])
+    case = make_case("batches", entry["samples"], np.random.default_rng(0))
+    return case | {"words": words, "epochs": entry["epoch"]}
+
+
+def dropout(entry):
+    units, m = entry["units"], len(entry["dropped"])
+    uses, ones = -(-units // 16), np.ones((units, m))  # uses of Philox for a sample
+    place = {"index": entry["index"], "first": uses * entry["first sample"]}
+    words = philox(entry["seed"], 4, entry["epoch"], 4 * uses * m, **place)
+    numbers = words.astype("<u8").view("<u2").reshape(m, -1).T[:units]
+    return {"A": ones, "dA": ones, "numbers": numbers, "p": entry["probability"]}
+
+
+PUBLISHED = {
+    "layer": ("contractions", "products", slice(5), product),
+    "activate": ("functions", "softmax", slice(None), lambda e: {"Z": np.transpose([e["logits"]])}),
+    "loss": ("network", "losses", slice(1), lambda e: {"Z": e["z"], "Y": e["labels"]}),
+    "update": ("network", "optimisers", slice(1), steps),
+    "batches": ("random", "orders", slice(1, 3), order),
+    "optimize": ("network", "optimisers", slice(1, 4, 2), optimizer),
+    "drop": ("random", "dropout", slice(None), dropout),
+    "normalize": ("network", "batch normalisation", slice(None), norm),
+}
+"""For a function a file of docs/vectors, its part, the entries, and what makes arguments of an entry."""
+
+
+def published_cases(function):
+    """Return cases of docs/vectors, if there are any for the function."""
+    if function not in PUBLISHED:
+        return []
+    file, part, which, arguments = PUBLISHED[function]
+    return [arguments(entry) for entry in read_vectors(file, part)[which]]
+
+
+def mnist_case(epochs):
+    """Return the default run of docs/reproducibility.md, section 13, as the arguments of mnist."""
+    numbers = [
+        (philox(0, 1, 0, n, index=i) >> np.uint64(40)) * 2.0**-24 - 0.5 for i, n in enumerate((7850, 110))
+    ]
+    (W1, b1), (W2, b2) = (np.split(u, [u.size - 10]) for u in numbers)
+    start = {
+        "W1": W1.reshape(10, 784),
+        "b1": b1.reshape(10, 1),
+        "W2": W2.reshape(10, 10),
+        "b2": b2.reshape(10, 1),
+    }
+    files = {"images": MNIST / "train-images-idx3-ubyte.gz", "labels": MNIST / "train-labels-idx1-ubyte.gz"}
+    case = {name: str(path) for name, path in files.items()} | start
+    return case | {
+        "order": np.argsort(philox(0, 2, 0, 60_000), kind="stable"),
+        "alpha": 0.1,
+        "epochs": epochs,
+    }
+
+
+def read_mistakes(function):
+    """Return the known mistakes in a function, each with its edits."""
+    return tomllib.loads((HERE / "mistakes.toml").read_text(encoding="utf-8"))[function]
+
+
+def solve(function, cases, edits=()):
+    """Return the right answers, or those of a mistake: old and new texts, in turn, of the solution."""
+
+    def plain(value):
+        return (
+            [plain(each) for each in value] if isinstance(value, list) else np.asarray(value, float).tolist()
+        )
+
+    text, names = (HERE / "solution.py").read_text(encoding="utf-8"), {}
+    for old, new in zip(edits[::2], edits[1::2], strict=True):
+        text = text.replace(old, new)
+    exec(text, names)  # noqa: S102
+    cases = [
+        {name: np.array(value) if np.ndim(value) else value for name, value in case.items()} for case in cases
+    ]
+    with np.errstate(all="ignore"):
+        return [{name: plain(value) for name, value in names[function](**case).items()} for case in cases]
