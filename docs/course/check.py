@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tests" / "course"))  # has the solutions
-from cases import made_cases, mnist_case, published_cases, read_mistakes, solve  # noqa: E402
+from cases import made_cases, mnist_case, published_cases, read_mistakes, solve
 
 FUNCTIONS = [
     "layer",

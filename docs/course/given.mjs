@@ -30,9 +30,9 @@ export function map(f, A, ...others) {
 }
 
 export function transpose(A) {
-  const columns = Array.from(A[0], () => new A[0].constructor(A.length));
-  A.forEach((row, i) => row.forEach((x, j) => (columns[j][i] = x)));
-  return columns;
+  if (!arePixels(A)) return Array.from(A[0], (_, j) => Array.from(A, (row) => row[j]));
+  const x = bySample(A);
+  return Array.from({ length: A[0].length }, (_, j) => x.subarray(j * A.length, (j + 1) * A.length));
 }
 
 // The numbers in a file of MNIST, .gz or not, as one array for each image, or one of all labels
@@ -59,13 +59,17 @@ function toMatrix(A) {
   A.forEach((row, i) => matrix.row(i).set(row));
   return matrix;
 }
-function toPixels(B) { // the samples one after the other
+const toPixels = (B) => Pixels.from(bySample(B), B.length, 1 / 255);
+function bySample(B) { // the pixels of one sample after the other
   const x = new Uint8Array(B.length * B[0].length);
-  B.forEach((row, k) => row.forEach((value, j) => (x[j * B.length + k] = value)));
-  return Pixels.from(x, B.length, 1 / 255);
+  for (let k = 0; k < B.length; k++) {
+    const row = B[k];
+    for (let j = 0, n = k; j < row.length; j++, n += B.length) x[n] = row[j];
+  }
+  return x;
 }
 
-// From examples/browser/xpnet.js, by scripts/course.py
+// From examples/browser/xpnet.js, by scripts/make_course.py
 // 3. The numbers
 class Matrix { // A matrix with one row per unit (or feature) and one column per sample, row by row in `data`
   constructor(rows, columns, data = new Float64Array(rows * columns)) {

@@ -53,7 +53,9 @@ def make_case(function, m, rng):
 def made_cases(function, seed):
     """Return cases of random numbers: of 10 and 13 samples, and for an epoch of four blocks."""
     more = {"train": [3100], "loss": [*range(30, 50)]}  # four blocks; means whose roundings differ
-    return [make_case(function, m, np.random.default_rng([seed, m])) for m in (10, 13, *more.get(function, ()))]
+    return [
+        make_case(function, m, np.random.default_rng([seed, m])) for m in (10, 13, *more.get(function, ()))
+    ]
 
 
 def read_vectors(file, part):
@@ -113,7 +115,7 @@ PUBLISHED = {
     "batches": ("random", "orders", slice(1, 3), order),
     "optimize": ("network", "optimisers", slice(1, 4, 2), optimizer),
     "drop": ("random", "dropout", slice(None), dropout),
-    "normalize": ("network", "batch normalisation", slice(None), norm),
+    "normalize": ("network", "batch normalisation", slice(2), norm),
 }
 """For a function a file of docs/vectors, its part, the entries, and what makes arguments of an entry."""
 

@@ -30,8 +30,9 @@ from ctrl_c import handled_by
 pytestmark = pytest.mark.tooling
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted(page for page in ROOT.glob("docs/*.md") if page.name != "cli.md")]
-SHOWN = ("examples", "scripts", "data", "README.md")
+GUIDES = [page for page in ROOT.glob("docs/*.md") if page.name != "cli.md"]
+PAGES = [ROOT / "README.md", *sorted(GUIDES), *sorted(ROOT.glob("docs/course/*.md"))]
+SHOWN = ("examples", "scripts", "data", "docs", "README.md")
 VARIES = (
     r"\d{8}T\d{6}Z-[0-9a-f]{6}",
     r"(?<=: )\w+ \d+\.\d+\.\S+ on cpu(?: \(.*\))?",

@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "xpnet"
 MODULES = [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in sorted(PACKAGE.rglob("*.py"))]
 CONTRIBUTING, README = ROOT / "CONTRIBUTING.md", ROOT / "README.md"
-TEXTS = {page: page.read_text(encoding="utf-8") for page in (CONTRIBUTING, README, *ROOT.glob("docs/*.md"))}
+PAGES = (CONTRIBUTING, README, *ROOT.glob("docs/*.md"), *ROOT.glob("docs/course/*.md"))
+TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 PARITY, MATHEMATICS = (TEXTS[ROOT / "docs" / name] for name in ("parity.md", "math.md"))
 
 

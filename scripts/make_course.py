@@ -1,19 +1,20 @@
-"""Writes what docs/course has from elsewhere: the functions of given.mjs, and the pictures.
+"""Writes the pictures of docs/course, and the functions of its given.mjs: those of examples/browser/xpnet.js.
 
-The functions are those of examples/browser/xpnet.js. With --check the script writes nothing, and says what is
-out of date.
+With --check the script writes nothing, and says what is out of date.
 """
 
 import argparse
 import re
 import sys
+from pathlib import Path
 
+import course_pictures
 from checkout import ROOT
 
 COURSE = ROOT / "docs" / "course"
 SECTIONS = re.compile(r"(3|5|5\.\d|6|7|10\.2)\.? ")
 """The sections of the specification whose functions given.mjs has."""
-MARK = "// From examples/browser/xpnet.js, by scripts/course.py\n"
+MARK = "// From examples/browser/xpnet.js, by scripts/make_course.py\n"
 
 
 def given() -> str:
@@ -25,18 +26,24 @@ def given() -> str:
     return own + mark + re.sub(r"^export ", "", text, flags=re.MULTILINE)
 
 
+def files() -> dict[Path, str]:
+    """Return the text of each file."""
+    pictures = {COURSE / "images" / f"{name}.svg": text for name, text in course_pictures.draw().items()}
+    return {COURSE / "given.mjs": given(), **pictures}
+
+
 def main() -> int:
     """Write or compare the files; return the exit code, 1 if one is out of date."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--check", action="store_true", help="compare the files instead of writing them")
     check, stale = parser.parse_args().check, []
-    for path, text in {COURSE / "given.mjs": given()}.items():
+    for path, text in files().items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(path)
             if not check:
                 path.write_text(text, encoding="utf-8")
     if check and stale:
-        print(f"out of date: {', '.join(path.name for path in stale)}: run python scripts/course.py")
+        print(f"out of date: {', '.join(path.name for path in stale)}: run python scripts/make_course.py")
     return int(check and bool(stale))
 
 
