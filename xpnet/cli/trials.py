@@ -131,7 +131,9 @@ class TrialProcesses:
     """
 
     def __init__(self, jobs: int) -> None:
-        self._are_over, self._numbers, self._inputs = False, [*range(jobs)], list[Any]()
+        self._are_over = False
+        self._numbers = [*range(jobs)]
+        self._inputs = list[Any]()
 
     def run(self, trial: Trial) -> tuple[int, str, str]:
         """Return the exit code and the output of a trial in a new process, which takes a GPU of its own.
@@ -159,7 +161,9 @@ class TrialProcesses:
                 output, errors = (text.decode(errors="replace") for text in process.communicate())
             code = process.returncode
         except OSError as error:
-            code, output, errors = UNEXPECTED, "", f"xpnet: {trial.config.name}: {error}\n"
+            code = UNEXPECTED
+            output = ""
+            errors = f"xpnet: {trial.config.name}: {error}\n"
         self._numbers.append(number)
         code = INTERRUPTED if self._are_over and code else code  # it may have been ended at once
         if code in CODES:

@@ -89,7 +89,10 @@ class ComputeContext:
         ``x`` (..., m, features) and ``labels`` (..., m) are those of the block. The results are those of
         `evaluate_logits`.
         """
-        ops, inputs, network = self.ops, self.inputs, self.network  # not `self`, which holds this function
+        # The function below refers to these and not to `self`, which holds it.
+        ops = self.ops
+        inputs = self.inputs
+        network = self.network
 
         def evaluate_block(
             parameters: Parameters, running: Sequence[RunningStatistics], x: Array, labels: Array, /

@@ -357,7 +357,6 @@ def _to_weights(name: str, values: object, keys: Sequence[object]) -> NDArray[np
 
 # The data set that a user's arrays make
 
-
 Pair = tuple[object, object]
 
 

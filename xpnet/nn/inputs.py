@@ -64,7 +64,9 @@ class Inputs:
         0; then the noise (samples, features), multiples of 2^-15 of ``input_noise``, is added (Bishop 1995,
         "Training with noise is equivalent to Tikhonov regularization").
         """
-        xp, mask, noise = self.ops.xp, masks.inputs, masks.noise
+        xp = self.ops.xp
+        mask = masks.inputs
+        noise = masks.noise
         kept_scale = dropout_scale(network.input_dropout)
         if self.factor is not None and rows.dtype == xp.uint8 and noise is None:
             kept = rows if mask is None else rows * xp.astype(mask, xp.uint8)

@@ -65,7 +65,9 @@ def load_state(
         `remedy`.
     """
     arrays, progress = load_checkpoint(path)
-    epoch, batch, steps = int(progress["epoch"]), int(progress["batch"]), len(trainer.loader.bounds)
+    epoch = int(progress["epoch"])
+    batch = int(progress["batch"])
+    steps = len(trainer.loader.bounds)
     if batch > steps:
         problem = f"after {batch} steps of an epoch, which has {steps}"
         raise DataError.at(path, f"not a checkpoint of this training: {problem}: {remedy}")
@@ -104,7 +106,9 @@ class Recorder(LoopCallback):
     needs_every_epoch = True
 
     def __init__(self, run: WritableRun, final: FinalParameters, console: TrainingConsole) -> None:
-        self._run, self._final, self._console = run, final, console
+        self._run = run
+        self._final = final
+        self._console = console
         self._rows, self._earlier_seconds = 0, 0.0
         self._start = self._last_save = time.perf_counter()
 
@@ -146,7 +150,9 @@ class Recorder(LoopCallback):
     def on_train_end(self, result: FitResult) -> None:
         """Save the last state, from which the run can be resumed or extended, and complete the record."""
         self._save(result.state)
-        run, print_line, epochs = self._run, self._console.print_line, result.state.epoch
+        run = self._run
+        print_line = self._console.print_line
+        epochs = result.state.epoch
         model = self._trainer.model(result.best)
         run.write(MODEL_FILE, encode_model(model))
         metrics = evaluate_result(self._trainer, result, self._console, run.record["schema_version"])
@@ -282,8 +288,8 @@ def record(
                 state = load_parent(trainer, final, parent, remedy, notify)
             else:
                 state = trainer.initial_state()
-        comparing = [CompareRanks()] * (trainer.ranks.size > 1)
-        order = order_callbacks(Evaluate(first, final=final), [*users, *comparing], console)
+        others = [*users, CompareRanks()] if trainer.ranks.size > 1 else users
+        order = order_callbacks(Evaluate(first, final=final), others, console)
         if run is None:
             order.append(_EvaluateResult())
         else:

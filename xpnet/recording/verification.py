@@ -97,7 +97,9 @@ def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str
 
 def _load_start(run: RecordedRun, trainer: Trainer, final: FinalParameters) -> TrainState:
     """Return the state to start from: the initial one, that of a kept checkpoint, or that of the parent."""
-    recorded, parent, remedy = run.record["parent"], run.parent, "expected the files of the training"
+    recorded = run.record["parent"]
+    parent = run.parent
+    remedy = "expected the files of the training"
     if run.first != run.initial_epoch:
         return load_state(trainer, final, run.kept(run.first), remedy)[0]
     if recorded is None or parent is None:

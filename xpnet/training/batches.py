@@ -152,16 +152,20 @@ class BatchLoader:
 
     def _stack_steps(self, order: SampleOrder, epoch: int, bounds: Bounds, at_once: int) -> Iterator[Batch]:
         """Yield batches of several steps; the last few steps are left out."""
-        size, sizes, xp = self.samples_per_step, self.context.network.sizes, self.context.ops.xp
+        size = self.samples_per_step
         if self.masks is not None:
-            at_once = min(at_once, max(MOST_MASKED // (size * sum(sizes[:-1])), 1))
+            units = sum(self.context.network.sizes[:-1])
+            at_once = min(at_once, max(MOST_MASKED // (size * units), 1))
         is_shared = self.share(size) != (0, size)
         whole = 0 if is_shared else sum(end - begin == size for begin, end in bounds)
         steps = choose_steps(whole, at_once)
-        for begin, _ in bounds[: whole - whole % steps : steps] if steps > 1 else ():
+        if steps < 2:
+            return
+        stacked = whole - whole % steps
+        for begin, _ in bounds[:stacked:steps]:
             end, shape = begin + steps * size, (steps, size)
             if self.context.backend.on_gpu:
-                indices = xp.reshape(order.device[begin:end], shape)
+                indices = self.context.ops.xp.reshape(order.device[begin:end], shape)
             else:  # a library takes some time to slice an array of its own
                 indices = order.host[begin:end].reshape(shape)
             masks = NO_MASKS if self.masks is None else self.masks(epoch, begin, end, steps)

@@ -182,7 +182,9 @@ class Evaluate(LoopCallback):
     """
 
     def __init__(self, first: int = 0, last: int | None = None, final: FinalParameters | None = None) -> None:
-        self._first, self._last, self.final = first, last, final or FinalParameters()
+        self._first = first
+        self._last = last
+        self.final = final or FinalParameters()
 
     def on_epoch_end(self, log: EpochLog) -> None:
         """Add the evaluations to the log.

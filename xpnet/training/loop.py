@@ -152,7 +152,10 @@ def fit(  # noqa: C901 - one function, so that a debugger shows one frame
     DivergedError
         The parameters are no longer finite, or a callback raised it.
     """
-    step, loader, in_step, stopped = trainer.step, trainer.loader, False, None
+    step = trainer.step
+    loader = trainer.loader
+    in_step = False
+    stopped = None
     steps, one_by_one = len(loader.bounds), any(callback.needs_every_step for callback in callbacks)
     at_once = 1 if one_by_one else step.context.steps_at_once(loader.samples_per_step)
     sums: Sums = []  # to be checked by _check_finite

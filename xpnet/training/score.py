@@ -48,7 +48,9 @@ def build_score(
     DataError
         The accuracy is weighted, and all validation samples have weight 0.
     """
-    data, to_host, best_by = trainer.data, trainer.backend.to_host, trainer.best_by
+    data = trainer.data
+    to_host = trainer.backend.to_host
+    best_by = trainer.best_by
     if best_by == "loss":
         return lambda evaluation: 0.0 - evaluation.loss
     if best_by == "accuracy" or (validation is None and not data.test_is_validation):

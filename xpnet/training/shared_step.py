@@ -159,7 +159,9 @@ class SharedStep(Step):
         self, variables: Variables, batch: Batch, own: tuple[int, int], learning_rate: float
     ) -> Variables:
         """Return the variables after a batch of one block, of which each rank has its ``own`` samples."""
-        ranks, inputs, size = self.context.ranks, self.context.inputs, batch.size
+        ranks = self.context.ranks
+        inputs = self.context.inputs
+        size = batch.size
         block = batch.block(Group(*own, 1))
         is_pixels = block.x.dtype == self.context.ops.xp.uint8 and block.masks.noise is None
         factor = inputs.factor if is_pixels else None  # of integers

@@ -102,11 +102,10 @@ class Step:
 
 def block_sums(context: ComputeContext, parameters: L.Parameters, block: SampleBlock) -> list[Array]:
     """Return sums over the samples of a block, in a flat list: gradients, then batch-norm moments."""
-    ops, network, masks = context.ops, context.network, block.masks
+    ops, network = context.ops, context.network
     x, labels, weights = gather_rows(ops, block)
+    inputs = context.inputs(x, block.masks, network)
     gradients, moments = gradients_and_moments(
-        *(ops, parameters, context.inputs(x, masks, network), labels, network),
-        masks=masks.hidden,
-        weights=weights,
+        ops, parameters, inputs, labels, network, masks=block.masks.hidden, weights=weights
     )
     return [array for part in (*gradients, *moments) for array in part]

@@ -96,7 +96,10 @@ class Trainer:
     ) -> None:
         if not backend.on_host:
             check_copy_memory(data, backend.name)
-        self.config, self.backend, self.data, self.ranks = config, backend, data, ranks
+        self.config = config
+        self.backend = backend
+        self.data = data
+        self.ranks = ranks
         sizes = data.features, *config.hidden, data.classes
         options = {name: getattr(config, name) for name in NETWORK_SETTINGS}
         self.network = network = Network(sizes, hidden_dropout=config.dropout, **options)
@@ -122,7 +125,9 @@ class Trainer:
         self.best_by = resolve_best_by(config, data.weights)
         self._score = build_score(self, validation)
         self.loader = self._build_loader(data, training, count)
-        schedule, rate, steps = config.schedule, config.learning_rates[0], len(self.loader.bounds)
+        schedule = config.schedule
+        rate = config.learning_rates[0]
+        steps = len(self.loader.bounds)
         self.learning_rate = schedules.build(schedule, rate, steps, config.epochs, **config.schedule_options)
         self._evaluated: tuple[TrainState, SampleEvaluation] | None = None  # the last, of training samples
 
@@ -267,7 +272,10 @@ class Trainer:
         return tree_map(lambda array: self.backend.from_host(array.copy()), tree)
 
     def _build_loader(self, data: Dataset, training: NDArray[np.int64] | None, count: int) -> BatchLoader:
-        config, network, backend, ops = self.config, self.network, self.backend, self.context.ops
+        config = self.config
+        network = self.network
+        backend = self.backend
+        ops = self.context.ops
         put, memory_mapped = backend.put, is_mapped(data.x_train)
 
         @lru_cache(maxsize=2)
