@@ -55,8 +55,11 @@ def _probe_backend(name: str) -> dict[str, Any]:
     version = next(iter(probes.values())).version
     devices = list(dict.fromkeys(device for result in probes.values() for device in result.devices))
     usable = [device for device, probe in probes.items() if probe.usable]
-    unusable = ((device, probe) for device, probe in probes.items() if not probe.usable)
-    troubles = [{"device": device, "reason": probe.reason, "fix": probe.fix} for device, probe in unusable]
+    troubles = [
+        {"device": device, "reason": probe.reason, "fix": probe.fix}
+        for device, probe in probes.items()
+        if not probe.usable
+    ]
     library = {"name": name, "installed": version is not None, "version": version}
     return {**library, "devices": devices, "usable": usable, "troubles": troubles}
 

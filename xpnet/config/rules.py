@@ -233,17 +233,23 @@ def format_value(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-SYNONYMS = dict.fromkeys(("lr", "eta", "learning_rate_init"), "learning_rate")
-SYNONYMS |= dict.fromkeys(("max_iter", "max_epochs", "n_epochs", "num_epochs"), "epochs")
-SYNONYMS |= dict.fromkeys(("hidden_layer_sizes", "hidden_layers", "layers", "units"), "hidden")
-SYNONYMS |= dict.fromkeys(("validation_split", "validation_fraction"), "validation")
-SYNONYMS |= {"batch": "batch_size", "solver": "optimizer", "random_state": "seed", "seed": "random_state"}
-SYNONYMS |= {"n_iter_no_change": "patience", "warm_start": "init_from (the file of a trained network)"}
-SYNONYMS |= {"early_stopping": "patience (a number of epochs, beside validation)"}
-SYNONYMS |= {"alpha": "weight_decay (alpha / the batch size)"}
-SYNONYMS |= {"C": "weight_decay (1 / (C times the number of samples))"}
-"""Names of settings in other libraries: the setting, and its value if that is another."""
-
+_ELSEWHERE = {
+    "learning_rate": "lr eta learning_rate_init",
+    "epochs": "max_iter max_epochs n_epochs num_epochs",
+    "hidden": "hidden_layer_sizes hidden_layers layers units",
+    "validation": "validation_split validation_fraction",
+    "batch_size": "batch",
+    "optimizer": "solver",
+    "seed": "random_state",
+    "random_state": "seed",
+    "patience": "n_iter_no_change",
+    "patience (a number of epochs, beside validation)": "early_stopping",
+    "init_from (the file of a trained network)": "warm_start",
+    "weight_decay (alpha / the batch size)": "alpha",
+    "weight_decay (1 / (C times the number of samples))": "C",
+}
+SYNONYMS = {name: setting for setting, names in _ELSEWHERE.items() for name in names.split()}
+"""The setting of each name in other libraries, with the value if that is another."""
 
 VALUES_ELSEWHERE = {"mse": "squared-error", "logistic": "sigmoid", "xavier": "glorot"}
 """Values of settings in other libraries, and what they are called here."""

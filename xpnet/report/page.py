@@ -131,9 +131,14 @@ def make_environment() -> Environment:
     templates = Environment(loader=PackageLoader("xpnet.report"), autoescape=True, undefined=StrictUndefined)
     templates.trim_blocks = templates.lstrip_blocks = True
     templates.globals["read_source"] = read_source
-    templates.filters |= {"decimal": "{:.1f}".format, "thousands": "{:,}".format}
-    templates.filters |= {"label": format_label, "metric": format_page_metric}
-    templates.filters |= {"percent": format_percent, "value": format_page_value}
+    templates.filters |= {
+        "decimal": "{:.1f}".format,
+        "label": format_label,
+        "metric": format_page_metric,
+        "percent": format_percent,
+        "thousands": "{:,}".format,
+        "value": format_page_value,
+    }
     templates.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return templates
 
