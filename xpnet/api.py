@@ -68,10 +68,9 @@ class Model:
     @classmethod
     def from_settings(cls, network: TrainedNetwork, config: TrainConfig, history: History = ()) -> Self:
         """Return a network as a model that computes where its training did."""
-        device = config.device
-        backend = config.backend
-        arithmetic = config.arithmetic
-        return cls(network, history, device=device, backend=backend, arithmetic=arithmetic)
+        return cls(
+            network, history, device=config.device, backend=config.backend, arithmetic=config.arithmetic
+        )
 
     @property
     def sizes(self) -> tuple[int, ...]:

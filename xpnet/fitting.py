@@ -261,9 +261,8 @@ def _fit(
     trainer: Trainer, users: UserCallbacks, state: TrainState | None, epochs: int, *, verbose: bool
 ) -> FitResult:
     """Train up to an epoch without a record."""
-    config = trainer.config
-    final = build_final(config, 0 if state is None else state.epoch, epochs)
-    order = order_callbacks(Evaluate(last=max(config.epochs, epochs), final=final), users.order)
+    final = build_final(trainer.config, 0 if state is None else state.epoch, epochs)
+    order = order_callbacks(Evaluate(last=max(trainer.config.epochs, epochs), final=final), users.order)
     if verbose:
         from xpnet.training.console import TrainingConsole
 

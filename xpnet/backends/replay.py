@@ -119,10 +119,8 @@ class PlanBuilder:
 
     def _prepare(self, call: RecordedCall) -> None:
         """Prepare a call on whole arrays."""
-        slot = call.result.slot
-        owner = call.result.owner
-        ended = self._read_last(call)
-        if call.is_view and owner in self.arrays:
+        slot, ended = call.result.slot, self._read_last(call)
+        if call.is_view and call.result.owner in self.arrays:
             self.arrays[slot] = call.function(*self._with_arrays(call.args))
         else:
             self._release(self._overwritten(call, ended), self.free)

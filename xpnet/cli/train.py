@@ -251,10 +251,8 @@ def dry_run(command: Command) -> None:
 
 def _estimate(trainer: Trainer, first: int) -> Iterator[str]:
     """Yield lines on parameters, memory and time of trainings from the epoch ``first`` on."""
-    config, samples = trainer.config, trainer.loader.samples_per_epoch
-    last = config.epochs
-    interval = config.log_interval
-    state = trainer.initial_state()
+    config, state = trainer.config, trainer.initial_state()
+    samples, last = trainer.loader.samples_per_epoch, config.epochs
     yield f"parameters    {sum(array.size for array in leaves(state.variables.parameters)):,}"
     some = min(samples, DRY_RUN_SAMPLES)
     trainer.estimate(state, some)  # which compiles
@@ -262,7 +260,9 @@ def _estimate(trainer: Trainer, first: int) -> Iterator[str]:
     trainer.estimate(state, some)
     evaluation = (time.perf_counter() - start) / some
     step, steps = _time_step(trainer, state), len(trainer.loader.bounds)
-    logged = sum(epoch % interval == 0 or epoch in (first, last) for epoch in range(first, last + 1))
+    logged = sum(
+        epoch % config.log_interval == 0 or epoch in (first, last) for epoch in range(first, last + 1)
+    )
     validated = 0 if trainer.validation_indices is None else int(trainer.validation_indices.shape[0])
     evaluated = logged * samples + (last - first + 1) * validated
     runs = config.repeats * len(config.learning_rates)

@@ -76,8 +76,7 @@ def can_draw(model: TrainedNetwork, data: Dataset) -> bool:
 
 def full_ink(data: Dataset) -> float:
     """Return the value of a feature at full ink. An empty field has 0."""
-    x = data.x_test
-    return 255.0 if x.dtype == np.uint8 else float(x.max()) or 1.0
+    return 255.0 if data.x_test.dtype == np.uint8 else float(data.x_test.max()) or 1.0
 
 
 def encode_network(model: TrainedNetwork, data: Dataset) -> dict[str, object]:

@@ -48,7 +48,9 @@ def operands(
     TypeError
         They are of several libraries or devices, or there is no array among them.
     """
-    names, scalars, data = [], [], []
+    names = []
+    scalars = []
+    data = []
     for value in values:
         if type(value) is Array:
             place = place or value.place

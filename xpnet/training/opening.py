@@ -79,11 +79,9 @@ def open_training(
 
 def _compare_places(ranks: Ranks, selection: Selection, warn: Callable[[str], object]) -> tuple[str, ...]:
     """Return library and device of each rank; warn of those that use the CPU instead, or share a GPU."""
-    backend = selection.backend
-    device = selection.device_used
-    reason = selection.reason or ""
+    backend, device = selection.backend, selection.device_used
     place, gpu = f"{backend.name} {backend.version} on {device}", identify_gpu(device) or ""
-    every = ranks.gather([place, gpu, selection.warning or "", reason])
+    every = ranks.gather([place, gpu, selection.warning or "", selection.reason or ""])
     is_mixed = any(gpu for _, gpu, *_ in every)
     gpus, fallen = defaultdict[str, list[str]](list), defaultdict[str, list[int]](list)
     for rank, (_, gpu, warning, reason) in enumerate(every):

@@ -159,12 +159,10 @@ class SharedStep(Step):
         self, variables: Variables, batch: Batch, own: tuple[int, int], learning_rate: float
     ) -> Variables:
         """Return the variables after a batch of one block, of which each rank has its ``own`` samples."""
-        ranks = self.context.ranks
-        inputs = self.context.inputs
-        size = batch.size
+        ranks, size = self.context.ranks, batch.size
         block = batch.block(Group(*own, 1))
         is_pixels = block.x.dtype == self.context.ops.xp.uint8 and block.masks.noise is None
-        factor = inputs.factor if is_pixels else None  # of integers
+        factor = self.context.inputs.factor if is_pixels else None  # of integers
 
         def add_up(bounds: tuple[int, int], terms: Terms) -> list[Array]:
             sums = self._part_sums(size, factor is not None, bounds[1] - bounds[0])

@@ -125,10 +125,9 @@ class Trainer:
         self.best_by = resolve_best_by(config, data.weights)
         self._score = build_score(self, validation)
         self.loader = self._build_loader(data, training, count)
-        schedule = config.schedule
-        rate = config.learning_rates[0]
-        steps = len(self.loader.bounds)
-        self.learning_rate = schedules.build(schedule, rate, steps, config.epochs, **config.schedule_options)
+        rate, steps = config.learning_rates[0], len(self.loader.bounds)
+        options = config.schedule_options
+        self.learning_rate = schedules.build(config.schedule, rate, steps, config.epochs, **options)
         self._evaluated: tuple[TrainState, SampleEvaluation] | None = None  # the last, of training samples
 
     @classmethod
@@ -273,8 +272,7 @@ class Trainer:
 
     def _build_loader(self, data: Dataset, training: NDArray[np.int64] | None, count: int) -> BatchLoader:
         config = self.config
-        network = self.network
-        backend = self.backend
+        network, backend = self.network, self.backend
         ops = self.context.ops
         put, memory_mapped = backend.put, is_mapped(data.x_train)
 
