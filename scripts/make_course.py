@@ -10,6 +10,7 @@ from pathlib import Path
 
 import course_pictures
 from checkout import ROOT
+from shared import write_generated
 
 COURSE = ROOT / "docs" / "course"
 SECTIONS = re.compile(r"(3|5|5\.\d|6|7|10\.2)\.? ")
@@ -36,15 +37,13 @@ def main() -> int:
     """Write or compare the files; return the exit code, 1 if one is out of date."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--check", action="store_true", help="compare the files instead of writing them")
-    check, stale = parser.parse_args().check, []
-    for path, text in files().items():
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            stale.append(path)
-            if not check:
-                path.write_text(text, encoding="utf-8")
-    if check and stale:
-        print(f"out of date: {', '.join(path.name for path in stale)}: run python scripts/make_course.py")
-    return int(check and bool(stale))
+    if not parser.parse_args().check:
+        for path, text in files().items():
+            write_generated(path, text)
+    elif stale := [path.name for path, text in files().items() if path.read_text("utf-8") != text]:
+        print(f"out of date: {', '.join(stale)}: run python scripts/make_course.py")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
