@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 import time
 import tomllib
@@ -135,7 +136,7 @@ def test_a_wrong_fingerprint_is_wrong(capsys, python, monkeypatch):
     monkeypatch.setattr(check, "FINGERPRINTS", {0: "0" * 64})
     code, [line] = exit_code_and_lines(capsys, 6, "--", *python)
     assert code == 1
-    assert line.startswith("exercise 6: after 0 epochs on MNIST, case[0] fingerprint is 'fcde2c8dad9bc18c")
+    assert line.startswith("exercise 6: MNIST, epoch 0, case[0] fingerprint is 'fcde2c8dad9bc18c")
 
 
 # The mistakes
@@ -243,6 +244,14 @@ def test_without_a_command_the_task_is_printed_with_exact_numbers(capsys):
     task, [case, _] = json.loads(line), made_cases("activate", 5)
     assert (code, task["function"], task["cases"][0]["Z"]) == (0, "activate", case["Z"].tolist())
     assert case["Z"].tolist() != made_cases("activate", 6)[0]["Z"].tolist()
+
+
+def test_what_the_user_breaks_off_or_lacks_is_no_traceback():
+    piped = ["sh", "-c", f"'{sys.executable}' '{COURSE}/check.py' 2 | true"]
+    assert subprocess.run(piped, capture_output=True, check=True).stderr == b""
+    process = subprocess.run([sys.executable, "-S", COURSE / "check.py"], capture_output=True, check=False)
+    assert (process.returncode, process.stderr.count(b"\n")) == (2, 1)
+    assert process.stderr.startswith(b"check.py needs a whole checkout, Python 3.11 and NumPy")
 
 
 @pytest.mark.parametrize("words", ["", "--all", "1 --all -- true", "11 -- true", "1 --seed -1 -- true"])
