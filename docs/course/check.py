@@ -19,23 +19,12 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tests" / "course"))  # has the solutions
 try:
-    from cases import made_cases, mnist_case, published_cases, read_mistakes, solve
+    from cases import MISTAKES, made_cases, mnist_case, published_cases, solve
 except ModuleNotFoundError as error:
     print(f"check.py needs a whole checkout, Python 3.11 and NumPy: {error}", file=sys.stderr)
     sys.exit(2)
 
-FUNCTIONS = [
-    "layer",
-    "activate",
-    "loss",
-    "backward",
-    "update",
-    "train",
-    "batches",
-    "optimize",
-    "drop",
-    "normalize",
-]
+FUNCTIONS = list(MISTAKES)
 
 SECONDS, BYTES = (
     60,
@@ -141,7 +130,7 @@ def judge(function, cases, answers):
     place = difference(answers, solve(function, cases), "case")
     if place is None:
         return None
-    mistakes = read_mistakes(function)
+    mistakes = MISTAKES[function]
     same = [name for name in mistakes if not difference(answers, solve(function, cases, mistakes[name]), "")]
     return f"{place}; the usual cause: {' or '.join(same)}" if same else place
 
@@ -149,8 +138,11 @@ def judge(function, cases, answers):
 def check(number, command, seed, *, on_mnist):
     """Return what is wrong with an exercise, or None."""
     function = FUNCTIONS[number - 1]
+    asked, answers = [], []
     for cases in filter(None, (made_cases(function, seed), published_cases(function))):
-        if trouble := judge(function, cases, run(command, write_task(function, cases), SECONDS)):
+        results = run(command, write_task(function, cases), SECONDS)
+        asked, answers = asked + cases, answers + results if isinstance(results, list) else results
+        if trouble := judge(function, asked, answers):
             return trouble
     for epochs, right in FINGERPRINTS.items() if function == "train" and on_mnist else ():
         answers = run(command, write_task("mnist", [mnist_case(epochs)]), 10 * SECONDS)
@@ -173,7 +165,7 @@ def main(words):
         parser.error("name an exercise, or --all and a command; a seed is not negative")
     if not command:
         function = FUNCTIONS[options.exercise - 1]
-        print(write_task(function, made_cases(function, options.seed)))
+        print(write_task(function, made_cases(function, options.seed) + published_cases(function)))
         return 0
     codes = []
     for number in range(1, 11) if options.all else [options.exercise]:

@@ -14,7 +14,7 @@ import given
 import make_course
 import numpy as np
 import pytest
-from cases import PUBLISHED, made_cases, published_cases, read_mistakes, read_vectors, solve
+from cases import MISTAKES, PUBLISHED, made_cases, published_cases, read_vectors, solve
 
 ROOT = Path(__file__).resolve().parents[2]
 COURSE, HERE = ROOT / "docs" / "course", ROOT / "tests" / "course"
@@ -149,7 +149,7 @@ def test_a_wrong_fingerprint_is_wrong(capsys, python, monkeypatch):
 def test_no_two_known_mistakes_have_the_same_bits(function):
     cases = made_cases(function, 0) + published_cases(function) * (function == "drop")
     answers = {"": solve(function, cases)}
-    for cause, edits in read_mistakes(function).items():
+    for cause, edits in MISTAKES[function].items():
         assert all(old in SOLUTION or old in "".join(edits[1::2]) for old in edits[::2]), cause
         answers[cause] = solve(function, cases, edits)
     assert len({json.dumps(answer) for answer in answers.values()}) == len(answers)
