@@ -248,7 +248,7 @@ def assert_close(
     expected = {path: backend.to_host(x) if backend.owns(x) else x for path, x in wanted.items()}
     run = Run(backend, check_dtype)
     tolerance = parse_tolerance(None, None, rtol, atol, None)._replace(device=check_device)
-    task = Task(bool, bool, {}, (), (), "desired", (), tolerance)
+    task = Task(bool, bool, {}, {}, (), "desired", (), tolerance)
     if problems := find_differences(task, Outcome(run, [], outputs), Outcome(run, [], expected)):
         raise AssertionError("\n".join(problems))
 

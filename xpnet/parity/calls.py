@@ -103,7 +103,7 @@ class Task(NamedTuple):
     function: Function  # of the namespace, and of leaves, as the next one
     reference: Function
     leaves: Leaves  # of the arguments
-    fixed: Collection[str]  # the paths of those into which it does not write
+    fixed: Leaves  # those into which it does not write
     mutates: Collection[int | str]
     whose: str  # results are compared with: NumPy or the reference
     raises: tuple[type[Exception], ...]

@@ -3,9 +3,9 @@
 Variations are other forms of its arrays, a second call, other sizes and values.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -21,9 +21,10 @@ SECOND = "second call"
 LONG = f"{ELEMENTS} elements"
 HALF = "default dtype"
 READ_ONLY = "read-only"
+Change: TypeAlias = Callable[[HostArray], HostArray]
 ORDERED: Final = ("numpy", "cupy", "torch", "dpnp", "array-api-strict")
 """The libraries whose arrays have a memory order."""
-FORMS: Final = {
+FORMS: Final[Mapping[str, tuple[Change, Collection[str]]]] = {
     "C order": (partial(np.array, order="C"), ORDERED),
     "F order": (partial(np.array, order="F"), ORDERED),
     "strided": (lambda x: np.repeat(x, 2, axis=-1)[..., ::2] if x.ndim else x, ("numpy",)),
@@ -52,7 +53,7 @@ class Variation(NamedTuple):
 
     name: str
     paths: Collection[str] = ()
-    change: Callable[[HostArray], HostArray] = np.copy
+    change: Change = np.copy
     libraries: Collection[str] = tuple(BACKENDS)
     is_form: bool = True
 
