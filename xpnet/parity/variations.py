@@ -66,9 +66,9 @@ def choose_variations(task: Task, *, names: bool | Sequence[str], vary: bool) ->
     ConfigError
         There is none of that name.
     """
-    known = {each.name: each for each in [*list_forms(task), *list_values(task)]}
     if isinstance(names, bool):
-        return [each for each in known.values() if (names if each.is_form else vary)]
+        return [*(list_forms(task) if names else ()), *(list_values(task) if vary else ())]
+    known = {each.name: each for each in (*list_forms(task), *list_values(task))}
     if not {*names} <= {*known}:
         expected = f"True, False, or a list of some of {', '.join(map(repr, known))}"
         raise ConfigError(f"variations: expected {expected}, got {names!r}")
