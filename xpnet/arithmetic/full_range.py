@@ -114,12 +114,11 @@ class FullRange(Reproducible):
 
         It is added up in pieces of the axis, if ``in_pieces``.
         """
+        if not self.in_pieces or math.prod(x.shape) <= PIECE:
+            return self.sum(elementary.flush_tiny(x), axis)
         x = self.xp.moveaxis(x, axis, 0)
-        length, width = x.shape[0], math.prod(x.shape[1:])
-        size = 1 << max(PIECE // width, 1).bit_length() - 1
-        if not self.in_pieces or length <= size:
-            return self.xp.moveaxis(self.sum(elementary.flush_tiny(x), 0), 0, axis)
-        parts = [x[first : first + size, ...] for first in range(0, length, size)]
+        size = 1 << max(PIECE // math.prod(x.shape[1:]), 1).bit_length() - 1
+        parts = [x[first : first + size, ...] for first in range(0, x.shape[0], size)]
         parts[-1] = self.pad(parts[-1], 0, size, self.xp.zeros)
         total = self.sum(fold(lambda part: elementary.flush_tiny(parts[part]), len(parts)), 0)
         return self.xp.moveaxis(total, 0, axis)

@@ -48,18 +48,15 @@ def _floor_divide(a: HostArray, b: HostArray) -> HostArray:
     return np.where(np.isinf(a) ^ np.isinf(b), np.divide(a, b), quotient)
 
 
-HOSTED: dict[str, Function] = {
-    "floor_divide": _floor_divide,
-    "remainder": np.remainder,
-    "bitwise_left_shift": np.left_shift,
-    "bitwise_right_shift": np.right_shift,
-}
-"""NumPy's functions, of which libraries have other edge cases."""
+HOSTED = ("floor_divide", "remainder", "bitwise_left_shift", "bitwise_right_shift")
+"""Functions that NumPy computes, as libraries have other edge cases."""
 quiet = np.errstate(all="ignore")
 DIRECT: dict[str, tuple[Function, str]] = {
-    name: (quiet(HOSTED.get(name) or getattr(np, name)), "f" if name == "divide" else "fiu")
-    for name in {*ARITHMETIC.values()} - {"matmul", "pow"}
-} | {name: (getattr(np, name), "f") for name in COMPARISONS.values()}
+    **{name: (quiet(getattr(np, name)), "fiu") for name in {*ARITHMETIC.values()} - {"matmul", "pow"}},
+    **{name: (getattr(np, name), "f") for name in COMPARISONS.values()},
+    "divide": (quiet(np.divide), "f"),
+    "floor_divide": (quiet(_floor_divide), "fiu"),
+}
 """NumPy's functions, and the kinds of dtypes for which, if operands have one, they are the standard's."""
 
 SCALARS = (bool, int, float)
@@ -194,7 +191,7 @@ class Array(Base):  # type: ignore[misc]  # of Any
         is_reversed = any(isinstance(each, slice) and (each.step or 1) < 0 for each in keys)
         if is_slice and not any(each is ... for each in keys):
             keys.append(...)  # NumPy makes numbers of elements, which are no views
-        return (tuple(keys) if len(keys) != 1 else keys[0]), is_slice, is_reversed
+        return tuple(keys), is_slice, is_reversed
 
     def _index_of_axis(self, key: Any) -> Any:
         if isinstance(key, Array):

@@ -12,7 +12,7 @@ from xpnet.arithmetic import angles, pairs
 from xpnet.arithmetic.elementary import SMALLEST_NORMAL
 from xpnet.arithmetic.full_range import FullRange
 from xpnet.nn import functional as F
-from xpnet.reproducible.array import HOSTED, SCALARS, Array, quiet
+from xpnet.reproducible.array import DIRECT, HOSTED, SCALARS, Array, quiet
 from xpnet.reproducible.places import Place
 from xpnet.reproducible.promotion import FLOATING, INTEGRAL, Scalar, name_of, promote
 
@@ -121,7 +121,7 @@ KERNELS: dict[str, Function] = {
     **{name: own(name) for name in _OWN},
     **{name: _of_truths(name) for name in _LOGICAL},
     **{name: with_plain_zeros(name) for name in ("maximum", "minimum", "sign")},
-    **{name: by_numpy(function) for name, function in HOSTED.items()},
+    **{name: by_numpy(DIRECT[name][0]) for name in HOSTED},
     "divide": _divide,
     **dict.fromkeys(("positive", "conj", "real"), lambda place, _, x: place.copy(x)),
     "square": lambda _, __, x: x * x,
