@@ -145,6 +145,24 @@ class FullRange(Reproducible):
         high, low, special = (xp.cumulative_sum(part, axis=axis) for part in parts)
         return (high + low) + special
 
+    def product(self, x: Array, axis: int) -> Array:
+        """Return the product along an axis, which is kept: padded with ones, and folded in halves."""
+        return self.fold(self._times, x, axis, is_product=True)
+
+    def cumulative_product(self, x: Array, axis: int) -> Array:
+        """Return products up to each element: of those up to 1, 2, 4, … before it, doubling."""
+        xp, step = self.xp, 1
+        y = xp.moveaxis(x, axis, 0)
+        while step < y.shape[0]:
+            y = xp.concat([y[:step, ...], self._times(y[step:, ...], y[:-step, ...])], axis=0)
+            step *= 2
+        return xp.moveaxis(y, 0, axis)
+
+    def _times(self, a: Array, b: Array) -> Array:
+        """Return products, each of which is 0 where it would be subnormal."""
+        product = a * b
+        return self.xp.where(self.xp.abs(product) < elementary.SMALLEST_NORMAL, product * 0.0, product)
+
     def log_sum_exp(self, x: Array, axis: int) -> Array:
         """Return M + log Σ exp(x - M) along an axis, with M the largest x; NaN if there is one among them."""
         xp = self.xp

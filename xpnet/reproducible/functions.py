@@ -211,7 +211,7 @@ def sum(ops: FullRange, x: Any, /, *, axis: Axis = None, keepdims: bool = False)
     ConfigError
         There is no such axis.
     """
-    return reduce_axes("sum", FullRange.total, ops, x, axis, keepdims=keepdims, empty=0.0)
+    return reduce_axes("sum", ops, x, axis=axis, keepdims=keepdims)
 
 
 @public
@@ -220,7 +220,7 @@ def mean(ops: FullRange, x: Any, /, *, axis: Axis = None, keepdims: bool = False
 
     The parameters and errors are those of `sum`.
     """
-    return reduce_axes("mean", FullRange.mean, ops, x, axis, keepdims=keepdims, empty=np.nan)
+    return reduce_axes("mean", ops, x, axis=axis, keepdims=keepdims)
 
 
 @public
@@ -233,8 +233,7 @@ def var(
     """
     if not (matches(correction, float) and abs(correction) <= sys.float_info.max):
         raise ConfigError.at("var", f"expected a number as the correction, got {correction!r:.60}")
-    variance = partial(FullRange.variance, correction=float(correction))
-    return reduce_axes("var", variance, ops, x, axis, keepdims=keepdims, empty=np.nan)
+    return reduce_axes("var", ops, x, axis=axis, keepdims=keepdims, correction=float(correction))
 
 
 @public
@@ -243,7 +242,7 @@ def logsumexp(ops: FullRange, x: Any, /, *, axis: Axis = None, keepdims: bool = 
 
     The parameters and errors are those of `sum`.
     """
-    return reduce_axes("logsumexp", FullRange.log_sum_exp, ops, x, axis, keepdims=keepdims, empty=-inf)
+    return reduce_axes("logsumexp", ops, x, axis=axis, keepdims=keepdims)
 
 
 @public
@@ -285,26 +284,28 @@ def cumulative_sum(
     DataError
         A magnitude is above 2^400 (2.6e120).
     """
-    return accumulate("cumulative_sum", _exact_sums, 0.0, ops, x, axis=axis, include_initial=include_initial)
-
-
-def _exact_sums(ops: FullRange, x: Any, axis: int) -> Any:
-    sums = ops.cumulative_sum(x, axis)
+    sums = accumulate("cumulative_sum", ops, x, axis=axis, include_initial=include_initial)
     _check_magnitudes("cumulative_sum", ops.xp, sums, x)
     return sums
 
 
+OF_AN_AXIS: dict[str, tuple[Function, float]] = {
+    "sum": (FullRange.total, 0.0),
+    "prod": (FullRange.product, 1.0),
+    "mean": (FullRange.mean, np.nan),
+    "var": (FullRange.variance, np.nan),
+    "logsumexp": (FullRange.log_sum_exp, -inf),
+    "cumulative_sum": (FullRange.cumulative_sum, 0.0),
+    "cumulative_prod": (FullRange.cumulative_product, 1.0),
+}
+"""Functions of the terms along an axis, and what they are of no terms."""
+
+
 def accumulate(
-    name: str,
-    function: Function,
-    initial: float,
-    ops: FullRange,
-    x: Any,
-    *,
-    axis: int | None = None,
-    include_initial: bool = False,
+    name: str, ops: FullRange, x: Any, *, axis: int | None = None, include_initial: bool = False
 ) -> Any:
     """Return the results of a function of the terms up to each one along an axis."""
+    function, initial = OF_AN_AXIS[name]
     if axis is None and x.ndim != 1:
         raise ConfigError.at(name, f"expected an axis for {x.ndim} dimensions, got None")
     (position,) = sorted_axes(name, axis or 0, x.ndim)
@@ -317,16 +318,10 @@ def accumulate(
 
 
 def reduce_axes(
-    name: str,
-    function: Function,
-    ops: FullRange,
-    x: Any,
-    axis: Axis = None,
-    *,
-    keepdims: bool = False,
-    empty: float,
+    name: str, ops: FullRange, x: Any, *, axis: Axis = None, keepdims: bool = False, **options: Any
 ) -> Any:
     """Reduce the axes of an array by a function that reduces one, which it keeps."""
+    function, empty = OF_AN_AXIS[name]
     xp, axes = ops.xp, sorted_axes(name, axis, x.ndim)
     others = [index for index in range(x.ndim) if index not in axes]
     kept = tuple(1 if index in axes else length for index, length in enumerate(x.shape))
@@ -336,7 +331,7 @@ def reduce_axes(
     if len(axes) != 1:
         moved = xp.permute_dims(x, (*others, *axes)) if others else x
         x, axes = xp.reshape(moved, (*moved.shape[: len(others)], -1)), (len(others),)  # of many axes, one
-    return xp.reshape(ops.map_rows(partial(function, ops), x, axes[0]), shape)
+    return xp.reshape(ops.map_rows(partial(function, ops, **options), x, axes[0]), shape)
 
 
 def sorted_axes(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
@@ -361,20 +356,14 @@ def _of_each_number(name: str, meaning: str) -> Any:
         return kernel(ops, x)
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"Return {meaning}"
+    function.__doc__ = f"Return, elementwise, {meaning}"
     return public(function)
 
 
-exp = _of_each_number(
-    "exp", "e to the power x, elementwise, within 1.3 ulp. Infinity above 709.78, 0 below -708.39."
-)
-log = _of_each_number(
-    "log", "the natural logarithm, elementwise, within 2.1 ulp, -infinity of 0, NaN of negative numbers."
-)
-sqrt = _of_each_number("sqrt", "the square root, elementwise, within 0.76 ulp, NaN of negative numbers.")
-tanh = _of_each_number("tanh", "the hyperbolic tangent, elementwise, within 1.9 ulp.")
-sigmoid = _of_each_number(
-    "sigmoid", "1 / (1 + exp(-x)), elementwise, within 3.3 ulp. Below x = -708.39 it is 0."
-)
-sin = _of_each_number("sin", "the sine, elementwise, within 0.85 ulp, of angles in radians.")
-cos = _of_each_number("cos", "the cosine, elementwise, within 0.85 ulp, of angles in radians.")
+exp = _of_each_number("exp", "e to the power x, within 1.3 ulp. Infinity above 709.78, 0 below -708.39.")
+log = _of_each_number("log", "the natural logarithm, within 2.1 ulp. -infinity of 0, NaN below.")
+sqrt = _of_each_number("sqrt", "the square root, within 0.76 ulp. NaN of negative numbers.")
+tanh = _of_each_number("tanh", "the hyperbolic tangent, within 1.9 ulp.")
+sigmoid = _of_each_number("sigmoid", "1 / (1 + exp(-x)), within 3.3 ulp. 0 below x = -708.39.")
+sin = _of_each_number("sin", "the sine, within 0.85 ulp, of angles in radians.")
+cos = _of_each_number("cos", "the cosine, within 0.85 ulp, of angles in radians.")

@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet._typing import DType, Function, Namespace
-from xpnet.arithmetic.elementary import SMALLEST_NORMAL
-from xpnet.arithmetic.full_range import FullRange
+from xpnet._typing import DType, Function
 from xpnet.reproducible import functions
 from xpnet.reproducible.array import Array
 from xpnet.reproducible.elementwise import Data, by_numpy, call, in_float64_of, operands, with_plain_zeros
@@ -34,28 +32,6 @@ def _add_up(formula: Function, name: str, x: Array, /, *, dtype: DType | None = 
         long = place.convert(data, "int64")
         integers = getattr(place.xp, name)(long, dtype=place.xp.int64, **options)
         return Array(place, place.convert(Array(place, integers).data, result))
-
-
-def _times(xp: Namespace, a: Data, b: Data) -> Data:
-    """Return products, each of which is 0 where it would be subnormal."""
-    product = a * b
-    return xp.where(xp.abs(product) < SMALLEST_NORMAL, product * 0.0, product)
-
-
-def _fold_product(ops: FullRange, x: Data, axis: int) -> Data:
-    """Return the product along an axis, which is kept: padded with ones, and folded in halves."""
-    return ops.fold(partial(_times, ops.xp), x, axis, is_product=True)
-
-
-def _scan_products(ops: FullRange, x: Data, axis: int) -> Data:
-    """Return products up to each element: of those up to 1, 2, 4, … before it, doubling."""
-    xp = ops.xp
-    y = xp.moveaxis(x, axis, 0)
-    step, count = 1, y.shape[0]
-    while step < count:
-        y = xp.concat([y[:step, ...], _times(xp, y[step:, ...], y[: count - step, ...])], axis=0)
-        step *= 2
-    return xp.moveaxis(y, 0, axis)
 
 
 def var(x: Array, /, *, correction: float = 0.0, **options: Any) -> Any:
@@ -189,9 +165,9 @@ def unique_values(x: Array, /) -> Any:
 
 ADDED_UP: dict[str, Function] = {
     "sum": unwrap(functions.sum),
-    "prod": partial(functions.reduce_axes, "prod", _fold_product, empty=1.0),
+    "prod": partial(functions.reduce_axes, "prod"),
     "cumulative_sum": unwrap(functions.cumulative_sum),
-    "cumulative_prod": partial(functions.accumulate, "cumulative_prod", _scan_products, 1.0),
+    "cumulative_prod": partial(functions.accumulate, "cumulative_prod"),
 }
 """The formulas of sums and products of float64 numbers."""
 OWN: dict[str, Function] = {
