@@ -5,7 +5,6 @@ formulas and bounds.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import count
@@ -23,12 +22,12 @@ PIECE = 1 << 14
 """Numbers that are added at a time if the cache is to be used: 128 KB."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FullRange(Reproducible):
     """Contractions in any number of slices, sums in pieces, and functions of all float64 numbers."""
 
-    in_pieces: bool = False  # True if starting an operation takes no time, as in NumPy
-    to_host: Function = list  # returns an array of one dimension as a list of numbers
+    in_pieces: bool  # True if starting an operation takes no time, as in NumPy
+    to_host: Function  # returns an array as NumPy's
 
     exp = elementary.exp_of_any
 
@@ -90,12 +89,12 @@ class FullRange(Reproducible):
         """Return 2 to whole powers from -1022 to 1023, float64 of any shape."""
         return self.entries((exponent + 1022.0) * 64.0, self.constants(elementary.powers_of_two))[0]
 
-    def map_elements(self, function: Callable[..., Array], *arrays: Array) -> Array:
+    def map_elements(self, function: Function, *arrays: Array) -> Array:
         """Apply an elementwise function to arrays of one shape."""
         flat = [self.xp.reshape(x, (-1,)) for x in arrays]
         return self.xp.reshape(self.map_pieces(function, *flat), arrays[0].shape)
 
-    def map_pieces(self, function: Callable[..., Array], *arrays: Array) -> Array:
+    def map_pieces(self, function: Function, *arrays: Array) -> Array:
         """Apply a function to arrays of one length, to a piece of the first axis at a time if `in_pieces`."""
         length, size = arrays[0].shape[0], math.prod(arrays[0].shape)
         if not self.in_pieces or size <= PIECE:
@@ -177,7 +176,7 @@ class FullRange(Reproducible):
         return x / self.xp.full_like(x, divisor)
 
 
-def fold(term: Callable[[int], Array], terms: int, first: int = 0, step: int = 1) -> Array:
+def fold(term: Function, terms: int, first: int = 0, step: int = 1) -> Array:
     """Return the folded sum of the terms first, first + step, …, without those beyond the last.
 
     The last addition of a folded sum adds the sum of the odd terms to that of the even ones, and so on: the

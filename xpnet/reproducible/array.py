@@ -165,7 +165,7 @@ class Array(Base):  # type: ignore[misc]  # of Any
         place = self.place
         index, is_slice, is_reversed = self._index(key)
         if is_reversed and not place.computing.reverses:
-            part = Array(place, place.put(np.array(place.fetch(data)[index])))
+            part = Array(place, place.put(np.array(self.host[index])))
         else:
             with place.scope():
                 part = Array(place, data[index])

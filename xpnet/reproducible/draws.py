@@ -90,9 +90,9 @@ class random:  # noqa: N801  as in NumPy
         ConfigError
             `size` is not from 0 to n.
         """
-        n = whole("random", "a number n, 0 or more", n)
+        order = _order(seed, n, Purpose.PUBLIC_CHOICE)
         size = whole("random", f"a size from 0 to n = {n}", size, below=n + 1)
-        return _put(_order(seed, n, Purpose.PUBLIC_CHOICE)[:size], like)
+        return _put(order[:size], like)
 
     @staticmethod
     def shuffle(seed: int, x: Any, /, *, axis: int = 0) -> Any:

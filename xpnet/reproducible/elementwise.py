@@ -1,13 +1,12 @@
 """Operands of one place and dtype, and elementwise functions: the libraries' own, NumPy's, and formulas."""
 
 import operator
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from xpnet._typing import Function, HostArray
+from xpnet._typing import Function
 from xpnet.arithmetic import angles, pairs
 from xpnet.arithmetic.elementary import SMALLEST_NORMAL
 from xpnet.arithmetic.full_range import FullRange
@@ -96,7 +95,7 @@ def _of_truths(name: str) -> Function:
     return lambda place, _, *data: getattr(place.xp, name)(*(place.convert(x, "bool") for x in data))
 
 
-def by_numpy(function: Callable[..., HostArray]) -> Function:
+def by_numpy(function: Function) -> Function:
     """Return the kernel that is NumPy's function, on the host."""
     compute = quiet(function)
     return lambda place, _, *data, **options: place.put(compute(*map(place.fetch, data), **options))
@@ -132,7 +131,7 @@ KERNELS: dict[str, Function] = {
 
 # Formulas
 
-FORMULAS: dict[str, Callable[..., Data]] = {
+FORMULAS: dict[str, Function] = {
     name: getattr(module, name)
     for module, names in (
         (angles, "acos asin atan atan2 cos sin tan"),

@@ -90,14 +90,9 @@ def arithmetic(name: str, device: str) -> tuple[Backend, FullRange]:
     if not backend.has_float64:
         msg = f"{where} has no float64, which xpnet.reproducible needs: move the arrays to another device"
         raise BackendError(msg)
-    # In pieces where it takes no time to start an operation.
-    ops = FullRange(
-        backend.xp,
-        backend.device,
-        backend.xp.float64,
-        in_pieces=backend.parallel_blocks,
-        to_host=lambda x: backend.to_host(x).tolist(),
-    )
+    xp = backend.xp
+    in_pieces, to_host = backend.parallel_blocks, backend.to_host
+    ops = FullRange(xp, backend.device, xp.float64, in_pieces=in_pieces, to_host=to_host)
     try:
         with backend.scope():
             check(ops, where)

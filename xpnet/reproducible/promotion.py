@@ -30,10 +30,11 @@ def name_of(dtype: DType) -> str:
 def _find_name(library: str, dtype: DType) -> str:  # noqa: ARG001  those of different libraries do not compare
     default = DEFAULTS.get(dtype) if isinstance(dtype, type) else None
     name = str(default or getattr(dtype, "__name__", str(dtype).rpartition(".")[2]))
-    if name.rstrip("_") not in DTYPES:
+    name = name.rstrip("_")
+    if name not in DTYPES:
         remedy = "take real and imaginary parts of complex numbers"
         raise TypeError(f"{dtype}: expected one of {', '.join(DTYPES)}: {remedy}")
-    return name.rstrip("_")
+    return name
 
 
 @cache
