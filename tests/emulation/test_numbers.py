@@ -50,6 +50,25 @@ def test_kernels_that_leave_their_loop_early_and_those_that_do_not_fuse_are_righ
     assert lines == ["[0 1 2 2 2]", "[0. 0. 2. 3.]", "[0 2 1 2]", "True False", "False True"]
 
 
+SPECIAL = """
+import cupy, numpy
+import cupyx.scipy.special as ours
+import scipy.special as theirs
+x = numpy.concatenate([numpy.geomspace(1e-6, 2, 300), numpy.linspace(2, 87, 300)])  # exp(-88) is subnormal
+for name in ("k0", "k0e", "k1", "k1e", "i0", "i0e", "i1", "i1e", "erfcx"):
+    for dtype, bound in (("float32", 1e-6), ("float64", 1e-13)):
+        y = x.astype(dtype)
+        error = getattr(ours, name)(cupy.asarray(y)).get() / getattr(theirs, name)(y.astype(float)) - 1
+        if not abs(error).max() < bound:
+            print(name, dtype, abs(error).max(), y[abs(error).argmax()])
+"""
+
+
+@pytest.mark.slow
+def test_bessel_and_error_functions_have_the_accuracy_of_cupys_formulas():
+    assert run("-c", SPECIAL) == ""
+
+
 MISSING = """
 import cupy
 import cupy.cublas

@@ -2,11 +2,11 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +20,9 @@ COMPILER, OLDEST = "g++", 9
 LIBRARY = ("-std=c++17", "-march=haswell", "-shared", "-fPIC", "-fvisibility=hidden")
 """The processor is one that has what CPU_FLAGS names, so that machines can share a cache."""
 CPU_FLAGS = ("avx2", "bmi2", "f16c", "fma")
+STANDARD_INPUT = ("-x", "c++", "-", "-x", "none")
+"""The source is read from there; what follows are files again."""
+IN_CUPY = re.compile(r"-I[^'\"]*(?=/cupy/_core/include)")
 INCLUDE = (f"-I{CUDA}", f"-I{CUDA}/include")
 SANITIZE = "XPNET_EMULATED_CUDA_SANITIZE"
 """The environment variable that has kernels checked by the address sanitizer."""
@@ -59,58 +62,63 @@ def cache_folder() -> Path:
     return folder
 
 
-def build(name: str, flags: Iterable[object], text: str = "") -> Path:
-    """Return the path of a library in the cache, compiled from files in `flags` or `text`.
+def build(name: str, flags: Iterable[object], text: str = "", header: str = "") -> Path:
+    """Return the path of a library in the cache, compiled from files in `flags`, or from `text`.
 
-    Several processes and threads may compile at once. The library's digest follows it in its file: one that
-    is damaged is compiled again. BackendError, with the first error of g++, if it cannot be compiled.
+    `header` is the beginning of `text`, which other libraries share. Processes and threads may compile
+    at once. BackendError, with the first error of g++, if it cannot be compiled.
     """
-    target = cache_folder() / name
+    target, words = cache_folder() / name, [*map(str, flags)]
     if not _is_whole(target):
-        with _compiled(name, flags, text) as file:
-            content = file.read_bytes()
-            file.write_bytes(content + hashlib.sha256(content).digest())
-            file.replace(target)
+        if header:
+            text = f'#include "{precompile(header, tuple(words))}"\n{text}'
+        _compile(target, [*(STANDARD_INPUT if text else ()), *words], text)
     return target
-
-
-@contextmanager
-def _compiled(name: str, flags: Iterable[object], text: str) -> Iterator[Path]:
-    """Yield the path of what g++ makes, in a folder that is removed; BackendError if it cannot."""
-    with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
-        file = Path(folder, "compiled")
-        words = [COMPILER, *LIBRARY, *INCLUDE, "-o", str(file), *map(str, flags)]
-        run = subprocess.run(words, input=text, capture_output=True, text=True, check=False)
-        if run.returncode:
-            lines = run.stderr.splitlines()
-            problem = next((line for line in lines if "error: " in line.lower()), lines[-1])
-            msg = f"g++ cannot compile {name}: {problem}"
-            raise BackendError(msg)
-        yield file
 
 
 @cache
 def precompile(text: str, flags: tuple[str, ...]) -> Path:
     """Return the path of a header with this text, beside which g++ finds it compiled with these flags.
 
-    The headers are three quarters of what g++ reads of a kernel of CuPy. The name has the digest of what is
-    compiled, and a file beside it that of the result: one that is damaged is compiled again.
+    The headers are three quarters of what g++ reads of a kernel of CuPy.
     """
-    header = cache_folder() / f"{hashlib.sha256(repr((text, flags)).encode()).hexdigest()[:24]}.h"
-    compiled, digest = header.with_suffix(".h.gch"), header.with_suffix(".sha256")
-    with suppress(OSError):
-        if digest.read_text() == hashlib.sha256(compiled.read_bytes()).hexdigest():
-            return header
-    write_atomic(header, text.encode())
-    with _compiled(header.name, (*flags, "-x", "c++-header", header), "") as file:
-        content = hashlib.sha256(file.read_bytes()).hexdigest()
-        file.replace(compiled)
-    write_atomic(digest, content.encode())
+    header = cache_folder() / f"{digest((text, flags))}.h"
+    compiled = header.with_suffix(".h.gch")
+    if not _is_whole(compiled):
+        write_atomic(header, text.encode())
+        _compile(compiled, [*flags, "-x", "c++-header", str(header)])
     return header
 
 
+def preprocess(text: str, flags: Iterable[str]) -> str:
+    """Return a source with the text of the files that it includes, as far as they are found."""
+    words = [COMPILER, *INCLUDE, *flags, "-E", "-P", *STANDARD_INPUT]
+    return subprocess.run(words, input=text, capture_output=True, text=True, check=False).stdout
+
+
+def digest(key: object) -> str:
+    """Return the digest of what decides the content of a file, but for the folder of CuPy."""
+    return hashlib.sha256(IN_CUPY.sub("-I", repr(key)).encode()).hexdigest()[:24]
+
+
+def _compile(target: Path, flags: Iterable[str], text: str = "") -> None:
+    """Compile a file of the cache, at whose end is its digest: one that is damaged is compiled again."""
+    with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
+        file = Path(folder, "compiled")
+        words = [COMPILER, *LIBRARY, *INCLUDE, "-o", str(file), *flags]
+        run = subprocess.run(words, input=text, capture_output=True, text=True, check=False)
+        if run.returncode:
+            lines = run.stderr.splitlines()
+            problem = next((line for line in lines if "error: " in line.lower()), lines[-1])
+            msg = f"g++ cannot compile {target.name}: {problem}"
+            raise BackendError(msg)
+        content = file.read_bytes()
+        file.write_bytes(content + hashlib.sha256(content).digest())
+        file.replace(target)
+
+
 def _is_whole(file: Path) -> bool:
-    """Return whether a library is there, followed by its digest."""
+    """Return whether a file is there, with its digest at the end."""
     try:
         content = file.read_bytes()
     except OSError:

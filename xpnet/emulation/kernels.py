@@ -1,6 +1,5 @@
 """CuPy's kernels, compiled by g++ in place of NVRTC."""
 
-import hashlib
 import importlib
 import os
 import re
@@ -11,7 +10,7 @@ from typing import Any
 from xpnet.emulation import build
 from xpnet.errors import BackendError
 
-FLAGS = ("-O2", "-fno-math-errno", "-fpermissive", "-w")
+FLAGS = ("-O2", "-fno-math-errno", "-fpermissive", "-w", "-nostdlib")
 SANITIZED = ("-O1", "-g", "-fno-math-errno", "-fpermissive", "-w", "-fsanitize=address")
 OWN = ("-fsanitize=signed-integer-overflow", "-fno-sanitize-recover")
 """For kernels that the user writes: CuPy's may wrap, as those of NumPy."""
@@ -25,6 +24,8 @@ RAW_OUTPUT = re.compile(r"(?<!const )\bCArray<[^<>]*(?:<[^<>]*>[^<>]*)*>\s+(?!_r
 WARP_STEP = re.compile(r"for \([^;]*;[^;]*; \w+ \+= 32\)|(?<!int )\bx = 0;")
 """In CuPy's partition, before and after which the threads of a warp wait for each other without saying so."""
 INCLUDES = re.compile(r"\A\s*(?:#include.*\s+)*")
+OWN_INCLUDE = re.compile(r"#include\s*[<\"](?!cupy/|cub/|thrust/|cuda)")
+"""Of a file that is neither CuPy's nor one of CUDA: it may have changed."""
 COMPLEX = re.compile(r"\bcomplex<(?:float|double)>|\bthrust::")
 
 
@@ -46,7 +47,8 @@ def build_kernels(source: str, options: Sequence[str], expressions: Sequence[str
         "EMULATED_GRID": "wait_for_all((" in source,
         "EMULATED_SEQUENCE": is_loop and (LEAVES.search(source) or RAW_OUTPUT.search(source)),
     }
-    includes = INCLUDES.findall(source)[0]
+    has_own = OWN_INCLUDE.search(source)
+    includes = "" if has_own else INCLUDES.findall(source)[0]
     head = [
         *(f"#define {kind}" for kind, is_meant in kinds.items() if is_meant),
         "#include <kernel.h>",
@@ -58,10 +60,9 @@ def build_kernels(source: str, options: Sequence[str], expressions: Sequence[str
         source = WARP_STEP.sub(r"__syncwarp(); \g<0>", source)
     source = SHARED_ARRAY.sub(r"static \1 \2[49152 / sizeof(\1)];", source)  # as large as it can be
     flags = _choose_flags(source, options)
-    header = build.precompile("\n".join(head), tuple(flags))
-    text = "\n".join([f'#include "{header}"', source.removeprefix(includes), *tail])
-    digest = hashlib.sha256(repr((text, flags)).encode()).hexdigest()[:24]
-    return build.build(f"{digest}.so", (*flags, "-x", "c++", "-"), text)
+    header, text = "\n".join(head), "\n".join([source.removeprefix(includes), *tail])
+    included = build.preprocess(f"{header}\n{text}", flags) if has_own else ""
+    return build.build(f"{build.digest((header, text, flags, included))}.so", flags, text, header)
 
 
 def _choose_flags(source: str, options: Sequence[str]) -> list[str]:

@@ -20,7 +20,7 @@ GENERATOR = (
     r"|init_curand_generator|raw|beta|poisson|binomial|geometric|logseries|interval_(?:32|64))[il]m?[a-z]*"
 )
 LAUNCH = re.compile(r"(\w+<[\w, ]+>)<<<bpg, tpb, 0, _stream>>>\(std::forward<Args>\(args\)\.\.\.\);")
-ROUTINES = "potrf potrs getrf getrs getri geqrf orgqr ungqr ormqr unmqr geev gesvd syevd heevd trsm gemm"
+ROUTINES = "potrf potrs getrf getrs getri geqrf orgqr ungqr ormqr unmqr geev gesvd syevd heevd trsm"
 
 
 NVRTC = """extern "C" __attribute__((visibility("default"))) int nvrtcVersion(int* major, int* minor) {
@@ -29,19 +29,19 @@ NVRTC = """extern "C" __attribute__((visibility("default"))) int nvrtcVersion(in
 
 
 class Library(NamedTuple):
-    """A library of CUDA: its sources, the status of what is not supported, and the error that CuPy raises."""
+    """A library of CUDA: its source, the status of what is not supported, and the error that CuPy raises."""
 
-    sources: tuple[str, ...]
+    source: str
     unsupported: int
     error: str
 
 
 LIBRARIES = {
-    "cupy_backends.cuda.libs.cublas": Library(("cublas.cpp", "cublas_lapack.cpp"), 15, "CUBLASError"),
-    "cupy_backends.cuda.libs.cusolver": Library(("cusolver.cpp",), 9, "CUSOLVERError"),
-    "cupy_backends.cuda.libs.curand": Library(("curand.cpp",), 999, "CURANDError"),
-    "cupy_backends.cuda.libs.cusparse": Library((), 10, "CuSparseError"),
-    "cupy.cuda.cufft": Library(("fft.cpp",), 16, "CuFFTError"),
+    "cupy_backends.cuda.libs.cublas": Library("cublas.cpp", 15, "CUBLASError"),
+    "cupy_backends.cuda.libs.cusolver": Library("cusolver.cpp", 9, "CUSOLVERError"),
+    "cupy_backends.cuda.libs.curand": Library("curand.cpp", 999, "CURANDError"),
+    "cupy_backends.cuda.libs.cusparse": Library("", 10, "CuSparseError"),
+    "cupy.cuda.cufft": Library("fft.cpp", 16, "CuFFTError"),
 }
 """By the module of CuPy that calls it. Of cuSPARSE nothing is emulated; other modules import it."""
 
@@ -50,8 +50,8 @@ def redirect_all(driver: ctypes.CDLL) -> None:
     """Make CuPy's compiled functions that need a card jump to those of this package."""
     redirect("cupy_backends.cuda.api.runtime", {RUNTIME: driver}, driver)
     if find_wheel()[1].startswith("13."):  # it asks for the version of NVRTC
-        flags = ("-Wl,-soname,libnvrtc.so.12", "-x", "c++", "-")
-        ctypes.CDLL(str(build("libnvrtc.so.12", flags, NVRTC)), ctypes.RTLD_GLOBAL)
+        library = build("libnvrtc.so.12", ["-Wl,-soname,libnvrtc.so.12"], NVRTC)
+        ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
 
 
 def redirect_rest(driver: ctypes.CDLL) -> None:
@@ -157,9 +157,9 @@ def build_library(short: str, library: Library, module: str) -> Path:
         for name, _ in asked
     ]
     soname = asked[0][1]
-    sources = [CUDA / source for source in library.sources]
-    flags = ("-O2", f"-Wl,-soname,{soname},--default-symver", *sources, "-x", "c++", "-", "-x", "none")
-    return build(soname, (*flags, *link_driver()), "\n".join(lines))
+    sources = [CUDA / library.source] if library.source else []
+    flags = ("-O2", f"-Wl,-soname,{soname},--default-symver", *sources, *link_driver())
+    return build(soname, flags, "\n".join(lines))
 
 
 def build_generator() -> Path:
@@ -167,19 +167,8 @@ def build_generator() -> Path:
     folder = Path(find_file("cupy.random")).parent
     source = (folder / "cupy_distributions.cu").read_text(encoding="utf-8")
     source = LAUNCH.sub(r"emulated_grid(_stream, bpg, tpb, [=] { \1(args...); });", source)
-    flags = (
-        "-O2",
-        "-fvisibility=default",
-        "-fpermissive",
-        "-w",
-        f"-I{folder}",
-        "-x",
-        "c++",
-        "-",
-        "-x",
-        "none",
-    )
-    return build("generator.so", (*flags, *link_driver()), f"#include <generator.h>\n{source}")
+    flags = ("-O2", "-fvisibility=default", "-fpermissive", "-w", f"-I{folder}", *link_driver())
+    return build("generator.so", flags, f"#include <generator.h>\n{source}")
 
 
 def set_routines(library: ctypes.CDLL) -> None:

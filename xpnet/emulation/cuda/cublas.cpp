@@ -1,23 +1,15 @@
-// Matrix products of cuBLAS on the host; cublas_lapack.cpp has more of it.
+// cuBLAS on the host: products of matrices; factors and solutions of batches, and triangular systems, by LAPACK and BLAS.
 //
-// Sums are made in an order of their own, fused, as on a GPU they may be: exact sums must not depend on it.
-#include <algorithm>
+// Products are sums in an order of their own, fused, as on a GPU they may be: exact sums must not depend on it.
 #include <cmath>
-#include <complex>
-#include <cstdint>
-#include <functional>
-#include <vector>
 
 #include "half.h"
-
-#define API extern "C" __attribute__((visibility("default")))
+#include "lapack.h"
 
 API int emulated_product(void* stream, std::function<void()> run);
-API int emulated_missing(const char* name);
 
 namespace {
 
-struct Handle { void* stream; };
 struct Sizes { int transpose_a, transpose_b; int64_t m, n, k, lda, ldb, ldc; };
 template <class T> using Matrix = std::function<T*(int)>;  // the address of one of a batch of matrices
 
@@ -92,22 +84,60 @@ int enqueue_half(void* h, Sizes s, float alpha, const uint16_t* a, int64_t a_str
 
 }  // namespace
 
-API int cublasCreate_v2(void** handle) { *handle = new Handle{}; return 0; }
-API int cublasDestroy_v2(void* handle) { delete (Handle*)handle; return 0; }
-API int cublasSetStream_v2(void* handle, void* stream) { ((Handle*)handle)->stream = stream; return 0; }
-API int cublasGetMathMode(void*, int* mode) { *mode = 0; return 0; }
+API int cublasCreate_v2(void** h) { return *h = new Handle{}, 0; }
+API int cublasDestroy_v2(void* h) { return delete (Handle*)h, 0; }
+API int cublasSetStream_v2(void* h, void* stream) { return ((Handle*)h)->stream = stream, 0; }
+API int cublasGetStream_v2(void* h, void** stream) { return *stream = ((Handle*)h)->stream, 0; }
+API int cublasGetMathMode(void*, int* mode) { return *mode = 0; }
+API int cublasGetPointerMode_v2(void*, int* mode) { return *mode = 0; }
+API int cublasSetPointerMode_v2(void*, int mode) {
+  return mode ? (emulated_missing("cuBLAS with scalars in device memory"), 15) : 0;
+}
 
 #define SIZES int ta, int tb, int m, int n, int k
 #define LEADING Sizes{ta, tb, m, n, k, lda, ldb, ldc}
-#define BATCHED(LETTER, T)                                                                                             \
-  API int cublas##LETTER##gemmBatched(void* h, SIZES, const void* alpha, const void* a, int lda, const void* b,        \
-                                      int ldb, const void* beta, void* c, int ldc, int count) {                        \
+#define ROUTINES(L, T)                                                                                                 \
+  ROUTINE(cublas##L##getrfBatched, count, (void* h, int n, T** a, int lda, int* pivots, int* info, int count),         \
+          std::vector<int> own(n + 1);                                                                                 \
+          call<T>("getrf", n, n, a[i], lda, pivots ? pivots + i * n : own.data(), info + i);                           \
+          for (int j = 0; j < n && !pivots; j++)                                                                       \
+            if (own[j] != j + 1) throw std::runtime_error("cublas" #L "getrfBatched without pivots is not emulated"))  \
+  ROUTINE(cublas##L##getriBatched, count,                                                                              \
+          (void* h, int n, T** a, int lda, int* pivots, T** c, int ldc, int* info, int count),                         \
+          for (int j = 0; j < n; j++) std::copy(a[i] + j * lda, a[i] + j * lda + n, c[i] + j * ldc);                   \
+          call<T>("getri", n, c[i], ldc, pivots + i * n, WORK(T, 64 * n + 1), info + i))                               \
+  API int cublas##L##getrsBatched(void* h, int trans, int n, int k, T** a, int lda, int* pivots, T** b, int ldb,       \
+                                  int* host_info, int count) {                                                         \
+    *host_info = 0;                                                                                                    \
+    return enqueue_each(h, count, [=](ptrdiff_t i) {                                                                   \
+      int info;                                                                                                        \
+      call<T>("getrs", operation(trans), n, k, a[i], lda, pivots + i * n, b[i], ldb, &info);                           \
+    });                                                                                                                \
+  }                                                                                                                    \
+  API int cublas##L##trsmBatched(void* h, int side, int uplo, int trans, int diag, int m, int n, const T* alpha,       \
+                                 T** a, int lda, T** b, int ldb, int count) {                                          \
+    return enqueue_each(h, count, [=, x = *alpha](ptrdiff_t i) {                                                       \
+      call<T>("trsm", side_of(side), part(uplo), operation(trans), "NU"[diag], m, n, x, a[i], lda, b[i], ldb);         \
+    });                                                                                                                \
+  }                                                                                                                    \
+  API int cublas##L##trsm_v2(void* h, int side, int uplo, int trans, int diag, int m, int n, const T* alpha, T* a,     \
+                             int lda, T* b, int ldb) {                                                                 \
+    return enqueue(h, [=, x = *alpha] {                                                                                \
+      call<T>("trsm", side_of(side), part(uplo), operation(trans), "NU"[diag], m, n, x, a, lda, b, ldb);               \
+    });                                                                                                                \
+  }                                                                                                                    \
+  API int cublas##L##gemm_v2(void* h, SIZES, const T* alpha, T* a, int lda, T* b, int ldb, const T* beta, T* c,        \
+                             int ldc) {                                                                                \
+    return enqueue<T>(h, LEADING, alpha, strided<T>(a, 0), strided<T>(b, 0), beta, strided<T>(c, 0), 1);               \
+  }                                                                                                                    \
+  API int cublas##L##gemmBatched(void* h, SIZES, const void* alpha, const void* a, int lda, const void* b, int ldb,    \
+                                 const void* beta, void* c, int ldc, int count) {                                      \
     return enqueue<T>(h, LEADING, alpha, listed<T>(a), listed<T>(b), beta, listed<T>(c), count);                       \
   }
-BATCHED(S, float)
-BATCHED(D, double)
-BATCHED(C, std::complex<float>)
-BATCHED(Z, std::complex<double>)
+ROUTINES(S, float)
+ROUTINES(D, double)
+ROUTINES(C, std::complex<float>)
+ROUTINES(Z, std::complex<double>)
 
 API int cublasGemmStridedBatchedEx(void* h, SIZES, const void* alpha, const void* a, int a_type, int lda,
                                    long long a_stride, const void* b, int b_type, int ldb, long long b_stride,

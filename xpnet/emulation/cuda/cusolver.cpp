@@ -80,8 +80,6 @@ IGNORED(syevjSetSortEig, int)
 
 // Work space is LAPACK's own affair here: CuPy allocates one element.
 #define SPACE(NAME, ...) API int cusolverDn##NAME##_bufferSize(__VA_ARGS__) { return *size = 1, 0; }
-#define EACH(h, count, ...) return enqueue_each(h, count, [=](int i) { __VA_ARGS__; });
-
 #define ROUTINES(L, T, OR, SY)                                                                                         \
   SPACE(L##potrf, void*, int, int, void*, int, int* size)                                                              \
   SPACE(L##getrf, void*, int, int, void*, int, int* size)                                                              \
@@ -94,67 +92,49 @@ IGNORED(syevjSetSortEig, int)
   SPACE(L##SY##evjBatched, void*, int, int, int, void*, int, void*, int* size, void*, int)                             \
   SPACE(L##gesvdj, void*, int, int, int, int, void*, int, void*, void*, int, void*, int, int* size, void*)             \
   SPACE(L##gesvdjBatched, void*, int, int, int, void*, int, void*, void*, int, void*, int, int* size, void*, int)      \
-  API int cusolverDn##L##potrf(void* h, int uplo, int n, T* a, int lda, void*, int, int* info) {                       \
-    EACH(h, 1, call<T>("potrf", part(uplo), n, a, lda, info))                                                          \
-  }                                                                                                                    \
-  API int cusolverDn##L##potrfBatched(void* h, int uplo, int n, T** a, int lda, int* info, int count) {                \
-    EACH(h, count, call<T>("potrf", part(uplo), n, a[i], lda, info + i))                                               \
-  }                                                                                                                    \
-  API int cusolverDn##L##potrs(void* h, int uplo, int n, int k, T* a, int lda, T* b, int ldb, int* info) {             \
-    EACH(h, 1, call<T>("potrs", part(uplo), n, k, a, lda, b, ldb, info))                                               \
-  }                                                                                                                    \
-  API int cusolverDn##L##potrsBatched(void* h, int uplo, int n, int k, T** a, int lda, T** b, int ldb, int* info,      \
-                                      int count) {                                                                     \
-    EACH(h, count, call<T>("potrs", part(uplo), n, k, a[i], lda, b[i], ldb, info + i))                                 \
-  }                                                                                                                    \
   API int cusolverDn##L##getrf(void* h, int m, int n, T* a, int lda, void*, int* pivots, int* info) {                  \
     if (!pivots) return emulated_missing("cusolverDn" #L "getrf without pivots"), 9;                                   \
-    EACH(h, 1, call<T>("getrf", m, n, a, lda, pivots, info))                                                           \
+    return enqueue(h, [=] { call<T>("getrf", m, n, a, lda, pivots, info); });                                          \
   }                                                                                                                    \
-  API int cusolverDn##L##getrs(void* h, int trans, int n, int k, T* a, int lda, int* pivots, T* b, int ldb,            \
-                               int* info) {                                                                            \
-    EACH(h, 1, call<T>("getrs", operation(trans), n, k, a, lda, pivots, b, ldb, info))                                 \
-  }                                                                                                                    \
-  API int cusolverDn##L##geqrf(void* h, int m, int n, T* a, int lda, T* tau, void*, int, int* info) {                  \
-    EACH(h, 1, std::vector<T> work(64 * n + 1);                                                                        \
-         call<T>("geqrf", m, n, a, lda, tau, work.data(), int(work.size()), info))                                     \
-  }                                                                                                                    \
-  API int cusolverDn##L##OR##gqr(void* h, int m, int n, int k, T* a, int lda, T* tau, void*, int, int* info) {         \
-    EACH(h, 1, std::vector<T> work(64 * n + 1);                                                                        \
-         call<T>(#OR "gqr", m, n, k, a, lda, tau, work.data(), int(work.size()), info))                                \
-  }                                                                                                                    \
-  API int cusolverDn##L##OR##mqr(void* h, int side, int trans, int m, int n, int k, T* a, int lda, T* tau, T* c,       \
-                                 int ldc, void*, int, int* info) {                                                     \
-    EACH(h, 1, std::vector<T> work(64 * (m + n) + 1);                                                                  \
-         call<T>(#OR "mqr", side_of(side), operation(trans), m, n, k, a, lda, tau, c, ldc, work.data(),                \
-                 int(work.size()), info))                                                                              \
-  }                                                                                                                    \
-  API int cusolverDn##L##gesvd(void* h, signed char ju, signed char jv, int m, int n, T* a, int lda, Real<T>* s,       \
-                               T* u, int ldu, T* v, int ldv, void*, int, void*, int* info) {                           \
-    EACH(h, 1, svd<T>(ju, jv, m, n, a, lda, s, u, ldu, v, ldv, info))                                                  \
-  }                                                                                                                    \
-  API int cusolverDn##L##gesvdj(void* h, int jobz, int econ, int m, int n, T* a, int lda, Real<T>* s, T* u, int ldu,   \
-                                T* v, int ldv, void*, int, int* info, void*) {                                         \
-    EACH(h, 1, svd_v<T>(jobz, econ, m, n, a, lda, s, u, ldu, v, ldv, info))                                            \
-  }                                                                                                                    \
-  API int cusolverDn##L##gesvdjBatched(void* h, int jobz, int m, int n, T* a, int lda, Real<T>* s, T* u, int ldu,      \
-                                       T* v, int ldv, void*, int, int* info, void*, int count) {                       \
-    EACH(h, count, const size_t j = i;                                                                                 \
-         svd_v<T>(jobz, 0, m, n, a + j * lda * n, lda, s + j * std::min(m, n), u + j * ldu * m, ldu,                   \
-                  v + j * ldv * n, ldv, info + j))                                                                     \
-  }                                                                                                                    \
-  API int cusolverDn##L##SY##evd(void* h, int jobz, int uplo, int n, T* a, int lda, Real<T>* w, void*, int,            \
-                                 int* info) {                                                                          \
-    EACH(h, 1, eigen<T>(jobz, uplo, n, a, lda, w, info))                                                               \
-  }                                                                                                                    \
-  API int cusolverDn##L##SY##evj(void* h, int jobz, int uplo, int n, T* a, int lda, Real<T>* w, void*, int,            \
-                                 int* info, void*) {                                                                   \
-    EACH(h, 1, eigen<T>(jobz, uplo, n, a, lda, w, info))                                                               \
-  }                                                                                                                    \
-  API int cusolverDn##L##SY##evjBatched(void* h, int jobz, int uplo, int n, T* a, int lda, Real<T>* w, void*, int,     \
-                                        int* info, void*, int count) {                                                 \
-    EACH(h, count, const size_t j = i; eigen<T>(jobz, uplo, n, a + j * lda * n, lda, w + j * n, info + j))             \
-  }
+  ROUTINE(cusolverDn##L##potrf, 1, (void* h, int uplo, int n, T* a, int lda, void*, int, int* info),                   \
+          call<T>("potrf", part(uplo), n, a, lda, info))                                                               \
+  ROUTINE(cusolverDn##L##potrfBatched, count, (void* h, int uplo, int n, T** a, int lda, int* info, int count),        \
+          call<T>("potrf", part(uplo), n, a[i], lda, info + i))                                                        \
+  ROUTINE(cusolverDn##L##potrs, 1, (void* h, int uplo, int n, int k, T* a, int lda, T* b, int ldb, int* info),         \
+          call<T>("potrs", part(uplo), n, k, a, lda, b, ldb, info))                                                    \
+  ROUTINE(cusolverDn##L##potrsBatched, count,                                                                          \
+          (void* h, int uplo, int n, int k, T** a, int lda, T** b, int ldb, int* info, int count),                     \
+          call<T>("potrs", part(uplo), n, k, a[i], lda, b[i], ldb, info + i))                                          \
+  ROUTINE(cusolverDn##L##getrs, 1,                                                                                     \
+          (void* h, int trans, int n, int k, T* a, int lda, int* pivots, T* b, int ldb, int* info),                    \
+          call<T>("getrs", operation(trans), n, k, a, lda, pivots, b, ldb, info))                                      \
+  ROUTINE(cusolverDn##L##geqrf, 1, (void* h, int m, int n, T* a, int lda, T* tau, void*, int, int* info),              \
+          call<T>("geqrf", m, n, a, lda, tau, WORK(T, 64 * n + 1), info))                                              \
+  ROUTINE(cusolverDn##L##OR##gqr, 1, (void* h, int m, int n, int k, T* a, int lda, T* tau, void*, int, int* info),     \
+          call<T>(#OR "gqr", m, n, k, a, lda, tau, WORK(T, 64 * n + 1), info))                                         \
+  ROUTINE(cusolverDn##L##OR##mqr, 1, (void* h, int side, int trans, int m, int n, int k, T* a, int lda, T* tau, T* c,  \
+                                      int ldc, void*, int, int* info),                                                 \
+          call<T>(#OR "mqr", side_of(side), operation(trans), m, n, k, a, lda, tau, c, ldc,                            \
+                  WORK(T, 64 * (m + n) + 1), info))                                                                    \
+  ROUTINE(cusolverDn##L##gesvd, 1, (void* h, signed char ju, signed char jv, int m, int n, T* a, int lda, Real<T>* s,  \
+                                    T* u, int ldu, T* v, int ldv, void*, int, void*, int* info),                       \
+          svd<T>(ju, jv, m, n, a, lda, s, u, ldu, v, ldv, info))                                                       \
+  ROUTINE(cusolverDn##L##gesvdj, 1, (void* h, int jobz, int econ, int m, int n, T* a, int lda, Real<T>* s, T* u,       \
+                                     int ldu, T* v, int ldv, void*, int, int* info, void*),                            \
+          svd_v<T>(jobz, econ, m, n, a, lda, s, u, ldu, v, ldv, info))                                                 \
+  ROUTINE(cusolverDn##L##gesvdjBatched, count, (void* h, int jobz, int m, int n, T* a, int lda, Real<T>* s, T* u,      \
+                                                int ldu, T* v, int ldv, void*, int, int* info, void*, int count),      \
+          svd_v<T>(jobz, 0, m, n, a + i * lda * n, lda, s + i * std::min(m, n), u + i * ldu * m, ldu,                  \
+                   v + i * ldv * n, ldv, info + i))                                                                    \
+  ROUTINE(cusolverDn##L##SY##evd, 1,                                                                                   \
+          (void* h, int jobz, int uplo, int n, T* a, int lda, Real<T>* w, void*, int, int* info),                      \
+          eigen<T>(jobz, uplo, n, a, lda, w, info))                                                                    \
+  ROUTINE(cusolverDn##L##SY##evj, 1,                                                                                   \
+          (void* h, int jobz, int uplo, int n, T* a, int lda, Real<T>* w, void*, int, int* info, void*),               \
+          eigen<T>(jobz, uplo, n, a, lda, w, info))                                                                    \
+  ROUTINE(cusolverDn##L##SY##evjBatched, count,                                                                        \
+          (void* h, int jobz, int uplo, int n, T* a, int lda, Real<T>* w, void*, int, int* info, void*, int count),    \
+          eigen<T>(jobz, uplo, n, a + i * lda * n, lda, w + i * n, info + i))
 ROUTINES(S, float, or, sy)
 ROUTINES(D, double, or, sy)
 ROUTINES(C, std::complex<float>, un, he)

@@ -218,6 +218,7 @@ API int emulated_product(void* stream, std::function<void()> run) {
 // For functions that are missing, of C and of C++
 API int emulated_missing(const char* name) { return fail(NOT_SUPPORTED, std::string(name) + " is not emulated"); }
 API void emulated_throw(const char* name) { throw std::runtime_error(std::string(name) + " is not emulated"); }
+API void emulated_stop(const char* reason) { throw std::runtime_error(reason); }
 API void emulated_say_random() {
   static bool said = fputs("emulated CUDA: random numbers have the right distributions, but are not a card's\n", stderr);
   (void)said;

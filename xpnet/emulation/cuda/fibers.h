@@ -2,6 +2,7 @@
 #pragma once
 
 extern "C" char* emulated_stack(unsigned thread);
+extern "C" void emulated_stop(const char* reason);  // an exception
 
 namespace emulated {
 
@@ -41,7 +42,7 @@ template <class Call> static void run_blocks(unsigned first, unsigned count, uns
   static Call* body;
   body = &call;
   const unsigned total = count * threads;
-  if (total > 1024) throw std::runtime_error("more than 1024 threads that wait for each other are not emulated");
+  if (total > 1024) emulated_stop("more than 1024 threads that wait for each other are not emulated");
   for (unsigned t = 0; t < total; t++) {
     Fiber& fiber = fibers[t];
     void** top = (void**)emulated_stack(t);
@@ -74,7 +75,7 @@ template <class Call> static void run_blocks(unsigned first, unsigned count, uns
       change(&scheduler, fiber.stack_pointer);
       running = true;
     }
-    if (running && !progress) throw std::runtime_error("the threads of a kernel wait for each other without end");
+    if (running && !progress) emulated_stop("the threads of a kernel wait for each other without end");
   }
 }
 

@@ -104,9 +104,10 @@ static inline float erfcinvf(float x) { return erfcinv(x); }
 static inline float normcdff(float x) { return normcdf(x); }
 static inline float normcdfinvf(float x) { return normcdfinv(x); }
 static inline double erfcx(double x) {
-  if (x < 25) return std::exp(x * x) * std::erfc(x);
-  const double y = 1 / (x * x);
-  return (1 - y / 2 * (1 - 1.5 * y * (1 - 2.5 * y))) / (x * 1.7724538509055160273);
+  if (x < 8) return std::exp(x * x) * std::erfc(x);
+  double sum = 1;  // of the asymptotic series
+  for (int i = 30; i > 0; i--) sum = 1 - (i - 0.5) / (x * x) * sum;
+  return sum / (x * 1.7724538509055160273);
 }
 // The series of I0 and I1 for large x, which std::cyl_bessel_i refuses
 static inline double large_bessel(double x, double a, double b, double c, double d) {

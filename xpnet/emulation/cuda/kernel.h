@@ -7,7 +7,6 @@
 //   EMULATED_FIBERS    the threads of a block are fibers, which take turns at __syncthreads(); with EMULATED_GRID those
 //                      of all blocks are, for kernels whose blocks wait for each other, without shared memory
 #pragma once
-#include <stdexcept>
 #ifdef CUPY_JIT_MODE
 #include <tuple>
 #endif

@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <complex>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -45,7 +46,7 @@ int enqueue(void* handle, std::function<void()> run) {
 }
 template <class F> int enqueue_each(void* handle, int count, F run) {
   return enqueue(handle, [=] {
-    for (int i = 0; i < count; i++) run(i);
+    for (ptrdiff_t i = 0; i < count; i++) run(i);
   });
 }
 
@@ -66,5 +67,12 @@ template <class F> void with_type(int type, F f) {
 }
 
 }  // namespace
+
+// A function of CUDA of type T, which enqueues what is to be done with the matrix number i of a batch
+#define ROUTINE(NAME, COUNT, PARAMETERS, ...)                                \
+  API int NAME PARAMETERS {                                                  \
+    return enqueue_each(h, COUNT, [=](ptrdiff_t i) { __VA_ARGS__; });        \
+  }
+#define WORK(T, size) std::vector<T>(size).data(), int(size)
 
 API void emulated_set_routine(const char* name, void* address) { routines[name] = address; }
