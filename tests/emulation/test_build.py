@@ -31,9 +31,16 @@ def answer(library):
 def test_a_library_is_compiled_once():
     library = build.build("answer.so", (), ANSWER)
     before = library.stat().st_mtime_ns
-    assert build.build("answer.so", (), "this cannot be compiled") == library
+    assert build.build("answer.so", (), ANSWER) == library
     assert library.stat().st_mtime_ns == before
     assert answer(library) == 42
+
+
+def test_a_source_that_changes_is_compiled_anew(tmp_path):
+    file = tmp_path / "answer.cpp"
+    for number in (42, 43):
+        file.write_text(ANSWER.replace("42", str(number)))
+        assert answer(build.build("answer.so", [file])) == number
 
 
 @pytest.mark.parametrize("damage", [lambda x: x[:-1], lambda x: x[:5000] + b"?" + x[5001:], lambda _: b""])
@@ -62,7 +69,7 @@ def test_threads_compile_at_once_and_leave_nothing_behind(empty_cache):
     with ThreadPoolExecutor(4) as threads:
         libraries = {*threads.map(lambda _: build.build("answer.so", (), ANSWER), range(4))}
     assert [answer(library) for library in libraries] == [42]
-    assert [file.name for file in build.cache_folder().iterdir()] == ["answer.so"]
+    assert [*build.cache_folder().iterdir()] == [*libraries]
 
 
 @pytest.mark.parametrize(
@@ -105,13 +112,13 @@ def test_threads_run_as_the_kernel_needs(monkeypatch, source, kind):
 
 
 def test_a_file_that_a_kernel_includes_may_change(monkeypatch, tmp_path):
-    monkeypatch.setattr(build, "build", lambda name, *_: name)
+    monkeypatch.setattr(build, "build", lambda _name, _flags, text, _header: text)
     source = '#include "own.h"\nextern "C" __global__ void f(int* x) { x[0] = OWN; }'
-    names = set()
+    texts = set()
     for number in (1, 2, 2):
         (tmp_path / "own.h").write_text(f"#define OWN {number}\n")
-        names.add(kernels.build_kernels(source, [f"-I{tmp_path}"]))
-    assert len(names) == 2
+        texts.add(kernels.build_kernels(source, [f"-I{tmp_path}"]))
+    assert len(texts) == 2
 
 
 def test_a_cache_does_not_depend_on_the_folder_of_cupy():

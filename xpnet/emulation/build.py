@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -22,7 +22,7 @@ LIBRARY = ("-std=c++17", "-march=haswell", "-shared", "-fPIC", "-fvisibility=hid
 CPU_FLAGS = ("avx2", "bmi2", "f16c", "fma")
 STANDARD_INPUT = ("-x", "c++", "-", "-x", "none")
 """The source is read from there; what follows are files again."""
-IN_CUPY = re.compile(r"-I[^'\"]*(?=/cupy/_core/include)")
+IN_CUPY = re.compile(r"-I[^'\"]*(?=/cupy/(?:_core/include|random))")
 INCLUDE = (f"-I{CUDA}", f"-I{CUDA}/include")
 SANITIZE = "XPNET_EMULATED_CUDA_SANITIZE"
 """The environment variable that has kernels checked by the address sanitizer."""
@@ -51,24 +51,26 @@ def _run_compiler(*words: str) -> str:
 
 @cache
 def cache_folder() -> Path:
-    """Return the folder of what is compiled, whose name has the digest of emulator, compiler and CuPy."""
-    sources = sorted(file for file in CUDA.rglob("*.*") if file.is_file())
-    sources += [CUDA.parent / f"{name}.py" for name in ("build", "kernels", "libraries")]
-    key = [" ".join(wheels.find()), _run_compiler("--version")]
-    digest = hashlib.sha256("\n".join(key).encode() + b"".join(file.read_bytes() for file in sources))
+    """Return the folder of what is compiled, named by the digest of CuPy, the compiler and the headers."""
+    headers = [file.read_bytes() for file in sorted(CUDA.rglob("*.*h"))]
+    key = [*wheels.find(), _run_compiler("--version"), *LIBRARY]
+    name = hashlib.sha256("\n".join(key).encode() + b"".join(headers)).hexdigest()[:16]
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = caches / "xpnet-emulated-cuda" / digest.hexdigest()[:16]
+    folder = caches / "xpnet-emulated-cuda" / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def build(name: str, flags: Iterable[object], text: str = "", header: str = "") -> Path:
-    """Return the path of a library in the cache, compiled from files in `flags`, or from `text`.
+def build(name: str, flags: Collection[str | Path], text: str = "", header: str = "") -> Path:
+    """Return the path of a library in the cache, compiled from `text` and from the files in `flags`.
 
     `header` is the beginning of `text`, which other libraries share. Processes and threads may compile
     at once. BackendError, with the first error of g++, if it cannot be compiled.
     """
-    target, words = cache_folder() / name, [*map(str, flags)]
+    words = [*map(str, flags)]
+    files = "".join(flag.read_text(encoding="utf-8") for flag in flags if isinstance(flag, Path))
+    own = [flag for flag in flags if isinstance(flag, str)]  # not where files are
+    target = cache_folder() / f"{digest((header, text, own, files))}-{name}"
     if not _is_whole(target):
         if header:
             text = f'#include "{precompile(header, tuple(words))}"\n{text}'
@@ -110,7 +112,7 @@ def _compile(target: Path, flags: Iterable[str], text: str = "") -> None:
         if run.returncode:
             lines = run.stderr.splitlines()
             problem = next((line for line in lines if "error: " in line.lower()), lines[-1])
-            msg = f"g++ cannot compile {target.name}: {problem}"
+            msg = f"g++ cannot compile {target.name.rpartition('-')[2]}: {problem}"
             raise BackendError(msg)
         content = file.read_bytes()
         file.write_bytes(content + hashlib.sha256(content).digest())
@@ -126,14 +128,9 @@ def _is_whole(file: Path) -> bool:
     return hashlib.sha256(content[:-32]).digest() == content[-32:]
 
 
-def build_source(name: str, source: str, *flags: object) -> Path:
-    """Return the path of a library that uses the driver, of one source file."""
-    return build(name, ("-O2", *flags, CUDA / source, *link_driver()))
-
-
-def link_driver() -> tuple[str, str]:
-    """Return the flags that link a library with the driver."""
-    return f"-L{cache_folder()}", "-l:libcuda.so.1"
+def build_source(name: str, source: str) -> Path:
+    """Return the path of a library of one source file, which finds the driver in the process."""
+    return build(name, ("-O2", CUDA / source))
 
 
 def build_driver() -> Path:

@@ -61,8 +61,9 @@ def build_kernels(source: str, options: Sequence[str], expressions: Sequence[str
     source = SHARED_ARRAY.sub(r"static \1 \2[49152 / sizeof(\1)];", source)  # as large as it can be
     flags = _choose_flags(source, options)
     header, text = "\n".join(head), "\n".join([source.removeprefix(includes), *tail])
-    included = build.preprocess(f"{header}\n{text}", flags) if has_own else ""
-    return build.build(f"{build.digest((header, text, flags, included))}.so", flags, text, header)
+    if has_own:  # what it includes decides the file's name too
+        text += f"// {build.digest(build.preprocess(text, flags))}"
+    return build.build("kernel.so", flags, text, header)
 
 
 def _choose_flags(source: str, options: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ import types
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xpnet.emulation.build import CUDA, build, build_source, link_driver
+from xpnet.emulation.build import CUDA, build, build_source
 from xpnet.emulation.wheels import find as find_wheel
 from xpnet.errors import BackendError
 
@@ -158,7 +158,7 @@ def build_library(short: str, library: Library, module: str) -> Path:
     ]
     soname = asked[0][1]
     sources = [CUDA / library.source] if library.source else []
-    flags = ("-O2", f"-Wl,-soname,{soname},--default-symver", *sources, *link_driver())
+    flags = ("-O2", f"-Wl,-soname,{soname},--default-symver", *sources)
     return build(soname, flags, "\n".join(lines))
 
 
@@ -167,7 +167,7 @@ def build_generator() -> Path:
     folder = Path(find_file("cupy.random")).parent
     source = (folder / "cupy_distributions.cu").read_text(encoding="utf-8")
     source = LAUNCH.sub(r"emulated_grid(_stream, bpg, tpb, [=] { \1(args...); });", source)
-    flags = ("-O2", "-fvisibility=default", "-fpermissive", "-w", f"-I{folder}", *link_driver())
+    flags = ("-O2", "-fvisibility=default", "-fpermissive", "-w", f"-I{folder}")
     return build("generator.so", flags, f"#include <generator.h>\n{source}")
 
 

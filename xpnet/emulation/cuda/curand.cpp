@@ -43,32 +43,24 @@ API int curandSetGeneratorOffset(void* handle, unsigned long long offset) {
   auto* generator = (Generator*)handle;
   return emulated_enqueue(generator->stream, [=] { generator->state.count = offset; });
 }
-API int curandGenerate(void* h, uint32_t* out, size_t n) {
-  return fill(h, out, n, [](auto* state) { return curand(state); });
-}
-API int curandGenerateLongLong(void* h, uint64_t* out, size_t n) {
-  return fill(h, out, n, [](auto* state) { return curand_long(state); });
-}
-API int curandGenerateUniform(void* h, float* out, size_t n) {
-  return fill(h, out, n, [](auto* state) { return curand_uniform(state); });
-}
-API int curandGenerateUniformDouble(void* h, double* out, size_t n) {
-  return fill(h, out, n, [](auto* state) { return curand_uniform_double(state); });
-}
+#define GENERATE(NAME, T, PARAMETERS, expression)                               \
+  API int NAME PARAMETERS {                                                     \
+    return fill(h, out, n, [=](auto* state) -> T { return expression; });       \
+  }
+GENERATE(curandGenerate, uint32_t, (void* h, uint32_t* out, size_t n), curand(state))
+GENERATE(curandGenerateLongLong, uint64_t, (void* h, uint64_t* out, size_t n), curand_long(state))
+GENERATE(curandGenerateUniform, float, (void* h, float* out, size_t n), curand_uniform(state))
+GENERATE(curandGenerateUniformDouble, double, (void* h, double* out, size_t n), curand_uniform_double(state))
 API int curandGeneratePoisson(void* h, uint32_t* out, size_t n, double mean) {
   return fill(h, out, n, [=](auto* state) {
     Bits bits{state};
     return std::poisson_distribution<uint32_t>(mean)(bits);
   });
 }
-#define NORMAL(NAME, T, expression)                                             \
-  API int NAME(void* h, T* out, size_t n, T mean, T deviation) {                \
-    return fill(h, out, n, [=](auto* state) -> T {                              \
-      const double x = mean + deviation * curand_normal_double(state);          \
-      return expression;                                                        \
-    });                                                                         \
-  }
-NORMAL(curandGenerateNormal, float, x)
-NORMAL(curandGenerateNormalDouble, double, x)
-NORMAL(curandGenerateLogNormal, float, std::exp(x))
-NORMAL(curandGenerateLogNormalDouble, double, std::exp(x))
+#define NORMAL(NAME, T, FUNCTION)                                               \
+  GENERATE(NAME, T, (void* h, T* out, size_t n, T mean, T deviation),           \
+           FUNCTION(mean + deviation * curand_normal_double(state)))
+NORMAL(curandGenerateNormal, float, float)
+NORMAL(curandGenerateNormalDouble, double, double)
+NORMAL(curandGenerateLogNormal, float, std::exp)
+NORMAL(curandGenerateLogNormalDouble, double, std::exp)

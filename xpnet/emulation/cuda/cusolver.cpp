@@ -146,11 +146,9 @@ API int cusolverDnXsyevd_bufferSize(void*, void*, int, int, int64_t, int, void*,
 }
 API int cusolverDnXsyevd(void* h, void*, int jobz, int uplo, int64_t n, int type, void* a, int64_t lda, int, void* w,
                          int, void*, size_t, void*, size_t, int* info) {
-  return enqueue(h, [=] {
-    with_type(type, [&](auto zero) {
-      using T = decltype(zero);
-      eigen<T>(jobz, uplo, n, (T*)a, lda, (Real<T>*)w, info);
-    });
+  return enqueue_typed(h, type, [=](auto zero) {
+    using T = decltype(zero);
+    eigen<T>(jobz, uplo, n, (T*)a, lda, (Real<T>*)w, info);
   });
 }
 API int cusolverDnXgeev_bufferSize(void*, void*, int, int, int64_t, int, void*, int64_t, int, void*, int, void*,
@@ -161,10 +159,8 @@ API int cusolverDnXgeev(void* h, void*, int jobl, int jobr, int64_t n, int type,
                         void* w, int, void* vl, int64_t ldvl, int, void* vr, int64_t ldvr, int, void*, size_t, void*,
                         size_t, int* info) {
   if (w_type < 4) return emulated_missing("cusolverDnXgeev of real eigenvalues"), 9;
-  return enqueue(h, [=] {
-    with_type(type, [&](auto zero) {
-      using T = decltype(zero);
-      general_eigen<T>(jobl, jobr, n, (T*)a, lda, w, (T*)vl, ldvl, (T*)vr, ldvr, info);
-    });
+  return enqueue_typed(h, type, [=](auto zero) {
+    using T = decltype(zero);
+    general_eigen<T>(jobl, jobr, n, (T*)a, lda, w, (T*)vl, ldvl, (T*)vr, ldvr, info);
   });
 }

@@ -50,7 +50,7 @@ struct Stream;
 struct Position { Stream* stream; uint64_t count; };  // the first `count` operations of a stream
 struct Operation { std::function<void()> run; std::vector<Position> after; bool on_host; };
 struct Stream { bool blocking; std::deque<Operation> queue; uint64_t enqueued, finished; bool busy; };
-struct Event { Position recorded; };
+using Event = Position;  // what is recorded
 struct Kernel { int count; const size_t* sizes; const char* types; void (*launch)(void**, const unsigned*, const unsigned*); };
 
 enum Count { KERNELS, PRODUCTS, UPLOADS, DOWNLOADS, COPIES, SYNCHRONIZATIONS, COUNTS };
@@ -362,7 +362,7 @@ API int cudaStreamSynchronize(void* stream) {
 API int cudaStreamIsCapturing(void*, int* value) { return answer(value, 0); }
 API int cudaStreamWaitEvent(void* stream, void* event, unsigned) {
   Lock lock(mutex);
-  Position recorded = ((Event*)event)->recorded;
+  Event recorded = *(Event*)event;
   return recorded.stream ? enqueue(stream_of(stream), [] {}, {recorded}) : SUCCESS;
 }
 API int cudaLaunchHostFunc(void* stream, void (*function)(void*), void* argument) {
@@ -372,17 +372,17 @@ API int cudaEventCreateWithFlags(void** event, unsigned) { return answer<void*>(
 API int cudaEventDestroy(void*) { return SUCCESS; }
 API int cudaEventRecord(void* event, void* stream) {
   Lock lock(mutex);
-  return answer(&((Event*)event)->recorded, end_of(stream_of(stream)));
+  return answer((Event*)event, end_of(stream_of(stream)));
 }
 API int cudaEventQuery(void* event) {
   Lock lock(mutex);
-  Position recorded = ((Event*)event)->recorded;
+  Event recorded = *(Event*)event;
   return !recorded.stream || recorded.stream->finished >= recorded.count ? SUCCESS : NOT_READY;
 }
 API int cudaEventSynchronize(void* event) {
   counts[SYNCHRONIZATIONS]++;
   Lock lock(mutex);
-  if (((Event*)event)->recorded.stream) run_until(((Event*)event)->recorded);
+  if (((Event*)event)->stream) run_until(*(Event*)event);
   return status();
 }
 

@@ -32,23 +32,24 @@ struct Less {
   }
 };
 
-// Call f with a zero of the type that has a number in CuPy.
-template <class F> void with_type(int type, F f) {
+// Enqueue f with a zero of the type that has a number in CuPy.
+template <class F> void enqueue(int type, intptr_t stream, F f) {
+  auto call = [=](auto zero) { emulated_enqueue((void*)stream, [=] { f(zero); }); };
   switch (type) {
-    case 0: return f(int8_t());
-    case 1: return f(uint8_t());
-    case 2: return f(int16_t());
-    case 3: return f(uint16_t());
-    case 4: return f(int32_t());
-    case 5: return f(uint32_t());
-    case 6: return f(int64_t());
-    case 7: return f(uint64_t());
-    case 8: return f(Half());
-    case 9: return f(float());
-    case 10: return f(double());
-    case 11: return f(std::complex<float>());
-    case 12: return f(std::complex<double>());
-    case 13: return f(bool());
+    case 0: return call(int8_t());
+    case 1: return call(uint8_t());
+    case 2: return call(int16_t());
+    case 3: return call(uint16_t());
+    case 4: return call(int32_t());
+    case 5: return call(uint32_t());
+    case 6: return call(int64_t());
+    case 7: return call(uint64_t());
+    case 8: return call(Half());
+    case 9: return call(float());
+    case 10: return call(double());
+    case 11: return call(std::complex<float>());
+    case 12: return call(std::complex<double>());
+    case 13: return call(bool());
   }
   throw std::runtime_error("a sort of this data type is not emulated");
 }
@@ -63,30 +64,22 @@ template <class T> void sort_indices(size_t* first, size_t n, const T* keys) {
 }  // namespace
 
 API void thrust_sort(int type, void* data, size_t*, const Shape& shape, intptr_t stream, void*) {
-  with_type(type, [&](auto zero) {
-    using T = decltype(zero);
-    emulated_enqueue((void*)stream, [=, size = size_of(shape), n = (size_t)shape.back()] {
-      for (T* row = (T*)data; row < (T*)data + size; row += n) std::stable_sort(row, row + n, Less());
-    });
+  enqueue(type, stream, [=, size = size_of(shape), n = (size_t)shape.back()](auto zero) {
+    auto* row = (decltype(zero)*)data;
+    for (auto* end = row + size; row < end; row += n) std::stable_sort(row, row + n, Less());
   });
 }
 API void thrust_argsort(int type, size_t* indices, void* data, void*, const Shape& shape, intptr_t stream, void*) {
-  with_type(type, [&](auto zero) {
-    using T = decltype(zero);
-    emulated_enqueue((void*)stream, [=, size = size_of(shape), n = (size_t)shape.back()] {
-      for (size_t row = 0; row < size; row += n) {
-        std::iota(indices + row, indices + row + n, 0);
-        sort_indices(indices + row, n, (T*)data + row);
-      }
-    });
+  enqueue(type, stream, [=, size = size_of(shape), n = (size_t)shape.back()](auto zero) {
+    for (size_t row = 0; row < size; row += n) {
+      std::iota(indices + row, indices + row + n, 0);
+      sort_indices(indices + row, n, (decltype(zero)*)data + row);
+    }
   });
 }
 API void thrust_lexsort(int type, size_t* indices, void* keys, size_t count, size_t n, intptr_t stream, void*) {
-  with_type(type, [&](auto zero) {
-    using T = decltype(zero);
-    emulated_enqueue((void*)stream, [=] {
-      std::iota(indices, indices + n, 0);
-      for (size_t i = 0; i < count; i++) sort_indices(indices, n, (T*)keys + i * n);
-    });
+  enqueue(type, stream, [=](auto zero) {
+    std::iota(indices, indices + n, 0);
+    for (size_t i = 0; i < count; i++) sort_indices(indices, n, (decltype(zero)*)keys + i * n);
   });
 }
