@@ -103,10 +103,8 @@ def evaluate_logits(
     They are the summed loss (..., 1, 1), the number of correct predictions (..., 1), and the predictions
     (samples,).
     """
-    loss, predicted = (
-        ops.sum(sample_losses(ops, logits, labels, network), axis=-1),
-        F.predictions(ops, logits),
-    )
+    loss = ops.sum(sample_losses(ops, logits, labels, network), axis=-1)
+    predicted = F.predictions(ops, logits)
     return loss, F.count_correct(ops, predicted, labels), ops.xp.reshape(predicted, (-1,))
 
 

@@ -296,10 +296,18 @@ class Trainer:
             side = square_side(data.features, pixels=data.x_train.dtype == np.uint8)
             strength = build_fade(config.augment_fade_epochs, config.epochs)
             augment = build_augmenter(ops, config, side, side, config.seed, put, strength)
-        size, in_memory = _fit_batch_size(config, count), not memory_mapped
-        draw = masks if network.input_dropout or network.hidden_dropout or network.input_noise else None
-        options: Any = {"in_memory": in_memory, "share": partial(share, self.context)}
-        return BatchLoader(self.context, samples, order, count, size, augment, draw, **options)
+        has_masks = network.input_dropout or network.hidden_dropout or network.input_noise
+        return BatchLoader(
+            self.context,
+            samples,
+            order,
+            samples_per_epoch=count,
+            batch_size=_fit_batch_size(config, count),
+            augment=augment,
+            masks=masks if has_masks else None,
+            in_memory=not memory_mapped,
+            share=partial(share, self.context),
+        )
 
 
 def normalize_inputs(config: TrainConfig, data: Dataset, ranks: Ranks = ALONE) -> Normalization:
