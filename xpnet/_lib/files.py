@@ -3,10 +3,27 @@
 import contextlib
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from xpnet._lib.kinds import check_arguments
 from xpnet.errors import ConfigError, DataError
+
+T = TypeVar("T")
+
+
+def change(call: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    """Return the result of a call that writes, syncs, renames or removes; there are no other such calls.
+
+    A simulation of disks takes its place: other modules call it as ``files.change``.
+    """
+    return call(*arguments, **options)
+
+
+def draw_name() -> str:
+    """Return a name that no other file has."""
+    return os.urandom(8).hex()
 
 
 def read_regular_file(path: Path, limit: int, hint: str) -> bytes:
@@ -64,20 +81,45 @@ def write_atomic(path: Path, data: bytes) -> None:
     OSError
         The folder is missing or cannot be written, or the disk is full.
     """
-    temporary = path.with_name(f".{os.urandom(8).hex()}.tmp")
+    temporary = path.with_name(f".{draw_name()}.tmp")
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with change(temporary.open, "xb") as file:
+            _write(file, data)
+        change(temporary.replace, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        change(temporary.unlink, missing_ok=True)
         raise
-    with contextlib.suppress(OSError):  # of a system that cannot open folders, to sync the rename
-        folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def append(path: Path, data: bytes) -> None:
+    """Write and sync `data` at the end of a file, which may not be a symbolic link, creating it if needed.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written, or the disk is full.
+    """
+    flags, is_new = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), not path.exists()
+    with os.fdopen(change(os.open, path, flags, 0o666), "ab") as file:
+        _write(file, data)
+    if is_new:
+        sync_folder(path.parent)
+
+
+def _write(file: Any, data: bytes, *, sync: bool = True) -> None:
+    change(file.write, data)
+    file.flush()
+    if sync:
+        change(os.fsync, file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Sync the names in a folder, as after a file was renamed there, where the system can open folders."""
+    with contextlib.suppress(OSError):
+        folder = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            change(os.fsync, folder)
         finally:
             os.close(folder)
 
@@ -106,7 +148,7 @@ def _write_special(path: Path, data: bytes) -> None:
     with os.fdopen(descriptor, "wb") as file:
         if os.name == "posix":
             os.set_blocking(descriptor, True)
-        file.write(data)
+        _write(file, data, sync=False)
 
 
 def make_read_error(path: Path, error: OSError | ValueError, hint: str) -> DataError:

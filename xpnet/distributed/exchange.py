@@ -9,7 +9,7 @@ import atexit
 import ctypes
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -219,7 +219,7 @@ def share_memory(comm: Any, shape: tuple[int, ...], dtype: str) -> HostArray:
 
     kind = np.dtype(dtype)
     size = kind.itemsize * math.prod(shape) if comm.rank == 0 else 0
-    window = MPI.Win.Allocate_shared(size, kind.itemsize, comm=comm)
+    window = comm.wait(partial(MPI.Win.Allocate_shared, size, kind.itemsize, comm=comm))
     atexit.register(window.Free)  # before MPI_Finalize, which may fail while a window exists
     memory: Any = window.Shared_query(0)[0]
     return np.ndarray(shape, kind, buffer=memory)

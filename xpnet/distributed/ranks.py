@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numpy as np
 
+from xpnet._lib import clock
 from xpnet._lib.extras import install_command
 from xpnet._lib.machine import allowed_cpus
 from xpnet._typing import Array, HostArray, Namespace
@@ -271,8 +272,14 @@ def _connect() -> Ranks:
         problem = f"mpiexec has started {size} processes, of which mpi4py's {library} sees {number}"
         remedy = "use the mpiexec of that library, or srun with the --mpi that it needs"
         raise ConfigError(f"{problem}: {remedy}").of_all_ranks()
-    comm = (activity := Activity()).watched(MPI.COMM_WORLD)
-    hosts = tuple(_gather_values(comm, platform.node()))
+    return make_ranks(MPI.COMM_WORLD, platform.node(), library)
+
+
+def make_ranks(comm: Any, host: str, library: str) -> Ranks:
+    """Return the ranks of a communicator of mpi4py, of which this one is on a machine of a name."""
+    comm = (activity := Activity()).watched(comm)
+    clock.start(activity.end_if_unwatched)
+    hosts = tuple(_gather_values(comm, host))
     return Ranks(int(comm.rank), int(comm.size), hosts, library, comm, activity=activity)
 
 

@@ -8,20 +8,21 @@ import math
 import os
 import signal
 import statistics
-import time
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from threading import Event, Thread
+from threading import Event
 from typing import Any, Final
 
 import numpy as np
 
+from xpnet._lib import clock
 from xpnet._lib.text import complain
 from xpnet.errors import ConfigError
 
-COLLECTIVE = ("Allgather", "Allgatherv", "Allreduce", "Alltoallv", "Barrier")
+COLLECTIVE = ("Allgather", "Allgatherv", "Allreduce", "Alltoallv", "Barrier", "Split_type")
 """The calls in which a rank waits for the others."""
 TIMEOUT: Final = "XPNET_RANK_TIMEOUT"
 """The environment variable that sets both limits."""
@@ -53,6 +54,8 @@ class Activity:
     sizes, longest, recent
         The numbers of samples of its steps; seconds of the longest one, and, for a block, of the last ones
         without waiting.
+    is_watched
+        Set once the ranks watch each other.
     """
 
     calls: int = 0
@@ -63,23 +66,34 @@ class Activity:
     sizes: set[int] = field(default_factory=set)
     longest: float = 0.0
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=STEPS))
+    is_watched: Event = field(default_factory=Event)
 
     def wait(self, call: Callable[..., Any], *arguments: Any) -> Any:
         """Return the result of a call in which the ranks wait for each other."""
-        start, self.is_waiting = time.perf_counter(), True
+        start, self.is_waiting = clock.seconds(), True
         self.calls += 1
         result = call(*arguments)
         self.is_waiting = False
-        self.waited += time.perf_counter() - start
+        self.waited += clock.seconds() - start
         return result
+
+    def end_if_unwatched(self) -> None:
+        """End this process unless the ranks watch each other in time: none knows before what another does."""
+        limit = LONG_LIMIT
+        with suppress(ConfigError):  # which is raised where all ranks raise it
+            limit = read_limits(debug="--debug" in sys.argv)[1]
+        clock.wait(self.is_watched, limit)
+        if not self.is_watched.is_set():
+            complain(f"the ranks have not all connected after {limit:.0f} s, and the job ends")
+            kill_process()
 
     @contextmanager
     def in_step(self, number: int, samples: int, blocks: int) -> Iterator[None]:
         """Let the body be the step of a number, or several, on so many samples and own blocks."""
-        start, waited = time.perf_counter(), self.waited
+        start, waited = clock.seconds(), self.waited
         self.step, self.phase = number, KNOWN if samples in self.sizes else NEW
         yield
-        self.phase, seconds = 0, time.perf_counter() - start
+        self.phase, seconds = 0, clock.seconds() - start
         self.sizes.add(samples)
         self.longest = max(self.longest, seconds)
         if blocks:
@@ -92,13 +106,14 @@ class Activity:
         return self.calls, self.step, self.phase, self.longest, median
 
     def watched(self, comm: Any) -> Any:
-        """Return a communicator of mpi4py, as one whose calls are counted."""
+        """Return a communicator of mpi4py, as one whose calls are counted, and which has `wait` for others."""
 
         def count(call: Callable[..., Any]) -> Callable[..., Any]:
             return lambda *arguments: self.wait(call, *arguments)
 
         kind = type(comm)
-        return type("WatchedComm", (kind,), {name: count(getattr(kind, name)) for name in COLLECTIVE})(comm)
+        methods = {name: count(getattr(kind, name)) for name in COLLECTIVE} | {"wait": staticmethod(self.wait)}
+        return type("WatchedComm", (kind,), methods)(comm)
 
 
 CALLS, STEP, PHASE, LONGEST, MEDIAN, IS_OVER = range(6)
@@ -138,15 +153,14 @@ class Watchdog:
         self._states = np.zeros((comm.size, IS_OVER + 1))
         self._silent, self._looks = np.zeros(comm.size), np.zeros(comm.size)
         self._calls, self._waited = 0, 0.0
-        self._thread = Thread(target=self._run, daemon=True)
-        if MPI.Query_thread() == MPI.THREAD_MULTIPLE:
-            self._thread.start()
+        activity.is_watched.set()
+        self._ended = clock.start(self._run) if MPI.Query_thread() == MPI.THREAD_MULTIPLE else None
 
     def stop(self) -> None:
         """Wait until all ranks have called this."""
         self._is_over.set()
-        if self._thread.ident is not None:
-            self._activity.wait(self._thread.join)
+        if self._ended is not None:
+            self._activity.wait(clock.wait, self._ended)
         self._comm.Free()
 
     def _run(self) -> None:
@@ -155,7 +169,7 @@ class Watchdog:
 
         comm = self._comm
         status = MPI.Status()
-        last = time.perf_counter()
+        last = clock.seconds()
         untold = {*range(comm.size)} - {comm.rank}  # that this rank has stopped
         requests = dict.fromkeys(untold, MPI.REQUEST_NULL)
         is_done = False
@@ -171,11 +185,8 @@ class Watchdog:
                 self._silent[status.source] = 0
             is_sent = not untold and all(request.Test() for request in requests.values())
             is_done = is_sent and bool(self._states[:, IS_OVER].all())
-            if is_over:
-                time.sleep(0.01)
-            else:
-                self._is_over.wait(self._pause)
-            now = time.perf_counter()
+            clock.wait(*((Event(), 0.01) if is_over else (self._is_over, self._pause)))
+            now = clock.seconds()
             self._look(min(now - last, 2 * self._pause))  # a job may be suspended for long
             last = now
 
@@ -194,9 +205,10 @@ class Watchdog:
         if self._waited < self._patience:
             self._is_said = False
             return
-        is_lost = (self._silent > self._patience / 2) & (states[:, IS_OVER] == 0)
-        awaited = np.flatnonzero(is_lost | (states[:, CALLS] < self._calls)).tolist()
-        awaited = awaited or [*range(size)]  # a message is lost
+        is_silent = self._silent > self._patience / 2
+        is_lost = is_silent & (states[:, IS_OVER] == 0)
+        candidates = is_lost | (states[:, CALLS] < self._calls), is_silent, np.ones(size)
+        awaited = next(filter(None, (np.flatnonzero(ranks).tolist() for ranks in candidates)))
         is_first = rank == min({*range(size)} - {*awaited}, default=0)
         limit = self._limits[1]
         states[is_lost, STEP:LONGEST] = states[rank, STEP:LONGEST]  # the last that is known may be old
@@ -212,8 +224,7 @@ class Watchdog:
             complain(f"{said}: the others wait{end}")
         self._is_said = True
         if ends:
-            # MPI_Abort may wait for a lost machine, and mpiexec goes on after os._exit.
-            os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+            kill_process()
 
     def _find_slow(self) -> None:
         """Say once of a rank that it is slow."""
@@ -227,6 +238,11 @@ class Watchdog:
                 self._looks[rank] = -math.inf
                 times = f"{1e3 * medians[rank]:.3g} ms a block, others {1e3 * usual:.3g}"
                 complain(f"warning: rank {rank} on {self._hosts[rank]} is slow: it takes {times}")
+
+
+def kill_process() -> None:
+    """End this process: MPI_Abort may wait for a lost machine, and mpiexec goes on after os._exit."""
+    os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
 def read_limits(*, debug: bool) -> tuple[float, float]:

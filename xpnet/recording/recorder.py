@@ -1,12 +1,12 @@
 """The recorder of a training: rows, checkpoints and the outcome, in the folder of its run."""
 
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from xpnet._lib import clock
 from xpnet._lib.text import complain
 from xpnet._lib.tree import named_leaves
 from xpnet._typing import HostArray
@@ -110,7 +110,7 @@ class Recorder(LoopCallback):
         self._final = final
         self._console = console
         self._rows, self._earlier_seconds = 0, 0.0
-        self._start = self._last_save = time.perf_counter()
+        self._start = self._last_save = clock.seconds()
 
     def resume(self, trainer: Trainer, state: TrainState, progress: dict[str, Any], first: int) -> None:
         """Open the record of a run that began with epoch `first` again, from a state on.
@@ -130,7 +130,7 @@ class Recorder(LoopCallback):
     def on_step_end(self, state: TrainState) -> None:
         """Save a checkpoint if the last one is `checkpoint_seconds` old."""
         interval = self._trainer.config.checkpoint_seconds
-        if interval is not None and time.perf_counter() - self._last_save >= interval:
+        if interval is not None and clock.seconds() - self._last_save >= interval:
             self._save(state)
 
     def on_epoch_end(self, log: EpochLog) -> None:
@@ -181,13 +181,13 @@ class Recorder(LoopCallback):
     @property
     def _seconds(self) -> float:
         """The seconds of training so far."""
-        return round(self._earlier_seconds + time.perf_counter() - self._start, 3)
+        return round(self._earlier_seconds + clock.seconds() - self._start, 3)
 
     def _save(self, state: TrainState, name: str = CHECKPOINT_FILE) -> None:
         """Save a checkpoint."""
         content = describe_state(self._trainer, state, self._final, self._rows, self._seconds)
         self._run.write(name, encode_checkpoint(*content, self._run.record["specification_version"]))
-        self._last_save = time.perf_counter()
+        self._last_save = clock.seconds()
 
     def _write_report(self) -> None:
         """Write the report; print a warning if that fails."""

@@ -1,13 +1,13 @@
 """Search of a folder for training runs."""
 
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from xpnet._lib import clock
 from xpnet._lib.files import make_read_error
 from xpnet._lib.kinds import check_arguments
 from xpnet._lib.text import complain, did_you_mean, plain
@@ -264,7 +264,7 @@ def _find_candidates(folder: Path, depth: int, seen: set[tuple[int, int]]) -> It
 def _is_in_use(folder: Path) -> bool:
     """Return True if a process works on the run, or may be about to."""
     try:
-        age = time.time() - (folder / RECORD_FILE).stat().st_mtime
+        age = clock.now().timestamp() - (folder / RECORD_FILE).stat().st_mtime
     except OSError:
         return False
     return abs(age) < LOCK_GRACE or is_locked(folder / records.LOCK_FILE)

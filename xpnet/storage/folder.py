@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xpnet._lib import files
 from xpnet.config import TrainConfig, from_json
 from xpnet.errors import ConfigError, DataError, setting
 from xpnet.storage import record as records
@@ -214,16 +215,17 @@ def take_name(prepared: Path, folder: Path, *, overwrite: bool) -> None:
     aside = get_aside(prepared)
     try:
         if overwrite and folder.exists():
-            folder.rename(aside)
-        prepared.rename(folder)
+            files.change(folder.rename, aside)
+        files.change(prepared.rename, folder)
     except BaseException as error:
         if aside.exists() and not folder.exists():
-            aside.rename(folder)
+            files.change(aside.rename, folder)
         if isinstance(error, OSError) and error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
             raise taken from error
         raise
+    files.sync_folder(folder.parent)
     # The new run is in place; files of the old one that cannot be deleted are left behind.
-    shutil.rmtree(aside, ignore_errors=True)
+    files.change(shutil.rmtree, aside, ignore_errors=True)
 
 
 def get_aside(prepared: Path) -> Path:
@@ -251,7 +253,7 @@ def clean_up(out: Path, own: Path) -> None:
         return
     for aside, folder in find_displaced(out):
         with suppress(OSError):  # another process has just done so
-            aside.rename(folder)
+            files.change(aside.rename, folder)
     for path in (*out.glob(f"{STARTING}*"), *out.glob(f"{REPLACED}*")):
         prepared = out / path.name.replace(REPLACED, STARTING).removesuffix(".lock")
         lock, aside = prepared.with_suffix(".lock"), get_aside(prepared)
@@ -260,6 +262,6 @@ def clean_up(out: Path, own: Path) -> None:
         with suppress(ConfigError):
             # Held while it deletes: a start makes the lock file a moment before it locks it.
             if held := Lock.take(lock):
-                shutil.rmtree(prepared, ignore_errors=True)
-                shutil.rmtree(aside, ignore_errors=True)
+                files.change(shutil.rmtree, prepared, ignore_errors=True)
+                files.change(shutil.rmtree, aside, ignore_errors=True)
                 held.release()

@@ -9,6 +9,7 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
+from xpnet._lib import files
 from xpnet._lib.files import make_write_error
 
 if sys.platform != "win32":
@@ -46,7 +47,7 @@ class Lock:
         lock = FileLock(path, WAIT, poll_interval=0.01, thread_local=False, fallback_to_soft=False)
         try:
             if path.is_symlink():  # to a file that is no lock of xpnet's
-                path.unlink()
+                files.change(path.unlink)
             lock.acquire()
         except Timeout:
             # Those who ask whether it is locked hold it for a moment, shared.
@@ -62,7 +63,7 @@ class Lock:
             if self._lock.is_locked and os.path.samestat(self._file, self._path.stat()):
                 if sys.platform == "win32":  # where open files cannot be removed
                     self._lock.release()
-                self._path.unlink()
+                files.change(self._path.unlink)
         self._lock.release()
 
 

@@ -7,7 +7,6 @@ on a run locks the file .lock; a killed process leaves the file unlocked.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
+from xpnet._lib import clock, files
 from xpnet._lib.files import make_write_error, write_atomic
 from xpnet._lib.text import format_json, join_lines
 from xpnet.distributed.ranks import ALONE, Ranks
@@ -72,7 +72,7 @@ class WritableRun(RunFolder):
             be written; or the record would be too large to be read again.
         """
         name = name or make_run_id()
-        folder, prepared = out / name, out / f"{STARTING}{os.urandom(8).hex()}"
+        folder, prepared = out / name, out / f"{STARTING}{files.draw_name()}"
         first, lock = _begin_record(name, record, _format_time(), ranks), None
         content = format_json(replace_nonfinite(first)).encode()
         size = len(content) + LARGEST_END + LONGEST_NUMBER * record["data"].get("classes", 0)
@@ -80,14 +80,19 @@ class WritableRun(RunFolder):
             problem = f"would get a record of {size} bytes, above the limit of {records.RECORD_LIMIT}"
             raise ConfigError.at(folder, f"{problem}: shorten column and class names, or keep no record")
         try:
-            out.mkdir(parents=True, exist_ok=True)
-            prepared.with_suffix(".lock").touch()  # which raises the error of a folder that is read-only
+            files.change(out.mkdir, parents=True, exist_ok=True)
+            files.sync_folder(out.parent)
+            files.change(
+                prepared.with_suffix(".lock").touch
+            )  # which raises the error of a folder that is read-only
             lock = Lock.take(prepared.with_suffix(".lock"))
             clean_up(out, prepared)
-            prepared.mkdir()
+            files.change(prepared.mkdir)
             identity = _folder_identity(prepared)
             write_atomic(prepared / records.RECORD_FILE, content)
-            (prepared / records.LOCK_FILE).touch()  # on Windows a folder with an open file cannot be renamed
+            files.change(
+                (prepared / records.LOCK_FILE).touch
+            )  # on Windows a folder with an open file cannot be renamed
             take_name(prepared, folder, overwrite=overwrite)
             return cls(folder, first, identity, acquire_lock(folder))
         except OSError as error:
@@ -95,7 +100,7 @@ class WritableRun(RunFolder):
             msg = f"{setting('out')}: no run can be written in {out} ({problem}): choose another folder"
             raise ConfigError(msg) from error
         finally:
-            shutil.rmtree(prepared, ignore_errors=True)
+            files.change(shutil.rmtree, prepared, ignore_errors=True)
             if lock is not None:
                 lock.release()
 
@@ -148,14 +153,14 @@ class WritableRun(RunFolder):
         self._write_record({**changes, "segments": [*self.record["segments"], segment]})
         for path in self.folder.glob(f".{'[0-9a-f]' * 16}.tmp"):
             with suppress(OSError):
-                path.unlink()
+                files.change(path.unlink)
         return kept
 
     def log(self, values: Mapping[str, object]) -> None:
         """Append a row to metrics.jsonl; floats read back exactly, non-finite ones as None."""
         line = json.dumps(replace_nonfinite(dict(values)), allow_nan=False) + "\n"
-        with self._writable_path(records.METRICS_FILE) as path, os.fdopen(_open_end(path), "ab") as file:
-            file.write(line.encode())
+        with self._writable_path(records.METRICS_FILE) as path:
+            files.append(path, line.encode())
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file in the folder, atomically: on failure, an earlier one stays."""
@@ -204,11 +209,6 @@ class WritableRun(RunFolder):
             yield self.path / name
         except OSError as error:
             raise make_write_error(self.folder / name, error) from error
-
-
-def _open_end(path: Path) -> int:
-    """Open a file, which may not be a symbolic link, to append to it. Return its descriptor."""
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _begin_record(name: str, info: RunInfo, started: str, ranks: Ranks = ALONE) -> Record:
@@ -263,12 +263,12 @@ def _read_resumable(folder: Path) -> Record:
 
 def make_run_id() -> str:
     """Return a name from the UTC time and random digits: sortable, and unique within a second."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
+    return f"{clock.now():%Y%m%dT%H%M%SZ}-{files.draw_name()[:6]}"
 
 
 def _format_time(time: datetime | None = None) -> str:
     """Return a time, by default the current one, in ISO 8601 to the millisecond, as in a record."""
-    return (time or datetime.now(UTC)).isoformat(timespec="milliseconds")
+    return (time or clock.now()).isoformat(timespec="milliseconds")
 
 
 def _folder_identity(folder: Path) -> tuple[int, int] | None:
