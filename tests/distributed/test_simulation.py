@@ -1,0 +1,58 @@
+"""Simulated trainings: whatever happens to ranks, disks and clocks, they end with the bits of one process."""
+
+import ast
+import re
+import sys
+
+import pytest
+import simulate
+from simulation import PACKAGE, Simulator
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds open files in /proc")
+
+
+@pytest.fixture(scope="module")
+def simulator():
+    with Simulator() as simulator:
+        yield simulator
+
+
+@pytest.mark.parametrize("first", range(0, 100, 10))
+def test_whatever_happens_the_bits_are_those_of_one_process(simulator, first):
+    for seed in range(first, first + 10):
+        simulator.run(seed)
+
+
+def test_a_seed_replays(simulator):
+    traces = []
+    for _ in range(2):
+        simulator.run(10)
+        traces.append(simulator.world.trace)
+    assert traces[0] == traces[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("schedules", [2000, pytest.param(10_000, marks=pytest.mark.nightly)])
+def test_thousands_of_schedules_reach_each_communication_and_write(schedules, capsys):
+    code = simulate.main(["--schedules", str(schedules)])
+    assert code == 0, capsys.readouterr().out[-5000:]
+
+
+WRITES = {"fsync", "rename", "unlink", "rmtree", "mkdir", "makedirs", "touch", "rmdir", "truncate", "os.remove"}
+WRITES |= {"write_bytes", "write_text", "symlink_to", "hardlink_to", "copyfile", "copytree", "move", "to_csv"}
+WRITES |= {"os.replace", "tofile", "save_file", "savez"}
+ALLOWED = {"np.savez"}
+"""What a parity check writes for a process of its own."""
+
+
+def test_all_writes_syncs_and_renames_go_through_one_function():
+    """Nothing calls what writes, but by `change`. The emulated GPU, for tests, keeps compiled kernels itself."""
+    for path in PACKAGE.rglob("*.py"):
+        name = path.relative_to(PACKAGE).as_posix()
+        for node in ast.walk(ast.parse(path.read_text())) if not name.startswith("emulation/") else ():
+            if isinstance(node, ast.Call):
+                function, text = ast.unparse(node.func), ast.unparse(node)
+                is_write = bool({function, function.rpartition(".")[2]} & WRITES) and function not in ALLOWED
+                if function.endswith("open") and "devnull" not in text and function != "os.fdopen":
+                    is_write = re.search(r"O_CREAT|O_TRUNC|O_APPEND|flags|['\"][wxa]b?\+?['\"]", text)
+                assert not is_write, f"{name}: {text}"
