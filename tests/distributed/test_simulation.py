@@ -38,7 +38,18 @@ def test_thousands_of_schedules_reach_each_communication_and_write(schedules, ca
     assert code == 0, capsys.readouterr().out[-5000:]
 
 
-WRITES = {"fsync", "rename", "unlink", "rmtree", "mkdir", "makedirs", "touch", "rmdir", "truncate", "os.remove"}
+WRITES = {
+    "fsync",
+    "rename",
+    "unlink",
+    "rmtree",
+    "mkdir",
+    "makedirs",
+    "touch",
+    "rmdir",
+    "truncate",
+    "os.remove",
+}
 WRITES |= {"write_bytes", "write_text", "symlink_to", "hardlink_to", "copyfile", "copytree", "move", "to_csv"}
 WRITES |= {"os.replace", "tofile", "save_file", "savez"}
 ALLOWED = {"np.savez"}

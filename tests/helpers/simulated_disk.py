@@ -17,7 +17,7 @@ class File:
 
 
 class Folder:
-    """Its files and folders by name, those that were synced, and the changes since: new ones or None by name."""
+    """Its files and folders by name, those that were synced, and the changes since: new ones by name."""
 
     def __init__(self):
         self.names, self.synced, self.changes = {}, {}, []
@@ -36,15 +36,15 @@ class Disk:
 
     def __init__(self, root, random):
         self.root, self._random, self.lies, self.has_failed = root, random, False, False
-        self.tree = self._read(root)
+        self.has_lied, self.tree = False, self.read(root)
 
-    def _read(self, path):
+    def read(self, path):
         """Return what a folder holds, as synced."""
         folder = Folder()
         for each in sorted(path.iterdir()):
             is_file = each.is_file() or each.is_symlink()
             content = each.read_bytes() if each.is_file() and not each.is_symlink() else b""
-            folder.names[each.name] = File(content, content) if is_file else self._read(each)
+            folder.names[each.name] = File(content, content) if is_file else self.read(each)
         folder.synced = dict(folder.names)
         return folder
 
@@ -102,6 +102,8 @@ class Disk:
 
     def cut_power(self):
         """Leave one of the states that the disk may be in after a power cut."""
+        self.has_lied |= self.lies
+        self.lies = False
         for path in self.root.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         self._settle(self.tree, self.root, self._random.choice((0.0, 0.5, 0.9, 1.0)))

@@ -1,25 +1,28 @@
 """Trainings on simulated ranks, disks and clocks, to which a seed does harm: all end with the same bits.
 
-A schedule is one training, by a job or some jobs. Of each are drawn what happens to it, and who runs at each
-communication and write. Whatever happens, a job ends well or with a line that says why, or it is killed; and a
-last one, to which nothing happens, ends with the record of one process that nothing ever happened to.
+A schedule is one training, by a job or several. Of each are drawn what happens to it, and who runs at each
+communication and write. Whatever happens, a job ends well or with a line that says why, or it is killed; and
+a last one, to which nothing happens, ends with the record of one process that nothing ever happened to.
 """
 
 import ast
 import errno
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
 from collections import Counter
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
+from hashlib import sha256
 from math import inf
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -29,35 +32,35 @@ from simulated_ranks import MPI, BrokenProtocol, Comm, Group, Killed, Scheduler
 
 import xpnet
 from xpnet._lib import clock, files
+from xpnet.backends.workers import find_blas
 from xpnet.cli import train as commands
 from xpnet.config import parse
-from xpnet.distributed import ranks as ranks_module, watchdog
+from xpnet.distributed import ranks as connection, watchdog
 from xpnet.errors import XPNetError
 from xpnet.inference import context
 from xpnet.storage import locks, run as runs
 from xpnet.storage.environment import collect_environment
-from xpnet.storage.folder import digest_file
 from xpnet.training.console import TrainingConsole
 
 PACKAGE = Path(xpnet.__file__).parent
-CALLS = {*watchdog.COLLECTIVE, "Split_type", "Dup", "Free", "Isend", "Iprobe", "Recv", "Allocate_shared"}
+POINT = re.compile(r"(.*comm|MPI\.Win)\.[A-Z]\w+|files\.change")
 SETTINGS = {
     "blocks": "--batch-size full --keep-checkpoint-every 1",
     "shared": "--batch-size 1000 --optimizer adam --checkpoint-seconds 0.05",
     "whole": "--batch-size 1000 --batch-norm --validation 100 --patience 9 --log-every 2",
 }
 """Batches of several blocks; of one, which ranks share; and those that every rank computes."""
-WAYS = ("start", "overwrite", "overwrite", "extend")
-FAULTS = ("rank killed", "job killed", "power cut", "power cut, lying disk", "disk full", "disk fails")
-FAULTS += ("rank late", "rank hangs", "clock goes back", "two jobs")
-KILL = {"rank killed", "job killed", "power cut", "power cut, lying disk", "rank hangs"}
-REFUSE = {"disk full", "disk fails", "two jobs"}
+KINDS = dict.fromkeys(
+    ("rank killed", "job killed", "power cut", "power cut, lying disk", "rank hangs"), "killed"
+)
+KINDS |= dict.fromkeys(("disk full", "disk fails", "two jobs"), "refused")
+KINDS |= dict.fromkeys(("rank late", "clock goes back"), "right")
+"""What happens, and how the job may end, if not right."""
 REASONS = ("No space left on device", "Input/output error", "another process is working on this run")
 REASONS += ("exists already", "nothing is left to resume", "differs between the ranks")
 SEAMS = {files: ("change", "draw_name"), clock: ("now", "seconds", "wait", "start")}
-SEAMS |= {ranks_module: ("_connect", "rank_and_size"), watchdog: ("kill_process", "complain")}
-"""The functions that have others in a world."""
-START = "the ranks have not all connected"
+SEAMS |= {connection: ("_connect", "rank_and_size"), watchdog: ("kill_process", "complain")}
+"""The functions in whose places those of a world stand."""
 SECONDS = 30.0
 """Of waiting, after which a job ends."""
 
@@ -66,62 +69,52 @@ class Failure(Exception):  # noqa: N818
     """What a schedule has found."""
 
 
-@dataclass
-class Process:
-    """A rank of a job."""
-
-    job: object
-    rank: int = 0
-    is_dead: bool = False
-    hangs: bool = False
-    ranks: object = ranks_module.ALONE
-    points: dict = field(default_factory=lambda: {"call": [], "write": []})
-
-
-@dataclass
-class Fault:
-    """What happens to a rank at a communication or write of a number, and so many that follow."""
+class Fault(NamedTuple):
+    """What happens to a rank at a communication or write of a number, and at so many that follow."""
 
     kind: str
     rank: int
     point: str
     number: int
-    more: float = 0
+    more: float
 
 
 class Job:
     """A command on some ranks."""
 
-    def __init__(self, name, words, size, hosts, faults=()):
+    def __init__(self, name, words, size, hosts=1, faults=()):
         self.name, self.words, self.size, self.hosts, self.faults = name, words, size, hosts, faults
-        self.command, self.codes, self.lines, self.is_killed = read(tuple(words)), [], [], False
+        self.codes, self.lines, self.is_killed = [], [], False
 
-
-@cache
-def read(words):
-    return parse(words, "xpnet train")
-
-
-@cache
-def environment():
-    return collect_environment()
+    def judge(self, kind, *, is_doubtful):
+        """Return how the job has ended; raise Failure if what happened does not explain it."""
+        end = "right" if {*self.codes} == {0} else "refused" if {*self.codes} == {2} else "killed"
+        is_said = not is_doubtful and any(reason in line for line in self.lines for reason in REASONS)
+        if kind == "rank hangs" and end == "killed" and not self.codes:
+            named = f"rank {self.faults[0].rank} on host", "the ranks have not all connected"
+            is_said = any(line.startswith(named) for line in self.lines)
+        elif end != "refused":
+            is_said = True
+        if not is_said or not (end in ("right", KINDS[kind]) or (is_doubtful and end == "refused")):
+            raise Failure(f"{self.name}, {kind}, is {end}, with {self.codes}: {self.lines}")
+        return f"{kind}: {end}"
 
 
 @cache
 def list_points():
-    """Return the name of each communication and write in the package, by the file and the lines of its call."""
+    """Return the text of each communication and write in the package, by its file and line."""
     points = {}
     for path in sorted(PACKAGE.rglob("*.py")):
-        file = path.relative_to(PACKAGE).as_posix()
-        for call in ast.walk(ast.parse(path.read_text())) if not file.startswith("emulation/") else ():
-            if isinstance(call, ast.Call):
-                name = ast.unparse(call.args[0] if ast.unparse(call.func) == "partial" else call.func)
-                is_change = name == "files.change" or (name == "change" and file == "_lib/files.py")
-                if name.rpartition(".")[2] in CALLS or is_change:
-                    lines = range(call.lineno, call.end_lineno + 1)
-                    name = f"{file}:{call.lineno} {ast.unparse(call)}"
-                    points |= {(file, line): name for line in lines}
+        file, text = path.relative_to(PACKAGE).as_posix(), path.read_text()
+        for node in ast.walk(ast.parse(text)):
+            is_own = file == "_lib/files.py" and isinstance(node, ast.Name) and node.id == "change"
+            if is_own or (isinstance(node, ast.Attribute) and POINT.fullmatch(ast.unparse(node))):
+                line = text.splitlines()[node.lineno - 1].strip()
+                points[file, node.lineno] = f"{file}:{node.lineno} {line}"
     return points
+
+
+environment, read = cache(collect_environment), cache(lambda *words: parse(words, "xpnet train"))
 
 
 class World(Scheduler):
@@ -129,9 +122,10 @@ class World(Scheduler):
 
     def __init__(self, random, root):
         super().__init__(random)
-        self.disk, self.set_back, self.names, self.processes = Disk(root, random), 0, 0, []
+        self.disk, self.processes, self.names, self.set_back = Disk(root, random), [], 0, 0
         self.hits, self.struck, self.trace = Counter(), Counter(), []
-        self.old, self.has_saved = self.disk.find(root / "runs" / "mine"), False
+        self.mine, self.has_saved = root / "runs" / "mine", False
+        self._old = self.disk.find(self.mine)
 
     def draw_name(self):
         self.names += 1
@@ -140,59 +134,58 @@ class World(Scheduler):
     def now(self):
         return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.time - self.set_back)
 
-    def rank_and_size(self):
-        return (self.connect().rank, self.connect().size) if self.current else (0, 1)
+    def seconds(self):
+        return self.time
 
     def connect(self):
         return self.current.process.ranks
 
-    def seconds(self):
-        return self.time
+    def rank_and_size(self):
+        return (self.connect().rank, self.connect().size) if self.current else (0, 1)
 
     def complain(self, text):
         self.current.process.job.lines.append(text)
 
-    def start_job(self, job):
-        group = Group(job.size)
-        for rank in range(job.size):
-            process = Process(job, rank)
-            self.processes.append(process)
-            comm = Comm.of(self, group, rank, f"host{rank % job.hosts}") if job.size > 1 else None
-            self.begin(process, partial(self._run_rank, process, comm))
+    def run_jobs(self, *jobs):
+        """Run jobs to their ends, beside each other."""
+        for job in jobs:
+            group = Group(job.size)
+            for rank in range(job.size):
+                points = {"call": [], "write": []}
+                state = {"is_dead": False, "hangs": False, "ranks": connection.ALONE, "points": points}
+                self.processes.append(process := SimpleNamespace(job=job, rank=rank, **state))
+                comm = Comm.of(self, group, rank, f"host{rank % job.hosts}")
+                self.begin(process, partial(self._run_rank, process, comm))
+        self.run()
+        for problem in self.broken:
+            raise Failure(f"{type(problem).__name__}: {problem}") from problem
 
     def _run_rank(self, process, comm):
         job = process.job
         try:
-            if comm is None:
+            if job.size == 1:
                 run_command(job)
             else:
-                process.ranks = ranks_module.make_ranks(comm, comm.host, "simulated MPI")
+                process.ranks = connection.make_ranks(comm, comm.host, "simulated MPI")
                 with process.ranks.together(debug=False):
-                    process.ranks.compare(job.command.list_facts())
+                    process.ranks.compare(read(*job.words).list_facts())
                     run_command(job)
             job.codes.append(0)
-            if any(task is not self.current and task.process is process for task in self.tasks):
-                raise BrokenProtocol(f"rank {process.rank} ends, and its thread goes on")
+            if sum(task.process is process for task in self.tasks) > 1:
+                self.broken.append(BrokenProtocol(f"rank {process.rank} ends, and its thread goes on"))
         except (XPNetError, OSError) as error:
-            if process.is_dead:
-                raise Killed from error
-            job.codes.append(getattr(error, "exit_code", 2))
-            job.lines.append(" ".join(str(error).split()))
-            if not getattr(error, "shared", False):
-                self._end(job)
-        except Exception as error:
-            self.broken += [error] * (not process.is_dead)
+            if not process.is_dead:
+                job.codes.append(getattr(error, "exit_code", 2))
+                job.lines.append(str(error))
+                self._end(job, shared=getattr(error, "shared", False))
         finally:
-            process.is_dead = True
+            process.is_dead |= sys.exception() is None
 
-    def _end(self, job):
-        """Let the launcher of a job end it, after a moment."""
-
-        def launch():
-            self.switch(lambda: False, 0.05 * self.random.random())
-            self.kill(job)
-
-        self.begin(Process(job), launch)
+    def _end(self, job, *, shared=False):
+        """Let the launcher end a job, after a moment."""
+        process = SimpleNamespace(job=job, is_dead=shared, hangs=False)
+        moment = 0.05 * self.random.random()
+        self.begin(process, lambda: (self.switch(lambda: False, moment), self.kill(job)))
 
     def kill(self, *jobs):
         """Kill all ranks of some jobs, or of all."""
@@ -201,327 +194,253 @@ class World(Scheduler):
                 process.is_dead = process.job.is_killed = True
 
     def kill_process(self):
-        process = self.current.process
-        process.is_dead = process.job.is_killed = True
-        self._end(process.job)
+        self.current.process.is_dead = True
+        self._end(self.current.process.job)
         raise Killed
 
     def point(self, kind, name):
         """Be at a communication or write, where something may happen."""
-        process = self.current.process
+        process, frame = self.current.process, sys._getframe(2)
         if process.is_dead:
             raise Killed
-        self.time += 0.001
-        frame = sys._getframe(2)
-        while not frame.f_code.co_filename.startswith(str(PACKAGE)) or frame.f_code.co_name in (
-            "<lambda>",
-            "wait",
-        ):
+        while (frame.f_code.co_filename[len(str(PACKAGE)) + 1 :], frame.f_lineno) not in list_points():
             frame = frame.f_back
         where = frame.f_code.co_filename[len(str(PACKAGE)) + 1 :], frame.f_lineno
+        self.time += 0.001
         self.hits[where] += 1
-        self.trace.append((self.time, process.job.name, process.rank, name, *where))
         process.points[kind].append(where)
+        self.trace.append((self.time, process.job.name, process.rank, name, *where))
         for fault in process.job.faults:
             late = len(process.points[kind]) - fault.number
             if (fault.rank, fault.point) == (process.rank, kind) and 0 <= late <= fault.more:
-                self.struck[fault.kind] += late == 0
+                self.struck[fault.kind] += 1
                 self.trace.append((self.time, process.job.name, process.rank, f"*** {fault.kind}", *where))
-                self._strike(process, fault)
+                self._strike(process, fault.kind)
 
-    def _strike(self, process, fault):
-        if fault.kind == "rank killed":
+    def _strike(self, process, kind):
+        if kind == "rank killed":
             self.kill_process()
-        if fault.kind == "job killed":
-            self.kill(process.job)
-        if fault.kind.startswith("power cut"):
-            self.kill()
-        if process.is_dead:
+        if kind in ("job killed", "power cut", "power cut, lying disk"):
+            self.kill(*[process.job] * (kind == "job killed"))
             raise Killed
-        if fault.kind == "rank late":
-            self.switch(lambda: False, self.random.choice((0.1, 0.6 * SECONDS)))
-        if fault.kind == "clock goes back":
+        if kind == "clock goes back":
             self.set_back += 86400
-        if fault.kind == "rank hangs":
-            process.hangs = True
-            self.switch()
-        if fault.kind in ("disk full", "disk fails"):
-            number = errno.ENOSPC if fault.kind == "disk full" else errno.EIO
-            raise OSError(number, os.strerror(number), "the disk")
+        if kind.startswith("rank"):
+            process.hangs = kind == "rank hangs"
+            self.switch(lambda: False, self.random.choice((0.1, 0.6 * SECONDS)))
+        if kind.startswith("disk"):
+            number = errno.ENOSPC if kind == "disk full" else errno.EIO
+            raise OSError(number, os.strerror(number))
 
     def change(self, call, *arguments, **options):
+        name = call.__name__
         if self.current is None:
             return call(*arguments, **options)
         if self.current.process.is_dead:  # whose handlers of errors would still write
-            return (
-                Path(os.devnull).open("wb")
-                if call.__name__ == "open" and call is not os.open
-                else (os.open(os.devnull, os.O_WRONLY) if call is os.open else None)
-            )
+            null = os.open(os.devnull, os.O_WRONLY) if name == "open" else None
+            return null if call is os.open or null is None else os.fdopen(null, "wb")
         try:
-            self.point("write", call.__name__)
+            self.point("write", name)
             self.switch()
         except (Killed, OSError) as error:
             if options.get("ignore_errors") and isinstance(error, OSError):
                 return None
-            self.disk.has_failed |= call.__name__ == "fsync"
-            if call.__name__ == "write":
+            self.disk.has_failed |= name == "fsync"
+            if name == "write":
                 self.disk.perform(call, arguments, options, self.random.choice((0, 0.5)))
             raise
         result = self.disk.perform(call, arguments, options)
-        if call.__name__ == "fsync" and not self.disk.lies and not self.has_saved:
-            mine = self.disk.find(self.disk.root / "runs" / "mine")
-            is_new = mine not in (None, self.old)
-            self.has_saved = is_new and "checkpoint.safetensors" in mine.synced
+        mine = self.disk.find(self.mine)
+        if name == "fsync" and not self.disk.lies and mine not in (None, self._old):
+            self.has_saved |= "checkpoint.safetensors" in mine.synced
         return result
 
 
 def run_command(job):
     """Train as ``xpnet train`` does once its ranks are connected."""
-    command, line = job.command, ["xpnet", "train", *job.words]
-    config = command.config
+    command, line = read(*job.words), ["xpnet", "train", *job.words]
+    config, parent = command.config, None
     if config.resume_or_start:
-        commands.resume_or_start(command, line)
-    elif config.resume is not None:
-        commands.resume(command, config.resume, line)
-    elif config.extend is not None:
+        return commands.resume_or_start(command, line)
+    if config.resume is not None:
+        return commands.resume(command, config.resume, line)
+    if config.extend is not None:
         with commands.connect().agreement():
             config, parent = commands.read_extension(command, config.extend)
-        commands.train(config, line, parent=parent)
-    else:
-        commands.train(config, line)
+    return commands.train(config, line, parent=parent)
 
 
 class Simulator:
     """Runs schedules in a folder of its own. It is a context manager, in which xpnet is in their world."""
 
     def __enter__(self):
-        self._folder = tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
-        self.root = Path(self._folder.name).resolve() / "work"
-        self.world, self._known = None, {}
+        self._stack, self._known, self.world = ExitStack(), {}, None
         self.ends, self.faults, self.hits = Counter(), Counter(), Counter()
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory())).resolve()
+        self._stack.enter_context(
+            find_blas().limit(limits=1)
+        )  # as of a training alone, for those that overlap
+        patch = self._stack.enter_context(pytest.MonkeyPatch.context())
+        self.root, self._data = folder / "work", folder / "data.npz"
         x, y = pixels(2160, 5, 3)
-        self._data = self.root.parent / "data.npz"
         np.savez(self._data, x_train=x[:2100], y_train=y[:2100], x_test=x[2100:], y_test=y[2100:])
-        environment()
-        self._patch = patch = pytest.MonkeyPatch()
-        patch.setattr(context.selfcheck, "check", lambda *_: True)
-        patch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=MPI))
-        patch.setenv("XPNET_RANK_TIMEOUT", str(SECONDS))
-        patch.setenv("XPNET_COMPILE", "0")
-        patch.setattr(TrainingConsole, "print_line", lambda *_: None)
         for module, names in SEAMS.items():
             for name in names:
                 patch.setattr(module, name, partial(self._call, name.removeprefix("_")))
+        patch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=MPI))
+        patch.setenv("XPNET_RANK_TIMEOUT", str(SECONDS))
+        patch.setenv("XPNET_COMPILE", "0")
+        # What takes long, and what makes small batches not shared.
         patch.setattr(runs, "collect_environment", environment)
-        patch.setattr(locks, "WAIT", 0)
-        patch.setattr(context, "LEAST_SAMPLES", 0)
-        patch.setattr(context, "LEAST_MULTIPLICATIONS", 0)
+        patch.setattr(context.selfcheck, "check", lambda *_: True)
+        patch.setattr(TrainingConsole, "print_line", lambda *_: None)
+        for module, name in (locks, "WAIT"), (context, "LEAST_SAMPLES"), (context, "LEAST_MULTIPLICATIONS"):
+            patch.setattr(module, name, 0)
         return self
 
     def __exit__(self, *_):
-        self._patch.undo()
-        self._folder.cleanup()
+        self._stack.close()
 
     def _call(self, name, *arguments, **options):
-        """Call what takes the place of a function of xpnet in the present world."""
         return getattr(self.world, name)(*arguments, **options)
 
-    def _begin(self, random, *templates):
-        """Begin a world with copies of some folders."""
+    def _begin(self, random, folder):
+        """Begin a world with a copy of a folder, if it exists."""
         shutil.rmtree(self.root, ignore_errors=True)
-        self.root.mkdir()
-        for template in templates:
-            shutil.copytree(template, self.root / "runs" / template.name)
+        shutil.copytree(folder, self.root) if folder.exists() else self.root.mkdir()
         self.world = World(random, self.root)
 
-    def _run(self, *jobs):
-        for job in jobs:
-            self.world.start_job(job)
-        self.world.run()
-        if self.world.broken:
-            raise Failure(
-                f"{type(self.world.broken[0]).__name__}: {self.world.broken[0]}"
-            ) from self.world.broken[0]
-
-    def _words(self, how, setting, name="mine"):
-        common = ["--out", f"{self.root}/runs", "--name", name, "--quiet", "--no-report", "--device", "cpu"]
-        common += ["--workers", "1", "--epochs", "2"]
+    def _start_words(self, how, setting):
+        words = ["--out", f"{self.root}/runs", "--name", "mine", "--quiet", "--no-report", "--device", "cpu"]
+        words += ["--workers", "1", "--epochs", "2"]
         if how == "extend":
-            return [*common, "--extend", f"{self.root}/runs/parent"]
-        return [*common, "--data", str(self._data), "--hidden", "4", *SETTINGS[setting].split()]
+            return [*words, "--extend", f"{self.root}/runs/parent"]
+        words += ["--data", str(self._data), "--hidden", "4", *SETTINGS[setting].split()]
+        return [*words, "--overwrite"] if how == "overwrite" else words
 
     def _learn(self, how, setting):
-        """Return the outcome of one process, the calls and writes of two ranks, and folders to begin with."""
+        """Return a folder to begin with, the outcome of one process, and the calls and writes of two ranks."""
         if (how, setting) not in self._known:
-            templates = []
+            folder = self.root.with_name(f"{how}-{setting}")
+            self._begin(Random(0), folder)  # noqa: S311
             if how != "start":
-                self._begin(Random(0))
-                name, words = ("parent", []) if how == "extend" else ("mine", ["--seed", "5"])
-                self._run(Job("old", [*self._words("start", setting, name), *words], 1, 1))
-                templates = [
-                    Path(shutil.copytree(self.root / "runs" / name, self.root.parent / setting / name))
-                ]
-            words = [*self._words(how, setting), *["--overwrite"] * (how == "overwrite")]
+                words = ["--seed", "5"] if how == "overwrite" else ["--name", "parent"]
+                self.world.run_jobs(Job("before", [*self._start_words("start", setting), *words], 1))
+            shutil.copytree(self.root, folder)
             points = []
             for size in (2, 1):
-                self._begin(Random(0), *templates)
-                self._run(Job("alone", words, size, 1))
+                self._begin(Random(0), folder)  # noqa: S311
+                self.world.run_jobs(Job("alone", self._start_words(how, setting), size))
                 points.append(self.world.processes[0].points)
-            self._known[how, setting] = outcome(self.root / "runs" / "mine"), points[0], templates
+            self._known[how, setting] = folder, outcome(self.world.mine), points[0]
         return self._known[how, setting]
 
     def run(self, seed):
         """Run the schedule of a seed; raise Failure for what is wrong."""
+        random = Random(seed)  # noqa: S311
+        how, setting = (
+            random.choice(("start", "overwrite", "overwrite", "extend")),
+            random.choice([*SETTINGS]),
+        )
         try:
-            self._run_schedule(Random(seed))
+            folder, expected, points = self._learn(how, setting)
+            ends = Counter()
+            while not ends or not self.world.struck:  # where nothing has happened, begin again
+                self._begin(random, folder)
+                ends = Counter(self._harm(random, how, setting, points))
+            self._finish(random, how, setting, expected)
         except Failure as failure:
             trace = f"python scripts/simulate.py --replay {seed} prints what happened"
             raise Failure(f"schedule {seed}: {failure}: {trace}") from failure
+        self.ends += ends
+        self.faults += self.world.struck
+        self.hits += self.world.hits
 
-    def _run_schedule(self, random):
-        how, setting = random.choice(WAYS), random.choice([*SETTINGS])
-        expected, points, templates = self._learn(how, setting)
-        self._begin(random, *templates)
-        world, has_lied, ends = self.world, False, []
-        for number in range(random.choice((1, 1, 1, 2))):
-            kind = random.choice(FAULTS)
-            jobs = self._draw_jobs(random, kind, how, setting, points, number)
-            world.disk.lies = kind.endswith("lying disk")
-            self._run(*jobs)
-            ends += [(kind, self._judge(job, kind, has_lied)) for job in jobs]
+    def _harm(self, random, how, setting, points):
+        """Run jobs to which something happens; yield how they end."""
+        world, disk = self.world, self.world.disk
+        for _ in range(random.choice((1, 1, 1, 2))):
+            if self._state() == "completed":
+                return
+            kind = random.choice([*KINDS, "power cut"])
+            disk.lies = kind == "power cut, lying disk"
+            jobs = self._draw_jobs(random, kind, self._next_words(random, how, setting), points)
+            world.run_jobs(*jobs)
+            yield from [job.judge(kind, is_doubtful=disk.has_lied) for job in jobs]
             if kind.startswith("power cut"):
-                world.kill()
-                world.disk.cut_power()
-                has_lied |= world.disk.lies
-                world.disk.lies = False
-            mine = self.root / "runs" / "mine"
-            if (
-                world.has_saved
-                and not (has_lied or world.disk.has_failed)
-                and self._state() in ("none", "old", "damaged")
-            ):
+                disk.cut_power()
+            is_lost = self._state() in ("none", "old", "damaged")
+            if is_lost and world.has_saved and not (disk.has_lied or disk.has_failed):
                 raise Failure("a run with a saved checkpoint is lost")
-            if self._state() == "completed" and not has_lied:
-                break
-        if (
-            has_lied and self._state() == "completed" and not self._is_whole(expected)
-        ):  # by a lying disk, and a digest tells
-            shutil.rmtree(mine)
-            self._begin_again()
-        is_start = self._state() in ("none", "old")
-        for attempt in range(4) if how == "start" or self._state() != "completed" else ():
-            job = Job("last", self._next_words(random, how, setting), random.choice((1, 1, 2)), 1)
-            self._run(job)
+
+    def _finish(self, random, how, setting, expected):
+        """Run a job to which nothing happens, unless all is done; compare the run with what is expected."""
+        world, disk, is_start = self.world, self.world.disk, False
+        while (state := self._state()) != "completed" or (disk.has_lied and not outcome(world.mine)["whole"]):
+            is_start = state in ("none", "old")
+            job = Job("last", self._next_words(random, how, setting), random.choice((1, 1, 2)))
+            if state != "completed":
+                world.run_jobs(job)
             if {*job.codes} == {0}:
-                break
-            if not has_lied or attempt == 3:
-                raise Failure(f"the last job, to which nothing happens: {job.lines}")
-            checkpoint = mine / "checkpoint.safetensors"
-            checkpoint.unlink() if checkpoint.exists() else shutil.rmtree(mine, ignore_errors=True)
-            self._begin_again()
-        found = outcome(mine)
+                continue
+            if not disk.has_lied:
+                raise Failure(f"the last job, to which nothing happens, ends with {job.codes}: {job.lines}")
+            checkpoint = world.mine / "checkpoint.safetensors"  # as its line says
+            checkpoint.unlink() if state != "completed" and checkpoint.exists() else shutil.rmtree(world.mine)
+            disk.tree = disk.read(self.root)
+        found = outcome(world.mine)
         for name, value in expected.items():
-            if found[name] != value and not (has_lied and name == "rows"):
-                raise Failure(f"{name}: {found[name]} in place of {value}")
-        left = [path.name for path in mine.parent.iterdir() if path.name not in ("mine", "parent")]
-        if is_start and left:
+            if found[name] != value and not (disk.has_lied and name == "rows"):
+                raise Failure(f"{name}: expected {value}, found {found[name]}")
+        if is_start and (left := {path.name for path in world.mine.parent.iterdir()} - {"mine", "parent"}):
             raise Failure(f"a start leaves {left}")
-        self.ends.update(f"{kind}: {end}" for kind, end in ends)
-        self.faults.update(world.struck)
-        for place, number in world.hits.items():
-            self.hits[list_points()[place]] += number
-
-    def _is_whole(self, expected):
-        try:
-            return outcome(self.root / "runs" / "mine") == expected
-        except (OSError, ValueError):
-            return False
-
-    def _begin_again(self):
-        """Take what is on the disk as synced."""
-        self.world.disk.tree = self.world.disk._read(self.root)
 
     def _state(self):
         """Return the status of the run, or what is in its place."""
-        folder = self.root / "runs" / "mine"
+        path = self.world.mine / "run.json"
         try:
-            record = json.loads((folder / "run.json").read_bytes())
+            record = json.loads(path.read_bytes())
         except (OSError, ValueError):
-            return "damaged" if (folder / "run.json").exists() else "none"
+            return "damaged" if path.exists() else "none"
         return "old" if record["seed"] == 5 else record["status"]
 
     def _next_words(self, random, how, setting):
         """Return the command with which a user starts the run, or goes on with it."""
-        state = self._state()
-        if state in ("none", "old"):
-            return [*self._words(how, setting), *["--overwrite"] * (how == "overwrite")]
-        if state == "completed" or (how == "start" and random.random() < 0.5):
-            return [*self._words("start", setting), "--resume-or-start"]
-        return ["--resume", f"{self.root}/runs/mine", "--quiet"]
+        if self._state() in ("none", "old"):
+            return self._start_words(how, setting)
+        if how == "start" and random.random() < 0.5:
+            return [*self._start_words(how, setting), "--resume-or-start"]
+        return ["--resume", str(self.world.mine), "--quiet"]
 
-    def _draw_jobs(self, random, kind, how, setting, points, number):
-        size, hosts, words = (
-            random.choice((2, 2, 3)),
-            random.choice((1, 2)),
-            self._next_words(random, how, setting),
-        )
-        lock = self.root / "runs" / "mine" / ".lock"
+    def _draw_jobs(self, random, kind, words, points):
+        lock = self.world.mine / ".lock"
         if random.random() < 0.1 and lock.parent.exists():  # which is no lock of xpnet's
             lock.unlink(missing_ok=True)
             lock.symlink_to("nowhere")
         if kind == "two jobs":
             self.world.struck[kind] += 1
-            if how == "start":
-                words = [*self._words(how, setting), "--resume-or-start"]
-            return [Job(name, words, random.choice((1, 2)), 1) for name in ("first", "second")]
-        point = "call"
-        if kind.startswith("disk") or (kind not in ("rank late", "rank hangs") and random.random() < 0.6):
-            point = "write"
+            words = [*words, *["--resume-or-start"] * ("--data" in words and "--overwrite" not in words)]
+            return [Job(name, words, random.choice((1, 2))) for name in ("first", "second")]
+        size, more = random.choice((2, 2, 2, 3)), random.choice((0, 0, 3, inf))
+        is_of_disk, is_of_ranks = kind.startswith("disk"), kind in ("rank late", "rank hangs")
+        point = "write" if is_of_disk or (not is_of_ranks and random.random() < 0.6) else "call"
+        places = [*dict.fromkeys(points[point])] if random.random() < 0.5 else points[point]
+        place = random.choice(places)  # of the source, or of the training
+        number = random.choice([number for number, each in enumerate(points[point], 1) if each == place])
         rank = 0 if point == "write" else random.randrange(size)
-        more = random.choice((0, 0, 3, inf)) if kind.startswith("disk") else 0
-        fault = Fault(kind, rank, point, self._draw_number(random, points[point]), more)
-        return [Job(f"job {number}", words, size, hosts, [fault])]
-
-    @staticmethod
-    def _draw_number(random, places):
-        """Return the number of one of the points: each place in the source is as likely as any other."""
-        place = random.choice([*dict.fromkeys(places)])
-        return random.choice([number for number, each in enumerate(places, start=1) if each == place])
-
-    def _judge(self, job, kind, has_lied):
-        """Return in a word how a job has ended; raise Failure if nothing that happened explains it."""
-        if job.is_killed:
-            named = f"rank {job.faults[0].rank} on host" if job.faults else ""
-            if (
-                kind == "rank hangs"
-                and 0 not in job.codes
-                and not any(line.startswith((named, START)) for line in job.lines)
-            ):
-                raise Failure(f"a rank that hangs is not named: {job.lines}, {job.codes}")
-            if kind in KILL or (kind in REFUSE and 2 in job.codes):
-                return "killed" if kind in KILL else "line"
-            raise Failure(f"{job.name} was killed, although {kind}: {job.lines}")
-        if {*job.codes} == {0}:
-            return "right"
-        explained = kind in REFUSE and any(reason in line for line in job.lines for reason in REASONS)
-        if {*job.codes} != {2} or not (explained or has_lied):
-            raise Failure(f"{job.name} ends with {job.codes}, although {kind}: {job.lines}")
-        return "line"
+        fault = Fault(kind, rank, point, number, more if is_of_disk else 0)
+        return [Job("job", words, size, random.choice((1, 2)), [fault])]
 
 
 def outcome(folder):
-    """Return what no harm may change of a run, and its files with those whose digests are recorded."""
-    record = json.loads((folder / "run.json").read_bytes())
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_bytes().splitlines()]
-    present = {
-        path.name: digest_file(path) for path in folder.iterdir() if path.name not in (".lock", "run.json")
-    }
+    """Return what no harm may change of a run; whether its files are those whose digests are recorded."""
+    record, contents = json.loads((folder / "run.json").read_bytes()), {"metrics.jsonl": b""}
+    contents |= {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
+    names = sorted(contents.keys() - {".lock", "run.json"})
     return {
         "fingerprint": record["fingerprint"],
-        "status": record["status"],
-        "metrics": {**(record["metrics"] or {}), "seconds": 0},
-        "digests": {**(record["digests"] or {}), "run.json": ""} == {**present, "run.json": ""},
-        "files": sorted(present),
-        "rows": [{**row, "seconds": 0} for row in rows],
+        "metrics": {**record["metrics"], "seconds": 0},
+        "files": names,
+        "whole": all(sha256(contents[name]).hexdigest() == record["digests"].get(name) for name in names),
+        "rows": [json.loads(line) | {"seconds": 0} for line in contents["metrics.jsonl"].splitlines()],
     }

@@ -112,7 +112,9 @@ class Activity:
             return lambda *arguments: self.wait(call, *arguments)
 
         kind = type(comm)
-        methods = {name: count(getattr(kind, name)) for name in COLLECTIVE} | {"wait": staticmethod(self.wait)}
+        methods = {name: count(getattr(kind, name)) for name in COLLECTIVE} | {
+            "wait": staticmethod(self.wait)
+        }
         return type("WatchedComm", (kind,), methods)(comm)
 
 

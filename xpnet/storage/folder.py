@@ -220,7 +220,7 @@ def take_name(prepared: Path, folder: Path, *, overwrite: bool) -> None:
     except BaseException as error:
         if aside.exists() and not folder.exists():
             files.change(aside.rename, folder)
-        if isinstance(error, OSError) and error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
+        if isinstance(error, OSError) and error.errno in {errno.EEXIST, errno.ENOENT, errno.ENOTEMPTY}:
             raise taken from error
         raise
     files.sync_folder(folder.parent)
