@@ -10,10 +10,13 @@ from pathlib import Path
 
 
 class File:
-    """Its content, and what of it was synced."""
+    """Its content, and the beginning of it that was synced."""
 
     def __init__(self, content=b"", synced=b""):
         self.content, self.synced = content, synced
+
+    def sync(self):
+        self.synced = self.content
 
 
 class Folder:
@@ -22,69 +25,62 @@ class Folder:
     def __init__(self):
         self.names, self.synced, self.changes = {}, {}, []
 
+    def sync(self):
+        self.synced, self.changes = dict(self.names), []
+
     def put(self, changes):
-        """Give names to files and folders, or take them away, in one step."""
-        for name, node in changes.items():
-            self.names.pop(name, None)
-            if node is not None:
-                self.names[name] = node
+        """Give names to files and folders, or with None take them away, in one step."""
+        self.names = _apply(changes, self.names)
         self.changes.append(changes)
+
+
+def _apply(changes, names):
+    return {name: node for name, node in (names | changes).items() if node is not None}
 
 
 class Disk:
     """Takes the place of ``files.change`` for all below a folder."""
 
     def __init__(self, root, random):
-        self.root, self._random, self.lies, self.has_failed = root, random, False, False
-        self.has_lied, self.tree = False, self.read(root)
+        self.root, self._random, self.tree = root, random, self.read(root)
+        self.lies, self.has_lied, self.has_failed = False, False, False
 
     def read(self, path):
-        """Return what a folder holds, as synced."""
+        """Return what a folder or file holds, as synced."""
+        if path.is_symlink() or path.is_file():
+            return File(*[b"" if path.is_symlink() else path.read_bytes()] * 2)
         folder = Folder()
-        for each in sorted(path.iterdir()):
-            is_file = each.is_file() or each.is_symlink()
-            content = each.read_bytes() if each.is_file() and not each.is_symlink() else b""
-            folder.names[each.name] = File(content, content) if is_file else self.read(each)
-        folder.synced = dict(folder.names)
+        folder.put({each.name: self.read(each) for each in sorted(path.iterdir())})
+        folder.sync()
         return folder
 
     def find(self, path):
-        """Return the file or folder of a path, None if there is none."""
-        node = self.tree
-        for name in Path(path).relative_to(self.root).parts:
+        """Return the file or folder of a path, or of an open file; None if there is none."""
+        path, node = Path(f"/proc/self/fd/{path}").readlink() if isinstance(path, int) else path, self.tree
+        for name in path.relative_to(self.root).parts:
             node = node.names.get(name) if isinstance(node, Folder) else None
         return node
-
-    def _find_open(self, descriptor):
-        return self.find(Path(f"/proc/self/fd/{descriptor}").readlink())
 
     def perform(self, call, arguments, options, part=1.0):
         """Do what ``files.change`` is asked for, of a write only a part, and write it into the journal."""
         name, owner = call.__name__, getattr(call, "__self__", None)
         if name == "fsync":  # which a power cut alone tells from nothing
-            return self._sync(self._find_open(arguments[0]))
+            return None if self.lies else self.find(arguments[0]).sync()
         if name == "write":
             data = arguments[0][: int(len(arguments[0]) * part)]
-            self._find_open(owner.fileno()).content += data
-            call(data)
-            return owner.flush()
-        path = Path(owner if isinstance(owner, Path) else arguments[0])
-        folder = self.find(path.parent)
-        was_there, result = os.path.lexists(path), call(*arguments, **options)
+            self.find(owner.fileno()).content += data
+            return call(data), owner.flush()
+        path = owner if isinstance(owner, Path) else arguments[0]
+        folder, was_there, result = self.find(path.parent), os.path.lexists(path), call(*arguments, **options)
         if name in ("open", "touch") and not was_there:
             folder.put({path.name: File()})
-        if name == "mkdir":
-            self._make(path)
+        if name == "mkdir" and not was_there:
+            folder.put({path.name: Folder()})
         if name in ("rename", "replace"):
-            folder.put({path.name: None, Path(arguments[0]).name: folder.names[path.name]})
-        if name in ("unlink", "rmtree") and was_there and not os.path.lexists(path):
+            folder.put({path.name: None, arguments[0].name: folder.names[path.name]})
+        if name in ("unlink", "rmtree") and not os.path.lexists(path):
             self._remove(folder, path.name)
         return result
-
-    def _make(self, path):
-        if self.find(path) is None:
-            self._make(path.parent)
-            self.find(path.parent).put({path.name: Folder()})
 
     def _remove(self, folder, name):
         node = folder.names.get(name)
@@ -92,43 +88,31 @@ class Disk:
             self._remove(node, each)
         folder.put({name: None})
 
-    def _sync(self, node):
-        if self.lies:
-            return
-        if isinstance(node, Folder):
-            node.synced, node.changes = dict(node.names), []
-        else:
-            node.synced = node.content
-
     def cut_power(self):
         """Leave one of the states that the disk may be in after a power cut."""
-        self.has_lied |= self.lies
-        self.lies = False
-        for path in self.root.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self.has_lied, self.lies = self.has_lied or self.lies, False
+        shutil.rmtree(self.root)
         self._settle(self.tree, self.root, self._random.choice((0.0, 0.5, 0.9, 1.0)))
 
     def _settle(self, folder, path, share):
         """Write a folder, with about a share of its changes."""
-        names = dict(folder.synced)
-        for change in folder.changes:
+        path.mkdir()
+        folder.names = folder.synced
+        for changes in folder.changes:
             if self._random.random() < share:
-                for name, node in change.items():
-                    names.pop(name, None)
-                    if node is not None:
-                        names[name] = node
-        for name, node in names.items():
+                folder.names = _apply(changes, folder.names)
+        for name, node in folder.names.items():
             if isinstance(node, Folder):
-                path.joinpath(name).mkdir()
                 self._settle(node, path / name, share)
             else:
                 path.joinpath(name).write_bytes(self._tear(node))
-        folder.names, folder.synced, folder.changes = names, dict(names), []
+        folder.sync()
 
     def _tear(self, file):
         """Return what is left of a file: of the bytes that were not synced all, some, none, or zeros."""
         added = len(file.content) - len(file.synced)
         kept = self._random.choice((0, added, self._random.randrange(added + 1)))
         zeros = b"\0" * self._random.choice((0, added - kept))
-        file.content = file.synced = file.content[: len(file.synced) + kept] + zeros
+        file.content = file.content[: len(file.synced) + kept] + zeros
+        file.sync()
         return file.content

@@ -6,7 +6,7 @@ order of messages and of sums, is drawn.
 """
 
 from collections import defaultdict
-from itertools import count
+from itertools import accumulate, count
 from math import inf
 from threading import Event, Lock, Thread
 from types import SimpleNamespace
@@ -33,9 +33,8 @@ class Task:
         self.baton.acquire()
 
     def can_run(self, time):
-        if self.process.is_dead:
-            return True
-        return not self.process.hangs and (self.ready is None or self.deadline <= time or self.ready())
+        is_ready = self.ready is None or self.deadline <= time or self.ready()
+        return self.process.is_dead or (is_ready and not self.process.hangs)
 
 
 class Scheduler:
@@ -58,10 +57,9 @@ class Scheduler:
             except Killed:
                 pass
             except BaseException as error:  # noqa: BLE001
-                self.broken.append(error)
-            finally:
-                self.tasks.remove(task)
-                self._pass_on()
+                self.broken += [error] * (not process.is_dead)
+            self.tasks.remove(task)
+            self._pass_on()
 
         self.tasks.append(task)
         Thread(target=run, daemon=True).start()
@@ -70,15 +68,12 @@ class Scheduler:
         """Run all tasks to their ends."""
         self._pass_on()
         self.ended.acquire()
-        self.current = None
 
     def switch(self, ready=None, seconds=inf):
         """Let another task run, until this one is ready or time has passed, and is chosen."""
         task = self.current
-        if task.process.is_dead:
-            raise Killed
         task.ready, task.deadline = ready, self.time + seconds
-        chosen = self._choose()
+        chosen = task if task.process.is_dead else self._choose()
         if chosen is not task:
             self.current = chosen
             chosen.baton.release()
@@ -107,9 +102,9 @@ class Scheduler:
         self.begin(self.current.process, lambda: (work(), ended.set()))
         return ended
 
-    def wait(self, event, limit=None):
+    def wait(self, event, limit=inf):
         """Do as ``clock.wait``."""
-        self.switch(event.is_set, inf if limit is None else limit)
+        self.switch(event.is_set, limit)
 
 
 class Group:
@@ -127,23 +122,32 @@ class Comm:
 
     @classmethod
     def of(cls, world, group, rank, host):
-        return cls(
-            SimpleNamespace(world=world, group=group, rank=rank, size=group.size, host=host, calls=count())
-        )
+        facts = {"world": world, "group": group, "rank": rank, "size": group.size, "host": host}
+        return cls(SimpleNamespace(**facts, calls=count()))
 
-    def _meet(self, name, given, facts=None, sources=None):
-        """Give something in the next collective call; return what those ranks gave whose data are needed."""
+    def _meet(self, name, given, sources=None):
+        """Give something in the next collective call; return what those gave whose data are needed."""
         self._check(name)
-        number = next(self.calls)
-        meeting = self.group.meetings.setdefault(
-            number, SimpleNamespace(facts=(name, facts), given={}, made={})
-        )
-        if meeting.facts != (name, facts):
-            raise BrokenProtocol(f"rank {self.rank} calls {name} {facts}, another one {meeting.facts}")
+        new = SimpleNamespace(name=name, given={}, made={})
+        meeting = self.group.meetings.setdefault(next(self.calls), new)
+        if meeting.name != name:
+            raise BrokenProtocol(f"rank {self.rank} calls {name}, another one {meeting.name}")
         meeting.given[self.rank] = given
         needed = range(self.size) if sources is None else sources
         self.world.switch(lambda: all(rank in meeting.given for rank in needed))
         return meeting
+
+    def _exchange(self, name, parts, memory, widths, starts):
+        """Give each rank a part, and receive one of each, of these sizes, at these places in the memory."""
+        sources = [rank for rank, width in enumerate(widths) if width]
+        given = self._meet(name, [part.copy() for part in parts], sources).given
+        for source in sources:
+            part = given[source][self.rank]
+            if part.size != widths[source]:
+                raise BrokenProtocol(
+                    f"{name}: {part.size} numbers of rank {source}, expected {widths[source]}"
+                )
+            memory.reshape(-1)[starts[source] :][: part.size] = part
 
     def _check(self, name):
         if self.rank in self.group.freed:
@@ -151,46 +155,27 @@ class Comm:
         self.world.point("call", name)
 
     def Allgather(self, sent, received):
-        given = self._meet("Allgather", sent.copy(), (sent.dtype, sent.size)).given
-        received[...] = np.concatenate([given[rank] for rank in range(self.size)])
+        starts = range(0, received.size, sent.size)
+        self._exchange("Allgather", [sent] * self.size, received, [sent.size] * self.size, starts)
 
     def Allgatherv(self, sent, received):
-        memory, counts = received[0], received[1]
-        widths, starts = counts if sent is MPI.IN_PLACE else (counts, np.cumsum([0, *counts])[:-1].tolist())
+        memory, counts = received[:2]
+        widths, starts = counts if sent is MPI.IN_PLACE else (counts, [0, *accumulate(counts)])
         own = memory[starts[self.rank] :][: widths[self.rank]] if sent is MPI.IN_PLACE else sent
-        if own.size != widths[self.rank]:
-            raise BrokenProtocol(
-                f"rank {self.rank} sends {own.size} numbers, received are {widths[self.rank]}"
-            )
-        sources = [rank for rank, width in enumerate(widths) if width]
-        given = self._meet("Allgatherv", own.copy(), (*widths, memory.dtype), sources).given
-        for rank in sources:
-            memory[starts[rank] : starts[rank] + widths[rank]] = given[rank]
+        self._exchange("Allgatherv", [own] * self.size, memory, widths, starts)
+
+    def Alltoallv(self, outgoing, incoming):
+        (sent, places, _), (received, (widths, starts), _) = outgoing, incoming
+        parts = [sent.reshape(-1)[start:][:number] for number, start in zip(*places, strict=True)]
+        self._exchange("Alltoallv", parts, received, widths, starts)
 
     def Allreduce(self, _, message, operation):
         memory = message[0] if isinstance(message, list) else message
-        given = self._meet("Allreduce", memory.copy(), (memory.dtype, memory.size, operation)).given
+        given = self._meet("Allreduce", memory.copy()).given
         first, *others = self.world.random.sample(range(self.size), self.size)
         memory[...] = given[first]
         for rank in others:
             memory[...] = operation(given[rank], memory)
-
-    def Alltoallv(self, outgoing, incoming):
-        (sent, (counts, starts), kind), (received, (expected, places), _) = outgoing, incoming
-        flat = sent.reshape(-1)
-        given = {
-            rank: flat[start:][:number].copy()
-            for rank, (start, number) in enumerate(zip(starts, counts, strict=True))
-        }
-        sources = [rank for rank, number in enumerate(expected) if number]
-        everyone = self._meet("Alltoallv", given, kind, sources).given
-        for rank in sources:
-            part = everyone[rank][self.rank]
-            if part.size != expected[rank]:
-                raise BrokenProtocol(
-                    f"rank {self.rank} expects {expected[rank]} numbers, rank {rank} sends {part.size}"
-                )
-            received.reshape(-1)[places[rank] : places[rank] + part.size] = part
 
     def Barrier(self):
         self._meet("Barrier", None)
@@ -202,8 +187,8 @@ class Comm:
         return Comm.of(self.world, group, members.index(self.rank), self.host)
 
     def Dup(self):
-        meeting = self._meet("Dup", None)
-        return Comm.of(self.world, meeting.made.setdefault(0, Group(self.size)), self.rank, self.host)
+        group = self._meet("Dup", None).made.setdefault(0, Group(self.size))
+        return Comm.of(self.world, group, self.rank, self.host)
 
     def Free(self):
         self._check("Free")
@@ -211,31 +196,33 @@ class Comm:
 
     def Isend(self, sent, rank):
         self._check("Isend")
-        delay, is_copied = 0.02 * self.world.random.random(), self.world.random.random() < 0.5
-        letter = SimpleNamespace(content=sent.copy(), arrives=self.world.time + delay, taken=is_copied)
+        arrives, is_copied = (
+            self.world.time + 0.02 * self.world.random.random(),
+            self.world.random.random() < 0.5,
+        )
+        letter = SimpleNamespace(content=sent.copy(), arrives=arrives, is_taken=is_copied)
         self.group.letters[self.rank, rank].append(letter)
-        return SimpleNamespace(Test=lambda: letter.taken)
+        return SimpleNamespace(Test=lambda: letter.is_taken)
 
     def Iprobe(self, status):
         self._check("Iprobe")
-        letters = {
+        first = {
             source: queue[0]
             for (source, to), queue in self.group.letters.items()
-            if to == self.rank and queue
+            if queue and to == self.rank
         }
-        arrived = [source for source, letter in letters.items() if letter.arrives <= self.world.time]
+        arrived = [source for source, letter in first.items() if letter.arrives <= self.world.time]
         status.source = self.world.random.choice(arrived) if arrived else None
         return bool(arrived)
 
     def Recv(self, received, source):
         self._check("Recv")
         letter = self.group.letters[source, self.rank].pop(0)
-        letter.taken = True
+        letter.is_taken = True
         received[...] = letter.content
 
 
-def _allocate_shared(size, itemsize, comm):
-    del itemsize
+def _allocate_shared(size, _, comm):
     meeting = comm._meet("Allocate_shared", size)
     memory = meeting.made.setdefault(0, bytearray(b"\xa5" * sum(meeting.given.values())))
     return SimpleNamespace(Shared_query=lambda _: (memory, 1), Free=_free)
@@ -245,16 +232,7 @@ def _free():
     """Free a window, when the process ends."""
 
 
-MPI = SimpleNamespace(
-    IN_PLACE=object(),
-    MAX=np.maximum,
-    SUM=np.add,
-    DOUBLE="double",
-    FLOAT="float",
-    COMM_TYPE_SHARED=object(),
-    THREAD_MULTIPLE=3,
-    Query_thread=lambda: 3,
-    Status=SimpleNamespace,
-    REQUEST_NULL=SimpleNamespace(Test=lambda: True),
-    Win=SimpleNamespace(Allocate_shared=_allocate_shared),
-)
+MPI = SimpleNamespace(IN_PLACE=object(), MAX=np.maximum, SUM=np.add, DOUBLE=None, FLOAT=None)
+MPI.Query_thread, MPI.THREAD_MULTIPLE, MPI.COMM_TYPE_SHARED = lambda: 3, 3, None
+MPI.Status, MPI.REQUEST_NULL = SimpleNamespace, SimpleNamespace(Test=lambda: True)
+MPI.Win = SimpleNamespace(Allocate_shared=_allocate_shared)

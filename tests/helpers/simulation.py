@@ -18,11 +18,9 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from hashlib import sha256
-from math import inf
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -76,16 +74,6 @@ class Failure(Exception):  # noqa: N818
     """What a schedule has found."""
 
 
-class Fault(NamedTuple):
-    """What happens to a rank at a communication or write of a number, and at so many that follow."""
-
-    kind: str
-    rank: int
-    point: str
-    number: int
-    more: float
-
-
 class Job:
     """A command on some ranks."""
 
@@ -96,7 +84,7 @@ class Job:
     def judge(self, kind, *, is_doubtful):
         """Return how the job has ended; raise Failure if what happened does not explain it."""
         end = "right" if {*self.codes} == {0} else "refused" if {*self.codes} == {2} else "killed"
-        is_said = not is_doubtful and any(reason in line for line in self.lines for reason in REASONS)
+        is_said = is_doubtful or any(reason in line for line in self.lines for reason in REASONS)
         if kind == "rank hangs" and end == "killed" and not self.codes:
             named = f"rank {self.faults[0].rank} on host", "the ranks have not all connected"
             is_said = any(line.startswith(named) for line in self.lines)
@@ -326,7 +314,7 @@ class Simulator:
         return [*words, "--overwrite"] if how == "overwrite" else words
 
     def _learn(self, how, setting):
-        """Return a folder to begin with, the outcome of one process, and the calls and writes of two ranks."""
+        """Return a folder to begin with, the outcome of one process, and the points that two ranks reach."""
         if (how, setting) not in self._known:
             folder = self.root.with_name(f"{how}-{setting}")
             self._begin(Random(0), folder)  # noqa: S311
@@ -429,15 +417,16 @@ class Simulator:
             self.world.struck[kind] += 1
             words = [*words, *["--resume-or-start"] * ("--data" in words and "--overwrite" not in words)]
             return [Job(name, words, random.choice((1, 2))) for name in ("first", "second")]
-        size, more = random.choice((2, 2, 2, 3)), random.choice((0, 0, 3, inf))
+        size, more = random.choice((2, 2, 2, 3)), random.choice((0, 0, 3, 999))
         is_of_disk, is_of_ranks = kind.startswith("disk"), kind in ("rank late", "rank hangs")
         point = "write" if is_of_disk or (not is_of_ranks and random.random() < 0.6) else "call"
         places = [*dict.fromkeys(points[point])] if random.random() < 0.5 else points[point]
         place = random.choice(places)  # of the source, or of the training
         number = random.choice([number for number, each in enumerate(points[point], 1) if each == place])
         rank = 0 if point == "write" else random.randrange(size)
-        fault = Fault(kind, rank, point, number, more if is_of_disk else 0)
-        return [Job("job", words, size, random.choice((1, 2)), [fault])]
+        # It happens at the communication or write of this number, and at so many that follow.
+        fault = {"kind": kind, "rank": rank, "point": point, "number": number, "more": more * is_of_disk}
+        return [Job("job", words, size, random.choice((1, 2)), [SimpleNamespace(**fault)])]
 
 
 def outcome(folder):
