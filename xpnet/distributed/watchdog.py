@@ -106,7 +106,7 @@ class Activity:
         return self.calls, self.step, self.phase, self.longest, median
 
     def watched(self, comm: Any) -> Any:
-        """Return a communicator of mpi4py, as one whose calls are counted, and which has `wait` for others."""
+        """Return a communicator of mpi4py as one whose calls are counted, with `wait` for others."""
 
         def count(call: Callable[..., Any]) -> Callable[..., Any]:
             return lambda *arguments: self.wait(call, *arguments)

@@ -157,8 +157,9 @@ def build_library(short: str, library: Library, module: str) -> Path:
         for name, _ in asked
     ]
     soname = asked[0][1]
-    sources = [CUDA / library.source] if library.source else []
-    flags = ("-O2", f"-Wl,-soname,{soname},--default-symver", *sources)
+    flags: list[str | Path] = ["-O2", f"-Wl,-soname,{soname},--default-symver"]
+    if library.source:
+        flags.append(CUDA / library.source)
     return build(soname, flags, "\n".join(lines))
 
 
