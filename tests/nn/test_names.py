@@ -34,7 +34,7 @@ def trained(setting):
 PAGE, SCRIPT, KEYS = "docs/reproducibility.md", "examples/browser/xpnet.js", r"^  \"?([a-z-]+)\"?:"
 PLACES = {
     "activation": {
-        "Activation of xpnet/config/settings.py": get_args(settings.Activation),
+        "ActivationName of xpnet/config/settings.py": get_args(settings.ActivationName),
         "ORACLES of tests/helpers/activations.py": ORACLES,
         "ACTIVATIONS of tests/reference_network.py": IN_REFERENCE,
         f"ACTIVATIONS of {SCRIPT}": words(SCRIPT, "export const ACTIVATIONS = {", "\n};", KEYS),
