@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from threading import Event, Thread
+from threading import TIMEOUT_MAX, Event, Thread
 
 
 def now() -> datetime:
@@ -16,9 +16,9 @@ def seconds() -> float:
     return time.perf_counter()
 
 
-def wait(event: Event, limit: float | None = None) -> None:
-    """Wait until an event is set, for so many seconds at most."""
-    event.wait(limit)
+def wait(event: Event, limit: float = TIMEOUT_MAX) -> None:
+    """Wait until an event is set, for so many seconds at most, which may be infinity."""
+    event.wait(min(limit, TIMEOUT_MAX))
 
 
 def start(work: Callable[[], None]) -> Event:
