@@ -145,12 +145,13 @@ def write_excerpts(app: Sphinx, _error: Exception | None) -> None:
 
 
 def to_sections(node: nodes.Node) -> str:
-    """Return the text of a page as the search reads it: sections with their anchors."""
-    if isinstance(node, nodes.section | nodes.document):
-        text = "".join(map(to_sections, node.children))
-        kind = 'section id="{}"'.format(node["ids"][0]) if node["ids"] else 'div role="main"'
-        return f"<{kind}>{text}</{kind.partition(' ')[0]}>"
-    return f"{escape(node.astext())}\n"
+    """Return the text of a page as the search reads it, with the anchors of sections and of index terms."""
+    if not isinstance(node, nodes.section | nodes.document):
+        return f"{escape(node.astext())}\n"
+    text = "".join(map(to_sections, node.children))
+    if isinstance(node, nodes.document):
+        return f'<div role="main"><div id="index-0">{text}</div></div>'
+    return f'<section id="{node["ids"][0]}">{text}</section>'
 
 
 def add_excerpts(app: Sphinx, page: str, *_: object) -> None:
