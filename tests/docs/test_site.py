@@ -91,3 +91,14 @@ def test_pages_do_not_scroll_sideways_on_a_phone_and_the_search_works_without_a_
         )
     page.context.close()
     assert [text for text in trouble if not text.startswith(("file:", "data:"))] == []
+
+
+@pytest.mark.needs("browser")
+def test_each_slide_of_the_course_is_a_printed_page_in_landscape(browser, site):
+    page = browser.new_page()
+    page.goto((site / "course" / "slides.html").as_uri())
+    printed = page.pdf(prefer_css_page_size=True)
+    sizes = re.findall(rb"/MediaBox ?\[0 0 (\d+)\S* (\d+)", printed)
+    assert len(sizes) == page.locator("#slides > section").count() == 11
+    assert all(int(width) > int(height) for width, height in sizes)
+    page.context.close()
