@@ -32,7 +32,7 @@ def asarray(
         numbers = tree_map(lambda each: each.tolist() if isinstance(each, Array) else each, obj)
         host = np.array(numbers, dtype and name_of(dtype))
         name_of(host.dtype)  # one of the standard's
-        return _put(space, host, None, device)
+        return _put(space, host, device)
     own = name_of(array.dtype)
     wanted, place = _kind(dtype, own), array.place
     if device is not None or place.space is not space:
@@ -62,7 +62,7 @@ def from_dlpack(space: Any, x: Any, /, *, device: Any = None, copy: bool | None 
     return asarray(space, place.backend.standard.from_dlpack(x), device=device, copy=copy)
 
 
-def _put(space: Any, host: Any, kind: str | None, device: Any) -> Array:
+def _put(space: Any, host: Any, device: Any, kind: str | None = None) -> Array:
     place = space.place(device)
     return Array(place, place.put(host, kind))
 
@@ -73,8 +73,7 @@ def _kind(dtype: Any, default: str = "float64") -> str:
 
 def _make(name: str, space: Any, *args: Any, dtype: Any = None, device: Any = None, **more: Any) -> Array:
     """Call a creation function of NumPy."""
-    kind = _kind(dtype)
-    return _put(space, getattr(np, name)(*args, dtype=kind, **more), kind, device)
+    return _put(space, getattr(np, name)(*args, dtype=_kind(dtype), **more), device)
 
 
 def _make_like(name: str, space: Any, x: Array, /, *args: Any, **options: Any) -> Any:
@@ -101,7 +100,7 @@ def arange(
     count = max(math.ceil((stop - start) / step), 0)
     kind = _kind(dtype, promote((), tuple(map(type, limits))))
     steps = np.arange(count, dtype="float64" if kind in FLOATING else "int64")
-    return _put(space, start + steps * step if count else [], kind, device)
+    return _put(space, start + steps * step if count else [], device, kind)
 
 
 def linspace(
@@ -116,7 +115,7 @@ def linspace(
         points = first + np.arange(num, dtype="float64") * (last - first) / steps
     if endpoint and num > 1:
         points[-1] = last
-    return _put(space, np.floor(points) if kind in INTEGRAL else points, kind, device)
+    return _put(space, np.floor(points) if kind in INTEGRAL else points, device, kind)
 
 
 OWN: dict[str, Function] = {

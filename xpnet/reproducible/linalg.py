@@ -215,9 +215,9 @@ def diagonal(x: Array, /, *, offset: int = 0) -> Any:
     return space.take(flat, space.asarray(places, device=x.device, copy=True), axis=-1)
 
 
-def trace(x: Array, /, *, offset: int = 0, dtype: DType | None = None) -> Any:
+def trace(x: Array, /, *, offset: int = 0, **options: Any) -> Any:
     """Return the sums of diagonals."""
-    return x.place.space.sum(diagonal(x, offset=offset), axis=-1, dtype=dtype)
+    return x.place.space.sum(diagonal(x, offset=offset), axis=-1, **options)
 
 
 def outer(x1: Array, x2: Array, /) -> Any:

@@ -75,7 +75,7 @@ def _delegate_view(name: str, *args: Any, **options: Any) -> Any:
     several = [*leaves(results)]
     for result, source in zip(several, args if len(args) == len(several) else cycle(args[:1]), strict=False):
         result.mark_view_of(source)
-    return several if isinstance(results, (list, tuple)) and name != "unstack" else results
+    return results if isinstance(results, Array) or name == "unstack" else several
 
 
 def _join(name: str, arrays: Any, /, **options: Any) -> Array:
@@ -146,10 +146,10 @@ class Namespace:
     def _find_place(self, device: Device | None) -> Place:
         backend = import_backend(self.library)
         default = backend("cuda:0" if self.library == "cupy" else "cpu")
-        if device in (None, "cpu") or self.library == "numpy":
-            if device not in (None, "cpu"):
-                raise BackendError(f"numpy has no device {device!r}, only cpu")
+        if device in (None, "cpu"):
             return self.at(default.device_name)
+        if self.library == "numpy":
+            raise BackendError(f"numpy has no device {device!r}, only cpu")
         with default.scope():
             return self.at(backend.name_device(default.standard.zeros(0, device=device)))
 
