@@ -1,9 +1,10 @@
-"""Times on rp.Array beside plain NumPy: of operators, sums, and functions of scikit-learn and SciPy.
+"""Times on rp.Array beside plain NumPy: operators, sums, linear algebra, functions of scikit-learn and SciPy.
 
 ``OMP_NUM_THREADS=1 python -m benchmarks.arrays``, in scripts/, prints the tables of docs/arrays.md, and with
-``--write`` puts them there. None of the functions needs linear algebra.
+``--write`` puts them there. None of the functions of scikit-learn and SciPy needs linear algebra.
 """
 
+import operator
 import os
 import statistics
 import sys
@@ -109,13 +110,20 @@ OPERATORS: dict[str, Call] = {
     "`x < y`": lambda x, y: x < y,
     "`x + 1.5`": lambda x, _: x + 1.5,
     "`-x`": lambda x, _: -x,
+    "`x // y`": lambda x, y: x // y,
+    "`x += y`": operator.iadd,
 }
 SIZES = (1, 10_001, 20_000, 115_008, 600_000)
 
 
+def space(array: Any) -> Any:
+    """Return the namespace of an array."""
+    return array_api_compat.array_namespace(array)
+
+
 def own(name: str) -> Callable[..., Any]:
-    """Return a function of the namespace of its arguments."""
-    return lambda *args: getattr(array_api_compat.array_namespace(*args), name)(*args)
+    """Return a function of the namespace of its first argument."""
+    return lambda *args: getattr(space(args[0]), name)(*args)
 
 
 OTHERS: dict[str, tuple[Any, ...]] = {
@@ -124,6 +132,18 @@ OTHERS: dict[str, tuple[Any, ...]] = {
     "a product of matrices, 64 × 1,797 × 64": (own("matmul"), (64, 1797), (1797, 64)),
     **{f"`{name}` of 115,008 numbers": (own(name), 115_008) for name in ("exp", "log", "sin", "tanh")},
 }
+LINEAR: dict[str, Call] = {
+    "`cholesky`": lambda _, a, __: space(a).linalg.cholesky(a),
+    "`solve`, 3 columns": lambda a, _, b: space(a).linalg.solve(a, b),
+    "`inv`": lambda a, *_: space(a).linalg.inv(a),
+    "`qr`": lambda a, *_: space(a).linalg.qr(a),
+    "`eigh`": lambda _, a, __: space(a).linalg.eigh(a),
+    "`eigvalsh`": lambda _, a, __: space(a).linalg.eigvalsh(a),
+    "`svd`": lambda a, *_: space(a).linalg.svd(a),
+    "`svdvals`": lambda a, *_: space(a).linalg.svdvals(a),
+}
+"""Functions of a matrix, one that is positive definite, and three columns."""
+LENGTHS = (10, 50, 200, 500)
 PAGE = Path(__file__).parents[2] / "docs" / "arrays.md"
 BETWEEN = "Functions of scikit-learn and SciPy that need no linear algebra, of samples × features:"
 
@@ -134,8 +154,8 @@ def samples(shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.int
     return np.abs(generator.normal(size=shape)) + 0.5, generator.integers(0, 2, shape[0])
 
 
-def ratio(function: Call, *arrays: NDArray[Any]) -> float:
-    """Return the processor time on rp.Array over that on NumPy, the shortest of several that alternate."""
+def measure(function: Call, *arrays: NDArray[Any]) -> tuple[float, float]:
+    """Return the seconds of a processor on NumPy and on rp.Array, the shortest of several that alternate."""
     wrapped = [rp.asarray(x.copy()) for x in arrays]
     timers = [
         timeit.Timer(lambda args=args: function(*args), timer=time.process_time) for args in (arrays, wrapped)
@@ -144,6 +164,12 @@ def ratio(function: Call, *arrays: NDArray[Any]) -> float:
     number = max(int(LEAST / first), 1)
     rounds = [[timer.timeit(number) for timer in timers] for _ in range(ROUNDS)]
     plain, ours = map(min, zip(*rounds, strict=True))
+    return plain / number, ours / number
+
+
+def ratio(function: Call, *arrays: NDArray[Any]) -> float:
+    """Return the time on rp.Array over that on NumPy."""
+    plain, ours = measure(function, *arrays)
     return ours / plain
 
 
@@ -176,13 +202,36 @@ def rows_of_functions() -> Iterator[str]:
         yield f"| {' | '.join(pair)} |"
 
 
+def rows_of_linear_algebra() -> Iterator[str]:
+    """Yield the rows of the table of linear algebra: milliseconds, and times LAPACK's."""
+    yield f"| n | {' | '.join(map(str, LENGTHS))} | NumPy (LAPACK), {LENGTHS[-1]} |"
+    yield f"|---|{'---:|' * (len(LENGTHS) + 1)}"
+    generator = np.random.default_rng(0)
+    for name, function in LINEAR.items():
+        cells = []
+        for n in LENGTHS:
+            a, b = generator.normal(size=(n, n)), generator.normal(size=(n, 3))
+            plain, ours = measure(function, a, np.tril(a) @ np.tril(a).T + n * np.eye(n), b)
+            cells.append(f"{in_digits(ours * 1e3)} ({ours / plain:.0f} ×)")
+        yield f"| {name} | {' | '.join(cells)} | {in_digits(plain * 1e3)} |"
+
+
+def in_digits(number: float) -> str:
+    """Return a number with two digits, or all before the point."""
+    return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
+
+
 def main() -> None:
     """Print the tables, or write them to the page."""
-    text = "\n".join([*rows_of_operations(), "", BETWEEN, "", *rows_of_functions(), ""])
-    if "--write" not in sys.argv:
-        print(text)
-        return
-    write_part(PAGE, "costs", text)
+    tables = {
+        "costs": "\n".join([*rows_of_operations(), "", BETWEEN, "", *rows_of_functions(), ""]),
+        "linear algebra": "\n".join(rows_of_linear_algebra()),
+    }
+    for name, text in tables.items():
+        if "--write" in sys.argv:
+            write_part(PAGE, name, text)
+        else:
+            print(text)
 
 
 if __name__ == "__main__":
