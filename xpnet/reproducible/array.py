@@ -40,17 +40,19 @@ UNARY = _table("neg negative, abs abs, invert bitwise_invert")
 """The function of the standard behind each operator."""
 
 
-def _floor_divide(a: HostArray, b: HostArray) -> HostArray:
+def _floor_divide(a: Any, b: Any) -> HostArray:
     """Divide as in the standard, which differs from Python and NumPy for infinities."""
     quotient = np.floor_divide(a, b)
     if quotient.dtype.kind != "f":
         return quotient
+    a, b = (np.asarray(each, quotient.dtype) for each in (a, b))  # also whole numbers beyond int64
     return np.where(np.isinf(a) ^ np.isinf(b), np.divide(a, b), quotient)
 
 
 HOSTED = ("floor_divide", "remainder", "bitwise_left_shift", "bitwise_right_shift")
 """Functions that NumPy computes, as libraries have other edge cases."""
 quiet = np.errstate(all="ignore")
+"""Returns a function in which NumPy does not warn of floating-point errors."""
 DIRECT: dict[str, tuple[Function, str]] = {
     **{name: (quiet(getattr(np, name)), "fiu") for name in {*ARITHMETIC.values()} - {"matmul", "pow"}},
     **{name: (getattr(np, name), "f") for name in COMPARISONS.values()},
