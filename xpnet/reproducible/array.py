@@ -293,15 +293,13 @@ class Array(Base):  # type: ignore[misc]  # of Any
 
     def __dlpack__(self, **options: Any) -> Any:
         _leave("a DLPack capsule")
-        given = {name: value for name, value in options.items() if value is not None}
-        return self.data.__dlpack__(**given)
+        return self.data.__dlpack__(**{name: value for name, value in options.items() if value is not None})
 
     def __dlpack_device__(self) -> Any:
         return self.data.__dlpack_device__()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        host = np.array(self.host)
-        return self.place.space.rebuild, (host, self.place.backend.device_name)
+        return self.place.space.rebuild, (np.array(self.host), self.place.backend.device_name)
 
     def __copy__(self, *_: object) -> Any:
         return self.place.space.asarray(self, copy=True)

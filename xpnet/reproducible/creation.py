@@ -86,7 +86,8 @@ def full(space: Any, shape: Any, fill_value: Any, *, dtype: Any = None, device: 
     """Return an array of one number, by default of its dtype."""
     value = as_operand("full", fill_value)
     if isinstance(value, Array):
-        dtype, value = (value.dtype if dtype is None else dtype), value.item()
+        dtype = dtype or value.dtype
+        value = value.item()
     return _make("full", space, shape, value, dtype=dtype or type(value), device=device)
 
 
