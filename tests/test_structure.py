@@ -3,6 +3,7 @@
 import ast
 import re
 import traceback
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,14 @@ from networks import pixels
 
 import xpnet
 from xpnet import train
+from xpnet.config.training import RULES
+from xpnet.errors import flag
 from xpnet.nn import layers
 
 PACKAGE = Path(xpnet.__file__).resolve().parent
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted(PACKAGE.rglob("*.py"))
+SETTINGS = {flag(name) for name in (*RULES, "recipe")}
 
 
 def name(path):
@@ -34,6 +38,32 @@ def test_no_file_and_no_function_is_long():
     functions = [(file, node) for file, tree in trees for node in tree if isinstance(node, ast.FunctionDef)]
     assert functions
     assert [(file, function.name) for file, function in functions if body_length(function) > 60] == []
+
+
+OF_COMMANDS = ("cli/", "emulation/", "config/flags.py", "__main__.py", "train.py")
+FLAGS = {
+    "distributed/watchdog.py --debug",
+    "inference/predictor.py --resume",  # as the others in a command to type
+    "nn/optim.py --momentum",  # of the page on training
+    *(f"recording/{file}.py --resume" for file in ("recorded_run", "recorder", "training")),
+    "report/page.py --data",
+    "storage/checkpoint.py --resume",
+    *("storage/environment.py --debug", "storage/find.py --out", "storage/find.py --overwrite"),
+    *("storage/run.py --epochs", "storage/run.py --extend", "trackers.py --track"),
+}
+
+
+def test_messages_name_settings_by_a_function_that_knows_who_reads_them():
+    """A flag in a message that Python's callers may get, too, would be one that they cannot give."""
+    found = set()
+    for file in FILES:
+        tree = ast.parse(file.read_text())
+        docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in docs)
+        words = (re.findall(r"--[a-z-]+", node.value) for node in nodes if isinstance(node.value, str))
+        if not name(file).startswith(OF_COMMANDS):
+            found |= {f"{name(file)} {word}" for word in chain(*words) if word in SETTINGS}
+    assert found == FLAGS
 
 
 def calls_of_a_step(folder, batch_size):
