@@ -28,7 +28,7 @@ from xpnet.errors import ConfigError
 from xpnet.report import write_report
 from xpnet.storage.find import OUT, find_newest_run, read_runs, resolve_run
 from xpnet.storage.record import REPORT_FILE, SUMMARY_FILE
-from xpnet.storage.summary import read_summary
+from xpnet.storage.summary import compare_summary
 
 
 def main(words: Sequence[str]) -> int:
@@ -86,7 +86,7 @@ def _write_comparison(folders: Sequence[Path], out: Path | None) -> Path:
     best = {name: get_best_value(name, values) for name, values in comparison["metrics"].items()}
     path = out or (folders[0] / REPORT_FILE if is_one else Path("comparison.html"))
     name = folders[0].resolve().name if is_one else "Comparison"
-    summary = read_summary(folders[0]) if is_one else None
+    summary = compare_summary(folders[0])[0] if is_one else None
     page = render_comparison(runs, comparison | {"best": best}, path, name=name, summary=summary)
     save(path, page, is_named=out is not None)
     return path

@@ -42,7 +42,7 @@ from xpnet.errors import ConfigError
 from xpnet.report.charts import select_evenly
 from xpnet.storage import find, record as records
 from xpnet.storage.find import FoundRun
-from xpnet.storage.summary import read_summary
+from xpnet.storage.summary import compare_summary
 from xpnet.training.terminal import make_console, style_text
 
 FIELDS: tuple[str, ...] = ("id", "status", "started", "data", "network", "optimizer", "learning_rate")
@@ -241,7 +241,7 @@ def _print_trials(console: Console, folder: Path, runs: Sequence[FoundRun]) -> N
     DataError
         The summary is damaged.
     """
-    summary = read_summary(folder) if (folder / records.SUMMARY_FILE).exists() else {}
+    summary = compare_summary(folder)[0] if (folder / records.SUMMARY_FILE).exists() else {}
     console.print(style_text(folder, "bold"))
     if "best" in summary:
         console.print(f"best of all {format_cell(summary['over'])}: {format_cell(summary['best']['run'])}")

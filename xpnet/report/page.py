@@ -292,7 +292,7 @@ def render_comparison(
     name
         The heading.
     summary
-        The summary of the runs, as of `read_summary`, if they were trained together.
+        The summary of the runs, as of `compare_summary`, if they were trained together.
 
     Raises
     ------

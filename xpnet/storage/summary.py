@@ -49,22 +49,16 @@ def make_summary(over: str, trials: Sequence[Mapping[str, Any]]) -> dict[str, An
     return {"over": over, "figures": figures, "trials": trials}
 
 
-def read_summary(folder: Path) -> dict[str, Any]:
-    """Return the summary of the trainings that the one in a folder names, computed from their records.
+def compare_summary(folder: Path) -> tuple[dict[str, Any], str | None]:
+    """Return the summary, computed from records, of the trainings that the one in a folder names.
+
+    The second value is the first difference of the one in the folder, in words. Its trainings are all runs in
+    the folder, and differ in the seed or the learning rate alone.
 
     Raises
     ------
     DataError
         It is missing or damaged, or a run is.
-    """
-    return compare_summary(folder)[0]
-
-
-def compare_summary(folder: Path) -> tuple[dict[str, Any], str | None]:
-    """Return the summary of `read_summary`, and the first difference of the one in the folder in words.
-
-    Its trainings are all runs in the folder, and differ in the seed or the learning rate alone. Errors as in
-    `read_summary`.
     """
     path = folder / SUMMARY_FILE
     recorded: dict[str, Any] = records.read_json(path, "damaged", EXPECTED)
