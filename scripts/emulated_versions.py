@@ -1,8 +1,8 @@
 """Run tests/emulation with each wheel of CuPy that the emulated CUDA device knows.
 
-``python scripts/emulated_versions.py FOLDER`` makes an environment in FOLDER, unless it is there, with xpnet
-and what the tests need, and installs one wheel of ``wheels.KNOWN`` after the other. It runs the tests, and
-writes its part of docs/evidence/emulated-cupy.md.
+``python scripts/emulated_versions.py FOLDER [wheels]`` makes an environment in FOLDER, unless it is there,
+with xpnet and what the tests need, and installs one wheel of ``wheels.KNOWN`` after the other. It runs the
+tests, and writes its part of docs/evidence/emulated-cupy.md, of all results in FOLDER.
 
 Exit codes: 0 all tests pass with all wheels; 1 not so.
 """
@@ -32,27 +32,33 @@ def make_environment(folder: Path) -> Path:
     return python
 
 
-def run(python: Path, name: str, version: str) -> tuple[list[str], list[str]]:
-    """Return the row of the table of a wheel, and the names of the tests that fail."""
+def run(python: Path, wheel: str, report: Path) -> None:
+    """Install a wheel and run the tests."""
     pip = [python, "-m", "pip", "-q"]
     subprocess.run([*pip, "uninstall", "-y", *wheels.OTHERS], check=True, stderr=subprocess.DEVNULL)
-    subprocess.run([*pip, "install", f"{name}=={version}"], check=True)
-    report = python.parents[1] / f"{name}-{version}.xml"
+    subprocess.run([*pip, "install", wheel], check=True)
     words = [python, "-m", "pytest", "-q", "-n", "2", "-m", "", f"--junitxml={report}", "tests/emulation"]
     environment = os.environ | {"XPNET_REQUIRE_EMULATED_CUDA": "1"}
     subprocess.run(words, cwd=checkout.ROOT, env=environment, check=False)
-    return read(report, f"{name} {version}")
 
 
 def main() -> int:
-    """Run the tests with each wheel, write the table and return the exit code."""
+    """Run the tests with wheels, write the table and return the exit code."""
     parser = argparse.ArgumentParser(
-        description="Run the tests of the emulated CUDA device with each known CuPy."
+        description="Run the tests of the emulated CUDA device with known wheels."
     )
-    parser.add_argument("folder", type=Path, help="of the environment")
-    python = make_environment(parser.parse_args().folder.resolve())
-    known = [(name, version) for name, versions in wheels.KNOWN.items() for version in versions]
-    results = [run(python, name, version) for name, version in known]
+    parser.add_argument("folder", type=Path, help="of the environment, and of the results")
+    known = [f"{name}=={version}" for name, versions in wheels.KNOWN.items() for version in versions]
+    parser.add_argument(
+        "wheels", nargs="*", metavar="wheel", help=f"some of {', '.join(known)} (default: all)"
+    )
+    options = parser.parse_args()
+    folder = options.folder.resolve()
+    python = make_environment(folder)
+    reports = {wheel: folder / f"{wheel}.xml" for wheel in known}
+    for wheel in options.wheels or known:
+        run(python, wheel, reports[wheel])
+    results = [read(report, wheel) for wheel, report in reports.items() if report.exists()]
     table = markdown(["wheel", "passed", "skipped", "failed", "share", "time"], [row for row, _ in results])
     failures = [f"- {row[0]}: `{test}`" for row, tests in results for test in tests]
     text = "\n".join([table, *(["", "Failed:", "", *failures] if failures else [])])
