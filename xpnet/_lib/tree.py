@@ -15,12 +15,12 @@ def tree_map(change: Callable[[Any], Any], tree: Tree) -> Tree:
     return changed
 
 
-def named_leaves(prefix: str, tree: object) -> dict[str, Any]:
+def leaves_by_path(prefix: str, tree: object) -> dict[str, Any]:
     """Return the leaves by their paths: that at ``tree[0].weight`` is named ``<prefix>.0.weight``."""
     if not isinstance(tree, list | tuple):
         return {} if tree is None else {prefix: tree}
     keys = getattr(tree, "_fields", range(len(tree)))
-    parts = [named_leaves(f"{prefix}.{key}", part) for key, part in zip(keys, tree, strict=True)]
+    parts = [leaves_by_path(f"{prefix}.{key}", part) for key, part in zip(keys, tree, strict=True)]
     return {name: leaf for part in parts for name, leaf in part.items()}
 
 

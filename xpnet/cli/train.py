@@ -46,7 +46,7 @@ CHANGEABLE_SETTINGS |= {"checkpoint_seconds", "keep_checkpoint_every", "report",
 """Settings that may change when a run is resumed: in reproducible arithmetic they change no result."""
 
 
-def resume_or_start(command: Command, line: list[str]) -> tuple[FitResult, WritableRun | None] | None:
+def resume_or_start(command: Command, line: list[str]) -> FitResult | None:
     """Resume the run that the settings name, or start it. Return None if it is complete, and say so.
 
     Errors as in `resume`.
@@ -77,8 +77,8 @@ def _check_settings(command: Command, run: RunFolder) -> None:
             raise ConfigError.at(setting(name), f"{difference}: leave it out, or start a new run")
 
 
-def resume(command: Command, folder: Path, line: list[str]) -> tuple[FitResult, WritableRun | None]:
-    """Resume the run in a folder, with its own settings. Return what `train_run` does.
+def resume(command: Command, folder: Path, line: list[str]) -> FitResult:
+    """Resume the run in a folder, with its own settings.
 
     Raises
     ------
@@ -129,13 +129,13 @@ def train_run(
     parent: RunFolder | None = None,
     advise: bool = False,
     jobs: int = 1,
-) -> tuple[FitResult, WritableRun | None]:
-    """Train, print and record a run, or continue ``resumed``, or extend ``parent``. Return result and run.
+) -> FitResult:
+    """Train, print and record a run, or continue ``resumed``, or extend ``parent``.
 
     The `run` to continue is open on the rank that writes it.
 
     With ``advise``, print a note if the features differ in scale. ``jobs`` trainings share the processors.
-    The ranks of an MPI job train together; the first writes and prints, and alone has a run.
+    The ranks of an MPI job train together; the first writes and prints.
     """
     ranks = connect()
     with ranks.agreement():
@@ -158,8 +158,8 @@ def train_run(
             info = describe_run(config, selection, data, parent, *command)
             return WritableRun.start(config.out, config.name, info, trainer.ranks, overwrite=config.overwrite)
 
-        recorded = ranks.on_first(open_run)
-        with record(trainer, recorded, console, parent, resumed=resumed) as (callbacks, state, first):
+        recorded = record(trainer, ranks.on_first(open_run), console, parent, resumed=resumed)
+        with recorded as (callbacks, state, first):
             for text in describe_training(selection, trainer, parent):
                 console.print_line(text)
             if resumed is not None:
@@ -168,7 +168,7 @@ def train_run(
             result = trainer.fit(callbacks, state, first_epoch=first)
             if (note := initial_note(trainer.best_by, result)) is not None:
                 console.print_line(f"note: {note}")
-            return result, recorded
+            return result
 
 
 def describe_training(

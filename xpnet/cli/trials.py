@@ -83,7 +83,7 @@ def run_trial(trial: Trial) -> int:
     config = trial.config
     make_console(quiet=config.quiet).print("==", str(config.name).replace("-", " ", 1))
     try:
-        result, _ = train_run(config, trial.command, advise=trial.advise, jobs=trial.jobs)
+        result = train_run(config, trial.command, advise=trial.advise, jobs=trial.jobs)
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the other trials go on

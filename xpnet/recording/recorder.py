@@ -8,7 +8,7 @@ from typing import Any
 
 from xpnet._lib import clock
 from xpnet._lib.text import complain
-from xpnet._lib.tree import named_leaves
+from xpnet._lib.tree import leaves_by_path
 from xpnet._typing import HostArray
 from xpnet.errors import DataError, setting
 from xpnet.storage.checkpoint import RESTART, encode_checkpoint, load_checkpoint, unflatten
@@ -46,9 +46,9 @@ def describe_state(
     The arrays are copies of those of a state, and of what is kept besides. The facts are counters, the rows
     and seconds so far, and the best epoch.
     """
-    arrays = named_leaves("state", tuple(trainer.to_host(state.variables)))
+    arrays = leaves_by_path("state", tuple(trainer.to_host(state.variables)))
     if final.kept is not None:
-        arrays |= named_leaves(final.kept_name, trainer.to_host(final.kept))
+        arrays |= leaves_by_path(final.kept_name, trainer.to_host(final.kept))
     counters = {"epoch": state.epoch, "batch": state.batch, "rows": rows, "seconds": seconds}
     return arrays, {**counters, "best": final.best}
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet._lib.tree import named_leaves, tree_map
+from xpnet._lib.tree import leaves_by_path, tree_map
 from xpnet.errors import DataError
 from xpnet.storage.model_file import encode_tensors, open_tensors, read_arrays, to_little_endian
 from xpnet.storage.record import is_number
@@ -115,7 +115,7 @@ def _compute_checksum(arrays: Arrays, text: str) -> str:
 
 
 def unflatten(path: Path, prefix: str, like: object, arrays: Arrays, remedy: str = RESTART) -> Any:
-    """Return a tree of the structure of `like` from named arrays: the inverse of `named_leaves`.
+    """Return a tree of the structure of `like` from named arrays: the inverse of `leaves_by_path`.
 
     `path` names the checkpoint in messages, which end with the `remedy`.
 
@@ -124,7 +124,7 @@ def unflatten(path: Path, prefix: str, like: object, arrays: Arrays, remedy: str
     DataError
         An array is missing, is unexpected, or differs in shape or dtype from that in `like`.
     """
-    expected = named_leaves(prefix, like)
+    expected = leaves_by_path(prefix, like)
     names = {name for name in arrays if name == prefix or name.startswith(f"{prefix}.")}
     for name in sorted(names.union(expected)):
         wanted, actual = (_describe(named.get(name)) for named in (expected, arrays))

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from xpnet._lib.kinds import check_arguments
-from xpnet._lib.tree import leaves, named_leaves
+from xpnet._lib.tree import leaves, leaves_by_path
 from xpnet._typing import Function, HostArray
 from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.arithmetic.blocks import block_groups
@@ -142,7 +142,7 @@ def _first_unequal_pair(point: _Point, *sides: Iterable[_Value]) -> Difference |
 
 def _named_values(trees: Mapping[str, object], suffix: str = "") -> list[_Value]:
     """Return the arrays of trees on the host by their names, such as parameters.0.weight."""
-    named = (item for name, tree in trees.items() for item in named_leaves(name, tree).items())
+    named = (item for name, tree in trees.items() for item in leaves_by_path(name, tree).items())
     return [_Value(path + suffix, np.asarray(array)) for path, array in named]
 
 
