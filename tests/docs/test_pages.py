@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 import cli_reference
+import math_links
 import pytest
 
 from xpnet.backends.base import PRECISION_VARIABLES
@@ -33,6 +34,11 @@ def test_the_mathematics_name_functions_that_exist():
     for module, name in references:
         places = [import_module(path) for path in MODULES if path.endswith(f".{module}")]
         assert any(hasattr(place, name) for place in places), f"{module}.{name}"
+
+
+def test_the_mathematics_link_functions_to_their_lines():
+    assert "](../xpnet/nn/layers.py#L" in MATHEMATICS
+    assert math_links.link(MATHEMATICS) == MATHEMATICS
 
 
 def test_the_table_of_a_step_has_the_numbers_that_the_block_prints():

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.tooling
 
 GENERATORS = ["array_names", "browser_page", "cli_reference", "emulated_bugs", "functions_of_others"]
 GENERATORS += ["keyword_types", "make_vectors", "reproduce_mnist_table", "schemas", "upstream_suites"]
-GENERATORS += ["make_course"]
+GENERATORS += ["make_course", "math_links"]
 WRITERS = ("write_atomic(", "write_text(", "write_bytes(")
 OTHERS = {"shared.py", "check_release.py", "faults.py", "make_fixtures.py"}
 """The helper, and scripts that write a release, copies of the package, or files of an installed version."""
