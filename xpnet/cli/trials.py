@@ -31,8 +31,6 @@ from xpnet.training.terminal import make_console, style_text
 
 MODULE = "xpnet.cli.trials"
 """The module that the process of a trial runs."""
-CODES = {0, UNEXPECTED, BAD_INPUT, DivergedError.exit_code, INTERRUPTED}
-"""The exit codes of the process of a trial that has told its result."""
 
 
 class Trial(NamedTuple):
@@ -159,17 +157,14 @@ class TrialProcesses:
                 if self._are_over:  # asked only now: what `interrupt` sends from here on reaches the process
                     stream.close()
                 output, errors = (text.decode(errors="replace") for text in process.communicate())
-            code = process.returncode
+            code = INTERRUPTED if self._are_over and process.returncode else process.returncode
+            problem = f"its process ended without a result, with exit code {code}"
         except OSError as error:
-            code = UNEXPECTED
-            output = ""
-            errors = f"xpnet: {trial.config.name}: {error}\n"
+            code, problem = -1, str(error)
         self._numbers.append(number)
-        code = INTERRUPTED if self._are_over and code else code  # it may have been ended at once
-        if code in CODES:
+        if 0 <= code <= DivergedError.exit_code or code == INTERRUPTED:
             return code, output, errors
-        reason = f"its process ended without a result, with exit code {code}"
-        return UNEXPECTED, output, f"xpnet: {trial.config.name}: {reason}\n"
+        return UNEXPECTED, "", f"xpnet: {trial.config.name}: {problem}\n"
 
     def interrupt(self) -> None:
         """Interrupt the trials as Ctrl-C does. No other begins; the second time, the processes end.
