@@ -262,7 +262,7 @@ def run_command(job):
     if config.extend is not None:
         with commands.connect().agreement():
             config, parent = commands.read_extension(command, config.extend)
-    return commands.train(config, line, parent=parent)
+    return commands.train_run(config, line, parent=parent)
 
 
 class Simulator:
