@@ -248,3 +248,16 @@ def test_the_work_beside_the_calls_of_both_functions_is_bounded():
         assert_parity(port, X, X, reference=port, rtol=1e-9, backends=NUMPY)
         sys.setprofile(None)
     assert counts["call"] < 1600
+
+
+@pytest.mark.needs("torch")
+def test_a_gradient_that_is_nan_near_the_arguments_is_a_failure():
+    """But not at them; there is no such gradient of the original."""
+
+    def port(x, xp):
+        return xp.where(x < 2.0005, x * x, x * x + 0.0 * xp.sqrt(2.0005 - x))
+
+    with pytest.raises(AssertionError, match="gradient"):
+        assert_parity(
+            port, np.full(3, 2.0), reference=np.square, rtol=1e-12, gradients=True, backends=["torch"]
+        )

@@ -42,11 +42,12 @@ UNARY = _table("neg negative, abs abs, invert bitwise_invert")
 
 def _floor_divide(a: Any, b: Any) -> HostArray:
     """Divide as in the standard, which differs from Python and NumPy for infinities."""
-    quotient = np.floor_divide(a, b)
+    quotient: HostArray = np.floor_divide(a, b)
     if quotient.dtype.kind != "f":
         return quotient
     a, b = (np.asarray(each, quotient.dtype) for each in (a, b))  # also whole numbers beyond int64
-    return np.where(np.isinf(a) ^ np.isinf(b), np.divide(a, b), quotient)
+    result: HostArray = np.where(np.isinf(a) ^ np.isinf(b), np.divide(a, b), quotient)
+    return result
 
 
 HOSTED = ("floor_divide", "remainder", "bitwise_left_shift", "bitwise_right_shift")
