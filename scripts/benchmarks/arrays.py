@@ -218,7 +218,7 @@ def rows_of_linear_algebra() -> Iterator[str]:
 
 def in_digits(number: float) -> str:
     """Return a number with two digits, or all before the point."""
-    return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
+    return f"{number:,.0f}" if number >= 10 else f"{number:#.2g}"
 
 
 def main() -> None:
