@@ -40,7 +40,7 @@ UNARY = _table("neg negative, abs abs, invert bitwise_invert")
 """The function of the standard behind each operator."""
 
 
-def _floor_divide(a: Any, b: Any) -> HostArray:
+def _floor_divide(a: Any, b: Any) -> Any:
     """Divide as in the standard, which differs from Python and NumPy for infinities."""
     quotient: HostArray = np.floor_divide(a, b)
     if quotient.dtype.kind != "f":
