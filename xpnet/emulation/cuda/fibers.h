@@ -66,8 +66,11 @@ template <class Call> static void run_blocks(unsigned first, unsigned count, uns
   emulated_order(total, &factor, &start);
   for (bool running = true; running;) {
     running = progress = false;
-    for (uint64_t i = 0; i < total; i++) {
-      Fiber& fiber = fibers[(i * factor + start) % total];
+    uint64_t next = start;
+    for (unsigned i = 0; i < total; i++) {
+      Fiber& fiber = fibers[next];
+      next += factor;
+      if (next >= total) next -= total;
       if (fiber.done) continue;
       current = &fiber;
       threadIdx = fiber.thread;
