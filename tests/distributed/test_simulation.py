@@ -17,9 +17,13 @@ def simulator():
         yield simulator
 
 
-@pytest.mark.parametrize("first", range(0, 100, 10))
-def test_whatever_happens_the_bits_are_those_of_one_process(simulator, first):
-    for seed in range(first, first + 10):
+SEEDS = [*range(97), 129, 142, 1211]
+"""The last ones reach what is rare: two jobs on one run, a rank that hangs at first, two that replace."""
+
+
+@pytest.mark.parametrize("part", range(10))
+def test_whatever_happens_the_bits_are_those_of_one_process(simulator, part):
+    for seed in SEEDS[part::10]:
         simulator.run(seed)
 
 

@@ -46,6 +46,7 @@ class Lock:
         """
         lock = FileLock(path, WAIT, poll_interval=0.01, thread_local=False, fallback_to_soft=False)
         try:
+            path.parent.stat()  # a folder that was moved away must not be made again
             if path.is_symlink():  # to a file that is no lock of xpnet's
                 files.change(path.unlink)
             lock.acquire()
