@@ -350,7 +350,7 @@ class Simulator:
                 self._begin(random, folder)
                 ends = Counter(self._harm(random, how, setting, points))
             self._finish(random, how, setting, expected)
-        except Failure as failure:
+        except (Failure, OSError, ValueError) as failure:
             trace = f"python scripts/simulate.py --replay {seed} prints what happened"
             raise Failure(f"schedule {seed}: {failure}: {trace}") from failure
         self.ends += ends
@@ -447,10 +447,14 @@ def outcome(folder):
     record, contents = json.loads((folder / "run.json").read_bytes()), {"metrics.jsonl": b""}
     contents |= {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
     names = sorted(contents.keys() - {".lock", "run.json"})
+    try:
+        rows = [json.loads(line) | {"seconds": 0} for line in contents["metrics.jsonl"].splitlines()]
+    except ValueError:
+        rows = []
     return {
         "fingerprint": record["fingerprint"],
         "metrics": {**record["metrics"], "seconds": 0},
         "files": names,
         "whole": all(sha256(contents[name]).hexdigest() == record["digests"].get(name) for name in names),
-        "rows": [json.loads(line) | {"seconds": 0} for line in contents["metrics.jsonl"].splitlines()],
+        "rows": rows,
     }
