@@ -454,8 +454,8 @@ def outcome(folder):
         rows = []
     return {
         "fingerprint": record["fingerprint"],
-        "metrics": {**record["metrics"], "seconds": 0},
+        "metrics": {**(record["metrics"] or {}), "seconds": 0},
         "files": names,
-        "whole": digests | {"run.json": ""} == record["digests"] | {"run.json": ""},
+        "whole": digests | {"run.json": ""} == (record["digests"] or {}) | {"run.json": ""},
         "rows": rows,
     }
