@@ -136,12 +136,13 @@ print("never written", z.data.ptr == address, z.get())
 
 
 def test_a_missing_wait_and_a_read_of_fresh_memory_give_nan():
+    reused = not wheels.find()[1].startswith("13.")  # the freed memory, by the next array of its size
     assert run("-c", PLANTED) == [
         "waiting [3. 3. 3.]",
         "not waiting [nan nan nan]",
         "of another stream [nan nan nan]",
         "after its event [1. 1. 1.]",
-        "never written True [nan nan nan]",
+        f"never written {reused} [nan nan nan]",
     ]
 
 

@@ -352,6 +352,7 @@ API int cudaStreamCreateWithPriority(void** handle, unsigned flags, int) {
   streams.push_back(new Stream{!(flags & 1), {}, 0, 0, false});
   return answer<void*>(handle, streams.back());
 }
+API int cudaStreamCreateWithFlags(void** handle, unsigned flags) { return cudaStreamCreateWithPriority(handle, flags, 0); }
 API int cudaStreamDestroy(void*) { return SUCCESS; }
 API int cudaStreamSynchronize(void* stream) {
   counts[SYNCHRONIZATIONS]++;
