@@ -25,6 +25,7 @@ static inline int __ffs(int bits) { return __builtin_ffs(bits); }
 static inline int __ffsll(long long bits) { return __builtin_ffsll(bits); }
 static inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 static inline int __popcll(unsigned long long bits) { return __builtin_popcountll(bits); }
+static inline void __builtin_assume(bool) {}
 template <class T> static inline T __ldg(const T* address) { return *address; }
 
 // CUDA's operations that are never contracted: the compiler cannot see through the empty assembly.
