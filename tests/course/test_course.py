@@ -136,7 +136,7 @@ def test_a_wrong_fingerprint_is_wrong(capsys, python, monkeypatch):
     monkeypatch.setattr(check, "FINGERPRINTS", {0: "0" * 64})
     code, [line] = exit_code_and_lines(capsys, 6, "--", *python)
     assert code == 1
-    assert line.startswith("exercise 6: MNIST, epoch 0, case[0] fingerprint is 'fcde2c8dad9bc18c")
+    assert line.startswith('exercise 6: MNIST, epoch 0, case[0] fingerprint is "fcde2c8dad9bc18c')
 
 
 # The mistakes
@@ -195,8 +195,8 @@ def test_sixty_mistakes_are_planted_and_forty_have_a_cause():
         ("print('Z = 3')", 2, "not one JSON text, but Z = 3"),
         ("print('[' * 10**6)", 2, "not one JSON text"),
         ("import sys; sys.stdout.buffer.write(b'\\xff')", 2, "not one JSON text"),
-        ("print(5)", 1, "case is 5.0, not a list of 2"),
-        ("print([])", 1, "case is a list of 0, not a list of 2"),
+        ("print(5)", 1, "the answer is 5, not a list of 2 results"),
+        ("print([])", 1, "the answer has 0 results, not 2"),
         ("print('[null, null]')", 1, "case[0] is null, not an object with Z"),
         ("print('[{\"Z\": true}, {}]')", 1, "case[0] Z is true, not a list of 10"),
         ("print('[{\"Z\": [[%s]]}, {}]' % ('9' * 5000))", 1, "case[0] Z is a list of 1, not a list of 10"),
@@ -236,7 +236,7 @@ def test_the_first_wrong_value_has_its_place_and_both_values(capsys):
 
 
 def test_the_sign_of_a_zero_is_compared():
-    assert check.difference([-0.0], [0.0], "Z") == "Z[0] is -0.0, not 0.0"
+    assert check.difference([-0.0], [0.0], "Z") == "Z[0] is -0, not 0"
 
 
 def test_without_a_command_the_task_is_printed_with_exact_numbers(capsys):
