@@ -123,19 +123,20 @@ def kind(answer):
 def judge(function, cases, answers):
     """Return what is wrong, with its usual cause if a known mistake has the bits of all wrong results."""
     right = solve(function, cases)
-    place = difference(answers, right, "case")
-    if place is None:
+    if not (place := difference(answers, right, "case")):
         return None
 
-    def is_in(name, known):
-        return difference(answers, [{name: results[name]} for results in known], "") is None
+    def unlike(answers, known):
+        parts = {name: [{name: results[name]} for results in known] for name in known[0]}
+        return {name for name, part in parts.items() if difference(answers, part, "")}
 
-    missed, known = [name for name in right[0] if not is_in(name, right)], {}
+    missed, known = unlike(answers, right), {}
     for cause, edits in MISTAKES[function].items():
         with contextlib.suppress(ValueError):  # of shapes
-            known[cause] = solve(function, cases, edits)
-    same = [cause for cause in known if difference(answers, known[cause], "") is None]
-    same = same or [cause for cause in known if all(is_in(name, known[cause]) for name in missed)]
+            mistaken = solve(function, cases, edits)
+            if not missed & unlike(answers, mistaken):
+                known[cause] = len(unlike(mistaken, right))
+    same = [cause for cause, count in known.items() if count == min(known.values())]
     return f"{place}; the usual cause: {' or '.join(same)}" if same else place
 
 
@@ -179,11 +180,10 @@ def main(words):
     codes = []
     for number in range(1, 11) if options.all else [options.exercise]:
         try:
-            trouble = check(number, command, options.seed, on_mnist=not options.all)
-            codes.append(1 if trouble else 0)
+            trouble, code = check(number, command, options.seed, on_mnist=not options.all), 1
         except NoAnswerError as error:
-            trouble = str(error)
-            codes.append(2)
+            trouble, code = str(error), 2
+        codes.append(code if trouble else 0)
         print(f"exercise {number}: {trouble or 'right'}", flush=True)
     if options.all:
         print(f"{codes.count(0)} of 10 are right")

@@ -23,16 +23,19 @@ def order_words(seed, epochs, m):
 
 
 def make_case(function, m, rng):
-    """Return a case of random numbers, with m samples."""
+    """Return a case of random numbers, with m samples.
+
+    Parameters are small beside their steps, so that the last bits of a step are not lost.
+    """
 
     def draw(*shape):
         return rng.uniform(-1, 1, shape)
 
     Y, Z = rng.integers(10, size=m), np.where(rng.random((10, m)) < 0.1, 0.0, draw(10, m))
-    steps = {"W": draw(4, 6), "b": draw(4, 1), "dW": draw(40, 4, 6), "db": draw(40, 4, 1)}
+    steps = {"W": 0.01 * draw(4, 6), "b": 0.01 * draw(4, 1), "dW": draw(40, 4, 6), "db": draw(40, 4, 1)}
     steps["rates"] = rng.uniform(0.01, 0.1, 40)
     training = {"W1": draw(10, 5), "b1": draw(10, 1), "W2": draw(10, 10), "b2": draw(10, 1)}
-    training |= {"X": rng.integers(256, size=(5, m)), "Y": Y, "alpha": 0.1, "epochs": 2}
+    training |= {"X": rng.integers(256, size=(5, m)), "Y": Y, "alpha": 0.7, "epochs": 2}
     results = {"X": draw(12, m), "Z1": Z, "A1": np.maximum(Z, 0), "A2": rng.random((10, m))}
     if m % 2:
         results["X"] = rng.integers(256, size=(12, m))
@@ -45,11 +48,11 @@ def make_case(function, m, rng):
         "backward": {"W2": draw(10, 10), **results, "Y": Y, "m": 49 if m % 2 else m},
         "update": steps,
         "train": training,
-        "batches": training | {"words": order_words(rng.integers(2**63), 3, m), "size": 4, "epochs": 3},
+        "batches": training | {"words": order_words(rng.integers(2**63), 3, m), "size": 3, "epochs": 3},
         "optimize": {"kind": "adam" if m % 2 else "momentum", **steps, "decay": 0.01},
         "drop": {"A": np.abs(Z), "dA": draw(10, m), "numbers": numbers, "p": p},
         "normalize": {"Z": Z, "dY": draw(10, m), "gamma": draw(10, 1), "beta": draw(10, 1)}
-        | {"mean": draw(10, 1), "variance": rng.random((10, 1))},
+        | {"mean": 0.01 * draw(10, 1), "variance": 0.01 * rng.random((10, 1))},
     }
     return cases[function]
 
