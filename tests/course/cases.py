@@ -34,7 +34,7 @@ def make_case(function, m, rng):
     Y, Z = rng.integers(10, size=m), np.where(rng.random((10, m)) < 0.1, 0.0, draw(10, m))
     steps = {"W": 0.01 * draw(4, 6), "b": 0.01 * draw(4, 1), "dW": draw(40, 4, 6), "db": draw(40, 4, 1)}
     steps["rates"] = rng.uniform(0.01, 0.1, 40)
-    training = {"W1": draw(10, 5), "b1": draw(10, 1), "W2": draw(10, 10), "b2": draw(10, 1)}
+    training = {"W1": 0.01 * draw(10, 5), "b1": draw(10, 1), "W2": draw(10, 10), "b2": draw(10, 1)}
     training |= {"X": rng.integers(256, size=(5, m)), "Y": Y, "alpha": 0.7, "epochs": 2}
     results = {"X": draw(12, m), "Z1": Z, "A1": np.maximum(Z, 0), "A2": rng.random((10, m))}
     if m % 2:
