@@ -78,7 +78,7 @@ class Disk:
             folder.put({path.name: Folder()})
         if name in ("rename", "replace"):
             folder.put({path.name: None, arguments[0].name: folder.names[path.name]})
-        if name in ("unlink", "rmtree") and not os.path.lexists(path):
+        if name in ("unlink", "rmtree") and was_there and not os.path.lexists(path):
             self._remove(folder, path.name)
         return result
 
