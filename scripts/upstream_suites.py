@@ -61,9 +61,11 @@ SUITES = {
 REASONS = {
     r"TestCov.*[wW]eights": "`cupy.cov` with weights subtracts the unweighted mean",
     r"TestAngle.test_real": "`cupy.angle` of -0.0 is 0",
+    r"TestCheby2.test_basic|test_inverse_repeated_roots": "an error of rounding beyond what the test allows",
+    r"TestGetWindow.test_array_as_window": "CuPy 14.2 words an error as SciPy does",
     r"test_devices|test_meshgrid|test_broadcast_arrays": "CuPy returns a tuple, not a list",
 }
-"""What fails on a card too, and is on no list of upstream's."""
+"""Of tests that fail and are on no list of upstream's."""
 
 
 def unpack(folder: Path, suite: Suite) -> Path:
