@@ -7,6 +7,7 @@ fails, or if a communication or write is reached less than 20 times in 10,000 of
 """
 
 import argparse
+import multiprocessing
 import sys
 import time
 from collections import Counter
@@ -56,7 +57,8 @@ def main(words: Sequence[str] | None = None) -> int:
     from simulation import list_points
 
     start, count, jobs = time.perf_counter(), options.schedules, options.jobs
-    with ProcessPoolExecutor(jobs) as executor:
+    spawn = multiprocessing.get_context("spawn")  # a process may have libraries that no fork survives
+    with ProcessPoolExecutor(jobs, mp_context=spawn) as executor:
         parts = [*executor.map(run_schedules, [range(job, count, jobs) for job in range(jobs)])]
     faults, ends, hits = (sum((part[index] for part in parts), Counter[Any]()) for index in range(3))
     reached = {name: hits[place] for place, name in sorted(list_points().items())}

@@ -144,7 +144,8 @@ def one_hot(ops: Arithmetic, labels: Array, classes: int) -> Array:
 
     ``labels`` (..., samples) are integers in 0 … classes - 1.
     """
-    rows = ops.xp.arange(classes, dtype=labels.dtype, device=ops.device)
+    numbers = ops.xp.arange(classes, dtype=ops.xp.int32, device=ops.device)  # CuPy's of floats are fused
+    rows = ops.xp.astype(numbers, labels.dtype)
     row = ops.xp.reshape(labels, (*labels.shape[:-1], 1, labels.shape[-1]))
     return ops.xp.astype(ops.xp.expand_dims(rows, axis=1) == row, ops.dtype)
 
