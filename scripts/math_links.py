@@ -3,7 +3,6 @@
 import inspect
 import re
 from importlib import import_module
-from pathlib import Path
 
 from checkout import ROOT, need_own
 from shared import write_generated
@@ -25,10 +24,10 @@ def link(text: str) -> str:
         else:
             return match[0]
         try:
-            file, (_, line) = inspect.getsourcefile(found), inspect.getsourcelines(found)
+            line = inspect.getsourcelines(found)[1]
         except TypeError:  # of a table
             return match[0]
-        return f"[{match[0]}](../{Path(str(file)).relative_to(ROOT)}#L{line})"
+        return f"[{match[0]}](../{found.__module__.replace('.', '/')}.py#L{line})"
 
     return NAMED.sub(place, LINKED.sub(r"\1", text))
 
