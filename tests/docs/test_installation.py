@@ -180,7 +180,8 @@ def test_the_cell_for_hosted_notebooks_installs_trains_and_shows_the_report(
         monkeypatch.setenv(name, str(tmp_path))
     page = (ROOT / "docs/devices.md").read_text(encoding="utf-8")
     cell = re.search(r"^```python\n(%pip .*?)^```", page, re.DOTALL | re.MULTILINE)[1]
-    run(sys.executable, "-c", NOTEBOOK, cell.replace("ADDRESS", source.as_uri()), folder=tmp_path)
+    address = f"file://localhost{source}"  # pip takes no address without a host
+    run(sys.executable, "-c", NOTEBOOK, cell.replace("ADDRESS", address), folder=tmp_path)
     [executed] = json.loads((tmp_path / "executed.ipynb").read_text(encoding="utf-8"))["cells"]
     printed = "".join(
         output.get("text", "") for output in executed["outputs"] if output["output_type"] == "stream"
