@@ -183,9 +183,8 @@ def test_the_cell_for_hosted_notebooks_installs_trains_and_shows_the_report(
     address = f"file://localhost{source}"  # pip takes no address without a host
     run(sys.executable, "-c", NOTEBOOK, cell.replace("ADDRESS", address), folder=tmp_path)
     [executed] = json.loads((tmp_path / "executed.ipynb").read_text(encoding="utf-8"))["cells"]
-    printed = "".join(
-        output.get("text", "") for output in executed["outputs"] if output["output_type"] == "stream"
-    )
-    shown = [output["data"]["text/html"] for output in executed["outputs"] if "data" in output]
+    outputs = executed["outputs"]
+    printed = "".join("".join(output.get("text", "")) for output in outputs)
+    shown = ["".join(output["data"]["text/html"]) for output in outputs if "data" in output]
     assert "b00fc7558dade97bc173aadd7c73276e52148bdb0c44bb116c21efe0f4c64e61" in printed
-    assert shown[-1].startswith('<iframe srcdoc="&lt;!DOCTYPE html&gt;')
+    assert shown[-1].startswith('<iframe srcdoc="&lt;!doctype html&gt;')
