@@ -83,8 +83,7 @@ class ExactPartialGradients(PartialGradients, Reproducible):
 
     def sample_maxima(self, dz: Array, a: Array | Operand) -> list[Array]:
         """Return the largest magnitude of each row of dZ and, unless it has integers, of A."""
-        rounded = [dz] if isinstance(a, Operand) else [dz, a]
-        return [self.xp.max(self.xp.abs(x), axis=-1, keepdims=True) for x in rounded]
+        return [self.largest(x, -1) for x in ([dz] if isinstance(a, Operand) else [dz, a])]
 
     def partial_gradients(
         self, dz: Array, a: Array | Operand, samples: int, maxima: Iterator[Array]
