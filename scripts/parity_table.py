@@ -27,13 +27,16 @@ PLACES = [(STRICT, "cpu"), (STRICT, "device1"), ("torch", "cpu"), ("torch", "met
 
 
 def rows() -> Iterator[str]:
-    """Yield the rows of the table."""
+    """Yield the rows of the table: the bugs that are found in the same way."""
     need("array_api_extra", "array_api_strict", "torch", "jax", fix='pip install -e ".[test-all,torch]"')
+    bugs: dict[tuple[str, str], list[str]] = {}
     for bug in BUGS:
-        names = [f"{name}={getattr(value, '__name__', value)}" for name, value in bug.options.items()]
-        found = f"with `{names[0]}`" if names else "yes"
+        options = [f"{name}={getattr(value, '__name__', value)}" for name, value in bug.options.items()]
+        found = f"with `{options[0]}`" if options else "yes"
         by_parity, by_recipe = found if parity_finds(bug) else "no", "yes" if recipe_finds(bug) else "no"
-        yield f"| {bug.name} | {by_parity} | {by_recipe} |"
+        bugs.setdefault((by_parity, by_recipe), []).append(bug.name)
+    for (by_parity, by_recipe), names in bugs.items():
+        yield f"| {len(names)}: {'; '.join(names)} | {by_parity} | {by_recipe} |"
 
 
 def parity_finds(bug: Bug) -> bool:

@@ -47,7 +47,7 @@ def test_a_bug_is_found_in_one_line_with_library_and_place(bug):
 @pytest.mark.slow
 @NEEDED
 def test_the_page_says_who_finds_which_bug():
-    table = PAGE.read_text().partition("| bug | `assert_parity` | array-api-extra |\n|---|---|---|\n")[2]
+    table = PAGE.read_text().partition("| bugs | `assert_parity` | array-api-extra |\n|---|---|---|\n")[2]
     assert table.partition("\n\n")[0].splitlines() == list(parity_table.rows())
 
 
