@@ -26,9 +26,9 @@ from xpnet.storage.model_file import fingerprint
 pytestmark = pytest.mark.tooling
 
 ROOT = Path(__file__).resolve().parents[2]
-FROM_SCRATCH, NUMPY_ONLY, PREVIEW, LENET, GPT = (
+FROM_SCRATCH, NUMPY_ONLY, PREVIEW, LENET, GPT, ALGORITHMS = (
     ROOT / "examples" / f"{name}.py"
-    for name in ("from_scratch", "numpy_only", "augment_preview", "lenet", "gpt")
+    for name in ("from_scratch", "numpy_only", "augment_preview", "lenet", "gpt", "algorithms")
 )
 
 
@@ -143,6 +143,15 @@ def test_lenet_and_gpt_have_the_bits_and_losses_of_numpy_on_every_library(backen
         return [backend.to_host(each).tobytes() for each in arrays], capsys.readouterr().out
 
     assert trained(backend) == trained(make("numpy", "cpu"))
+
+
+@pytest.mark.parametrize("backend", JAX_AT_NIGHT, indirect=True, ids=lambda case: case.value)
+def test_the_algorithms_have_the_digests_of_their_page_on_every_library(backend):
+    functions, page = runpy.run_path(str(ALGORITHMS)), (ROOT / "docs" / "arithmetic.md").read_text("utf-8")
+    assert functions["digests"](backend) == re.findall(r"^[0-9a-f]{64}$", page, re.MULTILINE)
+    a, b = functions["waves"](np.ones(1))
+    expected = np.linalg.lstsq(a, b)[0]
+    np.testing.assert_allclose(functions["least_squares"](a, b), expected, rtol=0, atol=1e-12)
 
 
 def test_the_last_line_of_a_script_is_the_fingerprint_and_a_wrong_backend_one_line():
