@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import re
+import textwrap
 from collections.abc import Iterator
 from unittest.mock import patch
 
@@ -22,20 +23,46 @@ TRAINING = ROOT / "docs" / "training.md"
 INTRODUCTION = """\
 # Command line
 
-What `--help` of every command prints. `python -m xpnet` is the same as `xpnet`, and
-`python -m xpnet.train` as `xpnet train`.
+What `--help` of every command prints, but for options that an earlier one explains in the same words. Every
+command has `-h` and `--debug`, which shows the whole traceback of an error. `python -m xpnet` is the same as
+`xpnet`, and `python -m xpnet.train` as `xpnet train`; [training](training.md) has the settings by topic, with
+examples.
 
 <!-- Written by python scripts/cli_reference.py: change the help texts, not this page. -->
 """
 
 
+OPTION = re.compile(r"^  (-.*)\n(?:[ ]{7,}.*\n)*", re.MULTILINE)
+OPTIONAL = re.compile(r"(?:\s+\[-[^\[\]]*(?:\[[^\]]*\][^\[\]]*)*\])+")
+
+
 def page() -> str:
     """Return the page: a section for each command, and one below it for each of its actions."""
-    text = INTRODUCTION
+    text, explained = INTRODUCTION, dict[str, str]()
     for words in ([], *commands()):
-        title = " ".join(["#" * max(2, len(words) + 1), "xpnet", *words])
-        text += f"\n{title}\n\n```\n{printed(*words, '--help')}```\n"
+        command = " ".join(["xpnet", *words])
+        help_text = abridge(printed(*words, "--help"), command, explained)
+        text += f"\n{'#' * max(2, len(words) + 1)} {command}\n\n```\n{help_text}```\n"
     return text
+
+
+def abridge(text: str, command: str, explained: dict[str, str]) -> str:
+    """Return a help text without the options that other commands explain, to which its own are added."""
+    usage, _, rest = text.partition("\n\n")
+    named: dict[str, list[str]] = {}
+    for option in list(OPTION.finditer(rest)):
+        flag, entry = re.split("[ ,]", option[1])[0], " ".join(option[0].split())
+        first = explained.setdefault("--debug" if flag == "--debug" else entry, command)
+        if flag == "-h" or first != command:
+            rest = rest.replace(option[0], "", 1)
+            named.setdefault(first, []).append(flag)
+    for other, flags in named.items():
+        if shown := [flag for flag in flags if flag not in ("-h", "--debug")]:
+            lines = textwrap.indent(textwrap.fill(f"as in {other}: {', '.join(shown)}", 98), "  ")
+            rest = rest.replace("options:\n", f"options:\n{lines}\n", 1)
+    rest = rest.replace("options:\n\n", "")
+    words = OPTIONAL.sub(" [OPTIONS]", usage).replace(" [OPTIONS] [OPTIONS]", " [OPTIONS]").split()
+    return f"{' '.join(words)}\n\n{rest}"
 
 
 def optimizers() -> str:
