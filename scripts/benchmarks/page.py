@@ -47,12 +47,12 @@ def table_section(table: Table, limits: Limits) -> str:
     references = {heading: line for heading, line in compared.items() if line is not None}
     with_memory = table.key != "steps"  # whose tasks share processes
     with_floor = task is not None and task.table is None
-    head = ["", f"{unit} {task.unit if task else ''}".strip(), "min - max", *references]
+    head = ["", f"{unit} {task.unit if task else ''}".strip(), "min-max", *references]
     head += ["× floor"] * with_floor + ["peak MiB"] * with_memory
     rows = []
     for line in table.lines:
         row = [f"**{line.name}**" if line is best else line.name, number(factor * line.median)]
-        row.append(" - ".join(number(factor * end(line.seconds)) for end in (min, max)))
+        row.append("-".join(number(factor * end(line.seconds)) for end in (min, max)))
         row += ["" if peer is line else number(line.ratio(peer)) for peer in references.values()]
         if task is not None and with_floor:
             is_own = CONTENDERS[line.who].peer is None

@@ -93,11 +93,11 @@ def test_a_table_shows_times_floors_memory_and_the_medians_of_the_ratios_within_
     assert table_section(Table("epoch", "One epoch", lines, Task()), LIMITS).splitlines() == [
         "## One epoch",
         "",
-        "|  | ms an epoch | min - max | × notebook | × best peer | × floor | peak MiB |",
+        "|  | ms an epoch | min-max | × notebook | × best peer | × floor | peak MiB |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-        "| notebook | 200 | 100 - 300 |  | 2.00 |  | 801 |",
-        "| **PyTorch eager** | 100 | 100 - 100 | 0.500 |  |  | 600 |",
-        "| xpnet native | 50.0 | 40.0 - 60.0 | 0.300 | 0.500 | 2.61 | 150 |",
+        "| notebook | 200 | 100-300 |  | 2.00 |  | 801 |",
+        "| **PyTorch eager** | 100 | 100-100 | 0.500 |  |  | 600 |",
+        "| xpnet native | 50.0 | 40.0-60.0 | 0.300 | 0.500 | 2.61 | 150 |",
     ]
 
 
