@@ -109,6 +109,7 @@ OPERATORS: dict[str, Call] = {
     "`x / y`": lambda x, y: x / y,
     "`x < y`": lambda x, y: x < y,
     "`x + 1.5`": lambda x, _: x + 1.5,
+    "`x ** 2`": lambda x, _: x**2,
     "`-x`": lambda x, _: -x,
     "`x // y`": lambda x, y: x // y,
     "`x += y`": operator.iadd,

@@ -11,7 +11,7 @@ from xpnet.arithmetic import angles, pairs
 from xpnet.arithmetic.elementary import SMALLEST_NORMAL
 from xpnet.arithmetic.full_range import FullRange
 from xpnet.nn import functional as F
-from xpnet.reproducible.array import DIRECT, HOSTED, SCALARS, Array, quiet
+from xpnet.reproducible.array import DIRECT, QUIET, SCALARS, Array
 from xpnet.reproducible.places import Place
 from xpnet.reproducible.promotion import FLOATING, INTEGRAL, Scalar, name_of, promote
 
@@ -97,8 +97,9 @@ def _of_truths(name: str) -> Function:
 
 def by_numpy(function: Function) -> Function:
     """Return the kernel that is NumPy's function, on the host."""
-    compute = quiet(function)
-    return lambda place, _, *data, **options: place.put(compute(*map(place.fetch, data), **options))
+    return lambda place, _, *data, **options: place.put(
+        QUIET.copy().run(function, *map(place.fetch, data), **options)
+    )
 
 
 def _divide(place: Place, dtype: str, a: Data, b: Data) -> Data:
@@ -115,6 +116,8 @@ _OWN = """
     less_equal greater greater_equal abs bitwise_invert ceil floor isfinite isinf isnan negative round
     signbit trunc
 """.split()  # noqa: SIM905
+HOSTED = ("floor_divide", "remainder", "bitwise_left_shift", "bitwise_right_shift")
+"""Functions that NumPy computes, as libraries have other edge cases."""
 _LOGICAL = ("logical_not", "logical_and", "logical_or", "logical_xor")
 KERNELS: dict[str, Function] = {
     **{name: own(name) for name in _OWN},
