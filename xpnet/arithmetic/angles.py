@@ -8,6 +8,7 @@ sin, cos and tan take additions, multiplications and a choice, their inverses qu
 from decimal import Decimal, localcontext
 from functools import cache
 from math import factorial, inf, pi
+from operator import add
 
 from xpnet._typing import Array
 from xpnet.arithmetic.elementary import polynomial, round_to_whole
@@ -60,8 +61,8 @@ def tan(ops: FullRange, x: Array) -> Array:
     _, is_odd, sine, cosine = _find_quarter(ops, x, 0.0)
     pairs = ((cosine, sine), (sine, cosine))
     above, below = ([ops.xp.where(is_odd, *parts) for parts in zip(*both, strict=True)] for both in pairs)
-    high, low = divide(fast_two_sum(*above), fast_two_sum(*below))
-    return ops.xp.where(is_odd, -(high + low), high + low)
+    result = add(*divide(fast_two_sum(*above), fast_two_sum(*below)))
+    return ops.xp.where(is_odd, -result, result)
 
 
 def _sine_after_quarters(ops: FullRange, x: Array, quarters: float) -> Array:
@@ -134,14 +135,8 @@ def _sine_and_cosine(r: Array, t: Array) -> tuple[Pair, Pair]:
     z = r * r
     half = z * 0.5
     near = 1.0 - half
-    p, q = (polynomial(z, map(_coefficient, range(n, 2, -2))) for n in (17, 16))
+    p, q = (polynomial(z, ((-1) ** (k // 2) / factorial(k) for k in range(n, 2, -2))) for n in (17, 16))
     return (r, r * (z * p) + t * near), (near, ((1.0 - near) - half) + (z * (z * q) - r * t))
-
-
-def _coefficient(n: int) -> float:
-    """Return the coefficient of x^n in the series of sin x or cos x."""
-    sign = -1.0 if n // 2 % 2 else 1.0
-    return sign / factorial(n)
 
 
 # Inverse functions

@@ -89,11 +89,6 @@ class FullRange(Reproducible):
         """Return 2 to whole powers from -1022 to 1023, float64 of any shape."""
         return self.entries((exponent + 1022.0) * 64.0, self.constants(elementary.powers_of_two))[0]
 
-    def map_elements(self, function: Function, *arrays: Array) -> Array:
-        """Apply an elementwise function to arrays of one shape."""
-        flat = [self.xp.reshape(x, (-1,)) for x in arrays]
-        return self.xp.reshape(self.map_pieces(function, *flat), arrays[0].shape)
-
     def map_pieces(self, function: Function, *arrays: Array) -> Array:
         """Apply a function to arrays of one length, to a piece of the first axis at a time if `in_pieces`."""
         length, size = arrays[0].shape[0], math.prod(arrays[0].shape)
@@ -127,9 +122,10 @@ class FullRange(Reproducible):
         return self._divide(self.total(x, axis), x.shape[axis])
 
     def variance(self, x: Array, axis: int, correction: float) -> Array:
-        """Return Σ (x - mean)² along an axis over the number of terms less the correction."""
-        difference = x - self.mean(x, axis)
-        return self._divide(self.total(difference * difference, axis), x.shape[axis] - correction)
+        """Return Σ (x - mean)² along an axis over the number of terms less the correction, NaN of no more."""
+        difference, divisor = x - self.mean(x, axis), x.shape[axis] - correction
+        total = self.total(difference * difference, axis)
+        return self._divide(total, divisor if divisor > 0.0 else math.nan)
 
     def cumulative_sum(self, x: Array, axis: int) -> Array:
         """Return the sums of the terms up to each one along an axis: exact, of rounded terms, and rounded.

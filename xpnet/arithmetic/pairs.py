@@ -10,6 +10,7 @@ from collections.abc import Callable
 from decimal import Decimal, getcontext, localcontext
 from functools import cache, partial, wraps
 from math import inf
+from operator import add
 
 from xpnet._typing import Array, Namespace
 from xpnet.arithmetic.elementary import (
@@ -62,13 +63,10 @@ def arctan(x: Decimal) -> Decimal:
     """Return the arc tangent of x from 0 to 1: four halvings of the angle, then the series."""
     for _ in range(4):
         x = x / (1 + (1 + x * x).sqrt())
-    total = x
-    power = x
-    n = 1
-    while abs(power) > Decimal(10) ** -getcontext().prec:
-        power, n = -power * x * x, n + 2
-        total += power / n
-    return total * 16
+    total = Decimal(0)
+    for k in reversed(range(getcontext().prec // 2)):
+        total = Decimal(1) / (2 * k + 1) - x * x * total
+    return 16 * x * total
 
 
 @cache
@@ -263,15 +261,14 @@ log2, log10 = _log_to_base(PER_LN2), _log_to_base(PER_LN10)
 @special((-1.0, -inf), (inf, inf), itself=_HALF_ULP)
 def log1p(ops: FullRange, x: Array) -> Array:
     """Return log(1 + x)."""
-    high, low = log_of_one_plus(ops, (x, 0.0))
-    return high + low
+    return add(*log_of_one_plus(ops, (x, 0.0)))
 
 
 @special(itself=_HALF_ULP)
 def expm1(ops: FullRange, x: Array) -> Array:
     """Return e^x - 1."""
-    high, low = exponential_less_one(ops, x)
-    return ops.xp.where(x <= -44, -1.0, ops.xp.where(x < 44, high + low, exponential(ops, x)))
+    near = add(*exponential_less_one(ops, x))
+    return ops.xp.where(x <= -44, -1.0, ops.xp.where(x < 44, near, exponential(ops, x)))
 
 
 @odd()
@@ -301,8 +298,8 @@ def asinh(ops: FullRange, size: Array) -> Array:
     """Return the inverse hyperbolic sine: log(1 + |x| + (√(1 + x²) - 1)), with the root as a pair."""
     square = two_product(size, size)
     below = plus(root(ops, plus(square, 1.0)), 1.0)  # √(1 + x²) - 1 = x²/(√(1 + x²) + 1)
-    high, low = log_of_one_plus(ops, plus(divide(square, below), size))
-    return ops.xp.where(size <= _LARGE, high + low, _log_of_double(ops, size))
+    near = add(*log_of_one_plus(ops, plus(divide(square, below), size)))
+    return ops.xp.where(size <= _LARGE, near, _log_of_double(ops, size))
 
 
 @special((1.0, 0.0), (inf, inf))
@@ -311,8 +308,8 @@ def acosh(ops: FullRange, x: Array) -> Array:
     xp = ops.xp
     t = xp.where(x >= 1, x - 1.0, xp.nan)
     distance = root(ops, plus(two_product(t, t), t + t))
-    high, low = log_of_one_plus(ops, fast_two_sum(*plus(distance, t)))
-    return xp.where(x <= _LARGE, high + low, _log_of_double(ops, x))
+    near = add(*log_of_one_plus(ops, fast_two_sum(*plus(distance, t))))
+    return xp.where(x <= _LARGE, near, _log_of_double(ops, x))
 
 
 def _log_of_double(ops: FullRange, size: Array) -> Array:
@@ -325,8 +322,7 @@ def _log_of_double(ops: FullRange, size: Array) -> Array:
 @odd((1.0, inf))
 def atanh(ops: FullRange, size: Array) -> Array:
     """Return the inverse hyperbolic tangent: half of log(1 + 2|x|/(1 - |x|)); NaN beyond 1."""
-    high, low = log_of_one_plus(ops, divide((size + size, 0.0), two_sum(-size, 1.0)))
-    return 0.5 * (high + low)
+    return 0.5 * add(*log_of_one_plus(ops, divide((size + size, 0.0), two_sum(-size, 1.0))))
 
 
 def hypot(ops: FullRange, x: Array, y: Array) -> Array:

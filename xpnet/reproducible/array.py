@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from math import prod
+from numbers import Number
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -171,14 +172,10 @@ class Array(Base):  # type: ignore[misc]  # of Any
     # Elements
 
     def __getitem__(self, key: Any) -> "Array":
-        data = self.data
-        place = self.place
+        place, data = self.place, self.data
         index, is_slice, is_reversed = self._index(key)
-        if is_reversed and not place.computing.reverses:
-            part = Array(place, place.put(np.array(self.host[index])))
-        else:
-            with place.scope():
-                part = Array(place, data[index])
+        with place.scope():
+            part = Array(place, data[index])
         if is_reversed:
             part.mark_view_of(self)
         elif is_slice:
@@ -186,20 +183,19 @@ class Array(Base):  # type: ignore[misc]  # of Any
         return part
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        place, (index, _, is_reversed) = self.place, self._index(key)
-        _, (data,), _ = place.space.operands("assignment", value, place=place, dtype=name_of(self.dtype))
-        if is_reversed and not place.computing.reverses:
-            host = np.array(self.host)
-            host[index] = place.fetch(data)
-            index, data = ..., place.put(host)
-        self._write(index, data)
+        place, dtype = self.place, name_of(self.dtype)
+        _, (data,), _ = place.space.operands("assignment", value, place=place, dtype=dtype)
+        self._write(self._index(key)[0], data)
 
     def _index(self, key: Any) -> tuple[Any, bool, bool]:
         """Return a key for data, if it selects a slice, and if it does so backwards."""
         keys = [self._index_of_axis(each) for each in (key if isinstance(key, tuple) else (key,))]
         is_slice = all(isinstance(each, BASIC) and not isinstance(each, bool) for each in keys)
         is_reversed = any(isinstance(each, slice) and (each.step or 1) < 0 for each in keys)
-        if is_slice and not any(each is ... for each in keys):
+        if is_reversed and not self.place.computing.reverses:
+            positions = np.arange(self.size).reshape(self.shape)[tuple(keys)]
+            keys = [*map(self.place.put, np.unravel_index(positions, self.shape))]
+        elif is_slice and not any(each is ... for each in keys):
             keys.append(...)  # NumPy makes numbers of elements, which are no views
         return tuple(keys), is_slice, is_reversed
 
@@ -315,10 +311,6 @@ class Array(Base):  # type: ignore[misc]  # of Any
     __deepcopy__ = __pos__ = __copy__
 
 
-def _fits(value: object) -> bool:
-    return isinstance(value, (Array, *SCALARS, complex)) or hasattr(value, "shape")
-
-
 def _directly(name: str, *, is_reflected: bool = False) -> Function:
     """Return the function of an array and an operand that is `DIRECT`, or returns None."""
     function, kinds = DIRECT.get(name, (None, ""))
@@ -345,8 +337,9 @@ def _binary(name: str, *, is_reflected: bool = False) -> Function:
         data = compute(self, other, None)
         if data is not None:
             return Array(self.place, data)
-        operands = (other, self) if is_reflected else (self, other)
-        return getattr(self.place.space, name)(*operands) if _fits(other) else NotImplemented
+        if not (isinstance(other, Number) or hasattr(other, "shape")):
+            return NotImplemented
+        return getattr(self.place.space, name)(*((other, self) if is_reflected else (self, other)))
 
     return method
 

@@ -27,7 +27,7 @@ def asarray(
     """
     array = obj if isinstance(obj, Array) else space.adopt(obj)
     if array is None:
-        if copy is False and not isinstance(obj, np.ndarray):
+        if copy is False:
             raise ValueError("asarray: copy=False, but numbers and lists are copied")
         numbers = tree_map(lambda each: each.tolist() if isinstance(each, Array) else each, obj)
         host = np.array(numbers, dtype and name_of(dtype))
@@ -99,7 +99,7 @@ def arange(
     limits = [each.item() if isinstance(each, (Array, np.generic)) else each for each in given]
     start, stop, step = limits
     count = max(math.ceil((stop - start) / step), 0)
-    kind = _kind(dtype, promote((), tuple(map(type, limits))))
+    kind = _kind(dtype, promote(*map(type, limits)))
     steps = np.arange(count, dtype="float64" if kind in FLOATING else "int64")
     return _put(space, start + steps * step if count else [], device, kind)
 

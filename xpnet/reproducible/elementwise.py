@@ -47,21 +47,14 @@ def operands(
     TypeError
         They are of several libraries or devices, or there is no array among them.
     """
-    names = []
-    scalars = []
-    data = []
+    data = [value.data if isinstance(value, Array) else as_operand(name, value) for value in values]
     for value in values:
-        if type(value) is Array:
+        if isinstance(value, Array):
             place = place or value.place
             place.check(name, value.place)
-            data.append(value.data)
-            names.append(name_of(data[-1].dtype))
-        else:
-            data.append(as_operand(name, value))
-            scalars.append(type(data[-1]))
     if place is None:
         raise TypeError(f"{name}: expected an rp.Array, got none")
-    dtype = dtype or promote((*names,), (*scalars,))
+    dtype = dtype or promote(*(type(x) if type(x) in SCALARS else name_of(x.dtype) for x in data))
     data = [place.put(x, dtype) if type(x) in SCALARS else place.convert(x, dtype) for x in data]
     return place, data, dtype
 
@@ -150,9 +143,10 @@ def of_each_number(formula: Function) -> Function:
     """Return the function of arrays of any shapes of a formula, both of the arithmetic and float64 data."""
 
     def kernel(ops: FullRange, *data: Data) -> Data:
-        return ops.map_elements(
-            partial(formula, ops), *(ops.xp.broadcast_arrays(*data) if data[1:] else data)
-        )
+        xp = ops.xp
+        x, *others = xp.broadcast_arrays(*data) if data[1:] else data
+        flat = (xp.reshape(each, (-1,)) for each in (x, *others))
+        return xp.reshape(ops.map_pieces(partial(formula, ops), *flat), x.shape)
 
     return kernel
 

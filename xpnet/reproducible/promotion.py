@@ -38,13 +38,13 @@ def _find_name(library: str, dtype: DType) -> str:  # noqa: ARG001  those of dif
 
 
 @cache
-def promote(names: tuple[str, ...], scalars: tuple[type[Scalar], ...] = ()) -> str:
+def promote(*kinds: str | type[Scalar]) -> str:
     """Return the dtype of a result of arrays, by their dtypes, and of Python's numbers, by their types.
 
     Beside an array of its kind or a higher one a number has no dtype of its own; else it is bool, int64 or
     float64.
     """
-    return np.result_type(*names, *(scalar(0) for scalar in scalars)).name
+    return np.result_type(*(kind if isinstance(kind, str) else kind(0) for kind in kinds)).name
 
 
 def isdtype(dtype: DType, kind: Any) -> bool:

@@ -34,17 +34,9 @@ def _add_up(formula: Function, name: str, x: Array, /, *, dtype: DType | None = 
         return Array(place, place.convert(Array(place, integers).data, result))
 
 
-def var(x: Array, /, *, correction: float = 0.0, **options: Any) -> Any:
-    """Return variances, NaN of no more terms than the correction."""
-    axes = functions.sorted_axes("var", options.get("axis"), x.ndim)
-    if math.prod(x.shape[each] for each in axes) <= correction:
-        return x.place.space.full_like(x.place.space.mean(x, **options), math.nan)
-    return in_float64_of(unwrap(functions.var), "var", x, correction=correction, **options)
-
-
 def std(x: Array, /, **options: Any) -> Any:
     """Return standard deviations: the roots of the variances."""
-    return x.place.space.sqrt(var(x, **options))
+    return x.place.space.sqrt(x.place.space.var(x, **options))
 
 
 def _extremum(name: str) -> Function:
@@ -170,13 +162,14 @@ ADDED_UP: dict[str, Function] = {
     "cumulative_prod": partial(functions.accumulate, "cumulative_prod"),
 }
 """The formulas of sums and products of float64 numbers."""
+MOMENTS = (functions.mean, functions.var)
 OWN: dict[str, Function] = {
-    **{each.__name__: each for each in (var, std, diff, tensordot)},
+    **{each.__name__: each for each in (std, diff, tensordot)},
     **{each.__name__: each for each in (sort, searchsorted, unique_values)},
     **{name: partial(_unique, name) for name in ("unique_all", "unique_counts", "unique_inverse")},
     **{name: partial(_add_up, formula, name) for name, formula in ADDED_UP.items()},
     **{name: partial(_multiply, name) for name in ("matmul", "vecdot")},
     **{name: partial(call, _extremum(name), name) for name in ("max", "min")},
     "argsort": partial(call, _argsort, "argsort"),
-    "mean": partial(in_float64_of, unwrap(functions.mean), "mean"),
+    **{each.__name__: partial(in_float64_of, unwrap(each), each.__name__) for each in MOMENTS},
 }

@@ -60,18 +60,15 @@ def _unwrap(name: str, place: Place, value: Any) -> Any:
 
 
 def _delegate(name: str, *args: Any, **options: Any) -> Any:
-    """Call the library's function, whose first argument is an array."""
+    """Call the library's function, whose first argument is an array, and mark views as such."""
     place, _, _ = elementwise.operands(name, *args[:1])
     unwrap = partial(_unwrap, name, place)
     with place.scope():
         named = {key: tree_map(unwrap, value) for key, value in options.items()}
         results = getattr(place.xp, name)(*tree_map(unwrap, args), **named)
-    return tree_map(partial(Array, place), results)
-
-
-def _delegate_view(name: str, *args: Any, **options: Any) -> Any:
-    """Call the library's function, and note of what the results are views."""
-    results = _delegate(name, *args, **options)
+    results = tree_map(partial(Array, place), results)
+    if name not in VIEWS:
+        return results
     several = [*leaves(results)]
     for result, source in zip(several, args if len(args) == len(several) else cycle(args[:1]), strict=False):
         result.mark_view_of(source)
@@ -92,8 +89,8 @@ class Namespace:
 
     def __init__(self, name: str) -> None:
         self.library = name
-        self._places: dict[str | None, Place] = {}
         self.at = cache(partial(Place, self, name))  # by the name, as in --device
+        self.place = cache(self._find_place)
         self.__name__ = f"xpnet.reproducible.namespace({name!r})"
 
     def __repr__(self) -> str:
@@ -136,14 +133,8 @@ class Namespace:
 
     # Places
 
-    def place(self, device: Device | None) -> Place:
-        """Return the place of a device of the library, by default that of its new arrays."""
-        key = device if device is None else str(device)
-        if key not in self._places:
-            self._places[key] = self._find_place(device)
-        return self._places[key]
-
     def _find_place(self, device: Device | None) -> Place:
+        """Return the place of a device of the library, by default that of its new arrays."""
         backend = import_backend(self.library)
         default = backend("cuda:0" if self.library == "cupy" else "cpu")
         if device in (None, "cpu"):
@@ -181,8 +172,9 @@ def _name_of(x: Any) -> str:
 
 def _result_type(space: Namespace, *values: Any) -> DType:
     """Return the dtype to which arrays, dtypes and numbers promote."""
-    names = tuple(_name_of(x) for x in values if not isinstance(x, SCALARS))
-    return getattr(space, promotion.promote(names, tuple(type(x) for x in values if isinstance(x, SCALARS))))
+    return getattr(
+        space, promotion.promote(*(type(x) if type(x) in SCALARS else _name_of(x) for x in values))
+    )
 
 
 def _can_cast(from_: Any, to: DType, /) -> bool:
@@ -205,8 +197,7 @@ WITH_SPACE: dict[str, Function] = {
 }
 NAMES: dict[str, Function] = {
     **WITH_SPACE,
-    **{name: partial(_delegate, name) for name in EXACT},
-    **{name: partial(_delegate_view, name) for name in VIEWS},
+    **{name: partial(_delegate, name) for name in (*EXACT, *VIEWS)},
     **{name: partial(_join, name) for name in ("concat", "stack")},
     **elementwise.OWN,
     **reductions.OWN,
@@ -222,9 +213,7 @@ ALIKE = {**NAMES, **CONSTANTS, **{name: SimpleNamespace(**table) for name, table
 """What namespaces of all libraries have in common."""
 
 
-@cache
-def _namespace_of(name: str) -> Namespace:
-    return Namespace(name)
+_namespace_of = cache(Namespace)
 
 
 def namespace(library: str | ModuleType) -> Namespace:
