@@ -11,26 +11,10 @@ from math import factorial, inf, pi
 from operator import add
 
 from xpnet._typing import Array
+from xpnet.arithmetic import pairs
 from xpnet.arithmetic.elementary import polynomial, round_to_whole
 from xpnet.arithmetic.full_range import FullRange
-from xpnet.arithmetic.pairs import (
-    ARCTAN_STEPS,
-    HALF_PI,
-    PI,
-    Pair,
-    arctan,
-    divide,
-    fast_two_sum,
-    look_up,
-    odd,
-    plus,
-    root,
-    scale,
-    special,
-    split,
-    two_product,
-    two_sum,
-)
+from xpnet.arithmetic.pairs import HALF_PI, PI, Pair, odd, special, two_sum
 
 LARGEST_ANGLE = 2.0**20
 """The largest magnitude of an angle for which multiples of the parts of π/2 are exact."""
@@ -59,9 +43,9 @@ def cos(ops: FullRange, x: Array) -> Array:
 def tan(ops: FullRange, x: Array) -> Array:
     """Return the tangent of x in radians, float64 of its shape: a quotient of pairs."""
     _, is_odd, sine, cosine = _find_quarter(ops, x, 0.0)
-    pairs = ((cosine, sine), (sine, cosine))
-    above, below = ([ops.xp.where(is_odd, *parts) for parts in zip(*both, strict=True)] for both in pairs)
-    result = add(*divide(fast_two_sum(*above), fast_two_sum(*below)))
+    quotient = ((cosine, sine), (sine, cosine))
+    above, below = ([ops.xp.where(is_odd, *parts) for parts in zip(*both, strict=True)] for both in quotient)
+    result = add(*pairs.divide(pairs.fast_two_sum(*above), pairs.fast_two_sum(*below)))
     return ops.xp.where(is_odd, -result, result)
 
 
@@ -111,7 +95,7 @@ def reduce_large(x: float) -> tuple[float, float, float]:
 def _quarters() -> tuple[int, int]:
     """Return floor(2^1400 2/π) and floor(2^1400 π/2)."""
     with localcontext(prec=480):
-        quarter = 2 * arctan(Decimal(1))
+        quarter = 2 * pairs.arctan(Decimal(1))
         return int(2**_BITS / quarter), int(2**_BITS * quarter)
 
 
@@ -176,7 +160,7 @@ def acos(ops: FullRange, x: Array) -> Array:
 
 def _other_side(ops: FullRange, x: Array) -> Pair:
     """Return the square root of 1 - x² as a pair, for |x| < 1; NaN beyond."""
-    return root(ops, plus(two_product(x, -x), 1.0))
+    return pairs.root(ops, pairs.plus(pairs.two_product(x, -x), 1.0))
 
 
 def _angle(ops: FullRange, y: Pair, x: Pair) -> Array:
@@ -190,7 +174,7 @@ def _angle(ops: FullRange, y: Pair, x: Pair) -> Array:
     x = (xp.abs(x[0]), xp.where(is_left, -x[1], x[1]))
     is_steep = y[0] > x[0]
     n, d = ([xp.where(is_steep, *each) for each in zip(*both, strict=True)] for both in ((x, y), (y, x)))
-    factor = scale(ops, d[0], 2.0**500)
+    factor = pairs.scale(ops, d[0], 2.0**500)
     high, low = _arctan_of_quotient(ops, *(part * factor for part in (*n, *d)))
     for is_beyond, (turn, turn_low) in ((is_steep, HALF_PI), (is_left, PI)):
         total, error = two_sum(-high, turn)
@@ -205,16 +189,16 @@ def _arctan_of_quotient(ops: FullRange, n: Array, n_low: Array, d: Array, d_low:
     With c the multiple of 1/32 nearest to n/d: atan c + atan t, with t = (n - c d)/(d + c n), and its series
     to t^17.
     """
-    index = round_to_whole((n / d) * ARCTAN_STEPS)
-    c = index * (1 / ARCTAN_STEPS)
-    (d_first, d_second), (n_first, n_second) = split(d), split(n)
+    index = round_to_whole((n / d) * pairs.ARCTAN_STEPS)
+    c = index * (1 / pairs.ARCTAN_STEPS)
+    (d_first, d_second), (n_first, n_second) = pairs.split(d), pairs.split(n)
     above, a = two_sum(n, -(c * d_first))
     above, b = two_sum(above, -(c * d_second))
     below, e = two_sum(d, c * n_first)
     below, f = two_sum(below, c * n_second)
-    t, t_low = divide((above, (a + b) + (n_low - c * d_low)), (below, (e + f) + (d_low + c * n_low)))
+    t, t_low = pairs.divide((above, (a + b) + (n_low - c * d_low)), (below, (e + f) + (d_low + c * n_low)))
     z = t * t
     q = polynomial(z, ((2 - k % 4) / k for k in range(17, 1, -2)))
-    angle, angle_low = look_up(ops, "arctans", index)
+    angle, angle_low = pairs.look_up(ops, "arctans", index)
     high, low = two_sum(angle, t)
     return high, low + (angle_low + (t_low + t * (z * q)))

@@ -13,20 +13,8 @@ from math import inf
 from operator import add
 
 from xpnet._typing import Array, Namespace
-from xpnet.arithmetic.elementary import (
-    LN2_HIGH,
-    PER_STEP,
-    SMALLEST_NORMAL,
-    STEP_HIGH,
-    STEP_LOW,
-    STEPS,
-    nearer,
-    polynomial,
-    round_to_whole,
-    scale_back,
-    scale_subnormals,
-    split_near_one,
-)
+from xpnet.arithmetic import elementary
+from xpnet.arithmetic.elementary import STEP_HIGH, STEP_LOW, STEPS, polynomial, round_to_whole
 from xpnet.arithmetic.full_range import FullRange
 
 Pair = tuple[Array, Array]
@@ -43,7 +31,7 @@ HALF_PI = (1.5707963267948966, 6.123233995736766e-17)
 PI = (3.141592653589793, 1.2246467991473532e-16)
 """ln 2, 1/ln 2, 1/ln 10, π/2 and π as pairs."""
 
-LN2_PARTS = (LN2_HIGH, 7.371002565166132e-13, 1.667085920830552e-25)
+LN2_PARTS = (elementary.LN2_HIGH, 7.371002565166132e-13, 1.667085920830552e-25)
 """The first two have so few bits that their multiples by an exponent are exact."""
 
 _HALF_ULP = 2.0**-54
@@ -176,8 +164,8 @@ def logarithm(ops: FullRange, x: Array) -> Pair:
     r = m c - 1 below 2^-7 and its series to r^10.
     """
     xp = ops.xp
-    small, scaled = scale_subnormals(xp, x)
-    m, e = split_near_one(xp, scaled)
+    small, scaled = elementary.scale_subnormals(xp, x)
+    m, e = elementary.split_near_one(xp, scaled)
     e = xp.where(small, e - 1074.0, e)
     k = round_to_whole(m * 128.0)
     c, (mh, ml) = round_to_whole(65536.0 / k) * (1 / 512), split(m)
@@ -211,8 +199,8 @@ def exponential(ops: FullRange, x: Array, low: Array | float = 0.0) -> Array:
     high, rest = look_up(ops, "powers", step)
     m = high + (high * (r + (_rest_of_series(r) + r_low)) + rest)
     upper, lower = k > 900.0, k < -900.0
-    near = m * ops.power_of_two(k - nearer(xp, k, upper, lower))
-    result = scale_back(xp, upper, lower, near)
+    near = m * ops.power_of_two(k - elementary.nearer(xp, k, upper, lower))
+    result = elementary.scale_back(xp, upper, lower, near)
     return xp.where(x >= FARTHEST, inf, xp.where(x <= -FARTHEST, 0.0, result))
 
 
@@ -230,7 +218,7 @@ def exponential_less_one(ops: FullRange, x: Array) -> Pair:
 
 def _reduce_exponent(xp: Namespace, x: Array) -> tuple[Array, Array, Array, Array]:
     """Return k, i, r and its low part with x = (64 k + i) ln 2 / 64 + r, i from 0 to 63."""
-    steps = round_to_whole(x * PER_STEP)
+    steps = round_to_whole(x * elementary.PER_STEP)
     k = xp.floor(steps * (1 / STEPS))
     return k, steps - STEPS * k, *two_sum(x - steps * STEP_HIGH, -(steps * STEP_LOW))
 
@@ -335,9 +323,8 @@ def hypot(ops: FullRange, x: Array, y: Array) -> Array:
     low = xp.where(low < high * 2.0**-60, 0.0, low)
     (square, error), (other, other_error) = two_product(high, high), two_product(low, low)
     total, rest = two_sum(square, other)
-    high, low = root(ops, (total, rest + (error + other_error)))
-    result = (high + low) * ops.reciprocal(factor)
-    result = xp.where((largest == 0) | (result < SMALLEST_NORMAL), 0.0, result)
+    result = add(*root(ops, (total, rest + (error + other_error)))) * ops.reciprocal(factor)
+    result = xp.where((largest == 0) | (result < elementary.SMALLEST_NORMAL), 0.0, result)
     return xp.where((a == inf) | (b == inf), inf, result)
 
 
@@ -351,7 +338,7 @@ def logaddexp(ops: FullRange, x: Array, y: Array) -> Array:
     is_small = term < _HALF_ULP
     total, rest = two_sum(largest, xp.where(is_small, term, high))
     result = total + (rest + xp.where(is_small, 0.0, low))
-    result = xp.where(xp.abs(result) >= SMALLEST_NORMAL, result, 0.0)
+    result = xp.where(xp.abs(result) >= elementary.SMALLEST_NORMAL, result, 0.0)
     return xp.where((xp.abs(x) < inf) & (xp.abs(y) < inf), result, largest + 0.0)
 
 
@@ -367,7 +354,7 @@ def pow(ops: FullRange, x: Array, y: Array) -> Array:  # noqa: A001  as in the s
     high, low = fast_two_sum(high, error + log_low * exponent)
     result = exponential(ops, xp.where(xp.abs(power) < FARTHEST, high, power), low)
     for whole, product in ((1.0, size), (2.0, size * size), (-1.0, ops.reciprocal(size))):
-        result = xp.where(y == whole, xp.where(product < SMALLEST_NORMAL, 0.0, product), result)
+        result = xp.where(y == whole, xp.where(product < elementary.SMALLEST_NORMAL, 0.0, product), result)
     is_whole = xp.floor(y) == y
     is_odd = is_whole & (xp.floor(y * 0.5) != y * 0.5)
     result = xp.where((x < 0) & (x > -inf) & ~is_whole, xp.nan, result)

@@ -313,7 +313,7 @@ class Array(Base):  # type: ignore[misc]  # of Any
 
 def _directly(name: str, *, is_reflected: bool = False) -> Function:
     """Return the function of an array and an operand that is `DIRECT`, or returns None."""
-    function, kinds = DIRECT.get(name, (None, ""))
+    function, kinds = DIRECT.get(name, (np.add, ""))
     kinds_beside = {Array: kinds, int: kinds, float: kinds[:1]}
 
     def compute(x: Array, value: Any, out: Any) -> Any:

@@ -13,7 +13,7 @@ from xpnet.arithmetic.full_range import FullRange
 from xpnet.nn import functional as F
 from xpnet.reproducible.array import DIRECT, QUIET, SCALARS, Array
 from xpnet.reproducible.places import Place
-from xpnet.reproducible.promotion import FLOATING, INTEGRAL, Scalar, name_of, promote
+from xpnet.reproducible.promotion import FLOATING, INTEGRAL, Scalar, kind_of, name_of, promote
 
 Data = Any
 """An array of the library that computes."""
@@ -47,14 +47,16 @@ def operands(
     TypeError
         They are of several libraries or devices, or there is no array among them.
     """
-    data = [value.data if isinstance(value, Array) else as_operand(name, value) for value in values]
+    data: list[Any] = [
+        value.data if isinstance(value, Array) else as_operand(name, value) for value in values
+    ]
     for value in values:
         if isinstance(value, Array):
             place = place or value.place
             place.check(name, value.place)
     if place is None:
         raise TypeError(f"{name}: expected an rp.Array, got none")
-    dtype = dtype or promote(*(type(x) if type(x) in SCALARS else name_of(x.dtype) for x in data))
+    dtype = dtype or promote(*(kind_of(getattr(x, "dtype", x)) for x in data))
     data = [place.put(x, dtype) if type(x) in SCALARS else place.convert(x, dtype) for x in data]
     return place, data, dtype
 

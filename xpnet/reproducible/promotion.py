@@ -37,9 +37,14 @@ def _find_name(library: str, dtype: DType) -> str:  # noqa: ARG001  those of dif
     return name
 
 
+def kind_of(x: Any) -> Any:
+    """Return the name of a dtype, or of a number the type, by which a result's dtype is found."""
+    return type(x) if type(x) in DEFAULTS else name_of(x)
+
+
 @cache
-def promote(*kinds: str | type[Scalar]) -> str:
-    """Return the dtype of a result of arrays, by their dtypes, and of Python's numbers, by their types.
+def promote(*kinds: Any) -> str:
+    """Return the dtype of a result of arrays and of Python's numbers, by the `kind_of` each.
 
     Beside an array of its kind or a higher one a number has no dtype of its own; else it is bool, int64 or
     float64.

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from functools import cache, partial, update_wrapper
+from functools import cache, partial
 from itertools import cycle
 from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
@@ -14,7 +14,7 @@ from xpnet._typing import Device, DType, Function, HostArray
 from xpnet.backends.resolve import BACKENDS, backend_of, import_backend
 from xpnet.errors import BackendError
 from xpnet.reproducible import creation, elementwise, linalg, promotion, reductions
-from xpnet.reproducible.array import SCALARS, Array
+from xpnet.reproducible.array import Array
 from xpnet.reproducible.places import Place, place_of_array
 from xpnet.reproducible.promotion import DTYPES, name_of
 
@@ -30,11 +30,8 @@ VIEWS = """
     squeeze unstack
 """.split()  # noqa: SIM905
 """Names whose results may share memory with their argument."""
-LIMITS: dict[str, tuple[type, tuple[str, ...]]] = {
-    "finfo": (float, ("eps", "max", "min", "smallest_normal")),
-    "iinfo": (int, ("max", "min")),
-}
-"""The types of limits of dtypes, and their names."""
+LIMITS = {"finfo": ("eps", "max", "min", "smallest_normal"), "iinfo": ("max", "min")}
+"""The names of limits of dtypes."""
 MISSING = dict.fromkeys(
     ("complex64", "complex128"), "it has no complex numbers: take real and imaginary parts"
 )
@@ -92,6 +89,8 @@ class Namespace:
         self.at = cache(partial(Place, self, name))  # by the name, as in --device
         self.place = cache(self._find_place)
         self.__name__ = f"xpnet.reproducible.namespace({name!r})"
+        with_space = {each: partial(function, self) for each, function in WITH_SPACE.items()}
+        self.__dict__.update(ALIKE | with_space)
 
     def __repr__(self) -> str:
         return f"<{self.__name__}>"
@@ -100,20 +99,14 @@ class Namespace:
         return namespace, (self.library,)
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *WITH_SPACE, *DTYPES, *ALIKE})
+        return sorted({*super().__dir__(), *DTYPES})
 
     def __getattr__(self, name: str) -> Any:
-        value: Any
-        if name in WITH_SPACE:
-            value = update_wrapper(partial(NAMES[name], self), NAMES[name])
-        elif name in DTYPES:
-            value = getattr(self.place(None).backend.standard, name)
-            value = np.dtype(name) if isinstance(value, type) else value  # as arrays of NumPy and JAX have it
-        elif name in ALIKE:
-            value = ALIKE[name]
-        else:
+        if name not in DTYPES:
             reason = MISSING.get(name, f"it is not in the array-API standard {VERSION}")
             raise AttributeError(f"{self.__name__} has no {name}: {reason}")
+        value = getattr(self.place(None).backend.standard, name)
+        value = np.dtype(name) if isinstance(value, type) else value  # as arrays of NumPy and JAX have it
         self.__dict__[name] = value
         return value
 
@@ -172,9 +165,8 @@ def _name_of(x: Any) -> str:
 
 def _result_type(space: Namespace, *values: Any) -> DType:
     """Return the dtype to which arrays, dtypes and numbers promote."""
-    return getattr(
-        space, promotion.promote(*(type(x) if type(x) in SCALARS else _name_of(x) for x in values))
-    )
+    kinds = (promotion.kind_of(x.dtype if isinstance(x, Array) else x) for x in values)
+    return getattr(space, promotion.promote(*kinds))
 
 
 def _can_cast(from_: Any, to: DType, /) -> bool:
@@ -184,9 +176,9 @@ def _can_cast(from_: Any, to: DType, /) -> bool:
 
 def _limits(kind: str, space: Namespace, x: Any, /) -> SimpleNamespace:
     """Return the limits of a dtype."""
-    name, (number, attributes) = _name_of(x), LIMITS[kind]
+    name = _name_of(x)
     limits = getattr(np, kind)(name)
-    numbers = {each: number(getattr(limits, each)) for each in attributes}
+    numbers = {each: np.asarray(getattr(limits, each)).item() for each in LIMITS[kind]}
     return SimpleNamespace(bits=int(limits.bits), dtype=getattr(space, name), **numbers)
 
 
