@@ -150,8 +150,7 @@ def _sweep_symmetric(d: Numbers, e: Numbers, first: int, last: int) -> Sweep:
     g = (d[last - 1] - d[last]) / (2.0 * e[last - 1])
     r = math.sqrt(g * g + 1.0) if abs(g) < HUGE else abs(g)
     g = d[first] - d[last] + e[last - 1] / (g + math.copysign(r, g))
-    s = 1.0
-    c = 1.0
+    s = c = 1.0
     p = 0.0
     sweep: Sweep = []
     for i in range(first, last):

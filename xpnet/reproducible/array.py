@@ -9,20 +9,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from math import prod
 from numbers import Number
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import Any, Literal
 
 import numpy as np
 
+from xpnet._lib.kinds import check_arguments
 from xpnet._typing import Device, Function, HostArray
-from xpnet.errors import ConfigError
 from xpnet.reproducible.places import Place
 from xpnet.reproducible.promotion import INTEGRAL, name_of
 
-if TYPE_CHECKING:
-    Base: TypeAlias = Any  # its operators are made from tables
-else:
-    Base = object
-
+Base: Any = object  # for type checkers, as operators are made from tables
 Policy = Literal["allow", "warn", "refuse"]
 _policy: ContextVar[Policy] = ContextVar("policy", default="allow")
 
@@ -75,6 +71,7 @@ BASIC = (int, slice, type(None), type(...))
 
 
 @contextmanager
+@check_arguments
 def conversions(policy: Policy) -> Iterator[None]:
     """Say what happens in the body where arrays leave the guarantee, by `numpy.asarray` or DLPack.
 
@@ -88,9 +85,6 @@ def conversions(policy: Policy) -> Iterator[None]:
     ConfigError
         There is no such policy.
     """
-    if policy not in get_args(Policy):
-        expected = ", ".join(get_args(Policy))
-        raise ConfigError.at("conversions", f"expected one of {expected}, got {policy!r}")
     token = _policy.set(policy)
     try:
         yield
@@ -209,10 +203,13 @@ class Array(Base):  # type: ignore[misc]  # of Any
         """Write data to elements: of this array, and of those that it is a slice of."""
         self._prepare_to_write()
         with self.place.scope():
-            if self.place.is_functional:
-                self._replace(self.data.at[key].set(data))
-            else:
+            if not self.place.is_functional:
                 self.data[key] = data
+            elif self._parent is None:
+                self._data = self.data.at[key].set(data)
+            else:
+                parent, own_key = self._parent
+                parent._write(own_key, self.data.at[key].set(data))
 
     def _root(self) -> "Array":
         """Return the array that this is a slice of, perhaps itself."""
@@ -231,14 +228,6 @@ class Array(Base):  # type: ignore[misc]  # of Any
             if view is not None:
                 view.detach()
         root._views = ()
-
-    def _replace(self, data: Any) -> None:
-        """Take other data, or write them to the array that this is a slice of."""
-        if self._parent is None:
-            self._data = data
-        else:
-            parent, key = self._parent
-            parent._replace(parent.data.at[key].set(data))
 
     def mark_view_of(self, array: "Array") -> None:
         """Note that data may share the memory of an array that this is no slice of."""

@@ -56,15 +56,15 @@ def _map(function: Function, name: str, *arrays: Array, **options: Any) -> Any:
         warnings.warn(f"{what}: NumPy's is faster, with other bits", stacklevel=level)
     try:
         stack = np.broadcast_shapes(*(x.shape[:-2] for x in hosts))
-        places = [*np.ndindex(stack)]
-        stacks = [np.broadcast_to(x, stack + x.shape[-2:]) for x in hosts]
-        flat = [[x[k] for k in places] or [np.eye(*x.shape[-2:])] for x in stacks]
+        count = math.prod(stack)
+        stacks = (np.broadcast_to(x, stack + x.shape[-2:]).reshape(count, *x.shape[-2:]) for x in hosts)
+        flat = [x if count else np.eye(*x.shape[-2:])[None] for x in stacks]
         with np.errstate(all="ignore"):
             results = [function(*matrices, **options) for matrices in zip(*flat, strict=True)]
         results = results if isinstance(results[0], tuple) else [(each,) for each in results]
     except LinAlgError as error:
         raise LinAlgError(f"{name}: {error}") from None
-    joined = (np.stack(each)[: len(places)] for each in zip(*results, strict=True))
+    joined = (np.stack(each)[:count] for each in zip(*results, strict=True))
     with place.computing.scope():
         parts = [Array(place, place.narrow(place.put(x.reshape(stack + x.shape[1:])), dtype)) for x in joined]
     return RESULTS[name](*parts) if name in RESULTS else parts[0]
