@@ -4,7 +4,7 @@ Arrays of all libraries have no type in common. Which of their operations the ma
 backend computes them as NumPy does, is tested as they run; see `tests/arithmetic/test_closed_world.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
@@ -27,6 +27,12 @@ HostArray: TypeAlias = "NDArray[Any]"
 
 Function: TypeAlias = Callable[..., Any]
 """Any function."""
+
+Json: TypeAlias = dict[str, Any]
+"""A JSON object."""
+
+Values: TypeAlias = Mapping[str, Any]
+"""A JSON object, or other values by name, which are only read."""
 
 AnyFunction = TypeVar("AnyFunction", bound=Function)
 Item = TypeVar("Item")

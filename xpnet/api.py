@@ -10,7 +10,7 @@ import numpy as np
 
 from xpnet._lib.files import save
 from xpnet._lib.kinds import check_arguments
-from xpnet._typing import HostArray
+from xpnet._typing import HostArray, Json
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import backend_of, resolve
 from xpnet.config import TrainConfig
@@ -200,7 +200,7 @@ class Model:
         rows, _ = read_features(X, "X", self.network.columns)
         return self.select_predictor(backend_of(X)).outputs(rows)
 
-    def __getstate__(self) -> dict[str, object]:
+    def __getstate__(self) -> Json:
         # The predictors, which hold a library's arrays, are rebuilt after unpickling; data are left out.
         left_out = ("_predictors", "_training")
         return {name: value for name, value in vars(self).items() if name not in left_out}

@@ -17,6 +17,7 @@ import numpy as np
 
 from xpnet._lib.kinds import check_arguments
 from xpnet._lib.tree import tree_map
+from xpnet._typing import Json
 from xpnet.api import Callback, EpochFunction, Model, UserCallbacks
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import Selection, backend_of
@@ -172,7 +173,7 @@ def _make_recorded(run: RunFolder, *arrays: Any) -> Dataset:
     return make_dataset(*arrays, fills=fills)
 
 
-def _read_folder(run: str | Path | None, extend: object, settings: dict[str, Any]) -> dict[str, Any]:
+def _read_folder(run: str | Path | None, extend: object, settings: Json) -> Json:
     """Return the settings of the folder of a run, with its path.
 
     Raises
@@ -367,7 +368,7 @@ def verify(
     if (difference := find_file_difference(recorded, all_files=False)) is not None:
         return Verification(difference)
     check_recorded(recorded, between)
-    place: dict[str, Any] = {"device": device, "backend": backend, "workers": workers}
+    place: Json = {"device": device, "backend": backend, "workers": workers}
     config, data = replace(recorded.config, **place, require_device=False, quiet=not verbose), None
     if X is None:
         recorded.check_files("pass them")

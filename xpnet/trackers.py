@@ -23,6 +23,7 @@ from filelock import FileLock
 from xpnet._lib.extras import install_command, is_installed
 from xpnet._lib.files import write_atomic
 from xpnet._lib.text import complain
+from xpnet._typing import Json
 from xpnet.errors import ConfigError, DataError, setting
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.record import MODEL_FILE, REPORT_FILE, is_number, read_json
@@ -134,9 +135,9 @@ class TrackedRun:
         self.started = int(datetime.fromisoformat(record["started"]).timestamp() * 1000)
         data = {f"data_{name}": value for name, value in record["data"].items()}
         used = {"backend_used": record["backend"], "device_used": record["device_used"]}
-        self.settings: dict[str, Any] = {**record["config"], **data, **used, "started": record["started"]}
+        self.settings: Json = {**record["config"], **data, **used, "started": record["started"]}
         unique = f"{self.started:x}"[-8:]
-        saved: dict[str, Any]
+        saved: Json
         saved = read_json(self._path, "damaged", "expected a file") if self._path.exists() else {}
         self.state = {"name": f"{folder.name}-{unique}", "run": unique, "tags": [], "epoch": -1, **saved}
         faulthandler.dump_traceback_later(LIMIT, exit=True)
@@ -145,7 +146,7 @@ class TrackedRun:
         """Write the state to its file."""
         write_atomic(self._path, json.dumps(self.state).encode())
 
-    def read_rows(self) -> Iterator[tuple[int, int, dict[str, object]]]:
+    def read_rows(self) -> Iterator[tuple[int, int, Json]]:
         """Yield epoch, time and metrics of each epoch that is not copied yet, and at last of the result.
 
         It waits for the training, whose end closes standard input. Times are milliseconds since 1970, of

@@ -1,10 +1,11 @@
 """What differs between runs, and which of their values is the best: as values and as tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 
+from xpnet._typing import Json, Values
 from xpnet.cli.tables import Cell, format_cell, format_metric, make_columns, print_table
 from xpnet.config.settings import BOOKKEEPING
 from xpnet.errors import ConfigError
@@ -13,7 +14,7 @@ from xpnet.storage.record import format_commits
 from xpnet.training.terminal import style_text
 
 
-def compare_runs(runs: Sequence[FoundRun], *, everything: bool) -> dict[str, Any]:
+def compare_runs(runs: Sequence[FoundRun], *, everything: bool) -> Json:
     """Return the values in which the runs differ, or with `everything` all of them.
 
     Returns
@@ -30,7 +31,7 @@ def compare_runs(runs: Sequence[FoundRun], *, everything: bool) -> dict[str, Any
     if len(runs) < 2:
         raise ConfigError(f"expected two runs or more to compare, got {len(runs)}")
 
-    def select(objects: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
+    def select(objects: Sequence[Values]) -> dict[str, list[object]]:
         columns = to_columns(objects).items()
         kept = {name: line for name, line in columns if _differs(line) and name not in BOOKKEEPING}
         return dict(columns) if everything else kept
@@ -46,13 +47,13 @@ def compare_runs(runs: Sequence[FoundRun], *, everything: bool) -> dict[str, Any
     }
 
 
-def to_columns(objects: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+def to_columns(objects: Sequence[Values]) -> dict[str, list[Any]]:
     """Return the values of objects by name, one for each object; None for a missing one."""
     names = dict.fromkeys(name for item in objects for name in item)
     return {name: [item.get(name) for item in objects] for name in names}
 
 
-def comparison_to_csv_rows(comparison: Mapping[str, Any]) -> list[list[object]]:
+def comparison_to_csv_rows(comparison: Values) -> list[list[object]]:
     """Return the rows of a CSV file, the heading first: kind, name, and a value for each run."""
     rows: list[list[object]] = [["kind", "name", *comparison["runs"]]]
     for kind in "setting", "surrounding", "metric":
@@ -72,7 +73,7 @@ def get_best_value(name: str, values: Sequence[float | None]) -> float | None:
     return (max if higher_is_better(name) else min)(value for value in values if value is not None)
 
 
-def print_comparison(console: Console, comparison: Mapping[str, Any], *, everything: bool) -> None:
+def print_comparison(console: Console, comparison: Values, *, everything: bool) -> None:
     """Print tables of the values and the verdict; with `everything`, differing values are marked."""
     runs = list(map(format_cell, comparison["runs"]))
     for title in "settings", "surroundings":
@@ -118,8 +119,8 @@ def _differs(values: Sequence[object]) -> bool:
     return any((type(value), value) != (type(values[0]), values[0]) for value in values)
 
 
-def _get_surroundings(run: FoundRun) -> dict[str, object]:
-    record: Mapping[str, Any] = run.record
+def _get_surroundings(run: FoundRun) -> Json:
+    record: Values = run.record
     values = {"status": run.status, "device": record["device_used"]}
     values |= {name: record[name] for name in ("backend", "python", "platform")}
     for group, items in ("data", record["data"]), ("version", record["versions"]):

@@ -12,13 +12,13 @@ Options
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from xpnet._lib.extras import install_command, missing_of_train
 from xpnet._lib.machine import describe_machine
 from xpnet._lib.switches import read_switch
 from xpnet._lib.text import align, format_json, plain
+from xpnet._typing import Json, Values
 from xpnet.backends.probing import DRIVER_FIX, cuda_driver_version, cuda_index
 from xpnet.backends.resolve import BACKENDS, REQUIRE_DEVICE, resolve, share_gpu_memory
 from xpnet.config.flags import Parser
@@ -46,7 +46,7 @@ def main(words: Sequence[str]) -> int:
     return 0 if any(backend["name"] == "numpy" and backend["usable"] for backend in backends) else 2
 
 
-def _probe_backend(name: str) -> dict[str, Any]:
+def _probe_backend(name: str) -> Json:
     """Return the devices of a backend: those it has, the usable ones, and reason and fix for the others.
 
     The array library is imported if it is installed.
@@ -64,7 +64,7 @@ def _probe_backend(name: str) -> dict[str, Any]:
     return {**library, "devices": devices, "usable": usable, "troubles": troubles}
 
 
-def _format_report(report: Mapping[str, Any]) -> str:
+def _format_report(report: Values) -> str:
     """Return a table and the problems as text. Each fix is one unbroken line, ready to copy."""
     driver = report["nvidia_driver"] or "none"
     lines = [f"xpnet {report['xpnet']}, Python {report['python']}, CPUs: {report['cpus']}"]

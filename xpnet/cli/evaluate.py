@@ -31,13 +31,13 @@ run
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from xpnet._lib.text import announce, format_json, plain
-from xpnet._typing import HostArray
+from xpnet._typing import HostArray, Json, Values
 from xpnet.cli.predict import build_network_parser, write_predictions
 from xpnet.cli.tables import format_metric, make_columns, print_table
 from xpnet.config.flags import path_ending_in
@@ -124,9 +124,7 @@ def _load_samples(
     return dataset.name, getattr(dataset, f"x_{split}"), getattr(dataset, f"y_{split}")
 
 
-def _to_json(
-    path: Path, predictor: "Predictor", evaluation: "Evaluation", name: str, split: str
-) -> dict[str, Any]:
+def _to_json(path: Path, predictor: "Predictor", evaluation: "Evaluation", name: str, split: str) -> Json:
     """Return the metrics as a JSON object."""
     confusion, classes = evaluation.confusion, zip(predictor.class_names, evaluation.classes, strict=True)
     return {
@@ -143,7 +141,7 @@ def _to_json(
     }
 
 
-def _print_result(result: Mapping[str, Any], predictor: "Predictor") -> None:
+def _print_result(result: Values, predictor: "Predictor") -> None:
     """Print the metrics, a table of those by class, and the confusion matrix."""
     from xpnet.nn.architecture import format_sizes
 

@@ -28,6 +28,7 @@ from rich.text import Text
 from xpnet._lib.files import save
 from xpnet._lib.machine import describe_machine
 from xpnet._lib.text import announce, format_json, plain
+from xpnet._typing import Json
 from xpnet.backends import resolve
 from xpnet.backends.base import check_environment
 from xpnet.backends.probing import Probe
@@ -164,7 +165,7 @@ def _probe_devices(required: list[devices.BackendDevice]) -> tuple[list[devices.
 
 def _to_json(
     config: TrainConfig, data: datasets.Dataset, rows: list[runs.ParityResult], absent: Probes
-) -> dict[str, object]:
+) -> Json:
     settings = ("epochs", "hidden", "batch_size", "learning_rate", "seed")
     return {
         **describe_machine(),
@@ -176,7 +177,7 @@ def _to_json(
     }
 
 
-def _row_to_json(row: runs.ParityResult) -> dict[str, object]:
+def _row_to_json(row: runs.ParityResult) -> Json:
     values = asdict(row)
     values = {**values.pop("target")._asdict(), **values.pop("kind")._asdict(), **values}
     # JSON cannot represent infinity.

@@ -42,7 +42,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from xpnet._lib.files import read_start, save
 from xpnet._lib.text import align, complain, csv_field, format_json, join_lines, plain
-from xpnet._typing import HostArray
+from xpnet._typing import HostArray, Json
 from xpnet.config.flags import Parser, path_ending_in
 from xpnet.config.rules import DEVICE
 from xpnet.errors import DataError
@@ -192,7 +192,7 @@ def _print_lines(predictions: Iterable[Prediction], names: Names, *, all_classes
     sys.stdout.writelines(f"{line}\n" for line in align(lines, gap="   "))
 
 
-def _to_json(prediction: Prediction, names: Names) -> dict[str, object]:
+def _to_json(prediction: Prediction, names: Names) -> Json:
     predicted, probabilities = prediction.predicted, prediction.probabilities.tolist()
     best = {"predicted": names[predicted], "probability": probabilities[predicted]}
     return {**prediction._asdict(), **best, "probabilities": probabilities}

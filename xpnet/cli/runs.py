@@ -33,6 +33,7 @@ from typing import Any
 from rich.console import Console
 
 from xpnet._lib.text import complain, csv_field, did_you_mean, format_command_line, format_json, plain
+from xpnet._typing import Json, Values
 from xpnet.cli import comparison, tables
 from xpnet.cli.comparison import higher_is_better, to_columns
 from xpnet.cli.tables import Cell, format_cell, format_metric, make_column, print_pairs
@@ -173,7 +174,7 @@ def _make_list(runs: Sequence[FoundRun], show: Callable[[Console], None]) -> Res
     return [_to_object(run) for run in runs], rows, show
 
 
-def _to_object(run: FoundRun) -> dict[str, object]:
+def _to_object(run: FoundRun) -> Json:
     fingerprint = run.record["fingerprint"]
     return {**run.fields, "folder": str(run.folder), "fingerprint": fingerprint, "metrics": run.metrics}
 
@@ -278,7 +279,7 @@ def _print_details(console: Console, run: FoundRun) -> None:
 
 def _format_record(run: FoundRun) -> dict[str, Cell]:
     """Return the values of the record besides settings and metrics, without empty ones."""
-    values: dict[str, object] = {**run.fields, "folder": run.folder, **run.record}
+    values: Json = {**run.fields, "folder": run.folder, **run.record}
     values |= {"status": style_text(run.status, STYLES[run.status]), "config": None, "metrics": None}
     values |= {"git": None, **records.format_commits(run.record)}  # git: xpnet's commit in older records
     values |= {"segments": [*map(_format_segment, run.record["segments"])], "resumed": None, "digests": None}
@@ -304,7 +305,7 @@ def _join_items(value: object) -> object:
     return ", ".join(map(str, value)) or None if isinstance(value, list) else value
 
 
-def _format_settings(config: Mapping[str, object]) -> dict[str, Cell]:
+def _format_settings(config: Values) -> dict[str, Cell]:
     """Return the values of the settings by name; a star marks those that differ from the default."""
     cells: dict[str, Cell] = {}
     defaults = to_json(TrainConfig()) | {"best_by": "accuracy"}  # that of records, without weights

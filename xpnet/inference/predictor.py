@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.text import complain, plain
 from xpnet._lib.tree import tree_map
-from xpnet._typing import Array, Function, HostArray
+from xpnet._typing import Array, Function, HostArray, Json
 from xpnet.arithmetic.blocks import Group, block_bounds
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import resolve
@@ -181,7 +181,7 @@ def load_for_inference(
 
 def _chance_note(record: Record) -> str | None:
     """Return a note if a run has learned nothing; older records do not say, or nothing of weights."""
-    known: dict[str, Any] = {**record["data"], **(record["metrics"] or {})}
+    known: Json = {**record["data"], **(record["metrics"] or {})}
     class_weight, recalls = record["config"].get("class_weight"), known.get("test_accuracy_per_class")
     recalls = known.get("train_accuracy_per_class", recalls)  # of schema version 4
     if not known.get("epochs") or class_weight is None:

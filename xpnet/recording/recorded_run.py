@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from xpnet._lib.text import pluralize
+from xpnet._typing import Json, Values
 from xpnet.config import to_json
 from xpnet.config.training import DEFAULTS
 from xpnet.errors import ConfigError, DataError, setting
@@ -41,7 +42,7 @@ class RecordedRun(RunFolder):
         self.batch = 0
 
     @cached_property
-    def history(self) -> list[dict[str, Any]]:
+    def history(self) -> list[Json]:
         """The rows of metrics.jsonl, which has no incomplete last line."""
         return records.read_metrics(self.path / records.METRICS_FILE, ended=True)
 
@@ -176,7 +177,7 @@ def check_recorded(run: RecordedRun, epochs: tuple[int, int] | None = None) -> N
         _select_epochs(run, *epochs)
 
 
-def _list_parts(run: RecordedRun) -> Iterator[tuple[str, Mapping[str, Any], set[str]]]:
+def _list_parts(run: RecordedRun) -> Iterator[tuple[str, Values, set[str]]]:
     """Yield the parts of run.json, as text before its keys, content, and the keys of its schema version."""
     content: Any = run.content
     parts = [("", content, "record"), ("config.", content["config"], "settings")]

@@ -9,7 +9,7 @@ from typing import Any
 from xpnet._lib import clock
 from xpnet._lib.text import complain
 from xpnet._lib.tree import leaves_by_path
-from xpnet._typing import HostArray
+from xpnet._typing import HostArray, Json
 from xpnet.errors import DataError, setting
 from xpnet.storage.checkpoint import RESTART, encode_checkpoint, load_checkpoint, unflatten
 from xpnet.storage.folder import RunFolder
@@ -40,7 +40,7 @@ def make_row(trainer: Trainer, log: EpochLog) -> dict[str, int | float | str]:
 
 def describe_state(
     trainer: Trainer, state: TrainState, final: FinalParameters, rows: int, seconds: Any
-) -> tuple[dict[str, HostArray], dict[str, Any]]:
+) -> tuple[dict[str, HostArray], Json]:
     """Return the arrays and the facts of a checkpoint.
 
     The arrays are copies of those of a state, and of what is kept besides. The facts are counters, the rows
@@ -55,7 +55,7 @@ def describe_state(
 
 def load_state(
     trainer: Trainer, final: FinalParameters, path: Path, remedy: str = RESTART
-) -> tuple[TrainState, dict[str, Any]]:
+) -> tuple[TrainState, Json]:
     """Return the state and the progress in a checkpoint, and set what is kept for the network to that in it.
 
     Raises
@@ -112,7 +112,7 @@ class Recorder(LoopCallback):
         self._rows, self._earlier_seconds = 0, 0.0
         self._start = self._last_save = clock.seconds()
 
-    def resume(self, trainer: Trainer, state: TrainState, progress: dict[str, Any], first: int) -> None:
+    def resume(self, trainer: Trainer, state: TrainState, progress: Json, first: int) -> None:
         """Open the record of a run that began with epoch `first` again, from a state on.
 
         Raises
@@ -277,7 +277,7 @@ def record(
     if resumed is not None:
         first, parent = resumed.initial_epoch, resumed.parent
     final = build_final(trainer.config, first)
-    progress: dict[str, Any] = {"rows": 0, "seconds": 0.0}
+    progress: Json = {"rows": 0, "seconds": 0.0}
     try:
         with trainer.ranks.agreement():
             if resumed is not None and resumed.checkpoint.exists():

@@ -7,13 +7,13 @@ last checkpoint. In reproducible arithmetic all of them must agree, whatever com
 import json
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
+from xpnet._typing import Values
 from xpnet.errors import ConfigError, DivergedError, setting
 from xpnet.parity.distance import first_mismatch, unequal_bits
 from xpnet.recording.recorded_run import RecordedRun, find_contradictions, find_file_difference
@@ -27,8 +27,6 @@ from xpnet.training.console import TrainingConsole
 from xpnet.training.loop import EpochLog, FitResult, LoopCallback
 from xpnet.training.step import TrainState, Variables
 from xpnet.training.trainer import Trainer
-
-Values = Mapping[str, object]
 
 
 def find_difference(run: RecordedRun, trainer: Trainer, heading: Iterable[str] = ()) -> str | None:
@@ -77,7 +75,7 @@ def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str
     data = select_keys(record["schema_version"], "data", describe_data(trainer.data))
     if problem := run.find_other_data(data["name"], data["sha256"]):
         raise ConfigError.at(run.path, f"{problem}: name them by {setting('data')}")
-    recorded: Mapping[str, Any] = record["data"]
+    recorded: Values = record["data"]
     names = {*recorded} if run.is_older else {*data, *recorded}  # an xpnet before 0.3 wrote fewer facts
     for name in sorted(names - ({"name", "source"} if trainer.config.data != config.data else set())):
         if (left := recorded.get(name, "nothing")) != (right := data.get(name, "nothing")):

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from xpnet._typing import Json, Values
 
 Item = TypeVar("Item")
 Points = Sequence[tuple[float, float]]
-Rows = Sequence[Mapping[str, Any]]
+Rows = Sequence[Values]
 """The rows of metrics.jsonl."""
 
 WIDTH, HEIGHT = 440, 250
@@ -27,7 +29,7 @@ FORMATS["score"] = "{:.4g}".format
 """The metrics of the charts, and the functions that format their values."""
 
 
-def build_learning_curves(rows: Rows, best: int | None = None) -> list[dict[str, object]]:
+def build_learning_curves(rows: Rows, best: int | None = None) -> list[Json]:
     """Return the line charts of loss, accuracy and score by epoch from the rows of metrics.jsonl.
 
     Each line has the epochs for which its values are recorded, and the `best` epoch, if there is one, is
@@ -37,7 +39,7 @@ def build_learning_curves(rows: Rows, best: int | None = None) -> list[dict[str,
     return [build_line_chart(metric, points, FORMATS[metric], best) for metric, points in lines.items()]
 
 
-def build_overlays(histories: Mapping[str, Rows]) -> list[dict[str, object]]:
+def build_overlays(histories: Mapping[str, Rows]) -> list[Json]:
     """Return the charts of ``build_learning_curves`` with a line for each run, a chart for each metric.
 
     Parameters
@@ -57,7 +59,7 @@ def build_overlays(histories: Mapping[str, Rows]) -> list[dict[str, object]]:
 
 def build_line_chart(
     title: str, lines: Mapping[str, Points], format_tick: Callable[[float], str], best: int | None = None
-) -> dict[str, object]:
+) -> Json:
     """Return the geometry of a chart of values by epoch.
 
     Parameters

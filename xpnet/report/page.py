@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -20,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from xpnet._lib.kinds import check_arguments
 from xpnet._lib.text import format_command_line, format_duration
 from xpnet._lib.tree import leaves
+from xpnet._typing import Json, Values
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig, from_json, to_json
 from xpnet.config.settings import BOOKKEEPING
@@ -36,7 +36,6 @@ from xpnet.storage.model_file import TrainedNetwork
 from xpnet.storage.record import REPORT_FILE, Record, format_commits
 from xpnet.training.trainer import split_samples
 
-Json = Mapping[str, Any]
 MOST_WHOLE, MOST_CONFUSED = 26, 20
 """The largest number of classes of a whole confusion matrix, and the number of a part of a larger one."""
 MOST_ROWS = 100
@@ -195,14 +194,14 @@ def read_source(name: str, activation: str | None = None) -> dict[str, str]:
     return {"text": text, "hash": f"sha256-{encoded}"}
 
 
-def _list_settings(config: Mapping[str, object]) -> list[tuple[str, object, bool]]:
+def _list_settings(config: Values) -> list[tuple[str, object, bool]]:
     """Return name and value of each setting of the training, and True if it differs from the default."""
     defaults = to_json(TrainConfig()) | {"best_by": "accuracy"}  # that of records, without weights
     settings = ((name, value) for name, value in config.items() if name not in BOOKKEEPING)
     return [(name, value, value != defaults.get(name, value)) for name, value in settings]
 
 
-def summarize_classes(labels: Labels, evaluation: Evaluation, names: Sequence[str]) -> dict[str, object]:
+def summarize_classes(labels: Labels, evaluation: Evaluation, names: Sequence[str]) -> Json:
     """Return the metrics of each class, the most frequent mistakes, and cells of the confusion matrix.
 
     Of many classes, the cells are those of the classes with the most mistakes, as labels or predictions.
@@ -276,7 +275,7 @@ COLOURS = 12
 
 
 def render_comparison(
-    runs: Sequence[FoundRun], comparison: Json, out: Path, *, name: str, summary: Json | None
+    runs: Sequence[FoundRun], comparison: Values, out: Path, *, name: str, summary: Values | None
 ) -> bytes:
     """Return the page that compares runs, with links to their reports, as UTF-8.
 

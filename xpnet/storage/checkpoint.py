@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from xpnet._lib.tree import leaves_by_path, tree_map
+from xpnet._typing import Json, Values
 from xpnet.errors import DataError
 from xpnet.storage.model_file import encode_tensors, open_tensors, read_arrays, to_little_endian
 from xpnet.storage.record import is_number
@@ -31,7 +32,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def encode_checkpoint(
-    arrays: Arrays, facts: Mapping[str, Any], specification: int | None = None, version: int = FORMAT_VERSION
+    arrays: Arrays, facts: Values, specification: int | None = None, version: int = FORMAT_VERSION
 ) -> bytes:
     """Return the content of a checkpoint, which depends on nothing but the arguments.
 
@@ -51,7 +52,7 @@ def encode_checkpoint(
     return encode_tensors(arrays, {**metadata, "checksum": _compute_checksum(arrays, text)})
 
 
-def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], Json]:
     """Return the arrays, which are writable copies, and the facts of a checkpoint.
 
     Among the facts are epoch, batch and rows, counts from 0; seconds; and best, the best epoch with its
@@ -79,17 +80,17 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return arrays, facts
 
 
-def read_progress(path: Path) -> dict[str, Any] | None:
+def read_progress(path: Path) -> Json | None:
     """Return the facts of a checkpoint without its arrays, None if there is none, or a damaged one."""
     with suppress(DataError), open_tensors(path) as file:
         return _parse_facts((file.metadata() or {}).get("facts", ""))
     return None
 
 
-def _parse_facts(text: str) -> dict[str, Any] | None:
+def _parse_facts(text: str) -> Json | None:
     """Return the facts of a training, None for any other text."""
     with suppress(ValueError, RecursionError, LookupError, TypeError):
-        facts: dict[str, Any] = json.loads(text)
+        facts: Json = json.loads(text)
         epoch = facts["epoch"]
         rows = facts["rows"]
         best_epoch, *best = facts["best"]

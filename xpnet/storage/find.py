@@ -1,16 +1,17 @@
 """Search of a folder for training runs."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from xpnet._lib import clock
 from xpnet._lib.files import make_read_error
 from xpnet._lib.kinds import check_arguments
 from xpnet._lib.text import complain, did_you_mean, plain
+from xpnet._typing import Json, Values
 from xpnet.errors import DataError
 from xpnet.storage import record as records
 from xpnet.storage.folder import RunFolder, find_displaced
@@ -65,15 +66,15 @@ class FoundRun(RunFolder):
         if self.status == "running" and not _is_in_use(folder):
             self.record = records.read_run(folder)  # it may have ended since
             self.status = "killed" if self.record["status"] == "running" else self.record["status"]
-        final: Mapping[str, object] | None = self.record["metrics"]
+        final: Values | None = self.record["metrics"]
         metrics = self._read_last_metrics() if final is None else final
         self.metrics = {name: value for name, value in metrics.items() if is_number(value)}
 
-    def _read_last_metrics(self) -> dict[str, object]:
+    def _read_last_metrics(self) -> Json:
         """Return the metrics of the last epoch so far."""
         from xpnet.storage.checkpoint import read_progress  # loads NumPy, which other runs do not need
 
-        rows: list[dict[str, object]] = [{}]
+        rows: list[Json] = [{}]
         with suppress(DataError):
             rows += self.history
         metrics = {"epochs" if name == "epoch" else name: value for name, value in rows[-1].items()}
@@ -86,7 +87,7 @@ class FoundRun(RunFolder):
         return self.record["metrics"] is not None
 
     @cached_property
-    def fields(self) -> dict[str, Any]:
+    def fields(self) -> Json:
         """The values of the run in a list besides its metrics; those that the record lacks are None.
 
         They are id, status, started (ISO 8601, UTC), data (its name), network (the sizes of the layers, such
@@ -115,7 +116,7 @@ class FoundRun(RunFolder):
         }
 
     @cached_property
-    def values(self) -> dict[str, Any]:
+    def values(self) -> Json:
         """The fields, the metrics and the fingerprint, by name."""
         return {**self.metrics, **self.fields, "fingerprint": self.record["fingerprint"]}
 

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from xpnet._lib import files
+from xpnet._typing import Json
 from xpnet.config import TrainConfig, from_json
 from xpnet.errors import ConfigError, DataError, setting
 from xpnet.storage import record as records
@@ -43,7 +44,7 @@ class RunFolder:
         self.path = path
 
     @cached_property
-    def content(self) -> dict[str, Any]:
+    def content(self) -> Json:
         """The content of run.json as it is."""
         return records.read_content(self.path)
 
@@ -58,7 +59,7 @@ class RunFolder:
         return from_json(self.record["config"], str(self.path / records.RECORD_FILE))
 
     @cached_property
-    def history(self) -> list[dict[str, Any]]:
+    def history(self) -> list[Json]:
         """The rows of metrics.jsonl; none if it does not exist."""
         return records.read_metrics(self.path / records.METRICS_FILE)
 
@@ -88,7 +89,7 @@ class RunFolder:
         return self.path / records.CHECKPOINT_FILE
 
     @cached_property
-    def progress(self) -> dict[str, Any]:
+    def progress(self) -> Json:
         """The facts in the last checkpoint: epoch, batch, rows, seconds and best epoch."""
         from xpnet.storage.checkpoint import load_checkpoint
 
@@ -125,7 +126,7 @@ class RunFolder:
         kept = sorted(self.path.glob(records.KEPT_CHECKPOINT.format("[0-9]*")))
         return [path for path in (*(self.path / name for name in names), *kept) if path.is_file()]
 
-    def describe_files(self) -> dict[str, object]:
+    def describe_files(self) -> Json:
         """Return size and SHA-256 of the record, history, model and checkpoints, by path."""
         return describe_files(self.path / records.RECORD_FILE, *self.files)
 
@@ -165,7 +166,7 @@ class RunFolder:
         return f"was trained on other data: {original}, found {name} with {sha256[:16]}…"
 
 
-def describe_files(*paths: Path) -> dict[str, object]:
+def describe_files(*paths: Path) -> Json:
     """Return size and SHA-256 of those files that exist, by path, for the ranks of an MPI job to compare."""
     return {str(p): f"{p.stat().st_size} bytes, SHA-256 {digest_file(p)}" for p in paths if p.is_file()}
 

@@ -33,7 +33,7 @@ from safetensors import SafetensorError, safe_open
 
 from xpnet._lib.files import make_read_error
 from xpnet._lib.text import align, join_lines
-from xpnet._typing import Array, HostArray
+from xpnet._typing import Array, HostArray, Json
 from xpnet.config.settings import Normalize
 from xpnet.errors import DataError
 from xpnet.nn.architecture import Network
@@ -325,7 +325,7 @@ def encode_tensors(arrays: Mapping[str, HostArray], metadata: Mapping[str, str])
     # Sorting by item size keeps each array aligned.
     names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
     whole = {name: to_little_endian(arrays[name]) for name in names}
-    header: dict[str, object] = {"__metadata__": dict(metadata)}
+    header: Json = {"__metadata__": dict(metadata)}
     offset = 0
     for name, array in whole.items():
         if array.dtype.str not in CODES or name in header:

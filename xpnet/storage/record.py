@@ -8,10 +8,11 @@ import sys
 from collections.abc import Mapping
 from inspect import formatannotation
 from pathlib import Path
-from typing import Any, Literal, Required, TypedDict, TypeGuard, cast, get_type_hints
+from typing import Literal, Required, TypedDict, TypeGuard, cast, get_type_hints
 
 from xpnet._lib.files import read_regular_file
 from xpnet._lib.kinds import check_arguments, matches
+from xpnet._typing import Json, Values
 from xpnet.errors import DataError
 from xpnet.storage.environment import Environment
 from xpnet.storage.schemas import select_keys
@@ -223,7 +224,7 @@ def read_run(folder: Path) -> Record:
     return check_run(folder, read_content(folder))
 
 
-def read_content(folder: Path) -> dict[str, Any]:
+def read_content(folder: Path) -> Json:
     """Return the content of the run.json in a folder, as it is; errors as in `read_run`."""
     hint = "expected a folder of a run"
     if os.path.isfile(folder / SUMMARY_FILE):  # noqa: PTH113 - false after an error
@@ -231,7 +232,7 @@ def read_content(folder: Path) -> dict[str, Any]:
     return read_json(folder / RECORD_FILE, "not a run record", hint)
 
 
-def check_run(folder: Path, content: Mapping[str, Any]) -> Record:
+def check_run(folder: Path, content: Values) -> Record:
     """Return the content of a run.json as the record of a run; errors as in `read_run`."""
     path, values = folder / RECORD_FILE, copy.deepcopy(dict(content))
     version = values.get("schema_version")
@@ -261,7 +262,7 @@ def check_run(folder: Path, content: Mapping[str, Any]) -> Record:
     return record
 
 
-def _upgrade(path: Path, values: dict[str, Any]) -> None:
+def _upgrade(path: Path, values: Json) -> None:
     """Add to a record of schema version 1 or 2 the keys of later ones; the old keys stay.
 
     All versions of xpnet that wrote them followed version 1 of the specification.
@@ -281,7 +282,7 @@ def _upgrade(path: Path, values: dict[str, Any]) -> None:
 
 
 @check_arguments
-def read_metrics(path: Path, limit: int | None = None, *, ended: bool = False) -> list[dict[str, Any]]:
+def read_metrics(path: Path, limit: int | None = None, *, ended: bool = False) -> list[Json]:
     """Return the first rows of a metrics.jsonl, by default all; an empty list if the file does not exist.
 
     Epoch, seconds and the metrics in CURVES are numbers or None. An incomplete last line, left by a crash,
@@ -311,7 +312,7 @@ def read_metrics(path: Path, limit: int | None = None, *, ended: bool = False) -
     return rows
 
 
-def _check_values(path: Path, where: str, values: Mapping[str, object], kinds: Mapping[str, object]) -> None:
+def _check_values(path: Path, where: str, values: Values, kinds: Values) -> None:
     """Raise DataError for the first value that is not of its type; `where` stands before its name."""
     for name, kind in kinds.items():
         if not matches(value := values.get(name), kind):
@@ -322,7 +323,7 @@ def _check_values(path: Path, where: str, values: Mapping[str, object], kinds: M
 # JSON objects, read strictly: as every other reader of JSON understands them
 
 
-def read_json(path: Path, problem: str, hint: str) -> dict[str, object]:
+def read_json(path: Path, problem: str, hint: str) -> Json:
     """Return the JSON object in a file.
 
     Raises
@@ -337,7 +338,7 @@ def read_json(path: Path, problem: str, hint: str) -> dict[str, object]:
     return value
 
 
-def parse_object(where: object, text: bytes) -> dict[str, object] | None:
+def parse_object(where: object, text: bytes) -> Json | None:
     """Parse a JSON object; return None for anything else.
 
     Raises
@@ -347,8 +348,8 @@ def parse_object(where: object, text: bytes) -> dict[str, object] | None:
         large for a float.
     """
 
-    def collect(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        values: dict[str, object] = {}
+    def collect(pairs: list[tuple[str, object]]) -> Json:
+        values: Json = {}
         for key, value in pairs:
             quoted = json.dumps(key)[:60]
             if key in values:
@@ -374,7 +375,7 @@ def replace_nonfinite(value: object) -> object:
     return [replace_nonfinite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def digest_record(record: Mapping[str, object]) -> str:
+def digest_record(record: Values) -> str:
     """Return the SHA-256 of a record without its own digest, in hexadecimal.
 
     It is that of the record as JSON in ASCII with sorted keys and separators without spaces, as of

@@ -8,15 +8,16 @@ on a run locks the file .lock; a killed process leaves the file unlocked.
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Literal, Self, cast
 
 from xpnet._lib import clock, files
 from xpnet._lib.files import make_write_error, write_atomic
 from xpnet._lib.text import format_json, join_lines
+from xpnet._typing import Json, Values
 from xpnet.distributed.ranks import ALONE, Ranks
 from xpnet.errors import ConfigError, DataError, setting
 from xpnet.storage import record as records
@@ -147,7 +148,7 @@ class WritableRun(RunFolder):
         self.write(path.name, b"".join(line + b"\n" for line in lines))
         begun = _begin_segment(_format_time(), epoch, backend, device, ranks)
         segment = select_keys(max(self.record["schema_version"], 3), "segment", begun)
-        changes: dict[str, Any] = {"status": "running", **NO_OUTCOME}
+        changes: Json = {"status": "running", **NO_OUTCOME}
         if (resumed := self.record.get("resumed")) is not None:  # of an xpnet before 0.3
             changes["resumed"] = [*cast("list[str]", resumed), begun["started"]]
         self._write_record({**changes, "segments": [*self.record["segments"], segment]})
@@ -156,7 +157,7 @@ class WritableRun(RunFolder):
                 files.change(path.unlink)
         return kept
 
-    def log(self, values: Mapping[str, object]) -> None:
+    def log(self, values: Values) -> None:
         """Append a row to metrics.jsonl; floats read back exactly, non-finite ones as None."""
         line = json.dumps(replace_nonfinite(dict(values)), allow_nan=False) + "\n"
         with self._writable_path(records.METRICS_FILE) as path:
@@ -193,7 +194,7 @@ class WritableRun(RunFolder):
         """Release the lock on the run."""
         self._lock.release()
 
-    def _write_record(self, changes: Mapping[str, object]) -> None:
+    def _write_record(self, changes: Values) -> None:
         """Update the record in run.json, which has the keys of its schema version, then in memory."""
         changed = cast("Record", {**self.record, **changes})
         content = select_content(changed)

@@ -1,10 +1,10 @@
 """The settings and keys of each schema version of a record, from schemas.json."""
 
 import json
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+
+from xpnet._typing import Json, Values
 
 
 @cache
@@ -18,13 +18,13 @@ def list_keys(version: int, part: str) -> list[str]:
     return list(schemas[str(int(version))][part])
 
 
-def select_keys(version: int, part: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def select_keys(version: int, part: str, values: Values) -> Json:
     """Return those values whose names records of a schema version have in a part."""
     known = list_keys(version, part)
     return {name: value for name, value in values.items() if name in known}
 
 
-def select_content(record: Mapping[str, Any]) -> dict[str, Any]:
+def select_content(record: Values) -> Json:
     """Return the content of run.json: the keys that the schema version of a record has."""
     version, parent = record["schema_version"], record["parent"]
     content = select_keys(version, "record", record)

@@ -3,11 +3,11 @@
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
+from xpnet._typing import Json, Values
 from xpnet.config.settings import ComputationSettings, RunSettings
 from xpnet.errors import DataError
 from xpnet.storage import record as records
@@ -18,17 +18,17 @@ _OF_FILES_AND_PLACE = {field.name for kind in (ComputationSettings, RunSettings)
 _OF_FILES_AND_PLACE -= {"arithmetic", "dtype"}
 
 
-def make_entry(record: Record) -> dict[str, Any]:
+def make_entry(record: Record) -> Json:
     """Return the entry of a run in a summary."""
     return {"run": record["id"], "fingerprint": record["fingerprint"], "metrics": record["metrics"]}
 
 
-def get_score_name(trial: Mapping[str, Any]) -> str:
+def get_score_name(trial: Values) -> str:
     """Return the name of the metric by which a trial of several learning rates is judged."""
     return "validation_score" if "validation_score" in trial["metrics"] else "validation_accuracy"
 
 
-def make_summary(over: str, trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def make_summary(over: str, trials: Sequence[Values]) -> Json:
     """Return the summary of the entries of trainings.
 
     Over seeds, its figures are mean and sample standard deviation (n - 1) of the metrics; over learning rates
@@ -49,7 +49,7 @@ def make_summary(over: str, trials: Sequence[Mapping[str, Any]]) -> dict[str, An
     return {"over": over, "figures": figures, "trials": trials}
 
 
-def compare_summary(folder: Path) -> tuple[dict[str, Any], str | None]:
+def compare_summary(folder: Path) -> tuple[Json, str | None]:
     """Return the summary, computed from records, of the trainings that the one in a folder names.
 
     The second value is the first difference of the one in the folder, in words. Its trainings are all runs in
@@ -61,7 +61,7 @@ def compare_summary(folder: Path) -> tuple[dict[str, Any], str | None]:
         It is missing or damaged, or a run is.
     """
     path = folder / SUMMARY_FILE
-    recorded: dict[str, Any] = records.read_json(path, "damaged", EXPECTED)
+    recorded: Json = records.read_json(path, "damaged", EXPECTED)
     try:
         names = [Path(trial["run"]).name for trial in recorded["trials"]]
         runs = [records.read_run(folder / name) for name in names]

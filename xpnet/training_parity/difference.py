@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple, TypeAlias
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from xpnet._lib.kinds import check_arguments
 from xpnet._lib.tree import leaves, leaves_by_path
-from xpnet._typing import Function, HostArray
+from xpnet._typing import Function, HostArray, Json, Values
 from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.arithmetic.blocks import block_groups
 from xpnet.compute.context import ComputeContext
@@ -24,7 +24,7 @@ from xpnet.training.trainer import Trainer
 
 IGNORED_SETTINGS = {field.name for kind in (ComputationSettings, RunSettings) for field in fields(kind)}
 """Settings in which compared runs may differ: device, arithmetic, and what is saved."""
-Compute: TypeAlias = Callable[[ComputeContext, Variables, SampleBlock], dict[str, object]]
+Compute: TypeAlias = Callable[[ComputeContext, Variables, SampleBlock], Json]
 """Computes a block with variables; returns the results by name."""
 OPERATIONS = ("matmul", "weight_and_bias_gradients", "sum", "exp", "log", "sqrt")
 """The methods of an arithmetic that are recorded."""
@@ -140,7 +140,7 @@ def _first_unequal_pair(point: _Point, *sides: Iterable[_Value]) -> Difference |
     return None
 
 
-def _named_values(trees: Mapping[str, object], suffix: str = "") -> list[_Value]:
+def _named_values(trees: Values, suffix: str = "") -> list[_Value]:
     """Return the arrays of trees on the host by their names, such as parameters.0.weight."""
     named = (item for name, tree in trees.items() for item in leaves_by_path(name, tree).items())
     return [_Value(path + suffix, np.asarray(array)) for path, array in named]
@@ -152,7 +152,7 @@ def _named_values(trees: Mapping[str, object], suffix: str = "") -> list[_Value]
 def _evaluation_operations(trainer: Trainer, variables: Variables) -> Iterator[_Value]:
     """Yield the operations of an evaluation block by block, and their results."""
 
-    def evaluation(context: ComputeContext, variables: Variables, block: SampleBlock) -> dict[str, object]:
+    def evaluation(context: ComputeContext, variables: Variables, block: SampleBlock) -> Json:
         parameters, statistics, _ = variables
         results = context.block_evaluation(parameters, statistics, block.x, block.labels)
         return dict(zip(("loss", "correct", "predictions"), results, strict=True))
@@ -168,7 +168,7 @@ def _evaluation_operations(trainer: Trainer, variables: Variables) -> Iterator[_
 def _step_operations(trainer: Trainer, variables: Variables, epoch: int, step: int) -> Iterator[_Value]:
     """Yield the operations of a step block by block, and the sums over each block."""
 
-    def gradients(context: ComputeContext, variables: Variables, block: SampleBlock) -> dict[str, object]:
+    def gradients(context: ComputeContext, variables: Variables, block: SampleBlock) -> Json:
         return {"sums": block_sums(context, variables.parameters, block)}
 
     with trainer.backend.scope():

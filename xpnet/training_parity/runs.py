@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from xpnet._lib.tree import leaves
-from xpnet._typing import HostArray
+from xpnet._typing import HostArray, Json
 from xpnet.backends.probing import one_line
 from xpnet.backends.resolve import probe
 from xpnet.config import TrainConfig
@@ -105,7 +105,7 @@ class _RecordEpochs(LoopCallback):
 
 
 class _Run(NamedTuple):
-    facts: dict[str, Any]  # of the result
+    facts: Json  # of the result
     digests: list[tuple[int, int | None, str]]
     parameters: list[HostArray]
     test: tuple[float, float]
@@ -151,7 +151,7 @@ def first_operation(config: TrainConfig, data: Dataset, row: ParityResult) -> st
 
 
 def _configure(config: TrainConfig, kind: ArithmeticKind, target: BackendDevice) -> TrainConfig:
-    changes: dict[str, Any] = {**target._asdict(), "arithmetic": kind.arithmetic, "dtype": kind.dtype}
+    changes: Json = {**target._asdict(), "arithmetic": kind.arithmetic, "dtype": kind.dtype}
     return replace(config, **changes, log_every=1, require_device=True)
 
 
