@@ -44,5 +44,5 @@ def _find_names() -> list[str]:
     """Return the public names that can be imported here: without the extra train, the errors."""
     from xpnet._lib.extras import missing_of_train
 
-    is_partial = bool(missing_of_train())
-    return [name for name, module in _MODULES.items() if module == "errors" or not is_partial]
+    missing = missing_of_train()
+    return [name for name, module in _MODULES.items() if module == "errors" or not missing]

@@ -202,8 +202,7 @@ class Model:
 
     def __getstate__(self) -> Json:
         # The predictors, which hold a library's arrays, are rebuilt after unpickling; data are left out.
-        left_out = ("_predictors", "_training")
-        return {name: value for name, value in vars(self).items() if name not in left_out}
+        return {name: value for name, value in vars(self).items() if name not in ("_predictors", "_training")}
 
     def __repr__(self) -> str:
         return f"<xpnet.Model {format_sizes(self.sizes)}, fingerprint {self.fingerprint[:16]}>"

@@ -87,8 +87,7 @@ def reduce_large(x: float) -> tuple[float, float, float]:
     rest, one = (turns - (k << _BITS)) * quarter, 1 << 2 * _BITS
     r = rest / one
     above, below = r.as_integer_ratio()
-    t = (rest - above * one // below) / one
-    return float(k % 4), r, t
+    return float(k % 4), r, (rest - above * one // below) / one
 
 
 @cache

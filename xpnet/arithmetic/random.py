@@ -47,8 +47,8 @@ def words(seed: int, purpose: Purpose, count: int, *, epoch: int = 0, index: int
 
     ``seed``, ``epoch``, ``index`` and ``skip`` are integers from 0 to 2^64 - 1.
     """
-    first = _first_counter(purpose, epoch, index)
-    return np.random.Philox(key=seed, counter=first + skip).random_raw(count)
+    counter = _first_counter(purpose, epoch, index) + skip
+    return np.random.Philox(key=seed, counter=counter).random_raw(count)
 
 
 def words_per_index(

@@ -113,8 +113,7 @@ class Reproducible(Arithmetic):
         """Return the slices of both operands of a product, rounded to a budget, by default `bit_budget`'s."""
         budget = budget or bit_budget(int(a.values.shape[a.own_axis(-1)]), a.integer, b.integer)
         self._prepare_grids((a, -1), (b, -2))
-        left = self._slices(a, -1, budget.a, budget.slices)
-        return left, self._slices(b, -2, budget.b, budget.slices)
+        return self._slices(a, -1, budget.a, budget.slices), self._slices(b, -2, budget.b, budget.slices)
 
     def _prepare_grids(self, *factors: tuple[Operand, int]) -> None:
         """Find the powers of two of the grids of factors, along an axis each, unless they are known.

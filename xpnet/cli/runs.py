@@ -294,8 +294,7 @@ def _format_segment(segment: records.Segment) -> str:
     ranks = "" if segment["ranks"] == 1 else f", {segment['ranks']} ranks"
     places = Counter(segment.get("places") or [f"{segment['backend']} on {segment['device']}"])
     names = [f"{name} ({count} ranks)" for name, count in places.items()] if len(places) > 1 else places
-    place = " and ".join(names)
-    return f"{segment['started']}{epoch}: {place}{hosts}{ranks}"
+    return f"{segment['started']}{epoch}: {' and '.join(names)}{hosts}{ranks}"
 
 
 def _join_items(value: object) -> object:

@@ -95,8 +95,7 @@ class Normalization:
         """Return the function that normalises."""
         columns = (from_host(np.reshape(statistic, (-1, 1))) for statistic in (self.shift, self.scale))
         shift, scale = (ops.xp.astype(column, ops.dtype) for column in columns)
-        factor = None if self.shift.any() or self.scale.ndim else float(self.scale)
-        return Inputs(ops, shift, scale, factor)
+        return Inputs(ops, shift, scale, None if self.shift.any() or self.scale.ndim else float(self.scale))
 
 
 def fit_normalization(kind: Normalize, x: HostArray) -> Normalization:

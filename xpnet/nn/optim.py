@@ -247,5 +247,4 @@ def _zeros_like(ops: Arithmetic, parameters: Parameters) -> Parameters:
 
 def _norm_factor(ops: Arithmetic, x: Array, limit: float) -> Array:
     """Return c / max(c, ‖x‖) for each row of ``x``, (rows, 1), with c the limit."""
-    norm = ops.sqrt(ops.sum(x * x, axis=-1))
-    return ops.reciprocal(ops.xp.maximum(norm, limit), limit)
+    return ops.reciprocal(ops.xp.maximum(ops.sqrt(ops.sum(x * x, axis=-1)), limit), limit)

@@ -46,8 +46,8 @@ def unequal_bits(a: HostArray, b: HostArray) -> NDArray[np.bool_]:
         return unequal_bits(a.real, b.real) | unequal_bits(a.imag, b.imag)
     if not np.issubdtype(a.dtype, np.floating):
         return np.asarray(a != b)
-    unequal = (a != b) | (np.signbit(a) != np.signbit(b))
-    return np.asarray(unequal & ~(np.isnan(a) & np.isnan(b)))
+    are_nan = np.isnan(a) & np.isnan(b)
+    return np.asarray(((a != b) | (np.signbit(a) != np.signbit(b))) & ~are_nan)
 
 
 def _ordinals(a: HostArray) -> NDArray[np.int64]:

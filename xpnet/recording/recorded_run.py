@@ -59,8 +59,9 @@ class RecordedRun(RunFolder):
     @property
     def formats(self) -> tuple[int, ...]:
         """The format versions of its model and checkpoints: 1 by an xpnet before 0.3, else 2."""
-        resumed = (1, 2) if self.record.get("resumed") else (1,)
-        return resumed if self.is_older else (2,)
+        if not self.is_older:
+            return (2,)
+        return (1, 2) if self.record.get("resumed") else (1,)
 
     @property
     def missing(self) -> list[str]:

@@ -83,17 +83,15 @@ class WritableRun(RunFolder):
         try:
             files.change(out.mkdir, parents=True, exist_ok=True)
             files.sync_folder(out.parent)
-            files.change(
-                prepared.with_suffix(".lock").touch
-            )  # which raises the error of a folder that is read-only
+            # It raises the error of a folder that is read-only.
+            files.change(prepared.with_suffix(".lock").touch)
             lock = Lock.take(prepared.with_suffix(".lock"))
             clean_up(out, prepared)
             files.change(prepared.mkdir)
             identity = _folder_identity(prepared)
             write_atomic(prepared / records.RECORD_FILE, content)
-            files.change(
-                (prepared / records.LOCK_FILE).touch
-            )  # on Windows a folder with an open file cannot be renamed
+            # Not yet locked: on Windows a folder with an open file cannot be renamed.
+            files.change((prepared / records.LOCK_FILE).touch)
             take_name(prepared, folder, overwrite=overwrite)
             return cls(folder, first, identity, acquire_lock(folder))
         except OSError as error:

@@ -10,8 +10,7 @@ from pathlib import Path
 from xpnet._typing import Json, Values
 from xpnet.config.settings import ComputationSettings, RunSettings
 from xpnet.errors import DataError
-from xpnet.storage import record as records
-from xpnet.storage.record import SUMMARY_FILE, Record, is_number
+from xpnet.storage.record import RECORD_FILE, SUMMARY_FILE, Record, is_number, read_json, read_run
 
 EXPECTED = "expected the summary of several trainings"
 _OF_FILES_AND_PLACE = {field.name for kind in (ComputationSettings, RunSettings) for field in fields(kind)}
@@ -61,16 +60,16 @@ def compare_summary(folder: Path) -> tuple[Json, str | None]:
         It is missing or damaged, or a run is.
     """
     path = folder / SUMMARY_FILE
-    recorded: Json = records.read_json(path, "damaged", EXPECTED)
+    recorded: Json = read_json(path, "damaged", EXPECTED)
     try:
         names = [Path(trial["run"]).name for trial in recorded["trials"]]
-        runs = [records.read_run(folder / name) for name in names]
+        runs = [read_run(folder / name) for name in names]
         trials = [make_entry(run) | {"run": name} for name, run in zip(names, runs, strict=True)]
         computed = make_summary(str(recorded["over"]), trials)
         recorded = {**recorded, **recorded.get("figures", {})}
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise DataError.at(path, f"damaged: {EXPECTED}") from error
-    found = sorted(file.parent.name for file in folder.glob(f"*/{records.RECORD_FILE}"))
+    found = sorted(file.parent.name for file in folder.glob(f"*/{RECORD_FILE}"))
     if sorted(names) != found:
         return computed, f"{path.name}: trials: recorded {names}, found {found}"
     configs, own = [run["config"] for run in runs], "learning_rate" if "best" in computed else "seed"
