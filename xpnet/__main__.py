@@ -5,17 +5,17 @@ import sys
 # Only the imports inside the functions are interrupted quietly.
 
 COMMANDS = {
-    "train": ("xpnet.train", "train a network on images or a table (xpnet train --help)"),
-    "evaluate": ("xpnet.cli.evaluate", "say how well a network does on data (xpnet evaluate --help)"),
-    "predict": ("xpnet.cli.predict", "classify images of digits, and rows of tables (xpnet predict --help)"),
-    "verify": ("xpnet.cli.verify", "train again, and compare every bit (xpnet verify --help)"),
-    "export": ("xpnet.cli.export", "write a network for ONNX or PyTorch (xpnet export --help)"),
-    "report": ("xpnet.cli.report", "write what a run did as a page (xpnet report --help)"),
-    "runs": ("xpnet.cli.runs", "list and compare runs (xpnet runs --help)"),
-    "parity": ("xpnet.cli.parity", "train everywhere and compare with NumPy (xpnet parity --help)"),
-    "doctor": ("xpnet.cli.doctor", "say which backends and devices work here, and how to get the others"),
+    "train": "train a network on images or a table (xpnet train --help)",
+    "evaluate": "say how well a network does on data (xpnet evaluate --help)",
+    "predict": "classify images of digits, and rows of tables (xpnet predict --help)",
+    "verify": "train again, and compare every bit (xpnet verify --help)",
+    "export": "write a network for ONNX or PyTorch (xpnet export --help)",
+    "report": "write what a run did as a page (xpnet report --help)",
+    "runs": "list and compare runs (xpnet runs --help)",
+    "parity": "train everywhere and compare with NumPy (xpnet parity --help)",
+    "doctor": "say which backends and devices work here, and how to get the others",
 }
-"""The module of each command, imported only to run it, and its summary in the help."""
+"""The summary of each command in the help. Its module is imported only to run it."""
 SHARED = ("train", "verify")
 """The commands that the ranks of an MPI job run together."""
 
@@ -47,10 +47,11 @@ def _run_command(command: str = "", *words: str) -> int:
             from xpnet._lib.extras import need_train
 
             need_train(f"xpnet {command}")
-        return int(import_module(COMMANDS[command][0]).main(list(words)))
+        module = "xpnet.train" if command == "train" else f"xpnet.cli.{command}"
+        return int(import_module(module).main(list(words)))
     if command in ("-h", "--help"):
         print("usage: xpnet COMMAND [OPTIONS]\n\nCommands:")
-        for name, (_, summary) in COMMANDS.items():
+        for name, summary in COMMANDS.items():
             print(f"  {name:<8}  {summary}")
         return 0
     if command == "--version":

@@ -26,10 +26,8 @@ def leaves_by_path(prefix: str, tree: object) -> dict[str, Any]:
 
 def leaves(tree: object) -> Iterator[Any]:
     """Yield the leaves in order, without None."""
-    parts = [tree]
-    while parts:
-        part = parts.pop()
-        if isinstance(part, list | tuple):
-            parts += reversed(part)
-        elif part is not None:
-            yield part
+    if isinstance(tree, list | tuple):
+        for part in tree:
+            yield from leaves(part)
+    elif tree is not None:
+        yield tree

@@ -28,15 +28,16 @@ def block_bounds(count: int, size: int = BLOCK_SIZE) -> list[tuple[int, int]]:
     return [(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def block_groups(count: int, stack: int, first: int = 0, size: int = BLOCK_SIZE) -> list[Group]:
+def block_groups(count: int, stack: int, first: int = 0) -> list[Group]:
     """Return the blocks of ``count`` samples, from ``first`` on, in groups of up to ``stack`` full ones.
 
     A short last block is a group of its own.
     """
-    full = count // size
-    bounds = block_bounds(full, stack)
-    groups = [Group(first + start * size, first + stop * size, stop - start) for start, stop in bounds]
-    return groups if full * size == count else [*groups, Group(first + full * size, first + count, 1)]
+    whole = count - count % BLOCK_SIZE
+    bounds = block_bounds(whole, stack * BLOCK_SIZE)
+    if whole < count:
+        bounds.append((whole, count))
+    return [Group(first + start, first + stop, -(-(stop - start) // BLOCK_SIZE)) for start, stop in bounds]
 
 
 def block_chunks(count: int, stack: int, first: int = 0) -> list[list[Group]]:

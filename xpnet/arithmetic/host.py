@@ -8,9 +8,8 @@ from decimal import Decimal, localcontext
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from xpnet._typing import Namespace
+from xpnet._typing import HostArray, Namespace
 
 GAUSSIAN_REACH = 4
 """The number of standard deviations beyond which the Gaussian is cut off."""
@@ -59,7 +58,7 @@ def cosine_share(step: int, steps: int) -> float:
     return (_ONE - cosine_of_x if is_late else _ONE + cosine_of_x) / (2 * _ONE)
 
 
-def sine_and_cosine(degrees: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def sine_and_cosine(degrees: HostArray) -> tuple[HostArray, HostArray]:
     """Return sine and cosine, elementwise, within 2^-51; exact at multiples of 90 degrees.
 
     The Taylor polynomials to x^17 and x^16, of the difference from the nearest multiple of 90.
@@ -80,7 +79,7 @@ def sine_and_cosine(degrees: NDArray[np.float64]) -> tuple[NDArray[np.float64], 
     return sine, cosine
 
 
-def gaussian_matrix(size: int, sigma: float) -> NDArray[np.float64]:
+def gaussian_matrix(size: int, sigma: float) -> HostArray:
     """Return the (size, size) symmetric matrix that filters a vector with a Gaussian.
 
     The entry (i, j) is exp(-(i - j)²/(2 sigma²)) over the sum of this for all whole differences up to

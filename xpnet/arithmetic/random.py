@@ -16,6 +16,8 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet._typing import HostArray
+
 Words = NDArray[np.uint64]
 Indices = NDArray[np.int64]
 
@@ -51,9 +53,7 @@ def words(seed: int, purpose: Purpose, count: int, *, epoch: int = 0, index: int
     return np.random.Philox(key=seed, counter=counter).random_raw(count)
 
 
-def words_per_index(
-    seed: int, purpose: Purpose, count: int, *, epoch: int, indices: NDArray[np.integer]
-) -> Words:
+def words_per_index(seed: int, purpose: Purpose, count: int, *, epoch: int, indices: HostArray) -> Words:
     """Return ``words`` for each index of (m,) indices, shape (m, count).
 
     One generator jumps from stream to stream: making a new one takes longer than drawing 1,000 words.
@@ -73,7 +73,7 @@ def _first_counter(purpose: Purpose, epoch: int, index: int) -> int:
     return (index << 64) | (epoch << 128) | (int(purpose) << 192)
 
 
-def uniform(random_words: Words, bits: int = 24) -> NDArray[np.float64]:
+def uniform(random_words: Words, bits: int = 24) -> HostArray:
     """Map random words to float64 numbers in [0, 1): the upper ``bits``, times 2^-bits.
 
     Twenty-four bits fit the significand of float32, so that every dtype starts from the same numbers.

@@ -38,7 +38,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xpnet._lib.files import read_start, save
 from xpnet._lib.text import align, complain, csv_field, format_json, join_lines, plain
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 # The imports inside the functions load NumPy, which --help does not need.
 
 
-Names: TypeAlias = Sequence[str | int]
+Names = Sequence[str | int]
 """The names or numbers of the classes."""
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any
 
 from xpnet._lib.switches import read_switch
 from xpnet._typing import AnyFunction, Array
@@ -26,7 +26,7 @@ GPU_SPEED = 16
 """The factor by which a GPU may take more multiplications in a call."""
 
 
-COMPILE: Final = "XPNET_COMPILE"
+COMPILE = "XPNET_COMPILE"
 """The environment variable, a switch that is on by default; off, the mathematics runs as it is written."""
 
 

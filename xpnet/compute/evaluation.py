@@ -4,14 +4,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TypeAlias
 
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.blocks import Group, tree_sum, unstack
 from xpnet.compute.context import ComputeContext
 
-GroupResults: TypeAlias = tuple[Array, Array, Array]
+GroupResults = tuple[Array, Array, Array]
 """The summed loss, the number of correct predictions, and the predictions, as of `evaluate_logits`."""
 REMEDY = "another learning rate, standardised features or more epochs may help"
 

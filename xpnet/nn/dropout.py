@@ -4,7 +4,6 @@ from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet._typing import Array, Function, HostArray
 from xpnet.arithmetic import random
@@ -34,7 +33,7 @@ def dropout_masks(network: Network, seed: int, epoch: int, start: int, stop: int
     layer and the unit.
     """
 
-    def draw_bits(purpose: random.Purpose, layer: int) -> NDArray[np.uint16]:
+    def draw_bits(purpose: random.Purpose, layer: int) -> HostArray:
         """Return 16 random bits a unit, (samples, units).
 
         Each sample takes as many groups of four words as its units need, in the order of the layer's stream.

@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet._typing import Array, HostArray
 from xpnet.arithmetic.base import Arithmetic, Operand
@@ -88,8 +87,8 @@ class Normalization:
     """The map from raw features to the network's inputs."""
 
     kind: Normalize
-    shift: NDArray[np.float64]  # () for all features, or (features,)
-    scale: NDArray[np.float64]  # () for all features, or (features,)
+    shift: HostArray  # () for all features, or (features,)
+    scale: HostArray  # () for all features, or (features,)
 
     def on_device(self, ops: Arithmetic, from_host: Callable[[HostArray], Array]) -> Inputs:
         """Return the function that normalises."""
@@ -126,7 +125,7 @@ def fit_normalization(kind: Normalize, x: HostArray) -> Normalization:
     return Normalization(kind, mean, 1.0 / np.where(deviation > 0, deviation, 1.0))
 
 
-def _pixel_statistics(x: HostArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _pixel_statistics(x: HostArray) -> tuple[HostArray, HostArray]:
     """Return the mean and standard deviation, each (), of all pixels, from their exact histogram."""
     histogram = np.zeros(256, dtype=np.int64)
     for start in range(0, x.shape[0], 1024):
@@ -139,7 +138,7 @@ def _pixel_statistics(x: HostArray) -> tuple[NDArray[np.float64], NDArray[np.flo
     return np.asarray(total / n), np.asarray(math.sqrt(variance))
 
 
-def _feature_statistics(x: HostArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _feature_statistics(x: HostArray) -> tuple[HostArray, HostArray]:
     """Return the mean and standard deviation, each (features,), with exactly rounded sums.
 
     Raises

@@ -1,6 +1,6 @@
 """The layers, forward and backward. A layer's parameters and gradients have the same type."""
 
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic, Operand
@@ -48,7 +48,7 @@ class BatchNorm(NamedTuple):
     beta: Array  # (units, 1)
 
 
-Parameters: TypeAlias = list[Linear | BatchNorm]
+Parameters = list[Linear | BatchNorm]
 """The parameters of a network: a Linear for each layer; with batch norm a BatchNorm for all but the last."""
 
 

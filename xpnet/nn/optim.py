@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
@@ -31,10 +31,10 @@ class AdamState(NamedTuple):
     v_total: Array  # (1, 1), 1 - β₂ᵗ
 
 
-OptimizerState: TypeAlias = tuple[()] | Parameters | AdamState
+OptimizerState = tuple[()] | Parameters | AdamState
 """The state of ``sgd``, of momentum (the velocity), and of ``adam``."""
 
-Update: TypeAlias = tuple[Parameters, Any]
+Update = tuple[Parameters, Any]
 """New parameters and a new state."""
 
 

@@ -5,11 +5,10 @@ and the language fix; ``math.cos``, ``math.exp`` and ``**`` of floats differ fro
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
 
 from xpnet.arithmetic.host import cosine_share, power
 
-Schedule: TypeAlias = Callable[[int], float]
+Schedule = Callable[[int], float]
 
 
 def constant(rate: float) -> Schedule:

@@ -11,7 +11,7 @@ from copy import copy
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import EllipsisType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,9 +20,9 @@ from xpnet.backends.base import Backend
 from xpnet.parity.devices import STRICT, BackendDevice
 from xpnet.parity.distance import DtypeCheck, Tolerance
 
-Arguments: TypeAlias = Mapping[int | str, Any]
+Arguments = Mapping[int | str, Any]
 """The arguments of a call by position or keyword."""
-Leaves: TypeAlias = Mapping[str, Any]
+Leaves = Mapping[str, Any]
 """Arrays and plain values, in nested containers, by path."""
 HIDDEN = ("xpnet.parity.", "xpnet.backends.", "array_api_compat.", "contextlib.", "numpy.")
 """Modules that are no place of an error, beside the array library."""
@@ -373,11 +373,9 @@ def check_kinds(leaves: Leaves) -> None:
     """Raise TypeError for an argument that is neither a NumPy array nor a plain value."""
     for path, leaf in leaves.items():
         if not (callable(leaf) or isinstance(leaf, PLAIN)):
-            known = (
-                "a NumPy array, a number, text, None, a dtype, a slice, a callable, or lists, tuples, dicts"
-            )
-            known += " and dataclasses of these (functools.partial binds everything else)"
-            raise TypeError(f"{path} is a {type(leaf).__name__}: expected {known}")
+            known = "a NumPy array, a number, text, None, a dtype, a slice, a callable"
+            nested = "lists, tuples, dicts and dataclasses of these (functools.partial binds everything else)"
+            raise TypeError(f"{path} is a {type(leaf).__name__}: expected {known}, or {nested}")
 
 
 def narrow_leaf(leaf: Any) -> Any:

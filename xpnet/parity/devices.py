@@ -1,22 +1,22 @@
 """The backends and devices on which parity can be tested."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from itertools import starmap
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from xpnet._lib.switches import parse_switch
 from xpnet.backends.probing import Probe, cuda_driver_version, expand_device
 from xpnet.backends.resolve import BACKENDS, DEVICE_KINDS, check_request, probe
 from xpnet.errors import ConfigError, XPNetError
 
-STRICT: Final = "array-api-strict"
-REQUIRE: Final = "XPNET_REQUIRE_BACKENDS"
+STRICT = "array-api-strict"
+REQUIRE = "XPNET_REQUIRE_BACKENDS"
 """The environment variable that names the backends that must work; on, as 1 is, stands for all."""
-DEFAULT_DEVICES: Final = dict.fromkeys(BACKENDS, "cpu") | {"cupy": "cuda:0", STRICT: "device1"}
+DEFAULT_DEVICES = dict.fromkeys(BACKENDS, "cpu") | {"cupy": "cuda:0", STRICT: "device1"}
 """The default device of each backend."""
-FIRST_GPUS: Final = {name: f"{kind}:0" for kind in ("cuda", "gpu") for name in DEVICE_KINDS[kind]}
+FIRST_GPUS = {name: f"{kind}:0" for kind in ("cuda", "gpu") for name in DEVICE_KINDS[kind]}
 """The first GPU of each backend that can use any."""
 
 
@@ -40,8 +40,10 @@ class BackendDevice(NamedTuple):
         return f"{self.backend} on {self.device}"
 
 
-NUMPY: Final = BackendDevice("numpy", "cpu")
+NUMPY = BackendDevice("numpy", "cpu")
 """The reference that all others are compared with."""
+USUAL = tuple(dict.fromkeys(starmap(BackendDevice, (*DEFAULT_DEVICES.items(), *FIRST_GPUS.items()))))
+"""Each library on its default device, and those that can use one on the first GPU."""
 
 
 def parse(name: str) -> BackendDevice:
@@ -85,12 +87,7 @@ def probe_all(backends: Iterable[str] = tuple(BACKENDS)) -> list[tuple[BackendDe
     ]
 
 
-def list_all() -> list[BackendDevice]:
-    """Return each library on its default device, and those that can use one on the first GPU."""
-    return list(dict.fromkeys(starmap(BackendDevice, (*DEFAULT_DEVICES.items(), *FIRST_GPUS.items()))))
-
-
-def find_required() -> list[BackendDevice]:
+def find_required() -> Sequence[BackendDevice]:
     """Return the backends that XPNET_REQUIRE_BACKENDS names.
 
     Raises
@@ -100,7 +97,7 @@ def find_required() -> list[BackendDevice]:
     """
     names = os.environ.get(REQUIRE, "")
     if (all_or_none := parse_switch(names)) is not None:
-        return list_all() if all_or_none else []
+        return USUAL if all_or_none else []
     try:
         return parse_list(names)
     except XPNetError as error:
@@ -112,9 +109,9 @@ def find_installed() -> list[BackendDevice]:
 
     Nothing is imported, so some may be unusable.
     """
-    installed = [target for target in list_all() if _is_installed(target.backend)]
     has_driver = cuda_driver_version() is not None
-    return [each for each in installed if each.is_default or (has_driver and each.device == "cuda:0")]
+    likely = [each for each in USUAL if each.is_default or (has_driver and each.device == "cuda:0")]
+    return [each for each in likely if _is_installed(each.backend)]
 
 
 def describe_absence(target: BackendDevice) -> str | None:

@@ -1,21 +1,19 @@
 """Distances between host arrays, in bits, ulp and relative to a magnitude, and tolerances of them."""
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from xpnet._typing import HostArray
+from xpnet._typing import Function, HostArray
 from xpnet.errors import ConfigError
 
-DtypeCheck: TypeAlias = bool | Literal["kind"]
+DtypeCheck = bool | Literal["kind"]
 """True if dtypes must be equal; ``"kind"``: all but the width."""
 
 
-def ulp_distance(a: HostArray, b: HostArray) -> NDArray[np.float64]:
+def ulp_distance(a: HostArray, b: HostArray) -> HostArray:
     """Return elementwise the number of floating-point numbers from ``a`` to ``b``, the distance in ulp.
 
     Both have one dtype, floating-point or complex (then the larger of the two parts' distances), and
@@ -37,7 +35,7 @@ def ulp_distance(a: HostArray, b: HostArray) -> NDArray[np.float64]:
     return np.where(np.isnan(a) ^ np.isnan(b), np.inf, distance)
 
 
-def unequal_bits(a: HostArray, b: HostArray) -> NDArray[np.bool_]:
+def unequal_bits(a: HostArray, b: HostArray) -> HostArray:
     """Tell elementwise whether the bits differ. All NaN are equal, the two zeros are not.
 
     Both have one dtype and one shape, which is the result's.
@@ -50,7 +48,7 @@ def unequal_bits(a: HostArray, b: HostArray) -> NDArray[np.bool_]:
     return np.asarray(((a != b) | (np.signbit(a) != np.signbit(b))) & ~are_nan)
 
 
-def _ordinals(a: HostArray) -> NDArray[np.int64]:
+def _ordinals(a: HostArray) -> HostArray:
     """Return integers that count the floating-point numbers from zero: neighbours differ by 1."""
     patterns = a.view(np.dtype(f"i{a.dtype.itemsize}"))
     bits, lowest = patterns.astype(np.int64), np.int64(np.iinfo(patterns.dtype).min)
@@ -74,7 +72,7 @@ class Mismatch:
         return "0 ulp, but of another sign" if self.ulp == 0 else f"{format_count(self.ulp)} ulp"
 
 
-def first_mismatch(unequal: NDArray[np.bool_], a: HostArray, b: HostArray) -> Mismatch | None:
+def first_mismatch(unequal: HostArray, a: HostArray, b: HostArray) -> Mismatch | None:
     """Return the first element, in C order, for which ``unequal`` is true, None if there is none."""
     if not unequal.any():
         return None
@@ -89,7 +87,7 @@ def format_count(count: float) -> str:
     return f"{count:.0f}" if count < 1e6 else f"{count:.1e}"
 
 
-def relative_difference(a: NDArray[Any], reference: NDArray[Any]) -> float:
+def relative_difference(a: HostArray, reference: HostArray) -> float:
     """Return the largest difference, relative to the largest magnitude in ``reference``."""
     difference, largest = (float(np.max(np.abs(x), initial=0.0)) for x in (a - reference, reference))
     if difference == 0.0:
@@ -115,7 +113,7 @@ class Tolerance(NamedTuple):
     """
 
     text: str
-    exceeds: Callable[[HostArray, HostArray], NDArray[np.bool_] | np.bool_]
+    exceeds: Function
     shape: bool = True
     device: bool = True
 
@@ -143,7 +141,7 @@ def parse_tolerance(
     if ulp is not None:
         return Tolerance(f"at most {ulp} ulp", lambda a, b: ulp_distance(a, b) > ulp)
 
-    def exceeds(a: HostArray, b: HostArray) -> NDArray[np.bool_]:
+    def exceeds(a: HostArray, b: HostArray) -> HostArray:
         largest = float(np.max(np.abs(b), initial=0.0, where=np.isfinite(b)))
         limit = atol + (norm or 0.0) * largest
         return np.asarray(~np.isclose(a, b, rtol=rtol or 0.0, atol=limit, equal_nan=True))

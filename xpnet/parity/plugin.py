@@ -188,7 +188,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     from xpnet.parity import devices
 
-    names = dict.fromkeys([*map(str, devices.list_all()), *sorted(session.absence)])
+    names = dict.fromkeys([*map(str, devices.USUAL), *sorted(session.absence)])
     absent = {}
     for target in [devices.parse(name) for name in names if session.absence.get(name) != ""]:
         reason = devices.describe_absence(target) or session.absence.get(str(target), "no test ran on it")

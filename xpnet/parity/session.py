@@ -6,7 +6,7 @@ Importing this module loads no array library.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from xpnet.parity.devices import BackendDevice
@@ -31,7 +31,7 @@ class Session:
     absence: dict[str, str] = field(default_factory=dict)
 
 
-SESSIONS: Final[list[Session]] = []
+SESSIONS: list[Session] = []
 """The pytest sessions in this process; the last one is running."""
 
 

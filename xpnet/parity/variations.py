@@ -5,7 +5,7 @@ Variations are other forms of its arrays, a second call, other sizes and values.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Final, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,16 +15,16 @@ from xpnet.errors import ConfigError
 from xpnet.parity.calls import Leaves, Outcome, Run, Task, call, describe_error, named_arrays
 from xpnet.parity.outcomes import NUMPY_RUN, compare, find_differences
 
-ELEMENTS: Final = 5000
+ELEMENTS = 5000
 """Elements of an array that is made longer."""
 SECOND = "second call"
 LONG = f"{ELEMENTS} elements"
 HALF = "default dtype"
 READ_ONLY = "read-only"
-Change: TypeAlias = Callable[[HostArray], HostArray]
-ORDERED: Final = ("numpy", "cupy", "torch", "dpnp", "array-api-strict")
+Change = Callable[[HostArray], HostArray]
+ORDERED = ("numpy", "cupy", "torch", "dpnp", "array-api-strict")
 """The libraries whose arrays have a memory order."""
-FORMS: Final[Mapping[str, tuple[Change, Collection[str]]]] = {
+FORMS: Mapping[str, tuple[Change, Collection[str]]] = {
     "C order": (partial(np.array, order="C"), ORDERED),
     "F order": (partial(np.array, order="F"), ORDERED),
     "strided": (lambda x: np.repeat(x, 2, axis=-1)[..., ::2] if x.ndim else x, ("numpy",)),

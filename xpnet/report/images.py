@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from itertools import zip_longest
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from xpnet._typing import HostArray
 from xpnet.data.datasets import Dataset
 from xpnet.nn.layers import EPSILON
 from xpnet.storage.model_file import TENSORS, TrainedNetwork
@@ -38,13 +38,13 @@ def image_side(data: Dataset) -> int | None:
     return side if side >= SMALLEST_SIDE and side * side == data.features and not is_table else None
 
 
-def draw_ink_image(pixels: NDArray[np.generic], full: float) -> str:
+def draw_ink_image(pixels: HostArray, full: float) -> str:
     """Return (features,) pixels as a data URL, white on black: `full` is white, 0 or less is black."""
     levels = np.clip(pixels.astype(np.float64) * (255.0 / full), 0.0, 255.0)
     return _encode_data_url(_make_grey_image(levels))
 
 
-def draw_weight_image(weights: NDArray[np.floating]) -> str:
+def draw_weight_image(weights: HostArray) -> str:
     """Return (features,) weights as a data URL: the sign sets the colour, the magnitude the opacity."""
     largest = float(np.max(np.abs(weights))) or 1.0
     image = _make_grey_image(128.0 + weights.astype(np.float64) / largest * 127.0)
@@ -53,7 +53,7 @@ def draw_weight_image(weights: NDArray[np.floating]) -> str:
     return _encode_data_url(image, transparency=opacities)
 
 
-def _make_grey_image(levels: NDArray[np.float64]) -> Image.Image:
+def _make_grey_image(levels: HostArray) -> Image.Image:
     """Return (side²,) grey levels from 0 to 255 as a square image, reduced to LARGEST_SIDE if larger."""
     side = math.isqrt(levels.size)
     image = Image.fromarray(np.rint(levels).astype(np.uint8).reshape(side, side))
@@ -103,5 +103,5 @@ def _encode_layers(model: TrainedNetwork) -> Iterator[dict[str, str]]:
         yield {"weight": _encode_numbers(weight, "<f4"), "bias": _encode_numbers(bias, "<f8")}
 
 
-def _encode_numbers(values: NDArray[np.generic], dtype: str) -> str:
+def _encode_numbers(values: HostArray, dtype: str) -> str:
     return base64.b64encode(np.ascontiguousarray(values, dtype).tobytes()).decode()

@@ -25,6 +25,10 @@ _UNSEEN = 0x40008000
 """The flags of files of which the user says that they are absent (skip-worktree) or unchanged."""
 
 
+Commit = dict[str, str | bool] | None
+"""A git commit: commit (hexadecimal) and dirty; None outside a repository."""
+
+
 class Environment(TypedDict):
     """The environment of a run.
 
@@ -49,8 +53,8 @@ class Environment(TypedDict):
     python: str
     platform: str
     versions: dict[str, str]
-    working_folder_commit: dict[str, str | bool] | None
-    xpnet_commit: dict[str, str | bool] | None
+    working_folder_commit: Commit
+    xpnet_commit: Commit
     source_sha256: str
 
 
@@ -60,28 +64,22 @@ def collect_environment() -> Environment:
     Loads no library and never raises.
     """
     versions = {name: getattr(sys.modules.get(name), "__version__", None) for name in LIBRARIES}
+    # A package in site-packages, beside which its installer puts metadata, or in another folder of somebody's
+    # repository, is not of that repository.
+    root = Path(__file__).resolve().parents[2]
+    is_checkout = (root / ".git").exists() and not any(root.glob("xpnet-*.dist-info"))
+    ceiling = {"GIT_CEILING_DIRECTORIES": str(root.parent)}
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "platform": platform.platform(),
         "versions": {name: str(version) for name, version in versions.items() if version},
         "working_folder_commit": _describe_commit("."),
-        "xpnet_commit": _describe_own_commit(Path(__file__).resolve().parents[2]),
+        "xpnet_commit": _describe_commit(str(root), **ceiling) if is_checkout else None,
         "source_sha256": digest_source(),
     }
 
 
-def _describe_own_commit(root: Path) -> dict[str, str | bool] | None:
-    """Return the commit of the checkout `root` that holds the package, None if it is none.
-
-    A package in site-packages, or in another folder of somebody's repository, is not of that repository.
-    """
-    # An installer puts metadata beside the package.
-    if any(root.glob("xpnet-*.dist-info")) or not (root / ".git").exists():
-        return None
-    return _describe_commit(str(root), GIT_CEILING_DIRECTORIES=str(root.parent))
-
-
-def _describe_commit(folder: str, **variables: str) -> dict[str, str | bool] | None:
+def _describe_commit(folder: str, **variables: str) -> Commit:
     """Return commit and dirty flag of the repository that contains a folder; None without a commit.
 
     A bare repository, and one of another user that git refuses (safe.directory), have none. Programs that the

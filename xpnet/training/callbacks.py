@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any
 
 from xpnet._lib.interrupts import defer_interrupts
 from xpnet._lib.tree import leaves, tree_map
@@ -15,7 +16,7 @@ from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.training.loop import INTERRUPTED, EpochLog, FitResult, LoopCallback
 from xpnet.training.step import TrainState
 
-ParametersAndStatistics: TypeAlias = tuple[Parameters, list[RunningStatistics]]
+ParametersAndStatistics = tuple[Parameters, list[RunningStatistics]]
 
 
 class FinalParameters(LoopCallback):
@@ -61,6 +62,7 @@ class FinalParameters(LoopCallback):
         return kept
 
 
+@dataclass(eq=False)
 class EarlyStopping(FinalParameters):
     """Keeps the epoch with the highest score; of equal ones that of the lowest validation loss, the first.
 
@@ -69,9 +71,8 @@ class EarlyStopping(FinalParameters):
     """
 
     needs_every_epoch = True
-
-    def __init__(self, patience: int, first: int = 0) -> None:
-        self._patience, self._first = patience, first
+    patience: int
+    first: int = 0
 
     @property
     def metrics(self) -> dict[str, int]:
@@ -103,7 +104,7 @@ class EarlyStopping(FinalParameters):
         return validation is not None and (self.kept is None or validation.rank > (score, -loss))
 
     def _is_exhausted(self, epoch: int) -> bool:
-        return epoch - max(self.best[0], self._first) >= self._patience
+        return epoch - max(self.best[0], self.first) >= self.patience
 
     def _update_stop(self, epoch: int) -> None:
         self.stop = "early" if self._is_exhausted(epoch) else None
@@ -170,10 +171,11 @@ def build_final(config: TrainConfig, first: int = 0, last: int | None = None) ->
     return WeightAveraging(last - averaged) if averaged > 1 else FinalParameters()
 
 
+@dataclass(eq=False)
 class Evaluate(LoopCallback):
     """Evaluates the validation samples in every epoch, and the training samples in logged epochs.
 
-    Parameters
+    Attributes
     ----------
     first, last
         The first and the last epoch, which are always logged; by default 0 and that of the settings.
@@ -181,10 +183,9 @@ class Evaluate(LoopCallback):
         Its best epochs, and the one in which it ends training, are always logged too.
     """
 
-    def __init__(self, first: int = 0, last: int | None = None, final: FinalParameters | None = None) -> None:
-        self._first = first
-        self._last = last
-        self.final = final or FinalParameters()
+    first: int = 0
+    last: int | None = None
+    final: FinalParameters = field(default_factory=FinalParameters)
 
     def on_epoch_end(self, log: EpochLog) -> None:
         """Add the evaluations to the log.
@@ -196,8 +197,8 @@ class Evaluate(LoopCallback):
         """
         trainer, config = self._trainer, self._trainer.config
         log.validation = trainer.validate(log.state)
-        last = config.epochs if self._last is None else self._last
-        is_regular = log.epoch % config.log_interval == 0 or log.epoch in (self._first, last)
+        last = config.epochs if self.last is None else self.last
+        is_regular = log.epoch % config.log_interval == 0 or log.epoch in (self.first, last)
         if is_regular or self.final.is_decisive(log):
             log.training = trainer.evaluate(log.state)
             if not math.isfinite(log.training.loss):

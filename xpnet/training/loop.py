@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from xpnet.compute.evaluation import SampleEvaluation, to_float
 from xpnet.errors import DivergedError
@@ -12,7 +12,7 @@ from xpnet.training.step import TrainState
 if TYPE_CHECKING:
     from xpnet.nn.layers import Linear
 
-Sums: TypeAlias = list[tuple[int, Any]]
+Sums = list[tuple[int, Any]]
 """Of the biases of the output layer, after epochs."""
 INTERRUPTED = "interrupted"
 """The reason to end training after Ctrl-C."""

@@ -7,11 +7,10 @@ from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.tree import Tree, tree_map
-from xpnet._typing import Array
+from xpnet._typing import Array, HostArray
 from xpnet.arithmetic import SPECIFICATION_VERSION, random
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group
 from xpnet.backends.base import Backend
@@ -209,7 +208,7 @@ class Trainer:
         labels = self.data.y_train if indices is None else self.data.y_train[indices]
         return None if evaluation.predictions is None else self.recalls(evaluation, labels)
 
-    def recalls(self, evaluation: SampleEvaluation, labels: NDArray[np.int32]) -> list[float | None]:
+    def recalls(self, evaluation: SampleEvaluation, labels: HostArray) -> list[float | None]:
         """Return the recall of each class, from the predictions of samples with these labels."""
         predictions = self.backend.to_host(evaluation.predictions)
         return [each.recall for each in class_metrics(predictions, labels, self.data.classes)]
@@ -270,7 +269,7 @@ class Trainer:
         """Return copies on the device: a step may reuse their memory."""
         return tree_map(lambda array: self.backend.from_host(array.copy()), tree)
 
-    def _build_loader(self, data: Dataset, training: NDArray[np.int64] | None, count: int) -> BatchLoader:
+    def _build_loader(self, data: Dataset, training: "HostArray | None", count: int) -> BatchLoader:
         config = self.config
         network, backend = self.network, self.backend
         ops = self.context.ops
@@ -347,7 +346,7 @@ def worker_count(config: TrainConfig, backend: Backend, jobs: int = 1) -> int:
     return config.workers
 
 
-def split_samples(config: TrainConfig, data: Dataset) -> tuple[NDArray[np.int64] | None, ...]:
+def split_samples(config: TrainConfig, data: Dataset) -> "tuple[HostArray | None, ...]":
     """Return the indices of the samples to train on and to validate with; None stands for all and none.
 
     Raises

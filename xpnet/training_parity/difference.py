@@ -4,7 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from xpnet.training.trainer import Trainer
 
 IGNORED_SETTINGS = {field.name for kind in (ComputationSettings, RunSettings) for field in fields(kind)}
 """Settings in which compared runs may differ: device, arithmetic, and what is saved."""
-Compute: TypeAlias = Callable[[ComputeContext, Variables, SampleBlock], Json]
+Compute = Callable[[ComputeContext, Variables, SampleBlock], Json]
 """Computes a block with variables; returns the results by name."""
 OPERATIONS = ("matmul", "weight_and_bias_gradients", "sum", "exp", "log", "sqrt")
 """The methods of an arithmetic that are recorded."""

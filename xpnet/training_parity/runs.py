@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from xpnet.training.loop import EpochLog, LoopCallback
 from xpnet.training.opening import open_training
 from xpnet.training_parity.difference import first_difference
 
-Show: TypeAlias = Callable[[str], None]
+Show = Callable[[str], None]
 """Receives descriptions of the progress."""
 
 
@@ -38,7 +38,7 @@ class ArithmeticKind(NamedTuple):
         return f"{self.arithmetic} {self.dtype}"
 
 
-KINDS: Final = (
+KINDS = (
     ArithmeticKind("reproducible", "float64", None),
     ArithmeticKind("native", "float32", 1e-4),
     ArithmeticKind("native", "float64", 1e-7),
