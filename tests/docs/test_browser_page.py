@@ -14,7 +14,7 @@ import make_vectors
 import numpy as np
 import pytest
 from fingerprints import mnist
-from forgeries import OF_PAGE, forgeries, judge, make_runs, page_verdict
+from forgeries import OF_PAGE, by_hand, flip_a_bit, forgeries, judge, make_runs, page_verdict
 from recorded_runs import seal
 from report_pages import trained
 from vectors import trainings
@@ -143,68 +143,21 @@ def runs(tmp_path_factory):
     return folder
 
 
-def alter(part="", **changes):
-    """A change of keys of a record, or of an object in it."""
-
-    def change(run):
-        record = json.loads((run / "run.json").read_text())
-        (record[part] if part else record).update(changes)
-        (run / "run.json").write_text(json.dumps(record))
-
-    return change
-
-
-def replace(name, pattern, new):
-    def change(run):
-        content, count = re.subn(pattern, new, (run / name).read_bytes(), count=1, flags=re.DOTALL)
-        assert count == 1
-        (run / name).write_bytes(content)
-
-    return change
-
-
-change_weight = replace("model.safetensors", rb"(}} *)(.)", lambda match: match[1] + bytes([match[2][0] ^ 1]))
-change_loss = replace("metrics.jsonl", rb'("epoch": 1.*?"validation_loss": )[\d.]+', rb"\g<1>0.5")
-FORGERIES = [
-    ("refused", "run.json: was written by an older xpnet", alter(schema_version=2)),
-    ("differs", "run.json: source_sha256: is no key of a record of this", alter(schema_version=3)),
-    ("differs", "epoch 0: validation_score: recorded ", alter("config", best_by="weighted-accuracy")),
-    ("differs", "run.json: segments[0].note: is no key of a record", alter(segments=[{"note": 1}])),
-    ("differs", "epoch 1: validation_loss: recorded 0.5, computed ", change_loss),
-    ("differs", "model.safetensors: layers.0.bias, number 0: recorded ", change_weight),
-    ("differs", "model.safetensors: has a header", replace("model.safetensors", b'"scale"', b'"none" ')),
-    ("differs", "run.json: seed: recorded ", alter("config", seed=7)),
-    ("differs", "epoch 0: fingerprint: recorded ", alter("config", init="he")),
-    ("differs", "run.json: metrics.test_loss: recorded 1, computed ", alter("metrics", test_loss=1)),
-    ("differs", "run.json: fingerprint: recorded 0, computed ", alter(fingerprint="0")),
-    ("differs", "run.json: config.note: is no key of a record", alter("config", note=1)),
-    ("differs", "checkpoint-9: is no file of this", lambda run: (run / "checkpoint-9").touch()),
-    ("refused", "the run was trained in native arithmetic", alter("config", arithmetic="native")),
-    ("refused", "the run follows version 2 of the specification", alter(specification_version=2)),
-    ("refused", "the run has the data of a CSV file: ", alter("config", label="x")),
-    ("refused", 'run.json: config.epochs: cannot be "5"', alter("config", epochs="5")),
-    ("refused", "the run was trained on other data: ", alter("data", sha256="0" * 64)),
-    ("differs", "run.json: is not what was recorded (SHA-256 ", alter("metrics", test_loss=1)),
-    ("refused", 'run.json: the key "seed" occ', replace("run.json", rb'"seed": ', b'"seed": 3, "seed": ')),
-]
-SEALED = len(FORGERIES) - 2  # after which the digests are written anew
-
-
 @pytest.mark.slow
 def test_true_runs_are_the_same_bits_and_the_first_difference_of_forged_ones_is_named(runs, tmp_path):
     kinds = "pixels", "floats", "older"
     folders = [path for kind in kinds for path in (runs / kind, runs / f"{kind}-data")]
-    for number, (_, _, change) in enumerate(FORGERIES):
-        change(run := Path(shutil.copytree(runs / "pixels", tmp_path / str(number))))
-        if number < SEALED:
-            seal(run)
+    for number, forgery in enumerate(by_hand("page")):
+        run = Path(shutil.copytree(runs / "pixels", tmp_path / str(number) / "pixels"))
+        forgery.make(run.parent)
         folders += [run, runs / "pixels-data"]
     *results, twice = node("verify", *folders, runs / "pixels", runs / "pixels")
     assert [result["outcome"] for result in results[:3]] == ["same"] * 3, results[:3]
     assert "model, checkpoints, metrics and fingerprint are the same bits" in results[0]["line"]
     assert twice["line"].startswith("two files are named ")
-    for (outcome, message, _), result in zip(FORGERIES, results[3:], strict=True):
-        assert (result["outcome"], result["line"][: len(message)]) == (outcome, message)
+    for forgery, result in zip(by_hand("page"), results[3:], strict=True):
+        line = result["line"][: len(forgery.message)]
+        assert (result["outcome"], line) == (forgery.outcome, forgery.message)
 
 
 @pytest.mark.slow
@@ -255,7 +208,8 @@ def test_the_page_verifies_and_trains_from_its_file_without_a_network(browser, r
         return page.locator("#verdict").inner_text()
 
     assert result_of("#verify", runs / "pixels", runs / "pixels-data").startswith("The same bits\n")
-    change_weight(forged := Path(shutil.copytree(runs / "pixels", tmp_path / "forged")))
+    forged = Path(shutil.copytree(runs / "pixels", tmp_path / "forged"))
+    flip_a_bit(forged)
     seal(forged)
     assert "Differs\n\nmodel.safetensors: layers.0.bias" in result_of("#verify", forged, runs / "pixels-data")
     page.fill("#epochs", "1")
