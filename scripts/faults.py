@@ -19,6 +19,11 @@ found once.
 
 ``python scripts/faults.py --against OLD`` runs nothing: it compares the results with a copy of those of an
 earlier run, and exits with code 1 if a fault is not caught any more.
+
+``python scripts/faults.py --which xpnet/api.py:120`` runs nothing either, once the tests are learnt: it
+prints the default tests that run the statement at that line, in the order in which a fault there would be
+given them, each with its seconds, and marks those that have caught a fault of the table there. A line means
+what it meant when the tests were learnt, and a note says so if the file has changed since.
 """
 
 import argparse
@@ -62,7 +67,8 @@ disable_warnings = no-data-collected, module-not-measured, module-not-imported
 """
 PHASE = re.compile(r" \(call\)$|::.* \((setup|teardown)\)$")
 """The part of the variable of the current test after the name of the test, or of its file for fixtures."""
-NOT_COPIED = (".*cache", ".git", ".venv", ".hypothesis", "__pycache__", "build", "dist", "runs", "site")
+NOT_COPIED = (".*cache", ".git", ".venv", ".hypothesis", "__pycache__")
+NOT_COPIED_OF_ROOT = ("build", "dist", "runs", "site")
 PYTEST = (sys.executable, "-m", "pytest", "-p", "planted.observer", "-p", "no:cacheprovider", "-q", "--tb=no")
 PYTEST += ("--continue-on-collection-errors", "-m", "not slow and not tooling")
 OF_THIS_RUN = ("PYTEST_CURRENT", "PYTEST_XDIST", "COVERAGE_")
@@ -96,7 +102,13 @@ def find_lines(fault: Fault) -> set[int]:
         msg = f"{fault}: expected the text once, got {number}: {fault.old!r}"
         raise ConfigError(msg)
     first = text.count("\n", 0, text.index(fault.old)) + 1
-    tree = ast.parse(text if path.suffix == ".py" else "")
+    lines = find_statement(text if path.suffix == ".py" else "", first)
+    return lines | {*range(first, first + fault.old.count("\n") + 1)} if lines else lines
+
+
+def find_statement(text: str, first: int) -> set[int]:
+    """Return the lines of the statement at a line of a module; empty if it runs at import, or cached."""
+    tree = ast.parse(text)
     statements = [x for x in ast.walk(tree) if isinstance(x, ast.stmt)]
     around = [x for x in statements if x.lineno <= first <= (x.end_lineno or 0)]  # the innermost is the last
     functions = [x for x in around[:-1] if isinstance(x, ast.FunctionDef)]
@@ -104,7 +116,12 @@ def find_lines(fault: Fault) -> set[int]:
         return set()
     block = getattr(around[-1], "body", None)
     end = block[0].lineno - 1 if block else around[-1].end_lineno or 0
-    return {*range(around[-1].lineno, end + 1), *range(first, first + fault.old.count("\n") + 1)}
+    return {*range(around[-1].lineno, end + 1)}
+
+
+def _leave_out(folder: str, names: list[str]) -> set[str]:
+    patterns = NOT_COPIED + NOT_COPIED_OF_ROOT * (Path(folder) == ROOT)
+    return shutil.ignore_patterns(*patterns)(folder, names)
 
 
 class Checkout:
@@ -113,7 +130,7 @@ class Checkout:
     def __init__(self, folder: Path) -> None:
         self.copy = folder / "copy"
         self._outcomes, self._chosen = folder / "outcomes", folder / "chosen"
-        shutil.copytree(ROOT, self.copy, ignore=shutil.ignore_patterns(*NOT_COPIED))
+        shutil.copytree(ROOT, self.copy, ignore=_leave_out)
         own = {name: value for name, value in os.environ.items() if not name.startswith(OF_THIS_RUN)}
         self.environment = own | {
             "PYTHONPATH": os.pathsep.join((str(self.copy), str(self.copy / "scripts"))),
@@ -199,28 +216,66 @@ def learn(jobs: int) -> None:
     print(f"learnt {len(passed)} tests; not used, because they fail: {', '.join(sorted(failed)) or 'none'}")
 
 
-def find_tests(fault: Fault, seconds: dict[str, float], data: Any) -> list[str]:
-    """Return the tests that reach a fault: those of its topic first, and then the quickest."""
-    lines, place, names = find_lines(fault), Path("xpnet", fault.file), set[str]()
+def find_tests(file: str, lines: Collection[int], seconds: dict[str, float], data: Any) -> list[str]:
+    """Return the tests that reach lines of a file: those of its topic first, and then the quickest."""
+    place, names = Path("xpnet", file), set[str]()
     near = {place.parent, place.parent.parent} if place.suffix != ".py" else set[Path]()
     for path in data.measured_files():
         if Path(path) == place or Path(path).parent in near:
             for line, contexts in data.contexts_by_lineno(path).items():
                 if line in lines or not lines:
                     names.update(PHASE.sub("", context) for context in contexts)
-    own = f"tests/{Path(fault.file).with_name(f'test_{place.stem}.py').as_posix()}::"
-    topic = f"tests/{Path(fault.file).parts[0]}/"
+    own = f"tests/{Path(file).with_name(f'test_{place.stem}.py').as_posix()}::"
+    topic = f"tests/{Path(file).parts[0]}/"
     known = [name for name in seconds if name in names or name.partition("::")[0] in names]
     return sorted(known, key=lambda x: (not x.startswith(own), not x.startswith(topic), seconds[x], x))
 
 
-def plant_all(faults: Sequence[Fault], results: Results, jobs: int) -> None:
-    """Plant faults, print which tests catch each, and write that among the results of others."""
+def read_learnt() -> tuple[dict[str, float], Any]:
+    """Return the seconds of the tests, and the lines that each reaches."""
     from coverage import CoverageData
 
-    seconds: dict[str, float] = json.loads((FOLDER / "seconds.json").read_text(encoding="utf-8"))
-    data, checkouts = CoverageData(str(FOLDER / "coverage")), SimpleQueue[Checkout]()
+    data = CoverageData(str(FOLDER / "coverage"))
     data.read()
+    return json.loads((FOLDER / "seconds.json").read_text(encoding="utf-8")), data
+
+
+def find_place(text: str) -> tuple[str, set[int]]:
+    """Return the file of a place such as xpnet/api.py:120, as in the table, and the lines of its statement.
+
+    ConfigError if there is no such line.
+    """
+    name, _, number = text.rpartition(":")
+    folder, _, file = name.partition("/")
+    path = ROOT / name
+    content = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if folder != "xpnet" or not (number.isdecimal() and 1 <= int(number) <= content.count("\n")):
+        msg = f"--which: expected a line of the package, as in xpnet/api.py:120, got {text!r}"
+        raise ConfigError(msg)
+    return file, find_statement(content if path.suffix == ".py" else "", int(number))
+
+
+def print_tests(file: str, lines: set[int], faults: Sequence[Fault], results: Results) -> None:
+    """Print the tests that reach lines of a file, and which of them have caught a fault there."""
+    catching = Counter(
+        test
+        for fault in faults
+        if fault.file == file and (find_lines(fault) & lines or not lines)
+        for test in results.get(str(fault), {}).get("caught_by", ())
+    )
+    seconds, data = read_learnt()
+    tests = find_tests(file, lines, seconds, data)
+    for test in tests:
+        print(f"{seconds[test]:7.2f} s  {'caught a fault' if catching[test] else '':14}  {test}")
+    what = f"lines {min(lines)} to {max(lines)} of" if lines else "functions, as the line runs once, of"
+    print(f"{len(tests)} of {len(seconds)} default tests run {what} {file}, as learnt")
+    if (ROOT / "xpnet" / file).stat().st_mtime > (FOLDER / "seconds.json").stat().st_mtime:
+        print("the file has changed since: --learn learns anew what the tests run")
+
+
+def plant_all(faults: Sequence[Fault], results: Results, jobs: int) -> None:
+    """Plant faults, print which tests catch each, and write that among the results of others."""
+    (seconds, data), checkouts = read_learnt(), SimpleQueue[Checkout]()
 
     def plant(fault: Fault, names: Sequence[str]) -> list[str]:
         chosen, left = list[str](), float(SECONDS)
@@ -236,7 +291,7 @@ def plant_all(faults: Sequence[Fault], results: Results, jobs: int) -> None:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as executor:
         for job in range(jobs):
             checkouts.put(Checkout(Path(folder, str(job))))
-        reaching = [find_tests(fault, seconds, data) for fault in faults]
+        reaching = [find_tests(fault.file, find_lines(fault), seconds, data) for fault in faults]
         for fault, names, tests in zip(faults, reaching, executor.map(plant, faults, reaching), strict=True):
             results[str(fault)] = {"reached_by": len(names), "caught_by": tests}
             write_atomic(FOLDER / "results.json", json.dumps(results, indent=1).encode())
@@ -257,6 +312,7 @@ def main(words: Sequence[str] | None = None) -> int:
     add("--jobs", type=whole_number, default=available_cpus(), help="processes (default: %(default)s)")
     add("--learn", action="store_true", help="first learn again how long the tests take and what they reach")
     add("--check", action="store_true", help="only check that the text of each fault stands in its file once")
+    add("--which", metavar="FILE:LINE", help="only print the tests that run a line, as in xpnet/api.py:120")
     add("--against", type=Path, metavar="OLD", help="only compare the results with those in another file")
     options = parser.parse_args(words)
     results = read_results(FOLDER / "results.json")
@@ -280,6 +336,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         for fault in faults:
             find_lines(fault)
+        options.which = options.which and find_place(options.which)
     except ConfigError as error:
         print(f"faults: {error}", file=sys.stderr)
         return 2
@@ -289,6 +346,9 @@ def main(words: Sequence[str] | None = None) -> int:
     need("pytest", "xdist", "coverage", fix='pip install -e ".[test-all,dev]"')
     if options.learn or not (FOLDER / "seconds.json").exists():
         learn(options.jobs)
+    if options.which:
+        print_tests(*options.which, faults, results)
+        return 0
     results = {str(fault): results[str(fault)] for fault in faults if str(fault) in results}
     known = {fault for fault, result in results.items() if result["caught_by"] and options.uncaught}
     plant_all(

@@ -108,6 +108,26 @@ def test_a_fault_is_caught_by_the_tests_that_reach_it_and_fail(checkout, capsys)
     results = json.loads((checkout / "build" / "results.json").read_text())
     assert results["thing.py: import"]["caught_by"] == ["tests/test_thing.py"]  # as it cannot be imported
     assert "not caught: 2 of 5\n  thing.py: same\n  thing.py: limit\n" in capsys.readouterr().out
+    assert faults.main(["--which", "xpnet/thing.py:6"]) == 0
+    *tests, summary = capsys.readouterr().out.splitlines()
+    assert sorted(line.partition(" s  ")[2] for line in tests) == [
+        "caught a fault  tests/test_thing.py::test_a_large_number",
+        "caught a fault  tests/test_thing.py::test_in_a_process",
+    ]
+    assert summary == "2 of 5 default tests run lines 5 to 6 of thing.py, as learnt"
+    (checkout / "xpnet" / "thing.py").write_text(SOURCE)
+    assert faults.main(["--which", "xpnet/thing.py:1"]) == 0  # at import: all that run the file
+    assert capsys.readouterr().out.splitlines()[5:] == [
+        "5 of 5 default tests run functions, as the line runs once, of thing.py, as learnt",
+        "the file has changed since: --learn learns anew what the tests run",
+    ]
+
+
+@pytest.mark.parametrize("place", ["xpnet/thing.py", "thing.py:6", "xpnet/thing.py:90", "xpnet/none.py:1"])
+def test_a_place_that_is_no_line_of_the_package_is_an_error(checkout, capsys, place):
+    (checkout / "faults.toml").write_text("")
+    assert faults.main(["--which", place]) == 2
+    assert f"in xpnet/api.py:120, got {place!r}" in capsys.readouterr().err
 
 
 def test_faults_that_were_caught_and_are_not_any_more_are_listed(tmp_path, monkeypatch, capsys):

@@ -35,7 +35,7 @@ UPLOADS = [{}, MASKED, {"dropout": 0.4, "batch_size": 7}, {"input_noise": 0.2, "
     ("backend", "changes"),
     [
         *product([case for case in BackendCase if case not in SLOW], UPLOADS),
-        *(pytest.param(case, UPLOADS[2], marks=pytest.mark.slow) for case in SLOW),
+        *(pytest.param(case, {"dropout": 0.4}, marks=pytest.mark.slow) for case in SLOW),
     ],
     indirect=["backend"],
     ids=lambda value: getattr(value, "value", None),

@@ -41,7 +41,7 @@ def dataset(x, y):
 
 def results(data, backend, **settings):
     """What depends on the bits: parameters, evaluations of all parts, outputs of single samples."""
-    config = TrainConfig(hidden=(3,), epochs=2, batch_size=700, validation=40, learning_rate=0.5, **settings)
+    config = TrainConfig(hidden=(3,), epochs=2, batch_size=510, validation=40, learning_rate=0.5, **settings)
     with Trainer.open(config, data, backend) as trainer:
         state = trainer.fit([]).state
         model = trainer.model(state)
