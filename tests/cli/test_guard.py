@@ -18,11 +18,11 @@ import pytest
 from commands import complaint
 from ctrl_c import handled_by
 from folders import change_record, fail_with
+from hooks import OnEpoch, calling
 
 from xpnet.__main__ import main
 from xpnet.cli.guard import handle_errors
 from xpnet.storage.record import read_metrics, read_run
-from xpnet.storage.run import WritableRun
 from xpnet.training import trainer
 
 not_on_windows = pytest.mark.skipif(sys.platform == "win32", reason="has no such signals and names")
@@ -96,17 +96,10 @@ def test_a_command_that_is_terminated_while_modules_are_loaded_names_the_signal(
 
 
 @not_on_windows
-def test_a_training_that_is_terminated_is_saved_and_goes_on(monkeypatch):
-    log = WritableRun.log
-
-    def log_and_terminate(run, values):
-        log(run, values)
-        if values["epoch"] == 1:
-            signal.raise_signal(signal.SIGTERM)
-
+def test_a_training_that_is_terminated_is_saved_and_goes_on():
+    terminate = OnEpoch(lambda log: signal.raise_signal(signal.SIGTERM) if log.epoch == 1 else None)
     with handled_by(signal.SIG_IGN), handled_by(signal.SIG_DFL, signal.SIGTERM):  # as in the background
-        with monkeypatch.context() as patch:
-            patch.setattr(WritableRun, "log", log_and_terminate)
+        with calling(terminate):
             assert main(TRAIN) == 143
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     record = json.loads(Path("runs/run/run.json").read_text())

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
-from unittest.mock import patch
 
 
 @contextmanager
@@ -35,17 +34,11 @@ def pressed(epoch, words, **options):
 
 def train_and_press(epoch, words, press):
     """Train, with Ctrl-C pressed after an epoch; return the exit code."""
+    from hooks import OnEpoch, calling
+
     from xpnet import train
-    from xpnet.storage.run import WritableRun
 
-    log = WritableRun.log
-
-    def log_and_press(run, values):
-        log(run, values)
-        if values["epoch"] == epoch:
-            press()
-
-    with patch.object(WritableRun, "log", log_and_press):
+    with calling(OnEpoch(lambda log: press() if log.epoch == epoch else None)):
         return train.main(words)
 
 

@@ -12,9 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
+from hooks import calling
+
 from xpnet._lib.interrupts import TERMINATION
 from xpnet.cli import trials
 from xpnet.distributed.ranks import ALONE
+from xpnet.training.loop import LoopCallback
 
 
 def wait_until(condition):
@@ -80,20 +83,17 @@ def harmed(what, name):
 
 def main():
     """Run the trial that the argument holds."""
-    from xpnet.storage.run import WritableRun
-
     what, name = os.environ["HARM"].split(":")
     if what == "tells":
         trials.run_trial = tell
-    log = WritableRun.log
 
-    def log_and_harm(run, values):
-        log(run, values)
-        if values["epoch"] == 2 and run.record["id"] == name:
-            HARM[what]()
+    class Harm(LoopCallback):
+        def on_epoch_end(self, log):
+            if log.epoch == 2 and self._trainer.config.name == name:
+                HARM[what]()
 
-    WritableRun.log = log_and_harm
-    trials.main()
+    with calling(Harm()):
+        trials.main()
 
 
 if __name__ == "__main__":

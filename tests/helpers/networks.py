@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
+from hooks import OnEpoch
 
 from xpnet._lib.tree import tree_map
 from xpnet.arithmetic import Native, Reproducible, random
@@ -20,7 +21,7 @@ from xpnet.nn.network import forward, sample_losses
 from xpnet.nn.optim import OPTIMIZERS, Optimizer, sgd
 from xpnet.nn.schedules import constant
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples, single_batch
-from xpnet.training.loop import LoopCallback, fit
+from xpnet.training.loop import fit
 from xpnet.training.step import Step, TrainState, Variables
 
 BASE = TrainConfig(epochs=3, batch_size=32, hidden=(8, 6), learning_rate=0.05)
@@ -135,16 +136,6 @@ def total_loss(ops, layers, x, labels, network, masks=(), weights=1.0):
     """The loss, times the weights, summed over the samples."""
     logits, _ = forward(ops, layers, x, network, masks=masks)
     return ops.sum(sample_losses(ops, logits, labels, network) * weights, axis=-1)
-
-
-class OnEpoch(LoopCallback):
-    """Calls a function with the log of each epoch."""
-
-    def __init__(self, function):
-        self._function = function
-
-    def on_epoch_end(self, log):
-        self._function(log)
 
 
 def fitted(context, layers, loader, *, epochs, learning_rate=0.1, callbacks=()):

@@ -7,13 +7,12 @@ import signal
 from pathlib import Path
 
 import numpy as np
-import pytest
 from ctrl_c import handled_by
+from hooks import OnStep, calling
 from networks import image_data
 
 import xpnet
 from xpnet import train
-from xpnet.recording.recorder import Recorder
 from xpnet.storage.folder import RunFolder, digest_file
 from xpnet.storage.record import digest_record
 
@@ -48,13 +47,11 @@ def weighted_arrays():
 def train_and_press(words, epoch, batch):
     """Train, with Ctrl-C after a step of the epoch after this one."""
 
-    def press(_, state):
+    def press(state):
         if (state.epoch, state.batch) == (epoch, batch):
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.MonkeyPatch.context() as patch, handled_by(signal.default_int_handler):
-        patch.setattr(Recorder, "needs_every_step", True)
-        patch.setattr(Recorder, "on_step_end", press)
+    with calling(OnStep(press)), handled_by(signal.default_int_handler):
         assert train.main([*words, *QUIET]) == 130
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from backend_enum import BackendCase
 from fingerprints import mnist
-from networks import OnEpoch
+from hooks import OnEpoch
 
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig

@@ -5,7 +5,8 @@ from itertools import product
 
 import pytest
 from backend_enum import BackendCase
-from networks import BASE, OnEpoch, image_data
+from hooks import OnEpoch
+from networks import BASE, image_data
 
 from xpnet.arithmetic import selfcheck
 from xpnet.backends.resolve import Selection, make
