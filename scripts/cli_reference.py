@@ -23,10 +23,10 @@ TRAINING = ROOT / "docs" / "training.md"
 INTRODUCTION = """\
 # Command line
 
-What `--help` of every command prints, but for options that an earlier one explains in the same words. Every
-command has `-h` and `--debug`, which shows the whole traceback of an error. `python -m xpnet` is the same as
-`xpnet`, and `python -m xpnet.train` as `xpnet train`; [training](training.md) has the settings by topic, with
-examples.
+What `--help` of every command prints, but for options that an earlier one explains in the same words. Of the
+settings of `xpnet train` it has values and defaults: [training](training.md) explains them by topic, and
+`xpnet train --help`. Every command has `-h` and `--debug`, which shows the whole traceback of an error.
+`python -m xpnet` is the same as `xpnet`, and `python -m xpnet.train` as `xpnet train`.
 
 <!-- Written by python scripts/cli_reference.py: change the help texts, not this page. -->
 """
@@ -60,9 +60,18 @@ def abridge(text: str, command: str, explained: dict[str, str]) -> str:
         if shown := [flag for flag in flags if flag not in ("-h", "--debug")]:
             lines = textwrap.indent(textwrap.fill(f"as in {other}: {', '.join(shown)}", 98), "  ")
             rest = rest.replace("options:\n", f"options:\n{lines}\n", 1)
+    if command == "xpnet train":
+        others, first, settings = rest.partition("\ndata options:\n")
+        rest = f"{others}{first}{OPTION.sub(summarize, settings)}"
     rest = rest.replace("options:\n\n", "")
     words = OPTIONAL.sub(" [OPTIONS]", usage).replace(" [OPTIONS] [OPTIONS]", " [OPTIONS]").split()
     return f"{' '.join(words)}\n\n{rest}"
+
+
+def summarize(option: re.Match[str]) -> str:
+    """Return an option with its values and default alone."""
+    flag, default = re.split(r"  +", option[1])[0], re.search(r"\(default:\s([^()]*)\)", option[0])
+    return f"  {flag:<39} {' '.join(default[1].split()) if default else ''}".rstrip() + "\n"
 
 
 def optimizers() -> str:
