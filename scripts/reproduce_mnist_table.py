@@ -86,7 +86,7 @@ def page(results: dict[str, dict[str, Any]]) -> str:
             "time": "",
             "network": "-".join(map(str, sizes)),
             "parameters": parameters + 2 * sum(config.hidden) * config.batch_norm,
-            "command": f"python -m xpnet.train {' '.join(words(name))}",
+            "command": " ".join(words(name)[:-2]),
             "is_reproducible": is_reproducible(name),
         }
         if name in results:
