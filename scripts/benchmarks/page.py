@@ -1,6 +1,7 @@
 """Writes the results as a page of Markdown."""
 
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 from shared import markdown, render
@@ -28,10 +29,15 @@ class Results:
 
 def page(results: Results) -> str:
     """Return the page."""
+    sections: list[str] = []
+    for key, group in groupby(results.tables, lambda table: table.key):
+        tables = list(group)
+        single = [table_section(table, results.limits) for table in tables]
+        sections += [steps_section(tables)] if key == "steps" else single
     return render(
         Path(__file__).with_name("page.md.j2"),
         results=results,
-        tables=[table_section(table, results.limits) for table in results.tables],
+        tables=sections,
         number=number,
         absent={CONTENDERS[who].title: why for who, why in results.missing.items()},
         tasks=tasks,
@@ -59,6 +65,20 @@ def table_section(table: Table, limits: Limits) -> str:
             row.append(number(line.median / limits.floor(task, line.who.split(":")[1])) if is_own else "")
         rows.append(row + [f"{line.peak:.0f}"] * with_memory)
     return f"## {table.title}\n\n{markdown(head, rows)}"
+
+
+def steps_section(tables: list[Table]) -> str:
+    """Return the tables of steps as one, under one heading: a time and a ratio for each size of a batch."""
+    head, rows = [""], {line.who: [line.name] for line in tables[0].lines}
+    for table in tables:
+        best = best_peer(table)
+        head += [f"µs, batches of {table.task.batch if table.task else ''}", "× best peer"]
+        for line in table.lines:
+            time = number(1e6 * line.median)
+            ratio = "" if best in (None, line) else number(line.ratio(best))
+            rows[line.who] += [f"**{time}**" if line is best else time, ratio]
+    title = f"One step, {tables[0].title.split(', ')[1]}, mini-batches"
+    return f"## {title}\n\n{markdown(head, list(rows.values()))}"
 
 
 def best_peer(table: Table) -> Line | None:
