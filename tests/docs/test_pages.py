@@ -118,6 +118,25 @@ def test_links_lead_to_files_and_commands_name_extras_that_exist():
     assert {"test", "torch", "mlflow"} <= named <= set(project["optional-dependencies"])
 
 
+def test_anchors_that_pages_and_messages_name_are_headings():
+    def anchors(text):
+        headings = re.findall(
+            r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE), re.M
+        )
+        return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+    texts = {
+        path: path.read_text(encoding="utf-8") for path in (ROOT / "CHANGELOG.md", *PACKAGE.rglob("*.py"))
+    }
+    links = [
+        ((path.parent / page if page else path) if path.suffix == ".md" else ROOT / page, anchor)
+        for path, text in (TEXTS | texts).items()
+        for page, anchor in re.findall(r"(?:\]\(|\b(?=docs/))([\w./-]*\.md|)#([\w-]+)", text)
+    ]
+    assert len(links) > 60
+    assert [link for link in links if link[1] not in anchors(link[0].read_text(encoding="utf-8"))] == []
+
+
 def test_nothing_installs_xpnet_from_an_index():
     """But the message for those who have it from one, and a page that says so."""
     texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / "Dockerfile", *PACKAGE.rglob("*.py"))}
