@@ -5,6 +5,7 @@ Stand-ins take the place of CuPy, PyTorch, JAX and the NVIDIA driver.
 
 import ctypes
 import importlib
+import os
 import sys
 import warnings
 from contextlib import ExitStack, contextmanager
@@ -163,6 +164,11 @@ CUPY, JAX = 'pip install "cupy-cuda12x[ctk]"', 'pip install "jax[cuda12]"'
 DRIVER, NVIDIA_SMI = "install or update the NVIDIA driver: https://www.nvidia.com/drivers", "run nvidia-smi"
 NO_BACKEND = RuntimeError("Unknown backend cuda. Available backends are ['cpu']")
 NO_NVRTC = RuntimeError("CuPy failed to load libnvrtc.so.12:\n OSError: no such file.")
+READ_ONLY = OSError(30, "Read-only file system", "/root/.cupy/kernel_cache")
+FULL, EXCLUSIVE = "end what fills the GPU, or choose another", "let others in: sudo nvidia-smi -c 0"
+BUSY = "CUDA-capable device(s) is/are busy or unavailable"
+OLD_PTX = "CUDA_ERROR_UNSUPPORTED_PTX_VERSION: the PTX was compiled with an unsupported toolchain."
+NOT_DETERMINISTIC = "Deterministic behavior was enabled with: set CUBLAS_WORKSPACE_CONFIG=:4096:8."
 OLD_DRIVER = "CUDA initialization: The NVIDIA driver\n is too old."
 
 
@@ -173,12 +179,31 @@ OLD_DRIVER = "CUDA initialization: The NVIDIA driver\n is too old."
         ("cupy", {"driver_version": 11040}, "supports CUDA 11.4 and this CuPy needs CUDA 12", DRIVER),
         ("cupy", {"built_for": 13000}, "", f"or in place of this CuPy: {CUPY}"),
         ("cupy", {"gpus": CUDARuntimeError(803)}, "library and kernel module differ", "sudo reboot"),
-        ("cupy", {"gpus": CUDARuntimeError(46)}, "CUDA does not start: 46", DRIVER),
+        ("cupy", {"gpus": CUDARuntimeError(304)}, "CUDA does not start: 304", DRIVER),
         ("cupy", {"gpus": 0}, "the NVIDIA driver sees no GPU", NVIDIA_SMI),
         ("cupy", {"gpus": 1}, "cupy has no cuda:1 here, only cuda:0", "--device cuda:0"),
         ("cupy", {"failure": NO_NVRTC}, "failed: CuPy failed to load libnvrtc.so.12: OSError: no", CUPY),
         ("torch", {"built": False, "driver_is": None}, "no NVIDIA driver, and torch 1.2 was built w", DRIVER),
-        ("torch", {"gpus": 0, "warning": OLD_DRIVER}, "GPU: CUDA initialization: The NVIDIA", NVIDIA_SMI),
+        (
+            "cupy",
+            {"failure": READ_ONLY},
+            "failed: [Errno 30] Read-only file",
+            "set CUPY_CACHE_DIR to a folder",
+        ),
+        ("cupy", {"failure": MemoryError("Out of memory")}, "failed: Out of memory", FULL),
+        (
+            "cupy",
+            {"failure": RuntimeError(f"cudaErrorDevicesUnavailable: {BUSY}")},
+            "failed: cudaE",
+            EXCLUSIVE,
+        ),
+        ("cupy", {"failure": RuntimeError(OLD_PTX)}, "failed: CUDA_ERROR_UNSUPPORTED_PTX_VERSION", DRIVER),
+        ("torch", {"failure": RuntimeError("CUDA out of memory. Tried")}, "failed: CUDA out of memory", FULL),
+        ("torch", {"failure": RuntimeError(f"CUDA error: {BUSY}")}, "failed: CUDA error", EXCLUSIVE),
+        ("torch", {"failure": RuntimeError(NOT_DETERMINISTIC)}, "failed: Determ", "CONFIG=:4096:8 before"),
+        ("jax", {"failure": RuntimeError("RESOURCE_EXHAUSTED: Out of")}, "failed: RESOURCE_EXHA", FULL),
+        ("torch", {"gpus": 0}, "torch 1.2 sees no usable GPU", NVIDIA_SMI),
+        ("torch", {"gpus": 0, "warning": OLD_DRIVER}, "GPU: CUDA initialization: The NVIDIA", DRIVER),
         ("jax", {"gpus": NO_BACKEND}, "jax 1.2 sees no GPU: Unknown backend cuda. Available", JAX),
     ],
 )
@@ -188,6 +213,16 @@ def test_the_first_problem_is_reported_with_its_fix(install, name, state, reason
     assert reason in probe.reason
     assert fix in probe.fix
     assert "\n" not in probe.reason + probe.fix
+
+
+@pytest.mark.parametrize(("user", "used"), [(None, "false"), ("true", "true")])
+def test_jax_reserves_no_memory_of_a_gpu_whatever_asks_for_it(install, monkeypatch, user, used):
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", user or "")
+    if user is None:
+        del os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"]
+    install("jax")
+    resolve("cuda", "jax")
+    assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == used
 
 
 def test_torch_on_an_apple_gpu_is_usable_without_float64_and_compared_only_if_it_is_named(install):

@@ -148,3 +148,53 @@ def test_a_function_that_is_not_known_runs_as_it_is_after_a_warning(
     (result,) = cupy.compile(lambda x: [x * 2.0], exact=True)(x)
     assert cupy.to_host(result).tolist() == [-3.0, 0.0, 7.0]
     assert capsys.readouterr().err == f"{warning}an array has more than 2 elements\n"
+
+
+def test_the_plan_that_is_unused_the_longest_gives_way(cupy: Any, monkeypatch: Any) -> None:
+    from xpnet.backends import cupy_compile
+
+    made = list[int]()
+    original = cupy_compile.Plan.__init__
+
+    def make(plan: Any, tape: Any, inputs: Any, outputs: Any) -> None:
+        made.append(inputs[0].shape[0])
+        original(plan, tape, inputs, outputs)
+
+    monkeypatch.setattr(cupy_compile, "MOST_PLANS", 3)
+    monkeypatch.setattr(cupy_compile.Plan, "__init__", make)
+    double = cupy.compile(lambda x: [x * 2.0], exact=True)
+    for size in (1, 2, 3, 1, 4, 1, 2):
+        (result,) = double(cupy.from_host(np.arange(float(size))))
+        assert cupy.to_host(result).tolist() == [2.0 * x for x in range(size)]
+    assert made == [1, 2, 3, 4, 2]
+    assert len(double.args[1]) == 3
+
+
+FULL, REFUSED = (
+    "out of memory",
+    "CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE: too many blocks in cooperative launch",
+)
+
+
+@pytest.mark.parametrize(("problem", "warnings"), [(FULL, 2), (REFUSED, 1)])
+def test_a_plan_without_memory_is_tried_again_later_and_a_refused_launch_is_not(
+    cupy: Any, capsys: Any, monkeypatch: Any, problem: str, warnings: int
+) -> None:
+    from xpnet.backends import cupy_compile
+
+    original, lengths = cupy_compile.Plan.__call__, list[int]()
+
+    def call(plan: Any, runs: Any) -> Any:
+        lengths.append(len(runs))
+        if len(lengths) <= 2:
+            raise RuntimeError(problem)
+        return original(plan, runs)
+
+    monkeypatch.setattr(cupy_compile, "PATIENCE", 2)
+    monkeypatch.setattr(cupy_compile.Plan, "__call__", call)
+    step = cupy.compile(lambda variables, rate: [variables[0] * rate], exact=True)
+    for _ in range(4):
+        (result,) = step([cupy.from_host(np.ones(3))], 2.0, more=[(3.0,), (0.5,)])
+        assert cupy.to_host(result).tolist() == [3.0] * 3
+    assert capsys.readouterr().err.count(f"which is slower: {problem}\n") == warnings
+    assert lengths == ([3] * 4 if problem == FULL else [3])

@@ -22,8 +22,11 @@ from hooks import OnEpoch, calling
 
 from xpnet.__main__ import main
 from xpnet.cli.guard import handle_errors
+from xpnet.errors import BackendError
+from xpnet.storage.checkpoint import load_checkpoint
 from xpnet.storage.record import read_metrics, read_run
 from xpnet.training import trainer
+from xpnet.training.step import Step
 
 not_on_windows = pytest.mark.skipif(sys.platform == "win32", reason="has no such signals and names")
 on_linux = pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="has no device /dev/full")
@@ -41,6 +44,15 @@ def small_data(recorded, tmp_path, monkeypatch):
     ("error", "line"),
     [
         (MemoryError("no 9 TiB"), "the memory does not suffice (no 9 TiB): a smaller network, "),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out\n of"),
+            "the memory does not suffice (RESOURCE_EXHAUSTED: Out of)",
+        ),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp] can't allocate memory"),
+            "the memory does not suffice",
+        ),
+        (BackendError("GPU: out of memory: use another"), "GPU: out of memory: use another"),
         (PermissionError(13, "Denied", "a.npz"), "a.npz: cannot be used (Denied): check its permissions, "),
     ],
 )
@@ -58,6 +70,31 @@ def test_a_traceback_is_shown_with_debug_only(capsys, monkeypatch):
     err = capsys.readouterr().err
     assert err.startswith("Traceback")
     assert err.endswith(expected)
+
+
+class OutOfMemoryError(RuntimeError):
+    """As PyTorch's."""
+
+
+@pytest.mark.parametrize("step", [8, 18])
+def test_a_training_that_a_full_gpu_has_ended_goes_on_from_the_last_epoch(capsys, monkeypatch, step):
+    words, original, steps = [*TRAIN, "--batch-size", "32"], Step.__call__, iter(range(1, step))
+
+    def call(*args):
+        if next(steps, None) is None:
+            raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2 MiB.")
+        return original(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("xpnet.compute.context.MOST_STEPS", 1)
+        patch.setattr(Step, "__call__", call)
+        assert main(words) == 2
+    problem = "xpnet: the memory does not suffice (CUDA out of memory. Tried to allocate "
+    assert capsys.readouterr().err.startswith(problem)
+    assert load_checkpoint(Path("runs/run/checkpoint.safetensors"))[1]["epoch"] == (step - 1) // 6
+    assert main(["train", "--resume", "runs/run"]) == main([*words, "--name", "whole"]) == 0
+    prints = [line for line in capsys.readouterr().out.splitlines() if line.startswith("fingerprint")]
+    assert prints[0] == prints[1]
 
 
 @not_on_windows

@@ -103,11 +103,10 @@ def test_the_nodes_of_all_ranks_are_few_and_add_up_to_the_bits_of_the_tree(ranks
 
 
 @pytest.mark.slow
-def test_a_training_side_by_side_takes_the_gpu_of_its_number_and_jax_reserves_none():
+def test_a_training_side_by_side_takes_the_gpu_of_its_number():
     trial = Trial(TrainConfig(), command=[], jobs=3, advise=False)
     with harmed("tells", "trial"), ThreadPoolExecutor(1) as thread:  # whose signals are blocked
-        code, output, _ = thread.submit(TrialProcesses(3).run, trial).result()
-    assert (code, output) == (2, "false")
+        assert thread.submit(TrialProcesses(3).run, trial).result()[0] == 2
 
 
 @pytest.mark.parametrize(

@@ -59,8 +59,7 @@ def receive_signals():
 
 
 def tell(_):
-    """Return the number of the GPU, and print whether JAX reserves its memory."""
-    print(os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"], end="")
+    """Return the number of the GPU."""
     return ALONE.local_rank
 
 

@@ -1,14 +1,18 @@
 """A network at work: the same numbers as its formula, its training and every backend give."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from activations import ORACLES
-from networks import pixels
+from networks import BASE, image_data, pixels
 from saved_models import saved_model
 
 from xpnet.backends.resolve import make
+from xpnet.inference import predictor as module
 from xpnet.inference.predictor import Predictor, evaluate_rows
 from xpnet.storage.model_file import TENSORS
+from xpnet.training.trainer import Trainer
 
 FEATURES, HIDDEN, CLASSES = 12, 7, 5
 
@@ -102,3 +106,61 @@ def test_a_sample_has_the_same_outputs_alone_and_among_thousands_of_another_dtyp
     for row in (0, 1023, 1024, 2499):
         np.testing.assert_array_equal(predictor.outputs(x[row : row + 1])[0][0], logits[row])
     assert predictor.predict(x[:0]).shape == (0,)
+
+
+SIZES = [5, 7, 6, 12, 3, 9, 5, 16, 2, 11, 13, 7, 1]
+PADDED = {5, 7, 1, 2, 4, 8, 16}
+"""The first two of these numbers of rows, and powers of two."""
+
+
+def by_shape(backend):
+    """A backend that is said to compile a function for each shape."""
+    backend.compiles_shapes = True
+    return backend
+
+
+@pytest.mark.parametrize("arithmetic", TOLERANCE)
+@pytest.mark.parametrize("padding", [np.nan, -0.0, np.inf, 1e300])
+def test_few_numbers_of_rows_are_compiled_and_others_are_padded(monkeypatch, arithmetic, padding):
+    saved, x = model(norms=[NORM], activation="tanh"), np.random.default_rng(2).normal(size=(16, FEATURES))
+    plain, padded = (
+        Predictor(saved, each, arithmetic) for each in (make("numpy", "cpu"), by_shape(make("numpy", "cpu")))
+    )
+    pad, original, shapes = np.pad, padded._outputs, set()
+    monkeypatch.setattr(np, "pad", lambda *args: pad(*args, constant_values=padding))
+    padded._outputs = lambda *args: shapes.add(len(args[-1])) or original(*args)
+    with np.errstate(all="ignore"):
+        for size in SIZES:
+            np.testing.assert_array_equal(padded.outputs(x[:size]), plain.outputs(x[:size]), strict=True)
+            np.testing.assert_array_equal(padded.predict(x[:size]), plain.predict(x[:size]), strict=True)
+    assert shapes == (PADDED if arithmetic == "reproducible" else set(SIZES))
+    monkeypatch.setattr(module, "ROWS", 11)  # the most
+    shapes.clear()
+    padded.outputs(x)
+    assert shapes == {11, 5}
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "squared-error"])
+@pytest.mark.parametrize("padding", [np.nan, -0.0])
+def test_an_evaluation_adds_nothing_for_rows_that_only_make_it_longer(monkeypatch, loss, padding):
+    data, config = image_data(), replace(BASE, loss=loss, batch_norm=True, epochs=1)
+    data = replace(data, x_train=data.x_train / 255.0)
+    results = []
+    for backend in (make("numpy", "cpu"), by_shape(make("numpy", "cpu"))):
+        shapes, full = [], backend.xp.full
+
+        def lengthen(shape, value, *, full=full, shapes=shapes, **keywords):
+            shapes.append(shape)
+            return full(shape, padding if len(shape) == 2 else value, **keywords)
+
+        monkeypatch.setattr(backend.xp, "full", lengthen)
+        with Trainer.open(config, data, backend) as trainer, np.errstate(all="ignore"):
+            state = trainer.fit().state
+            losses = [
+                (each.loss.hex(), each.accuracy) for size in SIZES if (each := trainer.estimate(state, size))
+            ]
+        results.append([trainer.fingerprint(state), losses])
+        assert len(shapes) == (
+            2 * sum(size not in PADDED for size in SIZES) if backend.compiles_shapes else 0
+        )
+    assert results[0] == results[1]

@@ -13,6 +13,7 @@ import pytest
 from fingerprints import NETWORKS, leave_unrounded, real_data, trained
 from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 
+import xpnet
 from xpnet.arithmetic import Reproducible
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
@@ -53,6 +54,20 @@ def test_threads_and_settings_of_pytorch_do_not_matter():
         torch.set_flush_denormal(False)
         torch.set_float32_matmul_precision("highest")
     assert digest == numpys("batches of a prime size")
+
+
+@pytest.mark.needs("torch")
+def test_casts_and_determinism_that_a_program_asks_pytorch_for_do_not_matter():
+    import torch
+
+    data, digests = real_data(300, 50), set()
+    for is_set in (False, True):
+        torch.use_deterministic_algorithms(is_set)
+        with torch.autocast("cpu", enabled=is_set):
+            model = xpnet.fit(data.x_train, data.y_train, backend="torch", arithmetic="native", epochs=1)
+            digests.add((model.fingerprint, model.predict_proba(data.x_test).tobytes()))
+        torch.use_deterministic_algorithms(mode=False)
+    assert len(digests) == 1
 
 
 @pytest.mark.needs("torch")

@@ -15,7 +15,7 @@ from typing import Any, Self
 import array_api_compat
 
 from xpnet._typing import AnyFunction, Array, Device, Function, HostArray, Item, Namespace, Result
-from xpnet.backends.probing import Probe, Problem, cuda_major, expand_device, is_gpu, one_line
+from xpnet.backends.probing import Probe, Problem, cuda_major, expand_device, find_fix, is_gpu, one_line
 from xpnet.backends.workers import Workers
 from xpnet.errors import BackendError, ConfigError, setting
 
@@ -58,6 +58,8 @@ class Backend(ABC):
         True if starting an operation takes no time, and `workers` has an effect.
     fuses
         True if its compiler fuses elementwise operations.
+    compiles_shapes
+        True if a function is compiled for each shape of its arguments, which takes time and memory.
     stack
         The number of blocks to compute in one call: large if starting an operation takes longer than
         computing it.
@@ -80,6 +82,7 @@ class Backend(ABC):
     writable: bool = False
     parallel_blocks: bool = False
     fuses: bool = False
+    compiles_shapes: bool = False
     stack: int = 1
     reverses: bool = True
     gpu_kind: str = "cuda"
@@ -113,6 +116,8 @@ class Backend(ABC):
             problem = Problem(reason, setting("device", names[0]))
         if problem is None and is_gpu(device):
             problem = cls(device).run_smoke_test()
+        if problem is not None:
+            problem = problem._replace(fix=find_fix(*problem))
         return Probe(problem is None, str(library.__version__), devices, *(problem or ()))
 
     @classmethod

@@ -30,7 +30,7 @@ class CuPyBackend(Backend):
 
     name = module = "cupy"
     install = install_gpu = 'pip install "cupy-cuda{}x[ctk]"'
-    writable = True
+    writable = compiles_shapes = True
 
     def __init__(self, device: str) -> None:
         super().__init__(device)

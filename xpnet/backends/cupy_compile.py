@@ -23,7 +23,7 @@ from xpnet._lib.tree import leaves, tree_map
 from xpnet._typing import AnyFunction, Array, DType, Function, HostArray
 from xpnet.backends.base import replace_functions
 from xpnet.backends.cuda_source import BARRIER, REDUCTIONS, VIEWS, Calls, KernelSource, Operation
-from xpnet.backends.probing import one_line
+from xpnet.backends.probing import is_out_of_memory, one_line
 from xpnet.backends.tape import Tape, TracedArray, convert, traced_leaves, untrace, xp as host_xp
 
 CHEAP, MOST = 8, 96
@@ -32,6 +32,10 @@ BLOCK = 4096
 """Elements of a phase up to which one block computes a kernel: its threads wait for each other fastest."""
 ALIGNMENT = 256
 """Bytes to which arrays in a plan's memory are aligned; the first ones have the counter of the barrier."""
+MOST_PLANS = 16
+"""Of a function; each has kernels and memory of its own, and the one that is unused the longest gives way."""
+PATIENCE = 100
+"""Calls without a plan after one that the GPU had no memory for."""
 MOST_ELEMENTS = 2**31 - 2**20
 """Of an array: kernels number elements and threads by 32 bits."""
 FLOATS = {"float32": (0, 68, np.array([1, 0], "f4")), "float64": (1, 70, np.array([1, 0], "f8"))}
@@ -118,8 +122,8 @@ class Plan:
                 self._add_product(call)
             if level:
                 self._add_kernel(level)
-        self._end = cupy.cuda.Event(disable_timing=True)  # of the last call, or of this preparation
-        self._end.record()
+        self.end = cupy.cuda.Event(disable_timing=True)  # of the last call, or of this preparation
+        self.end.record()
 
     def __call__(self, runs: Sequence[Sequence[Any]]) -> Any:
         """Return the outputs of the last of several runs, given arrays of these shapes, and numbers.
@@ -128,7 +132,7 @@ class Plan:
         turn, to which nothing outside of this call refers until it ends.
         """
         stream = cupy.cuda.get_current_stream()
-        stream.wait_event(self._end)
+        stream.wait_event(self.end)
         places = [[cupy.empty(*each) for each in self.results] for _ in runs[:2]]
         indices, results = self._indices, list[Array]()
         for number, arguments in enumerate(runs):
@@ -136,7 +140,7 @@ class Plan:
             values = [*first, *arguments, *self._constants, *results]
             for step in self.steps:
                 step(values)
-        self._end.record(stream)
+        self.end.record(stream)
         return tree_map(lambda x: values[indices[x.slot]] if isinstance(x, TracedArray) else x, self._outputs)
 
     def _find_array(self, x: TracedArray) -> Any:
@@ -272,11 +276,25 @@ def _run(function: Function, plans: dict[Any, Any], lock: Any, *args: Any, more:
     runs = [[*map(_in_order, leaves(each))] for each in (args, *more)]
     parts = [(x.shape, x.dtype, x.strides) if hasattr(x, "shape") else type(x) for x in runs[0]]
     layout = (*parts, *(part is None for arg in args if isinstance(arg, tuple) for part in arg))
+    at_once = 0
     with lock:  # a plan's memory is in use until its last kernel is started
-        plan = plans[layout] = plans[layout] if layout in plans else _make_plan(function, args)
-        at_once = runs if plan and plan.repeats else runs[:1]
-        results = plan(at_once) if plan else function(*args)
-    for others in more[len(at_once) - 1 :]:
+        plan: Any = plans.pop(layout, 0)  # or how many calls go without one
+        if isinstance(plan, Plan) or plan == 0:
+            try:
+                plan = plan or _make_plan(function, args)
+                at_once = len(runs) if plan.repeats else 1
+                results = plan(runs[:at_once])
+            except Exception as error:  # noqa: BLE001  what is unknown, or the GPU refuses, raises its own
+                complain(f"warning: not compiling a function for cupy, which is slower: {one_line(error)}")
+                at_once, plan = 0, PATIENCE if is_out_of_memory(error) else math.inf
+        else:
+            plan -= 1
+        plans[layout] = plan
+        if len(plans) > MOST_PLANS and isinstance(oldest := plans.pop(next(iter(plans))), Plan):
+            oldest.end.synchronize()  # other streams may get its memory
+    if at_once == 0:
+        results, at_once = function(*args), 1
+    for others in more[at_once - 1 :]:
         results = _run(function, plans, lock, results, *others)
     return results
 
@@ -286,14 +304,9 @@ def _in_order(x: Any) -> Any:
     return cupy.ascontiguousarray(x) if hasattr(x, "flags") and not x.flags.forc else x
 
 
-def _make_plan(function: Function, args: tuple[Any, ...]) -> Plan | None:
-    """Return a plan; None, after a warning, if something is unknown."""
+def _make_plan(function: Function, args: tuple[Any, ...]) -> Plan:
     tape = ShapeTape()
-    try:
-        return Plan(tape, *tape.run(function, args))
-    except Exception as error:  # noqa: BLE001  what is unknown, or takes too much memory, raises its own
-        complain(f"warning: not compiling a function for cupy, which is slower: {one_line(error)}")
-        return None
+    return Plan(tape, *tape.run(function, args))
 
 
 def _record_or_call(of_cupy: Function, of_host: Function, *args: Any, **kwargs: Any) -> Any:

@@ -5,6 +5,7 @@ JAX computes in float32 unless ``jax_enable_x64`` is set, which holds for the wh
 is not affected.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property, lru_cache
@@ -15,7 +16,7 @@ import numpy as np
 
 from xpnet._typing import AnyFunction, Array, Function, HostArray
 from xpnet.backends.base import Backend, replace_functions
-from xpnet.backends.probing import Problem, cuda_major, missing_driver_or, one_line
+from xpnet.backends.probing import Probe, Problem, cuda_major, missing_driver_or, one_line
 
 LAYOUT_ROWS = 256
 """Rows of the left operand from which materialising both operands costs less than it saves."""
@@ -29,7 +30,7 @@ class JaxBackend(Backend):
     """JAX arrays on one device."""
 
     name = module = "jax"
-    fuses = True
+    fuses = compiles_shapes = True
     install, install_gpu = "pip install jax", 'pip install "jax[cuda{}]"'
 
     def __init__(self, device: str) -> None:
@@ -132,6 +133,12 @@ class JaxBackend(Backend):
     def to_host(self, array: Array) -> HostArray:
         """Return `array` as a read-only NumPy array, waiting for the device."""
         return np.asarray(array)
+
+    @classmethod
+    def probe(cls, device: str) -> Probe:
+        """Probe JAX, which takes a GPU's memory as it needs it: at its start it would take most of it."""
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        return super().probe(device)
 
     @classmethod
     def host_devices(cls, library: ModuleType) -> tuple[str, ...]:

@@ -10,6 +10,17 @@ from xpnet._lib.text import join_lines
 
 DRIVER_FIX = "install or update the NVIDIA driver: https://www.nvidia.com/drivers"
 NO_GPU_FIX = "run nvidia-smi; it must list a GPU, and CUDA_VISIBLE_DEVICES must not hide it"
+OUT_OF_MEMORY = "out.?of.?memory|RESOURCE_EXHAUSTED|MemoryAllocation|ALLOC_FAILED|can't allocate memory"
+"""A regular expression, of the errors of all libraries."""
+_FIXES = {
+    OUT_OF_MEMORY: "run nvidia-smi: end what fills the GPU, or choose another with CUDA_VISIBLE_DEVICES",
+    "busy or unavailable|devices?.?unavailable": "run nvidia-smi: wait until the process that has the GPU to "
+    "itself ends, or let others in: sudo nvidia-smi -c 0",
+    "permission denied|read-only file system": "set CUPY_CACHE_DIR to a folder that you may write to",
+    "driver.*(is too old|insufficient)|unsupported toolchain|unsupported.?ptx": DRIVER_FIX,
+    "CUBLAS_WORKSPACE_CONFIG": "set CUBLAS_WORKSPACE_CONFIG=:4096:8 before the start",
+}
+"""How to fix errors of GPUs, by regular expressions of their texts, whatever the library."""
 
 
 class Problem(NamedTuple):
@@ -45,6 +56,18 @@ class Probe:
 def one_line(error: BaseException | str) -> str:
     """Return an error's text on one line, without a final full stop."""
     return join_lines(error).removesuffix(".") or type(error).__name__
+
+
+def find_fix(reason: str, otherwise: str) -> str:
+    """Return how to fix an error of a GPU with this text, if that is known."""
+    fixes = (fix for pattern, fix in _FIXES.items() if re.search(pattern, reason, re.IGNORECASE))
+    return next(fixes, otherwise)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return True if memory did not suffice, on the host or a device, whatever the library."""
+    text = f"{type(error).__name__}: {error}"
+    return isinstance(error, MemoryError) or re.search(OUT_OF_MEMORY, text, re.IGNORECASE) is not None
 
 
 def cuda_index(device: str) -> int | None:

@@ -1,6 +1,5 @@
 """Selection of the backend for ``--device`` and ``--backend``, with the reason if one cannot be used."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pkgutil import resolve_name
@@ -163,11 +162,6 @@ def backend_of(value: object) -> Backend | None:
 def import_backend(backend: str) -> type[Backend]:
     """Return the class of a backend, whether the library is installed or not."""
     return cast("type[Backend]", resolve_name(BACKENDS[backend]))
-
-
-def share_gpu_memory() -> None:
-    """Let JAX take a GPU's memory as it needs it: at its start it would take most, beside other users."""
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
 def check_request(device: str, backend: str) -> None:

@@ -48,14 +48,16 @@ class TorchBackend(Backend):
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """Compute on this device in full precision, without automatic differentiation.
+        """Compute on this device in full precision, without automatic differentiation and casts.
 
         A default device that the user has set, other than the CPU, is replaced by this one.
         """
         torch = self.library
         is_usual = torch.get_default_device() in (torch.device("cpu"), self.device)
         default = nullcontext() if is_usual else self.device
-        with torch.no_grad(), self._current(), _full_precision(torch), default:
+        kind = self.device_name.partition(":")[0]
+        casts = nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
+        with torch.no_grad(), casts, self._current(), _full_precision(torch), default:
             yield
 
     def operation_scope(self) -> AbstractContextManager[object]:

@@ -20,7 +20,7 @@ from xpnet._lib.switches import read_switch
 from xpnet._lib.text import align, format_json, plain
 from xpnet._typing import Json, Values
 from xpnet.backends.probing import DRIVER_FIX, cuda_driver_version, cuda_index
-from xpnet.backends.resolve import BACKENDS, REQUIRE_DEVICE, resolve, share_gpu_memory
+from xpnet.backends.resolve import BACKENDS, REQUIRE_DEVICE, resolve
 from xpnet.config.flags import Parser
 from xpnet.parity.devices import probe_devices
 
@@ -30,7 +30,6 @@ def main(words: Sequence[str]) -> int:
     parser = Parser(prog="xpnet doctor", doc=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--require-device", action="store_true")
-    share_gpu_memory()
     arguments = parser.parse_args(words)
     number, backends = cuda_driver_version(), [_probe_backend(name) for name in BACKENDS]
     driver = None if number is None else f"CUDA {number // 1000}.{number % 1000 // 10}"

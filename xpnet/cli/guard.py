@@ -127,7 +127,9 @@ def report_error(error: Exception, *, debug: bool, source: str = "") -> int:
         from traceback import format_exception
 
         print_errors("".join(format_exception(error)))
-    if isinstance(error, MemoryError):
+    from xpnet.backends.probing import is_out_of_memory  # loads ctypes
+
+    if is_out_of_memory(error) and not isinstance(error, XPNetError):
         remedy = "a smaller network, batch or data set needs less"
         error = XPNetError(f"the memory does not suffice ({str(error) or 'no details'}): {remedy}")
     elif isinstance(error, OSError) and error.filename is not None:

@@ -72,7 +72,6 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--require", default="", metavar="NAMES")
     arguments = parser.parse_args(words)
     check_environment()
-    resolve.share_gpu_memory()
     config = TrainConfig(**{"epochs": EPOCHS, **get_settings(arguments)})
     required = devices.parse_list(arguments.require)
     file: Path | None = arguments.json

@@ -17,7 +17,6 @@ from xpnet._lib.files import save
 from xpnet._lib.interrupts import TERMINATION, defer_interrupts
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.text import plain, print_errors
-from xpnet.backends.resolve import share_gpu_memory
 from xpnet.cli.guard import BAD_INPUT, INTERRUPTED, UNEXPECTED, report_error
 from xpnet.cli.train import train_run
 from xpnet.config import TrainConfig, from_json, to_json
@@ -183,7 +182,6 @@ def main() -> None:
     with suppress(KeyboardInterrupt):
         signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it was ignored
         Thread(target=_obey, daemon=True).start()
-        share_gpu_memory()
         settings, *others = json.loads(sys.argv[-1])
         code = run_trial(Trial(from_json(settings, MODULE), *others))
     sys.exit(code)

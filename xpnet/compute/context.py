@@ -82,14 +82,29 @@ class ComputeContext:
             if layer:
                 yield count, inputs, units, samples
 
+    def choose_rows(self) -> Callable[[int], int]:
+        """Return the function from numbers of rows to those to compute: from the third on, powers of two.
+
+        This holds where each number is compiled by itself, and further rows change no bits.
+        """
+        pads, known = self.is_exact and self.backend.compiles_shapes and not self.as_written, list[int]()
+
+        def choose(rows: int) -> int:
+            if len(known) < 2 and rows not in known:
+                known.append(rows)
+            return 1 << (rows - 1).bit_length() if pads and rows not in known else rows
+
+        return choose
+
     @cached_property
     def block_evaluation(self) -> Callable[..., tuple[Array, Array, Array]]:
         """The compiled function that evaluates a block: its parameters, running statistics, x and labels.
 
-        ``x`` (..., m, features) and ``labels`` (..., m) are those of the block. The results are those of
+        ``x`` (..., m, features) and ``labels`` (..., m) are those of the block, whose rows are those of
+        `choose_rows`. The results are those of
         `evaluate_logits`.
         """
-        # The function below refers to these and not to `self`, which holds it.
+        # The functions below refer to these and not to `self`, which holds them.
         ops = self.ops
         inputs = self.inputs
         network = self.network
@@ -100,7 +115,20 @@ class ComputeContext:
             logits, _ = forward(ops, parameters, inputs(x), network, running=running)
             return evaluate_logits(ops, logits, labels, network)
 
-        return self.compile(evaluate_block)
+        compiled, choose, xp = self.compile(evaluate_block), self.choose_rows(), ops.xp
+
+        def lengthen(array: Array, count: int, value: int) -> Array:
+            shape = (count, *array.shape[1:])
+            return xp.concat([array, xp.full(shape, value, dtype=array.dtype, device=ops.device)], axis=0)
+
+        def evaluate(parameters: Any, running: Any, x: Array, labels: Array) -> tuple[Array, Array, Array]:
+            rows = int(labels.shape[-1])
+            if missing := choose(rows) - rows:
+                x, labels = lengthen(x, missing, 0), lengthen(labels, missing, -1)
+            loss, correct, predicted = compiled(parameters, running, x, labels)
+            return loss, correct, predicted[:rows] if missing else predicted
+
+        return evaluate
 
 
 def build_context(

@@ -81,6 +81,7 @@ class Predictor:
             return [context.ops.xp.matrix_transpose(each) for each in (z, F.softmax(context.ops, z))]
 
         self._outputs = context.compile(outputs)
+        self._choose_rows = context.choose_rows()
         self._predictions = context.compile(lambda *args: [F.predictions(context.ops, logits(*args))])
 
     @property
@@ -117,15 +118,17 @@ class Predictor:
             self.warn(f"{name}: its values are from 0 to 1, {advice}")
 
         def compute(bounds: tuple[int, int]) -> list[Array]:
-            rows = backend.put(np.ascontiguousarray(flush_subnormals(x[slice(*bounds)])))
-            return list(function(self._parameters, self._statistics, rows))
+            part = flush_subnormals(x[slice(*bounds)])
+            missing = min(self._choose_rows(len(part)), ROWS) - len(part)
+            rows = np.pad(part, ((0, missing), (0, 0))) if missing else np.ascontiguousarray(part)
+            return list(function(self._parameters, self._statistics, backend.put(rows)))
 
         bounds = block_bounds(len(x), ROWS)
         threads = min(available_cpus(), len(bounds))
         with backend.scope(), backend.workers(max(threads, 1)):
             for (begin, end), block in zip(bounds, backend.map_blocks(compute, bounds), strict=True):
                 for result, part in zip(results, block, strict=True):
-                    result[begin:end] = backend.to_host(part)
+                    result[begin:end] = backend.to_host(part)[: end - begin]
 
     def classify(self, x: HostArray, name: str) -> tuple[HostArray, HostArray, HostArray]:
         """Return logits (m, classes), predicted classes (m,) and probabilities (m, classes) of raw rows.

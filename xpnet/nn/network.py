@@ -101,9 +101,11 @@ def evaluate_logits(
     """Return the results of a block or of a stack of blocks, (..., classes, m), with labels (..., m).
 
     They are the summed loss (..., 1, 1), the number of correct predictions (..., 1), and the predictions
-    (samples,).
+    (samples,). Samples of the label -1 only make a block longer: they add 0 to both sums.
     """
-    loss = ops.sum(sample_losses(ops, logits, labels, network), axis=-1)
+    is_sample = ops.xp.expand_dims(labels >= 0, axis=-2)
+    losses = ops.xp.where(is_sample, sample_losses(ops, logits, labels, network), 0.0)
+    loss = ops.sum(losses, axis=-1)
     predicted = F.predictions(ops, logits)
     return loss, F.count_correct(ops, predicted, labels), ops.xp.reshape(predicted, (-1,))
 
