@@ -193,7 +193,7 @@ def _bidiagonal(a: HostArray) -> tuple[Numbers, Numbers, list[list[tuple[int, Re
 
 def svd(
     a: HostArray, multiply: Function, *, full: bool = True, vectors: bool = True
-) -> tuple[HostArray, HostArray, HostArray]:
+) -> tuple[HostArray, ...]:
     """Return U, the singular values, descending, and Vᵀ of A = U diag(s) Vᵀ, (m, n).
 
     U and Vᵀ are square if ``full``, else of min(m, n) columns and rows. Of the elements of a column of U that

@@ -123,14 +123,12 @@ def _logarithms(drawn: words.Words) -> Any:
     return functions.log(_fractions(drawn) + 2.0**-53)
 
 
-def _draw(
-    transform: Function, seed: int, purpose: Purpose, shape: Shape, like: Any, *, words_each: int = 1
-) -> Any:
+def _draw(make: Function, seed: int, purpose: Purpose, shape: Shape, like: Any, words_each: int = 1) -> Any:
     """Return an array of a shape of what a function makes of random words."""
     lengths = shape if isinstance(shape, tuple) else (shape,)
     shape = tuple(whole("random", "a shape of whole numbers, 0 or more", length) for length in lengths)
     size = whole("random", f"a shape of fewer than {MOST_NUMBERS} numbers", prod(shape))
-    return _put(transform(words.words(_seed(seed), purpose, size * words_each)).reshape(shape), like)
+    return _put(make(words.words(_seed(seed), purpose, size * words_each)).reshape(shape), like)
 
 
 def _order(seed: int, n: int, purpose: Purpose) -> words.Indices:

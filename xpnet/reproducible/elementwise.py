@@ -47,17 +47,15 @@ def operands(
     TypeError
         They are of several libraries or devices, or there is no array among them.
     """
-    data: list[Any] = [
-        value.data if isinstance(value, Array) else as_operand(name, value) for value in values
-    ]
-    for value in values:
-        if isinstance(value, Array):
-            place = place or value.place
-            place.check(name, value.place)
+    numbers = [as_operand(name, value) for value in values]
+    for x in numbers:
+        if isinstance(x, Array):
+            place = place or x.place
+            place.check(name, x.place)
     if place is None:
         raise TypeError(f"{name}: expected an rp.Array, got none")
-    dtype = dtype or promote(*(kind_of(getattr(x, "dtype", x)) for x in data))
-    data = [place.put(x, dtype) if type(x) in SCALARS else place.convert(x, dtype) for x in data]
+    dtype = dtype or promote(*(kind_of(getattr(x, "dtype", x)) for x in numbers))
+    data = [place.convert(x.data, dtype) if isinstance(x, Array) else place.put(x, dtype) for x in numbers]
     return place, data, dtype
 
 

@@ -95,9 +95,8 @@ def contract(a: Array, of_a: Axes, b: Array, of_b: Axes, kept: Collection[Any] |
 
     x, y = arrange(a, of_a, left, summed), arrange(b, of_b, summed, right)
     names = (*batch, *left, *right)
-    return space.reshape(
-        x * y if kept is not None and not summed else x @ y, tuple(map(lengths.__getitem__, names))
-    ), names
+    product = x * y if kept is not None and not summed else x @ y
+    return space.reshape(product, tuple(map(lengths.__getitem__, names))), names
 
 
 def tensordot(x1: Array, x2: Array, /, *, axes: Any = 2) -> Any:
@@ -107,9 +106,8 @@ def tensordot(x1: Array, x2: Array, /, *, axes: Any = 2) -> Any:
     names, others = [*range(x1.ndim)], [*range(x1.ndim, x1.ndim + x2.ndim)]
     for i, j in zip(*axes, strict=True):
         if x1.shape[i] != x2.shape[j]:
-            raise ValueError(
-                f"tensordot: expected axes of equal lengths, got shapes {x1.shape} and {x2.shape}"
-            )
+            shapes = f"{x1.shape} and {x2.shape}"
+            raise ValueError(f"tensordot: expected axes of equal lengths, got shapes {shapes}")
         others[j] = names[i]
     return contract(x1, names, x2, others, None)[0]
 
@@ -117,15 +115,13 @@ def tensordot(x1: Array, x2: Array, /, *, axes: Any = 2) -> Any:
 # Order, search and sets: NaN is the largest number, zeros are equal, ties keep their order
 
 
-def _argsort(
-    place: Place, _: str, data: Data, *, axis: int = -1, descending: bool = False, **__: bool
-) -> Data:
+def _argsort(place: Place, _: str, x: Data, *, axis: int = -1, descending: bool = False, **__: Any) -> Data:
     """Return the indices that sort, always in a stable order."""
     xp = place.xp
     if not descending:
-        return place.convert(xp.argsort(data, axis=axis, stable=True), "int64")
-    backwards = xp.argsort(xp.flip(data, axis=axis), axis=axis, stable=True)
-    return (data.shape[axis] - 1) - xp.flip(place.convert(backwards, "int64"), axis=axis)
+        return place.convert(xp.argsort(x, axis=axis, stable=True), "int64")
+    backwards = xp.argsort(xp.flip(x, axis=axis), axis=axis, stable=True)
+    return (x.shape[axis] - 1) - xp.flip(place.convert(backwards, "int64"), axis=axis)
 
 
 def sort(x: Array, /, *, axis: int = -1, **options: bool) -> Any:

@@ -32,9 +32,7 @@ VIEWS = """
 """Names whose results may share memory with their argument."""
 LIMITS = {"finfo": ("eps", "max", "min", "smallest_normal"), "iinfo": ("max", "min")}
 """The names of limits of dtypes."""
-MISSING = dict.fromkeys(
-    ("complex64", "complex128"), "it has no complex numbers: take real and imaginary parts"
-)
+MISSING = dict.fromkeys(("complex64", "complex128"), "it has real numbers: take both parts")
 ELSEWHERE = "compute it on the host, of numpy.asarray(x), whose bits may differ, and wrap the result"
 FFT = """
     fft ifft fftn ifftn rfft irfft rfftn irfftn hfft ihfft fftfreq rfftfreq fftshift ifftshift
