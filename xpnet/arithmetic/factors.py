@@ -109,10 +109,8 @@ def reflector(x: HostArray) -> tuple[Reflection | None, float]:
 def reflect(reflection: Reflection, a: HostArray) -> None:
     """Multiply a matrix by I - β v vᵀ from the left, in place."""
     v, beta = reflection
-    products = v[:, None] * a
-    weights = fold(products) * beta
-    np.multiply(v[:, None], weights, out=products)
-    a -= products
+    weights = fold(v[:, None] * a) * beta
+    a -= v[:, None] * weights
 
 
 def orthogonal_matrix(reflections: list[tuple[int, Reflection]], rows: int, columns: int) -> HostArray:

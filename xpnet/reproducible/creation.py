@@ -26,26 +26,26 @@ def asarray(
         `copy` is False, and a copy is needed.
     """
     array = obj if isinstance(obj, Array) else space.adopt(obj)
+    is_own = array is not None and device is None and array.place.space is space
+    place = array.place if is_own else space.place(device)
     if array is None:
-        if copy is False:
-            raise ValueError("asarray: copy=False, but numbers and lists are copied")
         numbers = tree_map(lambda each: each.tolist() if isinstance(each, Array) else each, obj)
         host = np.array(numbers, dtype and name_of(dtype))
         name_of(host.dtype)  # one of the standard's
-        return _put(space, host, device)
-    own = name_of(array.dtype)
-    wanted, place = _kind(dtype, own), array.place
-    if device is not None or place.space is not space:
-        place = space.place(device)
-    is_copied = place is not array.place or wanted != own
-    if copy is False and is_copied:
-        raise ValueError("asarray: copy=False, but another dtype or device takes a copy")
-    if place is not array.place:
-        return asarray(space, array.host, dtype=dtype, device=device)
-    if not is_copied and not copy:
-        return array
-    with place.scope():
-        return Array(place, place.convert(array.data, wanted) if is_copied else place.copy(array.data))
+        result = Array(place, place.put(host))
+    elif place is not array.place:
+        result = asarray(space, array.host, dtype=dtype, device=device)
+    else:
+        own = name_of(array.dtype)
+        is_converted = _kind(dtype, own) != own
+        if not copy and not is_converted:
+            return array
+        with place.scope():
+            data = place.convert(array.data, name_of(dtype)) if is_converted else place.copy(array.data)
+        result = Array(place, data)
+    if copy is False:
+        raise ValueError("asarray: copy=False, but lists, another dtype and another device take a copy")
+    return result
 
 
 def astype(space: Any, x: Array, dtype: DType, /, *, copy: bool = True, device: Any = None) -> Array:

@@ -160,14 +160,14 @@ def in_float64_of(kernel: Function, name: str, *arrays: Any, to: str | None = No
 
 # Functions of their own
 
+POWERS = {1: "positive", 2: "square", 0.5: "sqrt"}
+"""The functions of the standard that are powers, by the exponent."""
+
 
 def pow(x1: Any, x2: Any, /) -> Any:  # noqa: A001  as in the standard
     """Return powers: of integers by NumPy, small ones of numbers by products, others by a formula."""
-    if type(x2) in (int, float) and isinstance(x1, Array) and name_of(x1.dtype) in FLOATING:
-        if x2 == 2:
-            return x1 * x1
-        if x2 in (1, 0.5):
-            return x1.place.space.sqrt(x1) if x2 == 0.5 else +x1
+    if type(x2) in (int, float) and x2 in POWERS and isinstance(x1, Array) and name_of(x1.dtype) in FLOATING:
+        return getattr(x1.place.space, POWERS[x2])(x1)
     if operands("pow", x1, x2)[2] in FLOATING:
         return in_float64_of(of_each_number(pairs.pow), "pow", x1, x2)
     return call(by_numpy(np.power), "pow", x1, x2)

@@ -146,11 +146,6 @@ def _unique(name: str, x: Array, /) -> Any:
     return type(found)(*(Array(place, place.put(each)) for each in found))
 
 
-def unique_values(x: Array, /) -> Any:
-    """Return the distinct elements, sorted."""
-    return _unique("unique_counts", x).values
-
-
 ADDED_UP: dict[str, Function] = {
     "sum": unwrap(functions.sum),
     "prod": partial(functions.reduce_axes, "prod"),
@@ -160,9 +155,9 @@ ADDED_UP: dict[str, Function] = {
 """The formulas of sums and products of float64 numbers."""
 MOMENTS = (functions.mean, functions.var)
 OWN: dict[str, Function] = {
-    **{each.__name__: each for each in (std, diff, tensordot)},
-    **{each.__name__: each for each in (sort, searchsorted, unique_values)},
+    **{each.__name__: each for each in (std, diff, tensordot, sort, searchsorted)},
     **{name: partial(_unique, name) for name in ("unique_all", "unique_counts", "unique_inverse")},
+    "unique_values": lambda x: _unique("unique_counts", x).values,
     **{name: partial(_add_up, formula, name) for name, formula in ADDED_UP.items()},
     **{name: partial(_multiply, name) for name in ("matmul", "vecdot")},
     **{name: partial(call, _extremum(name), name) for name in ("max", "min")},

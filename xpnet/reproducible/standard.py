@@ -237,5 +237,4 @@ def asarray(x: Any, /) -> Array:
     if isinstance(x, Array):
         return x
     backend = backend_of(x)
-    array: Array = namespace(backend.name if backend else "numpy").asarray(x)
-    return array
+    return creation.asarray(namespace(backend.name if backend else "numpy"), x)
