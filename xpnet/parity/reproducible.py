@@ -22,7 +22,6 @@ from xpnet.backends.resolve import CPU_BACKENDS, make
 from xpnet.errors import ConfigError
 from xpnet.parity.calls import Arguments, Container, Leaves, bind, named_leaves, replace_leaves
 from xpnet.parity.devices import find_installed
-from xpnet.reproducible.promotion import name_of
 
 KERNELS = ("Nehalem", "Haswell")
 """The kernels of OpenBLAS that other processes compute with."""
@@ -75,10 +74,8 @@ def _digests(name: str, function: Function, arguments: Arguments, arrays: Leaves
 
 def _digest(leaf: Any) -> str:
     """Return the SHA-256 of a result as text, in which numbers are exact and all NaN are one."""
-    is_own = isinstance(leaf, rp.Array)
-    array = leaf if is_own else np.asarray(leaf)
-    kind = name_of(array.dtype) if is_own else array.dtype.name
-    return hashlib.sha256(f"{kind}{array.shape}{array.tolist()}".encode()).hexdigest()
+    array = leaf.host if isinstance(leaf, rp.Array) else np.asarray(leaf)
+    return hashlib.sha256(f"{array.dtype.name}{array.shape}{array.tolist()}".encode()).hexdigest()
 
 
 def _digests_with(kernel: str, function: Function, arguments: Arguments, arrays: Leaves) -> dict[str, str]:

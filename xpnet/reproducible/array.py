@@ -217,14 +217,13 @@ class Array(Base):  # type: ignore[misc]  # of Any
 
     def _prepare_to_write(self) -> None:
         """Check that this is no view of an array that exists, and let its views keep their values."""
-        root = self._root()
-        if root._source is not None:
-            if root._source() is not None:
-                msg = "a view that is no slice cannot be written to while its array exists: copy it before"
-                raise ValueError(msg)
-            root.detach()
-        for reference in root._views:
-            view = reference()
+        root = self if self._parent is None else self._root()
+        if root._source is None and not root._views:
+            return
+        if root._source is not None and root._source() is not None:
+            raise ValueError("a view that is no slice is read-only while its array exists: copy it before")
+        root.detach()
+        for view in map(operator.call, root._views):
             if view is not None:
                 view.detach()
         root._views = ()
