@@ -100,6 +100,7 @@ def test_results_are_arrays_of_the_same_place_also_without_axes(wrap, xp):
 def test_inspection_and_limits(wrap, xp):
     info = xp.__array_namespace_info__()
     assert info.dtypes(kind="real floating").keys() == {"float32", "float64"}
+    assert info.dtypes(kind="bool") == {"bool": xp.bool}
     assert info.default_dtypes()["indexing"] == xp.int64
     assert info.devices() == [info.default_device()] == [wrap([1.0]).device]
     assert {

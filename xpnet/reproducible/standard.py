@@ -112,7 +112,8 @@ class Namespace:
         host = np.__array_namespace_info__()
 
         def of_library(dtypes: Mapping[str, DType]) -> dict[str, DType]:
-            return {key: getattr(self, each.name) for key, each in dtypes.items() if each.name in DTYPES}
+            names = {key: np.dtype(each).name for key, each in dtypes.items()}
+            return {key: getattr(self, name) for key, name in names.items() if name in DTYPES}
 
         return SimpleNamespace(
             capabilities=host.capabilities,
