@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.tooling, pytest.mark.slow, pytest.mark.needs("index")]
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_THERE = ("PYTHONPATH", "XPNET_REQUIRE_BACKENDS")  # of these tests, not of the environments they make
-PYTEST = "iniconfig packaging pip pluggy pygments pytest setuptools"
+PYTEST = "iniconfig packaging pluggy pygments pytest"
 FOREIGN = {
     "pyproject.toml": """
         [build-system]
@@ -76,35 +76,48 @@ def source(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def wheel(source):
+    """The wheel of these files, which is built once."""
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", source.parent, source, folder=ROOT)
+    (path,) = source.parent.glob("*.whl")
+    return path
+
+
+def make_environment(folder):
+    """Make an environment without packages; return its Python."""
+    run(sys.executable, "-m", "venv", "--without-pip", folder / "env", folder=folder)
+    return folder / "env/bin/python"
+
+
 def install(python, *words):
     """Install into an environment; return the names of its packages."""
-    run(python, "-m", "pip", "install", "-q", "--no-compile", *words, folder=ROOT)
-    run(python, "-m", "pip", "check", folder=ROOT)
-    listed = run(python, "-m", "pip", "list", "--format=freeze", folder=ROOT)
+    pip = sys.executable, "-m", "pip", "--python", python
+    run(*pip, "install", "-q", "--no-compile", *words, folder=ROOT)
+    run(*pip, "check", folder=ROOT)
+    listed = run(*pip, "list", "--format=freeze", folder=ROOT)
     return {re.split("[= ]", line)[0].lower().replace("_", "-") for line in listed.splitlines()}
 
 
 @pytest.fixture(scope="module")
-def base(source, tmp_path_factory):
+def base(wheel, tmp_path_factory):
     """A fresh environment with the base installation: its Python, and the names of its packages."""
-    folder = tmp_path_factory.mktemp("base")
-    run(sys.executable, "-m", "venv", folder / "env", folder=folder)
-    python = folder / "env/bin/python"
-    return python, install(python, source)
+    python = make_environment(tmp_path_factory.mktemp("base"))
+    return python, install(python, wheel)
 
 
 def test_the_base_brings_numpy_and_array_api_compat_alone(base, tmp_path):
     python, packages = base
-    assert packages == {"numpy", "array-api-compat", "xpnet", "pip", "setuptools"}
+    assert packages == {"numpy", "array-api-compat", "xpnet"}
     run(python, "-m", "xpnet", "doctor", folder=tmp_path)
 
 
 @pytest.fixture(scope="module")
-def foreign(source, base, tmp_path_factory):
+def foreign(wheel, base, tmp_path_factory):
     """The folder of a project that requires xpnet, installed there too; the Python, and the packages."""
     folder, (python, _) = tmp_path_factory.mktemp("foreign"), base
     for name, text in FOREIGN.items():
-        (folder / name).write_text(textwrap.dedent(text).lstrip().replace("XPNET", source.as_uri()))
+        (folder / name).write_text(textwrap.dedent(text).lstrip().replace("XPNET", wheel.as_uri()))
     return folder, python, install(python, f"{folder}[test]")
 
 
@@ -142,14 +155,13 @@ def test_an_editable_installation_has_no_package_of_that_name_beside_the_checkou
     """So the process that installed it imports the checkout, once it reads the new path."""
     code = f"""
 import site, subprocess, sys, sysconfig
-words = [sys.executable, "-m", "pip", "install", "-q", "--no-compile", "-e", {str(source)!r}]
-subprocess.run(words, check=True)
+pip = [{sys.executable!r}, "-m", "pip", "--python", sys.executable, "install", "-q", "--no-compile"]
+subprocess.run([*pip, "-e", {str(source)!r}], check=True)
 site.addsitedir(sysconfig.get_path("purelib"))
 import xpnet
 print(xpnet.__version__, xpnet.reproducible.random.uniform(0, ()).shape)
 """
-    run(sys.executable, "-m", "venv", tmp_path / "env", folder=tmp_path)
-    python = tmp_path / "env/bin/python"
+    python = make_environment(tmp_path)
     assert run(python, "-c", code, folder=tmp_path).endswith(" ()\n")
     (packages,) = (tmp_path / "env/lib").glob("python*/site-packages")
     assert not (packages / "xpnet").exists()
@@ -172,7 +184,7 @@ def test_the_cell_for_hosted_notebooks_installs_trains_and_shows_the_report(
     base, source, tmp_path, monkeypatch
 ):
     python, _ = base
-    install(python, "ipykernel")
+    install(python, "ipykernel", "pip")
     kernel = {"argv": [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]}
     (tmp_path / "kernels/fresh").mkdir(parents=True)
     (tmp_path / "kernels/fresh/kernel.json").write_text(json.dumps({**kernel, "display_name": "fresh"}))
