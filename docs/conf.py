@@ -33,6 +33,18 @@ INDEXED = {
 }
 """Terms that readers search for, by the page that the search shows first for them; the index lists them."""
 
+ONE_RESULT_A_PAGE = """\
+document.addEventListener("DOMContentLoaded", () => {
+  const search = Search._performSearch;
+  Search._performSearch = (...words) => {
+    const seen = new Set();
+    const isNew = ([page, title]) => seen.size < seen.add(`${page} ${title}`).size;
+    return search(...words).reverse().filter(isNew).reverse();
+  };
+});
+"""
+"""Of search results with the same page and title, one by the index and one by the text, the better one."""
+
 project = "xpnet"
 version = release = xpnet.__version__
 extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary"]
@@ -138,9 +150,12 @@ def write_mathml(translator: HTML5Translator, node: nodes.math | nodes.math_bloc
 
 def write_excerpts(app: Sphinx, _error: Exception | None) -> None:
     """Write the texts of all pages for the search, which may not fetch them if it is opened from a file."""
-    texts = {name: to_sections(app.env.get_doctree(name)) for name in app.env.found_docs}
+    pages = {name: app.env.get_doctree(name) for name in app.env.found_docs}
+    for tags in [node for page in pages.values() for node in page.findall(nodes.raw)]:
+        tags.parent.remove(tags)
+    texts = {name: to_sections(page) for name, page in pages.items()}
     answer = "window.fetch = async (url) => ({ text: async () => TEXTS[url.slice(2, -5)] });"
-    content = f"const TEXTS = {json.dumps(texts)};\n{answer}\n"
+    content = f"const TEXTS = {json.dumps(texts)};\n{answer}\n{ONE_RESULT_A_PAGE}"
     (app.outdir / "_static" / "texts.js").write_text(content, encoding="utf-8")
 
 

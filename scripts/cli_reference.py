@@ -71,7 +71,8 @@ def abridge(text: str, command: str, explained: dict[str, str]) -> str:
 def summarize(option: re.Match[str]) -> str:
     """Return an option with its values and default alone."""
     flag, default = re.split(r"  +", option[1])[0], re.search(r"\(default:\s([^()]*)\)", option[0])
-    return f"  {flag:<39} {' '.join(default[1].split()) if default else ''}".rstrip() + "\n"
+    line = f"  {flag:<39} {' '.join(default[1].split()) if default else ''}".rstrip()
+    return textwrap.fill(line, 98, subsequent_indent=42 * " ") + "\n"
 
 
 def optimizers() -> str:

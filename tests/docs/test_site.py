@@ -23,6 +23,17 @@ SEARCHES = {
     "imbalanced": "training",
 }
 SEARCHES |= {"missing values": "data", "regression": "data"}
+ACROSS_LINES = """
+[...document.querySelectorAll("h1")].flatMap((heading) => {
+  const range = document.createRange();
+  return [...heading.firstChild.data.matchAll(/[^ -]+/g)].filter((word) => {
+    range.setStart(heading.firstChild, word.index);
+    range.setEnd(heading.firstChild, word.index + word[0].length);
+    return range.getClientRects().length > 1;
+  });
+}).map(String)
+"""
+"""The words of titles that are broken."""
 """The page that the search shows first, by what is searched for."""
 
 
@@ -76,6 +87,7 @@ def test_pages_do_not_scroll_sideways_on_a_phone_and_the_search_works_without_a_
         page.goto(file.as_uri())
         excess = page.evaluate("document.documentElement.scrollWidth - innerWidth")
         wide[str(file.relative_to(site))] = max(0, excess)
+        assert (page.evaluate(ACROSS_LINES), file.name) == ([], file.name)
     assert len(wide) > 20
     assert {name: pixels for name, pixels in wide.items() if pixels} == {}
     page.set_viewport_size({"width": 1280, "height": 800})
@@ -85,6 +97,8 @@ def test_pages_do_not_scroll_sideways_on_a_phone_and_the_search_works_without_a_
         page.goto((site / "search.html").as_uri() + f"?q={words}")
         page.locator("#search-results p", has_text="Search finished").wait_for()
         result = page.locator("#search-results li").first
+        titles = page.locator("#search-results li > a").all_inner_texts()
+        assert len(titles) == len(set(titles)) > 0
         assert result.locator("a").first.get_attribute("href").startswith(f"{first}.html"), words
         assert (
             words.split()[-1].lower() in page.locator("#search-results .context").first.inner_text().lower()
