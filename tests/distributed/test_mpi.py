@@ -192,22 +192,27 @@ def test_a_slow_rank_is_named_once(alone, tmp_path):
 
 
 WRONG = [
-    (4, 3, 1, "--batch-size full", "rank 3"),  # from the first step on
-    (3, 1, 10, "--batch-size 2600", "rank 1"),
-    (2, 0, 10, "--batch-size 1500", "rank 0; HOST, rank 1: one of them"),
-    (3, 2, 10, "--batch-size 500", "rank 2"),  # shared by samples
-    (3, 0, 1, "--batch-size 500 --batch-norm", "rank 0"),  # computed by each rank
-    (2, 1, 1, "--batch-size 500 --batch-norm", "rank 0; HOST, rank 1: one of them"),
+    ("halves", 4, 3, 1, "--batch-size full", "rank 3"),  # from the first step on
+    ("halves", 3, 1, 10, "--batch-size 2600", "rank 1"),
+    ("halves updates", 3, 1, 10, "--batch-size 2600", "rank 1"),
+    ("halves", 2, 0, 10, "--batch-size 1500", "rank 0; HOST, rank 1: one of them"),
+    ("halves", 3, 2, 10, "--batch-size 500", "rank 2"),  # shared by samples
+    ("halves updates", 2, 0, 10, "--batch-size 500", "rank 0"),
+    ("halves", 3, 0, 1, "--batch-size 500 --batch-norm", "rank 0"),  # computed by each rank
+    ("halves", 2, 1, 1, "--batch-size 500 --batch-norm", "rank 0; HOST, rank 1: one of them"),
 ]
-"""The number of ranks, the one whose gradients are wrong, from which call on, settings, and who is named."""
+"""What is wrong, the number of ranks, the wrong one, from which call on, settings, and who is named."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ranks", "wrong", "begin", "settings", "named"), first(WRONG, 2))
-def test_a_rank_with_wrong_gradients_is_named(alone, ranks, wrong, begin, settings, named, tmp_path):
+@pytest.mark.parametrize(("what", "ranks", "wrong", "begin", "settings", "named"), first(WRONG, 3))
+def test_a_rank_with_wrong_gradients_or_updates_is_named(
+    alone, what, ranks, wrong, begin, settings, named, tmp_path
+):
     line = [*words("full", tmp_path), "--epochs", "99", "--optimizer", "sgd", *settings.split()]
-    result = mpi(ranks, line, harm=("halves", wrong, begin))
-    problem = r"has (computed a wrong gradient in step (\d+)|other parameters after epoch 1)"
+    result = mpi(ranks, line, harm=(what, wrong, begin))
+    computed = "update" if what == "halves updates" else "gradient"
+    problem = rf"has (computed a wrong {computed} in step (\d+)|other parameters after epoch 1)"
     found = re.match(f"xpnet: {HOST}, {named.replace('HOST', HOST)}:? {problem}", result.stderr)
     assert (result.returncode, found is not None) == (2, True), result.stderr
     assert int(found[2] or 0) <= 100

@@ -3,10 +3,17 @@
 import ast
 import re
 import sys
+from random import Random
 
+import numpy as np
 import pytest
 import simulate
-from simulation import PACKAGE, Simulator
+from networks import pixels
+from simulation import PACKAGE, Job, Simulator, outcome
+
+from xpnet._lib.tree import leaves
+from xpnet.storage.checkpoint import load_checkpoint
+from xpnet.training.shared_step import SharedStep
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds open files in /proc")
 
@@ -25,6 +32,46 @@ SEEDS = [*range(97), 129, 142, 1211]
 def test_whatever_happens_the_bits_are_those_of_one_process(simulator, part):
     for seed in SEEDS[part::10]:
         simulator.run(seed)
+
+
+SHARED = [
+    "--batch-size full --optimizer momentum --max-norm 0.5 --average-epochs 2",
+    "--batch-size full --optimizer adam --batch-norm --checkpoint-seconds 0.01",
+    "--batch-size 1500 --optimizer adamw --clip-norm 0.01 --input-dropout 0.1",  # and a batch of one block
+    "--batch-size 1500 --optimizer nesterov --weight-decay 0.1 --batch-norm",  # which all compute
+    "--batch-size 700 --optimizer adam --clip-norm 0.01 --weight-decay 0.1 --max-norm 0.5",
+]
+"""Settings with which each rank updates a slice of the parameters."""
+
+
+@pytest.mark.parametrize("settings", SHARED)
+def test_any_number_of_slices_has_the_bits_of_all_and_a_share_of_the_state(
+    simulator, settings, tmp_path, monkeypatch
+):
+    """As metrics, model and checkpoint tell."""
+    x, y = pixels(2200, 5, 3)
+    np.savez(tmp_path / "data.npz", x_train=x[:2100], y_train=y[:2100], x_test=x[2100:], y_test=y[2100:])
+    to_host, shares, expected = SharedStep.to_host, [], None
+    words = [*simulator._start_words("start", "blocks"), "--data", str(tmp_path / "data.npz")]
+    words += ["--hidden", "6", *settings.split()]
+
+    def count(step, variables, **options):
+        state = variables.optimizer.m if "adam" in settings else variables.optimizer
+        own, every = (sum(array.size for array in leaves(each)) for each in (state, variables.parameters))
+        shares.append(own / every)
+        return to_host(step, variables, **options)
+
+    monkeypatch.setattr(SharedStep, "to_host", count)
+    for size in (1, 2, 3, 4, 5, 7):
+        shares.clear()
+        simulator._begin(Random(0), tmp_path / "nothing")  # noqa: S311
+        simulator.world.run_jobs(Job("job", words, size))
+        arrays, _ = load_checkpoint(simulator.world.mine / "checkpoint.safetensors")
+        result = {name: array.tobytes() for name, array in arrays.items()}, outcome(simulator.world.mine)
+        expected = expected or result
+        assert result == expected, size
+        assert size == 1 or sum(shares) / len(shares) == pytest.approx(1 / size)
+        assert size == 1 or max(shares) < 1 / size + 0.15
 
 
 def test_a_seed_replays(simulator):

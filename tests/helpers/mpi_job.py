@@ -199,6 +199,23 @@ def halve_gradients(first):
     SharedStep.__init__ = init_and_halve
 
 
+def halve_updates(first):
+    """Halve the learning rate of the updates of slices from a call on, as compiled functions apply it."""
+    from xpnet.training.shared_step import SharedStep
+
+    update_rows, numbers = SharedStep._update_rows, count(1)
+
+    def update_half(self, variables, sums, factors, rate, **options):
+        update = self._update
+        half = 0.5 if next(numbers) >= first else 1.0
+        self._update = lambda own, sums, factors, rate, *more: update(own, sums, factors, half * rate, *more)
+        variables = update_rows(self, variables, sums, factors, rate, **options)
+        self._update = update
+        return variables
+
+    SharedStep._update_rows = update_half
+
+
 AT_START = {
     "blind": cannot_read_data,
     "elsewhere": is_elsewhere,
@@ -243,6 +260,8 @@ def prepare(what, rank, epoch):
         come_to_harm(what, epoch)
     if what == "halves":
         halve_gradients(epoch)
+    if what == "halves updates":
+        halve_updates(epoch)
     if what in IN_STEP:
         come_to_harm_in_step(what, epoch)
     AT_START.get(what, lambda: None)()

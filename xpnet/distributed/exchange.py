@@ -8,13 +8,14 @@ or as many as there are up to the last.
 import atexit
 import ctypes
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from xpnet._lib.tree import Tree, leaves, tree_map
 from xpnet._typing import Array, HostArray
 from xpnet.backends.probing import cuda_index
 
@@ -27,6 +28,8 @@ SLACK = 0.1
 Shapes = tuple[tuple[int, ...], ...]
 Node: TypeAlias = "tuple[int, int]"
 Nodes: TypeAlias = "list[list[Node]]"
+Rows: TypeAlias = "list[range]"
+"""Of each array a range of its rows, which may be empty."""
 
 
 @lru_cache(maxsize=16)
@@ -90,6 +93,36 @@ def finish_tree(terms: Mapping[Node, Any], blocks: int, add: Callable[..., Any],
         out[...] = result
 
 
+@lru_cache(maxsize=64)
+def share_rows(shapes: Shapes, ranks: int) -> list[Rows]:
+    """Return the slice of each rank of arrays of these shapes, of about as many numbers as the others'.
+
+    It ends at a row, which in a weight is a unit.
+    """
+    sizes = [*map(math.prod, shapes)]
+    cuts = []
+    for shape, size, start in zip(shapes, sizes, accumulate(sizes[:-1], initial=0), strict=True):
+        exact = ((sum(sizes) * rank / ranks - start) * shape[0] / size for rank in range(ranks + 1))
+        cuts.append([min(max(round(row), 0), shape[0]) for row in exact])
+    return [[range(*each[rank : rank + 2]) for each in cuts] for rank in range(ranks)]
+
+
+def take_rows(tree: Tree, rows: Rows) -> Tree:
+    """Return a tree with these rows of its arrays, and None in place of an array with none of them."""
+    ranges = iter(rows)
+
+    def take(array: Any) -> Any:
+        own = next(ranges)
+        return array[own.start : own.stop : own.step, ...] if own else None
+
+    return tree_map(take, tree)
+
+
+def split(numbers: Any, sizes: Iterable[int]) -> list[Any]:
+    """Return the parts of these sizes of an array (numbers,)."""
+    return [numbers[start:stop] for start, stop in pairwise(accumulate(sizes, initial=0))]
+
+
 class Memory:
     """Memory for messages: that of the host, or of a GPU whose memory the MPI library can access.
 
@@ -115,8 +148,8 @@ class Memory:
 
     def split(self, numbers: Any, shapes: Shapes) -> list[Any]:
         """Return arrays of these shapes that lie in an array (numbers,), one after the other."""
-        bounds = zip(pairwise(accumulate(map(math.prod, shapes), initial=0)), shapes, strict=True)
-        return [self.xp.reshape(numbers[start:stop], shape) for (start, stop), shape in bounds]
+        parts = split(numbers, map(math.prod, shapes))
+        return [self.xp.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
 
     def write(self, arrays: Sequence[Array], parts: Sequence[Any]) -> None:
         """Copy the values of arrays into parts of the memory."""
@@ -136,39 +169,40 @@ class Memory:
             self._backend.to_host(self.xp.reshape(memory, (-1,))[-1:])
 
 
-class Reduction:
-    """The elementwise maximum or sum over all ranks, by MPI, which adds up in an order of its own."""
+class Maxima:
+    """The elementwise maxima over all ranks."""
 
     def __init__(self, memory: Memory, shapes: Shapes, dtype: str) -> None:
         self._comm, self._memory = memory.comm, memory
         self._numbers = memory.allocate((sum(map(math.prod, shapes)),), dtype)
         self._parts, self._message = memory.split(self._numbers, shapes), [self._numbers, _datatype(dtype)]
 
-    def __call__(self, arrays: Sequence[Array], operation: Literal["MAX", "SUM"]) -> list[Array]:
+    def __call__(self, arrays: Sequence[Array]) -> list[Array]:
         """Return the result for each of the arrays; a maximum of NaN and numbers may be any of them."""
         from mpi4py import MPI
 
         self._memory.write(arrays, self._parts)
         self._memory.wait(self._numbers)
-        self._comm.Allreduce(MPI.IN_PLACE, self._message, getattr(MPI, operation))
+        self._comm.Allreduce(MPI.IN_PLACE, self._message, MPI.MAX)
         return self._memory.read(self._parts)
 
 
 class TreeSum:
-    """The sum over all blocks of a batch: each rank adds up a slice of all nodes of the tree.
+    """The sum over all blocks of a batch: each rank adds up its slice of all nodes of the tree.
 
     It receives that slice of the others' nodes, and sends the other slices of its own.
     """
 
-    def __init__(self, memory: Memory, nodes: Nodes, blocks: int, shapes: Shapes, dtype: str) -> None:
+    def __init__(self, memory: Memory, blocks: int, shapes: Shapes, dtype: str) -> None:
         self._memory, self._blocks = memory, blocks
         self._comm = comm = memory.comm
+        nodes = list_nodes(blocks, comm.size)
         rank = comm.rank
         own = len(nodes[comm.rank])
-        size = sum(map(math.prod, shapes))
-        ends = [size * each // comm.size for each in range(comm.size + 1)]
+        widths = _count_numbers(shapes, comm.size)
+        ends = [*accumulate(widths, initial=0)]
+        size = ends[-1]
         self._slices = [slice(*bounds) for bounds in pairwise(ends)]
-        widths = [stop - start for start, stop in pairwise(ends)]
         others = [[] if owner == rank else each for owner, each in enumerate(nodes)]
         received = memory.allocate((sum(map(len, others)), widths[rank]), dtype)
         self._rows = memory.allocate((own, size), dtype)
@@ -182,15 +216,11 @@ class TreeSum:
         self._incoming = received, (counts, [*accumulate(counts, initial=0)][:-1]), kind
         self._terms = dict(zip([node for each in others for node in each], received, strict=True))
         self._terms |= zip(nodes[rank], self._rows[:, self._slices[rank]], strict=True)
-        self._total = memory.allocate((size,), dtype)
-        self._slice = self._total[self._slices[rank]]
-        self._parts = self._total, (widths, ends[:-1]), kind
-        self._result = memory.split(self._total, shapes)
+        self._total = memory.allocate((widths[rank],), dtype)
+        self._result = memory.split(self._total, _shapes_of_rows(shapes, comm.size)[rank])
 
     def __call__(self, sums: Sequence[Sequence[Array]]) -> list[Array]:
-        """Return the sum, as arrays of the shapes, from those over each of our nodes."""
-        from mpi4py import MPI
-
+        """Return our slice of the sum, the arrays with any rows, from the sums over each of our nodes."""
         own = len(sums)
         for arrays, parts in zip(sums, self._mine, strict=True):
             self._memory.write(arrays, parts)
@@ -200,10 +230,40 @@ class TreeSum:
                 self._memory.xp.reshape(message, (own, -1))[...] = self._rows[:, part]
         self._memory.wait(self._send)
         self._comm.Alltoallv(self._outgoing, self._incoming)
-        finish_tree(self._terms, self._blocks, self._memory.xp.add, self._slice)
-        self._memory.wait(self._total)
-        self._comm.Allgatherv(MPI.IN_PLACE, self._parts)
+        finish_tree(self._terms, self._blocks, self._memory.xp.add, self._total)
         return self._memory.read(self._result)
+
+
+class Gathering:
+    """The arrays of which each rank has a slice; all ranks receive them."""
+
+    def __init__(self, memory: Memory, shapes: Shapes, dtype: str) -> None:
+        self._comm, self._memory = comm, _ = memory.comm, memory
+        widths = _count_numbers(shapes, comm.size)
+        self._total = memory.allocate((sum(widths),), dtype)
+        self._result = memory.split(self._total, shapes)
+        self._own = [*leaves(take_rows(self._result, share_rows(shapes, comm.size)[comm.rank]))]
+        self._message = self._total, (widths, [*accumulate(widths, initial=0)][:-1]), _datatype(dtype)
+
+    def __call__(self, parts: Sequence[Array]) -> list[Array]:
+        """Return the arrays, from our slice."""
+        from mpi4py import MPI
+
+        self._memory.write(parts, self._own)
+        self._memory.wait(self._total)
+        self._comm.Allgatherv(MPI.IN_PLACE, self._message)
+        return self._memory.read(self._result)
+
+
+def _shapes_of_rows(shapes: Shapes, ranks: int) -> list[Shapes]:
+    """Return the shapes of the arrays with any rows in the slice of each rank."""
+    slices = [zip(rows, shapes, strict=True) for rows in share_rows(shapes, ranks)]
+    return [tuple((len(own), *shape[1:]) for own, shape in each if own) for each in slices]
+
+
+def _count_numbers(shapes: Shapes, ranks: int) -> list[int]:
+    """Return how many numbers the slice of each rank has."""
+    return [sum(map(math.prod, each)) for each in _shapes_of_rows(shapes, ranks)]
 
 
 def _datatype(dtype: str) -> Any:

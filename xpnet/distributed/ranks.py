@@ -5,12 +5,12 @@ import os
 import platform
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -19,7 +19,17 @@ from xpnet._lib.extras import install_command
 from xpnet._lib.machine import allowed_cpus
 from xpnet._typing import Array, HostArray, Namespace
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
-from xpnet.distributed.exchange import Memory, Reduction, Shapes, TreeSum, list_nodes, node_size, share_blocks
+from xpnet.distributed.exchange import (
+    Gathering,
+    Maxima,
+    Memory,
+    Shapes,
+    TreeSum,
+    list_nodes,
+    node_size,
+    share_blocks,
+    split,
+)
 from xpnet.distributed.launch import initialize, local_rank, rank_and_size
 from xpnet.distributed.watchdog import Activity, Watchdog, read_limits
 from xpnet.errors import ConfigError, XPNetError
@@ -92,22 +102,34 @@ class Ranks:
         """
         if self.comm is None:
             return sums[0]
-        blocks = -(-samples // BLOCK_SIZE)
-        key = blocks, shapes, dtype
-        if key not in self._exchanges:
-            nodes = list_nodes(blocks, self.size)
-            self._exchanges[key] = TreeSum(self._memory, nodes, blocks, shapes, dtype)
-        return self._exchanges[key](sums)
+        return self.spread(self.add_up(sums, -(-samples // BLOCK_SIZE), shapes, dtype), shapes, dtype, "sums")
 
-    def reduce(self, arrays: list[Array], operation: Literal["MAX", "SUM"]) -> list[Array]:
-        """Return the elementwise maxima or sums of arrays over all processes, in memory as of `finish`."""
-        if self.comm is None:
-            return arrays
+    def add_up(self, sums: list[list[Array]], blocks: int, shapes: Shapes, dtype: str) -> list[Array]:
+        """Return this rank's slice of the sum over so many blocks, in memory as of `finish`."""
+        return self._exchange(TreeSum, sums, blocks, shapes, dtype)
+
+    def spread(self, parts: list[Array], shapes: Shapes, dtype: str, name: str = "") -> list[Array]:
+        """Return arrays of which each rank has a slice, in memory that the next ones of a name use."""
+        return self._exchange(Gathering, parts, shapes, dtype, name=name)
+
+    def maxima(self, arrays: list[Array]) -> list[Array]:
+        """Return the elementwise maxima of arrays over all ranks, in memory as of `finish`."""
         shapes, dtype = tuple(array.shape for array in arrays), str(arrays[0].dtype).rpartition(".")[2]
-        key = operation, *shapes, dtype
+        return self._exchange(Maxima, arrays, shapes, dtype)
+
+    def _exchange(
+        self, kind: Callable[..., Exchange], values: Any, *options: Any, name: str = ""
+    ) -> list[Array]:
+        """Return the result of an exchange with these options, whose memory is kept."""
+        key = kind, name, *options
         if key not in self._exchanges:
-            self._exchanges[key] = Reduction(self._memory, shapes, dtype)
-        return self._exchanges[key](arrays, operation)
+            self._exchanges[key] = kind(self._memory, *options)
+        return self._exchanges[key](values)
+
+    def gather_numbers(self, arrays: Iterable[Array], dtype: str) -> tuple[HostArray, list[int]]:
+        """Return the numbers in the arrays of all ranks, one after the other, and how many are of each."""
+        own = [np.ravel(self.backend.to_host(array)) for array in arrays]
+        return _gather_arrays(self.comm, np.concatenate([np.empty(0, dtype), *own]))
 
     @cached_property
     def _memory(self) -> Memory:
@@ -118,8 +140,7 @@ class Ranks:
         if self.comm is None:
             return xp.concat(parts)
         own = [np.asarray(self.backend.to_host(part), np.int64) for part in parts]
-        everyone = _gather_arrays(self.comm, np.concatenate([np.empty(0, np.int64), *own]))
-        return self.backend.put(np.concatenate(everyone))
+        return self.backend.put(_gather_arrays(self.comm, np.concatenate([np.empty(0, np.int64), *own]))[0])
 
     def max(self, number: int) -> int:
         """Return the largest of the numbers of all processes, each at least 0."""
@@ -223,17 +244,17 @@ ALONE: Ranks = Ranks()
 
 def _gather_values(comm: Any, value: T) -> list[T]:
     """Return the JSON values of all ranks. mpi4py would send pickles."""
-    texts = _gather_arrays(comm, np.frombuffer(json.dumps(value).encode(), np.uint8))
-    return [json.loads(text.tobytes()) for text in texts]
+    joined, sizes = _gather_arrays(comm, np.frombuffer(json.dumps(value).encode(), np.uint8))
+    return [json.loads(text.tobytes()) for text in split(joined, sizes)]
 
 
-def _gather_arrays(comm: Any, array: HostArray) -> list[HostArray]:
-    """Return the arrays (n,) of all ranks, of one dtype and of any lengths."""
+def _gather_arrays(comm: Any, array: HostArray) -> tuple[HostArray, list[int]]:
+    """Return the arrays (n,) of all ranks, of one dtype, joined, and their lengths."""
     sizes = np.empty(comm.size, np.int64)
     comm.Allgather(np.array([array.size], np.int64), sizes)
     joined = np.empty(int(sizes.sum()), array.dtype)
     comm.Allgatherv(array, [joined, sizes.tolist()])
-    return np.split(joined, np.cumsum(sizes)[:-1])
+    return joined, sizes.tolist()
 
 
 def connect() -> Ranks:

@@ -119,8 +119,8 @@ def update_running_statistics(
     The batch's mean is Σ z / samples; its variance is Σ (z - μ)² / (samples - blocks), without bias because
     each block has a mean μ of its own; for a batch of one block this is PyTorch's convention.
     """
-    mean, variance = moments.values * mean_factor, moments.squares * variance_factor
-    return RunningStatistics(_update_average(running.mean, mean), _update_average(running.variance, variance))
+    parts = zip(running, moments, (mean_factor, variance_factor), strict=True)
+    return RunningStatistics(*(None if old is None else _update_average(old, x * f) for old, x, f in parts))
 
 
 def mean_and_variance_factors(count: int) -> tuple[float, float]:

@@ -3,8 +3,8 @@
 Each step is given its learning rate α (``xpnet.nn.schedules``). ``OPTIMIZERS`` lists the rules by name, and
 ``build`` returns an optimiser from settings: a rule, with weight decay and limits of norms.
 
-Parameters, gradients and averages of gradients are lists of named tuples of arrays, one per layer. Of these
-only the fields named ``weight`` decay and have their norm limited.
+Parameters, gradients and averages of gradients are lists of named tuples of arrays, one per layer; None are
+those that other ranks update. Only the fields named ``weight`` decay and have their norm limited.
 """
 
 import math
@@ -13,6 +13,7 @@ from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
+from xpnet._lib.tree import leaves, tree_map
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.elementary import flush_tiny
@@ -47,8 +48,9 @@ class Optimizer(NamedTuple):
     """
 
     init: Callable[[Parameters], Any]  # parameters -> state
-    update: Callable[[Parameters, Any, Parameters, float], Update]
+    update: Callable[..., Update]
     # (gradients, state, parameters, learning rate) -> (new parameters, new state)
+    clips: bool = False  # True if a further argument, all gradients, is needed for an update of some
 
 
 # The rules
@@ -126,13 +128,15 @@ def shrink_weights(parameters: Parameters, weight_decay: float, learning_rate: f
     return _map_weights(lambda w: w - learning_rate * flush_tiny(weight_decay * w), parameters)
 
 
-def clip_gradients(ops: Arithmetic, gradients: Parameters, norm: float) -> Parameters:
-    """Scale all gradients by one factor so that their global norm ‖g‖ is at most ``norm``.
+def clip_gradients(
+    ops: Arithmetic, gradients: Parameters, norm: float, everything: object = None
+) -> Parameters:
+    """Scale gradients by one factor so that the global norm ‖g‖ of all of them is at most ``norm``.
 
     g := g · (c / max(c, ‖g‖)), c = ``norm``, where ‖g‖² is one sum over the squares of all entries of all
-    arrays in their order, row by row (Pascanu et al. 2013).
+    arrays in their order, row by row (Pascanu et al. 2013). If not all are given, ``everything`` has them.
     """
-    factor = _norm_factor(ops, _join(ops, gradients), norm)
+    factor = _norm_factor(ops, _join(ops, everything or gradients), norm)
     return _map(lambda g: g * factor, gradients)
 
 
@@ -193,9 +197,11 @@ def build(
     decay = rule.weight_decay if weight_decay is None else weight_decay
     optimizer = rule.build(ops, **options)
 
-    def update(gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float) -> Update:
+    def update(
+        gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float, *everything: object
+    ) -> Update:
         if clip_norm is not None:
-            gradients = clip_gradients(ops, gradients, clip_norm)
+            gradients = clip_gradients(ops, gradients, clip_norm, *everything)
         if decay and rule.is_decoupled:
             parameters = shrink_weights(parameters, decay, learning_rate)
         elif decay:
@@ -205,37 +211,45 @@ def build(
             parameters = limit_norms(ops, parameters, max_norm)
         return parameters, state
 
-    return Optimizer(optimizer.init, update)
+    return Optimizer(optimizer.init, update, clip_norm is not None)
+
+
+def map_layers(change: Callable[[Any], Any], state: Any) -> Any:
+    """Return the state of an optimiser, with a function applied to each list of layers in it."""
+    if isinstance(state, list):
+        return change(state)
+    return type(state)(*(change(part) if isinstance(part, list) else part for part in state))
 
 
 # Helpers
 
 
-def _map(function: Callable[..., Array], *layers: Parameters) -> Parameters:
+def _map(function: Callable[..., Array], first: Parameters, *others: Parameters) -> Parameters:
     """Apply a function to each array, or to corresponding arrays of several lists."""
-    return [type(group[0])(*map(function, *group)) for group in zip(*layers, strict=True)]
+    arrays = [leaves(layers) for layers in others]
+    return tree_map(lambda array: function(array, *map(next, arrays)), first)
 
 
 def _map_joined(function: Callable[[Array], Array], ops: Arithmetic, layers: Parameters) -> Parameters:
     """Apply an elementwise function with a root to all entries, joined as (1, entries) if that is faster."""
-    stops = [0, *accumulate(math.prod(x.shape) for layer in layers for x in layer)]
-    if ops.has_native_roots or stops[-1] > MOST_JOINED:
+    stops = [0, *accumulate(math.prod(x.shape) for x in leaves(layers))]
+    if ops.has_native_roots or not 0 < stops[-1] <= MOST_JOINED:
         return _map(function, layers)
     entries = function(_join(ops, layers))
     parts = (entries[:, start:stop] for start, stop in pairwise(stops))
     return _map(lambda x: ops.xp.reshape(next(parts), x.shape), layers)
 
 
-def _join(ops: Arithmetic, layers: Parameters) -> Array:
+def _join(ops: Arithmetic, arrays: object) -> Array:
     """Return all entries of all arrays in their order, row by row, as (1, entries)."""
-    return ops.xp.concat([ops.xp.reshape(x, (1, -1)) for layer in layers for x in layer], axis=1)
+    return ops.xp.concat([ops.xp.reshape(x, (1, -1)) for x in leaves(arrays)], axis=1)
 
 
 def _map_weights(function: Callable[..., Array], *layers: Parameters) -> Parameters:
     """Apply a function to the fields named ``weight``. Take the other fields from the first list."""
     return [
         group[0]._replace(weight=function(*(layer.weight for layer in group)))
-        if "weight" in group[0]._fields
+        if getattr(group[0], "weight", None) is not None
         else group[0]
         for group in zip(*layers, strict=True)
     ]

@@ -41,12 +41,12 @@ def make_row(trainer: Trainer, log: EpochLog) -> dict[str, int | float | str]:
 def describe_state(
     trainer: Trainer, state: TrainState, final: FinalParameters, rows: int, seconds: Any
 ) -> tuple[dict[str, HostArray], Json]:
-    """Return the arrays and the facts of a checkpoint.
+    """Return the arrays and the facts of a checkpoint; all ranks must call this.
 
     The arrays are copies of those of a state, and of what is kept besides. The facts are counters, the rows
     and seconds so far, and the best epoch.
     """
-    arrays = leaves_by_path("state", tuple(trainer.to_host(state.variables)))
+    arrays = leaves_by_path("state", tuple(trainer.step.to_host(state.variables)))
     if final.kept is not None:
         arrays |= leaves_by_path(final.kept_name, trainer.to_host(final.kept))
     counters = {"epoch": state.epoch, "batch": state.batch, "rows": rows, "seconds": seconds}
@@ -72,12 +72,13 @@ def load_state(
         problem = f"after {batch} steps of an epoch, which has {steps}"
         raise DataError.at(path, f"not a checkpoint of this training: {problem}: {remedy}")
     initial = trainer.to_host(trainer.initial_state().variables)
+    initial = initial._replace(optimizer=trainer.optimizer.init(initial.parameters))
     variables = Variables(*unflatten(path, "state", tuple(initial), arrays, remedy))
     final.best = tuple(progress["best"])
     if final.is_kept(epoch, arrays):
         template = initial.parameters, initial.statistics
         final.kept = trainer.to_device(unflatten(path, final.kept_name, template, arrays, remedy))
-    return TrainState(trainer.to_device(variables), epoch, batch), progress
+    return TrainState(trainer.to_device(trainer.step.own(variables)), epoch, batch), progress
 
 
 def load_parent(
@@ -94,7 +95,43 @@ def load_parent(
     return state
 
 
-class Recorder(LoopCallback):
+class Saver(LoopCallback):
+    """Takes part in saving checkpoints, and in the last evaluation, on a rank that writes nothing."""
+
+    needs_every_epoch = True
+
+    def __init__(self) -> None:
+        self._last_save = clock.seconds()
+
+    def on_step_end(self, state: TrainState) -> None:
+        """Save a checkpoint if the last one is `checkpoint_seconds` old."""
+        interval = self._trainer.config.checkpoint_seconds
+        if interval is not None and self._trainer.ranks.max(clock.seconds() - self._last_save >= interval):
+            self._save(state)
+
+    def on_epoch_end(self, log: EpochLog) -> None:
+        """Save the checkpoints of an epoch."""
+        interval = self._trainer.config.keep_checkpoint_every
+        if log.epoch == 0:
+            return
+        if interval is not None and log.epoch % interval == 0:
+            # Before the other one, so that a resumed run has kept all up to its epoch.
+            self._save(log.state, KEPT_CHECKPOINT.format(log.epoch))
+        if log.epoch < self._trainer.config.epochs:
+            self._save(log.state)
+
+    def on_train_end(self, result: FitResult) -> None:
+        """Save the last state, and evaluate the result."""
+        self._save(result.state)
+        evaluate_result(self._trainer, result)
+
+    def _save(self, state: TrainState, name: str = CHECKPOINT_FILE) -> None:  # noqa: ARG002
+        """Give this rank's part of a checkpoint."""
+        self._trainer.step.to_host(state.variables, keep=False)
+        self._last_save = clock.seconds()
+
+
+class Recorder(Saver):
     """Writes the record of a run: a row for each epoch with metrics, checkpoints, and the outcome.
 
     Rows of logged epochs have a fingerprint. A checkpoint is saved after each epoch, every
@@ -103,14 +140,13 @@ class Recorder(LoopCallback):
     completed and printed, and the report written.
     """
 
-    needs_every_epoch = True
-
     def __init__(self, run: WritableRun, final: FinalParameters, console: TrainingConsole) -> None:
+        super().__init__()
         self._run = run
         self._final = final
         self._console = console
         self._rows, self._earlier_seconds = 0, 0.0
-        self._start = self._last_save = clock.seconds()
+        self._start = self._last_save
 
     def resume(self, trainer: Trainer, state: TrainState, progress: Json, first: int) -> None:
         """Open the record of a run that began with epoch `first` again, from a state on.
@@ -127,25 +163,12 @@ class Recorder(LoopCallback):
         place = {"backend": backend.name, "device": backend.device_name}
         self._run.resume(self._rows, epoch=state.epoch, **place, ranks=trainer.ranks)
 
-    def on_step_end(self, state: TrainState) -> None:
-        """Save a checkpoint if the last one is `checkpoint_seconds` old."""
-        interval = self._trainer.config.checkpoint_seconds
-        if interval is not None and clock.seconds() - self._last_save >= interval:
-            self._save(state)
-
     def on_epoch_end(self, log: EpochLog) -> None:
         """Write the row and the checkpoints of an epoch."""
         if row := make_row(self._trainer, log):
             self._run.log({**row, "seconds": self._seconds})
             self._rows += 1
-        interval = self._trainer.config.keep_checkpoint_every
-        if log.epoch == 0:
-            return
-        if interval is not None and log.epoch % interval == 0:
-            # Before the other one, so that a resumed run has kept all up to its epoch.
-            self._save(log.state, KEPT_CHECKPOINT.format(log.epoch))
-        if log.epoch < self._trainer.config.epochs:
-            self._save(log.state)
+        super().on_epoch_end(log)
 
     def on_train_end(self, result: FitResult) -> None:
         """Save the last state, from which the run can be resumed or extended, and complete the record."""
@@ -202,14 +225,6 @@ class Recorder(LoopCallback):
             complain(f"warning: no report: {reason}: xpnet report {folder} tries again")
         else:
             self._console.print_line(f"report        {path}")
-
-
-class _EvaluateResult(LoopCallback):
-    """Evaluates the result on the ranks that write nothing, beside that which records it."""
-
-    def on_train_end(self, result: FitResult) -> None:
-        """Evaluate."""
-        evaluate_result(self._trainer, result)
 
 
 def evaluate_result(
@@ -291,7 +306,7 @@ def record(
         others = [*users, CompareRanks()] if trainer.ranks.size > 1 else users
         order = order_callbacks(Evaluate(first, final=final), others, console)
         if run is None:
-            order.append(_EvaluateResult())
+            order.append(Saver())
         else:
             recorder = Recorder(run, final, console)
             if resumed is not None:

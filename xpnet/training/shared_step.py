@@ -6,28 +6,33 @@ MPI may add them up in any order. All ranks compute the whole of a small one.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any, TypeAlias
 
-from xpnet._lib.tree import leaves
-from xpnet._typing import Array, Function
+from xpnet._lib.tree import Tree, leaves, tree_map
+from xpnet._typing import Array, Function, HostArray
 from xpnet.arithmetic import Arithmetic, Reproducible
 from xpnet.arithmetic.base import Operand
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group
 from xpnet.arithmetic.reproducible import bit_budget
 from xpnet.compute.context import ComputeContext
 from xpnet.distributed.comparison import Schedule, compare
+from xpnet.distributed.exchange import Rows, Shapes, share_rows, split, take_rows
 from xpnet.distributed.ranks import ALONE
 from xpnet.nn import layers as L
 from xpnet.nn.dropout import dropout_scale
-from xpnet.nn.optim import Optimizer
+from xpnet.nn.optim import Optimizer, map_layers
 from xpnet.training.batches import Batch, SampleBlock
 from xpnet.training.step import Step, Variables, block_sums
 
 LEAST_SAMPLES, LEAST_MULTIPLICATIONS = 128, 1 << 21
 """Samples of a batch of one block, and multiplications of its forward pass, from which ranks share it."""
+
+FEW_ROWS = 8
+"""Rows of an array that are all compared after an update; of many, one in so many is."""
 
 Terms: TypeAlias = list[Array]
 """Of each layer A (inputs, samples) and dZ (units, samples), whose product is yet to be computed."""
@@ -100,42 +105,79 @@ class ExactPartialGradients(PartialGradients, Reproducible):
 
 
 class SharedStep(Step):
-    """A training step that ranks take together, each with some blocks, or with some samples of one."""
+    """A training step that ranks take together, each with some blocks, or with some samples of one.
+
+    Each rank updates its slice of the variables (`exchange.share_rows`), and keeps the optimiser's state of
+    that slice alone. If all ranks compute the whole of each batch, of so many ``samples``, they update all.
+    """
 
     _watched: int | None = None  # the first sample of the block whose sums another rank has computed too
     _watched_digest = ""
+    _comparisons = 0
 
-    def __init__(self, context: ComputeContext, optimizer: Optimizer) -> None:
+    def __init__(self, context: ComputeContext, optimizer: Optimizer, samples: int) -> None:
         super().__init__(context, optimizer)
+        self._is_sliced = samples > BLOCK_SIZE or share(context, samples) != (0, samples)
         ops, kind = context.ops, ExactPartialGradients if context.is_exact else PartialGradients
         self._ops = kind(ops.xp, ops.device, ops.dtype, ops.fuses)
         self._terms = context.compile(self._sample_terms, transient=True)
         self._part_sums = cache(self._compile_part_sums)
-        self._shared_update = context.compile(self._apply_shared_update, donated=True)
+        self._scale_inputs = context.compile(_scale_first, donated=True)
         self._schedule = Schedule(context.ranks if context.is_exact else ALONE)
 
     def __call__(self, variables: Variables, batch: Batch, *learning_rates: float) -> Variables:
         """Return the variables after each step of a batch, as `Step` does."""
-        ranks, own = self.context.ranks, share(self.context, batch.size)
-        if batch.size > BLOCK_SIZE:
-            return super().__call__(variables, batch, *learning_rates)
-        if own != (0, batch.size):
-            return self._share_block(variables, batch, own, *learning_rates)
-        variables = super().__call__(variables, batch, *learning_rates)
-        if self._schedule.is_due(batch.steps):  # of results that every rank has computed
-            digest = self._digest(leaves(variables.parameters))
-            compare(ranks, range(ranks.size), digest, digest)
-        return variables
+        ranks, own, size = self.context.ranks, share(self.context, batch.size), batch.size
+        if not self._is_sliced:
+            variables = super().__call__(variables, batch, *learning_rates)
+            if self._schedule.is_due(batch.steps):
+                digest = self._digest(leaves(variables.parameters))
+                compare(ranks, range(ranks.size), digest, digest)
+            return variables
+        is_due = self._schedule.is_due(min(filter(None, map(len, ranks.shares(size)))))
+        if size > BLOCK_SIZE:
+            sums = self._add_up_blocks(variables, batch, is_due=is_due)
+        elif own == (0, size):
+            block = batch.block(Group(0, size, 1))
+            sums = [*leaves(take_rows(self._block_sums(variables.parameters, block), self._rows(variables)))]
+        else:
+            sums = self._add_up_samples(variables, batch, own, is_due=is_due)
+        return self._update_rows(
+            variables, sums, L.mean_and_variance_factors(size), *learning_rates, is_due=is_due
+        )
 
-    def _batch_sums(self, variables: Variables, batch: Batch) -> list[Array]:
-        """Return `block_sums` over a batch, of which each rank adds up some nodes of the tree.
+    def own(self, variables: Variables) -> Variables:
+        """Return variables with a copy of the optimiser's state of this rank's slice, from those with all."""
+        if not self._is_sliced:
+            return variables
+        state = take_state(variables.optimizer, self._rows(variables))
+        return variables._replace(optimizer=tree_map(lambda array: array * 1.0, state))
 
-        In some steps a rank computes the first block of the next one too.
+    def to_host(self, variables: Variables, *, keep: bool = True) -> Variables:
+        """Do as `Step.to_host`: the optimiser's state is gathered array by array."""
+        if not self._is_sliced:
+            return super().to_host(variables)
+
+        def gather(layers: L.Parameters) -> L.Parameters | None:
+            numbers, _ = self.context.ranks.gather_numbers(leaves(layers), self.context.float_type)
+            return fill(variables.parameters, numbers) if keep else None
+
+        state = map_layers(gather, variables.optimizer)
+        return super().to_host(variables._replace(optimizer=()))._replace(optimizer=state)
+
+    def _rows(self, variables: Variables) -> Rows:
+        """Return the rows of this rank's slice."""
+        ranks = self.context.ranks
+        return share_rows(list_shapes(variables), ranks.size)[ranks.rank]
+
+    def _add_up_blocks(self, variables: Variables, batch: Batch, *, is_due: bool) -> list[Array]:
+        """Return this rank's slice of `block_sums` over a batch; each adds up some nodes of the tree.
+
+        If a comparison is due, a rank computes the first block of the next one too.
         """
         ranks, parameters = self.context.ranks, variables.parameters
         shares = {rank: blocks for rank, blocks in enumerate(ranks.shares(batch.size)) if blocks}
         first = {rank: blocks.start * BLOCK_SIZE for rank, blocks in shares.items()}
-        is_due = self._schedule.is_due(min(map(len, shares.values())))
         self._watched, self._watched_digest = first.get(ranks.rank) if is_due else None, ""
         nodes = ranks.chunks(batch.size, self.context.stack)
         sums = [self._sum_chunks(parameters, batch, chunks) for chunks in nodes]
@@ -144,8 +186,8 @@ class SharedStep(Step):
             block = batch.block(Group(start, min(start + BLOCK_SIZE, batch.size), 1))
             following = self._digest(self._block_sums(parameters, block)) if ranks.rank in first else ""
             compare(ranks, [*first], self._watched_digest, following)
-        shapes = tuple(array.shape for array in leaves((parameters, variables.statistics)))  # as of the sums
-        return ranks.finish(sums, batch.size, shapes, self.context.float_type)
+        blocks = -(-batch.size // BLOCK_SIZE)
+        return ranks.add_up(sums, blocks, list_shapes(variables), self.context.float_type)
 
     def _group_sums(self, parameters: L.Parameters, batch: Batch, group: Group) -> list[list[Array]]:
         """Return `block_sums` of each block of a group, and keep the digest of those to compare."""
@@ -154,10 +196,10 @@ class SharedStep(Step):
             self._watched_digest = self._digest(sums[0])
         return sums
 
-    def _share_block(
-        self, variables: Variables, batch: Batch, own: tuple[int, int], learning_rate: float
-    ) -> Variables:
-        """Return the variables after a batch of one block, of which each rank has its ``own`` samples."""
+    def _add_up_samples(
+        self, variables: Variables, batch: Batch, own: tuple[int, int], *, is_due: bool
+    ) -> list[Array]:
+        """Return this rank's slice of `block_sums` over a block, of which each has its ``own`` samples."""
         ranks, size = self.context.ranks, batch.size
         block = batch.block(Group(*own, 1))
         is_pixels = block.x.dtype == self.context.ops.xp.uint8 and block.masks.noise is None
@@ -168,17 +210,64 @@ class SharedStep(Step):
             return [*sums(maxima, terms)]
 
         terms, largest = self._terms(variables.parameters, block)
-        maxima = ranks.reduce(largest, "MAX") if largest else largest
-        parts, is_due = add_up(own, terms), self._schedule.is_due(1)
+        maxima = ranks.maxima(largest) if largest else largest
+        parts = add_up(own, terms)
         digest = self._digest([*largest, *parts]) if is_due else ""
-        sums = ranks.reduce(parts, "SUM")
+        sums = ranks.add_up([parts], ranks.size, list_shapes(variables), self.context.float_type)
         if is_due:
             following = share(self.context, size, (ranks.rank + 1) % ranks.size)
             terms, largest = self._terms(variables.parameters, batch.block(Group(*following, 1)))
             expected = self._digest([*largest, *add_up(following, terms)])
             compare(ranks, range(ranks.size), digest, expected)
-        scale = 1.0 if factor is None else factor * dropout_scale(self.context.network.input_dropout)
-        return self._shared_update(variables, sums, scale, L.mean_and_variance_factors(size), learning_rate)
+        if factor is None or not self._rows(variables)[0]:
+            return sums
+        return self._scale_inputs(sums, factor * dropout_scale(self.context.network.input_dropout))
+
+    def _update_rows(
+        self,
+        variables: Variables,
+        sums: list[Array],
+        factors: tuple[float, float],
+        rate: float,
+        *,
+        is_due: bool,
+    ) -> Variables:
+        """Return the variables after each rank has updated its slice, of which it has the sums.
+
+        If a comparison is due, it updates some rows of the next rank too, whose sums and state it is given.
+        """
+        ranks, shapes, dtype = self.context.ranks, list_shapes(variables), self.context.float_type
+        arrays, slices = (variables.parameters, variables.statistics), share_rows(shapes, ranks.size)
+        own = Variables(*take_rows(arrays, slices[ranks.rank]), variables.optimizer)
+        more = []
+        if self.optimizer.clips:
+            more = [ranks.spread(sums, shapes, dtype, "sums")[: sum(map(len, variables.parameters))]]
+        if is_due:
+            owners = [rank for rank, rows in enumerate(slices) if any(rows)]
+            some = self._choose_rows([range(len(rows)) for rows in slices[ranks.rank] if rows])
+            given = leaves([take_rows(sums, some), take_state(own.optimizer, some)])
+            numbers, sizes = ranks.gather_numbers(given, dtype)
+            following = ""
+            if ranks.rank in owners:
+                owner = owners[(owners.index(ranks.rank) + 1) % len(owners)]
+                part = take_rows(arrays, self._choose_rows(slices[owner]))
+                theirs = fill([[*leaves(part)], self.optimizer.init(part[0])], split(numbers, sizes)[owner])
+                theirs = tree_map(self.context.backend.put, theirs)
+                updated = self._apply_update(Variables(*part, theirs[1]), theirs[0], factors, rate, *more)
+                following = self._digest(leaves(updated))
+        own = self._update(own, sums, factors, rate, *more)
+        if is_due:
+            digest = self._digest(leaves([take_rows(own[:2], some), take_state(own.optimizer, some)]))
+            problem = f"has computed a wrong update in step {ranks.activity.step}"
+            compare(ranks, owners, digest, following, problem)
+            self._comparisons += 1
+        whole = iter(ranks.spread([*leaves(own[:2])], shapes, dtype))
+        return Variables(*tree_map(lambda _: next(whole), arrays), own.optimizer)
+
+    def _choose_rows(self, rows: Rows) -> Rows:
+        """Return the rows to compare: of few all, of many others in the next comparison."""
+        steps = [min(len(own) // FEW_ROWS + 1, FEW_ROWS) for own in rows]
+        return [own[self._comparisons % step :: step] for own, step in zip(rows, steps, strict=True)]
 
     def _digest(self, arrays: Iterable[Array]) -> str:
         """Return the SHA-256 of the bits of arrays, but for the signs of zeros."""
@@ -197,12 +286,27 @@ class SharedStep(Step):
         return self.context.compile(partial(self._sum_terms, samples=samples, pixels=pixels), transient=True)
 
     def _sum_terms(self, maxima: list[Array], terms: Terms, *, samples: int, pixels: bool) -> list[Array]:
-        """Return the `partial_gradients` of each layer."""
+        """Return the `partial_gradients` of each layer, without negative zeros."""
         largest, inputs = iter(maxima), Operand(terms[0], integer=True) if pixels else terms[0]
         layers = zip([inputs, *terms[2::2]], terms[1::2], strict=True)
-        return [x for a, dz in layers for x in self._ops.partial_gradients(dz, a, samples, largest)]
+        return [x + 0.0 for a, dz in layers for x in self._ops.partial_gradients(dz, a, samples, largest)]
 
-    def _apply_shared_update(self, variables: Variables, sums: list[Array], *factors: Any) -> Variables:
-        """Do as `_apply_update`; the first factor is that of the inputs."""
-        sums = [sums[0] * factors[0], *sums[1:]]
-        return self._apply_update(variables, [x + 0.0 for x in sums], *factors[1:])
+
+def list_shapes(variables: Variables) -> Shapes:
+    """Return the shapes of the parameters and the running statistics, which are those of a batch's sums."""
+    return tuple(array.shape for array in leaves((variables.parameters, variables.statistics)))
+
+
+def _scale_first(arrays: list[Array], factor: float) -> list[Array]:
+    return [arrays[0] * factor, *arrays[1:]]
+
+
+def fill(like: Tree, numbers: HostArray) -> Tree:
+    """Return a tree of arrays of the shapes of others that has these numbers, one after the other."""
+    parts = iter(split(numbers, (math.prod(array.shape) for array in leaves(like))))
+    return tree_map(lambda array: next(parts).reshape(array.shape), like)
+
+
+def take_state(state: Any, rows: Rows) -> Any:
+    """Return the rows of an optimiser's state."""
+    return map_layers(partial(take_rows, rows=rows), state)

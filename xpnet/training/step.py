@@ -1,8 +1,9 @@
 """The state of a training, and its step: sums over the blocks of a batch, and the update."""
 
 from functools import partial
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
+from xpnet._lib.tree import tree_map
 from xpnet._typing import Array
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, add, block_chunks, tree_sum, unstack
 from xpnet.compute.context import ComputeContext
@@ -51,6 +52,17 @@ class Step:
         self._step = compile_(self._step_block, donated=True)
         self._steps = context.backend.compile_steps(self._step_block, self._step, exact=context.is_exact)
 
+    def own(self, variables: Variables) -> Variables:
+        """Return variables with the part of the optimiser's state that this process keeps."""
+        return variables
+
+    def to_host(self, variables: Variables, *, keep: bool = True) -> Variables:  # noqa: ARG002
+        """Return copies on the host, with the optimiser's state of all ranks, unless none need `keep` it.
+
+        All ranks must call this: the next step may reuse the memory of the arrays.
+        """
+        return tree_map(lambda array: self.context.backend.to_host(array).copy(), variables)
+
     def __call__(self, variables: Variables, batch: Batch, *learning_rates: float) -> Variables:
         """Return the variables after each step of a batch, which may reuse the memory of those before it."""
         if batch.size > BLOCK_SIZE:
@@ -87,16 +99,25 @@ class Step:
         return self._apply_update(variables, sums, L.mean_and_variance_factors(size), learning_rate)
 
     def _apply_update(
-        self, variables: Variables, sums: list[Array], factors: tuple[float, float], learning_rate: float
+        self,
+        variables: Variables,
+        sums: list[Array],
+        factors: tuple[float, float],
+        learning_rate: float,
+        everything: Any = (),
     ) -> Variables:
-        """Return the variables after a batch, given its `block_sums` and `mean_and_variance_factors`."""
+        """Return the variables after a batch, given its `block_sums` and `mean_and_variance_factors`.
+
+        They may be those of some rows; ``everything`` then has the sums of all gradients, to clip them.
+        """
         parameters, statistics, state = variables
         arrays = iter(sums)  # in the order of `block_sums`
-        gradients = [type(layer)(*(next(arrays) * factors[0] for _ in layer)) for layer in parameters]
-        moments = [L.BatchMoments(next(arrays), next(arrays)) for _ in statistics]
+        gradients = tree_map(lambda _: next(arrays) * factors[0], parameters)
+        moments = [L.BatchMoments(*tree_map(lambda _: next(arrays), running)) for running in statistics]
         pairs = zip(statistics, moments, strict=True)
         statistics = [L.update_running_statistics(*pair, *factors) for pair in pairs]
-        parameters, state = self.optimizer.update(gradients, state, parameters, learning_rate)
+        others = [[array * factors[0] for array in everything]] if everything else []
+        parameters, state = self.optimizer.update(gradients, state, parameters, learning_rate, *others)
         return Variables(parameters, statistics, state)
 
 

@@ -152,14 +152,16 @@ class Trainer:
     @cached_property
     def step(self) -> Step:
         """The training step."""
-        return (Step if self.ranks.size == 1 else SharedStep)(self.context, self.optimizer)
+        if self.ranks.size == 1:
+            return Step(self.context, self.optimizer)
+        return SharedStep(self.context, self.optimizer, self.loader.samples_per_step)
 
     def initial_state(self) -> TrainState:
         """Return the state before the first step."""
         dtype, put = self.config.float_type, self.backend.from_host
         # The sum is a copy, whose memory a step may reuse, and has no negative zeros.
         layers, statistics = tree_map(lambda array: put(array.astype(dtype)) + 0.0, self._initial_parameters)
-        return TrainState(Variables(layers, statistics, self.optimizer.init(layers)))
+        return TrainState(self.step.own(Variables(layers, statistics, self.optimizer.init(layers))))
 
     def fit(
         self,
