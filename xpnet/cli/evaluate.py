@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xpnet._lib.text import announce, format_json, plain
-from xpnet._typing import HostArray, Json, Values
+from xpnet._typing import HostArray, Values
 from xpnet.cli.predict import build_network_parser, write_predictions
 from xpnet.cli.tables import format_metric, make_columns, print_table
 from xpnet.config.flags import path_ending_in
@@ -45,7 +45,7 @@ from xpnet.errors import DataError
 from xpnet.training.terminal import make_console
 
 if TYPE_CHECKING:
-    from xpnet.inference.predictor import Evaluation, Predictor
+    from xpnet.inference.predictor import Predictor
     from xpnet.storage.folder import RunFolder
 
 # The imports inside the functions load NumPy, which --help does not need.
@@ -81,7 +81,19 @@ def main(words: Sequence[str]) -> int:
         results = labelled, evaluation.predicted.tolist(), evaluation.probabilities
         rows = zip(range(len(labels)), *results, strict=True)
         write_predictions(arguments.predictions, ("index", "label"), rows, names)
-    result = _to_json(path, predictor, evaluation, name, arguments.split)
+    confusion, classes = evaluation.confusion, zip(predictor.class_names, evaluation.classes, strict=True)
+    result = {
+        "model": str(path),
+        "arithmetic": predictor.arithmetic,
+        "backend": predictor.backend.name,
+        "device": predictor.backend.device_name,
+        "data": name,
+        "split": arguments.split,
+        "samples": len(evaluation.predicted),
+        **{key: getattr(evaluation, key) for key in ("accuracy", "loss", "loss_name", "label_smoothing")},
+        "classes": [{"class": label, **asdict(metrics)} for label, metrics in classes],
+        "confusion": None if confusion is None else confusion.tolist(),
+    }
     if arguments.json:
         sys.stdout.write(format_json(result))
     else:
@@ -122,23 +134,6 @@ def _load_samples(
             remedy = "name it with --data to evaluate on it all the same"
             raise DataError.at(dataset.name, f"is no longer what {run.path} was trained on: {remedy}")
     return dataset.name, getattr(dataset, f"x_{split}"), getattr(dataset, f"y_{split}")
-
-
-def _to_json(path: Path, predictor: "Predictor", evaluation: "Evaluation", name: str, split: str) -> Json:
-    """Return the metrics as a JSON object."""
-    confusion, classes = evaluation.confusion, zip(predictor.class_names, evaluation.classes, strict=True)
-    return {
-        "model": str(path),
-        "arithmetic": predictor.arithmetic,
-        "backend": predictor.backend.name,
-        "device": predictor.backend.device_name,
-        "data": name,
-        "split": split,
-        "samples": len(evaluation.predicted),
-        **{key: getattr(evaluation, key) for key in ("accuracy", "loss", "loss_name", "label_smoothing")},
-        "classes": [{"class": label, **asdict(metrics)} for label, metrics in classes],
-        "confusion": None if confusion is None else confusion.tolist(),
-    }
 
 
 def _print_result(result: Values, predictor: "Predictor") -> None:

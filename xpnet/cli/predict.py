@@ -29,7 +29,6 @@ files
     write a CSV file instead of printing
 """
 
-import argparse
 import csv
 import io
 import math
@@ -78,15 +77,26 @@ def main(words: Sequence[str]) -> int:
     DataError
         The model cannot be read, or --out is not written because a file could not be read.
     """
-    arguments = _parse_arguments(words)
+    parser = build_network_parser("predict", __doc__, "%(prog)s [OPTIONS] [RUN] FILE [FILE ...]")
+    parser.add_argument("files", type=Path, metavar="FILE", nargs="*")
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", type=path_ending_in(".csv"), metavar="FILE.csv")
+    # Python 3.11 parses words after -- that begin with a dash as options.
+    end = words.index("--") if "--" in words else len(words)
+    arguments = parser.parse_intermixed_args(words[:end])
+    files = [*arguments.files, *map(Path, words[end + 1 :])]
+    run = files.pop(0) if files and _is_network(files[0]) else None
+    if not files:
+        parser.error("the following arguments are required: FILE")
     from xpnet.inference.predictor import load_for_inference
 
     place = arguments.device, arguments.backend, arguments.arithmetic
-    path, predictor, _ = load_for_inference(arguments.run, *place)
+    path, predictor, _ = load_for_inference(run, *place)
     names = predictor.class_names
     predictions = []
     complete = True
-    for file in arguments.files:
+    for file in files:
         try:
             predictions += list(_predict_file(predictor, file))
         except DataError as error:
@@ -103,24 +113,6 @@ def main(words: Sequence[str]) -> int:
     elif not arguments.json:
         _print_lines(predictions, names, all_classes=arguments.all)
     return 0 if complete else 2
-
-
-def _parse_arguments(words: Sequence[str]) -> argparse.Namespace:
-    """Parse the command line. run is None if the first positional argument is a FILE."""
-    parser = build_network_parser("predict", __doc__, "%(prog)s [OPTIONS] [RUN] FILE [FILE ...]")
-    parser.add_argument("files", type=Path, metavar="FILE", nargs="*")
-    parser.add_argument("--all", action="store_true")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--out", type=path_ending_in(".csv"), metavar="FILE.csv")
-    # Python 3.11 parses words after -- that begin with a dash as options.
-    end = words.index("--") if "--" in words else len(words)
-    arguments = parser.parse_intermixed_args(words[:end])
-    arguments.files += map(Path, words[end + 1 :])
-    has_run = bool(arguments.files) and _is_network(arguments.files[0])
-    arguments.run = arguments.files.pop(0) if has_run else None
-    if not arguments.files:
-        parser.error("the following arguments are required: FILE")
-    return arguments
 
 
 def _is_network(path: Path) -> bool:

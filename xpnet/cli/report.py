@@ -16,7 +16,6 @@ runs
     the test data, where --data is a CSV file
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -48,26 +47,21 @@ def main(words: Sequence[str]) -> int:
     folders = [*map(resolve_run, arguments.runs)] or [find_newest_run().folder]
     has_data = arguments.data is not None or arguments.test_data is not None
     if len(folders) == 1 and not os.path.lexists(folders[0] / SUMMARY_FILE):
-        path = _write_report(folders[0], arguments, has_data=has_data)
+        data = None
+        if has_data:
+            from xpnet.data import datasets
+            from xpnet.storage.folder import RunFolder
+
+            is_table = arguments.data is not None and datasets.is_csv(arguments.data)
+            options = RunFolder(folders[0]).config.table_options if is_table else {}
+            data = datasets.load(arguments.data, arguments.test_data, **options)
+        path = write_report(folders[0], data, arguments.out)
     elif has_data:
         raise ConfigError.at("--data", "is for the report of one run: a comparison reads no data")
     else:
         path = _write_comparison(folders, arguments.out)
     sys.stdout.write(f"{plain(path)}\n")
     return 0
-
-
-def _write_report(run: Path, arguments: argparse.Namespace, *, has_data: bool) -> Path:
-    """Write the report of a run. Return its path."""
-    data = None
-    if has_data:
-        from xpnet.data import datasets
-        from xpnet.storage.folder import RunFolder
-
-        is_table = arguments.data is not None and datasets.is_csv(arguments.data)
-        options = RunFolder(run).config.table_options if is_table else {}
-        data = datasets.load(arguments.data, arguments.test_data, **options)
-    return write_report(run, data, arguments.out)
 
 
 def _write_comparison(folders: Sequence[Path], out: Path | None) -> Path:

@@ -171,12 +171,11 @@ def _make_list(runs: Sequence[FoundRun], show: Callable[[Console], None]) -> Res
     """Return the fields, metrics and fingerprints of runs, and how they are shown."""
     names = [*FIELDS, *_list_metrics(runs), "fingerprint"]
     rows: list[list[object]] = [[*names], *([run.values.get(name) for name in names] for run in runs)]
-    return [_to_object(run) for run in runs], rows, show
-
-
-def _to_object(run: FoundRun) -> Json:
-    fingerprint = run.record["fingerprint"]
-    return {**run.fields, "folder": str(run.folder), "fingerprint": fingerprint, "metrics": run.metrics}
+    objects = []
+    for run in runs:
+        own = {"folder": str(run.folder), "fingerprint": run.record["fingerprint"], "metrics": run.metrics}
+        objects.append({**run.fields, **own})
+    return objects, rows, show
 
 
 def _list_metrics(runs: Sequence[FoundRun]) -> list[str]:

@@ -37,7 +37,6 @@ from xpnet.training.terminal import make_console, style_text
 
 if TYPE_CHECKING:
     from xpnet.distributed.ranks import Ranks
-    from xpnet.recording.recorded_run import RecordedRun
 
 # The imports inside the functions load NumPy, which --help does not need.
 
@@ -96,13 +95,29 @@ def _verify(arguments: argparse.Namespace, ranks: "Ranks") -> Iterator[Verdict]:
 
 def _verify_run(folder: Path, ranks: "Ranks", arguments: argparse.Namespace, place: str = "") -> Verdict:
     """Return the verdict on a run, with its place."""
-    from xpnet.recording.recorded_run import RecordedRun, find_file_difference
+    from xpnet.recording.recorded_run import RecordedRun, check_recorded, find_file_difference
 
     with ranks.agreement():
         run = RecordedRun(folder)
     difference = ranks.from_first(partial(find_file_difference, run, all_files=arguments.files))
     if difference is None and not arguments.files:
-        difference = _train_again(run, ranks, arguments)
+        from xpnet.cli.train import describe_training
+        from xpnet.recording.verification import find_difference
+        from xpnet.training.opening import open_training
+
+        settings = get_settings(arguments)
+        with ranks.agreement():
+            check_recorded(run, arguments.between)
+            if "data" not in settings:
+                run.check_files("xpnet.verify takes them in Python")
+            own: dict[str, Any] = {name: DEFAULTS[name] for name in (*PLACE, "resume", "extend")}
+            config = replace(run.config, **(own | settings))
+        ranks.compare(run.describe_files())
+        with open_training(config, None, ranks) as (trainer, selection):
+            source, versions = run.record.get("source_sha256"), run.record["versions"]
+            writer = f"xpnet {versions.get('xpnet')}{f', source {source[:16]}…' if source else ''}"
+            heading = f"recorded by {writer}, which is not compared"
+            difference = find_difference(run, trainer, [heading, *describe_training(selection, trainer)])
     if difference is not None:
         return 1, f"differs       {place}{difference}"
     verdict, compared = "verified      ", "the files are the same bits" if arguments.files else run.describe()
@@ -110,28 +125,6 @@ def _verify_run(folder: Path, ranks: "Ranks", arguments: argparse.Namespace, pla
         verdict = f"verified, but for {', '.join(missing)}, which {'are' if missing[1:] else 'is'} missing: "
     others = f"; not compared: {', '.join(run.others)}" if run.others else ""
     return 0, f"{verdict}{folder}: {compared}{others}"
-
-
-def _train_again(run: "RecordedRun", ranks: "Ranks", arguments: argparse.Namespace) -> str | None:
-    """Return the first difference between a training and its record, or None."""
-    from xpnet.cli.train import describe_training
-    from xpnet.recording.recorded_run import check_recorded
-    from xpnet.recording.verification import find_difference
-    from xpnet.training.opening import open_training
-
-    settings = get_settings(arguments)
-    with ranks.agreement():
-        check_recorded(run, arguments.between)
-        if "data" not in settings:
-            run.check_files("xpnet.verify takes them in Python")
-        own: dict[str, Any] = {name: DEFAULTS[name] for name in (*PLACE, "resume", "extend")}
-        config = replace(run.config, **(own | settings))
-    ranks.compare(run.describe_files())
-    with open_training(config, None, ranks) as (trainer, selection):
-        source, versions = run.record.get("source_sha256"), run.record["versions"]
-        writer = f"recorded by xpnet {versions.get('xpnet')}{f', source {source[:16]}…' if source else ''}"
-        heading = [f"{writer}, which is not compared", *describe_training(selection, trainer)]
-        return find_difference(run, trainer, heading)
 
 
 def _list_facts(arguments: argparse.Namespace) -> dict[str, str]:

@@ -174,16 +174,12 @@ def find_difference(
     if mismatch is None:
         return None
     first = f"differs first at {mismatch.index}: {mismatch.left} where {whose} has {mismatch.right}"
-    largest = _describe_errors(a, b, tolerance) if inexact else ""
-    count = f"{np.count_nonzero(unequal)} of {unequal.size} values{largest}"
+    count = f"{np.count_nonzero(unequal)} of {unequal.size} values"
+    if inexact:
+        ulp = ulp_distance(a, b)
+        absolute = np.where(ulp == 0, 0.0, np.where(np.isnan(a) | np.isnan(b), np.inf, np.abs(a - b)))
+        relative = np.nanmax(np.where(np.isfinite(absolute), absolute / np.abs(b), np.inf), initial=0.0)
+        norm = f", norm {relative_difference(a, b):.1e}" if tolerance.text.startswith("norm") else ""
+        errors = f"{relative:.1e} relative, {np.max(absolute):.1e} absolute{norm}"
+        count = f"{count}, at most {format_count(float(np.max(ulp)))} ulp, {errors}"
     return f"{first} ({mismatch.distance}); {count}; expected {tolerance.text}"
-
-
-def _describe_errors(a: HostArray, b: HostArray, tolerance: Tolerance) -> str:
-    """Return the largest distances: in ulp, relative and absolute."""
-    ulp = ulp_distance(a, b)
-    absolute = np.where(ulp == 0, 0.0, np.where(np.isnan(a) | np.isnan(b), np.inf, np.abs(a - b)))
-    relative = np.where(np.isfinite(absolute), absolute / np.abs(b), np.inf)
-    norm = f", norm {relative_difference(a, b):.1e}" if tolerance.text.startswith("norm") else ""
-    errors = f"{np.nanmax(relative, initial=0.0):.1e} relative, {np.max(absolute):.1e} absolute{norm}"
-    return f", at most {format_count(float(np.max(ulp)))} ulp, {errors}"

@@ -111,7 +111,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     if not _reaches_plugin(metafunc):
         return
-    targets = _selected_targets()
+    targets = current_session().selected
+    if targets is None:
+        from xpnet.parity import devices
+
+        with _raise_as(pytest.Collector.CollectError):
+            targets = list(dict.fromkeys([*devices.find_installed(), *devices.find_required()]))
     for marker in markers:
         allowed = _parse(marker.args, f"marker {MARKER}", pytest.Collector.CollectError)
         targets = [each for each in targets if each in allowed or each.backend in marker.args]
@@ -205,17 +210,6 @@ def _describe(names: Iterable[str], absent: Mapping[str, str]) -> str:
         by_reason.setdefault(reason, []).append(name)
     groups = [f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()]
     return "; without ".join([f"xpnet: tests with {', '.join(took_part) or 'no library'}", *groups])
-
-
-def _selected_targets() -> list[BackendDevice]:
-    """Return the backends that the option names, by default the installed and the required ones."""
-    from xpnet.parity import devices
-
-    selected = current_session().selected
-    if selected is not None:
-        return selected
-    with _raise_as(pytest.Collector.CollectError):
-        return list(dict.fromkeys([*devices.find_installed(), *devices.find_required()]))
 
 
 def _parse(names: Sequence[str], source: str, error_class: type[Exception]) -> list[BackendDevice]:

@@ -48,8 +48,18 @@ def assert_reproducible(
     names = sorted({"numpy", *(installed if backends is None else backends)})
     with warnings.catch_warnings(record=True, action="always") as caught, rp.conversions("warn"):
         found = {name: _digests(name, function, arguments, arrays) for name in names}
+    file, name = inspect.getsourcefile(function), function.__qualname__
+    if file is None or not name.isidentifier():
+        raise ConfigError(f"reproducible=True: {name} is not at the top level of a module")
+    text = repr(replace_leaves(arguments, dict.fromkeys(arrays)))
+    archive = io.BytesIO()
+    np.savez(archive, **arrays)
+    words = [sys.executable, "-c", _CHILD, file, name, text]
+    modules = os.pathsep.join(filter(None, sys.path))
     for kernel in KERNELS:
-        found[f"numpy with the kernel {kernel}"] = _digests_with(kernel, function, arguments, arrays)
+        env, data = {**os.environ, "OPENBLAS_CORETYPE": kernel, "PYTHONPATH": modules}, archive.getvalue()
+        printed = subprocess.run(words, input=data, env=env, check=True, capture_output=True)  # noqa: S603 - our own
+        found[f"numpy with the kernel {kernel}"] = json.loads(printed.stdout.splitlines()[-1])
     problems = [
         f"{name}: {path or 'the result'}: other bits than with numpy"
         for name, digests in found.items()
@@ -76,22 +86,6 @@ def _digest(leaf: Any) -> str:
     """Return the SHA-256 of a result as text, in which numbers are exact and all NaN are one."""
     array = leaf.host if isinstance(leaf, rp.Array) else np.asarray(leaf)
     return hashlib.sha256(f"{array.dtype.name}{array.shape}{array.tolist()}".encode()).hexdigest()
-
-
-def _digests_with(kernel: str, function: Function, arguments: Arguments, arrays: Leaves) -> dict[str, str]:
-    """Return the digests on NumPy in a process that uses another kernel."""
-    file, name = inspect.getsourcefile(function), function.__qualname__
-    if file is None or not name.isidentifier():
-        raise ConfigError(f"reproducible=True: {name} is not at the top level of a module")
-    text = repr(replace_leaves(arguments, dict.fromkeys(arrays)))
-    archive = io.BytesIO()
-    np.savez(archive, **arrays)
-    words = [sys.executable, "-c", _CHILD, file, name, text]
-    modules = os.pathsep.join(filter(None, sys.path))
-    variables = {**os.environ, "OPENBLAS_CORETYPE": kernel, "PYTHONPATH": modules}
-    printed = subprocess.run(words, input=archive.getvalue(), env=variables, check=True, capture_output=True)  # noqa: S603 - our own
-    digests: dict[str, str] = json.loads(printed.stdout.splitlines()[-1])
-    return digests
 
 
 def print_digests(file: str, name: str, text: str) -> None:

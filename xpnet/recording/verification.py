@@ -20,7 +20,7 @@ from xpnet.recording.recorded_run import RecordedRun, find_contradictions, find_
 from xpnet.recording.recorder import describe_state, evaluate_result, load_parent, load_state, make_row
 from xpnet.recording.training import KEPT_SETTINGS, check_start, describe_data, describe_parent
 from xpnet.storage import checkpoint, record as records
-from xpnet.storage.model_file import Tensors, TrainedNetwork, encode_model, load_model, name_tensors
+from xpnet.storage.model_file import Tensors, encode_model, load_model, name_tensors
 from xpnet.storage.schemas import select_keys
 from xpnet.training.callbacks import Evaluate, FinalParameters, build_final, order_callbacks
 from xpnet.training.console import TrainingConsole
@@ -217,10 +217,16 @@ def _compare_result(
         yield f"run.json: metrics.epochs: recorded {result.state.epoch}, expected {trainer.config.epochs}"
     if status == "interrupted" and is_complete:
         yield "run.json: status: recorded interrupted, and the training is complete"
-    model = trainer.model(result.best)
-    yield from _compare_models(run, model)
+    path, computed = run.path / records.MODEL_FILE, trainer.model(result.best)
+    model = load_model(path)
+    yield from _compare_arrays(path.name, name_tensors(model), name_tensors(computed))
+    for name in ("activation", "columns", "normalization.kind"):
+        left, right = map(attrgetter(name), (model, computed))
+        if left != right:
+            yield f"{path.name}: {name}: recorded {left}, computed {right}"
+    yield from _compare_form(run, path, partial(encode_model, computed))
     recorded = {"fingerprint": run.record["fingerprint"]}
-    yield from _compare_objects("run.json: ", recorded, {"fingerprint": model.fingerprint})
+    yield from _compare_objects("run.json: ", recorded, {"fingerprint": computed.fingerprint})
     metrics = evaluate_result(trainer, result, None, run.record["schema_version"])
     metrics |= {"epochs": result.state.epoch, **final.metrics}
     yield from _compare_objects("run.json: metrics.", run.record["metrics"] or {}, metrics)
@@ -232,14 +238,3 @@ def _compare_form(run: RecordedRun, path: Path, encode: Callable[[int], bytes]) 
     """Yield a difference if a file, whose content is right, is in none of the forms that its xpnet wrote."""
     if path.read_bytes() not in map(encode, run.formats):
         yield f"{path.name}: has a header that no training writes, with other metadata or tensors"
-
-
-def _compare_models(run: RecordedRun, computed: TrainedNetwork) -> Iterator[str]:
-    path = run.path / records.MODEL_FILE
-    recorded = load_model(path)
-    yield from _compare_arrays(path.name, name_tensors(recorded), name_tensors(computed))
-    for name in ("activation", "columns", "normalization.kind"):
-        left, right = map(attrgetter(name), (recorded, computed))
-        if left != right:
-            yield f"{path.name}: {name}: recorded {left}, computed {right}"
-    yield from _compare_form(run, path, partial(encode_model, computed))

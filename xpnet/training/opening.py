@@ -64,7 +64,10 @@ def open_training(
         selection = resolve(*place, require_device=config.require_device, like=like, local_rank=rank)
     backend = selection.backend
     ranks = replace(ranks, places=_compare_places(ranks, selection, warn))
-    ranks.compare(_list_facts(config, backend))
+    facts = {} if config.init_from is None else describe_files(config.init_from)
+    if config.arithmetic == "native":  # whose bits depend on them
+        facts |= {"Python": platform.python_version(), "library": f"{backend.name} {backend.version}"}
+    ranks.compare(facts)
     if data is None:
         with announce(f"reading {config.data or 'mnist'}", quiet=config.quiet or ranks.rank > 0):
             data = load_shared(ranks, config.data, config.test_data, **config.table_options)
@@ -96,11 +99,3 @@ def _compare_places(ranks: Ranks, selection: Selection, warn: Callable[[str], ob
     for line in lines if ranks.rank == 0 else ():
         warn(line)
     return tuple(place for place, *_ in every)
-
-
-def _list_facts(config: TrainConfig, backend: Backend) -> dict[str, object]:
-    """Return what the ranks of an MPI job must have in common besides settings and data."""
-    facts = {} if config.init_from is None else describe_files(config.init_from)
-    if config.arithmetic == "native":  # whose bits depend on them
-        facts |= {"Python": platform.python_version(), "library": f"{backend.name} {backend.version}"}
-    return facts
