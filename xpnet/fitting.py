@@ -229,8 +229,16 @@ def train_model(
         if config.name is not None:
             run, result = _fit_recorded(trainer, selection, users, parent, verbose=verbose)
         else:
-            state = None if start is None else _restore_state(trainer, start[1])
-            result = _fit(trainer, users, state, config.epochs if epochs is None else epochs, verbose=verbose)
+            state, last = None, config.epochs if epochs is None else epochs
+            if start is not None:
+                state = _restore_state(trainer, start[1])
+            final = build_final(config, 0 if state is None else state.epoch, last)
+            order = order_callbacks(Evaluate(last=max(config.epochs, last), final=final), users.order)
+            if verbose:
+                from xpnet.training.console import TrainingConsole
+
+                order.append(TrainingConsole(trainer, last))
+            result = trainer.fit(order, state, last)
         if result.interrupted:
             raise KeyboardInterrupt
         network = trainer.model(result.best)
@@ -256,19 +264,6 @@ def train_model(
         model.run = run.folder
         model._training = data, lambda: run.record
     return model, state
-
-
-def _fit(
-    trainer: Trainer, users: UserCallbacks, state: TrainState | None, epochs: int, *, verbose: bool
-) -> FitResult:
-    """Train up to an epoch without a record."""
-    final = build_final(trainer.config, 0 if state is None else state.epoch, epochs)
-    order = order_callbacks(Evaluate(last=max(trainer.config.epochs, epochs), final=final), users.order)
-    if verbose:
-        from xpnet.training.console import TrainingConsole
-
-        order.append(TrainingConsole(trainer, epochs))
-    return trainer.fit(order, state, epochs)
 
 
 def _fit_recorded(

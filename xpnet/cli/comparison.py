@@ -53,14 +53,6 @@ def to_columns(objects: Sequence[Values]) -> dict[str, list[Any]]:
     return {name: [item.get(name) for item in objects] for name in names}
 
 
-def comparison_to_csv_rows(comparison: Values) -> list[list[object]]:
-    """Return the rows of a CSV file, the heading first: kind, name, and a value for each run."""
-    rows: list[list[object]] = [["kind", "name", *comparison["runs"]]]
-    for kind in "setting", "surrounding", "metric":
-        rows += ([kind, name, *values] for name, values in comparison[f"{kind}s"].items())
-    return [*rows, ["fingerprint", "fingerprint", *comparison["fingerprints"]]]
-
-
 def higher_is_better(name: str) -> bool:
     """Return whether a higher value of a metric is better, as for accuracies, unlike losses and seconds."""
     return name.endswith(("accuracy", "precision", "recall", "f1", "score"))

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TextIO, TypeVar
 
 from xpnet import __version__
@@ -85,7 +86,11 @@ def handle_errors(*, debug: bool) -> Iterator[GuardedOutput]:
     is_alone, is_agreed = rank_and_size()[1] == 1, False
     if not is_alone:  # which are in the background of their launcher
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    stdout = _open_streams()
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # no other file may take the descriptor of a stream that was closed when Python started
+    os.close(descriptor)
+    null = partial(open, os.devnull, "w", encoding="utf-8")
+    sys.stderr, stdout = sys.stderr or null(), sys.stdout or null()
     sys.stdout = output = GuardedOutput(stdout)
     with terminate_as_interrupt():
         try:
@@ -182,12 +187,3 @@ def read_command(
             command = read()
         ranks.compare(list_facts(command))
         yield command
-
-
-def _open_streams() -> TextIO:
-    """Replace streams that were closed when Python started by the null device. Return standard output."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass  # no other file may take the descriptor of a closed stream
-    os.close(descriptor)
-    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
-    return sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123

@@ -33,7 +33,6 @@ from typing import Any
 from rich.console import Console
 
 from xpnet._lib.text import complain, csv_field, did_you_mean, format_command_line, format_json, plain
-from xpnet._typing import Json, Values
 from xpnet.cli import comparison, tables
 from xpnet.cli.comparison import higher_is_better, to_columns
 from xpnet.cli.tables import Cell, format_cell, format_metric, make_column, print_pairs
@@ -151,8 +150,11 @@ def _compare_runs(arguments: Namespace) -> Result:
     out = arguments.out
     runs = [run for name in arguments.names for run in find.read_runs(find.resolve_run(name, out), out)]
     value = comparison.compare_runs(_select_tagged(runs, arguments.tags), everything=arguments.all)
-    show = partial(comparison.print_comparison, comparison=value, everything=arguments.all)
-    return value, comparison.comparison_to_csv_rows(value), show
+    rows: list[list[object]] = [["kind", "name", *value["runs"]]]
+    for kind in "setting", "surrounding", "metric":
+        rows += ([kind, name, *values] for name, values in value[f"{kind}s"].items())
+    rows.append(["fingerprint", "fingerprint", *value["fingerprints"]])
+    return value, rows, partial(comparison.print_comparison, comparison=value, everything=arguments.all)
 
 
 ACTIONS = {
@@ -210,7 +212,11 @@ def _suggest_commands(run: FoundRun) -> dict[str, str]:
 
 def print_list(console: Console, runs: Sequence[FoundRun], sort: str) -> None:
     """Print a table of the runs; the field or metric `sort` always has a column."""
-    values = to_columns([{**run.values, **_format_progress(run)} for run in runs])
+    values = to_columns([run.values for run in runs])
+    for number, run in enumerate(runs):
+        epochs, of = run.metrics.get("epochs"), run.record["config"].get("epochs")
+        if run.status == "killed" and None not in (epochs, of):
+            values["epochs"][number] = f"{epochs} of {of}"  # those of its checkpoint
     columns = {}
     for name in dict.fromkeys(COLUMNS if sort == "started" else (*COLUMNS, sort)):
         if any(value not in (None, []) for value in values.get(name, [])):
@@ -218,12 +224,6 @@ def print_list(console: Console, runs: Sequence[FoundRun], sort: str) -> None:
             columns[name] = make_column(HEADINGS.get(name, name), cells, right=name not in FIELDS)
     dispensable = (name for name in DISPENSABLE if name != sort)
     tables.print_table(console, tables.select_fitting(console, columns, dispensable))
-
-
-def _format_progress(run: FoundRun) -> dict[str, str]:
-    """Return the epochs of a run that was killed, those of its checkpoint, as in 12 of 30."""
-    epochs, of = run.metrics.get("epochs"), run.record["config"].get("epochs")
-    return {"epochs": f"{epochs} of {of}"} if run.status == "killed" and None not in (epochs, of) else {}
 
 
 def _format_cell(name: str, value: Any) -> Cell:
@@ -259,7 +259,11 @@ def _print_details(console: Console, run: FoundRun) -> None:
     console.print(style_text(run.id, "bold"))
     print_pairs(console, _format_record(run))
     console.print("\nsettings (* not the default)", style="bold")
-    print_pairs(console, _format_settings(run.record["config"]), indent="", width=26)
+    defaults = to_json(TrainConfig()) | {"best_by": "accuracy"}  # that of records, without weights
+    for name, value in run.record["config"].items():
+        is_default = name in defaults and value == defaults[name]
+        label, style = (f"  {name}", "") if is_default else (f"* {name}", "bold")
+        print_pairs(console, {label: style_text(format_cell(value), style)}, indent="", width=26)
     if run.metrics:
         console.print(f"\nmetrics{'' if run.ended else ' so far'}", style="bold")
     print_pairs(console, {name: format_metric(name, value) for name, value in run.metrics.items()})
@@ -278,7 +282,7 @@ def _print_details(console: Console, run: FoundRun) -> None:
 
 def _format_record(run: FoundRun) -> dict[str, Cell]:
     """Return the values of the record besides settings and metrics, without empty ones."""
-    values: Json = {**run.fields, "folder": run.folder, **run.record}
+    values: dict[str, object] = {**run.fields, "folder": run.folder, **run.record}
     values |= {"status": style_text(run.status, STYLES[run.status]), "config": None, "metrics": None}
     values |= {"git": None, **records.format_commits(run.record)}  # git: xpnet's commit in older records
     values |= {"segments": [*map(_format_segment, run.record["segments"])], "resumed": None, "digests": None}
@@ -301,16 +305,6 @@ def _join_items(value: object) -> object:
     if isinstance(value, dict):
         return ", ".join(f"{name} {item}" for name, item in value.items())
     return ", ".join(map(str, value)) or None if isinstance(value, list) else value
-
-
-def _format_settings(config: Values) -> dict[str, Cell]:
-    """Return the values of the settings by name; a star marks those that differ from the default."""
-    cells: dict[str, Cell] = {}
-    defaults = to_json(TrainConfig()) | {"best_by": "accuracy"}  # that of records, without weights
-    for name, value in config.items():
-        changed = name not in defaults or defaults[name] != value
-        cells[("* " if changed else "  ") + name] = style_text(format_cell(value), "bold" if changed else "")
-    return cells
 
 
 def _print_numbers(console: Console, columns: Mapping[str, Sequence[object]]) -> None:

@@ -53,7 +53,14 @@ MOST_SAMPLES = 1000
 def render_page(folder: Path, data: Dataset | None, sha256: str | None) -> bytes:
     """Return the HTML page of a run as UTF-8. Parameters and errors as in ``xpnet.report.write_report``."""
     run = RunFolder(folder)
-    model, data = run.model, _read_data(run) if data is None else data
+    model = run.model
+    if data is None:
+        run.check_files("its report is in its folder, and the model that xpnet.fit returns writes it anew")
+        config = run.config
+        try:
+            data = load(config.data, config.test_data, **config.table_options)
+        except (DataError, ConfigError) as error:
+            raise DataError.at(run.path, f"name its data with --data: {error}") from error
     if problem := run.find_other_data(data.name, sha256 or digest(data)):
         raise DataError.at(run.path, f"{problem}: name the data of the training with --data")
     return render_training(folder.resolve().name, run.record, model, run.history, data)
@@ -71,6 +78,8 @@ def render_training(name: str, record: Record, model: TrainedNetwork, history: R
     shown = model.layers[0]["weight"][:MOST_UNITS]
     draw = images.draw_weight_image
     best = (record["metrics"] or {}).get("best_epoch")
+    defaults = to_json(TrainConfig()) | {"best_by": "accuracy"}  # that of records, without weights
+    settings = ((name, value) for name, value in record["config"].items() if name not in BOOKKEEPING)
     text = make_environment().get_template("page.html").render(
         name=name,
         part=part,
@@ -91,7 +100,7 @@ def render_training(name: str, record: Record, model: TrainedNetwork, history: R
         weights=list(_weigh_features(model, samples) if side is None else map(draw, shown)),
         command=format_command_line(record["command"]),
         commits=format_commits(record),
-        settings=_list_settings(record["config"]),
+        settings=[(name, value, value != defaults.get(name, value)) for name, value in settings],
     )  # fmt: skip
     return _encode(text)
 
@@ -173,16 +182,6 @@ def format_label(name: str) -> str:
     return "training time" if name == "seconds" else name.replace("train_", "training_").replace("_", " ")
 
 
-def _read_data(run: RunFolder) -> Dataset:
-    """Read the data again from the path in the record."""
-    run.check_files("its report is in its folder, and the model that xpnet.fit returns writes it anew")
-    config = run.config
-    try:
-        return load(config.data, config.test_data, **config.table_options)
-    except (DataError, ConfigError) as error:
-        raise DataError.at(run.path, f"name its data with --data: {error}") from error
-
-
 def read_source(name: str, activation: str | None = None) -> dict[str, str]:
     """Return the text of an inline style or script, and its hash for the page's Content-Security-Policy.
 
@@ -192,13 +191,6 @@ def read_source(name: str, activation: str | None = None) -> dict[str, str]:
     text = text.replace("ACTIVATION", "null" if activation is None else f"(z) => ({activation})")
     encoded = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return {"text": text, "hash": f"sha256-{encoded}"}
-
-
-def _list_settings(config: Values) -> list[tuple[str, object, bool]]:
-    """Return name and value of each setting of the training, and True if it differs from the default."""
-    defaults = to_json(TrainConfig()) | {"best_by": "accuracy"}  # that of records, without weights
-    settings = ((name, value) for name, value in config.items() if name not in BOOKKEEPING)
-    return [(name, value, value != defaults.get(name, value)) for name, value in settings]
 
 
 def summarize_classes(labels: Labels, evaluation: Evaluation, names: Sequence[str]) -> Json:

@@ -251,17 +251,6 @@ def _weight_names(names: Container[str]) -> list[str]:
     return list(takewhile(names.__contains__, map("layers.{}.weight".format, count())))
 
 
-def _make_layout(dtype: str, sizes: Sequence[int], *, norms: bool) -> dict[str, Entry]:
-    """Return the entry of each parameter. A batch normalisation follows every hidden layer, or none."""
-    layout: dict[str, Entry] = {}
-    for index, (inputs, units) in enumerate(pairwise(sizes)):
-        layout[f"layers.{index}.weight"] = dtype, (units, inputs)
-        layout[f"layers.{index}.bias"] = dtype, (units,)
-        if norms and index < len(sizes) - 2:
-            layout |= {f"norms.{index}.{name}": (dtype, (units,)) for name in TENSORS["norms"]}
-    return layout
-
-
 def _find_layout_problems(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> Iterator[str]:
     """Yield problems. The caller does not resume after the first, on whose absence later checks rely."""
     weights = {name: entries.get(name, ("", ())) for name in ["layers.0.weight", *_weight_names(entries)[1:]]}
@@ -271,7 +260,13 @@ def _find_layout_problems(entries: Mapping[str, Entry], metadata: Mapping[str, s
             yield f"{name}: expected F32 or F64 of shape (outputs, inputs), got {actual}: {_LAYOUT}"
     dtype, (_, features) = weights["layers.0.weight"]
     sizes = [features, *(shape[0] for _, shape in weights.values())]
-    layout = _make_layout(dtype, sizes, norms=any(name.startswith("norms.") for name in entries))
+    has_norms = any(name.startswith("norms.") for name in entries)  # after every hidden layer, or none
+    layout: dict[str, Entry] = {}
+    for index, (inputs, units) in enumerate(pairwise(sizes)):
+        layout[f"layers.{index}.weight"] = dtype, (units, inputs)
+        layout[f"layers.{index}.bias"] = dtype, (units,)
+        if has_norms and index < len(sizes) - 2:
+            layout |= {f"norms.{index}.{name}": (dtype, (units,)) for name in TENSORS["norms"]}
     if metadata["normalize"] == "standardize" or not entries.keys().isdisjoint(STATISTICS):
         scalar, vector = ("F64", ()), ("F64", (features,))
         layout |= {name: scalar if entries.get(name) == scalar else vector for name in STATISTICS}

@@ -158,7 +158,9 @@ class BatchLoader:
             at_once = min(at_once, max(MOST_MASKED // (size * units), 1))
         is_shared = self.share(size) != (0, size)
         whole = 0 if is_shared else sum(end - begin == size for begin, end in bounds)
-        steps = choose_steps(whole, at_once)
+        most = min(at_once, whole)
+        divisors = [steps for steps in range(most // 2 + 1, most + 1) if whole % steps == 0]
+        steps = max(divisors, default=most)
         if steps < 2:
             return
         stacked = whole - whole % steps
@@ -217,13 +219,6 @@ def single_batch(ops: Arithmetic, samples: Samples, order: Array | None = None) 
         return _stack_blocks(ops, block, blocks)
 
     return Batch(int((samples.labels if order is None else order).shape[0]), load)
-
-
-def choose_steps(whole: int, most: int) -> int:
-    """Return how many steps to compute at once: the largest divisor of all up to ``most``, or ``most``."""
-    most = min(most, whole)
-    divisors = [steps for steps in range(most // 2 + 1, most + 1) if whole % steps == 0]
-    return max(divisors, default=most)
 
 
 def _constant(block: SampleBlock) -> Callable[[Group], SampleBlock]:

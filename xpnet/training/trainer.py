@@ -137,8 +137,18 @@ class Trainer:
         """Build a trainer inside the backend's scope and with its workers; errors as in the constructor.
 
         `jobs` is the number of processes that share the processors; the options are those of the constructor.
+        Workers compute blocks in parallel, but for one if nothing is compiled: a debugger then sees every
+        block in the main thread.
         """
-        with backend.scope(), backend.workers(workers := worker_count(config, backend, jobs)):
+        if config.workers == "auto":
+            workers = available_cpus(jobs) if is_compiled(debug=config.debug) else 1
+        elif backend.parallel_blocks:
+            workers = config.workers
+        else:
+            name = setting("workers")
+            problem = f"the {backend.name} backend has threads of its own: leave {name} out"
+            raise ConfigError.at(name, problem)
+        with backend.scope(), backend.workers(workers):
             trainer = cls(config, data, backend, **options, workers=workers)
             try:
                 yield trainer
@@ -328,24 +338,6 @@ def normalize_inputs(config: TrainConfig, data: Dataset, ranks: Ranks = ALONE) -
 
     shift, scale = (np.asarray(statistic, np.float64) for statistic in ranks.from_first(fit_inputs))
     return Normalization(config.normalize, shift, scale)
-
-
-def worker_count(config: TrainConfig, backend: Backend, jobs: int = 1) -> int:
-    """Return the number of blocks to compute in parallel, beside `jobs` - 1 other trainings.
-
-    By default it is 1 if nothing is compiled: a debugger then sees every block in the main thread.
-
-    Raises
-    ------
-    ConfigError
-        The settings give a number, but the backend manages its own threads.
-    """
-    if config.workers == "auto":
-        return available_cpus(jobs) if is_compiled(debug=config.debug) else 1
-    if not backend.parallel_blocks:
-        name = setting("workers")
-        raise ConfigError.at(name, f"the {backend.name} backend has threads of its own: leave {name} out")
-    return config.workers
 
 
 def split_samples(config: TrainConfig, data: Dataset) -> "tuple[HostArray | None, ...]":

@@ -68,23 +68,18 @@ def first_difference(left: Trainer, right: Trainer) -> Difference | None:
     ConfigError
         The two differ in data, dtype or settings other than those of device and arithmetic.
     """
-    _check_same_run(left, right)
+    names = [field.name for field in fields(left.config) if field.name not in IGNORED_SETTINGS]
+    for name, attribute in [*zip(names, names, strict=True), ("dtype", "float_type")]:
+        own, other = getattr(left.config, attribute), getattr(right.config, attribute)
+        if own != other:
+            raise ConfigError(f"two runs can be compared if they have one {name}, got {own!r} and {other!r}")
+    if (left.network, left.samples.x.shape) != (right.network, right.samples.x.shape):
+        raise ConfigError("two runs can be compared if they have the same data")
     for a, b in zip(_training_points(left), _training_points(right), strict=True):
         difference = _first_unequal_pair(a, a.results, b.results)
         if difference is not None:
             return _first_unequal_pair(a, a.operations, b.operations) or difference
     return None
-
-
-def _check_same_run(left: Trainer, right: Trainer) -> None:
-    """Raise ConfigError if data or settings differ."""
-    names = [field.name for field in fields(left.config) if field.name not in IGNORED_SETTINGS]
-    for name, attribute in [*zip(names, names, strict=True), ("dtype", "float_type")]:
-        a, b = getattr(left.config, attribute), getattr(right.config, attribute)
-        if a != b:
-            raise ConfigError(f"two runs can be compared if they have one {name}, got {a!r} and {b!r}")
-    if (left.network, left.samples.x.shape) != (right.network, right.samples.x.shape):
-        raise ConfigError("two runs can be compared if they have the same data")
 
 
 class _Value(NamedTuple):
