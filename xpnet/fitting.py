@@ -231,7 +231,11 @@ def train_model(
         else:
             state, last = None, config.epochs if epochs is None else epochs
             if start is not None:
-                state = _restore_state(trainer, start[1])
+                expected = tree_map(np.shape, trainer.initial_state().variables)
+                if tree_map(np.shape, start[1].variables) != expected:
+                    msg = "hidden, batch_norm, optimizer: expected those that the training began with"
+                    raise ConfigError(msg)
+                state = start[1]._replace(variables=trainer.to_device(start[1].variables))
             final = build_final(config, 0 if state is None else state.epoch, last)
             order = order_callbacks(Evaluate(last=max(config.epochs, last), final=final), users.order)
             if verbose:
@@ -282,14 +286,6 @@ def _fit_recorded(
     recorded = record(trainer, run, console, parent, users=users.order, notify=warn_user)
     with recorded as (callbacks, state, first):
         return run, trainer.fit(callbacks, state, first_epoch=first)
-
-
-def _restore_state(trainer: Trainer, state: TrainState) -> TrainState:
-    """Copy a state from the host to the trainer's device. Raise ConfigError if its shapes differ."""
-    expected = tree_map(np.shape, trainer.initial_state().variables)
-    if tree_map(np.shape, state.variables) != expected:
-        raise ConfigError("hidden, batch_norm, optimizer: expected those that the training began with")
-    return state._replace(variables=trainer.to_device(state.variables))
 
 
 @dataclass(frozen=True)

@@ -105,5 +105,5 @@ def test_auto_says_that_a_step_is_small(monkeypatch, device):
     trainer = Trainer(STEPS, DATA, on_gpu())
     for most, noted in ((1 << 22, device == "auto"), (0, False)):
         monkeypatch.setattr(train, "FEW_MULTIPLICATIONS", most)
-        lines = train.describe_training(Selection(trainer.backend, device, "cuda:0"), trainer)
+        lines = train.describe_training(Selection(trainer.backend, device, "cuda:0"), trainer, None)
         assert any("the CPU is likely faster (an estimate): --device cpu" in line for line in lines) == noted

@@ -70,14 +70,24 @@ def print_comparison(console: Console, comparison: Values, *, everything: bool) 
     runs = list(map(format_cell, comparison["runs"]))
     for title in "settings", "surroundings":
         if values := comparison[title]:
-            rows = [_format_setting(name, line, marked=everything) for name, line in values.items()]
+            rows: list[list[Cell]] = []
+            for name, line in values.items():
+                style = "yellow" if _differs(line) else ""
+                mark = ("* " if style else "  ") if everything else ""
+                cells = f"{mark}{format_cell(name)}", *map(format_cell, line)
+                rows.append([style_text(cell, style) for cell in cells])
             heading = [f"{title} (* differs)" if everything else title, *runs]
             print_table(console, make_columns(heading, rows, left=len(heading)))
         else:
             console.print(f"{title}: no difference")
         console.print()
     if metrics := comparison["metrics"]:
-        rows = [_format_metrics(name, line) for name, line in metrics.items()]
+        rows = []
+        for name, line in metrics.items():
+            best = get_best_value(name, line)
+            styles = ["green" if value is not None and value == best else "" for value in line]
+            texts = [format_metric(name, value) for value in line]
+            rows.append([format_cell(name), *map(style_text, texts, styles)])
         print_table(console, make_columns(["metrics", *runs], rows, left=1))
         console.print()
     if comparison["fingerprints_agree"]:
@@ -89,22 +99,6 @@ def print_comparison(console: Console, comparison: Values, *, everything: bool) 
     parts = "; ".join(f"{digits} {', '.join(group)}" for digits, group in groups.items())
     start = "not every run has a fingerprint" if "none" in groups else "fingerprints differ"
     console.print(f"{start}: {parts}")
-
-
-def _format_setting(name: str, values: Sequence[object], *, marked: bool) -> list[Cell]:
-    """Return the cells of a setting, yellow if it differs, and then also with a star if `marked`."""
-    differs = _differs(values)
-    label = format_cell(name)
-    if marked:
-        label = f"* {label}" if differs else f"  {label}"
-    return [style_text(cell, "yellow" if differs else "") for cell in (label, *map(format_cell, values))]
-
-
-def _format_metrics(name: str, values: Sequence[float | None]) -> list[Cell]:
-    """Return the cells of a metric, with the best value in green except for epochs."""
-    best = get_best_value(name, values)
-    styles = ["green" if value is not None and value == best else "" for value in values]
-    return [format_cell(name), *map(style_text, [format_metric(name, value) for value in values], styles)]
 
 
 def _differs(values: Sequence[object]) -> bool:

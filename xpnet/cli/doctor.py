@@ -34,11 +34,8 @@ def main(words: Sequence[str]) -> int:
     number, backends = cuda_driver_version(), [_probe_backend(name) for name in BACKENDS]
     driver = None if number is None else f"CUDA {number // 1000}.{number % 1000 // 10}"
     machine = {**describe_machine(), "cpus": os.cpu_count() or 1, "nvidia_driver": driver}
-    report = {
-        **machine,
-        "train": {"missing": missing_of_train(), "fix": install_command("train")},
-        "backends": backends,
-    }
+    train = {"missing": missing_of_train(), "fix": install_command("train")}
+    report = {**machine, "train": train, "backends": backends}
     sys.stdout.write(format_json(report) if arguments.json else _format_report(report))
     if read_switch(REQUIRE_DEVICE) or arguments.require_device:
         resolve(require_device=True)

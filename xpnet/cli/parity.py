@@ -165,19 +165,17 @@ def _probe_devices(required: list[devices.BackendDevice]) -> tuple[list[devices.
 def _to_json(
     config: TrainConfig, data: datasets.Dataset, rows: list[runs.ParityResult], absent: Probes
 ) -> Json:
-    settings = ("epochs", "hidden", "batch_size", "learning_rate", "seed")
+    settings, results = ("epochs", "hidden", "batch_size", "learning_rate", "seed"), list[Json]()
+    for row in rows:
+        values = asdict(row)
+        values = {**values.pop("target")._asdict(), **values.pop("kind")._asdict(), **values}
+        # JSON cannot represent infinity.
+        results.append({key: "infinite" if value == float("inf") else value for key, value in values.items()})
     return {
         **describe_machine(),
         "data": {"name": data.name, "sha256": datasets.digest(data)},
         **{name: getattr(config, name) for name in settings},
         "passed": all(row.verdict != "FAIL" for row in rows),
-        "rows": [_row_to_json(row) for row in rows],
+        "rows": results,
         "absent": [device._asdict() | asdict(probe) for device, probe in absent.items()],
     }
-
-
-def _row_to_json(row: runs.ParityResult) -> Json:
-    values = asdict(row)
-    values = {**values.pop("target")._asdict(), **values.pop("kind")._asdict(), **values}
-    # JSON cannot represent infinity.
-    return {name: "infinite" if value == float("inf") else value for name, value in values.items()}

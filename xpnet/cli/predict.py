@@ -111,7 +111,14 @@ def main(words: Sequence[str]) -> int:
             raise DataError.at(arguments.out, "is not written, as a file could not be read")
         write_predictions(arguments.out, Prediction._fields[:3], predictions, names)
     elif not arguments.json:
-        _print_lines(predictions, names, all_classes=arguments.all)
+        headings = ["", "class", "probability", *map(plain, map(probability_name, names))]
+        lines = [headings] if arguments.all else []
+        for each in predictions:
+            row = "" if each.row is None else f":{each.row}"
+            shares = [each.probabilities[each.predicted], *(each.probabilities if arguments.all else ())]
+            texts = f"{plain(each.file)}{row}", plain(names[each.predicted])
+            lines.append([*texts, *(f"{share:.4f}" for share in shares)])
+        sys.stdout.writelines(f"{line}\n" for line in align(lines, gap="   "))
     return 0 if complete else 2
 
 
@@ -172,16 +179,6 @@ def _read_image(model: "TrainedNetwork", file: Path) -> "Rows":
         largest = 1.0 / float(scale)  # feature of the training data, which represents full ink
         digit = digit if largest == 255.0 else digit * (largest / 255.0)
     return digit, None
-
-
-def _print_lines(predictions: Iterable[Prediction], names: Names, *, all_classes: bool) -> None:
-    """Print a line for each sample: file, class, probability, and with `all_classes` all probabilities."""
-    lines = [["", "class", "probability", *map(plain, map(probability_name, names))]] if all_classes else []
-    for file, row, _, predicted, probabilities in predictions:
-        place = plain(file) if row is None else f"{plain(file)}:{row}"
-        shares = [probabilities[predicted], *(probabilities if all_classes else ())]
-        lines.append([place, plain(names[predicted]), *(f"{share:.4f}" for share in shares)])
-    sys.stdout.writelines(f"{line}\n" for line in align(lines, gap="   "))
 
 
 def _to_json(prediction: Prediction, names: Names) -> Json:

@@ -171,9 +171,7 @@ def train_run(
             return result
 
 
-def describe_training(
-    selection: Selection, trainer: Trainer, parent: RunFolder | None = None
-) -> Iterator[str]:
+def describe_training(selection: Selection, trainer: Trainer, parent: RunFolder | None) -> Iterator[str]:
     """Yield lines about the backend, the data, the network and the settings."""
     backend = selection.backend
     config = trainer.config
@@ -260,11 +258,10 @@ def _estimate(trainer: Trainer, first: int) -> Iterator[str]:
     trainer.estimate(state, some)
     evaluation = (time.perf_counter() - start) / some
     step, steps = _time_step(trainer, state), len(trainer.loader.bounds)
-    logged = sum(
-        epoch % config.log_interval == 0 or epoch in (first, last) for epoch in range(first, last + 1)
-    )
+    epochs = range(first, last + 1)
+    logged = sum(epoch % config.log_interval == 0 or epoch in (first, last) for epoch in epochs)
     validated = 0 if trainer.validation_indices is None else int(trainer.validation_indices.shape[0])
-    evaluated = logged * samples + (last - first + 1) * validated
+    evaluated = logged * samples + len(epochs) * validated
     runs = config.repeats * len(config.learning_rates)
     seconds = runs * ((last - first) * steps * step + evaluated * evaluation)
     memory = max(trainer.memory, peak_memory() or 0)  # of small networks, Python takes most

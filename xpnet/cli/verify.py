@@ -117,7 +117,8 @@ def _verify_run(folder: Path, ranks: "Ranks", arguments: argparse.Namespace, pla
             source, versions = run.record.get("source_sha256"), run.record["versions"]
             writer = f"xpnet {versions.get('xpnet')}{f', source {source[:16]}…' if source else ''}"
             heading = f"recorded by {writer}, which is not compared"
-            difference = find_difference(run, trainer, [heading, *describe_training(selection, trainer)])
+            lines = [heading, *describe_training(selection, trainer, None)]
+            difference = find_difference(run, trainer, lines)
     if difference is not None:
         return 1, f"differs       {place}{difference}"
     verdict, compared = "verified      ", "the files are the same bits" if arguments.files else run.describe()

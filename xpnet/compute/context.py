@@ -18,7 +18,7 @@ from xpnet.errors import BackendError, setting
 from xpnet.nn.architecture import NOTEBOOK, Network
 from xpnet.nn.inputs import Inputs, Normalization
 from xpnet.nn.layers import Parameters, RunningStatistics
-from xpnet.nn.network import evaluate_logits, forward
+from xpnet.nn.network import BlockResults, evaluate_logits, forward
 
 MOST_STEPS, MOST_MULTIPLICATIONS = 75, 1 << 31
 """Steps of one call, and multiplications of their forward passes: Ctrl-C waits for the end of a call."""
@@ -97,7 +97,7 @@ class ComputeContext:
         return choose
 
     @cached_property
-    def block_evaluation(self) -> Callable[..., tuple[Array, Array, Array]]:
+    def block_evaluation(self) -> Callable[..., BlockResults]:
         """The compiled function that evaluates a block: its parameters, running statistics, x and labels.
 
         ``x`` (..., m, features) and ``labels`` (..., m) are those of the block, whose rows are those of
@@ -111,7 +111,7 @@ class ComputeContext:
 
         def evaluate_block(
             parameters: Parameters, running: Sequence[RunningStatistics], x: Array, labels: Array, /
-        ) -> tuple[Array, Array, Array]:
+        ) -> BlockResults:
             logits, _ = forward(ops, parameters, inputs(x), network, running=running)
             return evaluate_logits(ops, logits, labels, network)
 

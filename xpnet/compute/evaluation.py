@@ -9,9 +9,8 @@ from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.blocks import Group, tree_sum, unstack
 from xpnet.compute.context import ComputeContext
+from xpnet.nn.network import BlockResults
 
-GroupResults = tuple[Array, Array, Array]
-"""The summed loss, the number of correct predictions, and the predictions, as of `evaluate_logits`."""
 REMEDY = "another learning rate, standardised features or more epochs may help"
 
 
@@ -36,7 +35,7 @@ class SampleEvaluation:
 
 
 def evaluate_groups(
-    context: ComputeContext, samples: int, evaluate: Callable[[Group], GroupResults], *, predict: bool = False
+    context: ComputeContext, samples: int, evaluate: Callable[[Group], BlockResults], *, predict: bool = False
 ) -> SampleEvaluation:
     """Return mean loss and accuracy of so many samples, of whose groups of blocks a function has the results.
 

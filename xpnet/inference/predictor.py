@@ -18,14 +18,14 @@ from xpnet.arithmetic.blocks import Group, block_bounds
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import resolve
 from xpnet.compute.context import build_context
-from xpnet.compute.evaluation import GroupResults, chance_note, evaluate_groups, recall_note
+from xpnet.compute.evaluation import chance_note, evaluate_groups, recall_note
 from xpnet.config.settings import Arithmetic
 from xpnet.errors import DataError
 from xpnet.nn import functional as F
 from xpnet.nn.inputs import flush_subnormals
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.metrics import ClassMetrics, class_metrics, confusion_matrix
-from xpnet.nn.network import evaluate_logits, forward
+from xpnet.nn.network import BlockResults, evaluate_logits, forward
 from xpnet.storage.export import is_of_pixels
 from xpnet.storage.find import find_newest_run, resolve_run
 from xpnet.storage.folder import RunFolder
@@ -297,10 +297,8 @@ class Evaluation:
         return "\n".join(lines)
 
 
-def evaluate_rows(
-    predictor: Predictor, x: HostArray, labels: HostArray, name: str, **loss: Any
-) -> Evaluation:
-    """Evaluate a network on raw rows (m, features) with labels (m,).
+def evaluate_rows(predictor: Predictor, x: HostArray, y: HostArray, name: str, **loss: Any) -> Evaluation:
+    """Evaluate a network on raw rows x (m, features) with labels y (m,).
 
     Parameters
     ----------
@@ -317,20 +315,20 @@ def evaluate_rows(
     """
     classes = predictor.model.classes
     logits, predicted, probabilities = predictor.classify(x, name)
-    if int(labels.max()) >= classes:
-        row = int((labels >= classes).argmax())
-        problem = f"label {labels[row]}: the network tells {classes} classes, 0 to {classes - 1}"
+    if int(y.max()) >= classes:
+        row = int((y >= classes).argmax())
+        problem = f"label {y[row]}: the network tells {classes} classes, 0 to {classes - 1}"
         raise DataError.at(name, problem, row=row + 1)
     context, names = predictor.context, predictor.model.columns.classes
     network = replace(context.network, **loss)
 
-    def evaluate_group(group: Group) -> GroupResults:
+    def evaluate_group(group: Group) -> BlockResults:
         rows = slice(group.start, group.stop)
-        columns, targets = map(context.backend.from_host, (logits[rows].T.copy(), labels[rows]))
-        return evaluate_logits(context.ops, columns, targets, network)
+        columns, labels = map(context.backend.from_host, (logits[rows].T.copy(), y[rows]))
+        return evaluate_logits(context.ops, columns, labels, network)
 
     with context.backend.scope():  # as in training: the same bits in reproducible arithmetic
-        mean = evaluate_groups(context, len(labels), evaluate_group)
-    by_class = confusion_matrix(predicted, labels, classes), class_metrics(predicted, labels, classes)
+        mean = evaluate_groups(context, len(y), evaluate_group)
+    by_class = confusion_matrix(predicted, y, classes), class_metrics(predicted, y, classes)
     loss_settings = network.loss, network.label_smoothing
     return Evaluation(mean.accuracy, mean.loss, *loss_settings, *by_class, predicted, probabilities, names)

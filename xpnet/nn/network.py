@@ -95,13 +95,14 @@ def sample_losses(ops: Arithmetic, logits: Array, labels: Array, network: Networ
     return F.LOSSES[network.loss].per_sample(ops, logits, y)
 
 
-def evaluate_logits(
-    ops: Arithmetic, logits: Array, labels: Array, network: Network
-) -> tuple[Array, Array, Array]:
+BlockResults = tuple[Array, Array, Array]
+"""The summed loss (..., 1, 1), the number of correct predictions (..., 1), and the predictions (samples,)."""
+
+
+def evaluate_logits(ops: Arithmetic, logits: Array, labels: Array, network: Network) -> BlockResults:
     """Return the results of a block or of a stack of blocks, (..., classes, m), with labels (..., m).
 
-    They are the summed loss (..., 1, 1), the number of correct predictions (..., 1), and the predictions
-    (samples,). Samples of the label -1 only make a block longer: they add 0 to both sums.
+    Samples of the label -1 only make a block longer: they add 0 to both sums.
     """
     is_sample = ops.xp.expand_dims(labels >= 0, axis=-2)
     losses = ops.xp.where(is_sample, sample_losses(ops, logits, labels, network), 0.0)

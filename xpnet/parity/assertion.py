@@ -297,9 +297,8 @@ def _find_targets(
         probes = devices.probe_all()
         session.absence |= {str(target): str(probe.reason) for target, probe in probes if not probe.usable}
         usable = [target for target, probe in probes if probe.usable]
-        targets = [
-            each for each in (*usable, *devices.find_required()) if has_reference or each != devices.NUMPY
-        ]
+        everywhere = *usable, *devices.find_required()
+        targets = [each for each in everywhere if has_reference or each != devices.NUMPY]
         if not targets:
             msg = "there is no array library but NumPy to compare with: pip install array-api-strict"
             raise BackendError(msg)

@@ -4,7 +4,6 @@ import base64
 import io
 import math
 import re
-from collections.abc import Iterator
 from itertools import zip_longest
 
 import numpy as np
@@ -86,21 +85,18 @@ def encode_network(model: TrainedNetwork, data: Dataset) -> dict[str, object]:
     layers. Batch normalisation by running statistics is linear, so it is folded into W and b. W is float32,
     the rest float64, all as little-endian bytes in base64.
     """
-    statistics, layers = (model.normalization.shift, model.normalization.scale), [*_encode_layers(model)]
-    shift, scale = (_encode_numbers(np.atleast_1d(statistic), "<f8") for statistic in statistics)
-    network = {"activation": model.activation, "shift": shift, "scale": scale, "layers": layers}
-    return {"side": image_side(data), "full": full_ink(data), "network": network}
-
-
-def _encode_layers(model: TrainedNetwork) -> Iterator[dict[str, str]]:
-    """Yield W (units, inputs) and b (units,) of each layer, with its batch normalisation folded in."""
+    layers = []
     for layer, norm in zip_longest(model.layers, model.norms):
         weight, bias = layer["weight"], layer["bias"]
         if norm is not None:
             gamma, beta, mean, variance = (norm[name].astype(np.float64) for name in TENSORS["norms"])
             gain = gamma / np.sqrt(variance + EPSILON)
             weight, bias = weight * gain[:, None], (bias - mean) * gain + beta
-        yield {"weight": _encode_numbers(weight, "<f4"), "bias": _encode_numbers(bias, "<f8")}
+        layers.append({"weight": _encode_numbers(weight, "<f4"), "bias": _encode_numbers(bias, "<f8")})
+    statistics = model.normalization.shift, model.normalization.scale
+    shift, scale = (_encode_numbers(np.atleast_1d(statistic), "<f8") for statistic in statistics)
+    network = {"activation": model.activation, "shift": shift, "scale": scale, "layers": layers}
+    return {"side": image_side(data), "full": full_ink(data), "network": network}
 
 
 def _encode_numbers(values: HostArray, dtype: str) -> str:

@@ -66,20 +66,17 @@ class FoundRun(RunFolder):
         if self.status == "running" and not _is_in_use(folder):
             self.record = records.read_run(folder)  # it may have ended since
             self.status = "killed" if self.record["status"] == "running" else self.record["status"]
-        final: Values | None = self.record["metrics"]
-        metrics = self._read_last_metrics() if final is None else final
+        metrics: Values | None = self.record["metrics"]
+        if metrics is None:  # those of the last epoch so far
+            from xpnet.storage.checkpoint import read_progress  # loads NumPy, which other runs do not need
+
+            rows: list[Json] = [{}]
+            with suppress(DataError):
+                rows += self.history
+            metrics = {"epochs" if name == "epoch" else name: value for name, value in rows[-1].items()}
+            if (saved := read_progress(self.checkpoint)) is not None:  # from which --resume goes on
+                metrics = {**metrics, "epochs": saved["epoch"]}
         self.metrics = {name: value for name, value in metrics.items() if is_number(value)}
-
-    def _read_last_metrics(self) -> Json:
-        """Return the metrics of the last epoch so far."""
-        from xpnet.storage.checkpoint import read_progress  # loads NumPy, which other runs do not need
-
-        rows: list[Json] = [{}]
-        with suppress(DataError):
-            rows += self.history
-        metrics = {"epochs" if name == "epoch" else name: value for name, value in rows[-1].items()}
-        saved = read_progress(self.checkpoint)  # from which --resume goes on
-        return metrics if saved is None else metrics | {"epochs": saved["epoch"]}
 
     @property
     def ended(self) -> bool:

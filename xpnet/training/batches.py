@@ -188,11 +188,10 @@ class BatchLoader:
     def _load(self, order: SampleOrder, epoch: int, begin: int, group: Group) -> SampleBlock:
         """Return a group of the batch that begins at the position ``begin`` in an epoch's order."""
         start, stop = begin + group.start, begin + group.stop
+        block = SampleBlock(*self.samples, order.device[start:stop])
         if self.single_block and self._is_plain:  # the compiled step gathers the rows
-            return SampleBlock(*self.samples, order.device[start:stop])
-        x, labels, weights = gather_rows(
-            self.context.ops, SampleBlock(*self.samples, order.device[start:stop])
-        )
+            return block
+        x, labels, weights = gather_rows(self.context.ops, block)
         if self.augment is not None:
             x = self.augment(x, order.host[start:stop], epoch)
         masks = NO_MASKS if self.masks is None else self.masks(epoch, start, stop)

@@ -1,7 +1,6 @@
 """The score of an epoch on the validation samples, by which one is the best; computed on the host."""
 
 import math
-from collections.abc import Callable
 from functools import reduce
 from operator import add
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet._typing import Function
 from xpnet.compute.evaluation import SampleEvaluation
 from xpnet.config import TrainConfig
 from xpnet.data.arrays import weigh_validation
@@ -36,9 +36,7 @@ def initial_note(best_by: str, result: FitResult) -> str | None:
     return f"best epoch 0: none had a better {SCORE_NAMES[best_by]} than the initial network: {remedy}"
 
 
-def build_score(
-    trainer: Any, validation: NDArray[np.int64] | None
-) -> Callable[[SampleEvaluation], float] | None:
+def build_score(trainer: Any, validation: NDArray[np.int64] | None) -> Function | None:
     """Return the function from an evaluation to its score; None if that is the accuracy.
 
     `validation` are the indices of the samples that are held out, None if there are none.

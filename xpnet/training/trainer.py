@@ -16,7 +16,7 @@ from xpnet.arithmetic.blocks import BLOCK_SIZE, Group
 from xpnet.backends.base import Backend
 from xpnet.backends.workers import MAX_PENDING
 from xpnet.compute.context import build_context, is_compiled
-from xpnet.compute.evaluation import GroupResults, SampleEvaluation, evaluate_groups
+from xpnet.compute.evaluation import SampleEvaluation, evaluate_groups
 from xpnet.config import TrainConfig
 from xpnet.data.array_files import is_mapped, with_random_access
 from xpnet.data.arrays import normalize_weights
@@ -31,6 +31,7 @@ from xpnet.nn.init import initial_running_statistics, initialize
 from xpnet.nn.inputs import Normalization, fit_normalization, flush_subnormals
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.metrics import class_metrics
+from xpnet.nn.network import BlockResults
 from xpnet.storage.model_file import TrainedNetwork, load_model
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples, single_batch
 from xpnet.training.loop import FitResult, LoopCallback, fit
@@ -256,7 +257,7 @@ class Trainer:
         """Evaluate on all samples, or those with the indices in ``order``; see `evaluate_groups`."""
         batch, (parameters, statistics, _) = single_batch(self.context.ops, samples, order), state.variables
 
-        def evaluate_group(group: Group) -> GroupResults:
+        def evaluate_group(group: Group) -> BlockResults:
             x, labels, *_ = batch.block(group)
             return self.context.block_evaluation(parameters, statistics, x, labels)
 
