@@ -41,6 +41,26 @@ def test_training_prints_the_fingerprint_of_numpy(tmp_path, capsys):
     assert fingerprint in expected
 
 
+FULL_BATCH = """
+import numpy as np, xpnet
+from xpnet.emulation.device import read_counts
+x, ends = np.random.default_rng(0).integers(0, 256, (7500, 784), np.uint8), []
+settings = {"batch_size": "full", "epochs": 3, "log_every": 3, "classes": 10, "backend": "cupy"}
+count = lambda _: ends.append([*read_counts().values()])
+model = xpnet.fit(x, x[:, 0] % 10, callback=count, device="cuda", **settings)
+print(*np.diff(ends, axis=0)[1], model.fingerprint)
+"""
+
+
+def test_a_full_batch_is_one_call_behind_a_switch_with_the_same_bits(monkeypatch):
+    outputs = []
+    for switch in ("0", "1"):
+        monkeypatch.setenv("XPNET_WHOLE_BATCHES", switch)
+        outputs.append(run_emulated("-c", FULL_BATCH)[0].split())
+    assert outputs[0][-1] == outputs[1][-1]
+    assert outputs[1][:-1] == ["6", "10", "0", "0", "0", "0"]  # of 60,000 samples, too
+
+
 BUDGET = {
     "784-10-10": (5.01, 5.0, 0.01, 0.0, 0.0, 0.0),
     "784-10-10 Adam": (5.01, 5.0, 0.01, 0.0, 0.0, 0.0),

@@ -6,15 +6,17 @@ from itertools import product
 import pytest
 from backend_enum import BackendCase
 from hooks import OnEpoch
-from networks import BASE, image_data
+from networks import BASE, image_data, pixels
 
 from xpnet.arithmetic import selfcheck
 from xpnet.backends.resolve import Selection, make
 from xpnet.cli import train
+from xpnet.data.datasets import Dataset
 from xpnet.errors import DivergedError
 from xpnet.training import loop
 from xpnet.training.callbacks import Evaluate
 from xpnet.training.loop import LoopCallback
+from xpnet.training.step import Step
 from xpnet.training.trainer import Trainer
 
 DATA = image_data()
@@ -51,6 +53,22 @@ def test_few_copies_to_a_gpu_change_no_bit(backend, changes):
             models.add(trainer.fingerprint(state))
     assert len(models) == 1
     assert ends[2] - ends[1] <= 6  # of the second epoch: its masks, noise and rates, and the next order
+
+
+@pytest.mark.parametrize("stack", [4, 64])
+@pytest.mark.parametrize("settings", [{}, {"batch_norm": True, "optimizer": "adam"}])
+def test_a_batch_in_one_call_has_the_bits_of_its_tree_of_blocks(monkeypatch, stack, settings):
+    x, y = pixels(7500, 8, 4)  # seven blocks and a short one: subtrees of 4, 2, 1 and 1 blocks
+    data, prints, calls = Dataset(x, y, x[:9], y[:9], "many"), set(), []
+    config = replace(BASE, batch_size="full", hidden=(5,), epochs=2, log_every=2, **settings)
+    original = Step._step_batch
+    monkeypatch.setattr(Step, "_step_batch", lambda *args: calls.append(1) or original(*args))
+    for takes_batches in (False, True):
+        backend = make("numpy", "cpu")
+        backend.stack, backend.takes_batches = stack if takes_batches else 1, takes_batches
+        with Trainer.open(config, data, backend) as trainer:
+            prints.add(trainer.fingerprint(trainer.fit().state))
+    assert (len(prints), len(calls) > 0) == (1, stack == 64)
 
 
 def test_the_next_order_is_drawn_while_a_gpu_computes():

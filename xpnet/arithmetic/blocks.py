@@ -5,7 +5,8 @@ samples (the last one may be short), added in a fixed binary tree. The result is
 are computed one after the other or in parallel.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 from xpnet._typing import Array, Function
@@ -66,16 +67,32 @@ def add(left: Sequence[Array], right: Sequence[Array]) -> list[Array]:
     return [a + b for a, b in zip(left, right, strict=True)]
 
 
-def tree_sum(terms: Iterable[Sequence[Array]], add: Function = add) -> list[Array]:
+def fold_stack(stack: Sequence[Array], blocks: int) -> Iterator[tuple[int, list[Array]]]:
+    """Yield the sums of subtrees of a stack of blocks, the largest first, each with its number of blocks."""
+    start = 0
+    while start < blocks:
+        count = 1 << (blocks - start).bit_length() - 1
+        terms = [array[start : start + count, ...] for array in stack]
+        for _ in range(count.bit_length() - 1):
+            terms = add([x[::2, ...] for x in terms], [x[1::2, ...] for x in terms])
+        yield count, [array[0, ...] for array in terms]
+        start += count
+
+
+def tree_sum(
+    terms: Iterable[Sequence[Array]], add: Function = add, counts: Iterable[int] = repeat(1)
+) -> list[Array]:
     """Add up sequences of arrays, elementwise, in a fixed binary tree.
+
+    Each may be a sum over so many terms already, a subtree.
 
     Neighbouring sums over the same number of terms (1, 2, 4, …) are added as soon as both exist, left +
     right; the remaining sums are added from the right. At most log2(number of terms) + 1 partial sums exist
     at any time. There must be at least one term.
     """
     stack: list[tuple[int, list[Array]]] = []
-    for term in terms:
-        count, total = 1, list(term)
+    for term, size in zip(terms, counts, strict=False):
+        count, total = size, list(term)
         while stack and stack[-1][0] == count:
             total = add(stack.pop()[1], total)
             count *= 2

@@ -14,13 +14,16 @@ from typing import Any, Self
 
 import array_api_compat
 
+from xpnet._lib.switches import read_switch
 from xpnet._typing import AnyFunction, Array, Device, Function, HostArray, Item, Namespace, Result
 from xpnet.backends.probing import Probe, Problem, cuda_major, expand_device, find_fix, is_gpu, one_line
 from xpnet.backends.workers import Workers
 from xpnet.errors import BackendError, ConfigError, setting
 
-GPU_STACK = 16
-"""Blocks that a GPU computes in one call: 100 MB of MNIST's pixels in float64."""
+GPU_STACK, LARGE_STACK = 16, 64
+"""Blocks that a GPU computes in one call: 100 MB of MNIST's pixels in float64, or 400 MB."""
+WHOLE_BATCHES = "XPNET_WHOLE_BATCHES"
+"""The environment variable, a switch, that has a GPU take a step on large stacks of blocks in one call."""
 
 
 class Backend(ABC):
@@ -63,6 +66,8 @@ class Backend(ABC):
     stack
         The number of blocks to compute in one call: large if starting an operation takes longer than
         computing it.
+    takes_batches
+        True if a step on a batch of one stack of blocks and a short block is one call.
     reverses
         True if slices may have negative steps.
     hidden_devices
@@ -84,6 +89,7 @@ class Backend(ABC):
     fuses: bool = False
     compiles_shapes: bool = False
     stack: int = 1
+    takes_batches: bool = False
     reverses: bool = True
     gpu_kind: str = "cuda"
     hidden_devices: tuple[str, ...] = ()
@@ -93,7 +99,8 @@ class Backend(ABC):
         self.device_name, self.version = device, str(self.library.__version__)
         self.on_gpu = is_gpu(device)
         if self.on_gpu:
-            self.stack = GPU_STACK
+            self.takes_batches = read_switch(WHOLE_BATCHES)
+            self.stack = LARGE_STACK if self.takes_batches else GPU_STACK
         self._workers = Workers()
 
     @classmethod

@@ -18,10 +18,11 @@ from typing import Any, cast
 import cupy
 import numpy as np
 
+from xpnet._lib.switches import read_switch
 from xpnet._lib.text import complain
 from xpnet._lib.tree import leaves, tree_map
 from xpnet._typing import AnyFunction, Array, DType, Function, HostArray
-from xpnet.backends.base import replace_functions
+from xpnet.backends.base import WHOLE_BATCHES, replace_functions
 from xpnet.backends.cuda_source import BARRIER, REDUCTIONS, VIEWS, Calls, KernelSource, Operation
 from xpnet.backends.probing import is_out_of_memory, one_line
 from xpnet.backends.tape import Tape, TracedArray, convert, traced_leaves, untrace, xp as host_xp
@@ -158,8 +159,10 @@ class Plan:
         To cuBLAS, a matrix by rows is a transposed one, and so it computes the transposed product.
         """
         arrays = [*map(self._find_array, (*call.args, call.result))]
-        by_rows = [isinstance(x, int) or x.flags.c_contiguous for x in arrays[:2]]
-        are_matrices = call.result.ndim == 2 and all(isinstance(x, int) or x.flags.forc for x in arrays)
+        matrices = [x if isinstance(x, int) or x.ndim < 3 else x[0] for x in arrays]
+        by_rows = [isinstance(x, int) or x.flags.c_contiguous for x in matrices[:2]]
+        most = 3 if read_switch(WHOLE_BATCHES) else 2
+        are_matrices = call.result.ndim <= most and all(isinstance(x, int) or x.flags.forc for x in matrices)
         left, right = (x.shape[-1 if is_so else -2] for x, is_so in zip(call.args, by_rows, strict=True))
         (rows, columns), terms = call.result.shape[-2:], call.args[0].shape[-1]
         kind, precision, numbers = FLOATS["".join({x.dtype.name for x in call.args})]  # KeyError if mixed
@@ -167,14 +170,22 @@ class Plan:
         cublas = cupy.cuda.cublas
         find_handle = cupy.cuda.get_cublas_handle
         settings = not by_rows[1], not by_rows[0], columns, rows, terms, one
+        stack, *_ = call.result.shape
+        steps = [_find_step(x, y) for x, y in zip((*call.args, call.result), arrays, strict=True)]
 
         def step(values: list[Any]) -> None:
             a, b, out = [values[x] if isinstance(x, int) else x for x in arrays]
             if not are_matrices:
                 cupy.matmul(a, b, out=out)
                 return
-            factors = b.data.ptr, kind, right, a.data.ptr, kind, left, one + numbers.itemsize
-            cublas.gemmEx(find_handle(), *settings, *factors, out.data.ptr, kind, columns, precision, -1)
+            places = (b.data.ptr, kind, right), (a.data.ptr, kind, left), (out.data.ptr, kind, columns)
+            zero = one + numbers.itemsize
+            if call.result.ndim == 2:
+                factors = *places[0], *places[1], zero, *places[2]
+                cublas.gemmEx(find_handle(), *settings, *factors, precision, -1)
+                return
+            stacks = *places[0], steps[1], *places[1], steps[0], zero, *places[2], steps[2], stack
+            cublas.gemmStridedBatchedEx(find_handle(), *settings, *stacks, precision, -1)
 
         self.steps.append(step)
 
@@ -206,6 +217,13 @@ class Plan:
             kernel.linear_launch(blocks * threads, parameters, 0, threads, None, waits)
 
         self.steps.append(step)
+
+
+def _find_step(x: TracedArray, array: Any) -> int:
+    """Return how many elements the matrices of a stack are apart, 0 if there is one for all."""
+    if x.ndim < 3 or x.shape[0] == 1:
+        return 0
+    return math.prod(x.shape[1:]) if isinstance(array, int) else int(array.strides[0]) // x.dtype.itemsize
 
 
 def choose_stored(calls: Calls, results: set[int]) -> set[int]:

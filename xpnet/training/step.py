@@ -5,7 +5,16 @@ from typing import Any, NamedTuple, cast
 
 from xpnet._lib.tree import tree_map
 from xpnet._typing import Array
-from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, add, block_chunks, tree_sum, unstack
+from xpnet.arithmetic.blocks import (
+    BLOCK_SIZE,
+    Group,
+    add,
+    block_chunks,
+    block_groups,
+    fold_stack,
+    tree_sum,
+    unstack,
+)
 from xpnet.compute.context import ComputeContext
 from xpnet.nn import layers as L
 from xpnet.nn.network import gradients_and_moments
@@ -50,6 +59,7 @@ class Step:
         self._block_sums, self._add = compile_(partial(block_sums, context)), compile_(add)
         self._update = compile_(self._apply_update, donated=True)
         self._step = compile_(self._step_block, donated=True)
+        self._batch_step = compile_(self._step_batch, donated=True)
         self._steps = context.backend.compile_steps(self._step_block, self._step, exact=context.is_exact)
 
     def own(self, variables: Variables) -> Variables:
@@ -66,8 +76,11 @@ class Step:
     def __call__(self, variables: Variables, batch: Batch, *learning_rates: float) -> Variables:
         """Return the variables after each step of a batch, which may reuse the memory of those before it."""
         if batch.size > BLOCK_SIZE:
-            sums = self._batch_sums(variables, batch)
-            return self._update(variables, sums, L.mean_and_variance_factors(batch.size), *learning_rates)
+            factors = L.mean_and_variance_factors(batch.size)
+            groups = block_groups(batch.size, self.context.stack)
+            if self.context.backend.takes_batches and len(groups) <= 2:
+                return self._batch_step(variables, factors, learning_rates[0], *map(batch.block, groups))
+            return self._update(variables, self._batch_sums(variables, batch), factors, *learning_rates)
         block = batch.block(Group(0, batch.size, 1))
         if batch.steps == 1:
             return self._step(variables, block, *learning_rates)
@@ -97,6 +110,18 @@ class Step:
         sums = block_sums(self.context, variables.parameters, block)
         size = int((block.labels if block.indices is None else block.indices).shape[0])
         return self._apply_update(variables, sums, L.mean_and_variance_factors(size), learning_rate)
+
+    def _step_batch(
+        self, variables: Variables, factors: tuple[float, float], rate: float, *stacks: SampleBlock
+    ) -> Variables:
+        """Return the variables after a batch, given `mean_and_variance_factors` and its stacks of blocks."""
+        nodes = list[tuple[int, list[Array]]]()
+        for stack in stacks:
+            sums = block_sums(self.context, variables.parameters, stack)
+            shape = stack.labels.shape
+            nodes += fold_stack(sums, int(shape[0])) if len(shape) > 1 else [(1, sums)]
+        counts, terms = zip(*nodes, strict=True)
+        return self._apply_update(variables, tree_sum(terms, add, counts), factors, rate)
 
     def _apply_update(
         self,
