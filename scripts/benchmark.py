@@ -1,7 +1,8 @@
 """Measures xpnet beside the notebook's code, PyTorch, JAX and scikit-learn, in one sitting.
 
 Writes docs/benchmarks.md and benchmarks.json; the page says how it measures.
-With --against COMMIT it compares this commit of xpnet with another one instead (benchmarks/against.py).
+With --against COMMIT it compares this commit of xpnet with another one instead (benchmarks/against.py), with
+--gpu FILE it writes the times that scripts/gpu_check.py has measured into docs/devices.md.
 
 Exit codes: 0 done, 1 a contender failed, 2 bad input, 130 interrupted.
 """
@@ -25,7 +26,7 @@ from benchmarks.page import Results, page
 from benchmarks.runs import PYTHON, ContenderError, Table, entrants, environment, processes, run_in_turn
 from benchmarks.tasks import WORKLOADS, takes_part
 from checkout import ROOT
-from shared import make_folder, processor, whole_number
+from shared import make_folder, markdown, processor, whole_number, write_part
 
 from xpnet._lib.files import save
 from xpnet._lib.machine import available_cpus
@@ -33,6 +34,7 @@ from xpnet.config.flags import Parser
 from xpnet.errors import XPNetError
 
 DOCS = ROOT / "docs"
+GPU_PAGE = DOCS / "devices.md"
 PARTS = (*WORKLOADS, *commands.PARTS)
 LIBRARIES = ("xpnet", "numpy", "pandas", "torch", "jax", "jaxlib", "scikit-learn")
 
@@ -49,6 +51,7 @@ def parse_options(argv: Sequence[str]) -> argparse.Namespace:
     add("--out", type=Path, help=f"folder for the page and its figures ({written})")
     ratios = "compare this commit with that one, in turn, and write nothing; ratios are new to old"
     add("--against", metavar="COMMIT", help=ratios)
+    add("--gpu", type=Path, metavar="FILE", help="write its times into docs/devices.md, and measure nothing")
     options = parser.parse_args(argv)
     parts = PARTS if options.against is None else against.PARTS
     for part in options.only or ():
@@ -121,6 +124,19 @@ def measure_tables(
                 yield Table(key, title, commands.measure(ready, options.runs))
 
 
+def write_gpu_times(file: Path) -> None:
+    """Write the times of steps that scripts/gpu_check.py has measured, in place of those of the page."""
+    content = json.loads(file.read_bytes())
+    rows = [row for row in content["rows"] if "µs" in row["values"]]
+    rows = [row for row in rows if row["stage"] in {"steps", "others"}]
+    times = {(row["case"], row["who"]): f"{row['values']['µs']:,.0f}" for row in rows}
+    cases, whos = (list(dict.fromkeys(row[key] for row in rows)) for key in ("case", "who"))
+    cells = [[case, *(times.get((case, who), "") for who in whos)] for case in cases]
+    date, card, *libraries = content["about"]
+    head = f"Measured on {card} ({date}; {'; '.join(libraries)}), in microseconds:"
+    write_part(GPU_PAGE, "times on a GPU", f"{head}\n\n{markdown(['', *whos], cells)}")
+
+
 def about(threads: int, seconds: float) -> dict[str, str]:
     """Return what the figures depend on."""
     installed = {each.name.lower(): each.version for each in metadata.distributions()}
@@ -137,7 +153,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and return the exit code."""
     try:
         options = parse_options(sys.argv[1:] if argv is None else argv)
-        if options.against is None:
+        if options.gpu is not None:
+            write_gpu_times(options.gpu)
+        elif options.against is None:
             run(options)
         else:
             against.compare(options)

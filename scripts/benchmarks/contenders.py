@@ -3,24 +3,27 @@
 It reads requests from standard input, one JSON object a line, and answers each with one:
 
 * ``{"task": {…}, "target": seconds}`` prepares a task, whose runs then take about so long;
-* ``{}`` runs the task once: ``{"seconds": of a unit, "mebibytes": …}``.
+* ``{}`` runs the task once: ``{"seconds": of a unit, "host": without the wait for a GPU, "mebibytes": …}``;
+* ``{"observe": true}`` tells what a unit asks of a GPU, as `benchmarks.gpu.observe`.
 
-The argument is a name of ``benchmarks.tasks.CONTENDERS``.
+The argument is a name of ``benchmarks.tasks.CONTENDERS``, with ``@`` and a device unless that is the CPU.
 """
 
 import json
+import os
 import resource
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from typing import IO, Any
 
 from shared import take_stdout
 
 import xpnet
 from benchmarks import peers
-from benchmarks.peers import Images, Timed, cross_validated, images, make_wait, repeated
+from benchmarks.peers import WAITED, Images, Timed, cross_validated, images, make_wait, repeated
 from benchmarks.tasks import CLASSES, CONTENDERS, TABLE_EPOCHS, Task
 
 NEVER = 10**9
@@ -94,35 +97,51 @@ class XPNet:
 
 def contender(who: str, data: Images) -> Any:
     """Return the contender of that name."""
-    peer = CONTENDERS[who].peer
+    name, _, device = who.partition("@")
+    place, peer = (data, device) if device else (data,), CONTENDERS[name].peer
     if peer is not None:
-        return getattr(peers, peer)(data)
-    _, arithmetic, library = who.split(":")
-    return XPNet(arithmetic, library, data)
+        module = peers if hasattr(peers, peer) else import_module("benchmarks.gpu_peers")
+        return getattr(module, peer)(*place)
+    _, arithmetic, library, *switches = name.split(":")
+    os.environ.update(dict.fromkeys(switches, "1"))
+    return XPNet(arithmetic, library, *place)
 
 
-def prepared(one: Any, task: Task, target: float) -> Callable[[], float]:
-    """Warm up, and return what runs the task for about ``target`` seconds and returns those of a unit."""
+def prepared(one: Any, task: Task, target: float) -> Callable[[], tuple[float, float]]:
+    """Warm up, and return what runs the task for about ``target`` seconds.
+
+    It returns the seconds of a unit, and those of them before the wait for a GPU.
+    """
     timed: Timed = getattr(one, task.kind)(task)
     timed(1)
     seconds = min(timed(1), timed(1))  # the first of many may be slow
     passes = max(1, round(target / max(seconds, 1e-6)))
-    return lambda: timed(passes) / passes / task.units
+
+    def run() -> tuple[float, float]:
+        seconds = timed(passes)
+        return seconds / passes / task.units, (seconds - WAITED[0]) / passes / task.units
+
+    return run
 
 
 def serve(who: str, requests: IO[str], answers: IO[str]) -> None:
     """Answer requests until there are no more; an error is an answer too."""
     unit = 2**20 if sys.platform == "darwin" else 1024
     try:
-        one, run = contender(who, images()), float
+        one, task, run = contender(who, images()), Task(), Callable[[], tuple[float, float]]
         for line in requests:
-            request = json.loads(line)
-            if request:
-                hidden = tuple(request["task"].pop("hidden"))
-                run = prepared(one, Task(hidden=hidden, **request["task"]), request["target"])
-            seconds = 0.0 if request else run()
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-            print(json.dumps({"seconds": seconds, "mebibytes": peak}), file=answers, flush=True)
+            request, answer = json.loads(line), dict[str, Any]()
+            if "task" in request:
+                task = Task(**{**request["task"], "hidden": tuple(request["task"]["hidden"])})
+                run = prepared(one, task, request["target"])
+            elif request:
+                from benchmarks.gpu import observe
+
+                answer = observe(getattr(one, task.kind)(task), task)
+            else:
+                answer = dict(zip(("seconds", "host"), run(), strict=True))
+            answer["mebibytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+            print(json.dumps(answer), file=answers, flush=True)
     except Exception as error:  # noqa: BLE001  each library raises its own errors
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         print(json.dumps({"error": reason}), file=answers, flush=True)

@@ -34,7 +34,7 @@ class TorchGraph(Torch):
 class CuPy:
     """CuPy in float32 with a backward pass by hand; a batch is ``x[index]``, of an order that is uploaded."""
 
-    def __init__(self, data: Images) -> None:
+    def __init__(self, data: Images, _: str = "cuda") -> None:
         import cupy
 
         self.cupy, self.x = cupy, cupy.asarray(data.x_train.astype(np.float32) / 255)

@@ -19,6 +19,8 @@ from benchmarks.runs import seconds
 from benchmarks.tasks import FOLDS, TABLE_EPOCHS, Task
 
 Timed = Callable[[int], float]
+WAITED = [0.0]
+"""The seconds that the last wait for a GPU took."""
 
 
 class Images(NamedTuple):
@@ -49,16 +51,21 @@ def make_wait(library: str, device: str = "cpu") -> Callable[[], object]:
     if library == "jax":
         import jax
 
-        return lambda: jax.block_until_ready(jax.live_arrays())
+        return lambda: wait(lambda: jax.block_until_ready(jax.live_arrays()))
     if device == "cpu":
         return lambda: None
     if library == "cupy":
         import cupy
 
-        return cupy.cuda.Device().synchronize
+        return lambda: wait(cupy.cuda.Device().synchronize)
     import torch
 
-    return torch.cuda.synchronize
+    return lambda: wait(torch.cuda.synchronize)
+
+
+def wait(finish: Callable[[], object]) -> None:
+    """Wait for a GPU, and keep in ``WAITED`` how long that took."""
+    WAITED[0] = seconds(finish)
 
 
 def repeated(once: Callable[[], object], finish: Callable[[], object] = lambda: None) -> Timed:
@@ -278,9 +285,11 @@ class Jax:
     before the loop, of others inside; and weights are (units, inputs): of the forms tried the fastest.
     """
 
-    def __init__(self, data: Images) -> None:
+    def __init__(self, data: Images, device: str = "cpu") -> None:
         import jax
 
+        if device != "cpu":  # products of float32 in full
+            jax.config.update("jax_default_matmul_precision", "highest")
         self.jax = jax
         self.x, self.y, self.x_test = map(jax.numpy.asarray, (data.x_train, data.y_train, data.x_test))
 

@@ -6,6 +6,8 @@ This process loads no array library: a new process inherits the peak memory of t
 import contextlib
 import json
 import os
+import select
+import signal
 import statistics
 import subprocess
 import sys
@@ -119,19 +121,41 @@ def environment(threads: int, root: Path = ROOT) -> dict[str, str]:
 class Process:
     """A running contenders.py."""
 
-    def __init__(self, who: str, variables: dict[str, str]) -> None:
+    module = "benchmarks.contenders"
+
+    def __init__(self, who: str, variables: dict[str, str], *before: str, log: IO[str] | None = None) -> None:
         self.who = who
-        words = [PYTHON, "-m", "benchmarks.contenders", who]
         self.popen = subprocess.Popen(
-            words, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+            [PYTHON, *before, "-m", self.module, who],
+            env=variables,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            encoding="utf-8",
+            process_group=0,  # with the processes that it starts
         )
 
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """Send a request and return the answer; ContenderError if the contender failed or ended."""
+    def end(self) -> None:
+        """End the process, and those that it has started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.popen.pid, signal.SIGKILL)
+        self.popen.wait()
+        for stream in (self.popen.stdin, self.popen.stdout):
+            with contextlib.suppress(BrokenPipeError):  # what it has not read
+                cast("IO[str]", stream).close()
+
+    def ask(self, limit: float | None = None, **request: Any) -> dict[str, Any]:
+        """Send a request and return the answer; ContenderError if the contender failed or ended.
+
+        One that does not answer in ``limit`` seconds has failed, too, and is ended.
+        """
         stdin, stdout = cast("IO[str]", self.popen.stdin), cast("IO[str]", self.popen.stdout)
         with contextlib.suppress(BrokenPipeError):  # its last answer says why
             stdin.write(json.dumps(request) + "\n")
             stdin.flush()
+        if not select.select([stdout], [], [], limit)[0]:
+            self.end()
+            raise ContenderError(f"stopped after {limit:.0f} s")
         text = stdout.readline()
         answer: dict[str, Any] = (
             json.loads(text) if text else {"error": f"its process ended with code {self.popen.wait()}"}
@@ -155,8 +179,7 @@ def processes(contenders: Sequence[str], variables: dict[str, str]) -> Iterator[
         yield running
     finally:
         for process in running:
-            process.popen.kill()
-            process.popen.communicate()
+            process.end()
 
 
 def entrants(task: Task, running: Sequence[Process], target: float, missing: dict[str, str]) -> list[Entrant]:

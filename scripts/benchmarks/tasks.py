@@ -32,6 +32,8 @@ CONTENDERS = {
     ),
     "torch-manual": Contender("PyTorch without autograd, float32", "epoch steps wide", "TorchManual"),
     "jax": Contender("JAX, float32", "epoch steps wide inference first", "Jax"),
+    "torch-graph": Contender("PyTorch as a CUDA graph, float32", "", "TorchGraph"),
+    "cupy": Contender("CuPy by hand, float32", "", "CuPy"),
 } | {
     f"xpnet:{arithmetic}:{library}": Contender(f"xpnet {arithmetic}, {title}", parts)
     for arithmetic in ("native", "reproducible")
@@ -39,6 +41,8 @@ CONTENDERS = {
         ("numpy", "NumPy", "epoch steps wide large inference tables"),
         ("torch", "PyTorch", "epoch steps wide large inference"),
         ("jax", "JAX", "epoch steps wide large inference first"),
+        ("cupy", "CuPy", ""),
+        ("cupy:XPNET_WHOLE_BATCHES", "CuPy, whole batches", ""),
     )
 }
 

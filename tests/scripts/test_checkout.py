@@ -9,7 +9,7 @@ from checkout import SCRIPTS
 pytestmark = pytest.mark.tooling
 
 SCRIPT_NAMES = """benchmark browser_page check_kernels check_release cli_reference emulated_cuda
-export_csv faults fetch_mnist gpu_check gpu_steps keyword_types make_fixtures make_vectors misreadings
+export_csv faults fetch_mnist gpu_check keyword_types make_fixtures make_vectors misreadings
 public_names reproduce_mnist_table tile_mnist"""
 
 

@@ -1,19 +1,18 @@
-"""scripts/gpu_check.py: its refusal without a GPU, its pages, and its commands; scripts/gpu_steps.py."""
+"""scripts/gpu_check.py: its refusals, its rows and files, and that each failure stays alone."""
 
 import json
+import sys
 from contextlib import contextmanager
-from functools import partial
-from subprocess import CompletedProcess
+from pathlib import Path
 from types import SimpleNamespace
 
+import benchmark
+import checkout
 import gpu_check
-import gpu_steps
 import pytest
 from backend_enum import BackendCase
-from benchmarks.peers import Images
+from benchmarks import gpu, runs
 from benchmarks.tasks import Task
-from gpu_check import Command
-from networks import pixels
 
 pytestmark = pytest.mark.tooling
 
@@ -23,105 +22,183 @@ DEVICES = ["cuda:0", "cuda:1"]
 CUPY = {"name": "cupy", "version": "14.2", "devices": DEVICES, "usable": DEVICES, "troubles": []}
 TORCH = {"name": "torch", "version": "2.13", "devices": ["cpu", "cuda:0"], "usable": ["cpu", "cuda:0"]}
 TORCH |= {"troubles": []}
+CARD = "NVIDIA H100 80GB HBM3, 580.65, 81559 MiB"
 
 
 @pytest.fixture
-def gpu(monkeypatch):
-    """A machine with two GPUs; the commands that it runs, of which those in `broken` fail."""
-    ran, broken = [], set()
+def check(monkeypatch, tmp_path):
+    """A check of a machine with these libraries, whose processes all end at once, in a way of their own."""
 
-    def run(command, seconds):
-        assert seconds == 480
-        ran.append((command.title, command.words, command.variables))
-        if "interrupted" in broken and len(ran) == 3:  # in the middle of a stage
-            raise KeyboardInterrupt
-        return ("FAILED: exit code 1" if command.words[1] in broken else "agrees, 2 s"), "some output\n"
+    def run(*words, libraries=(CUPY, TORCH, JAX), ends=lambda *_: ""):
+        monkeypatch.setattr(gpu_check.Check, "describe_libraries", lambda _: [*libraries])
+        monkeypatch.setattr(gpu_check, "ask_card", lambda _: CARD)
+        monkeypatch.setattr(gpu_check, "run_logged", ends)
+        monkeypatch.setattr(runs.Process, "module", "stand_in_contender")
+        code = gpu_check.main([*map(str, words), "--out", str(tmp_path)])
+        (file,) = tmp_path.glob("*.json")
+        return code, json.loads(file.read_bytes()), file.with_suffix(".md").read_text()
 
-    monkeypatch.setattr(Command, "run", run)
-    monkeypatch.setattr(gpu_check, "describe_libraries", lambda: [CUPY, TORCH, JAX])
-    monkeypatch.setattr(gpu_check, "describe_card", lambda: "NVIDIA H100 80GB HBM3, 580.65, 81559 MiB")
-    return ran, broken
+    helpers = Path(__file__).parents[1] / "helpers"
+    monkeypatch.setenv("PYTHONPATH", str(helpers))
+    return run
 
 
-def test_without_a_gpu_or_a_folder_to_write_to_it_is_one_line_and_code_2(gpu, monkeypatch, tmp_path, capsys):
-    (tmp_path / "file").touch()
-    assert gpu_check.main(["--out", str(tmp_path / "file")]) == 2
-    assert capsys.readouterr().err.startswith(f"gpu_check: {tmp_path / 'file'}: cannot be written")
-    monkeypatch.undo()
+def ends_well(words, log, seconds, variables, show):
+    """Print what is expected of a process."""
+    show(json.dumps({"part": "a part", "took": 0.1, "values": {"rate": 3.5}}))
+    for line in (gpu_check.ROOT / "docs/reproducibility.md").read_text().splitlines():
+        show(line)
+    return ""
+
+
+def test_without_a_gpu_a_package_or_a_folder_it_is_one_line_and_code_2(check, monkeypatch, tmp_path, capsys):
     report = json.dumps({"backends": [{"name": "numpy", "usable": ["cpu"], "troubles": []}, JAX]})
-    monkeypatch.setattr(gpu_check.subprocess, "run", lambda words, **_: CompletedProcess(words, 0, report))
-    assert gpu_check.main([]) == 2
+    doctor = SimpleNamespace(stdout=report, returncode=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(gpu_check.subprocess, "run", lambda *_, **__: doctor)
+        assert gpu_check.main([]) == 2
     line = "gpu_check: CUDA is not usable here: jax: jax is not installed; to fix it: pip install jax\n"
     assert capsys.readouterr().err == line
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(gpu_check.Check, "describe_libraries", lambda _: [CUPY])
+    assert gpu_check.main(["--out", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.startswith(f"gpu_check: {tmp_path / 'file'}")
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py"])
+    monkeypatch.setattr(checkout, "find_spec", lambda name: None if name == "array_api_compat" else name)
+    with pytest.raises(SystemExit):
+        gpu_check.main([])
+    wheels = "pip install --no-index --find-links FOLDER array-api-compat\n"
+    problem = (
+        "gpu_check: array_api_compat is not installed: python scripts/gpu_check.py --bundle FOLDER elsewhere"
+    )
+    assert capsys.readouterr().err == f"{problem}, and {wheels}"
 
 
-def test_each_stage_has_a_page_that_shows_what_its_commands_print(gpu, tmp_path, capsys):
-    ran, _ = gpu
-    assert gpu_check.main(["--out", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.endswith("all agree\n")
-    pages = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    assert pages.keys() == {f"cuda-nvidia-h100-80gb-hbm3-{name}.md" for name in gpu_check.STAGES}
-    page = pages["cuda-nvidia-h100-80gb-hbm3-train.md"]
-    assert page.startswith("# train: all agree\n")
+def test_all_cases_run_in_the_order_in_which_they_tell_most(check, capsys):
+    code, content, page = check("--quick", ends=ends_well, libraries=(CUPY, TORCH))
+    assert code == 1  # some stand-ins come to harm
+    stages = list(dict.fromkeys(row["stage"] for row in content["rows"]))
+    assert stages == [*gpu_check.MINUTES][:-1]
+    assert content["not done"] == []
     assert "- cupy 14.2 on cuda:0, cuda:1\n" in page
-    assert "- jax: jax is not installed; to fix it: pip install jax\n" in page
-    assert "## cupy on cuda:1: agrees, 2 s\n\n```\nsome output\n```\n" in page
-    titles = ["cupy on cuda:0", "cupy on cuda:1", "torch on cuda:0", "table", *2 * ["cupy", "torch"]]
-    assert [title for title, _, _ in ran] == titles
-    assert ran[3][1][3:] == ["--require", "numpy,cupy,torch:cuda"]
-    cases = [variables["XPNET_REQUIRE_BACKENDS"] for _, _, variables in ran[4:6]]
-    assert cases == ["cupy", "torch:cuda"]
-    assert {case.value for case in BackendCase}.issuperset(cases)
+    assert "| a part | cupy | agrees | 0 | 3.5 |\n" in page
+    assert capsys.readouterr().out.count("-- a part: cupy: agrees, 0 s rate 3.5\n") >= 5
+    whos = [row["who"] for row in content["rows"] if row["stage"] == "epochs"]
+    assert whos == ["cupy on cuda:0, epochs 100", "cupy on cuda:1, epochs 100", "torch on cuda:0, epochs 100"]
 
 
-def test_a_command_that_fails_is_named_and_an_interrupt_leaves_the_page(gpu, tmp_path):
-    _, broken = gpu
-    broken.add("xpnet")
-    assert gpu_check.main(["--out", str(tmp_path), "--only", "parity"]) == 1
-    (page,) = tmp_path.iterdir()
-    assert page.read_text().startswith("# parity: NOT all agree\n")
-    assert "## table: FAILED: exit code 1\n" in page.read_text()
-    broken.add("interrupted")
-    assert gpu_check.main(["--out", str(tmp_path), "--only", "suite"]) == 130
-    assert "# suite: all agree so far, 1 of 2 commands\n" in next(tmp_path.glob("*suite.md")).read_text()
+HARMED = {
+    "xpnet reproducible, CuPy": "measured",
+    "xpnet reproducible, CuPy, whole batches": "measured",
+    "xpnet native, CuPy, whole batches": "measured",
+    "xpnet native, CuPy": "FAILED: CUDARuntimeError: device lost",
+    "CuPy by hand, float32": "FAILED: its process ended with code 9",
+    "PyTorch eager, float32": "FAILED: ModuleNotFoundError: No module named 'torch'",
+    "PyTorch as a CUDA graph, float32": "FAILED: OutOfMemoryError: CUDA out of memory",
+    "PyTorch compiled, float32": "FAILED: RuntimeError: no C++ compiler",
+    "JAX, float32": "FAILED: stopped after 2 s",
+}
+
+
+def test_each_contender_fails_alone_and_its_reason_is_kept(check, monkeypatch):
+    monkeypatch.setattr(gpu_check, "LIMIT", 2.0)
+    both = {**JAX, **{name: TORCH[name] for name in ("version", "devices", "usable", "troubles")}}
+    code, content, page = check("--quick", "--only", "steps", libraries=(CUPY, TORCH, both))
+    rows = {row["who"]: row for row in content["rows"]}
+    assert {who: row["result"] for who, row in rows.items() if who != gpu_check.CARD} == HARMED
+    assert (code, rows["xpnet native, CuPy"]["values"]) == (1, {"µs": 2000.0, "host µs": 1000.0})
+    assert rows["xpnet reproducible, CuPy"]["values"] == {"µs": 2000.0, "host µs": 1000.0, "operations": 7.0}
+    assert "| 2,000 | 1,000 | 7 |" in page
+
+
+def test_what_there_is_no_time_for_is_listed_and_earlier_rows_stay(check, monkeypatch, capsys):
+    check("--only", "versions", "--library", "cupy", libraries=[CUPY])
+    monkeypatch.setitem(gpu_check.MINUTES, "first", 0.0)
+
+    def interrupted(words, *_):
+        raise KeyboardInterrupt
+
+    code, content, page = check("--only", "first", "parity", "suite", ends=interrupted)
+    assert (code, [row["stage"] for row in content["rows"]]) == (130, ["versions", "versions"])
+    left = [f"first: cupy on cuda:0, epochs {n}" for n in (1, 10, f"10, {gpu_check.WHOLE}")]
+    assert content["not done"] == [*left, "parity: table", "suite: cupy", "suite: torch"]
+    assert "## Not done\n\n- first: cupy" in page
+    code, content, _ = check("--only", "suite", "--cases", "torch", ends=lambda *_: "exit code 1: 2 failed")
+    assert (code, content["rows"][-1]["result"]) == (1, "FAILED: exit code 1: 2 failed")
+    assert {case.value for case in BackendCase} >= {"cupy", "torch:cuda", "jax:cuda"}
 
 
 ENDLESS = """import signal, subprocess, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-subprocess.Popen(["sleep", "1000"])  # which holds the pipe open
-time.sleep(1000)
+print("begun", flush=True)
+subprocess.Popen(["sleep", "1000"])  # which holds the output open
+{}time.sleep(1000)
 """
 
 
 @pytest.mark.parametrize(
-    ("program", "seconds", "ending"),
+    ("program", "problem", "lines"),
     [
-        ("print('right')", 60.0, "agrees, "),
-        ("print('wrong')", 60.0, "FAILED: does not print right"),
-        (ENDLESS, 1.0, "FAILED: stopped after 1 s"),
+        ("print('one'); print('two', end='')", "", ["one", "two"]),
+        ("print('so'); raise SystemExit('no compiler')", "exit code 1: no compiler", ["so", "no compiler"]),
+        (ENDLESS.format("# "), "", ["begun"]),
+        (ENDLESS.format(""), "stopped after 1 s", ["begun"]),
     ],
-    ids=["right", "wrong", "endless"],
+    ids=["right", "wrong", "left behind", "endless"],
 )
-def test_a_command_agrees_if_it_ends_well_and_in_time_and_prints_what_is_expected(program, seconds, ending):
-    actual, output = Command("title", ["-S", "-c", program], "right").run(seconds)
-    assert actual.startswith(ending)
-    assert output == ("right\n" if ending.startswith("agrees") else "wrong\n" if "print" in ending else "")
+def test_a_process_that_hangs_is_ended_and_what_it_leaves_behind_is_not_waited_for(
+    tmp_path, program, problem, lines
+):
+    seen, log, seconds = [], tmp_path / "log", 1.0 if problem[:7] == "stopped" else 60.0
+    assert gpu_check.run_logged(["-S", "-c", program], log, seconds, {}, seen.append) == problem
+    assert [line for line in seen if line] == lines
+    assert log.read_text().split() == " ".join(lines).split()
 
 
-def test_the_steps_of_a_library(monkeypatch, capsys):
-    x, y = pixels(2048, 784, 10)
-    monkeypatch.setattr(gpu_steps, "images", lambda: Images(x, y, x[:10], y[:10]))
-    own = {"RUNS": 1, "SECONDS": 0.01, "Task": partial(Task, rows=2048), "which": lambda _: None}
-    for name, value in own.items():
-        monkeypatch.setattr(gpu_steps, name, value)
-    monkeypatch.setattr(gpu_steps.util, "find_spec", lambda _: None)
-    gpu_steps.main("numpy", "cpu")
-    note, _, head, _, *rows = capsys.readouterr().out.splitlines()
-    assert note == "nvidia-smi is missing: clocks, ECC and other processes are not recorded"
-    assert head == "| numpy on cpu | batch of 60,000 | batch of 1,024 | batch of 128 |"
-    assert [row.split("|")[1].strip() for row in rows] == ["xpnet, reproducible", "", "xpnet, native", ""]
-    assert all(float(cell.replace(",", "")) > 0 for row in rows[::2] for cell in row.split("|")[2:5])
-    assert rows[1] == rows[3] == "|  | ? | ? | ? |"
+def test_a_missing_nvidia_smi_is_a_note(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert gpu_check.ask_card("gpu=name").startswith("nvidia-smi does not answer: ")
+
+
+def test_measured_times_replace_the_estimates_of_the_page(check, monkeypatch, tmp_path, capsys):
+    page = tmp_path / "devices.md"
+    page.write_text("before\n<!-- times on a GPU -->\nestimates\n<!-- end of times on a GPU -->\nafter\n")
+    monkeypatch.setattr(benchmark, "GPU_PAGE", page)
+    check("--quick", "--only", "steps", libraries=[CUPY])
+    (file,) = tmp_path.glob("*.json")
+    assert benchmark.main(["--gpu", str(file)]) == 0
+    text = page.read_text()
+    assert text.startswith("before\n<!-- times on a GPU -->\nMeasured on NVIDIA H100 80GB HBM3")
+    assert "| One step, 784-10-10, mini-batches of 128 | 2,000 |" in text
+    assert "estimates" not in text
+
+
+@pytest.mark.slow
+@pytest.mark.needs("emulated-cuda")
+def test_a_dry_run_on_the_emulated_device(tmp_path):
+    words = [
+        "--emulated",
+        "--quick",
+        "--library",
+        "cupy",
+        "--only",
+        "versions",
+        "streams",
+        "compile",
+        "steps",
+    ]
+    assert gpu_check.main([*words, "--out", str(tmp_path)]) == 0
+    content = json.loads((tmp_path / "cuda-emulated.json").read_bytes())
+    assert {row["result"] for row in content["rows"]} == {"agrees", "measured", "noted"}
+    assert {row["stage"] for row in content["rows"]} == {*words[5:]}
+
+
+@pytest.mark.slow
+@pytest.mark.needs("index")
+def test_the_bundle_has_all_wheels_that_a_check_needs(tmp_path):
+    assert gpu_check.main(["--bundle", str(tmp_path / "wheels")]) == 0
+    names = {path.name.partition("-")[0] for path in (tmp_path / "wheels").iterdir()}
+    assert names >= {"array_api_compat", "numpy", "safetensors", "pandas"}
 
 
 def test_what_pytorch_traces_is_counted_without_the_start(monkeypatch):
@@ -135,12 +212,14 @@ def test_what_pytorch_traces_is_counted_without_the_start(monkeypatch):
         traced[:] = [event(700.0)]  # before the first epoch
         yield SimpleNamespace(events=lambda: traced)
 
-    def run(passes):
+    def timed(passes):
         traced.extend(event(50.0) for _ in range(8 * passes))
         return 1e-3 * passes
 
     profiler = SimpleNamespace(ProfilerActivity=SimpleNamespace(CUDA=cuda), profile=profile)
     profiler.supported_activities = lambda: [cuda]
-    monkeypatch.setattr(gpu_steps.util, "find_spec", lambda _: True)
-    monkeypatch.setattr(gpu_steps, "import_module", lambda _: profiler)
-    assert gpu_steps.trace(run, Task(batch=128, rows=256, unit="a step")) == "4.0, 40%"
+    monkeypatch.setattr(gpu, "PEAKS", {"sys": lambda _: 3 << 20})
+    monkeypatch.setattr(gpu.util, "find_spec", lambda _: True)
+    monkeypatch.setattr(gpu, "import_module", lambda _: profiler)
+    expected = pytest.approx({"card µs": 200.0, "operations": 4.0, "sys MiB": 3})
+    assert gpu.observe(timed, Task(batch=128, rows=256, unit="a step")) == expected
