@@ -84,16 +84,22 @@ def products(xp: Any, a: Any, b: Any) -> list[Any]:
     """Return products of matrices by rows, by columns and neither, and of stacks of matrices."""
     stored, turn, stack = a + a, xp.matrix_transpose, xp.reshape(b, (-1, 4, 1))
     squares = [a @ turn(b), b @ turn(stored), stored @ turn(stored), turn(stored) @ stored]
-    return [*squares, stored[:, 1:] @ turn(stored[:, :3]), stack @ turn(stack)]
+    pairs = xp.reshape(b, (-1, 2, 2)) + 1.0
+    stacks = [stack @ turn(stack), stored @ stack, stored[:2, :2] @ turn(pairs), turn(pairs[:1, ...]) @ pairs]
+    return [*squares, stored[:, 1:] @ turn(stored[:, :3]), *stacks, pairs[::2, ...] @ turn(pairs[::2, ...])]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("rows", [1, 3])
-def test_products_of_whole_numbers_are_those_of_numpy(cupy: Any, dtype: str, rows: int) -> None:
+@pytest.mark.parametrize(("rows", "switch"), [(1, "0"), (3, "0"), (1, "1"), (3, "1")])
+def test_products_of_whole_numbers_are_those_of_numpy(
+    cupy: Any, capsys: Any, monkeypatch: Any, dtype: str, rows: int, switch: str
+) -> None:
+    monkeypatch.setenv("XPNET_WHOLE_BATCHES", switch)
     a, b = np.eye(5, 4, dtype=dtype) * 7 - 3, np.arange(4 * rows, dtype=dtype).reshape(rows, 4)
     results = cupy.compile(lambda *args: products(cupy.xp, *args), exact=True)(*map(cupy.from_host, (a, b)))
     for result, expected in zip(results, products(make("numpy", "cpu").xp, a, b), strict=True):
         np.testing.assert_array_equal(cupy.to_host(result), expected, strict=True)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("shifts", [False, True], ids=["new results", "an argument among the results"])
