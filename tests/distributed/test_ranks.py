@@ -5,6 +5,7 @@ import platform
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,9 @@ from xpnet.distributed.launch import VARIABLES, count_ended, rank_and_size
 from xpnet.distributed.ranks import ALONE, Ranks, count_sharing
 from xpnet.distributed.watchdog import read_limits
 from xpnet.errors import BackendError, ConfigError
+from xpnet.nn.architecture import Network
 from xpnet.training.opening import _compare_places
+from xpnet.training.shared_step import share
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,25 @@ def test_ranks_that_use_the_cpu_instead_or_share_a_gpu_are_said(every, warnings)
     selection, said = resolve.resolve("cpu"), []
     assert _compare_places(ranks, selection, said.append) == tuple(place for place, *_ in every)
     assert said == warnings
+
+
+@pytest.mark.parametrize(
+    ("sizes", "ranks", "is_exact", "least"),
+    [
+        ((784, 1024, 1024, 10), 2, True, 202),
+        ((784, 1024, 1024, 10), 2, False, 245),
+        ((784, 1024, 1024, 10), 64, True, 191),
+        ((784, 100, 10), 2, True, 684),
+        ((784, 100, 10), 2, False, None),
+        ((784, 10, 10), 8, True, None),
+        ((784, 1024, 1024, 10), 1, True, None),
+    ],
+)
+def test_a_batch_of_one_block_is_shared_where_the_model_says_that_it_pays(sizes, ranks, is_exact, least):
+    context = SimpleNamespace(ranks=Ranks(ranks - 1, ranks), network=Network(sizes), is_exact=is_exact)
+    shared = [count for count in range(1, 1025) if share(context, count) != (0, count)]
+    assert shared == ([*range(least, 1025)] if least else [])
+    assert not least or share(context, least) == (least * (ranks - 1) // ranks, least)
 
 
 @pytest.mark.parametrize(

@@ -281,7 +281,7 @@ def main(text, harm):
     from xpnet.__main__ import main as command
     from xpnet.training import shared_step
 
-    shared_step.LEAST_SAMPLES = shared_step.LEAST_MULTIPLICATIONS = 0
+    shared_step.SENT_SAMPLES = shared_step.WAIT_MULTIPLICATIONS = 0
     return max(command(words) for words in json.loads(text))
 
 

@@ -70,7 +70,7 @@ REASONS += (
 SEAMS = {files: ("change", "draw_name"), clock: ("now", "seconds", "wait", "start")}
 SEAMS |= {connection: ("_connect", "rank_and_size"), watchdog: ("kill_process", "complain")}
 """The functions in whose places those of a world stand."""
-LIMITS = (locks, "WAIT"), (shared_step, "LEAST_SAMPLES"), (shared_step, "LEAST_MULTIPLICATIONS")
+LIMITS = (locks, "WAIT"), (shared_step, "SENT_SAMPLES"), (shared_step, "WAIT_MULTIPLICATIONS")
 SECONDS = 30.0
 """Of waiting, after which a job ends."""
 

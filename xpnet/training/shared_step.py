@@ -28,8 +28,9 @@ from xpnet.nn.optim import Optimizer, map_layers
 from xpnet.training.batches import Batch, SampleBlock
 from xpnet.training.step import Step, Variables, block_sums
 
-LEAST_SAMPLES, LEAST_MULTIPLICATIONS = 128, 1 << 21
-"""Samples of a batch of one block, and multiplications of its forward pass, from which ranks share it."""
+SENT_SAMPLES, WAIT_MULTIPLICATIONS, NATIVE_SPEED = 180, 20_000_000, 3
+"""What sharing a batch of one block costs: sending each parameter as much as computing so many samples, and
+messages and waits as much as so many multiplications of a forward pass, native ones so many times as many."""
 
 FEW_ROWS = 8
 """Rows of an array that are all compared after an update; of many, one in so many is."""
@@ -41,13 +42,13 @@ Terms: TypeAlias = list[Array]
 def share(context: ComputeContext, samples: int, rank: int | None = None) -> tuple[int, int]:
     """Return the ``(start, stop)`` of this rank, or another, among the samples of a batch of one block.
 
-    All ranks compute all of them if that takes less time than exchanging sums, or with batch normalisation,
-    whose sums are not exact.
+    All ranks compute all of them if sharing costs more than it saves (the costs above, so that the path does
+    not depend on a measurement), or with batch normalisation, whose sums are not exact.
     """
     ranks, network = context.ranks, context.network
-    is_small = samples < max(LEAST_SAMPLES, ranks.size)
-    is_small |= samples * network.multiplications < LEAST_MULTIPLICATIONS
-    if is_small or network.batch_norm:
+    saved = (samples - SENT_SAMPLES) * network.multiplications * (1 - 1 / ranks.size)
+    wait = WAIT_MULTIPLICATIONS * (1 if context.is_exact else NATIVE_SPEED)
+    if saved <= wait or samples < ranks.size or network.batch_norm:
         return 0, samples
     rank = ranks.rank if rank is None else rank
     return samples * rank // ranks.size, samples * (rank + 1) // ranks.size
