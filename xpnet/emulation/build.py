@@ -31,8 +31,7 @@ SANITIZE = "XPNET_EMULATED_CUDA_SANITIZE"
 def check_compiler() -> None:
     """Raise BackendError if g++ is missing or too old, or the processor is."""
     if shutil.which(COMPILER) is None:
-        msg = "g++ is not on the PATH: install it, for example with apt install g++"
-        raise BackendError(msg)
+        raise BackendError("g++ is not on the PATH: install it, for example with apt install g++")
     version = _run_compiler("-dumpversion")
     if int(version.split(".")[0]) < OLDEST:
         msg = f"g++ {version} is too old: install version {OLDEST} or newer, for example with apt install g++"
@@ -112,8 +111,7 @@ def _compile(target: Path, flags: Iterable[str], text: str = "") -> None:
         if run.returncode:
             lines = run.stderr.splitlines()
             problem = next((line for line in lines if "error: " in line.lower()), lines[-1])
-            msg = f"g++ cannot compile {target.name.rpartition('-')[2]}: {problem}"
-            raise BackendError(msg)
+            raise BackendError(f"g++ cannot compile {target.name.rpartition('-')[2]}: {problem}")
         content = file.read_bytes()
         file.write_bytes(content + hashlib.sha256(content).digest())
         file.replace(target)

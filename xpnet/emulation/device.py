@@ -32,8 +32,7 @@ def install() -> None:
         return
     check()
     if "cupy" in sys.modules:
-        msg = "cupy is imported already: install the emulated device before"
-        raise BackendError(msg)
+        raise BackendError("cupy is imported already: install the emulated device before")
     if os.environ.get(SANITIZE):
         raw.preload_sanitizer()
     driver = ctypes.CDLL(str(build_driver()), ctypes.RTLD_GLOBAL)
@@ -97,8 +96,7 @@ def check() -> None:
 def _refuse_accelerators(accelerators: Sequence[str]) -> None:
     """Take the place of CuPy's functions that switch CUB and cuTENSOR on."""
     if names := [*map(str, accelerators)]:
-        msg = f"{' and '.join(names)}, an accelerator of CuPy, is not emulated"
-        raise BackendError(msg)
+        raise BackendError(f"{' and '.join(names)}, an accelerator of CuPy, is not emulated")
 
 
 def _fill_memory(cupy: Any) -> None:

@@ -49,18 +49,15 @@ def build_kernels(source: str, options: Sequence[str], expressions: Sequence[str
     }
     has_own = OWN_INCLUDE.search(source)
     includes = "" if has_own else INCLUDES.findall(source)[0]
-    head = [
-        *(f"#define {kind}" for kind, is_meant in kinds.items() if is_meant),
-        "#include <kernel.h>",
-        includes,
-    ]
+    defines = [f"#define {kind}" for kind, is_meant in kinds.items() if is_meant]
     tail = [f"EMULATED_KERNEL({name}, {name})" for name in find_names(source)]
     tail += [f"EMULATED_KERNEL(expression{i}, {name})" for i, name in enumerate(expressions)]
     if "bitonic_sort_step" in source:
         source = WARP_STEP.sub(r"__syncwarp(); \g<0>", source)
     source = SHARED_ARRAY.sub(r"static \1 \2[49152 / sizeof(\1)];", source)  # as large as it can be
     flags = _choose_flags(source, options)
-    header, text = "\n".join(head), "\n".join([source.removeprefix(includes), *tail])
+    header = "\n".join([*defines, "#include <kernel.h>", includes])
+    text = "\n".join([source.removeprefix(includes), *tail])
     if has_own:  # what it includes decides the file's name too
         text += f"// {build.digest(build.preprocess(text, flags))}"
     return build.build("kernel.so", flags, text, header)

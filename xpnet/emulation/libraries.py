@@ -127,12 +127,9 @@ def load_libraries(driver: ctypes.CDLL) -> None:
 
     def find(name: str) -> Any:
         if name not in handles:
-            msg = f"{name}, a library of CUDA, is not emulated"
-            raise pathfinder.DynamicLibNotFoundError(msg)
-        handle = handles[name]._handle
-        return types.SimpleNamespace(
-            abs_path=name, _handle_uint=handle, was_already_loaded_from_elsewhere=True
-        )
+            raise pathfinder.DynamicLibNotFoundError(f"{name}, a library of CUDA, is not emulated")
+        loaded = {"_handle_uint": handles[name]._handle, "was_already_loaded_from_elsewhere": True}
+        return types.SimpleNamespace(abs_path=name, **loaded)
 
     pathfinder.load_nvidia_dynamic_lib = find
     for name, library in LIBRARIES.items():
@@ -175,8 +172,7 @@ def build_generator() -> Path:
 def set_routines(library: ctypes.CDLL) -> None:
     """Pass the addresses of SciPy's LAPACK and BLAS; BackendError if SciPy is not installed."""
     if importlib.util.find_spec("scipy") is None:
-        msg = "SciPy is not installed, whose LAPACK the emulated device uses: pip install scipy"
-        raise BackendError(msg)
+        raise BackendError("SciPy is not installed, whose LAPACK the emulated device uses: pip install scipy")
     get_name, get = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
     get_name.restype, get_name.argtypes = ctypes.c_char_p, [ctypes.py_object]
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]

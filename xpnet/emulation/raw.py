@@ -13,14 +13,7 @@ SANITIZER = "libasan.so"
 OPTIONS = "detect_leaks=0:detect_stack_use_after_return=0:"
 KINDS = {"f": "f", "c": "f", "b": "i", "i": "i", "u": "i"}
 """Of NumPy's kinds of dtypes, the float and the integer ones."""
-NAMES = {
-    "f4": "float",
-    "f8": "double",
-    "i1": "bool or signed char",
-    "i2": "short",
-    "i4": "int",
-    "i8": "long long",
-}
+NAMES = {"f4": "float", "f8": "double", "i1": "bool or char", "i2": "short", "i4": "int", "i8": "long long"}
 
 
 class Kernel(ctypes.Structure):
@@ -38,10 +31,8 @@ def preload_sanitizer() -> None:
     if file == SANITIZER or "LD_PRELOAD" in os.environ:
         msg = "the address sanitizer cannot be loaded: install libasan, and do not set LD_PRELOAD"
         raise BackendError(msg)
-    environment = os.environ | {
-        "LD_PRELOAD": file,
-        "ASAN_OPTIONS": OPTIONS + os.environ.get("ASAN_OPTIONS", ""),
-    }
+    options = OPTIONS + os.environ.get("ASAN_OPTIONS", "")
+    environment = os.environ | {"LD_PRELOAD": file, "ASAN_OPTIONS": options}
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 

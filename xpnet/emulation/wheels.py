@@ -12,28 +12,16 @@ OTHERS = ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x", "cupy-rocm-6-1
 
 def find() -> tuple[str, str]:
     """Return name and version of the wheel of CuPy; BackendError if it is not a known one, alone."""
-    installed = {name: version for name in OTHERS if (version := _find_version(name))}
+    installed = {name: each.version for name in OTHERS for each in [*metadata.distributions(name=name)][:1]}
     usual, versions = next(iter(KNOWN.items()))
     fix = f"pip install {usual}=={versions[-1]}"
     if len(installed) > 1:
-        names = " ".join(installed)
-        msg = (
-            f"{' and '.join(installed)} are installed, of which one is imported: pip uninstall {names}; {fix}"
-        )
-        raise BackendError(msg)
+        problem = f"{' and '.join(installed)} are installed, of which one is imported"
+        raise BackendError(f"{problem}: pip uninstall {' '.join(installed)}; {fix}")
     known = ", ".join(f"{name} {' and '.join(versions)}" for name, versions in KNOWN.items())
     if not installed:
-        msg = f"CuPy is not installed; the emulated device knows {known}: {fix}"
-        raise BackendError(msg)
+        raise BackendError(f"CuPy is not installed; the emulated device knows {known}: {fix}")
     ((name, version),) = installed.items()
     if version not in KNOWN.get(name, ()):
-        msg = f"the emulated device knows {known} alone, but found {name} {version}: {fix}"
-        raise BackendError(msg)
+        raise BackendError(f"the emulated device knows {known} alone, but found {name} {version}: {fix}")
     return name, version
-
-
-def _find_version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

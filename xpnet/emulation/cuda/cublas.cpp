@@ -13,6 +13,12 @@ namespace {
 struct Sizes { int transpose_a, transpose_b; int64_t m, n, k, lda, ldb, ldc; };
 template <class T> using Matrix = std::function<T*(int)>;  // the address of one of a batch of matrices
 
+// Elements of a matrix, of which those of float16 count as float32
+template <class T> T load(T x) { return x; }
+float load(uint16_t x) { return to_float(x); }
+template <class T> void store(T x, T& target) { target = x; }
+void store(float x, uint16_t& target) { target = to_half(x); }
+
 template <class T> T of(int, T x) { return x; }
 template <class T> std::complex<T> of(int transpose, std::complex<T> x) { return transpose == 2 ? std::conj(x) : x; }
 template <class T> T fused(T x, T y, T sum) { return std::fma(x, y, sum); }
@@ -24,32 +30,33 @@ template <class T> std::complex<T> fused(std::complex<T> x, std::complex<T> y, s
 constexpr int64_t ROWS = 32;  // of C at a time: their sums fit in registers
 
 // C (m, n) = alpha op(A) (m, k) op(B) (k, n) + beta C, by columns; the terms are added last to first.
-template <class T> void multiply(const Sizes& s, T alpha, const T* a, const T* b, T beta, T* c) {
+template <class T, class A, class C>
+void multiply(const Sizes& s, T alpha, const A* a, const A* b, T beta, C* c) {
   std::vector<T> block(s.k * ROWS);
   for (int64_t first = 0; first < s.m; first += ROWS) {
     const int64_t rows = std::min(ROWS, s.m - first);
     for (int64_t p = 0; p < s.k; p++)
       for (int64_t i = 0; i < rows; i++)
-        block[p * ROWS + i] = of(s.transpose_a, s.transpose_a ? a[(first + i) * s.lda + p] : a[p * s.lda + first + i]);
+        block[p * ROWS + i] = of(s.transpose_a, load(a[s.transpose_a ? (first + i) * s.lda + p : p * s.lda + first + i]));
     for (int64_t j = 0; j < s.n; j++) {
       T sums[ROWS] = {};
       for (int64_t p = s.k - 1; p >= 0; p--) {
-        const T y = of(s.transpose_b, s.transpose_b ? b[p * s.ldb + j] : b[j * s.ldb + p]);
+        const T y = of(s.transpose_b, load(b[s.transpose_b ? p * s.ldb + j : j * s.ldb + p]));
         for (int64_t i = 0; i < ROWS; i++) sums[i] = fused(block[p * ROWS + i], y, sums[i]);
       }
       for (int64_t i = 0; i < rows; i++) {
-        T& result = c[j * s.ldc + first + i];
-        result = beta == T(0) ? alpha * sums[i] : alpha * sums[i] + beta * result;
+        C& result = c[j * s.ldc + first + i];
+        store(beta == T(0) ? alpha * sums[i] : alpha * sums[i] + beta * load(result), result);
       }
     }
   }
 }
 
-template <class T>
-int enqueue(void* h, Sizes sizes, const void* alpha, Matrix<T> a, Matrix<T> b, const void* beta, Matrix<T> c, int count) {
+template <class T, class A, class C>
+int enqueue(void* h, Sizes sizes, const void* alpha, Matrix<A> a, Matrix<A> b, const void* beta, Matrix<C> c, int count) {
   T x = *(const T*)alpha, y = *(const T*)beta;
   return emulated_product(((Handle*)h)->stream, [=] {
-    for (int i = 0; i < count; i++) multiply<T>(sizes, x, a(i), b(i), y, c(i));
+    for (int i = 0; i < count; i++) multiply(sizes, x, a(i), b(i), y, c(i));
   });
 }
 
@@ -59,27 +66,6 @@ template <class T> Matrix<T> strided(const void* first, int64_t stride) {
 
 template <class T> Matrix<T> listed(const void* addresses) {  // in device memory, read when the product is computed
   return [=](int i) { return ((T* const*)addresses)[i]; };
-}
-
-// float16, whose sums are of float32; c may be of float32 too
-template <class C>
-int enqueue_half(void* h, Sizes s, float alpha, const uint16_t* a, int64_t a_stride, const uint16_t* b, int64_t b_stride,
-                 float beta, C* c, int64_t c_stride, int count) {
-  return emulated_product(((Handle*)h)->stream, [=] {
-    for (int64_t i = 0; i < count; i++) {
-      auto widen = [](const auto* from, int64_t columns, int64_t leading, int64_t rows) {
-        std::vector<float> wide(columns ? leading * (columns - 1) + rows : 0);
-        std::transform(from, from + wide.size(), wide.begin(), [](auto x) { return to_float(x); });
-        return wide;
-      };
-      auto x = widen(a + i * a_stride, s.transpose_a ? s.m : s.k, s.lda, s.transpose_a ? s.k : s.m);
-      auto y = widen(b + i * b_stride, s.transpose_b ? s.k : s.n, s.ldb, s.transpose_b ? s.n : s.k);
-      auto z = widen(c + i * c_stride, s.n, s.ldc, s.m);
-      multiply<float>(s, alpha, x.data(), y.data(), beta, z.data());
-      for (int64_t j = 0; j < s.n; j++)
-        for (int64_t k = j * s.ldc; k < j * s.ldc + s.m; k++) from_float(z[k], c[i * c_stride + k]);
-    }
-  });
 }
 
 }  // namespace
@@ -142,25 +128,18 @@ ROUTINES(Z, std::complex<double>)
 API int cublasGemmStridedBatchedEx(void* h, SIZES, const void* alpha, const void* a, int a_type, int lda,
                                    long long a_stride, const void* b, int b_type, int ldb, long long b_stride,
                                    const void* beta, void* c, int c_type, int ldc, long long c_stride, int count, int, int) {
-  enum { FLOAT = 0, DOUBLE = 1, HALF = 2, COMPLEX_FLOAT = 4, COMPLEX_DOUBLE = 5 };
-  auto half = [&](auto* target) {
-    return enqueue_half(h, LEADING, *(const float*)alpha, (const uint16_t*)a, a_stride, (const uint16_t*)b, b_stride,
-                        *(const float*)beta, target, c_stride, count);
+  enum { FLOAT = 0, HALF = 2 };
+  auto multiply = [&](auto sum, auto factor, auto result) {
+    using A = decltype(factor);
+    using C = decltype(result);
+    return enqueue<decltype(sum)>(h, LEADING, alpha, strided<A>(a, a_stride), strided<A>(b, b_stride), beta,
+                                  strided<C>(c, c_stride), count);
   };
-  if (a_type == HALF && b_type == HALF && c_type == HALF) return half((uint16_t*)c);
-  if (a_type == HALF && b_type == HALF && c_type == FLOAT) return half((float*)c);
-  auto call = [&](auto zero) {
-    using T = decltype(zero);
-    return enqueue<T>(h, LEADING, alpha, strided<T>(a, a_stride), strided<T>(b, b_stride), beta,
-                      strided<T>(c, c_stride), count);
-  };
-  if (a_type == b_type && b_type == c_type) switch (a_type) {
-      case FLOAT: return call(0.0f);
-      case DOUBLE: return call(0.0);
-      case COMPLEX_FLOAT: return call(std::complex<float>());
-      case COMPLEX_DOUBLE: return call(std::complex<double>());
-    }
-  return emulated_missing("a matrix product of these data types"), 15;  // CUBLAS_STATUS_NOT_SUPPORTED
+  const uint16_t half = 0;
+  if (a_type == HALF && b_type == HALF && c_type == HALF) return multiply(0.0f, half, half);
+  if (a_type == HALF && b_type == HALF && c_type == FLOAT) return multiply(0.0f, half, 0.0f);
+  const bool is_one = a_type == b_type && b_type == c_type;  // else CUBLAS_STATUS_NOT_SUPPORTED
+  return with_type(is_one ? a_type : -1, 15, [&](auto zero) { return multiply(zero, zero, zero); });
 }
 API int cublasGemmEx(void* h, SIZES, const void* alpha, const void* a, int a_type, int lda, const void* b, int b_type,
                      int ldb, const void* beta, void* c, int c_type, int ldc, int compute, int algorithm) {

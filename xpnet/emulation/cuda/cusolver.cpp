@@ -70,13 +70,12 @@ API int cusolverGetProperty(int which, int* value) { return *value = which == 0 
 PARAMETERS(Params)
 PARAMETERS(SyevjInfo)
 PARAMETERS(GesvdjInfo)
-#define IGNORED(NAME, T) API int cusolverDnX##NAME(void*, T) { return 0; }
-IGNORED(gesvdjSetTolerance, double)
-IGNORED(gesvdjSetMaxSweeps, int)
-IGNORED(gesvdjSetSortEig, int)
-IGNORED(syevjSetTolerance, double)
-IGNORED(syevjSetMaxSweeps, int)
-IGNORED(syevjSetSortEig, int)
+#define SETTINGS(NAME)                                                                                \
+  API int cusolverDnX##NAME##SetTolerance(void*, double) { return 0; }                                \
+  API int cusolverDnX##NAME##SetMaxSweeps(void*, int) { return 0; }                                   \
+  API int cusolverDnX##NAME##SetSortEig(void*, int) { return 0; }
+SETTINGS(gesvdj)
+SETTINGS(syevj)
 
 // Work space is LAPACK's own affair here: CuPy allocates one element.
 #define SPACE(NAME, ...) API int cusolverDn##NAME##_bufferSize(__VA_ARGS__) { return *size = 1, 0; }
@@ -146,9 +145,9 @@ API int cusolverDnXsyevd_bufferSize(void*, void*, int, int, int64_t, int, void*,
 }
 API int cusolverDnXsyevd(void* h, void*, int jobz, int uplo, int64_t n, int type, void* a, int64_t lda, int, void* w,
                          int, void*, size_t, void*, size_t, int* info) {
-  return enqueue_typed(h, type, [=](auto zero) {
+  return with_type(type, 9, [=](auto zero) {
     using T = decltype(zero);
-    eigen<T>(jobz, uplo, n, (T*)a, lda, (Real<T>*)w, info);
+    return enqueue(h, [=] { eigen<T>(jobz, uplo, n, (T*)a, lda, (Real<T>*)w, info); });
   });
 }
 API int cusolverDnXgeev_bufferSize(void*, void*, int, int, int64_t, int, void*, int64_t, int, void*, int, void*,
@@ -159,8 +158,8 @@ API int cusolverDnXgeev(void* h, void*, int jobl, int jobr, int64_t n, int type,
                         void* w, int, void* vl, int64_t ldvl, int, void* vr, int64_t ldvr, int, void*, size_t, void*,
                         size_t, int* info) {
   if (w_type < 4) return emulated_missing("cusolverDnXgeev of real eigenvalues"), 9;
-  return enqueue_typed(h, type, [=](auto zero) {
+  return with_type(type, 9, [=](auto zero) {
     using T = decltype(zero);
-    general_eigen<T>(jobl, jobr, n, (T*)a, lda, w, (T*)vl, ldvl, (T*)vr, ldvr, info);
+    return enqueue(h, [=] { general_eigen<T>(jobl, jobr, n, (T*)a, lda, w, (T*)vl, ldvl, (T*)vr, ldvr, info); });
   });
 }

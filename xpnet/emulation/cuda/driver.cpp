@@ -18,6 +18,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -247,13 +248,9 @@ API void emulated_order(uint64_t count, uint64_t* factor, uint64_t* first) {
     x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9;
     return (x ^ x >> 27) >> 32;
   };
-  auto divisor = [](uint64_t a, uint64_t b) {
-    while (b) std::swap(a %= b, b);
-    return a;
-  };
   *first = next() % count;
   do *factor = count > 2 ? 1 + next() % (count - 1) : 1;
-  while (divisor(*factor, count) != 1);
+  while (std::gcd(*factor, count) != 1);
 }
 
 // The runtime: devices
@@ -307,8 +304,7 @@ API int cudaSetDevice(int device) { return device == 0 ? SUCCESS : INVALID_DEVIC
 API int cudaGetDeviceCount(int* count) { return answer(count, 1); }
 API int cudaDeviceGetAttribute(int* value, int number, int) { return answer(value, attribute(number)); }
 API int cudaMemGetInfo(size_t* unused, size_t* total) {
-  *unused = *total = size_t(16) << 30;
-  return SUCCESS;
+  return *unused = *total = size_t(16) << 30, SUCCESS;
 }
 API int cudaDeviceSynchronize() {
   counts[SYNCHRONIZATIONS]++;

@@ -3,6 +3,7 @@
 #include <complex>
 #include <cstdint>
 #include <functional>
+#include <numeric>
 #include <type_traits>
 #include <vector>
 
@@ -19,11 +20,7 @@ struct Layout { Sizes embed; int64_t stride, distance; };
 struct Plan { void* stream; Sizes n; Layout in, out; int type; int64_t batch; };
 std::vector<Plan*> plans;
 
-int64_t product(const Sizes& n) {
-  int64_t result = 1;
-  for (auto x : n) result *= x;
-  return result;
-}
+int64_t product(const Sizes& n) { return std::accumulate(n.begin(), n.end(), int64_t(1), std::multiplies<>()); }
 Sizes half_of(Sizes n) {
   n.back() = n.back() / 2 + 1;
   return n;

@@ -10,6 +10,3 @@ static inline uint16_t to_half(float x) {
   typedef float Floats __attribute__((vector_size(16)));
   return __builtin_ia32_vcvtps2ph(Floats{x}, 0)[0];
 }
-static inline float to_float(float x) { return x; }
-static inline void from_float(float x, uint16_t& bits) { bits = to_half(x); }
-static inline void from_float(float x, float& target) { target = x; }

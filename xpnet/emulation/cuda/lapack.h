@@ -55,17 +55,15 @@ char part(int uplo) { return uplo == 0 ? 'L' : 'U'; }
 char operation(int transposed) { return "NTC"[transposed]; }
 char side_of(int side) { return "LR"[side]; }
 
-// Enqueue f with a zero of the type that a cudaDataType names.
-template <class F> int enqueue_typed(void* handle, int type, F f) {
-  return enqueue(handle, [=] {
-    switch (type) {
-      case 0: return f(float());
-      case 1: return f(double());
-      case 4: return f(std::complex<float>());
-      case 5: return f(std::complex<double>());
-    }
-    throw std::runtime_error("linear algebra of this data type is not emulated");
-  });
+// Return f of a zero of the type that a cudaDataType names, or the status of what is not supported.
+template <class F> int with_type(int type, int unsupported, F f) {
+  switch (type) {
+    case 0: return f(float());
+    case 1: return f(double());
+    case 4: return f(std::complex<float>());
+    case 5: return f(std::complex<double>());
+  }
+  return emulated_missing("linear algebra of these data types"), unsupported;
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <functional>
 #include <numeric>
 #include <stdexcept>
+#include <tuple>
 #include <vector>
 
 #include "half.h"
@@ -32,26 +33,16 @@ struct Less {
   }
 };
 
-// Enqueue f with a zero of the type that has a number in CuPy.
-template <class F> void enqueue(int type, intptr_t stream, F f) {
-  auto call = [=](auto zero) { emulated_enqueue((void*)stream, [=] { f(zero); }); };
-  switch (type) {
-    case 0: return call(int8_t());
-    case 1: return call(uint8_t());
-    case 2: return call(int16_t());
-    case 3: return call(uint16_t());
-    case 4: return call(int32_t());
-    case 5: return call(uint32_t());
-    case 6: return call(int64_t());
-    case 7: return call(uint64_t());
-    case 8: return call(Half());
-    case 9: return call(float());
-    case 10: return call(double());
-    case 11: return call(std::complex<float>());
-    case 12: return call(std::complex<double>());
-    case 13: return call(bool());
-  }
-  throw std::runtime_error("a sort of this data type is not emulated");
+using Types = std::tuple<int8_t, uint8_t, int16_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t, Half, float, double,
+                         std::complex<float>, std::complex<double>, bool>;  // by their number in CuPy
+
+// Enqueue f with a zero of the type that has a number.
+template <size_t I = 0, class F> void enqueue(size_t type, intptr_t stream, F f) {
+  if constexpr (I < std::tuple_size_v<Types>) {
+    if (type != I) return enqueue<I + 1>(type, stream, f);
+    emulated_enqueue((void*)stream, [=] { f(std::tuple_element_t<I, Types>()); });
+  } else
+    throw std::runtime_error("a sort of this data type is not emulated");
 }
 
 size_t size_of(const Shape& shape) {
