@@ -57,13 +57,11 @@ def diff(
 ) -> Array:
     """Return the differences of neighbours, n times."""
     space, parts = x.place.space, [each for each in (prepend, x, append) if each is not None]
-    x = space.concat(parts, axis=axis) if len(parts) > 1 else x
-    (position,) = functions.sorted_axes("diff", axis, x.ndim)
-    before = (slice(None),) * position
+    x = space.moveaxis(space.concat(parts, axis=axis), axis, 0)
     combine = operator.ne if name_of(x.dtype) == "bool" else operator.sub
     for _ in range(n):
-        x = combine(x[(*before, slice(1, None), ...)], x[(*before, slice(None, -1), ...)])
-    return x
+        x = combine(x[1:, ...], x[:-1, ...])
+    return space.moveaxis(x, 0, axis)
 
 
 # Products of matrices
