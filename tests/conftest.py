@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import tempfile
 from collections import Counter
 from functools import cache, wraps
@@ -165,6 +166,28 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         train_all()
     return folder
+
+
+@pytest.fixture
+def small_data(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder that holds small.npz: 180 + 50 samples, 36 features, 4 classes."""
+    shutil.copy(recorded / "small.npz", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XPNET_REQUIRE_DEVICE", raising=False)
+
+
+@pytest.fixture
+def copied(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a copy of the folder of the recorded runs, and return it."""
+    monkeypatch.chdir(shutil.copytree(recorded, tmp_path / "copy"))
+    return tmp_path / "copy"
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XPNET_REQUIRE_DEVICE", raising=False)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

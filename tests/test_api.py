@@ -18,15 +18,11 @@ from xpnet.config import TrainConfig, list_recipes
 from xpnet.config.keywords import COMMAND_LINE_ONLY
 from xpnet.storage.record import read_run
 
+pytestmark = pytest.mark.usefixtures("empty_folder")
+
 ROWS = 300
 X_ALL, Y_ALL = pixels(ROWS + 50, 12, 4)
 X, Y, X_TEST, Y_TEST = X_ALL[:ROWS], Y_ALL[:ROWS], X_ALL[ROWS:], Y_ALL[ROWS:]
-
-
-@pytest.fixture(autouse=True)
-def empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("XPNET_REQUIRE_DEVICE", raising=False)
 
 
 SAME = {

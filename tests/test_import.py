@@ -6,14 +6,13 @@ import re
 import subprocess
 import sys
 from importlib import import_module
-from pathlib import Path
 
 import pytest
+from checkout import ROOT
 
 import xpnet.parity
 from xpnet._lib import extras
 
-ROOT = Path(__file__).resolve().parents[1]
 ARRAYS = {"numpy", "pandas", "torch", "jax", "cupy", "onnx", "safetensors"}
 HEAVY = ARRAYS | {"matplotlib", "sklearn", "rich"}
 MODULES = "xpnet.__main__, xpnet.config, xpnet.parity.plugin, xpnet.report, xpnet.train"

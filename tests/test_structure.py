@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkout import ROOT
 from networks import pixels
 
 import xpnet
@@ -17,7 +18,6 @@ from xpnet.errors import flag
 from xpnet.nn import layers
 
 PACKAGE = Path(xpnet.__file__).resolve().parent
-ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted(PACKAGE.rglob("*.py"))
 SETTINGS = {flag(name) for name in (*RULES, "recipe")}
 

@@ -13,16 +13,13 @@ import pytest
 import xpnet
 from xpnet.storage.record import read_run
 
+pytestmark = pytest.mark.usefixtures("empty_folder")
+
 Y = np.arange(60) % 2
 X = np.stack([4.0 * Y, np.sin(np.arange(60)), np.cos(7.0 * np.arange(60))], axis=1)
 FRAME = pd.DataFrame(X, columns=[*"abc"])
 BACKWARDS = FRAME[[*"cba"]]
 QUICK = {"recipe": "tabular", "epochs": 3, "device": "cpu"}
-
-
-@pytest.fixture(autouse=True)
-def empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 class Foreign:
@@ -154,13 +151,9 @@ def test_the_model_of_the_classifier_and_its_files_keep_the_names(capsys, labels
     }
     names = {"feature_names": [*"abc"], "class_names": classes and [*classes]}
     assert properties == {name: value for name, value in names.items() if value}
-    rows = json.loads(commands.printed(capsys, "predict", "model.safetensors", "rows.csv", "--json"))[
-        "predictions"
-    ]
+    rows = commands.printed_json(capsys, "predict", "model.safetensors", "rows.csv")["predictions"]
     assert [row["predicted"] for row in rows] == predicted.tolist()
-    result = json.loads(
-        commands.printed(capsys, "evaluate", "model.safetensors", "--data", "rows.csv", "--json")
-    )
+    result = commands.printed_json(capsys, "evaluate", "model.safetensors", "--data", "rows.csv")
     assert result["accuracy"] == classifier.score(FRAME, labels)
 
 
@@ -170,9 +163,7 @@ def test_predict_reads_names_that_are_numbers_in_any_order(capsys, names):
     model = xpnet.fit(frame, Y, **QUICK)
     model.save("model.safetensors")
     frame[sorted(names, reverse=True)].to_csv("rows.csv", index=False)
-    rows = json.loads(commands.printed(capsys, "predict", "model.safetensors", "rows.csv", "--json"))[
-        "predictions"
-    ]
+    rows = commands.printed_json(capsys, "predict", "model.safetensors", "rows.csv")["predictions"]
     assert [row["predicted"] for row in rows] == model.predict(frame).tolist()
 
 

@@ -3,11 +3,11 @@
 import math
 import re
 from decimal import Decimal, localcontext
-from pathlib import Path
 
 import numpy as np
 import pytest
 import reference
+from checkout import ROOT
 from networks import reproducible
 from true_functions import FORMULAS, QUARTER, TRUE, uniform
 
@@ -18,7 +18,7 @@ from xpnet.backends.resolve import make
 from xpnet.nn import functional as F
 from xpnet.reproducible.places import arithmetic
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = ROOT / "docs"
 INF, NORMAL = math.inf, 2.0**-1022
 LARGEST = math.nextafter(INF, 0.0)
 HIGHEST = 709.0

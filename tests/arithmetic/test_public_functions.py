@@ -7,12 +7,12 @@ from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import reduce
 from itertools import accumulate
-from pathlib import Path
 
 import numpy as np
 import pytest
 import reference
 from assertions import assert_same
+from checkout import ROOT
 from networks import reproducible
 
 import xpnet.reproducible as rp
@@ -21,7 +21,7 @@ from xpnet.arithmetic.reproducible import bit_budget
 from xpnet.backends.resolve import make
 from xpnet.errors import BackendError, ConfigError, DataError
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "arithmetic.md").read_text("utf-8")
+PAGE = (ROOT / "docs" / "arithmetic.md").read_text("utf-8")
 NUMPY = make("numpy", "cpu")
 INF, NAN, NORMAL = math.inf, math.nan, 2.0**-1022
 HALF_ULP = Fraction(1, 1 << 53)

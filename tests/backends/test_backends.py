@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import reduce
 from operator import attrgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,17 +17,15 @@ import pandas as pd
 import pytest
 from assertions import assert_same
 from backend_enum import BackendCase
-from networks import context_for, gradients_of, on_device, pixels
+from checkout import ROOT
 
-from xpnet.backends.resolve import backend_of, make
-from xpnet.nn.init import initialize
-from xpnet.nn.optim import sgd
-from xpnet.training.batches import Samples
+from xpnet.backends.resolve import backend_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from xpnet.backends.base import Backend
 
-ROOT = Path(__file__).resolve().parents[2]
 CUPY = "cupy is not installed"
 
 
@@ -123,23 +120,6 @@ def test_torch_computes_in_full_precision_on_the_device_until_the_last_scope_end
         torch.backends.fp32_precision = "none"  # type: ignore[attr-defined]
         torch.set_float32_matmul_precision("highest")
         torch.backends.cudnn.allow_tf32 = True
-
-
-@pytest.mark.needs("torch")
-def test_a_training_step_reads_nothing_back_from_the_device() -> None:
-    """Arrays on PyTorch's meta device hold no numbers.
-
-    Reading one, indexing by a mask or converting to NumPy is an error there, so that a step that passes never
-    makes a GPU wait for the host.
-    """
-    meta = make("torch", "meta")
-    x, labels = pixels(2600, 20, 5)
-    context, layers = context_for(meta, x), on_device(meta, initialize((20, 9, 5), 0))
-    samples = Samples(meta.from_host(x), meta.from_host(labels))
-    for order in (None, meta.from_host(np.arange(1500))):
-        gradients = gradients_of(context, layers, samples, order)
-        updated, _ = sgd().update(gradients, (), layers, 0.1)
-        assert {layer.weight.device.type for layer in updated} == {"meta"}
 
 
 @pytest.mark.tooling

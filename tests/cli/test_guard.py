@@ -15,6 +15,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from checkout import ROOT
 from commands import complaint
 from ctrl_c import handled_by
 from folders import change_record, fail_with
@@ -28,16 +29,11 @@ from xpnet.storage.record import read_metrics, read_run
 from xpnet.training import trainer
 from xpnet.training.step import Step
 
+pytestmark = pytest.mark.usefixtures("small_data")
+
 not_on_windows = pytest.mark.skipif(sys.platform == "win32", reason="has no such signals and names")
 on_linux = pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="has no device /dev/full")
-ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ["train", "--data", "small.npz", "--epochs", "3", "--log-every", "1", "--name", "run", "--no-report"]
-
-
-@pytest.fixture(autouse=True)
-def small_data(recorded, tmp_path, monkeypatch):
-    shutil.copy(recorded / "small.npz", tmp_path)
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ replace links, and are never written through them.
 
 import os
 import re
-import shutil
 import stat
 import sys
 import threading
@@ -44,9 +43,8 @@ OUTPUTS = {
 
 
 @pytest.fixture(autouse=True)
-def work(recorded, tmp_path, monkeypatch):
+def work(copied, monkeypatch):
     """Work in a folder with runs and data, where parity finds NumPy alone."""
-    monkeypatch.chdir(shutil.copytree(recorded, tmp_path / "work"))
     np.save("rows.npy", np.zeros((2, 36), np.uint8))
     found = [(devices.NUMPY, Probe(usable=True, version="1.0", devices=()))]
     monkeypatch.setattr(devices, "probe_all", lambda: found)

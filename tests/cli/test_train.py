@@ -21,15 +21,9 @@ from xpnet.config import from_json, parse
 from xpnet.storage.model_file import fingerprint, load_model
 from xpnet.storage.record import read_metrics, read_run
 
+pytestmark = pytest.mark.usefixtures("small_data")
+
 RUN = Path("runs/run")
-
-
-@pytest.fixture(autouse=True)
-def small_data(recorded, tmp_path, monkeypatch):
-    """Work in a folder that holds small.npz: 180 + 50 samples, 36 features, 4 classes."""
-    shutil.copy(recorded / "small.npz", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("XPNET_REQUIRE_DEVICE", raising=False)
 
 
 def run(*words):

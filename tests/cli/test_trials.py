@@ -27,12 +27,7 @@ from xpnet.config import TrainConfig
 from xpnet.storage.locks import is_locked
 from xpnet.storage.record import read_run
 
-
-@pytest.fixture(autouse=True)
-def small_data(recorded, tmp_path, monkeypatch):
-    """Work in a folder that holds small.npz: 180 + 50 samples, 36 features, 4 classes."""
-    shutil.copy(recorded / "small.npz", tmp_path)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("small_data")
 
 
 def run(*words):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkout import ROOT
 from ctrl_c import interrupted
 from harmed_trial import wait_until
 from mpi_job import POINTS, mpi
@@ -384,7 +385,7 @@ def test_the_first_rank_alone_prints(alone, tmp_path):
 # what Slurm provides: srun starts ranks with mpiexec and passes signals on, scontrol requeue makes a note
 
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "scaling.md"
+PAGE = ROOT / "docs" / "scaling.md"
 PROGRAMS = {
     "srun": f'while [[ $1 == --* ]]; do shift; done\nexec "{MPIEXEC}" -n "$RANKS" "$@"\n',
     "scontrol": 'echo "$@" >> requeued\n',

@@ -3,15 +3,15 @@
 import re
 import shlex
 import tomllib
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import pytest
+from checkout import ROOT
 
 from xpnet.__main__ import COMMANDS
 
 pytestmark = pytest.mark.tooling
 
-ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "Dockerfile").read_text()
 PAGE = (ROOT / "docs" / "container.md").read_text()
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -6,11 +6,11 @@ import runpy
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 from backend_enum import JAX_AT_NIGHT
+from checkout import ROOT
 from fingerprints import real_data
 from PIL import Image
 from script_processes import run
@@ -25,7 +25,6 @@ from xpnet.storage.model_file import fingerprint
 
 pytestmark = pytest.mark.tooling
 
-ROOT = Path(__file__).resolve().parents[2]
 FROM_SCRATCH, NUMPY_ONLY, PREVIEW, LENET, GPT, ALGORITHMS = (
     ROOT / "examples" / f"{name}.py"
     for name in ("from_scratch", "numpy_only", "augment_preview", "lenet", "gpt", "algorithms")

@@ -25,11 +25,11 @@ from pathlib import Path
 from unittest import SkipTest
 
 import pytest
+from checkout import ROOT
 from ctrl_c import handled_by
 
 pytestmark = pytest.mark.tooling
 
-ROOT = Path(__file__).resolve().parents[2]
 GUIDES = [page for page in ROOT.glob("docs/*.md") if page.name != "cli.md"]
 PAGES = [ROOT / "README.md", *sorted(GUIDES), *sorted(ROOT.glob("docs/course/*.md"))]
 SHOWN = ("examples", "scripts", "data", "docs", "README.md")

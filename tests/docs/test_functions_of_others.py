@@ -2,12 +2,11 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
+from checkout import ROOT
 from script_processes import run
 
-ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "functions_of_others.py"
 PAGE = (ROOT / "docs" / "functions-of-others.md").read_text(encoding="utf-8")
 TABLE, LEAVING = (

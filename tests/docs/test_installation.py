@@ -6,13 +6,12 @@ import re
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
+from checkout import ROOT
 
 pytestmark = [pytest.mark.tooling, pytest.mark.slow, pytest.mark.needs("index")]
 
-ROOT = Path(__file__).resolve().parents[2]
 NOT_THERE = ("PYTHONPATH", "XPNET_REQUIRE_BACKENDS")  # of these tests, not of the environments they make
 PYTEST = "iniconfig packaging pluggy pygments pytest"
 FOREIGN = {

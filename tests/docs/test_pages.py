@@ -8,11 +8,11 @@ import subprocess
 import sys
 import tomllib
 from importlib import import_module
-from pathlib import Path
 
 import cli_reference
 import math_links
 import pytest
+from checkout import ROOT
 
 from xpnet.backends.base import PRECISION_VARIABLES
 from xpnet.cli.parity import describe_kind
@@ -20,7 +20,6 @@ from xpnet.training_parity import runs
 
 pytestmark = pytest.mark.tooling
 
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "xpnet"
 MODULES = [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in sorted(PACKAGE.rglob("*.py"))]
 CONTRIBUTING, README = ROOT / "CONTRIBUTING.md", ROOT / "README.md"

@@ -3,16 +3,15 @@
 import re
 import tomllib
 from datetime import date
-from pathlib import Path
 
 import pytest
 import yaml
+from checkout import ROOT
 
 import xpnet
 
 pytestmark = pytest.mark.tooling
 
-ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECTIONS = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)

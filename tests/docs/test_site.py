@@ -9,12 +9,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from checkout import ROOT
 
 import xpnet
 
 pytestmark = [pytest.mark.tooling, pytest.mark.slow, pytest.mark.needs("site")]
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 SEARCHES = {
     "learning rate": "training",

@@ -4,11 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import emulated_cuda
 import numpy as np
 import pytest
+from checkout import ROOT
 from commands import printed
 from script_processes import run
 
@@ -16,7 +16,6 @@ from xpnet.emulation import __main__ as command, build, device, wheels
 
 pytestmark = [pytest.mark.tooling, pytest.mark.needs("emulated-cuda")]
 
-ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ["train", "--epochs", "1", "--no-report", "--out"]
 
 

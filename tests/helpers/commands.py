@@ -1,5 +1,7 @@
 """Commands as a user types them, inside this process."""
 
+import json
+
 from xpnet.__main__ import main
 
 
@@ -9,6 +11,11 @@ def printed(capsys, *words):
     out, err = capsys.readouterr()
     assert err == ""
     return out
+
+
+def printed_json(capsys, *words):
+    """What such a command prints as JSON."""
+    return json.loads(printed(capsys, *words, "--json"))
 
 
 def complaint(capsys, *words):

@@ -1,20 +1,19 @@
 """Each activation and each optimiser is in every place that names them all."""
 
 import re
-from pathlib import Path
 from typing import get_args
 
 import cli_reference
 import make_vectors
 import pytest
 from activations import ORACLES
+from checkout import ROOT
 from reference_network import ACTIVATIONS as IN_REFERENCE
 
 from xpnet.config import settings
 from xpnet.nn.functional import ACTIVATIONS
 from xpnet.nn.optim import OPTIMIZERS
 
-ROOT = Path(__file__).resolve().parents[2]
 TYPES = "xpnet/config/keyword_types.pyi"
 
 

@@ -1,11 +1,11 @@
 """Agreement is not correctness: the network against PyTorch's autograd, and the notebook."""
 
 import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
 from activations import ORACLES
+from checkout import ROOT
 from fingerprints import real_data
 from networks import arithmetic, pixels, reproducible, total_loss, train
 
@@ -17,7 +17,7 @@ from xpnet.nn.layers import BatchNorm
 from xpnet.nn.network import gradients_and_moments
 
 NUMPY = make("numpy", "cpu")
-NOTEBOOK = Path(__file__).resolve().parents[2] / "scripts" / "benchmarks" / "notebook.py"
+NOTEBOOK = ROOT / "scripts" / "benchmarks" / "notebook.py"
 
 
 def torch_loss(torch, network, logits, labels):

@@ -1,16 +1,16 @@
 """assert_parity finds the bugs of a table, and none in functions of array-api-extra."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import parity_table
 import pytest
+from checkout import ROOT
 from porting_bugs import BUGS, COMPLEX, GAP, SQUARE
 
 from xpnet.parity import assert_parity
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "parity.md"
+PAGE = ROOT / "docs" / "parity.md"
 LINE = r"[\w, -]+ on \w+: (((result|argument \d)\S*|raises|gradient) .*|.* \(porting_bugs.py:\d+\).*)"
 NEEDED = pytest.mark.needs("array-api-extra", "array-api-strict", "torch", "jax")
 COUNTS, X = np.asarray([3, 1, 2, 1]), np.sort(SQUARE[0])
@@ -45,6 +45,7 @@ def test_a_bug_is_found_in_one_line_with_library_and_place(bug):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @NEEDED
 def test_the_page_says_who_finds_which_bug():
     table = PAGE.read_text().partition("| bugs | `assert_parity` | array-api-extra |\n|---|---|---|\n")[2]

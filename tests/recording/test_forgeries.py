@@ -5,7 +5,6 @@ are, as one would who changes them on purpose. What may be changed is listed wit
 """
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -50,12 +49,6 @@ def test_no_key_of_any_record_can_lie(tmp_path, monkeypatch):
     assert find_believed(monkeypatch) == {}
 
 
-@pytest.fixture
-def folder(recorded, tmp_path, monkeypatch):
-    """A copy of the recorded runs, in the current folder."""
-    monkeypatch.chdir(shutil.copytree(recorded, tmp_path / "copy"))
-
-
 def record_of(run):
     return json.loads(Path(run, "run.json").read_text())
 
@@ -64,7 +57,7 @@ def write_record(run, record):
     Path(run, "run.json").write_text(json.dumps(record))
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("copied")
 @pytest.mark.parametrize("forgery", by_hand("differences"), ids=lambda forgery: forgery.message)
 def test_what_differs_is_named_with_its_place_whatever_the_digests(forgery):
     forgery.make(Path("runs"))
@@ -75,7 +68,7 @@ def test_what_differs_is_named_with_its_place_whatever_the_digests(forgery):
     assert difference.startswith(forgery.message)
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("copied")
 def test_digests_that_are_removed_or_of_no_file_are_found():
     record = record_of(MINE)
     write_record(MINE, {**record, "digests": None})
@@ -86,13 +79,13 @@ def test_digests_that_are_removed_or_of_no_file_are_found():
     assert xpnet.verify(MINE).difference == "checkpoint-99.safetensors: is no file of this training"
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("copied")
 def test_the_steps_of_an_interrupted_epoch_are_named(capsys):
     line = "epochs 1 to 2 and 2 steps of epoch 3, model and metrics are the same bits\n"
     assert printed(capsys, "verify", STOPPED).endswith(f"verified      {STOPPED}: {line}")
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("copied")
 def test_a_callback_that_stops_within_an_epoch_leaves_an_interrupted_run():
     class Stop(xpnet.Callback):
         def on_step_end(self, state):

@@ -14,14 +14,11 @@ import xpnet
 from xpnet import train
 from xpnet.storage.record import read_run
 
+pytestmark = pytest.mark.usefixtures("empty_folder")
+
 X_ALL, Y_ALL = pixels(350, 64, 4)
 X, Y, X_TEST, Y_TEST = X_ALL[:300], Y_ALL[:300], X_ALL[300:], Y_ALL[300:]
 FILES = {"checkpoint.safetensors", "metrics.jsonl", "model.safetensors", "report.html", "run.json"}
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def test_it_is_the_record_of_the_command_but_for_what_the_data_are(capsys):

@@ -18,14 +18,10 @@ from xpnet.__main__ import main
 from xpnet.storage.folder import digest_file
 from xpnet.storage.record import read_metrics, read_run
 
+pytestmark = pytest.mark.usefixtures("copied")
+
 RUN, PLAIN_RUN = Path("runs/mine"), Path("runs/plain")
 VERIFIED = "verified      runs/plain: epochs 1 to 3, model and metrics are the same bits\n"
-
-
-@pytest.fixture(autouse=True)
-def folder(recorded, tmp_path, monkeypatch):
-    """A copy of the recorded runs, in the current folder."""
-    monkeypatch.chdir(shutil.copytree(recorded, tmp_path / "copy"))
 
 
 def differing(capsys, *words):

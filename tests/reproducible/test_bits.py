@@ -1,25 +1,19 @@
 """The calls of rp.Array have the same bits on every library, kernel and number of threads."""
 
 import hashlib
-import os
-import subprocess
-import sys
 import warnings
 from functools import cache
-from pathlib import Path
 
 import array_calls
 import numpy as np
 import pytest
 from array_calls import CALLS, X, Y
 from backend_enum import BackendCase
+from other_kernels import printed_with_others
 
 import xpnet.reproducible as rp
 from xpnet.backends.resolve import make
 from xpnet.reproducible import places, standard
-
-ROOT = Path(__file__).resolve().parents[2]
-KERNELS = [("Nehalem", 1), ("Haswell", 2), ("SkylakeX", 1), ("SkylakeX", 2)]
 
 
 @cache
@@ -82,14 +76,6 @@ def test_views_of_jaxs_own_way_are_those_of_the_others(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kernel", "threads"), KERNELS, ids=str)
-def test_every_call_has_the_same_bits_with_other_kernels_and_threads(kernel, threads):
-    variables = {"OPENBLAS_CORETYPE": kernel, "OMP_NUM_THREADS": f"{threads}", "PYTHONPATH": f"{ROOT}"}
-    if kernel == "Nehalem":
-        variables["NPY_DISABLE_CPU_FEATURES"] = "AVX2 FMA3 AVX512F"
-    script = ROOT / "tests" / "helpers" / "array_calls.py"
-    words = [sys.executable, "-W", "ignore", script]
-    printed = subprocess.run(
-        words, env={**os.environ, **variables}, capture_output=True, text=True, check=True
-    )
-    assert printed.stdout.strip() == hashlib.sha256(repr(of_numpy()).encode()).hexdigest()
+def test_every_call_has_the_same_bits_with_other_kernels_and_threads():
+    digest = hashlib.sha256(repr(of_numpy()).encode()).hexdigest()
+    assert printed_with_others(array_calls.__file__) == {digest}

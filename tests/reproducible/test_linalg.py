@@ -1,11 +1,7 @@
 """The linear algebra of rp: accuracy beside LAPACK, signs and orders, errors, stacks, and bits by kernel."""
 
-import os
-import subprocess
-import sys
 import warnings
 from functools import cache
-from pathlib import Path
 
 import linear_calls
 import matrices
@@ -14,12 +10,12 @@ import pytest
 from array_calls import digest
 from backend_enum import BackendCase
 from matrices import CASES
+from other_kernels import printed_with_others
 
 import xpnet.reproducible as rp
 from xpnet.arithmetic import factors
 from xpnet.reproducible import linalg
 
-ROOT = Path(__file__).resolve().parents[2]
 XP = rp.namespace("numpy").linalg
 
 
@@ -220,18 +216,8 @@ def test_every_library_has_the_bits_of_numpy(case):
 
 
 def test_kernels_and_threads_have_the_same_bits():
-    """In child processes, all at once; NumPy's own Nehalem has no FMA either."""
-    children = []
-    for kernel, threads in (("Nehalem", 1), ("Haswell", 2), ("SkylakeX", 1), ("SkylakeX", 2)):
-        variables = {"OPENBLAS_CORETYPE": kernel, "OMP_NUM_THREADS": f"{threads}", "PYTHONPATH": f"{ROOT}"}
-        if kernel == "Nehalem":
-            variables["NPY_DISABLE_CPU_FEATURES"] = "AVX2 FMA3 AVX512F"
-        words = [sys.executable, "-W", "ignore", linear_calls.__file__]
-        children.append(
-            subprocess.Popen(words, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True)
-        )
-    printed = {child.communicate()[0].strip() for child in children}
-    assert printed == {digest([np.frombuffer(repr(_of_numpy()).encode(), np.uint8)])}
+    expected = digest([np.frombuffer(repr(_of_numpy()).encode(), np.uint8)])
+    assert printed_with_others(linear_calls.__file__) == {expected}
 
 
 def test_the_digest_notices_lapack(monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 pytestmark = pytest.mark.tooling
 
 
+@pytest.mark.nightly
 def test_the_vector_that_the_table_names_notices_each_wrong_reading(capsys):
     assert misreadings.main([]) == 0
     *lines, summary = capsys.readouterr().out.splitlines()

@@ -3,10 +3,10 @@
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from checkout import ROOT
 from safetensors import safe_open
 
 import xpnet
@@ -16,7 +16,7 @@ from xpnet.nn.functional import ACTIVATIONS
 from xpnet.storage import export
 from xpnet.storage.export import encode_onnx, encode_torch, is_of_pixels
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "python.md"
+PAGE = ROOT / "docs" / "python.md"
 ROWS, FEATURES, CLASSES = 400, 20, 5
 NETWORKS = {
     "no hidden layer": ("pixels", {"hidden": [], "normalize": "standardize"}),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkout import ROOT
 from commands import printed
 
 import xpnet
@@ -19,7 +20,7 @@ from xpnet import config
 from xpnet.__main__ import main
 from xpnet.storage.schemas import list_keys
 
-FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
+FIXTURES = ROOT / "tests" / "fixtures"
 EXPECTED = {
     path.parent.name: json.loads(path.read_text()) for path in sorted(FIXTURES.glob("*/expected.json"))
 }

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 import schemas
+from checkout import ROOT
 from recorded_runs import seal
 
 import xpnet
 from xpnet.storage.record import SCHEMA_VERSION
 from xpnet.storage.schemas import list_keys
 
-FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
+FIXTURES = ROOT / "tests" / "fixtures"
 RECORDS = {path: json.loads(path.read_text()) for path in sorted(FIXTURES.glob("*/runs/**/run.json"))}
 
 

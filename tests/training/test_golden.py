@@ -1,11 +1,11 @@
 """The default run, on all of MNIST, has the fingerprints of docs/reproducibility.md, on every backend."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 from backend_enum import BackendCase
+from checkout import ROOT
 from fingerprints import mnist
 from hooks import OnEpoch
 
@@ -15,7 +15,7 @@ from xpnet.parity import first_difference
 from xpnet.storage.model_file import fingerprint
 from xpnet.training.trainer import Trainer
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "reproducibility.md"
+PAGE = ROOT / "docs" / "reproducibility.md"
 ROW = re.compile(r"^\| (?:initial|after (\d+) epochs?) \| `([0-9a-f]{64})` \|$", re.MULTILINE)
 GOLDEN = {int(epoch or 0): digest for epoch, digest in ROW.findall(PAGE.read_text())}
 """The fingerprints in the page's table, by epoch."""

@@ -2,12 +2,12 @@
 
 import re
 import sys
-from pathlib import Path
 
 import pytest
 import reference
 import reference_images
 import reference_training
+from checkout import ROOT
 from fingerprints import real_data
 from published_vectors import DEFAULTS, MODULES, TESTS
 
@@ -17,7 +17,7 @@ from xpnet.config import TrainConfig
 from xpnet.storage.model_file import fingerprint
 from xpnet.training.trainer import Trainer
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reproducibility.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "reproducibility.md").read_text(encoding="utf-8")
 
 
 def on_the_page(pattern):

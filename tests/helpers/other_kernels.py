@@ -1,0 +1,23 @@
+"""A helper's program in processes with kernels of OpenBLAS for other processors, and other threads."""
+
+import os
+import subprocess
+import sys
+
+from checkout import ROOT
+
+
+def printed_with_others(script):
+    """Return what a script prints with each kernel and number of threads: a set of texts.
+
+    All run at once. NumPy's own Nehalem has no FMA either.
+    """
+    children = []
+    for kernel, threads in (("Nehalem", 1), ("Haswell", 2), ("SkylakeX", 1), ("SkylakeX", 2)):
+        variables = {"OPENBLAS_CORETYPE": kernel, "OMP_NUM_THREADS": f"{threads}", "PYTHONPATH": f"{ROOT}"}
+        if kernel == "Nehalem":
+            variables["NPY_DISABLE_CPU_FEATURES"] = "AVX2 FMA3 AVX512F"
+        words = [sys.executable, "-W", "ignore", script]
+        environment = os.environ | variables
+        children.append(subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True))
+    return {child.communicate()[0].strip() for child in children}
