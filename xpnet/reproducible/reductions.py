@@ -61,7 +61,8 @@ def diff(
     combine = operator.ne if name_of(x.dtype) == "bool" else operator.sub
     for _ in range(n):
         x = combine(x[1:, ...], x[:-1, ...])
-    return space.moveaxis(x, 0, axis)
+    differences: Array = space.moveaxis(x, 0, axis)
+    return differences
 
 
 # Products of matrices
