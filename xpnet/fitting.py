@@ -35,10 +35,9 @@ from xpnet.storage.record import Record
 from xpnet.storage.run import WritableRun, complete_record
 from xpnet.trackers import check_installed
 from xpnet.training.callbacks import Evaluate, build_final, order_callbacks
-from xpnet.training.loop import FitResult
+from xpnet.training.loop import FitResult, TrainState
 from xpnet.training.opening import open_training
 from xpnet.training.score import initial_note
-from xpnet.training.step import TrainState
 from xpnet.training.trainer import Trainer
 
 

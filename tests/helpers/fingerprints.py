@@ -22,8 +22,7 @@ from xpnet.nn import functional as F
 from xpnet.nn.network import forward
 from xpnet.storage.model_file import fingerprint
 from xpnet.training.callbacks import Evaluate
-from xpnet.training.loop import LoopCallback
-from xpnet.training.step import TrainState
+from xpnet.training.loop import LoopCallback, TrainState
 from xpnet.training.trainer import Trainer
 
 NETWORKS = {

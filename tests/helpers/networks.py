@@ -21,8 +21,8 @@ from xpnet.nn.network import forward, sample_losses
 from xpnet.nn.optim import OPTIMIZERS, Optimizer, sgd
 from xpnet.nn.schedules import constant
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples, single_batch
-from xpnet.training.loop import fit
-from xpnet.training.step import Step, TrainState, Variables
+from xpnet.training.loop import TrainState, fit
+from xpnet.training.step import Step, Variables
 
 BASE = TrainConfig(epochs=3, batch_size=32, hidden=(8, 6), learning_rate=0.05)
 SETTINGS = {

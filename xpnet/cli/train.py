@@ -28,10 +28,9 @@ from xpnet.storage.folder import RunFolder
 from xpnet.storage.run import WritableRun
 from xpnet.trackers import check_installed
 from xpnet.training.console import TrainingConsole
-from xpnet.training.loop import FitResult
+from xpnet.training.loop import FitResult, TrainState
 from xpnet.training.opening import open_training
 from xpnet.training.score import initial_note
-from xpnet.training.step import TrainState
 from xpnet.training.terminal import make_console
 from xpnet.training.trainer import Trainer
 

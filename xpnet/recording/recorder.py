@@ -19,9 +19,9 @@ from xpnet.storage.run import WritableRun
 from xpnet.trackers import Tracker
 from xpnet.training.callbacks import CompareRanks, Evaluate, FinalParameters, build_final, order_callbacks
 from xpnet.training.console import TrainingConsole
-from xpnet.training.loop import EpochLog, FitResult, LoopCallback
+from xpnet.training.loop import EpochLog, FitResult, LoopCallback, TrainState
 from xpnet.training.score import SCORE_NAMES
-from xpnet.training.step import TrainState, Variables
+from xpnet.training.step import Variables
 from xpnet.training.trainer import Trainer
 
 Notify = Callable[[str], object]

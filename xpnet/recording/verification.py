@@ -24,8 +24,8 @@ from xpnet.storage.model_file import Tensors, encode_model, load_model, name_ten
 from xpnet.storage.schemas import select_keys
 from xpnet.training.callbacks import Evaluate, FinalParameters, build_final, order_callbacks
 from xpnet.training.console import TrainingConsole
-from xpnet.training.loop import EpochLog, FitResult, LoopCallback
-from xpnet.training.step import TrainState, Variables
+from xpnet.training.loop import EpochLog, FitResult, LoopCallback, TrainState
+from xpnet.training.step import Variables
 from xpnet.training.trainer import Trainer
 
 

@@ -13,8 +13,7 @@ from xpnet.config import TrainConfig
 from xpnet.distributed.comparison import compare
 from xpnet.errors import DivergedError
 from xpnet.nn.layers import Parameters, RunningStatistics
-from xpnet.training.loop import INTERRUPTED, EpochLog, FitResult, LoopCallback
-from xpnet.training.step import TrainState
+from xpnet.training.loop import INTERRUPTED, EpochLog, FitResult, LoopCallback, TrainState
 
 ParametersAndStatistics = tuple[Parameters, list[RunningStatistics]]
 

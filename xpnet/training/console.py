@@ -11,8 +11,7 @@ from rich.table import Column
 
 from xpnet._lib.text import plain
 from xpnet.compute.evaluation import SampleEvaluation, chance_note, recall_note
-from xpnet.training.loop import EpochLog, FitResult, LoopCallback
-from xpnet.training.step import TrainState
+from xpnet.training.loop import EpochLog, FitResult, LoopCallback, TrainState
 from xpnet.training.terminal import make_console, style_text
 from xpnet.training.trainer import Trainer
 

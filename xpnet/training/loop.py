@@ -3,11 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from xpnet.compute.evaluation import SampleEvaluation, to_float
 from xpnet.errors import DivergedError
-from xpnet.training.step import TrainState
+from xpnet.training.step import Variables
 
 if TYPE_CHECKING:
     from xpnet.nn.layers import Linear
@@ -18,6 +18,14 @@ INTERRUPTED = "interrupted"
 """The reason to end training after Ctrl-C."""
 MOST_UNREAD = 1000
 """Epochs after which a GPU is asked whether the parameters are finite, even if none of them is logged."""
+
+
+class TrainState(NamedTuple):
+    """The state of a training run."""
+
+    variables: Variables
+    epoch: int = 0  # epochs completed
+    batch: int = 0  # steps taken in the next epoch
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The state of a training, and its step: sums over the blocks of a batch, and the update."""
+"""The training step: sums over the blocks of a batch, and the update."""
 
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -28,14 +28,6 @@ class Variables(NamedTuple):
     parameters: L.Parameters
     statistics: list[L.RunningStatistics]  # of each batch normalisation
     optimizer: OptimizerState
-
-
-class TrainState(NamedTuple):
-    """The state of a training run."""
-
-    variables: Variables
-    epoch: int = 0  # epochs completed
-    batch: int = 0  # steps taken in the next epoch
 
 
 class Step:

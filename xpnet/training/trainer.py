@@ -34,11 +34,11 @@ from xpnet.nn.metrics import class_metrics
 from xpnet.nn.network import BlockResults
 from xpnet.storage.model_file import TrainedNetwork, load_model
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples, single_batch
-from xpnet.training.loop import FitResult, LoopCallback, fit
+from xpnet.training.loop import FitResult, LoopCallback, TrainState, fit
 from xpnet.training.memory import estimate_memory
 from xpnet.training.score import build_score, resolve_best_by
 from xpnet.training.shared_step import SharedStep, share
-from xpnet.training.step import Step, TrainState, Variables
+from xpnet.training.step import Step, Variables
 
 NETWORK_SETTINGS = ("activation", "batch_norm", "input_dropout", "input_noise", "loss", "label_smoothing")
 """The settings that are attributes of a network."""

@@ -18,8 +18,8 @@ from xpnet.config.settings import ComputationSettings, RunSettings
 from xpnet.errors import ConfigError
 from xpnet.parity.distance import Mismatch, first_mismatch, unequal_bits
 from xpnet.training.batches import Batch, SampleBlock, single_batch
-from xpnet.training.loop import EpochLog
-from xpnet.training.step import TrainState, Variables, block_sums
+from xpnet.training.loop import EpochLog, TrainState
+from xpnet.training.step import Variables, block_sums
 from xpnet.training.trainer import Trainer
 
 IGNORED_SETTINGS = {field.name for kind in (ComputationSettings, RunSettings) for field in fields(kind)}
