@@ -310,7 +310,7 @@ class UserCallbacks(loop.LoopCallback):
         for user in callbacks:
             vars(user).pop("stop", None)  # of an earlier training
         first = [] if function is None else [_CallFunction(function)]
-        self.order: list[loop.LoopCallback] = [*first, *callbacks, self]
+        self.order = [*first, *callbacks, self]
         self.rows: list[dict[str, float]] = []
 
     def on_epoch_end(self, log: loop.EpochLog) -> None:

@@ -11,8 +11,7 @@ def tree_map(change: Callable[[Any], Any], tree: Tree) -> Tree:
     if isinstance(tree, list | tuple):
         parts = [tree_map(change, part) for part in tree]
         return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
-    changed: Tree = change(tree) if tree is not None else tree
-    return changed
+    return change(tree) if tree is not None else tree
 
 
 def leaves_by_path(prefix: str, tree: object) -> dict[str, Any]:

@@ -152,7 +152,7 @@ def _sweep_symmetric(d: Numbers, e: Numbers, first: int, last: int) -> Sweep:
     g = d[first] - d[last] + e[last - 1] / (g + math.copysign(r, g))
     s = c = 1.0
     p = 0.0
-    sweep: Sweep = []
+    sweep = []
     for i in range(first, last):
         f, b = s * e[i], c * e[i]
         c, s, r = _rotation(g, f)
@@ -248,8 +248,8 @@ def _sweep_bidiagonal(d: Numbers, e: Numbers, first: int, last: int) -> tuple[Sw
     f, g = d[first], e[first]
     if shift != 0.0:
         f = (size - shift) * (math.copysign(1.0, f) + shift / f)
-    u: Sweep = []
-    v: Sweep = []
+    u = []
+    v = []
     for i in range(first, last):
         c, s, r = _rotation(f, g)
         if i > first:

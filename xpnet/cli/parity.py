@@ -74,7 +74,7 @@ def main(words: Sequence[str]) -> int:
     check_environment()
     config = TrainConfig(**{"epochs": EPOCHS, **get_settings(arguments)})
     required = devices.parse_list(arguments.require)
-    file: Path | None = arguments.json
+    file = arguments.json
     if file is not None and not file.parent.is_dir():
         raise ConfigError.at("--json", f"the folder of {file} does not exist: make it first")
     with announce(f"reading {config.data or 'mnist'}"):

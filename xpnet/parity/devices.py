@@ -132,7 +132,7 @@ def probe_devices(backend: str, first: str) -> dict[str, Probe]:
 
     If the library is not installed, only ``first`` is probed.
     """
-    probes: dict[str, Probe] = {}
+    probes = {}
     devices = [first]
     for device in devices:
         if device not in probes:

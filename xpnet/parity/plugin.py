@@ -70,7 +70,7 @@ def pytest_configure(config: pytest.Config) -> None:
     session = Session()
     SESSIONS.append(session)
     config.add_cleanup(partial(SESSIONS.remove, session))
-    names: str | None = config.getoption(OPTION)
+    names = config.getoption(OPTION)
     if names is not None:
         session.selected = _parse([names], OPTION, pytest.UsageError)
 
@@ -121,7 +121,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         allowed = _parse(marker.args, f"marker {MARKER}", pytest.Collector.CollectError)
         targets = [each for each in targets if each in allowed or each.backend in marker.args]
     metafunc.parametrize(FIXTURE, targets, ids=str, indirect=True)
-    own: Any = getattr(metafunc.function, "_hypothesis_internal_use_settings", None)
+    own = getattr(metafunc.function, "_hypothesis_internal_use_settings", None)
     if own is not None:  # of a test with @given: the fixture holds for all examples, and the first compiles
         from hypothesis import HealthCheck, settings
 
@@ -149,7 +149,7 @@ def xp_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     from xpnet.backends.resolve import make, probe
     from xpnet.parity import devices
 
-    target: BackendDevice = request.param
+    target = request.param
     session, outcome = current_session(), probe(*target)
     if not outcome.usable:
         session.absence[str(target)] = str(outcome.reason)

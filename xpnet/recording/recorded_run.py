@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from xpnet._lib.text import pluralize
 from xpnet._typing import Json, Values
@@ -180,7 +179,7 @@ def check_recorded(run: RecordedRun, epochs: tuple[int, int] | None = None) -> N
 
 def _list_parts(run: RecordedRun) -> Iterator[tuple[str, Values, set[str]]]:
     """Yield the parts of run.json, as text before its keys, content, and the keys of its schema version."""
-    content: Any = run.content
+    content = run.content
     parts = [("", content, "record"), ("config.", content["config"], "settings")]
     parts += [("parent.", content["parent"], "parent")] if content.get("parent") else []
     parts += [(f"segments[{i}].", part, "segment") for i, part in enumerate(content.get("segments") or [])]

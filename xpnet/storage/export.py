@@ -72,7 +72,7 @@ def _build_graph(model: TrainedNetwork, onnx: Any, *, pixels: bool) -> Any:
     helper = onnx.helper
     kind, (features, *_, classes) = helper.np_dtype_to_tensor_dtype(dtype), model.sizes
     nodes: list[Any] = []
-    tensors: dict[str, Any] = {}
+    tensors = {}
 
     def add(
         operator: str,

@@ -11,7 +11,7 @@ from xpnet._lib import clock
 from xpnet._lib.files import make_read_error
 from xpnet._lib.kinds import check_arguments
 from xpnet._lib.text import complain, did_you_mean, plain
-from xpnet._typing import Json, Values
+from xpnet._typing import Json
 from xpnet.errors import DataError
 from xpnet.storage import record as records
 from xpnet.storage.folder import RunFolder, find_displaced
@@ -66,7 +66,7 @@ class FoundRun(RunFolder):
         if self.status == "running" and not _is_in_use(folder):
             self.record = records.read_run(folder)  # it may have ended since
             self.status = "killed" if self.record["status"] == "running" else self.record["status"]
-        metrics: Values | None = self.record["metrics"]
+        metrics = self.record["metrics"]
         if metrics is None:  # those of the last epoch so far
             from xpnet.storage.checkpoint import read_progress  # loads NumPy, which other runs do not need
 

@@ -349,7 +349,7 @@ def parse_object(where: object, text: bytes) -> Json | None:
     """
 
     def collect(pairs: list[tuple[str, object]]) -> Json:
-        values: Json = {}
+        values = {}
         for key, value in pairs:
             quoted = json.dumps(key)[:60]
             if key in values:

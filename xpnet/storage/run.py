@@ -17,7 +17,7 @@ from typing import Literal, Self, cast
 from xpnet._lib import clock, files
 from xpnet._lib.files import make_write_error, write_atomic
 from xpnet._lib.text import format_json, join_lines
-from xpnet._typing import Json, Values
+from xpnet._typing import Values
 from xpnet.distributed.ranks import ALONE, Ranks
 from xpnet.errors import ConfigError, DataError, setting
 from xpnet.storage import record as records
@@ -146,7 +146,7 @@ class WritableRun(RunFolder):
         self.write(path.name, b"".join(line + b"\n" for line in lines))
         begun = _begin_segment(_format_time(), epoch, backend, device, ranks)
         segment = select_keys(max(self.record["schema_version"], 3), "segment", begun)
-        changes: Json = {"status": "running", **NO_OUTCOME}
+        changes = {"status": "running", **NO_OUTCOME}
         if (resumed := self.record.get("resumed")) is not None:  # of an xpnet before 0.3
             changes["resumed"] = [*cast("list[str]", resumed), begun["started"]]
         self._write_record({**changes, "segments": [*self.record["segments"], segment]})

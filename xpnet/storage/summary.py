@@ -60,7 +60,7 @@ def compare_summary(folder: Path) -> tuple[Json, str | None]:
         It is missing or damaged, or a run is.
     """
     path = folder / SUMMARY_FILE
-    recorded: Json = read_json(path, "damaged", EXPECTED)
+    recorded = read_json(path, "damaged", EXPECTED)
     try:
         names = [Path(trial["run"]).name for trial in recorded["trials"]]
         runs = [read_run(folder / name) for name in names]

@@ -151,7 +151,7 @@ def first_operation(config: TrainConfig, data: Dataset, row: ParityResult) -> st
 
 
 def _configure(config: TrainConfig, kind: ArithmeticKind, target: BackendDevice) -> TrainConfig:
-    changes: Json = {**target._asdict(), "arithmetic": kind.arithmetic, "dtype": kind.dtype}
+    changes = {**target._asdict(), "arithmetic": kind.arithmetic, "dtype": kind.dtype}
     return replace(config, **changes, log_every=1, require_device=True)
 
 
