@@ -173,7 +173,7 @@ class Model:
             write_report(self.run, out=path)
         else:
             known = "a model that xpnet.fit has returned or that was loaded from a run's folder"
-            raise ConfigError.at("report", f"expected {known}")
+            raise ConfigError(f"report: expected {known}")
 
     @property
     def predictor(self) -> Predictor:

@@ -186,7 +186,7 @@ def _read_folder(run: str | Path | None, extend: object, settings: Json) -> Json
     if run is None:
         for name in "overwrite", "extend", "track", "tags":
             if {**settings, "extend": extend}[name]:
-                raise ConfigError.at("fit", f"{name}: expected run too, the folder of the record")
+                raise ConfigError(f"fit: {name}: expected run too, the folder of the record")
         return {}
     settings |= {"out": Path(run).parent, "name": Path(run).name}
     for name, value in settings.items():

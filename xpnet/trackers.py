@@ -166,7 +166,7 @@ class TrackedRun:
             faulthandler.dump_traceback_later(LIMIT, exit=True)
             self.run = RunFolder(self.run.path)
             if self.run.record["started"] != self.settings["started"]:
-                raise DataError.at(self.run.path, "holds another run now")
+                raise DataError(f"{self.run.path}: holds another run now")
             for row in (new := [row for row in self.run.history if row["epoch"] > self.state["epoch"]]):
                 self.state["epoch"] = row.pop("epoch")
                 row.pop("fingerprint", None)  # no metric

@@ -53,9 +53,9 @@ def read_regular_file(path: Path, limit: int, hint: str) -> bytes:
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise DataError.at(path, f"is not a regular file: {hint}")
+                raise DataError(f"{path}: is not a regular file: {hint}")
             if status.st_size > limit:
-                raise DataError.at(path, f"has {status.st_size} bytes, more than {limit}: {hint}")
+                raise DataError(f"{path}: has {status.st_size} bytes, more than {limit}: {hint}")
             return file.read(status.st_size)
     except (OSError, ValueError) as error:
         raise make_read_error(path, error, hint) from error
@@ -154,10 +154,10 @@ def _write_special(path: Path, data: bytes) -> None:
 def make_read_error(path: Path, error: OSError | ValueError, hint: str) -> DataError:
     """Return the one-line error, which ends with `hint`, for a file or folder that cannot be read."""
     reason = error.strerror if isinstance(error, OSError) else "not a path"
-    return DataError.at(path, f"cannot be read ({reason}): {hint}")
+    return DataError(f"{path}: cannot be read ({reason}): {hint}")
 
 
 def make_write_error(path: Path, error: OSError | ValueError) -> ConfigError:
     """Return the one-line error for a file or folder that cannot be written."""
     reason = getattr(error, "strerror", "not the path of a file") or type(error).__name__
-    return ConfigError.at(path, f"cannot be written ({reason}): free some space or choose another path")
+    return ConfigError(f"{path}: cannot be written ({reason}): free some space or choose another path")

@@ -57,7 +57,7 @@ def check_arguments(function: Callable[P, T]) -> Callable[P, T]:
             if kind is not bool and get_origin(kind) is not Unpack and not matches(value, kind):
                 expected = re.sub(r"\b\w+\.", "", inspect.formatannotation(kind))
                 problem = f"{name}: expected {expected}, got {' '.join(repr(value).split())[:60]}"
-                raise ConfigError.at(function.__qualname__, problem)
+                raise ConfigError(f"{function.__qualname__}: {problem}")
         return function(*args, **kwargs)
 
     return call

@@ -18,7 +18,7 @@ def read_switch(variable: str, *, default: bool = False) -> bool:
     value = os.environ.get(variable, "")
     state = parse_switch(value) if value else default
     if state is None:
-        raise ConfigError.at(variable, f"expected {', '.join((*ON, *OFF[:-1]))} or nothing, got {value!r}")
+        raise ConfigError(f"{variable}: expected {', '.join((*ON, *OFF[:-1]))} or nothing, got {value!r}")
     return state
 
 

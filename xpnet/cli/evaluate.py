@@ -123,7 +123,7 @@ def _load_samples(
         table = test_data if split == "test" and test_data is not None else data
         x, labels = datasets.read_rows(table, predictor.model.sizes[0], predictor.model.columns)
         if labels is None:
-            raise DataError.at(table, "has no labels to compare with: xpnet predict takes such files")
+            raise DataError(f"{table}: has no labels to compare with: xpnet predict takes such files")
         return str(table), x, labels
     if run is None or data is not None or test_data is not None:
         dataset = datasets.load(data, test_data)
@@ -132,7 +132,7 @@ def _load_samples(
         dataset = datasets.load(run.config.data, run.config.test_data, **run.config.table_options)
         if datasets.digest(dataset) != run.record["data"]["sha256"]:
             remedy = "name it with --data to evaluate on it all the same"
-            raise DataError.at(dataset.name, f"is no longer what {run.path} was trained on: {remedy}")
+            raise DataError(f"{dataset.name}: is no longer what {run.path} was trained on: {remedy}")
     return dataset.name, getattr(dataset, f"x_{split}"), getattr(dataset, f"y_{split}")
 
 

@@ -61,7 +61,7 @@ def main(words: Sequence[str]) -> int:
     target = FORMATS[arguments.to]
     suffix = Path(target.file).suffix
     if out is not None and out.suffix.lower() != suffix:
-        raise ConfigError.at("--out", f"expected a file name that ends in {suffix}, got {out}")
+        raise ConfigError(f"--out: expected a file name that ends in {suffix}, got {out}")
     if rows != "auto" and not target.has_rows:
         raise ConfigError(f"--rows {rows}: goes with --to onnx; the PyTorch modules convert all rows")
     from xpnet._lib.files import save
@@ -72,7 +72,7 @@ def main(words: Sequence[str]) -> int:
     source = model_path(run)
     path = out or source.with_name(target.file.format(source.stem))
     if path.exists() and path.samefile(source):
-        raise ConfigError.at(path, "is the network itself: choose another --out")
+        raise ConfigError(f"{path}: is the network itself: choose another --out")
     pixels = export.is_of_pixels(model.normalization) if rows == "auto" else rows == "uint8"
     options = {"pixels": pixels} if target.has_rows else {}
     content = getattr(export, target.encoder)(model, **options)

@@ -139,7 +139,7 @@ def report_error(error: Exception, *, debug: bool, source: str = "") -> int:
         error = XPNetError(f"the memory does not suffice ({str(error) or 'no details'}): {remedy}")
     elif isinstance(error, OSError) and error.filename is not None:
         problem = f"cannot be used ({error.strerror}): check its permissions, or name another"
-        error = XPNetError.at(os.fsdecode(error.filename), problem)
+        error = XPNetError(f"{os.fsdecode(error.filename)}: {problem}")
     code = error.exit_code if isinstance(error, XPNetError) else UNEXPECTED
     text = join_lines(error) or "no details"
     if not isinstance(error, XPNetError):

@@ -76,7 +76,7 @@ def main(words: Sequence[str]) -> int:
     required = devices.parse_list(arguments.require)
     file = arguments.json
     if file is not None and not file.parent.is_dir():
-        raise ConfigError.at("--json", f"the folder of {file} does not exist: make it first")
+        raise ConfigError(f"--json: the folder of {file} does not exist: make it first")
     with announce(f"reading {config.data or 'mnist'}"):
         data = datasets.load(config.data, config.test_data, **config.table_options)
     usable, absent = _probe_devices(required)
@@ -157,7 +157,7 @@ def _probe_devices(required: list[devices.BackendDevice]) -> tuple[list[devices.
     for device in required:
         probe = probes[device] = probes.get(device) or resolve.probe(*device)
         if not probe.usable:
-            raise BackendError.at("--require", f"{device.where}: {probe.reason}; to fix it: {probe.fix}")
+            raise BackendError(f"--require: {device.where}: {probe.reason}; to fix it: {probe.fix}")
     usable = [device for device, probe in probes.items() if probe.usable]
     return usable, {device: probes[device] for device in probes if device not in usable}
 

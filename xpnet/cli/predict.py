@@ -108,7 +108,7 @@ def main(words: Sequence[str]) -> int:
         sys.stdout.write(format_json({"model": str(path), **classes, "predictions": results}))
     if arguments.out is not None:
         if not complete:
-            raise DataError.at(arguments.out, "is not written, as a file could not be read")
+            raise DataError(f"{arguments.out}: is not written, as a file could not be read")
         write_predictions(arguments.out, Prediction._fields[:3], predictions, names)
     elif not arguments.json:
         headings = ["", "class", "probability", *map(plain, map(probability_name, names))]
@@ -169,7 +169,7 @@ def _read_image(model: "TrainedNetwork", file: Path) -> "Rows":
     side = math.isqrt(features)
     if side * side != features:
         problem = f"the network takes {features} features, which make no square image"
-        raise DataError.at(file, f"{problem}: predict takes tables for it ({FILE_FORMATS})")
+        raise DataError(f"{file}: {problem}: predict takes tables for it ({FILE_FORMATS})")
     with warnings.catch_warnings(action="always", record=True) as doubts:
         digit: HostArray = read_digit(file, side).reshape(1, -1)
     for doubt in doubts:

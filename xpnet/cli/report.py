@@ -57,7 +57,7 @@ def main(words: Sequence[str]) -> int:
             data = datasets.load(arguments.data, arguments.test_data, **options)
         path = write_report(folders[0], data, arguments.out)
     elif has_data:
-        raise ConfigError.at("--data", "is for the report of one run: a comparison reads no data")
+        raise ConfigError("--data: is for the report of one run: a comparison reads no data")
     else:
         path = _write_comparison(folders, arguments.out)
     sys.stdout.write(f"{plain(path)}\n")
@@ -75,7 +75,7 @@ def _write_comparison(folders: Sequence[Path], out: Path | None) -> Path:
     places = [run.folder.resolve() for run in runs]
     for run, place in zip(runs, places, strict=True):
         if places.count(place) > 1:
-            raise ConfigError.at(run.folder, "is named twice: expected different runs")
+            raise ConfigError(f"{run.folder}: is named twice: expected different runs")
     comparison = compare_runs(runs, everything=False)
     best = {name: get_best_value(name, values) for name, values in comparison["metrics"].items()}
     path = out or (folders[0] / REPORT_FILE if is_one else Path("comparison.html"))

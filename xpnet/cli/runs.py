@@ -80,7 +80,7 @@ def main(words: Sequence[str]) -> int:
     """
     if words[:1] == ["best"] or any(word.startswith("--where") for word in words):
         remedy = "xpnet runs list --sort METRIC has the best run first, and pandas selects from its --csv"
-        raise ConfigError.at("runs best, --where", f"are gone: {remedy} (docs/runs.md)")
+        raise ConfigError(f"runs best, --where: are gone: {remedy} (docs/runs.md)")
     arguments = _build_parser().parse_args(words)
     value, rows, show = arguments.run(arguments)
     if arguments.json:
@@ -125,7 +125,7 @@ def _list_runs(arguments: Namespace) -> Result:
         complain(f"note: no run in {' with tag '.join(map(str, [folder, *arguments.tags]))}")
     elif sort not in names:
         expected = f"{', '.join(map(format_cell, names))}{did_you_mean(sort, names)}"
-        raise ConfigError.at("--sort", f"no run has {format_cell(sort)!r}: expected one of {expected}")
+        raise ConfigError(f"--sort: no run has {format_cell(sort)!r}: expected one of {expected}")
     known = [run for run in runs if run.values.get(sort) is not None]
     known.sort(key=lambda run: run.values[sort], reverse=arguments.reverse != higher_is_better(sort))
     runs = known + [run for run in runs if run.values.get(sort) is None]

@@ -73,7 +73,7 @@ def _check_settings(command: Command, run: RunFolder) -> None:
     for name in sorted(command.explicit - CHANGEABLE_SETTINGS - address - resolved):
         if requested[name] != recorded[name]:
             difference = f"{run.path} was started with {recorded[name]!r}, got {requested[name]!r}"
-            raise ConfigError.at(setting(name), f"{difference}: leave it out, or start a new run")
+            raise ConfigError(f"{setting(name)}: {difference}: leave it out, or start a new run")
 
 
 def resume(command: Command, folder: Path, line: list[str]) -> FitResult:
@@ -230,7 +230,7 @@ def dry_run(command: Command) -> None:
     parent = None
     ranks = connect()
     if config.resume is not None:
-        raise ConfigError.at("--dry-run", "expected a new training, not --resume")
+        raise ConfigError("--dry-run: expected a new training, not --resume")
     with ranks.agreement():
         if config.extend is not None:
             config, parent = read_extension(command, config.extend)

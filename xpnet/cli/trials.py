@@ -60,7 +60,7 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
     else:
         configs = [replace(common, seed=seed, name=f"seed-{seed}") for seed in config.seeds]
     if folder.exists() and not config.overwrite:
-        raise ConfigError.at(folder, "exists already: choose another --name, or add --overwrite")
+        raise ConfigError(f"{folder}: exists already: choose another --name, or add --overwrite")
     jobs = min(available_cpus() if config.jobs == "auto" else config.jobs, len(configs))
     trials = [Trial(each, command, jobs, advise and each is configs[0]) for each in configs]
     codes = [*filter(None, (_run_in_turn if jobs == 1 else _run_side_by_side)(trials))]

@@ -82,7 +82,7 @@ def _verify(arguments: argparse.Namespace, ranks: "Ranks") -> Iterator[Verdict]:
         run = resolve_run(arguments.run)
         is_summary = (run / SUMMARY_FILE).is_file()
         if is_summary and arguments.between is not None:
-            raise ConfigError.at("--between", f"is for one run, and {run} holds several")
+            raise ConfigError(f"--between: is for one run, and {run} holds several")
         summary, difference = compare_summary(run) if is_summary else ({}, None)
     if not is_summary:
         yield _verify_run(run, ranks, arguments)

@@ -157,7 +157,7 @@ def build_context(
     """
     if dtype == "float64" and not backend.has_float64:
         where = f"{backend.name} has no float64 on {backend.device_name}"
-        raise BackendError.at(where, f"use {setting('arithmetic', 'native')} {setting('dtype', 'float32')}")
+        raise BackendError(f"{where}: use {setting('arithmetic', 'native')} {setting('dtype', 'float32')}")
     ops = ARITHMETICS[arithmetic](backend.xp, backend.device, getattr(backend.xp, dtype), backend.fuses)
     inputs, as_written = normalization.on_device(ops, backend.put), not is_compiled(debug=debug)
     stack, ranks = 1 if as_written else backend.stack, replace(ranks, backend=backend)

@@ -112,7 +112,7 @@ class Predictor:
         backend, features = self.backend, self.model.sizes[0]
         if x.ndim != 2 or x.shape[1] != features:
             problem = f"the network takes rows of {features} features, got an array of shape {x.shape}"
-            raise DataError.at(name, problem)
+            raise DataError(f"{name}: {problem}")
         if self.is_of_pixels and 0 <= x.min(initial=0) <= x.max(initial=0) <= 1 and (x % 1).any():
             advice = "but the network was trained on pixels from 0 to 255: multiply them by 255"
             self.warn(f"{name}: its values are from 0 to 1, {advice}")
@@ -142,7 +142,7 @@ class Predictor:
         logits, probabilities = self.outputs(x, name)
         if not (np.isfinite(logits).all() and np.isfinite(probabilities).all()):
             problem = "the network's outputs are not all finite: are its numbers far too large?"
-            raise DataError.at(name, problem)
+            raise DataError(f"{name}: {problem}")
         return logits, np.argmax(logits, axis=1), probabilities
 
 
@@ -214,9 +214,9 @@ def load_network(run: Path | None) -> tuple[Path, TrainedNetwork, RunFolder | No
     folder = RunFolder(path)
     if folder.record["status"] == "running":
         remedy = f"wait until it has ended, or go on with xpnet train --resume {path}"
-        raise DataError.at(path, f"is still running, or was killed: {remedy}")
+        raise DataError(f"{path}: is still running, or was killed: {remedy}")
     if folder.record["status"] == "failed":
-        raise DataError.at(path, "holds no trained network, as the training has failed")
+        raise DataError(f"{path}: holds no trained network, as the training has failed")
     return path, folder.model, folder
 
 
@@ -230,7 +230,7 @@ def model_path(path: Path) -> Path:
     """
     if not path.exists():
         problem = "no such file or folder: expected the folder of a run, or a .safetensors file"
-        raise DataError.at(path, problem)
+        raise DataError(f"{path}: {problem}")
     return path / MODEL_FILE if path.is_dir() else path
 
 

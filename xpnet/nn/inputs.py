@@ -154,5 +154,5 @@ def _feature_statistics(x: HostArray) -> tuple[HostArray, HostArray]:
             deviations[feature] = math.sqrt(math.fsum((values - mean) ** 2) / values.size)
         if not math.isfinite(deviations[feature]):
             problem = f"values from {values.min():.3g} to {values.max():.3g} are too large to standardise"
-            raise DataError.at(f"feature {feature}", f"{problem}: use {setting('normalize', 'scale')}")
+            raise DataError(f"feature {feature}: {problem}: use {setting('normalize', 'scale')}")
     return means, deviations

@@ -101,7 +101,7 @@ def find_required() -> Sequence[BackendDevice]:
     try:
         return parse_list(names)
     except XPNetError as error:
-        raise ConfigError.at(REQUIRE, error) from error
+        raise ConfigError(f"{REQUIRE}: {error}") from error
 
 
 def find_installed() -> list[BackendDevice]:

@@ -126,7 +126,7 @@ def find_file_difference(run: RunFolder, *, all_files: bool) -> str | None:
             is_missing = record["schema_version"] > 2 and record["ended"] is not None
             return f"{path.name}: digests: are missing" if is_missing else None
         reason = "the training has not ended" if record["schema_version"] > 2 else "an older xpnet wrote it"
-        raise DataError.at(path, f"holds no digests of files: {reason}")
+        raise DataError(f"{path}: holds no digests of files: {reason}")
     for file in sorted(run.path.glob("checkpoint*")):
         if not file.is_file():
             return f"{file.name}: is no file, or a link to nothing"
@@ -159,19 +159,19 @@ def check_recorded(run: RecordedRun, epochs: tuple[int, int] | None = None) -> N
     config = run.config
     for where, values, names in _list_parts(run):
         for name in sorted(names - values.keys()):
-            raise DataError.at(folder / records.RECORD_FILE, f"{where}{name}: is missing")
+            raise DataError(f"{folder / records.RECORD_FILE}: {where}{name}: is missing")
     replace(config, resume=None, extend=None)  # whose settings may not contradict each other
     if record["status"] not in ("completed", "interrupted"):
-        raise ConfigError.at(folder, f"is {record['status']}: expected a training that has ended")
+        raise ConfigError(f"{folder}: is {record['status']}: expected a training that has ended")
     if record["specification_version"] is None or config.arithmetic == "native":
         problem = "native arithmetic, which gives other bits on other libraries and machines"
-        raise ConfigError.at(folder, f"was trained in {problem}: only --files can be verified")
+        raise ConfigError(f"{folder}: was trained in {problem}: only --files can be verified")
     run.check_specification()
     if run.checkpoint.exists():
         run.batch = int(run.progress["batch"])
     elif record["status"] == "interrupted":
         problem = "was interrupted, and has no checkpoint that says after which step"
-        raise ConfigError.at(folder, f"{problem}: xpnet train --resume {folder} completes it")
+        raise ConfigError(f"{folder}: {problem}: xpnet train --resume {folder} completes it")
     _ = run.history  # which may be damaged
     if epochs is not None:
         _select_epochs(run, *epochs)
@@ -194,12 +194,12 @@ def _select_epochs(run: RecordedRun, first: int, last: int) -> None:
         raise ConfigError(msg)
     if run.missing:
         problem = f"{run.path} lacks {', '.join(run.missing)}, of which its record has the digest"
-        raise ConfigError.at("--between", f"{problem}: only the whole can be verified")
+        raise ConfigError(f"--between: {problem}: only the whole can be verified")
     if first != run.initial_epoch and not run.kept(first).exists():
         known = [epoch for epoch in range(run.initial_epoch + 1, run.last) if run.kept(epoch).exists()]
         remedy = f"{setting('keep_checkpoint_every')} keeps some"
         hint = f"only after {', '.join(map(str, known))}" if known else remedy
-        raise ConfigError.at("--between", f"{run.path} has no checkpoint after epoch {first}: {hint}")
+        raise ConfigError(f"--between: {run.path} has no checkpoint after epoch {first}: {hint}")
     is_logged = any(row.get("epoch") == last and row.get("fingerprint") for row in run.history)
     if not (last == run.last or is_logged or run.kept(last).exists()):
         msg = f"--between: {run.path} has neither a fingerprint nor a checkpoint after epoch {last}"

@@ -70,7 +70,7 @@ def load_state(
     steps = len(trainer.loader.bounds)
     if batch > steps:
         problem = f"after {batch} steps of an epoch, which has {steps}"
-        raise DataError.at(path, f"not a checkpoint of this training: {problem}: {remedy}")
+        raise DataError(f"{path}: not a checkpoint of this training: {problem}: {remedy}")
     initial = trainer.to_host(trainer.initial_state().variables)
     initial = initial._replace(optimizer=trainer.optimizer.init(initial.parameters))
     variables = Variables(*unflatten(path, "state", tuple(initial), arrays, remedy))

@@ -96,7 +96,7 @@ def check_data(run: RunFolder, data: Dataset, name: str) -> None:
     """
     if problem := run.find_other_data(data.name, digest(data)):
         remedy = f"{setting('init_from')} {run.path / MODEL_FILE} trains its network on them"
-        raise ConfigError.at(setting(name), f"{run.path} {problem}: {remedy}")
+        raise ConfigError(f"{setting(name)}: {run.path} {problem}: {remedy}")
 
 
 def check_start(run: RunFolder, init_from: Path | None) -> None:
@@ -111,7 +111,7 @@ def check_start(run: RunFolder, init_from: Path | None) -> None:
     if init_from is None or recorded is None or (found := digest_file(init_from)) == recorded:
         return
     difference = f"expected SHA-256 {recorded[:16]}…, found {init_from} with {found[:16]}…"
-    raise ConfigError.at(run.path, f"started from another model: {difference}: restore the file")
+    raise ConfigError(f"{run.path}: started from another model: {difference}: restore the file")
 
 
 def extend_settings(
@@ -134,23 +134,23 @@ def extend_settings(
     recorded = parent.config
     if "epochs" not in explicit or config.epochs < 1:
         needed = f"{setting('epochs')} N beside it, the epochs to add to the {parent.epochs} of {folder}"
-        raise ConfigError.at(setting("extend"), f"expected {needed}")
+        raise ConfigError(f"{setting('extend')}: expected {needed}")
     if config.name is not None and (config.out / config.name).resolve() == folder.resolve():
         problem = f"{folder}: expected another folder for the new run, got that of its parent"
-        raise ConfigError.at(setting("extend"), problem)
+        raise ConfigError(f"{setting('extend')}: {problem}")
     for name in sorted(KEPT_SETTINGS & explicit):
         before, now = (format_value(getattr(settings, name)) for settings in (recorded, config))
         if before != now:
             start = f"start from its parameters with {setting('init_from')} {folder / MODEL_FILE}"
             difference = f"{folder} was trained with {before}, got {now}: leave it out, or {start}"
-            raise ConfigError.at(setting(name), difference)
+            raise ConfigError(f"{setting(name)}: {difference}")
     shared = {name: value for name, value in vars(recorded).items() if name not in OWN_SETTINGS}
     inherited = {name: value for name, value in shared.items() if value != DEFAULTS[name]}
     added = {name: getattr(config, name) for name in explicit - {"extend"}}
     values, _ = merge_settings(DEFAULTS, [inherited, added | {"epochs": parent.epochs + config.epochs}])
     if values.average_epochs > config.epochs:
         difference = f"expected at most the {config.epochs} epochs to add, got {values.average_epochs}"
-        raise ConfigError.at(setting("average_epochs"), difference)
+        raise ConfigError(f"{setting('average_epochs')}: {difference}")
     return replace(TrainConfig(**vars(values)), extend=folder), parent
 
 
@@ -160,12 +160,12 @@ def _read_parent(folder: Path) -> RunFolder:
     record = parent.record
     if record["status"] != "completed":
         problem = f"is not completed but {record['status']}: xpnet train --resume {folder} goes on with it"
-        raise ConfigError.at(folder, problem)
+        raise ConfigError(f"{folder}: {problem}")
     parent.check_specification()
     if not parent.checkpoint.exists():
         remedy = f"{setting('init_from')} {folder / MODEL_FILE} starts from its parameters"
-        raise ConfigError.at(folder, f"has no {CHECKPOINT_FILE}, the state of its optimiser: {remedy}")
+        raise ConfigError(f"{folder}: has no {CHECKPOINT_FILE}, the state of its optimiser: {remedy}")
     if parent.epochs != (recorded := (record["metrics"] or {}).get("epochs", parent.epochs)):
         problem = f"was saved after {parent.epochs} epochs, run.json says {recorded}: restore its files"
-        raise DataError.at(parent.checkpoint, problem)
+        raise DataError(f"{parent.checkpoint}: {problem}")
     return parent

@@ -74,7 +74,7 @@ def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str
     record, config = run.record, run.config
     data = select_keys(record["schema_version"], "data", describe_data(trainer.data))
     if problem := run.find_other_data(data["name"], data["sha256"]):
-        raise ConfigError.at(run.path, f"{problem}: name them by {setting('data')}")
+        raise ConfigError(f"{run.path}: {problem}: name them by {setting('data')}")
     recorded: Values = record["data"]
     names = {*recorded} if run.is_older else {*data, *recorded}  # an xpnet before 0.3 wrote fewer facts
     for name in sorted(names - ({"name", "source"} if trainer.config.data != config.data else set())):
@@ -107,7 +107,7 @@ def _load_start(run: RecordedRun, trainer: Trainer, final: FinalParameters) -> T
         expected = recorded.get(name)
         if value != expected and name != "run" and not (expected is None and run.is_older):
             problem = f"expected the {name} {expected}, found {value}"
-            raise ConfigError.at(parent.path, f"is not the run that {run.path} extends: {problem}")
+            raise ConfigError(f"{parent.path}: is not the run that {run.path} extends: {problem}")
     difference = find_file_difference(parent, all_files=parent.record["digests"] is not None)
     settings = parent.config
     for name in sorted(KEPT_SETTINGS - {"data", "test_data", "init_from"}):
@@ -118,7 +118,7 @@ def _load_start(run: RecordedRun, trainer: Trainer, final: FinalParameters) -> T
     if recorded["fingerprint"] != fingerprint:
         difference = f"its state has the fingerprint {fingerprint[:16]}…"
     if difference is not None:
-        raise ConfigError.at(parent.path, f"is no proof of where {run.path} starts: {difference}")
+        raise ConfigError(f"{parent.path}: is no proof of where {run.path} starts: {difference}")
     return state
 
 

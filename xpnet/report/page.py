@@ -60,9 +60,9 @@ def render_page(folder: Path, data: Dataset | None, sha256: str | None) -> bytes
         try:
             data = load(config.data, config.test_data, **config.table_options)
         except (DataError, ConfigError) as error:
-            raise DataError.at(run.path, f"name its data with --data: {error}") from error
+            raise DataError(f"{run.path}: name its data with --data: {error}") from error
     if problem := run.find_other_data(data.name, sha256 or digest(data)):
-        raise DataError.at(run.path, f"{problem}: name the data of the training with --data")
+        raise DataError(f"{run.path}: {problem}: name the data of the training with --data")
     return render_training(folder.resolve().name, run.record, model, run.history, data)
 
 

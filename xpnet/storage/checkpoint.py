@@ -67,16 +67,16 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], Json]:
         metadata = file.metadata() or {}
         version = metadata.get("format_version", "")
         if metadata.get("format") != FORMAT or not version.isdecimal():
-            raise DataError.at(path, _UNUSABLE)
+            raise DataError(f"{path}: {_UNUSABLE}")
         if int(version) > FORMAT_VERSION:
             raise DataError.of_newer_format(path, "format version", version, FORMAT_VERSION)
         text = metadata.get("facts", "")
         arrays = read_arrays(path, file, file.keys())
     if metadata.get("checksum") != _compute_checksum(arrays, text):
-        raise DataError.at(path, "damaged: its content is not what was written (the checksum differs)")
+        raise DataError(f"{path}: damaged: its content is not what was written (the checksum differs)")
     facts = _parse_facts(text)
     if facts is None:
-        raise DataError.at(path, f"{_UNUSABLE} (its facts are {json.dumps(text[:60])})")
+        raise DataError(f"{path}: {_UNUSABLE} (its facts are {json.dumps(text[:60])})")
     return arrays, facts
 
 
@@ -131,7 +131,7 @@ def unflatten(path: Path, prefix: str, like: object, arrays: Arrays, remedy: str
         wanted, actual = (_describe(named.get(name)) for named in (expected, arrays))
         if wanted != actual:
             where = f"{path}: not a checkpoint of this training: {json.dumps(name)[:60]}"
-            raise DataError.at(where, f"expected {wanted}, got {actual}: {remedy}")
+            raise DataError(f"{where}: expected {wanted}, got {actual}: {remedy}")
     remaining = iter(expected)
     return tree_map(lambda _: arrays[next(remaining)], like)
 

@@ -52,11 +52,11 @@ def encode_onnx(model: TrainedNetwork, *, pixels: bool) -> bytes:
         import onnx
     except ImportError as error:
         problem = f"onnx cannot be imported ({error}): {install_command('onnx')}"
-        raise ConfigError.at("--to onnx", problem) from error
+        raise ConfigError(f"--to onnx: {problem}") from error
     size = sum(array.nbytes for array in name_tensors(model).values())
     if size > ONNX_LIMIT:
         limit = f"an ONNX file holds up to {ONNX_LIMIT} bytes of parameters"
-        raise ConfigError.at("--to onnx", f"{limit}, got {size}: use --to torch")
+        raise ConfigError(f"--to onnx: {limit}, got {size}: use --to torch")
     versions = {"opset_imports": [onnx.helper.make_opsetid("", OPSET)], "ir_version": IR_VERSION}
     producer = {"producer_name": "xpnet", "producer_version": xpnet.__version__}
     content = onnx.helper.make_model(_build_graph(model, onnx, pixels=pixels), **versions, **producer)

@@ -176,7 +176,7 @@ def read_runs(folder: Path, out: Path) -> list[FoundRun]:
         return [FoundRun(folder, out)]
     if runs := find_runs(folder, out):
         return runs
-    raise DataError.at(folder, "no run in it: xpnet runs list shows those there are")
+    raise DataError(f"{folder}: no run in it: xpnet runs list shows those there are")
 
 
 def find_newest_run(out: Path = OUT, *, trained: bool = True) -> FoundRun:
@@ -226,7 +226,7 @@ def resolve_run(name: str | Path, out: Path = OUT, others: str = "") -> Path:
         near = did_you_mean(word, (folder.relative_to(out).as_posix() for folder in folders), f"{out}/")
         remedy = near or ": xpnet runs list shows those there are"
         problem = f"expected the folder of a run or its name in {out}{others}{remedy}"
-        raise DataError.at(name, f"no such file or folder: {problem}") from error
+        raise DataError(f"{name}: no such file or folder: {problem}") from error
     except (OSError, ValueError):  # whose reading says so
         pass
     return path

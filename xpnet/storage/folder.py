@@ -80,7 +80,7 @@ class RunFolder:
         if fingerprint != expected:
             difference = f"its model has the fingerprint {fingerprint[:16]}…, run.json says {expected[:16]}…"
             remedy = "predict and evaluate take the .safetensors file all the same"
-            raise DataError.at(self.path, f"{difference}: {remedy}")
+            raise DataError(f"{self.path}: {difference}: {remedy}")
         return model
 
     @property
@@ -139,7 +139,7 @@ class RunFolder:
             It was trained from Python on arrays.
         """
         if self.record["data"].get("source") == "arrays":
-            raise DataError.at(self.path, f"was trained on arrays in Python, which are in no file: {remedy}")
+            raise DataError(f"{self.path}: was trained on arrays in Python, which are in no file: {remedy}")
 
     def check_specification(self) -> None:
         """Check that the training followed this version of the specification, or was in native arithmetic.
@@ -155,7 +155,7 @@ class RunFolder:
         if version not in (None, SPECIFICATION_VERSION):
             remedy = f"expected version {SPECIFICATION_VERSION}: use the xpnet that trained it"
             remedy += f", {writer}" if writer else ""
-            raise ConfigError.at(self.path, f"follows version {version} of the specification, {remedy}")
+            raise ConfigError(f"{self.path}: follows version {version} of the specification, {remedy}")
 
     def find_other_data(self, name: str, sha256: str) -> str | None:
         """Describe the data of the training if data of this name and digest are others; else return None."""
@@ -190,7 +190,7 @@ def acquire_lock(folder: Path) -> Lock:
     """
     lock = Lock.take(folder / records.LOCK_FILE)
     if lock is None:
-        raise ConfigError.at(folder, "another process is working on this run: wait until it has ended")
+        raise ConfigError(f"{folder}: another process is working on this run: wait until it has ended")
     return lock
 
 
@@ -205,13 +205,13 @@ def take_name(prepared: Path, folder: Path, *, overwrite: bool) -> None:
         The folder may not be replaced, or another run has just taken the name.
     """
     remedy = f"choose another {setting('name')}, or replace it with {setting('overwrite')}"
-    taken = ConfigError.at(folder, f"exists already: {remedy}")
+    taken = ConfigError(f"{folder}: exists already: {remedy}")
     if os.path.lexists(folder):
         if not overwrite:
             raise taken
         if folder.is_symlink() or not (folder / records.RECORD_FILE).is_file():
             problem = f"not a run (no {records.RECORD_FILE} in it), so {setting('overwrite')} leaves it alone"
-            raise ConfigError.at(folder, problem)
+            raise ConfigError(f"{folder}: {problem}")
         acquire_lock(folder).release()
     aside = get_aside(prepared)
     try:

@@ -184,17 +184,17 @@ def load_model(path: Path) -> TrainedNetwork:
         slices = {name: file.get_slice(name) for name in names}
         entries = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
         for problem in _find_layout_problems(entries, metadata):  # before any number is read
-            raise DataError.at(path, problem)
+            raise DataError(f"{path}: {problem}")
         tensors = read_arrays(path, file, names)
     for name, array in tensors.items():
         allowed = np.where(array < 0, np.nan, array) if name.endswith(".running_var") else array
         if bad := array.size - np.count_nonzero(np.isfinite(allowed)):
             problem = f"{name}: {bad} of its {array.size} numbers are NaN, infinite or negative variances"
-            raise DataError.at(path, problem)
+            raise DataError(f"{path}: {problem}")
     try:
         return _build_model(tensors, metadata)
     except ValueError as error:  # of the columns
-        raise DataError.at(path, error) from None
+        raise DataError(f"{path}: {error}") from None
 
 
 def fingerprint(layers: Sequence[Tensors], norms: Sequence[Tensors] = ()) -> str:
@@ -345,19 +345,19 @@ def open_tensors(path: Path) -> Iterator[Any]:
     expected = "expected a .safetensors file"
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise DataError.at(path, f"not a file: {expected}")
+            raise DataError(f"{path}: not a file: {expected}")
         path.open("rb").close()  # for the reason of an error, which is wrong in that of `safe_open`
     except PermissionError as error:
         raise make_read_error(path, error, expected) from error
     except (OSError, ValueError) as error:
-        raise DataError.at(path, f"no such file: {expected}") from error
+        raise DataError(f"{path}: no such file: {expected}") from error
     try:
         with safe_open(path, "numpy") as file:
             yield file
     except OSError as error:
-        raise DataError.at(path, f"cannot be read ({error.strerror or error})") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     except SafetensorError as error:
-        raise DataError.at(path, f"not a complete .safetensors file ({join_lines(error)})") from error
+        raise DataError(f"{path}: not a complete .safetensors file ({join_lines(error)})") from error
 
 
 def read_arrays(path: Path, file: Any, names: Iterable[str]) -> dict[str, HostArray]:
@@ -372,9 +372,9 @@ def read_arrays(path: Path, file: Any, names: Iterable[str]) -> dict[str, HostAr
     for name in names:
         where, code = f"{path}: {json.dumps(name)[:60]}", file.get_slice(name).get_dtype()
         if code not in CODES.values():
-            raise DataError.at(where, f"expected one of {', '.join(CODES.values())}, got {code}")
+            raise DataError(f"{where}: expected one of {', '.join(CODES.values())}, got {code}")
         try:
             arrays[name] = np.array(file.get_tensor(name), order="C")
         except (ValueError, OverflowError) as error:  # more or longer axes than NumPy supports
-            raise DataError.at(where, f"cannot be read ({error})") from error
+            raise DataError(f"{where}: cannot be read ({error})") from error
     return arrays

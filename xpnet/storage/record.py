@@ -247,7 +247,7 @@ def check_run(folder: Path, content: Values) -> Record:
     _check_values(path, "", values, kinds)
     record = cast("Record", values)
     if not record["segments"]:
-        raise DataError.at(path, "segments: expected at least one, got []")
+        raise DataError(f"{path}: segments: expected at least one, got []")
     segment_kinds = select_keys(schema, "segment", get_type_hints(Segment))
     for number, segment in enumerate(record["segments"]):
         _check_values(path, f"segments[{number}].", segment, segment_kinds)
@@ -270,7 +270,7 @@ def _upgrade(path: Path, values: Json) -> None:
     for name in ("segments", "digests", "specification_version"):
         if values[name] is not None:
             version = values["schema_version"]
-            raise DataError.at(path, f"{name}: expected none in a record of schema version {version}")
+            raise DataError(f"{path}: {name}: expected none in a record of schema version {version}")
     if values["schema_version"] == 1:
         values["xpnet_commit"] = values.get("git")
     resumed = values.setdefault("resumed", [])
@@ -306,7 +306,7 @@ def read_metrics(path: Path, limit: int | None = None, *, ended: bool = False) -
         row = parse_object(f"{path}, line {number}", text)
         if row is None:
             quoted = json.dumps(text[:60].decode(errors="replace"))
-            raise DataError.at(path, f"line {number}: expected a JSON object, got {quoted}")
+            raise DataError(f"{path}: line {number}: expected a JSON object, got {quoted}")
         _check_values(path, f"line {number}: ", row, _ROW_KINDS)
         rows.append(row)
     return rows
@@ -317,7 +317,7 @@ def _check_values(path: Path, where: str, values: Values, kinds: Values) -> None
     for name, kind in kinds.items():
         if not matches(value := values.get(name), kind):
             expected, quoted = formatannotation(kind).replace("Literal", "one of "), json.dumps(value)[:60]
-            raise DataError.at(path, f"{where}{name}: expected {expected}, got {quoted}")
+            raise DataError(f"{path}: {where}{name}: expected {expected}, got {quoted}")
 
 
 # JSON objects, read strictly: as every other reader of JSON understands them
@@ -334,7 +334,7 @@ def read_json(path: Path, problem: str, hint: str) -> Json:
     """
     value = parse_object(path, read_regular_file(path, RECORD_LIMIT, hint))
     if value is None:
-        raise DataError.at(path, f"{problem}: expected a JSON object")
+        raise DataError(f"{path}: {problem}: expected a JSON object")
     return value
 
 
@@ -353,9 +353,9 @@ def parse_object(where: object, text: bytes) -> Json | None:
         for key, value in pairs:
             quoted = json.dumps(key)[:60]
             if key in values:
-                raise DataError.at(where, f"the key {quoted} occurs twice: expected it once")
+                raise DataError(f"{where}: the key {quoted} occurs twice: expected it once")
             if replace_nonfinite(value) != value:
-                raise DataError.at(where, f"{quoted}: expected finite numbers, got {json.dumps(value)[:60]}")
+                raise DataError(f"{where}: {quoted}: expected finite numbers, got {json.dumps(value)[:60]}")
             values[key] = value
         return values
 

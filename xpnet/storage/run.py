@@ -79,7 +79,7 @@ class WritableRun(RunFolder):
         size = len(content) + LARGEST_END + LONGEST_NUMBER * record["data"].get("classes", 0)
         if size > records.RECORD_LIMIT:
             problem = f"would get a record of {size} bytes, above the limit of {records.RECORD_LIMIT}"
-            raise ConfigError.at(folder, f"{problem}: shorten column and class names, or keep no record")
+            raise ConfigError(f"{folder}: {problem}: shorten column and class names, or keep no record")
         try:
             files.change(out.mkdir, parents=True, exist_ok=True)
             files.sync_folder(out.parent)
@@ -141,7 +141,7 @@ class WritableRun(RunFolder):
         kept, logged = len(history), max((row.get("epoch") or 0 for row in history), default=0)
         if logged > epoch or (records.is_number(epochs) and epoch > epochs):
             problem = f"is not of this run, which has {epochs} epochs: it says {epoch}, after {kept} rows"
-            raise DataError.at(RunFolder(self.folder).checkpoint, f"{problem} to epoch {logged}: {RESTART}")
+            raise DataError(f"{RunFolder(self.folder).checkpoint}: {problem} to epoch {logged}: {RESTART}")
         lines = path.read_bytes().split(b"\n")[:kept] if path.exists() else []
         self.write(path.name, b"".join(line + b"\n" for line in lines))
         begun = _begin_segment(_format_time(), epoch, backend, device, ranks)
@@ -203,7 +203,7 @@ class WritableRun(RunFolder):
     def _writable_path(self, name: str) -> Iterator[Path]:
         """Check that the folder is still this run's, and give the body the path of a file to write."""
         if _folder_identity(self.path) != self._identity:
-            raise ConfigError.at(self.folder, "was replaced or removed while this run was using it")
+            raise ConfigError(f"{self.folder}: was replaced or removed while this run was using it")
         try:
             yield self.path / name
         except OSError as error:
@@ -254,7 +254,7 @@ def _read_resumable(folder: Path) -> Record:
     record = run.record
     if record["status"] == "completed":
         hint = f"--extend {folder} --epochs N goes on for N more epochs, as a new run"
-        raise ConfigError.at(folder, f"is complete: nothing is left to resume: {hint}")
+        raise ConfigError(f"{folder}: is complete: nothing is left to resume: {hint}")
     run.check_specification()
     record["id"] = folder.resolve().name  # the folder may have been renamed since
     return record

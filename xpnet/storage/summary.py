@@ -68,7 +68,7 @@ def compare_summary(folder: Path) -> tuple[Json, str | None]:
         computed = make_summary(str(recorded["over"]), trials)
         recorded = {**recorded, **recorded.get("figures", {})}
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise DataError.at(path, f"damaged: {EXPECTED}") from error
+        raise DataError(f"{path}: damaged: {EXPECTED}") from error
     found = sorted(file.parent.name for file in folder.glob(f"*/{RECORD_FILE}"))
     if sorted(names) != found:
         return computed, f"{path.name}: trials: recorded {names}, found {found}"

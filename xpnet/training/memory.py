@@ -47,5 +47,5 @@ def estimate_memory(config: TrainConfig, network: Network, samples: int, threads
         size = f"a {format_sizes(network.sizes)} network has {parameters} parameters"
         memory = f"needs about {needed / 2**30:.1f} GiB, this machine has {available / 2**30:.1f}"
         remedy = f"{setting('workers')}, or {setting('arithmetic', 'native')}"
-        raise ConfigError.at(setting("hidden"), f"{size} and {memory}: use fewer units, classes or {remedy}")
+        raise ConfigError(f"{setting('hidden')}: {size} and {memory}: use fewer units, classes or {remedy}")
     return needed

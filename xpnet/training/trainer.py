@@ -148,7 +148,7 @@ class Trainer:
         else:
             name = setting("workers")
             problem = f"the {backend.name} backend has threads of its own: leave {name} out"
-            raise ConfigError.at(name, problem)
+            raise ConfigError(f"{name}: {problem}")
         with backend.scope(), backend.workers(workers):
             trainer = cls(config, data, backend, **options, workers=workers)
             try:
@@ -355,7 +355,7 @@ def split_samples(config: TrainConfig, data: Dataset) -> "tuple[HostArray | None
     held_out = config.validation_samples(count)
     if held_out >= count:
         problem = f"expected fewer than the {count} training samples, got {config.validation}"
-        raise ConfigError.at(setting("validation"), problem)
+        raise ConfigError(f"{setting('validation')}: {problem}")
     return random.split(config.seed, count, held_out)
 
 
@@ -369,7 +369,7 @@ def _initial_parameters(config: TrainConfig, network: Network) -> tuple[Paramete
     if start.sizes != network.sizes or start.batch_norm != network.batch_norm:
         content = f"{config.init_from} holds a {describe(start)}"
         problem = f"{content}, but the settings and the data make it a {describe(network)}"
-        raise ConfigError.at(setting("init_from"), problem)
+        raise ConfigError(f"{setting('init_from')}: {problem}")
     return model.parameters, model.statistics
 
 
