@@ -59,28 +59,22 @@ def main(words: Sequence[str]) -> int:
     elif has_data:
         raise ConfigError("--data: is for the report of one run: a comparison reads no data")
     else:
-        path = _write_comparison(folders, arguments.out)
+        from xpnet._lib.files import save
+        from xpnet.cli.comparison import compare_runs, get_best_value
+        from xpnet.report.page import render_comparison
+
+        out, is_one = arguments.out, len(folders) == 1
+        runs = [run for folder in folders for run in read_runs(folder, folder if is_one else OUT)]
+        places = [run.folder.resolve() for run in runs]
+        for run, place in zip(runs, places, strict=True):
+            if places.count(place) > 1:
+                raise ConfigError(f"{run.folder}: is named twice: expected different runs")
+        comparison = compare_runs(runs, everything=False)
+        best = {name: get_best_value(name, values) for name, values in comparison["metrics"].items()}
+        path = out or (folders[0] / REPORT_FILE if is_one else Path("comparison.html"))
+        name = folders[0].resolve().name if is_one else "Comparison"
+        summary = compare_summary(folders[0])[0] if is_one else None
+        page = render_comparison(runs, comparison | {"best": best}, path, name=name, summary=summary)
+        save(path, page, is_named=out is not None)
     sys.stdout.write(f"{plain(path)}\n")
     return 0
-
-
-def _write_comparison(folders: Sequence[Path], out: Path | None) -> Path:
-    """Write the page of several runs, or of folders of runs trained together. Return its path."""
-    from xpnet._lib.files import save
-    from xpnet.cli.comparison import compare_runs, get_best_value
-    from xpnet.report.page import render_comparison
-
-    is_one = len(folders) == 1
-    runs = [run for folder in folders for run in read_runs(folder, folder if is_one else OUT)]
-    places = [run.folder.resolve() for run in runs]
-    for run, place in zip(runs, places, strict=True):
-        if places.count(place) > 1:
-            raise ConfigError(f"{run.folder}: is named twice: expected different runs")
-    comparison = compare_runs(runs, everything=False)
-    best = {name: get_best_value(name, values) for name, values in comparison["metrics"].items()}
-    path = out or (folders[0] / REPORT_FILE if is_one else Path("comparison.html"))
-    name = folders[0].resolve().name if is_one else "Comparison"
-    summary = compare_summary(folders[0])[0] if is_one else None
-    page = render_comparison(runs, comparison | {"best": best}, path, name=name, summary=summary)
-    save(path, page, is_named=out is not None)
-    return path
