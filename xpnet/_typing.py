@@ -28,6 +28,9 @@ HostArray: TypeAlias = "NDArray[Any]"
 Function: TypeAlias = Callable[..., Any]
 """Any function."""
 
+Notify: TypeAlias = Callable[[str], object]
+"""Receives a line of text."""
+
 Json: TypeAlias = dict[str, Any]
 """A JSON object."""
 

@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -23,7 +23,7 @@ from filelock import FileLock
 from xpnet._lib.extras import install_command, is_installed
 from xpnet._lib.files import write_atomic
 from xpnet._lib.text import complain
-from xpnet._typing import Json
+from xpnet._typing import Json, Notify
 from xpnet.errors import ConfigError, DataError, setting
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.record import MODEL_FILE, REPORT_FILE, is_number, read_json
@@ -60,7 +60,7 @@ class Tracker(LoopCallback):
     ``debug`` the output of the library is shown.
     """
 
-    def __init__(self, name: str, folder: Path, echo: Callable[[str], None], *, debug: bool = False) -> None:
+    def __init__(self, name: str, folder: Path, echo: Notify, *, debug: bool = False) -> None:
         self._name = name
         self._run = folder
         self._echo = echo

@@ -51,7 +51,7 @@ def last_signal() -> int:
 
 
 @contextmanager
-def defer_interrupts(notice: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+def defer_interrupts(notice: Callable[[], object]) -> Iterator[Callable[[], bool]]:
     """Give the body a function that returns True once Ctrl-C was pressed, instead of interrupting it.
 
     So it does of SIGTERM and SIGHUP where `Terminate` handles them. ``notice`` is called at the

@@ -1,7 +1,7 @@
 """Trained networks: loading from run folders and model files, prediction, and evaluation."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.text import complain, plain
 from xpnet._lib.tree import tree_map
-from xpnet._typing import Array, Function, HostArray, Json
+from xpnet._typing import Array, Function, HostArray, Json, Notify
 from xpnet.arithmetic.blocks import Group, block_bounds
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import resolve
@@ -58,7 +58,7 @@ class Predictor:
 
     def __init__(self, model: TrainedNetwork, backend: Backend, arithmetic: Arithmetic | None = None) -> None:
         self.model, self.backend = model, backend
-        self.warn: Callable[[str], object] = partial(warnings.warn, stacklevel=4)
+        self.warn: Notify = partial(warnings.warn, stacklevel=4)
         double = bool(model.layers[0]["weight"].dtype == np.float64)
         self.arithmetic = arithmetic or ("reproducible" if double else "native")
         self._dtype = dtype = np.dtype("f8" if double or self.arithmetic == "reproducible" else "f4")

@@ -4,10 +4,9 @@ Samples are columns: a matrix of activations is (..., units, samples), as in the
 arithmetic in force; ``ops.xp`` is the array namespace. ``ACTIVATIONS`` and ``LOSSES`` list them by name.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from xpnet._typing import Array
+from xpnet._typing import Array, Function
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.elementary import flush_tiny
 
@@ -93,8 +92,8 @@ class Activation(NamedTuple):
     Without a form, a network of this activation has no export, or no field to draw in in its report.
     """
 
-    forward: Callable[[Arithmetic, Array], Array]  # (ops, Z) -> A
-    backward: Callable[[Arithmetic, Array, Array, Array], Array]  # (ops, dA, Z, A) -> dZ
+    forward: Function  # (ops, Z) -> A
+    backward: Function  # (ops, dA, Z, A) -> dZ
     torch: str | None = None  # a class of torch.nn
     onnx: tuple[Any, ...] | None = None  # an operator of ONNX and its operands: "z", numbers or such tuples
     script: str | None = None  # a term of z in JavaScript
@@ -197,8 +196,8 @@ def squared_error_backward(ops: Arithmetic, probabilities: Array, y: Array) -> A
 class Loss(NamedTuple):
     """A loss of each sample's logits and targets, and its gradient."""
 
-    per_sample: Callable[[Arithmetic, Array, Array], Array]  # (ops, Z, Y) -> (..., 1, samples)
-    backward: Callable[[Arithmetic, Array, Array], Array]  # (ops, softmax(Z), Y) -> dZ
+    per_sample: Function  # (ops, Z, Y) -> (..., 1, samples)
+    backward: Function  # (ops, softmax(Z), Y) -> dZ
 
 
 LOSSES = {

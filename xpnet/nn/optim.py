@@ -8,13 +8,12 @@ those that other ranks update. Only the fields named ``weight`` decay and have t
 """
 
 import math
-from collections.abc import Callable
 from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from xpnet._lib.tree import leaves, tree_map
-from xpnet._typing import Array
+from xpnet._typing import Array, Function
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.elementary import flush_tiny
 from xpnet.nn.layers import Parameters
@@ -47,8 +46,8 @@ class Optimizer(NamedTuple):
     a number of the host would be float64 in NumPy.
     """
 
-    init: Callable[[Parameters], Any]  # parameters -> state
-    update: Callable[..., Update]
+    init: Function  # parameters -> state
+    update: Function
     # (gradients, state, parameters, learning rate) -> (new parameters, new state)
     clips: bool = False  # True if a further argument, all gradients, is needed for an update of some
 
@@ -155,7 +154,7 @@ def limit_norms(ops: Arithmetic, parameters: Parameters, limit: float) -> Parame
 class Rule(NamedTuple):
     """An update rule with what is its own: its weight decay, and its row in the table of docs/training.md."""
 
-    build: Callable[..., Optimizer]  # (ops, **options) -> the rule
+    build: Function  # (ops, **options) -> the rule
     summary: str
     learning_rate: str  # the typical one
     weight_decay: float = 0.0  # by default
@@ -214,7 +213,7 @@ def build(
     return Optimizer(optimizer.init, update, clip_norm is not None)
 
 
-def map_layers(change: Callable[[Any], Any], state: Any) -> Any:
+def map_layers(change: Function, state: Any) -> Any:
     """Return the state of an optimiser, with a function applied to each list of layers in it."""
     if isinstance(state, list):
         return change(state)
@@ -224,13 +223,13 @@ def map_layers(change: Callable[[Any], Any], state: Any) -> Any:
 # Helpers
 
 
-def _map(function: Callable[..., Array], first: Parameters, *others: Parameters) -> Parameters:
+def _map(function: Function, first: Parameters, *others: Parameters) -> Parameters:
     """Apply a function to each array, or to corresponding arrays of several lists."""
     arrays = [leaves(layers) for layers in others]
     return tree_map(lambda array: function(array, *map(next, arrays)), first)
 
 
-def _map_joined(function: Callable[[Array], Array], ops: Arithmetic, layers: Parameters) -> Parameters:
+def _map_joined(function: Function, ops: Arithmetic, layers: Parameters) -> Parameters:
     """Apply an elementwise function with a root to all entries, joined as (1, entries) if that is faster."""
     stops = [0, *accumulate(math.prod(x.shape) for x in leaves(layers))]
     if ops.has_native_roots or not 0 < stops[-1] <= MOST_JOINED:
@@ -245,7 +244,7 @@ def _join(ops: Arithmetic, arrays: object) -> Array:
     return ops.xp.concat([ops.xp.reshape(x, (1, -1)) for x in leaves(arrays)], axis=1)
 
 
-def _map_weights(function: Callable[..., Array], *layers: Parameters) -> Parameters:
+def _map_weights(function: Function, *layers: Parameters) -> Parameters:
     """Apply a function to the fields named ``weight``. Take the other fields from the first list."""
     return [
         group[0]._replace(weight=function(*(layer.weight for layer in group)))

@@ -1,7 +1,7 @@
 """The recorder of a training: rows, checkpoints and the outcome, in the folder of its run."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from xpnet._lib import clock
 from xpnet._lib.text import complain
 from xpnet._lib.tree import leaves_by_path
-from xpnet._typing import HostArray, Json
+from xpnet._typing import HostArray, Json, Notify
 from xpnet.errors import DataError, setting
 from xpnet.storage.checkpoint import RESTART, encode_checkpoint, load_checkpoint, unflatten
 from xpnet.storage.folder import RunFolder
@@ -24,7 +24,6 @@ from xpnet.training.score import SCORE_NAMES
 from xpnet.training.step import Variables
 from xpnet.training.trainer import Trainer
 
-Notify = Callable[[str], object]
 Metrics = dict[str, float | list[float | None] | None]
 
 

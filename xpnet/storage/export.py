@@ -6,7 +6,6 @@ network has such. The means replace missing values; the graph does so itself.
 """
 
 import json
-from collections.abc import Callable
 from itertools import pairwise, zip_longest
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 
 import xpnet
 from xpnet._lib.extras import install_command
+from xpnet._typing import Function
 from xpnet.errors import ConfigError
 from xpnet.nn.functional import ACTIVATIONS
 from xpnet.nn.inputs import Normalization
@@ -119,7 +119,7 @@ def _build_graph(model: TrainedNetwork, onnx: Any, *, pixels: bool) -> Any:
     return helper.make_graph(nodes, "xpnet", [rows], outputs, [*tensors.values()])
 
 
-def _add_term(add: Callable[..., str], term: Any, z: str) -> Any:
+def _add_term(add: Function, term: Any, z: str) -> Any:
     """Add the nodes of a term of `z` in ONNX; return the name of their output, or a number as it is."""
     if not isinstance(term, tuple):
         return z if term == "z" else term

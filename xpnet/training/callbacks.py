@@ -8,6 +8,7 @@ from typing import Any
 
 from xpnet._lib.interrupts import defer_interrupts
 from xpnet._lib.tree import leaves, tree_map
+from xpnet._typing import Notify
 from xpnet.arithmetic.elementary import flush_tiny
 from xpnet.config import TrainConfig
 from xpnet.distributed.comparison import compare
@@ -211,7 +212,7 @@ class StopOnInterrupt(LoopCallback):
     a line of text at the first Ctrl-C.
     """
 
-    def __init__(self, notify: Callable[[str], None]) -> None:
+    def __init__(self, notify: Notify) -> None:
         self._notify, self._stack = notify, ExitStack()
         self._is_pressed: Callable[[], bool] = lambda: False
 

@@ -2,11 +2,12 @@
 
 import platform
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from xpnet._lib.text import announce, complain, pluralize
+from xpnet._typing import Notify
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import identify_gpu
 from xpnet.backends.resolve import Selection, resolve
@@ -27,7 +28,7 @@ def open_training(
     like: Backend | None = None,
     normalization: Normalization | None = None,
     jobs: int = 1,
-    warn: Callable[[str], object] = lambda text: complain(f"warning: {text}"),
+    warn: Notify = lambda text: complain(f"warning: {text}"),
 ) -> Iterator[tuple[Trainer, Selection]]:
     """Build a trainer from settings, with its backend, data and normalisation; yield the selection too.
 
@@ -80,7 +81,7 @@ def open_training(
         yield trainer, selection
 
 
-def _compare_places(ranks: Ranks, selection: Selection, warn: Callable[[str], object]) -> tuple[str, ...]:
+def _compare_places(ranks: Ranks, selection: Selection, warn: Notify) -> tuple[str, ...]:
     """Return library and device of each rank; warn of those that use the CPU instead, or share a GPU."""
     backend, device = selection.backend, selection.device_used
     place, gpu = f"{backend.name} {backend.version} on {device}", identify_gpu(device) or ""

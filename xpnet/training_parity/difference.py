@@ -192,7 +192,7 @@ def _record_operations(ops: Arithmetic, to_host: Function, record: list[_Value])
     calls: Counter[str] = Counter()
     is_nested = False
 
-    def record_method(name: str) -> Callable[..., object]:
+    def record_method(name: str) -> Function:
         method = getattr(type(ops), name)
 
         def call(self: Arithmetic, *args: object, **kwargs: object) -> object:

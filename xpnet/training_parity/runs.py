@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from xpnet._lib.tree import leaves
-from xpnet._typing import HostArray, Json
+from xpnet._typing import HostArray, Json, Notify
 from xpnet.backends.probing import one_line
 from xpnet.backends.resolve import probe
 from xpnet.config import TrainConfig
@@ -22,9 +22,6 @@ from xpnet.training.callbacks import Evaluate
 from xpnet.training.loop import EpochLog, LoopCallback
 from xpnet.training.opening import open_training
 from xpnet.training_parity.difference import first_difference
-
-Show = Callable[[str], None]
-"""Receives descriptions of the progress."""
 
 
 class ArithmeticKind(NamedTuple):
@@ -91,7 +88,7 @@ class ParityResult:
 class _RecordEpochs(LoopCallback):
     """Records digests of each epoch, which are small enough to keep; called after ``Evaluate``."""
 
-    def __init__(self, notify: Callable[[int], None]) -> None:
+    def __init__(self, notify: Callable[[int], object]) -> None:
         self._notify = notify
         self.digests: list[tuple[int, int | None, str]] = []  # by epoch and layer
 
@@ -112,7 +109,7 @@ class _Run(NamedTuple):
 
 
 def compare_backends(
-    config: TrainConfig, data: Dataset, targets: Sequence[BackendDevice], show: Show
+    config: TrainConfig, data: Dataset, targets: Sequence[BackendDevice], show: Notify
 ) -> Iterator[ParityResult]:
     """Yield the results of training on each backend in each arithmetic, NumPy first.
 
@@ -155,7 +152,7 @@ def _configure(config: TrainConfig, kind: ArithmeticKind, target: BackendDevice)
     return replace(config, **changes, log_every=1, require_device=True)
 
 
-def _train(config: TrainConfig, data: Dataset, heading: str, show: Show) -> _Run:
+def _train(config: TrainConfig, data: Dataset, heading: str, show: Notify) -> _Run:
     show(heading)
     with open_training(config, data) as (trainer, _):
         start = time.perf_counter()
