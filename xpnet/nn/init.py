@@ -1,8 +1,8 @@
 """The initial parameters and running statistics, drawn on the host."""
 
-import itertools
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def initialize(
     With ``batch_norm``, each hidden layer is followed by a BatchNorm with gamma 1 and beta 0.
     """
     layers: Parameters = []
-    for index, (inputs, units) in enumerate(itertools.pairwise(sizes)):
+    for index, (inputs, units) in enumerate(pairwise(sizes)):
         count = units * inputs
         words = random.words(seed, random.Purpose.INITIALIZE, count + units, index=index)
         values = random.uniform(words) - 0.5

@@ -61,12 +61,8 @@ class Run(NamedTuple):
         return self.backend.device_name != "meta"
 
     def __str__(self) -> str:
-        parts = [self.target.where]
-        if self.narrow and self.backend.name == "jax":
-            parts.append("32 bits")
-        if self.jit:
-            parts.append("jax.jit")
-        return ", ".join(parts)
+        bits = ", 32 bits" if self.narrow and self.backend.name == "jax" else ""
+        return f"{self.target.where}{bits}{', jax.jit' if self.jit else ''}"
 
     @contextmanager
     def scope(self) -> Iterator[Sequence[warnings.WarningMessage]]:

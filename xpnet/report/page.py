@@ -122,14 +122,9 @@ def select_samples(record: Record, data: Dataset) -> tuple[str, Dataset]:
     """
     if len(data.y_test):
         return "validation" if data.test_is_validation else "test", data
-    part = "training"
-    x = data.x_train
-    y = data.y_train
     _, rows = split_samples(from_json(record["config"], "the record"), data)
-    if rows is not None:
-        part = "validation"
-        x = x[rows]
-        y = y[rows]
+    part, kept = ("training", slice(None)) if rows is None else ("validation", rows)
+    x, y = data.x_train[kept], data.y_train[kept]
     return part, replace(data, x_test=x, y_test=y, test_rows=rows, test_file="")
 
 
