@@ -364,8 +364,7 @@ def verify(
         recorded.check_files("pass them")
     else:
         classes = recorded.record["data"].get("classes")
-        weights = sample_weight, class_weight
-        data = _make_recorded(recorded, (X, y), validation_data, weights, classes)
+        data = _make_recorded(recorded, (X, y), validation_data, (sample_weight, class_weight), classes)
         if "feature_names" not in recorded.record["data"]:  # before 0.4, not every table's were read
             data = replace(data, columns=replace(data.columns, features=None))
     with open_training(config, data, like=backend_of(X), warn=warn_user) as (trainer, _):

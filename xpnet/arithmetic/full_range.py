@@ -162,8 +162,7 @@ class FullRange(Reproducible):
         """Return M + log Σ exp(x - M) along an axis, with M the largest x; NaN if there is one among them."""
         xp = self.xp
         largest = xp.max(x, axis=axis, keepdims=True)
-        total = self.sum(self.limited.exp(x - largest), axis)
-        result = elementary.flush_tiny(largest) + self.log(total)
+        result = elementary.flush_tiny(largest) + self.log(self.sum(self.limited.exp(x - largest), axis))
         # JAX 0.10 loses NaN in a maximum of 4,096 numbers.
         has_nan = xp.any(x != x, axis=axis, keepdims=True)  # noqa: PLR0124
         return xp.where((xp.abs(largest) == xp.inf) & ~has_nan, largest, result)

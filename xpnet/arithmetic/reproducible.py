@@ -149,8 +149,7 @@ class Reproducible(Arithmetic):
         algorithm 3.5).
         """
         scaled = largest * 2.0**53
-        power = scaled - (scaled - largest)
-        return self.xp.maximum(power, SMALLEST) * TO_OVERFLOW
+        return self.xp.maximum(scaled - (scaled - largest), SMALLEST) * TO_OVERFLOW
 
     def _product(self, left: Slices, right: Slices, factor: float) -> Array:
         """Multiply two operands in slices, without the products of slices that are low in both.

@@ -70,8 +70,7 @@ def _format_report(report: Values) -> str:
     for backend in report["backends"]:
         if without_driver and backend["name"] == "cupy" and not backend["installed"]:
             continue  # it is for NVIDIA's GPUs alone
-        usable = ", ".join(backend["usable"]) or "nothing here"
-        rows += [(backend["name"], backend["version"] or "-", usable)]
+        rows += [(backend["name"], backend["version"] or "-", ", ".join(backend["usable"]) or "nothing here")]
     lines += align(rows, left=3)
     if missing := report["train"]["missing"]:
         problem = f"commands, trainings and reports: not installed: {', '.join(missing)}"

@@ -75,7 +75,6 @@ def main(words: Sequence[str]) -> int:
         raise ConfigError(f"{path}: is the network itself: choose another --out")
     pixels = export.is_of_pixels(model.normalization) if rows == "auto" else rows == "uint8"
     options = {"pixels": pixels} if target.has_rows else {}
-    content = getattr(export, target.encoder)(model, **options)
-    save(path, content, is_named=out is not None)
+    save(path, getattr(export, target.encoder)(model, **options), is_named=out is not None)
     sys.stdout.write(f"{plain(path)}\n")
     return 0

@@ -142,8 +142,7 @@ def _show_run(arguments: Namespace) -> Result:
         return _make_list(runs, partial(_print_trials, folder=folder, runs=runs))
     value = {**run.record, "status": run.status, "folder": str(run.folder), "history": run.history}
     columns = to_columns(run.history)
-    rows = [[*columns], *zip(*columns.values(), strict=True)]
-    return value, rows, partial(_print_details, run=run)
+    return value, [[*columns], *zip(*columns.values(), strict=True)], partial(_print_details, run=run)
 
 
 def _compare_runs(arguments: Namespace) -> Result:

@@ -124,8 +124,7 @@ class Predictor:
             return list(function(self._parameters, self._statistics, backend.put(rows)))
 
         bounds = block_bounds(len(x), ROWS)
-        threads = min(available_cpus(), len(bounds))
-        with backend.scope(), backend.workers(max(threads, 1)):
+        with backend.scope(), backend.workers(max(min(available_cpus(), len(bounds)), 1)):
             for (begin, end), block in zip(bounds, backend.map_blocks(compute, bounds), strict=True):
                 for result, part in zip(results, block, strict=True):
                     result[begin:end] = backend.to_host(part)[: end - begin]

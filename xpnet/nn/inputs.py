@@ -134,8 +134,7 @@ def _pixel_statistics(x: HostArray) -> tuple[HostArray, HostArray]:
     n = int(histogram.sum())
     total = int(histogram @ values)
     squares = int(histogram @ values**2)
-    variance = (n * squares - total * total) / (n * n)
-    return np.asarray(total / n), np.asarray(math.sqrt(variance))
+    return np.asarray(total / n), np.asarray(math.sqrt((n * squares - total * total) / (n * n)))
 
 
 def _feature_statistics(x: HostArray) -> tuple[HostArray, HostArray]:

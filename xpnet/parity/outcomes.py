@@ -86,8 +86,7 @@ def _find_effects(task: Task, outcome: Outcome, expected: Outcome, *, memory: bo
         elif partner.startswith("argument"):
             yield f"{output} shares no memory with {partner}, {whose}'s does"
     for output, array in outcome.arrays.items() if memory else ():
-        original = expected.arrays.get(output, array)
-        if original.flags.writeable and not array.flags.writeable:
+        if expected.arrays.get(output, array).flags.writeable and not array.flags.writeable:
             yield f"{output} is read-only, {whose}'s is not: return a copy"
     for kind, text in outcome.warnings.items() if task.check_warnings else ():
         if kind and kind not in expected.warnings:

@@ -245,8 +245,7 @@ def _find_candidates(folder: Path, depth: int, seen: set[tuple[int, int]]) -> It
         return
     seen.add((status.st_dev, status.st_ino))
     traces = {records.METRICS_FILE, records.CHECKPOINT_FILE, records.LOCK_FILE}
-    lost = depth < MAX_DEPTH and not traces.isdisjoint(names)
-    if RECORD_FILE in names or lost:
+    if RECORD_FILE in names or (depth < MAX_DEPTH and not traces.isdisjoint(names)):
         yield folder
     elif depth > 0:
         for name in names:

@@ -174,8 +174,7 @@ class WritableRun(RunFolder):
         if self.record["status"] == "running":
             digests = {p.name: digest_file(p) for p in self.files}
             changes = {"status": status, **NO_OUTCOME, **outcome, "ended": _format_time(), "digests": digests}
-            content = select_content({**self.record, **changes})
-            digests[records.RECORD_FILE] = records.digest_record(content)
+            digests[records.RECORD_FILE] = records.digest_record(select_content({**self.record, **changes}))
             self._write_record(changes)
         self.release()
 
@@ -195,8 +194,7 @@ class WritableRun(RunFolder):
     def _write_record(self, changes: Values) -> None:
         """Update the record in run.json, which has the keys of its schema version, then in memory."""
         changed = cast("Record", {**self.record, **changes})
-        content = select_content(changed)
-        self.write(records.RECORD_FILE, format_json(replace_nonfinite(content)).encode())
+        self.write(records.RECORD_FILE, format_json(replace_nonfinite(select_content(changed))).encode())
         self.record.update(changed)
 
     @contextmanager

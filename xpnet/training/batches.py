@@ -154,8 +154,7 @@ class BatchLoader:
         """Yield batches of several steps; the last few steps are left out."""
         size = self.samples_per_step
         if self.masks is not None:
-            units = sum(self.context.network.sizes[:-1])
-            at_once = min(at_once, max(MOST_MASKED // (size * units), 1))
+            at_once = min(at_once, max(MOST_MASKED // (size * sum(self.context.network.sizes[:-1])), 1))
         is_shared = self.share(size) != (0, size)
         whole = 0 if is_shared else sum(end - begin == size for begin, end in bounds)
         most = min(at_once, whole)
@@ -163,8 +162,7 @@ class BatchLoader:
         steps = max(divisors, default=most)
         if steps < 2:
             return
-        stacked = whole - whole % steps
-        for begin, _ in bounds[:stacked:steps]:
+        for begin, _ in bounds[: whole - whole % steps : steps]:
             end, shape = begin + steps * size, (steps, size)
             if self.context.backend.on_gpu:
                 indices = self.context.ops.xp.reshape(order.device[begin:end], shape)

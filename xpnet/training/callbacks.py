@@ -249,8 +249,7 @@ class CompareRanks(LoopCallback):
             A rank has other parameters.
         """
         ranks, digest = self._trainer.ranks, self._trainer.fingerprint(log.state)
-        problem = f"has other parameters after epoch {log.epoch}"
-        compare(ranks, range(ranks.size), digest, digest, problem)
+        compare(ranks, range(ranks.size), digest, digest, f"has other parameters after epoch {log.epoch}")
 
 
 def order_callbacks(

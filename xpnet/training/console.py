@@ -94,8 +94,7 @@ class TrainingConsole(LoopCallback):
         if self._console.quiet or not self._advise:
             return
         labels, recalls = self._trainer.data.y_train, self._trainer.training_recalls(result.best)
-        accuracy = self._trainer.evaluate(result.best).accuracy
-        chance = accuracy, np.bincount(labels).max(), len(labels)
+        chance = self._trainer.evaluate(result.best).accuracy, np.bincount(labels).max(), len(labels)
         note = chance_note(*chance) if recalls is None else recall_note(recalls)
         if result.state.epoch and note is not None:
             self.print_line(f"note: {note}")
