@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module, util
 from typing import Any, NamedTuple
 
@@ -21,17 +22,23 @@ from emulated_cuda import NETWORKS
 import xpnet
 from benchmarks.contenders import XPNet
 from benchmarks.peers import make_wait, repeated
-from benchmarks.tasks import Task
+from benchmarks.tasks import TIMING_RATE, Task
 from xpnet.backends.probing import cuda_driver_version, cuda_index, float64_ratio
 from xpnet.backends.resolve import make
+from xpnet.config import TrainConfig
 from xpnet.data import datasets
+from xpnet.parity.devices import BackendDevice
+from xpnet.training_parity.runs import compare_backends
 
+NETWORKS_TIMED = (((10,), 0.1), ((1024, 1024), TIMING_RATE))
 TASKS = [
-    Task(hidden=hidden, batch=batch, unit="a step")
-    for hidden in ((10,), (1024, 1024))
-    for batch in (128, 1024, 8192, None)
+    Task(hidden=hidden, learning_rate=rate, batch=batch, unit="a step")
+    for batch in (128, None, 8192, 1024)
+    for hidden, rate in NETWORKS_TIMED
 ]
-"""Steps that are timed, of two networks."""
+"""Steps that are timed, of two networks with their learning rates."""
+PARITY_ROWS = 1000
+"""Rows below which a few are compared."""
 Rows = Iterator[tuple[str, dict[str, Any]]]
 """The name of each part, and what is known of it."""
 
@@ -82,6 +89,17 @@ def streams(place: Place) -> Rows:
     with ThreadPoolExecutor(2) as pool:
         check(all(pool.map(predict, (x[:200], x[50:250]))), "another stream's answers")
     yield "", {"predictions": 40}
+
+
+def parity(place: Place) -> Rows:
+    """Yield the distance from NumPy of trainings in each arithmetic and dtype."""
+    data, target = datasets.load(), BackendDevice(place.library, place.device)
+    if place.rows < PARITY_ROWS:
+        data = replace(data, x_train=data.x_train[: place.rows], y_train=data.y_train[: place.rows])
+    config = TrainConfig(epochs=1 if place.rows < PARITY_ROWS else 10, report=False)
+    for row in compare_backends(config, data, [target], lambda *_: None):
+        yield f"{row.kind}, {row.target.where}", {"max ulp": row.max_ulp, "max relative": row.max_relative}
+        check(row.verdict != "FAIL", f"{row}: {row.problem or 'differs from NumPy'}")
 
 
 def first_call(place: Place) -> Rows:
@@ -186,6 +204,7 @@ PEAKS: dict[str, Callable[[Any], int]] = {
     "jax": lambda jax: jax.devices()[0].memory_stats()["peak_bytes_in_use"],
 }
 CASES: dict[str, Callable[[Place], Rows]] = {
+    "parity": parity,
     "versions": versions,
     "streams": streams,
     "compile": first_call,
