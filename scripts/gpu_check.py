@@ -49,16 +49,9 @@ STAGES = """versions 0.5, first 1, parity 1, streams 0.5, compile 0.5, steps 4, 
     libraries 1, settings 1, epochs 3, others 2, suite 8"""
 MINUTES = {name: float(minutes) for name, minutes in map(str.split, STAGES.split(","))}
 """The most that each stage takes."""
-WHOLE = "XPNET_WHOLE_BATCHES"
+WHOLE, XPNETS = "XPNET_WHOLE_BATCHES", ("reproducible:cupy", "native:cupy")
 CONTENDERS = {
-    "cupy": (
-        *(
-            f"xpnet:{kind}:cupy{switch}"
-            for kind in ("reproducible", "native")
-            for switch in ("", f":{WHOLE}")
-        ),
-        "cupy",
-    ),
+    "cupy": (*(f"xpnet:{each}" for each in XPNETS), *(f"xpnet:{each}:{WHOLE}" for each in XPNETS), "cupy"),
     "torch": ("torch", "torch-graph", "torch-compile"),
     "jax": ("jax",),
 }
@@ -68,9 +61,7 @@ LIMIT, RUNS, LEAST = 60.0, 3, 1.0
 """Seconds that a contender may take to answer, its runs, and seconds in which nothing begins."""
 STATE = "clocks.sm,clocks.mem,utilization.gpu,ecc.mode.current,ecc.errors.uncorrected.volatile.total"
 PLATFORMS = ["manylinux2014_x86_64", *(f"manylinux_2_{minor}_x86_64" for minor in (17, 24, 27, 28))]
-BRING = (
-    "python scripts/gpu_check.py --bundle FOLDER elsewhere, and pip install --no-index --find-links FOLDER"
-)
+BRING = "python scripts/gpu_check.py --bundle FOLDER elsewhere, pip install --no-index --find-links FOLDER"
 TIMES = {"µs": "seconds", "host µs": "host"}
 NOT_SHOWN = {"seconds", "host", "mebibytes"}
 Case = tuple[str, str, Callable[[], object]]
@@ -183,18 +174,13 @@ class Check:
         libraries = self.describe_libraries()
         self.devices = {each["name"]: each["devices"] for each in libraries if FIRST in each["usable"]}
         card = ask_card("gpu=name,driver_version,memory.total")
-        name = (
-            "emulated" if options.emulated else "unknown" if "not answer" in card else card.partition(",")[0]
-        )
-        self.folder = options.out / f"cuda-{to_slug(name)}"
+        name = "unknown" if "not answer" in card else card.partition(",")[0]
+        self.folder = options.out / f"cuda-{'emulated' if options.emulated else to_slug(name)}"
         make_folder(self.folder)
         words = ["git", "describe", "--always", "--dirty"]
         commit = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-        self.about = [
-            f"{datetime.now(UTC):%Y-%m-%d}, commit {commit or '?'}",
-            card,
-            *map(describe, libraries),
-        ]
+        date = f"{datetime.now(UTC):%Y-%m-%d}, commit {commit or 'unknown'}"
+        self.about = [date, card, *map(describe, libraries)]
         self.rows, self.left, self.processes = list[dict[str, Any]](), list[str](), dict[str, Any]()
         with suppress(OSError, ValueError, KeyError):
             earlier = json.loads(self.folder.with_suffix(".json").read_bytes())["rows"]
@@ -246,7 +232,8 @@ class Check:
     def own(self, stage: str, library: str) -> Case:
         """Return the case of a function of ``benchmarks.gpu``."""
         words = ["-m", "benchmarks.gpu", stage, library, FIRST, *["0.01", "256"] * self.options.quick]
-        return self.command(stage, library, words, CUPY_CACHE_DIR=f"{self.runs}/{stage}")
+        cache = "first" if stage == "compile" else "cupy"
+        return self.command(stage, library, words, CUPY_CACHE_DIR=f"{self.runs}/{cache}")
 
     def train(self, stage: str, library: str, device: str, epochs: str, **variables: str) -> Case:
         """Return the case of the default run."""
@@ -293,9 +280,8 @@ class Check:
                 process.end()
             self.write()
         failed = any(row["result"].startswith("FAILED") for row in self.rows)
-        print(
-            *(f"not done: {each}" for each in self.left), "NOT all agree" if failed else "all agree", sep="\n"
-        )
+        verdict = "NOT all agree" if failed else "all agree"
+        print(*(f"not done: {title}" for title in self.left), verdict, sep="\n")
         return code or int(failed)
 
     @property
@@ -334,21 +320,24 @@ class Check:
         quick, begin, row = self.options.quick, time.monotonic(), partial(self.add, stage, task.title)
         requests = [{"task": asdict(task), "target": 0.01 if quick else 0.3}, *[{}] * (1 if quick else RUNS)]
         answers = {who: list[dict[str, float]]() for who in whos}
-        for number, request in enumerate([*requests, {"observe": True}]):
-            for who in [*answers][:: 1 - 2 * (number % 2)]:
-                if self.seconds_left < LEAST:
-                    break
-                try:
-                    answers[who].append(self.ask(who, request))
-                except ContenderError as error:
-                    self.processes.pop(who).end()
-                    times = summarize(answers.pop(who))
-                    row(KNOWN[who].title, f"FAILED: {error}", time.monotonic() - begin, times)
-        for who, several in answers.items():
-            if times := summarize(several):
-                row(KNOWN[who].title, "measured", time.monotonic() - begin, times)
-            else:
-                self.left.append(f"{stage}: {task.title}: {KNOWN[who].title}")
+        try:
+            for number, request in enumerate([*requests, {"observe": True}]):
+                for who in [*answers][:: 1 - 2 * (number % 2)]:
+                    if self.seconds_left < LEAST:
+                        break
+                    try:
+                        answers[who].append(self.ask(who, request))
+                    except (ContenderError, OSError) as error:
+                        if process := self.processes.pop(who, None):
+                            process.end()
+                        times = summarize(answers.pop(who))
+                        row(KNOWN[who].title, f"FAILED: {error}", time.monotonic() - begin, times)
+        finally:  # after Ctrl-C, too
+            for who, several in answers.items():
+                if times := summarize(several):
+                    row(KNOWN[who].title, "measured", time.monotonic() - begin, times)
+                else:
+                    self.left.append(f"{stage}: {task.title}: {KNOWN[who].title}")
 
     def ask(self, who: str, request: dict[str, Any]) -> dict[str, float]:
         """Return the answer of a contender, whose process is started if there is none."""
@@ -394,15 +383,10 @@ class Check:
         for stage in MINUTES:
             rows = [row for row in self.rows if row["stage"] == stage]
             keys = list(dict.fromkeys(key for row in rows for key in row["values"]))
-            head = ["case", "by", "result", "s", *keys]
-            texts = [
-                [row[key] for key in ("case", "who", "result")] + [f"{row['seconds']:.0f}"] for row in rows
-            ]
-            cells = [
-                text + [shown(row["values"].get(key, "")) for key in keys]
-                for text, row in zip(texts, rows, strict=True)
-            ]
-            yield from ("", f"## {stage}", "", markdown(head, cells)) if rows else ()
+            flat = [{**row["values"], **row, "seconds": round(row["seconds"])} for row in rows]
+            names = ["case", "who", "result", "seconds", *keys]
+            cells = [[shown(row.get(name, "")) for name in names] for row in flat]
+            yield from ("", f"## {stage}", "", markdown(names, cells)) if rows else ()
         yield from ("", "## Not done", "", *(f"- {title}" for title in self.left)) if self.left else ()
         yield ""
 

@@ -71,7 +71,7 @@ def test_without_a_gpu_a_package_or_a_folder_it_is_one_line_and_code_2(check, mo
     problem = (
         "gpu_check: array_api_compat is not installed: python scripts/gpu_check.py --bundle FOLDER elsewhere"
     )
-    assert capsys.readouterr().err == f"{problem}, and {wheels}"
+    assert capsys.readouterr().err == f"{problem}, {wheels}"
 
 
 def test_all_cases_run_in_the_order_in_which_they_tell_most(check, capsys):
