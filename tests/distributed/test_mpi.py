@@ -212,8 +212,7 @@ def test_a_rank_with_wrong_gradients_or_updates_is_named(
 ):
     line = [*words("full", tmp_path), "--epochs", "99", "--optimizer", "sgd", *settings.split()]
     result = mpi(ranks, line, harm=(what, wrong, begin))
-    computed = "update" if what == "halves updates" else "gradient"
-    problem = rf"has (computed a wrong {computed} in step (\d+)|other parameters after epoch 1)"
+    problem = r"has (computed a wrong gradient or update in step (\d+)|other parameters after epoch 1)"
     found = re.match(f"xpnet: {HOST}, {named.replace('HOST', HOST)}:? {problem}", result.stderr)
     assert (result.returncode, found is not None) == (2, True), result.stderr
     assert int(found[2] or 0) <= 100
@@ -379,6 +378,11 @@ def test_the_first_rank_alone_prints(alone, tmp_path):
     verified = f"verified      {name}: epoch 1, model and metrics are the same bits\n"
     assert [result.stdout.count(text) for text in (hint, "epoch     1   loss", verified)] == [2, 2, 1]
     assert Path(name, "report.html").exists()
+    line = ["-m", "xpnet", *words("full", tmp_path), "--dry-run", "--batch-size", "full"]
+    dry = start_ranks(tmp_path, line)
+    # Of 137 parameters it sends the sums of others' slices, and its own slice, 4 of the first 6 rows, to two.
+    said = f"\n# sent          {8 * (137 - 48 + 2 * 48) / 1e6:.3g} MB of each step by the first rank\n"
+    assert (dry.returncode, dry.stdout.count(said)) == (0, 1)
 
 
 # A batch job that is preempted, and queued again: bash runs the script of docs/scaling.md, with stand-ins for

@@ -5,12 +5,15 @@ import platform
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from commands import complaint
 from harmed_trial import harmed
+from simulated_ranks import MPI
 
 from xpnet._lib.extras import install_command
 from xpnet.arithmetic.blocks import tree_sum
@@ -18,7 +21,15 @@ from xpnet.backends import resolve
 from xpnet.cli.trials import Trial, TrialProcesses
 from xpnet.config import TrainConfig
 from xpnet.distributed.comparison import Schedule, compare
-from xpnet.distributed.exchange import finish_tree, list_nodes, node_size, share_blocks
+from xpnet.distributed.exchange import (
+    Gathering,
+    Memory,
+    TreeSum,
+    finish_tree,
+    list_nodes,
+    node_size,
+    share_blocks,
+)
 from xpnet.distributed.launch import VARIABLES, count_ended, rank_and_size
 from xpnet.distributed.ranks import ALONE, Ranks, count_sharing
 from xpnet.distributed.watchdog import read_limits
@@ -180,24 +191,48 @@ def test_a_batch_of_one_block_is_shared_where_the_model_says_that_it_pays(sizes,
     assert not least or share(context, least) == (least * (ranks - 1) // ranks, least)
 
 
+def sent_and_awaited(blocks, ranks, shapes):
+    """A row of the page's table."""
+    nodes, shares = list_nodes(blocks, ranks), share_blocks(blocks, ranks)
+    sent = []
+    for rank in range(ranks):
+        memory = Memory(SimpleNamespace(rank=rank, size=ranks), resolve.make("numpy", "cpu"))
+        exchanges = TreeSum(memory, blocks, shapes, "float64"), Gathering(memory, shapes, "float64")
+        sent.append(sum(exchange.sent for exchange in exchanges) / 1e6)
+    computing, most = sum(map(bool, nodes)), max(stop - start for start, stop in shares)
+    cells = blocks, ranks, computing, most, f"{blocks / most:.1f}", f"{max(sent):.1f}", f"{np.mean(sent):.1f}"
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+@pytest.mark.tooling
+def test_the_page_has_what_many_ranks_send_and_wait_for(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=MPI))
+    shapes = tuple(
+        shape for inputs, units in pairwise((784, 1024, 1024, 10)) for shape in ((units, inputs), (units, 1))
+    )
+    page = (Path(__file__).resolve().parents[2] / "docs" / "scaling.md").read_text()
+    for blocks in (59, 1000):
+        for ranks in (2, 8, 64, 1000):
+            assert f"\n{sent_and_awaited(blocks, ranks, shapes)}\n" in page
+
+
 @pytest.mark.parametrize(
     ("results", "named"),
     [
         ([("a", "b"), ("b", "c"), ("c", "a")], None),
         ([("a", "b"), ("?", "?"), ("c", "a")], "b, rank 1: has"),  # its other result does not count
-        ([("a", "b"), ("b", "c"), ("c", "a"), ("", "")], None),  # a rank without a share
+        ([("a", "b"), ("b", "c"), ("c", ""), ("", "a")], None),  # a rank without a share
         ([("a", "b"), ("?", "c"), ("c", "a")], "b, rank 1: has"),
         ([("a", "b"), ("?", "?")], "a, rank 0; b, rank 1: one of them has"),
     ],
 )
 def test_the_rank_is_named_whose_result_the_one_before_it_has_not(results, named):
     ranks = Told(size=len(results), hosts=("a", "b", "c", "d"), values=tuple(results))
-    owners = [rank for rank, (own, _) in enumerate(results) if own]
     if named is None:
-        compare(ranks, owners, "", "", "has something else")
+        compare(ranks, "", "", "has something else")
         return
     with pytest.raises(BackendError, match=f"^{named} something else: is its memory") as raised:
-        compare(ranks, owners, "", "", "has something else")
+        compare(ranks, "", "", "has something else")
     assert raised.value.shared
 
 

@@ -256,7 +256,7 @@ def _estimate(trainer: Trainer, first: int) -> Iterator[str]:
     start = time.perf_counter()
     trainer.estimate(state, some)
     evaluation = (time.perf_counter() - start) / some
-    step, steps = _time_step(trainer, state), len(trainer.loader.bounds)
+    (step, sent), steps = _time_step(trainer, state), len(trainer.loader.bounds)
     epochs = range(first, last + 1)
     logged = sum(epoch % config.log_interval == 0 or epoch in (first, last) for epoch in epochs)
     validated = 0 if trainer.validation_indices is None else int(trainer.validation_indices.shape[0])
@@ -265,20 +265,23 @@ def _estimate(trainer: Trainer, first: int) -> Iterator[str]:
     seconds = runs * ((last - first) * steps * step + evaluated * evaluation)
     memory = max(trainer.memory, peak_memory() or 0)  # of small networks, Python takes most
     yield f"memory        about {memory / 2**20:,.0f} MiB"
+    if trainer.ranks.size > 1:
+        yield f"sent          {sent / 1e6:.3g} MB of each step by the first rank"
     trainings = "" if runs == 1 else f"{runs} trainings, one at a time, of "
     duration = f"{1000 * step:.2g}" if 1000 * step < 10 else f"{1000 * step:.0f}"
     work = f"{pluralize(last - first, 'epoch')} of {pluralize(steps, 'step')} of {duration} ms"
     yield f"time          about {format_duration(seconds)}: {trainings}{work}, and evaluation"
 
 
-def _time_step(trainer: Trainer, state: TrainState) -> float:
-    """Return the median time of a step in seconds, without the first, which compiles."""
+def _time_step(trainer: Trainer, state: TrainState) -> tuple[float, float]:
+    """Return the median seconds of a step, without the first, which compiles, and the bytes that it sends."""
     loader, to_host = trainer.loader, trainer.backend.to_host
     share = 1.0 if loader.in_memory else min(1.0, DRY_RUN_SAMPLES / loader.samples_per_epoch)
     loader = replace(loader, samples_per_epoch=round(share * loader.samples_per_epoch))
     scale = min(loader.samples_per_step / trainer.loader.samples_per_step, 1.0)
     variables = state.variables
     times = list[float]()
+    before = trainer.ranks.activity.sent
     last = time.perf_counter()
     for batch in islice(chain.from_iterable(map(loader.batches, count(1))), STEPS):
         variables = trainer.step(variables, batch, trainer.learning_rate(0))
@@ -288,4 +291,5 @@ def _time_step(trainer: Trainer, state: TrainState) -> float:
         last = now
         if trainer.ranks.max(len(times) > 1 and sum(times) > SECONDS):
             break
-    return statistics.median(times[1:]) / scale
+    sent = (trainer.ranks.activity.sent - before) / len(times)
+    return statistics.median(times[1:]) / scale, sent

@@ -1,7 +1,6 @@
 """The comparison of results of ranks, each with those of the rank before it."""
 
 import math
-from collections.abc import Sequence
 
 from xpnet.distributed.ranks import Ranks
 from xpnet.errors import BackendError
@@ -31,21 +30,22 @@ class Schedule:
         return True
 
 
-def compare(ranks: Ranks, owners: Sequence[int], own: str, following: str, problem: str = "") -> None:
-    """Compare the digest of a result of each owner with that which the owner before it has computed.
+def compare(ranks: Ranks, own: str, following: str, problem: str = "") -> None:
+    """Compare the digest of a result of each rank with that which the rank before it has computed.
 
-    All ranks must call this, those without a result too.
+    All ranks must call this.
 
     Raises
     ------
     BackendError
         A rank has another one. The message names it, or two that accuse each other, with the `problem`, by
-        default a wrong gradient.
+        default a wrong gradient or update.
     """
-    problem = problem or f"has computed a wrong gradient in step {ranks.activity.step}"
+    problem = problem or f"has computed a wrong gradient or update in step {ranks.activity.step}"
     every = ranks.gather([own, following])
-    pairs = zip(owners, [*owners[1:], owners[0]], strict=True)
-    accused = {rank: before for before, rank in pairs if every[before][1] != every[rank][0]}
+    accused = {
+        rank: (rank - 1) % ranks.size for rank, (own, _) in enumerate(every) if every[rank - 1][1] != own
+    }
     # The result with which an accused rank accuses another may itself be wrong.
     named = [rank for rank, before in accused.items() if before not in accused] or [*accused]
     if named:

@@ -176,6 +176,10 @@ class Maxima:
         self._comm, self._memory = memory.comm, memory
         self._numbers = memory.allocate((sum(map(math.prod, shapes)),), dtype)
         self._parts, self._message = memory.split(self._numbers, shapes), [self._numbers, _datatype(dtype)]
+        size = memory.comm.size
+        self.sent = (
+            2 * math.prod(self._numbers.shape) * np.dtype(dtype).itemsize * (size - 1) // size
+        )  # in a ring
 
     def __call__(self, arrays: Sequence[Array]) -> list[Array]:
         """Return the result for each of the arrays; a maximum of NaN and numbers may be any of them."""
@@ -212,12 +216,14 @@ class TreeSum:
         counts = [0 if other == rank else own * width for other, width in enumerate(widths)]
         kind = _datatype(dtype)
         self._outgoing = self._send, (counts, [own * end for end in ends[:-1]]), kind
+        self.sent = sum(counts) * np.dtype(dtype).itemsize
         counts = [len(each) * widths[rank] for each in others]
         self._incoming = received, (counts, [*accumulate(counts, initial=0)][:-1]), kind
         self._terms = dict(zip([node for each in others for node in each], received, strict=True))
         self._terms |= zip(nodes[rank], self._rows[:, self._slices[rank]], strict=True)
-        self._total = memory.allocate((widths[rank],), dtype)
-        self._result = memory.split(self._total, _shapes_of_rows(shapes, comm.size)[rank])
+        total = memory.allocate((size,), dtype)
+        self._total = total[self._slices[rank]]
+        self._result = [*leaves(take_rows(memory.split(total, shapes), share_rows(shapes, comm.size)[rank]))]
 
     def __call__(self, sums: Sequence[Sequence[Array]]) -> list[Array]:
         """Return our slice of the sum, the arrays with any rows, from the sums over each of our nodes."""
@@ -242,6 +248,7 @@ class Gathering:
         widths = _count_numbers(shapes, comm.size)
         self._total = memory.allocate((sum(widths),), dtype)
         self._result = memory.split(self._total, shapes)
+        self.sent = widths[comm.rank] * (comm.size - 1) * np.dtype(dtype).itemsize
         self._own = [*leaves(take_rows(self._result, share_rows(shapes, comm.size)[comm.rank]))]
         self._message = self._total, (widths, [*accumulate(widths, initial=0)][:-1]), _datatype(dtype)
 
@@ -255,15 +262,13 @@ class Gathering:
         return self._memory.read(self._result)
 
 
-def _shapes_of_rows(shapes: Shapes, ranks: int) -> list[Shapes]:
-    """Return the shapes of the arrays with any rows in the slice of each rank."""
-    slices = [zip(rows, shapes, strict=True) for rows in share_rows(shapes, ranks)]
-    return [tuple((len(own), *shape[1:]) for own, shape in each if own) for each in slices]
-
-
+@lru_cache(maxsize=64)
 def _count_numbers(shapes: Shapes, ranks: int) -> list[int]:
     """Return how many numbers the slice of each rank has."""
-    return [sum(map(math.prod, each)) for each in _shapes_of_rows(shapes, ranks)]
+    widths = [math.prod(shape[1:]) for shape in shapes]
+    return [
+        sum(map(math.prod, zip(map(len, rows), widths, strict=True))) for rows in share_rows(shapes, ranks)
+    ]
 
 
 def _datatype(dtype: str) -> Any:

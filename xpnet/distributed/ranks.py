@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from xpnet.backends.base import Backend
 
 T = TypeVar("T")
-Exchange = Callable[..., list[Array]]
+Exchange: TypeAlias = TreeSum | Gathering | Maxima
 
 
 @dataclass(frozen=True)
@@ -117,13 +117,12 @@ class Ranks:
         shapes, dtype = tuple(array.shape for array in arrays), str(arrays[0].dtype).rpartition(".")[2]
         return self._exchange(Maxima, arrays, shapes, dtype)
 
-    def _exchange(
-        self, kind: Callable[..., Exchange], values: Any, *options: Any, name: str = ""
-    ) -> list[Array]:
+    def _exchange(self, kind: type[Exchange], values: Any, *options: Any, name: str = "") -> list[Array]:
         """Return the result of an exchange with these options, whose memory is kept."""
         key = kind, name, *options
         if key not in self._exchanges:
             self._exchanges[key] = kind(self._memory, *options)
+        self.activity.sent += self._exchanges[key].sent
         return self._exchanges[key](values)
 
     def gather_numbers(self, arrays: Iterable[Array], dtype: str) -> tuple[HostArray, list[int]]:

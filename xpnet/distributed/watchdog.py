@@ -56,6 +56,8 @@ class Activity:
         without waiting.
     is_watched
         Set once the ranks watch each other.
+    sent
+        The bytes of sums, maxima and parameters that it has sent to other ranks.
     """
 
     calls: int = 0
@@ -67,6 +69,7 @@ class Activity:
     longest: float = 0.0
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=STEPS))
     is_watched: Event = field(default_factory=Event)
+    sent: int = 0
 
     def wait(self, call: Callable[..., Any], *arguments: Any) -> Any:
         """Return the result of a call in which the ranks wait for each other."""

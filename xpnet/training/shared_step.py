@@ -109,16 +109,29 @@ class SharedStep(Step):
     """A training step that ranks take together, each with some blocks, or with some samples of one.
 
     Each rank updates its slice of the variables (`exchange.share_rows`), and keeps the optimiser's state of
-    that slice alone. If all ranks compute the whole of each batch, of so many ``samples``, they update all.
+    that slice alone. If all ranks compute the whole of each batch, they update all of it.
+
+    Parameters
+    ----------
+    context, optimizer
+        As of `Step`.
+    samples
+        The number of samples in a batch, but for a short last one.
+    shapes
+        Those of the parameters and of the running statistics.
     """
 
-    _watched: int | None = None  # the first sample of the block whose sums another rank has computed too
-    _watched_digest = ""
     _comparisons = 0
+    _watched: int | None = None  # the first sample of the block whose sums another rank has computed too
+    _own: list[str] | None = None  # in a step that is compared: digests of results of this rank
+    _following: list[str]  # and of the next one, as this rank has computed them
 
-    def __init__(self, context: ComputeContext, optimizer: Optimizer, samples: int) -> None:
+    def __init__(self, context: ComputeContext, optimizer: Optimizer, samples: int, shapes: Shapes) -> None:
         super().__init__(context, optimizer)
         self._is_sliced = samples > BLOCK_SIZE or share(context, samples) != (0, samples)
+        self._shapes, self._slices = (shapes, context.float_type), share_rows(shapes, context.ranks.size)
+        self._rows = self._slices[context.ranks.rank]
+        self._next = (context.ranks.rank + 1) % context.ranks.size
         ops, kind = context.ops, ExactPartialGradients if context.is_exact else PartialGradients
         self._ops = kind(ops.xp, ops.device, ops.dtype, ops.fuses)
         self._terms = context.compile(self._sample_terms, transient=True)
@@ -133,29 +146,31 @@ class SharedStep(Step):
             variables = super().__call__(variables, batch, *learning_rates)
             if self._schedule.is_due(batch.steps):
                 digest = self._digest(leaves(variables.parameters))
-                compare(ranks, range(ranks.size), digest, digest)
+                compare(ranks, digest, digest)
             return variables
         is_due = self._schedule.is_due(min(filter(None, map(len, ranks.shares(size)))))
+        self._own, self._following = [] if is_due else None, []
         if size > BLOCK_SIZE:
-            sums = self._add_up_blocks(variables, batch, is_due=is_due)
+            sums = self._add_up_blocks(variables, batch)
         elif own == (0, size):
-            block = batch.block(Group(0, size, 1))
-            sums = [*leaves(take_rows(self._block_sums(variables.parameters, block), self._rows(variables)))]
+            every = self._block_sums(variables.parameters, batch.block(Group(0, size, 1)))
+            sums = [*leaves(take_rows(every, self._rows))]
         else:
-            sums = self._add_up_samples(variables, batch, own, is_due=is_due)
-        return self._update_rows(
-            variables, sums, L.mean_and_variance_factors(size), *learning_rates, is_due=is_due
-        )
+            sums = self._add_up_samples(variables, batch, own)
+        variables = self._update_rows(variables, sums, L.mean_and_variance_factors(size), *learning_rates)
+        if self._own is not None:
+            compare(ranks, "".join(self._own), "".join(self._following))
+        return variables
 
     def own(self, variables: Variables) -> Variables:
         """Return variables with a copy of the optimiser's state of this rank's slice, from those with all."""
         if not self._is_sliced:
             return variables
-        state = take_state(variables.optimizer, self._rows(variables))
+        state = take_state(variables.optimizer, self._rows)
         return variables._replace(optimizer=tree_map(lambda array: array * 1.0, state))
 
     def to_host(self, variables: Variables, *, keep: bool = True) -> Variables:
-        """Do as `Step.to_host`: the optimiser's state is gathered array by array."""
+        """Do as `Step.to_host`: the optimiser's state is gathered list by list."""
         if not self._is_sliced:
             return super().to_host(variables)
 
@@ -166,40 +181,30 @@ class SharedStep(Step):
         state = map_layers(gather, variables.optimizer)
         return super().to_host(variables._replace(optimizer=()))._replace(optimizer=state)
 
-    def _rows(self, variables: Variables) -> Rows:
-        """Return the rows of this rank's slice."""
-        ranks = self.context.ranks
-        return share_rows(list_shapes(variables), ranks.size)[ranks.rank]
-
-    def _add_up_blocks(self, variables: Variables, batch: Batch, *, is_due: bool) -> list[Array]:
+    def _add_up_blocks(self, variables: Variables, batch: Batch) -> list[Array]:
         """Return this rank's slice of `block_sums` over a batch; each adds up some nodes of the tree.
 
-        If a comparison is due, a rank computes the first block of the next one too.
+        In a step that is compared, a rank computes the first block of the next one too.
         """
         ranks, parameters = self.context.ranks, variables.parameters
-        shares = {rank: blocks for rank, blocks in enumerate(ranks.shares(batch.size)) if blocks}
-        first = {rank: blocks.start * BLOCK_SIZE for rank, blocks in shares.items()}
-        self._watched, self._watched_digest = first.get(ranks.rank) if is_due else None, ""
-        nodes = ranks.chunks(batch.size, self.context.stack)
-        sums = [self._sum_chunks(parameters, batch, chunks) for chunks in nodes]
-        if is_due:
-            start = next((first[rank] for rank in first if rank > ranks.rank), 0)  # of the next rank
+        starts = [blocks.start * BLOCK_SIZE if blocks else None for blocks in ranks.shares(batch.size)]
+        self._watched = None if self._own is None else starts[ranks.rank]
+        sums = [
+            self._sum_chunks(parameters, batch, node) for node in ranks.chunks(batch.size, self.context.stack)
+        ]
+        if self._own is not None and (start := starts[self._next]) is not None:
             block = batch.block(Group(start, min(start + BLOCK_SIZE, batch.size), 1))
-            following = self._digest(self._block_sums(parameters, block)) if ranks.rank in first else ""
-            compare(ranks, [*first], self._watched_digest, following)
-        blocks = -(-batch.size // BLOCK_SIZE)
-        return ranks.add_up(sums, blocks, list_shapes(variables), self.context.float_type)
+            self._following.append(self._digest(self._block_sums(parameters, block)))
+        return ranks.add_up(sums, -(-batch.size // BLOCK_SIZE), *self._shapes)
 
     def _group_sums(self, parameters: L.Parameters, batch: Batch, group: Group) -> list[list[Array]]:
         """Return `block_sums` of each block of a group, and keep the digest of those to compare."""
         sums = super()._group_sums(parameters, batch, group)
-        if group.start == self._watched:
-            self._watched_digest = self._digest(sums[0])
+        if self._own is not None and group.start == self._watched:
+            self._own.append(self._digest(sums[0]))
         return sums
 
-    def _add_up_samples(
-        self, variables: Variables, batch: Batch, own: tuple[int, int], *, is_due: bool
-    ) -> list[Array]:
+    def _add_up_samples(self, variables: Variables, batch: Batch, own: tuple[int, int]) -> list[Array]:
         """Return this rank's slice of `block_sums` over a block, of which each has its ``own`` samples."""
         ranks, size = self.context.ranks, batch.size
         block = batch.block(Group(*own, 1))
@@ -213,56 +218,46 @@ class SharedStep(Step):
         terms, largest = self._terms(variables.parameters, block)
         maxima = ranks.maxima(largest) if largest else largest
         parts = add_up(own, terms)
-        digest = self._digest([*largest, *parts]) if is_due else ""
-        sums = ranks.add_up([parts], ranks.size, list_shapes(variables), self.context.float_type)
-        if is_due:
-            following = share(self.context, size, (ranks.rank + 1) % ranks.size)
+        if self._own is not None:
+            self._own.append(self._digest([*largest, *parts]))
+        sums = ranks.add_up([parts], ranks.size, *self._shapes)
+        if self._own is not None:
+            following = share(self.context, size, self._next)
             terms, largest = self._terms(variables.parameters, batch.block(Group(*following, 1)))
-            expected = self._digest([*largest, *add_up(following, terms)])
-            compare(ranks, range(ranks.size), digest, expected)
-        if factor is None or not self._rows(variables)[0]:
+            self._following.append(self._digest([*largest, *add_up(following, terms)]))
+        if factor is None or not self._rows[0]:
             return sums
         return self._scale_inputs(sums, factor * dropout_scale(self.context.network.input_dropout))
 
     def _update_rows(
-        self,
-        variables: Variables,
-        sums: list[Array],
-        factors: tuple[float, float],
-        rate: float,
-        *,
-        is_due: bool,
+        self, variables: Variables, sums: list[Array], factors: tuple[float, float], rate: float
     ) -> Variables:
         """Return the variables after each rank has updated its slice, of which it has the sums.
 
-        If a comparison is due, it updates some rows of the next rank too, whose sums and state it is given.
+        In a step that is compared, it updates some rows of the next rank too, whose sums and state it gets.
         """
-        ranks, shapes, dtype = self.context.ranks, list_shapes(variables), self.context.float_type
-        arrays, slices = (variables.parameters, variables.statistics), share_rows(shapes, ranks.size)
-        own = Variables(*take_rows(arrays, slices[ranks.rank]), variables.optimizer)
+        ranks, arrays = self.context.ranks, (variables.parameters, variables.statistics)
         more = []
         if self.optimizer.clips:
-            more = [ranks.spread(sums, shapes, dtype, "sums")[: sum(map(len, variables.parameters))]]
-        if is_due:
-            owners = [rank for rank, rows in enumerate(slices) if any(rows)]
-            some = self._choose_rows([range(len(rows)) for rows in slices[ranks.rank] if rows])
+            more = [ranks.spread(sums, *self._shapes, "sums")[: sum(map(len, variables.parameters))]]
+        own = Variables(*take_rows(arrays, self._rows), variables.optimizer)
+        some = self._choose_rows([range(len(rows)) for rows in self._rows if rows])
+        if self._own is not None:
             given = leaves([take_rows(sums, some), take_state(own.optimizer, some)])
-            numbers, sizes = ranks.gather_numbers(given, dtype)
-            following = ""
-            if ranks.rank in owners:
-                owner = owners[(owners.index(ranks.rank) + 1) % len(owners)]
-                part = take_rows(arrays, self._choose_rows(slices[owner]))
-                theirs = fill([[*leaves(part)], self.optimizer.init(part[0])], split(numbers, sizes)[owner])
-                theirs = tree_map(self.context.backend.put, theirs)
-                updated = self._apply_update(Variables(*part, theirs[1]), theirs[0], factors, rate, *more)
-                following = self._digest(leaves(updated))
+            numbers, sizes = ranks.gather_numbers(given, self.context.float_type)
+            part = take_rows(arrays, self._choose_rows(self._slices[self._next]))
+            like = [*leaves(part)], self.optimizer.init(part[0])
+            theirs = fill(like, split(numbers, sizes)[self._next])
+            their_sums, state = tree_map(self.context.backend.put, theirs)
+            updated = self._apply_update(Variables(*part, state), their_sums, factors, rate, *more)
+            self._following.append(self._digest(leaves(updated)))
         own = self._update(own, sums, factors, rate, *more)
-        if is_due:
-            digest = self._digest(leaves([take_rows(own[:2], some), take_state(own.optimizer, some)]))
-            problem = f"has computed a wrong update in step {ranks.activity.step}"
-            compare(ranks, owners, digest, following, problem)
+        if self._own is not None:
+            self._own.append(
+                self._digest(leaves([take_rows(own[:2], some), take_state(own.optimizer, some)]))
+            )
             self._comparisons += 1
-        whole = iter(ranks.spread([*leaves(own[:2])], shapes, dtype))
+        whole = iter(ranks.spread([*leaves(own[:2])], *self._shapes))
         return Variables(*tree_map(lambda _: next(whole), arrays), own.optimizer)
 
     def _choose_rows(self, rows: Rows) -> Rows:
@@ -291,11 +286,6 @@ class SharedStep(Step):
         largest, inputs = iter(maxima), Operand(terms[0], integer=True) if pixels else terms[0]
         layers = zip([inputs, *terms[2::2]], terms[1::2], strict=True)
         return [x + 0.0 for a, dz in layers for x in self._ops.partial_gradients(dz, a, samples, largest)]
-
-
-def list_shapes(variables: Variables) -> Shapes:
-    """Return the shapes of the parameters and the running statistics, which are those of a batch's sums."""
-    return tuple(array.shape for array in leaves((variables.parameters, variables.statistics)))
 
 
 def _scale_first(arrays: list[Array], factor: float) -> list[Array]:

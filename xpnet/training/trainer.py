@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xpnet._lib.machine import available_cpus
-from xpnet._lib.tree import Tree, tree_map
+from xpnet._lib.tree import Tree, leaves, tree_map
 from xpnet._typing import Array, HostArray
 from xpnet.arithmetic import SPECIFICATION_VERSION, random
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group
@@ -165,7 +165,8 @@ class Trainer:
         """The training step."""
         if self.ranks.size == 1:
             return Step(self.context, self.optimizer)
-        return SharedStep(self.context, self.optimizer, self.loader.samples_per_step)
+        shapes = tuple(array.shape for array in leaves(self._initial_parameters))
+        return SharedStep(self.context, self.optimizer, self.loader.samples_per_step, shapes)
 
     def initial_state(self) -> TrainState:
         """Return the state before the first step."""
