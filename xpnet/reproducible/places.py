@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from xpnet._lib.kinds import matches
-from xpnet._typing import Array, HostArray, Namespace
+from xpnet._typing import Array, Namespace
 from xpnet.arithmetic.full_range import FullRange
 from xpnet.arithmetic.selfcheck import check
 from xpnet.backends.base import Backend, check_environment
@@ -120,6 +120,8 @@ class Place:
         The standard's functions of data.
     scope
         Returns the context of one operation of `xp`.
+    fetch
+        Returns data as a NumPy array, which may share its memory.
     is_functional
         True if the elements of data cannot be assigned to.
     """
@@ -129,6 +131,7 @@ class Place:
         self.backend, self.is_hosted = make(name, device_name), name in HOSTED and not is_gpu(device_name)
         self.computing, self.ops = arithmetic(*(("numpy", "cpu") if self.is_hosted else (name, device_name)))
         self.xp, self.scope = self.computing.standard, self.computing.operation_scope
+        self.fetch = self.computing.to_host
         self.is_functional = hasattr(self.put(0.0), "at")
 
     def check(self, name: str, other: "Place") -> None:
@@ -150,10 +153,6 @@ class Place:
     def copy(self, data: Array) -> Array:
         """Return a copy of data."""
         return self.xp.asarray(data, copy=True)
-
-    def fetch(self, data: Array) -> HostArray:
-        """Return data as a NumPy array, which may share its memory."""
-        return self.computing.to_host(data)
 
     def convert(self, data: Array, dtype: str) -> Array:
         """Return data in a dtype: for floats beyond an integer dtype its nearest number, for NaN 0."""

@@ -54,7 +54,7 @@ def _extremum(name: str) -> Function:
 
 def diff(
     x: Array, /, *, axis: int = -1, n: int = 1, prepend: Array | None = None, append: Array | None = None
-) -> Array:
+) -> Any:
     """Return the differences of neighbours, n times."""
     space, parts = x.place.space, [each for each in (prepend, x, append) if each is not None]
     x = space.moveaxis(space.concat(parts, axis=axis), axis, 0)
