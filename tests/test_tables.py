@@ -19,7 +19,7 @@ Y = np.arange(60) % 2
 X = np.stack([4.0 * Y, np.sin(np.arange(60)), np.cos(7.0 * np.arange(60))], axis=1)
 FRAME = pd.DataFrame(X, columns=[*"abc"])
 BACKWARDS = FRAME[[*"cba"]]
-QUICK = {"recipe": "tabular", "epochs": 3, "device": "cpu"}
+QUICK = {"recipe": "tabular", "epochs": 1, "device": "cpu"}
 
 
 class Foreign:

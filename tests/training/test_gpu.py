@@ -1,7 +1,7 @@
 """A GPU is sent little, and asked for little; libraries on the CPU stand in for one."""
 
 from dataclasses import replace
-from itertools import product
+from itertools import islice, product
 
 import pytest
 from backend_enum import BackendCase
@@ -113,7 +113,7 @@ def test_a_step_reads_no_value(monkeypatch, arithmetic):
         config = replace(STEPS, arithmetic=arithmetic, **each)
         with Trainer.open(config, DATA, on_gpu("torch", "meta")) as trainer:
             variables = trainer.initial_state().variables
-            for batch in trainer.loader.batches(1, at_once=5):
+            for batch in islice(trainer.loader.batches(1, at_once=5), 2):
                 variables = trainer.step(variables, batch, *[0.1] * batch.steps)
             assert {x.device.type for layer in variables.parameters for x in layer} == {"meta"}
 
