@@ -231,7 +231,7 @@ TINY = wide(GENERATOR, (3, 5, 4))
 TINY[0, 0, :] = 5e-324, 1e-310, -1e-310, NORMAL
 SUBNORMAL = np.array([2.0**-128, -(2.0**-128), 2.0**-126, -0.0, NAN, INF], dtype=np.float32)
 LONG = wide(GENERATOR, (3, 20_001))
-ANGLES = np.concatenate([GENERATOR.uniform(-9.0, 9.0, 500), GENERATOR.uniform(-1e6, 1e6, 500)])
+ANGLES = np.concatenate([GENERATOR.uniform(-most, most, 260) for most in (9.0, 1e6)] + [[0.25]])  # as many
 NOTHING, NUMBER = np.ones((2, 0)), np.array(0.5)
 CALLS = {
     **{name: (getattr(rp, name), EDGES) for name in ("exp", "log", "sqrt", "tanh", "sigmoid", "sin", "cos")},

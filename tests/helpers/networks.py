@@ -18,7 +18,7 @@ from xpnet.nn.functional import ACTIVATIONS
 from xpnet.nn.init import initialize
 from xpnet.nn.inputs import fit_normalization
 from xpnet.nn.network import forward, sample_losses
-from xpnet.nn.optim import OPTIMIZERS, Optimizer, sgd
+from xpnet.nn.optim import OPTIMIZERS, sgd
 from xpnet.nn.schedules import constant
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples, single_batch
 from xpnet.training.loop import TrainState, fit
@@ -112,13 +112,6 @@ def loader_for(context, backend, x, labels, order=None, *, seed=0, batch_size=No
 
     samples = Samples(backend.from_host(x), backend.from_host(labels))
     return BatchLoader(context, samples, permutation, len(labels), batch_size)
-
-
-def gradients_of(context, parameters, samples, order=None):
-    """The gradients of the mean loss of samples, all or those with the indices in `order`."""
-    gradients_alone = Optimizer(lambda _: (), lambda gradients, state, *_: (gradients, state))
-    step, batch = Step(context, gradients_alone), single_batch(context.ops, samples, order)
-    return step(Variables(parameters, [], ()), batch, 0.0).parameters
 
 
 def evaluated(context, layers, samples, **options):

@@ -61,13 +61,13 @@ def test_native_arithmetic_comes_close_on_every_backend_over_several_blocks(back
     np.testing.assert_allclose(values, expected, atol=tolerance * np.max(np.abs(expected)))
 
 
-@pytest.mark.parametrize(("batch_size", "stack"), [(32, 1), (2150, 2)])
-def test_workers_and_stacked_blocks_change_no_bit(batch_size, stack):
+@pytest.mark.parametrize(("data", "batch_size", "stack"), [(DATA, 32, 1), (MANY, 2150, 2)])
+def test_workers_and_stacked_blocks_change_no_bit(data, batch_size, stack):
     """Distortions and masks follow from a sample's place, not from the blocks."""
     config = replace(BASE, **{**EVERYTHING, "validation": 0, "epochs": 2, "batch_size": batch_size})
     beside = make("numpy", "cpu")
     with beside.workers(3):
-        assert trained(beside, config, MANY, stack) == trained(NUMPY, config, MANY, stack=1)
+        assert trained(beside, config, data, stack) == trained(NUMPY, config, data, stack=1)
 
 
 def test_a_batch_has_the_variants_of_its_epoch():
