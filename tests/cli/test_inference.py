@@ -69,11 +69,11 @@ def printed(capsys, command, *words):
 
 
 def metrics_of(capsys, *words):
-    return json.loads(printed(capsys, "evaluate", *words, "--json"))
+    return commands.printed_json(capsys, "evaluate", *words, "--device", "cpu")
 
 
 def predictions(capsys, *words):
-    return json.loads(printed(capsys, "predict", *words, "--json"))["predictions"]
+    return commands.printed_json(capsys, "predict", *words, "--device", "cpu")["predictions"]
 
 
 def probabilities_of(model, x):
@@ -269,7 +269,7 @@ def test_evaluate_names_the_classes(capsys):
     row = next(csv.DictReader(Path("out.csv").read_text().splitlines()))
     assert list(row) == ["index", "label", "predicted", "probability", "p_iris", "p_rose"]
     assert row["label"] == row["predicted"] in ("iris", "rose")
-    result = json.loads(commands.printed(capsys, "evaluate", "run", "--data", "flowers.csv", "--json"))
+    result = commands.printed_json(capsys, "evaluate", "run", "--data", "flowers.csv")
     assert ([row["class"] for row in result["classes"]], result["samples"]) == (["iris", "rose"], 60)
 
 
@@ -290,7 +290,7 @@ def test_predict_finds_the_columns_by_name_and_names_the_classes(capsys):
     assert commands.printed(capsys, "predict", "run", "rows.csv").split()[1::3] == ["iris", "rose"]
     heads = commands.printed(capsys, "predict", "run", "rows.csv", "--all").splitlines()[0].split()
     assert heads == ["class", "probability", "p_iris", "p_rose"]
-    result = json.loads(commands.printed(capsys, "predict", "run", "flowers.csv", "--json"))
+    result = commands.printed_json(capsys, "predict", "run", "flowers.csv")
     assert (result["classes"], result["predictions"][1]["label"]) == (["iris", "rose"], "rose")
     Path("rows.csv").write_text("sepal,stem\n3.5,0.1\n")
     problem = "its columns are not those of the training: without petal, with stem"

@@ -8,12 +8,13 @@ import json
 import os
 import shutil
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from checkout import ROOT
-from commands import printed
+from commands import printed, printed_json
 
 import xpnet
 from xpnet import config
@@ -53,7 +54,7 @@ def then(version, tmp_path, monkeypatch):
 
 @pytest.fixture
 def run_json(capsys):
-    return lambda *words: json.loads(printed(capsys, *words, "--json"))
+    return partial(printed_json, capsys)
 
 
 def holds(now, before):

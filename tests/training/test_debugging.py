@@ -12,7 +12,7 @@ from xpnet.data.datasets import Dataset
 from xpnet.nn import layers
 from xpnet.training.trainer import Trainer
 
-X, LABELS = pixels(2600, 20, 5)
+X, LABELS = pixels(4096, 20, 5)  # blocks of one size, for which JAX compiles once
 
 
 def test_every_step_calls_the_mathematics_for_every_block_in_the_main_thread(backend, monkeypatch):
@@ -23,7 +23,7 @@ def test_every_step_calls_the_mathematics_for_every_block_in_the_main_thread(bac
         return linear(*arguments)
 
     def fingerprint():
-        config = TrainConfig(epochs=1, hidden=(4,), batch_size=1300)
+        config = TrainConfig(epochs=1, hidden=(4,), batch_size=2048)
         with Trainer.open(config, data, backend) as trainer:
             return trainer.fingerprint(trainer.fit().state)
 
