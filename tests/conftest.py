@@ -4,8 +4,6 @@ With ``XPNET_EMULATED_CUDA=1`` in the environment, xpnet's plugin has CuPy compu
 The workers of pytest-xdist share the processors, and begin with the tests that take longest.
 """
 
-from __future__ import annotations
-
 import gc
 import os
 import shutil
@@ -14,7 +12,6 @@ from collections import Counter
 from functools import cache, wraps
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from backend_enum import CASES, BackendCase
@@ -25,11 +22,6 @@ from threadpoolctl import threadpool_limits
 from xpnet._lib.machine import available_cpus
 from xpnet.errors import ConfigError
 from xpnet.storage import environment
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from xpnet.backends.base import Backend
 
 # The same examples in every run, however busy the machine is.
 settings.register_profile(
@@ -49,7 +41,7 @@ ABSENT = pytest.StashKey[Counter[str]]()
 """The number of tests left out, by requirement that is missing."""
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure(config):
     config.stash[ABSENT] = Counter()
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # of this session, for its workers and their children
         folder = tempfile.TemporaryDirectory(prefix="xpnet-jax-", ignore_cleanup_errors=True)
@@ -66,21 +58,21 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
 
 
-def _needs(item: pytest.Item) -> set[str]:
+def _needs(item):
     """Return the requirements of a test: those of its marks, and the backends among its parameters."""
     names = {name for mark in item.iter_markers("needs") for name in mark.args}
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
     return names | {case.value for case in parameters if isinstance(case, BackendCase)}
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
+def pytest_itemcollected(item):
     """Mark a test on a GPU, so that ``-m cuda`` selects it."""
     if _needs(item) & ON_CUDA:
         item.add_marker(pytest.mark.cuda)
 
 
 @pytest.hookimpl(trylast=True)  # once marks and keywords have selected
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config, items):
     """Leave out the tests whose requirements are missing, unless the environment insists on them."""
     kept, left_out = [], []
     for item in items:
@@ -91,13 +83,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=left_out)
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish():
     """Collect garbage rarely, and not among the collected tests: it takes a tenth of the time otherwise."""
     gc.freeze()
     gc.set_threshold(200_000, 50, 50)
 
 
-def _deal(items: list[pytest.Item]) -> list[pytest.Item]:
+def _deal(items):
     """Return the tests, of which each worker gets as many consecutive ones, its slow ones first.
 
     Of the quick ones, the files with tests on JAX are first, so that one worker loads it and has it compile.
@@ -108,7 +100,7 @@ def _deal(items: list[pytest.Item]) -> list[pytest.Item]:
     files = list(dict.fromkeys(item.path for item in slow))  # a file's fixtures are made by one worker
     quick = (item for item in items if not item.get_closest_marker("slow"))
     quick = iter(sorted(quick, key=lambda item: item.path not in on_jax))
-    dealt: list[pytest.Item] = []
+    dealt = []
     for worker in range(WORKERS):
         share = [item for item in slow if files.index(item.path) % WORKERS == worker]
         dealt += [*share, *islice(quick, max(0, len(items) // WORKERS - len(share)))]
@@ -116,14 +108,14 @@ def _deal(items: list[pytest.Item]) -> list[pytest.Item]:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+def pytest_xdist_make_scheduler(config, log):
     """Let a worker that has done its tests take some from the others."""
     from xdist.scheduler import WorkStealingScheduling
 
     return WorkStealingScheduling(config, log)
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
+def pytest_runtest_setup(item):
     """Fail a test whose requirement the environment insists on, but is missing."""
     for name in _needs(item):
         if reason := missing(name):
@@ -131,13 +123,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_question_to_git() -> Iterator[None]:
+def one_question_to_git():
     """Ask git once for the commit of the checkout, which every run records, and not outside repositories."""
     describe = environment._describe_commit
     describe_once = cache(describe)
 
     @wraps(describe)
-    def answer(folder: str, **variables: str) -> object:
+    def answer(folder, **variables):
         path = Path(folder).resolve()
         if not any((parent / ".git").exists() for parent in (path, *path.parents)):
             return None
@@ -149,7 +141,7 @@ def one_question_to_git() -> Iterator[None]:
 
 
 @pytest.fixture(params=CASES, ids=lambda case: case.value)
-def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+def backend(request):
     """Every backend in turn, inside its scope."""
     made = request.param.make()
     with made.scope():
@@ -157,7 +149,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
 
 
 @pytest.fixture(scope="session")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recorded(tmp_path_factory):
     """The folder of the recorded runs, which are trained once; tests change copies of it."""
     from recorded_runs import train_all
 
@@ -169,7 +161,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def small_data(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def small_data(recorded, tmp_path, monkeypatch):
     """Work in a folder that holds small.npz: 180 + 50 samples, 36 features, 4 classes."""
     shutil.copy(recorded / "small.npz", tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -177,32 +169,32 @@ def small_data(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
-def copied(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def copied(recorded, tmp_path, monkeypatch):
     """Work in a copy of the folder of the recorded runs, and return it."""
     monkeypatch.chdir(shutil.copytree(recorded, tmp_path / "copy"))
     return tmp_path / "copy"
 
 
 @pytest.fixture
-def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def empty_folder(tmp_path, monkeypatch):
     """Work in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("XPNET_REQUIRE_DEVICE", raising=False)
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
+def pytest_sessionfinish(session):
     """Pass the counts of a worker process of pytest-xdist to the process that reports."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["absent"] = dict(session.config.stash[ABSENT])
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: object) -> None:
+def pytest_testnodedown(node):
     """Take over the counts of a worker process; all workers collect the same tests."""
     node.config.stash[ABSENT] |= Counter(getattr(node, "workeroutput", {}).get("absent", {}))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter, config):
     """Name each missing requirement once."""
     absent = config.stash[ABSENT]
     if absent:

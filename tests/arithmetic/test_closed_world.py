@@ -35,7 +35,7 @@ OPERATIONS = {
 }
 """The operations with the bits of NumPy's everywhere; quotients of equal shapes only."""
 
-COMPILED: set[str] = set()
+COMPILED = set()
 """The operations of compiled functions, once `world` has been called."""
 WITHOUT_TRACE = {("sum(x)", "float64")}
 """A call that libraries round differently: a check for infinities."""

@@ -1,7 +1,5 @@
 """Backends: arrays to the device and back, and the scope."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess
@@ -10,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import reduce
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,15 +18,10 @@ from checkout import ROOT
 
 from xpnet.backends.resolve import backend_of
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from xpnet.backends.base import Backend
-
 CUPY = "cupy is not installed"
 
 
-def test_arrays_and_views_go_to_the_device_and_back_with_dtype_shape_and_values(backend: Backend) -> None:
+def test_arrays_and_views_go_to_the_device_and_back_with_dtype_shape_and_values(backend):
     for dtype in ("bool", "uint8", "int32", "int64", "float32", "float64"):
         x = np.arange(12).reshape(3, 4).astype(dtype)
         for host in (x[0, 0, ...], x[:0], x[::-1, ::-2], x.T, np.broadcast_to(x[0], (5, 4))):
@@ -38,7 +30,7 @@ def test_arrays_and_views_go_to_the_device_and_back_with_dtype_shape_and_values(
             np.testing.assert_array_equal(backend.to_host(array), host, strict=True)
 
 
-def test_an_array_tells_its_library_and_device_and_its_backend_owns_no_others(backend: Backend) -> None:
+def test_an_array_tells_its_library_and_device_and_its_backend_owns_no_others(backend):
     array = backend.from_host(np.ones(2))
     assert backend.owns(array)
     assert backend.owns(np.ones(2)) is (backend.name == "numpy")
@@ -53,11 +45,11 @@ def test_an_array_tells_its_library_and_device_and_its_backend_owns_no_others(ba
 
 
 @pytest.mark.needs("jax")
-def test_jax_has_64_bits_inside_the_scope_and_in_its_thread_only() -> None:
+def test_jax_has_64_bits_inside_the_scope_and_in_its_thread_only():
     backend = BackendCase.JAX.make()
     xp = backend.xp
 
-    def dtype() -> Any:
+    def dtype():
         return xp.asarray(1.5).dtype
 
     with backend.scope(), ThreadPoolExecutor(1) as pool:
@@ -74,11 +66,11 @@ PRECISIONS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn
 FULL = ["highest", False, False, *["ieee"] * len(PRECISIONS)]
 
 
-def read_precisions(torch: Any) -> list[Any]:
+def read_precisions(torch):
     """Read the settings of both interfaces; None are older ones that contradict the newer ones."""
     older = ("get_float32_matmul_precision", "_C._get_cublas_allow_tf32", "_C._get_cudnn_allow_tf32")
 
-    def read(name: str) -> Any:
+    def read(name):
         try:
             return attrgetter(name)(torch)()
         except RuntimeError:
@@ -93,9 +85,7 @@ def read_precisions(torch: Any) -> list[Any]:
     [("cuda.matmul.allow_tf32", True), ("mkldnn.matmul.fp32_precision", "bf16"), ("fp32_precision", "tf32")],
 )
 @pytest.mark.parametrize("precision", ["highest", "medium"])
-def test_torch_computes_in_full_precision_on_the_device_until_the_last_scope_ends(
-    precision: str, setting: str, value: object
-) -> None:
+def test_torch_computes_in_full_precision_on_the_device_until_the_last_scope_ends(precision, setting, value):
     import torch
 
     torch.set_default_device("meta")
@@ -132,8 +122,8 @@ def test_torch_computes_in_full_precision_on_the_device_until_the_last_scope_end
     ],
 )
 def test_tests_of_a_missing_backend_are_left_out_and_counted_or_fail_if_it_is_required(
-    tmp_path: Path, required: str, code: int, message: str
-) -> None:
+    tmp_path, required, code, message
+):
     (tmp_path / "cupy.py").write_text('raise ModuleNotFoundError("No cupy", name="cupy")')
     test = "import pytest\n@pytest.mark.needs('cupy')\ndef test_it():\n    pass\n"
     (tmp_path / "test_cupy.py").write_text(test)

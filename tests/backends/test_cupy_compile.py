@@ -1,9 +1,5 @@
 """Functions that run in generated kernels on CuPy have the bits of NumPy, whatever was in memory before."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 import pytest
 from backend_enum import BackendCase
@@ -15,19 +11,16 @@ from xpnet.config import TrainConfig
 from xpnet.training.batches import SampleBlock
 from xpnet.training.trainer import Trainer
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 pytestmark = pytest.mark.needs("cupy")
 
 
 @pytest.fixture(scope="module")
-def cupy() -> Iterator[Any]:
+def cupy():
     """CuPy's backend, with plans that find NaN, or -1, in the memory that their kernels write to."""
     from xpnet.backends.cupy_compile import ALIGNMENT, Plan
 
-    def make(plan: Plan, *args: Any) -> None:
-        def fill(values: list[Any]) -> None:
+    def make(plan, *args):
+        def fill(values):
             for array in (plan.memory[ALIGNMENT:], *values[len(values) - len(plan.results) :]):
                 array.reshape(-1).view("uint8")[:] = 255
 
@@ -40,7 +33,7 @@ def cupy() -> Iterator[Any]:
         yield backend
 
 
-def programs(xp: Any, a: Any, b: Any, rows: Any, rate: Any) -> list[Any]:
+def programs(xp, a, b, rows, rate):
     """Return the results of several functions of two matrices, numbers of their rows, and a number."""
     counts = [xp.sum(xp.astype(a > b, xp.float64), axis=axis, keepdims=True) for axis in (0, -1)]
     columns = xp.max(b, axis=1, keepdims=True)
@@ -62,7 +55,7 @@ def programs(xp: Any, a: Any, b: Any, rows: Any, rate: Any) -> list[Any]:
 
 @pytest.mark.parametrize("shape", [(5, 7), (96, 80)], ids=["one block", "several blocks"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_any_function_has_the_bits_of_numpy(cupy: Any, capsys: Any, shape: Any, dtype: str) -> None:
+def test_any_function_has_the_bits_of_numpy(cupy, capsys, shape, dtype):
     generator = np.random.default_rng(0)
     a, b = generator.normal(size=(2, *shape)).astype(dtype)
     a[1, 2:4], a[2, 3], a[3, :], b[0, 1], b[4, 0] = np.nan, np.inf, -np.inf, np.nan, -np.inf
@@ -80,7 +73,7 @@ def test_any_function_has_the_bits_of_numpy(cupy: Any, capsys: Any, shape: Any, 
     assert capsys.readouterr().err == ""
 
 
-def products(xp: Any, a: Any, b: Any) -> list[Any]:
+def products(xp, a, b):
     """Return products of matrices by rows, by columns and neither, and of stacks of matrices."""
     stored, turn, stack = a + a, xp.matrix_transpose, xp.reshape(b, (-1, 4, 1))
     squares = [a @ turn(b), b @ turn(stored), stored @ turn(stored), turn(stored) @ stored]
@@ -91,9 +84,7 @@ def products(xp: Any, a: Any, b: Any) -> list[Any]:
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(("rows", "switch"), [(1, "0"), (3, "0"), (1, "1"), (3, "1")])
-def test_products_of_whole_numbers_are_those_of_numpy(
-    cupy: Any, capsys: Any, monkeypatch: Any, dtype: str, rows: int, switch: str
-) -> None:
+def test_products_of_whole_numbers_are_those_of_numpy(cupy, capsys, monkeypatch, dtype, rows, switch):
     monkeypatch.setenv("XPNET_WHOLE_BATCHES", switch)
     a, b = np.eye(5, 4, dtype=dtype) * 7 - 3, np.arange(4 * rows, dtype=dtype).reshape(rows, 4)
     results = cupy.compile(lambda *args: products(cupy.xp, *args), exact=True)(*map(cupy.from_host, (a, b)))
@@ -103,8 +94,8 @@ def test_products_of_whole_numbers_are_those_of_numpy(
 
 
 @pytest.mark.parametrize("shifts", [False, True], ids=["new results", "an argument among the results"])
-def test_steps_in_one_call_leave_the_results_of_others_alone(cupy: Any, capsys: Any, *, shifts: bool) -> None:
-    def step(variables: Any, block: SampleBlock, rate: float) -> Any:
+def test_steps_in_one_call_leave_the_results_of_others_alone(cupy, capsys, *, shifts):
+    def step(variables, block, rate):
         x, y = variables
         return [y if shifts else y * rate, (x + y) * rate + block.indices]
 
@@ -131,7 +122,7 @@ def test_steps_in_one_call_leave_the_results_of_others_alone(cupy: Any, capsys: 
     ],
     ids=" ".join,
 )
-def test_parameters_and_the_optimisers_state_are_those_of_numpy(cupy: Any, capsys: Any, changes: Any) -> None:
+def test_parameters_and_the_optimisers_state_are_those_of_numpy(cupy, capsys, changes):
     states = []
     for backend in (make("numpy", "cpu"), cupy):
         with Trainer.open(TrainConfig(**{**vars(BASE), **changes}), image_data(), backend) as trainer:
@@ -142,9 +133,7 @@ def test_parameters_and_the_optimisers_state_are_those_of_numpy(cupy: Any, capsy
     assert capsys.readouterr().err == ""
 
 
-def test_a_function_that_is_not_known_runs_as_it_is_after_a_warning(
-    cupy: Any, capsys: Any, monkeypatch: Any
-) -> None:
+def test_a_function_that_is_not_known_runs_as_it_is_after_a_warning(cupy, capsys, monkeypatch):
     x = cupy.from_host(np.array([-1.5, 0.0, 3.5]))
     (result,) = cupy.compile(lambda x: [cupy.xp.floor(x) * 2.0], exact=True)(x)
     assert cupy.to_host(result).tolist() == [-4.0, 0.0, 6.0]
@@ -156,13 +145,13 @@ def test_a_function_that_is_not_known_runs_as_it_is_after_a_warning(
     assert capsys.readouterr().err == f"{warning}an array has more than 2 elements\n"
 
 
-def test_the_plan_that_is_unused_the_longest_gives_way(cupy: Any, monkeypatch: Any) -> None:
+def test_the_plan_that_is_unused_the_longest_gives_way(cupy, monkeypatch):
     from xpnet.backends import cupy_compile
 
     made = list[int]()
     original = cupy_compile.Plan.__init__
 
-    def make(plan: Any, tape: Any, inputs: Any, outputs: Any) -> None:
+    def make(plan, tape, inputs, outputs):
         made.append(inputs[0].shape[0])
         original(plan, tape, inputs, outputs)
 
@@ -184,13 +173,13 @@ FULL, REFUSED = (
 
 @pytest.mark.parametrize(("problem", "warnings"), [(FULL, 2), (REFUSED, 1)])
 def test_a_plan_without_memory_is_tried_again_later_and_a_refused_launch_is_not(
-    cupy: Any, capsys: Any, monkeypatch: Any, problem: str, warnings: int
-) -> None:
+    cupy, capsys, monkeypatch, problem, warnings
+):
     from xpnet.backends import cupy_compile
 
     original, lengths = cupy_compile.Plan.__call__, list[int]()
 
-    def call(plan: Any, runs: Any) -> Any:
+    def call(plan, runs):
         lengths.append(len(runs))
         if len(lengths) <= 2:
             raise RuntimeError(problem)

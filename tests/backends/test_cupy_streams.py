@@ -1,10 +1,7 @@
 """Streams of several threads share a predictor, its plans and its tables: each gets its own answers."""
 
-from __future__ import annotations
-
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,18 +11,15 @@ from networks import image_data, reproducible
 import xpnet
 from xpnet.nn import functional as F
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 pytestmark = pytest.mark.needs("cupy")
 
 DATA = image_data()
 TIMES, PATIENCE = 50, 0.05  # seconds in which another stream could overtake a paused one
-ON_CUDA: dict[str, Any] = {"backend": "cupy", "device": "cuda"}
+ON_CUDA = {"backend": "cupy", "device": "cuda"}
 
 
 @pytest.fixture
-def streams() -> Iterator[list[Any]]:
+def streams():
     """Two streams that wait neither for each other nor for the default stream."""
     with BackendCase.CUPY.make().scope():
         import cupy
@@ -36,43 +30,43 @@ def streams() -> Iterator[list[Any]]:
 class Pause:
     """Pauses a stream before one of the steps of a plan that runs in it."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream):
         self.stream, self.place = stream, 0
         self.has_begun, self.is_over = threading.Event(), threading.Event()
 
-    def step(self, number: int) -> Any:
+    def step(self, number):
         """A step that pauses the stream if its number is that of the place."""
         import cupy
 
-        def run(_: list[Any]) -> None:
+        def run(_):
             if number == self.place and cupy.cuda.get_current_stream() == self.stream:
                 self.stream.launch_host_func(self._wait, None)
 
         return run
 
-    def _wait(self, _: object) -> None:
+    def _wait(self, _):
         self.has_begun.set()
         assert self.is_over.wait(60.0)
 
 
-def train(**settings: Any) -> xpnet.Model:
+def train(**settings):
     """A small model, whose activation takes the table of the exponential function."""
     options = {"hidden": (8, 6), "activation": "tanh", "epochs": 1, "batch_size": 32, "batch_norm": True}
     return xpnet.fit(DATA.x_train, DATA.y_train, **{**options, **settings})
 
 
-def test_a_predictor_gives_two_streams_their_own_answers(streams: Any, monkeypatch: Any) -> None:
+def test_a_predictor_gives_two_streams_their_own_answers(streams, monkeypatch):
     from xpnet.backends.cupy_compile import Plan
 
     first, other = streams
     pause, original, lengths = Pause(first), Plan.__init__, list[int]()
 
-    def make(plan: Plan, *args: Any) -> None:
+    def make(plan, *args):
         original(plan, *args)
         lengths.append(len(plan.steps))
         plan.steps = [each for n, step in enumerate(plan.steps) for each in (pause.step(n), step)]
 
-    def predict(stream: Any, x: Any) -> Any:
+    def predict(stream, x):
         with stream:
             return model.predict_proba(x)
 
@@ -94,27 +88,25 @@ def test_a_predictor_gives_two_streams_their_own_answers(streams: Any, monkeypat
                 np.testing.assert_array_equal(result.result(60.0), answer)
 
 
-def test_weights_are_there_for_a_stream_that_did_not_make_them(streams: Any) -> None:
+def test_weights_are_there_for_a_stream_that_did_not_make_them(streams):
     model, expected = train(**ON_CUDA), train(backend="numpy").predict_proba(DATA.x_test)
     model.predictor.is_of_pixels  # noqa: B018  makes it, in the default stream
     with streams[0]:
         np.testing.assert_array_equal(model.predict_proba(DATA.x_test), expected)
 
 
-def exponentials(ops: Any, x: Any, _: Any) -> Any:
+def exponentials(ops, x, _):
     return ops.exp(x)
 
 
-def one_hot(ops: Any, _: Any, labels: Any) -> Any:
+def one_hot(ops, _, labels):
     return F.one_hot(ops, labels, 5)
 
 
 @pytest.mark.parametrize(
     ("function", "compiled"), [(exponentials, False), (exponentials, True), (one_hot, True)]
 )
-def test_tables_and_counters_are_there_for_a_stream_that_did_not_make_them(
-    streams: Any, function: Any, compiled: Any
-) -> None:
+def test_tables_and_counters_are_there_for_a_stream_that_did_not_make_them(streams, function, compiled):
     x, labels, results = -np.arange(10000.0) / 50, np.arange(10000, dtype=np.int32) % 5, []
     backend, host = BackendCase.CUPY.make(), BackendCase.NUMPY.make()
     ops, run = reproducible(backend), lambda *args: [function(ops, *args)]

@@ -1,22 +1,17 @@
 """Functions that JAX compiles with arithmetic fences have the bits of NumPy."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from backend_enum import BackendCase
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.needs("jax")
 
 WHOLE = 1.5 * 2.0**23
 """Adding and subtracting it rounds: in float32, to whole numbers."""
 
-PROGRAMS: dict[str, Callable[..., Any]] = {
+PROGRAMS = {
     "product and sum": lambda a, b, c: a * b + c,
     "product and difference": lambda a, b, c: c - a * b,
     "polynomial": lambda a, b, c: ((a * b + c) * b + a) * b + c,
@@ -32,12 +27,12 @@ PROGRAMS: dict[str, Callable[..., Any]] = {
 """Functions of matrices whose bits the compiler alone would change, that of some JAX at least."""
 
 
-def programs(*args: Any) -> list[Any]:
+def programs(*args):
     """The results of all programs."""
     return [program(*args) for program in PROGRAMS.values()]
 
 
-def operands(dtype: str) -> list[Any]:
+def operands(dtype):
     """Three matrices, of which c nearly cancels a · b."""
     generator, shape = np.random.default_rng(0), (625, 16)
     a, b = (np.ldexp(generator.normal(size=shape), generator.integers(-9, 9, shape)) for _ in range(2))
@@ -53,14 +48,14 @@ class Block(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def jax() -> Iterator[Any]:
+def jax():
     backend = BackendCase.JAX.make()
     with backend.scope():
         yield backend
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_compiled_functions_have_the_bits_of_numpy(jax: Any, dtype: str) -> None:
+def test_compiled_functions_have_the_bits_of_numpy(jax, dtype):
     args = operands(dtype)
     results = zip(PROGRAMS, jax.compile(programs, exact=True)(*args), programs(*args), strict=True)
     for name, result, expected in results:
@@ -68,8 +63,8 @@ def test_compiled_functions_have_the_bits_of_numpy(jax: Any, dtype: str) -> None
         assert np.asarray(result).tobytes() == expected.tobytes(), name
 
 
-def test_fences_hold_in_the_body_of_a_loop(jax: Any) -> None:
-    def step(x: Any, block: Any, factor: Any) -> Any:
+def test_fences_hold_in_the_body_of_a_loop(jax):
+    def step(x, block, factor):
         return x * factor + x * 0.1
 
     (x, *_), factors = operands("float64"), np.linspace(0.1, 0.9, 20)
@@ -80,10 +75,10 @@ def test_fences_hold_in_the_body_of_a_loop(jax: Any) -> None:
     assert np.asarray(result).tobytes() == expected.tobytes()
 
 
-def test_an_unknown_primitive_is_named_and_its_function_not_compiled(jax: Any, capsys: Any) -> None:
+def test_an_unknown_primitive_is_named_and_its_function_not_compiled(jax, capsys):
     from xpnet.backends.fence import ZERO, UnknownPrimitiveError, fenced
 
-    def function(x: Any) -> Any:
+    def function(x):
         return jax.xp.cumulative_sum(x * 0.1) + 1.0
 
     x, compiled = jax.from_host(np.arange(5.0)), jax.compile(function, exact=True)

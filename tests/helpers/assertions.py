@@ -1,27 +1,10 @@
 """Comparisons that a function which quietly returned NumPy would not pass."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
 import array_api_compat
 import numpy as np
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
-    from xpnet._typing import Array
-    from xpnet.backends.base import Backend
-
-
-def assert_same(
-    actual: Array,
-    expected: npt.NDArray[Any],
-    backend: Backend,
-    *,
-    rtol: float | None = None,
-    atol: float | None = None,
-) -> None:
+def assert_same(actual, expected, backend, *, rtol=None, atol=None):
     """Assert that `actual` is NumPy's `expected` on the backend: library, device, dtype, shape, values.
 
     ``rtol`` and ``atol`` are those of ``numpy.testing.assert_allclose``; with neither, values must be equal.
@@ -38,7 +21,7 @@ def assert_same(
         np.testing.assert_allclose(host, expected, rtol=rtol or 0.0, atol=atol or 0.0)
 
 
-def assert_on_backend(actual: Array, backend: Backend) -> None:
+def assert_on_backend(actual, backend):
     """Assert that `actual` is an array of the backend's library, on the backend's device."""
     kind = f"{type(actual).__module__}.{type(actual).__qualname__}"
     assert array_api_compat.is_array_api_obj(actual), f"a {kind} is not an array"

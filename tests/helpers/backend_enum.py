@@ -1,19 +1,12 @@
 """The one list of backends that the tests run on."""
 
-from __future__ import annotations
-
 from enum import Enum
 from functools import cache
-from typing import TYPE_CHECKING
 
 import pytest
 
 from xpnet.backends.resolve import make, probe
 from xpnet.parity.devices import parse
-
-if TYPE_CHECKING:
-    from xpnet.backends.base import Backend
-    from xpnet.backends.probing import Probe
 
 
 class BackendCase(Enum):
@@ -30,20 +23,20 @@ class BackendCase(Enum):
     DPNP_GPU = "dpnp:gpu"
 
     @property
-    def backend_name(self) -> str:
+    def backend_name(self):
         """The library's name, as in ``--backend``."""
         return self.value.partition(":")[0]
 
     @property
-    def device(self) -> str:
+    def device(self):
         """The device: array-api-strict pretends to have another than the host's."""
         return parse(self.value).device
 
-    def probe(self) -> Probe:
+    def probe(self):
         """Return the outcome of the probe, which runs once."""
         return _probe(self)
 
-    def make(self) -> Backend:
+    def make(self):
         """Return the backend."""
         return make(self.backend_name, self.device)
 
@@ -59,5 +52,5 @@ JAX_AT_NIGHT = [
 
 
 @cache
-def _probe(case: BackendCase) -> Probe:
+def _probe(case):
     return probe(case.backend_name, case.device)

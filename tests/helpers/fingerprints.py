@@ -12,17 +12,14 @@ from functools import cache
 
 import numpy as np
 
-from xpnet.arithmetic import Reproducible
-from xpnet.backends.base import Backend
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
 from xpnet.data import datasets
-from xpnet.data.datasets import Dataset
 from xpnet.nn import functional as F
 from xpnet.nn.network import forward
 from xpnet.storage.model_file import fingerprint
 from xpnet.training.callbacks import Evaluate
-from xpnet.training.loop import LoopCallback, TrainState
+from xpnet.training.loop import LoopCallback
 from xpnet.training.trainer import Trainer
 
 NETWORKS = {
@@ -40,7 +37,7 @@ mnist = cache(datasets.load)
 """All of MNIST, which takes a fifth of a second to read."""
 
 
-def real_data(train: int = 2100, test: int = 300) -> Dataset:
+def real_data(train=2100, test=300):
     """Return the first images of MNIST."""
     data = mnist()
     return replace(
@@ -52,13 +49,13 @@ def real_data(train: int = 2100, test: int = 300) -> Dataset:
     )
 
 
-def trained(name: str, backend: Backend, data: Dataset | None = None) -> str:
+def trained(name, backend, data=None):
     """Return the SHA-256 of all that training a network gives: parameters, history, probabilities."""
     config = replace(NETWORKS[name], log_every=1)
     data = data or (real_data(40, 20) if config.batch_size == 1 else real_data())
     with backend.scope(), backend.workers(1):
         trainer = Trainer(config, data, backend)
-        history: list[float] = []
+        history = []
 
         class Keep(LoopCallback):
             def on_epoch_end(self, log):
@@ -73,7 +70,7 @@ def trained(name: str, backend: Backend, data: Dataset | None = None) -> str:
         return digest.hexdigest()
 
 
-def probabilities(trainer: Trainer, state: TrainState, rows: slice = slice(None)) -> np.ndarray:
+def probabilities(trainer, state, rows=slice(None)):
     """Return the probabilities (classes, samples) of test samples."""
     context = trainer.context
     x = context.inputs(trainer.test.x[rows, :])
@@ -81,9 +78,7 @@ def probabilities(trainer: Trainer, state: TrainState, rows: slice = slice(None)
     return np.ascontiguousarray(trainer.backend.to_host(F.softmax(context.ops, logits)))
 
 
-def leave_unrounded(
-    self: Reproducible, x: np.ndarray, powers: object, bits: int, count: int
-) -> list[np.ndarray]:
+def leave_unrounded(self, x, powers, bits, count):
     """Stand in for ``Reproducible._round_to_grid``: sums then depend on their order."""
     return [x]
 

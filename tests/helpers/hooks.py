@@ -1,7 +1,5 @@
 """Callbacks for the trainings of commands, which take none on the command line."""
 
-from __future__ import annotations
-
 from contextlib import contextmanager
 from functools import partial
 from unittest.mock import patch

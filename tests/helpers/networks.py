@@ -1,7 +1,5 @@
 """Small networks, settings and data for the tests, and what trains them."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np

@@ -1,16 +1,15 @@
 """The entries of docs/vectors, and whether tests/reference.py and the files beside it compute them."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from functools import cache, partial
 from itertools import islice, pairwise
 from pathlib import Path
-from types import CodeType, ModuleType, SimpleNamespace
-from typing import Any
+from types import ModuleType, SimpleNamespace
 
 import make_vectors
 from vectors import trainings
-from vectors.numbers import Content, real
+from vectors.numbers import real
 
 TESTS = Path(__file__).resolve().parents[1]
 MODULES = ("reference", "reference_images", "reference_network", "reference_optimisers", "reference_training")
@@ -25,32 +24,32 @@ DEFAULTS = trainings.read_settings({"settings": FILES["trainings"]["defaults"]})
 Check = Callable[[], bool]
 
 
-def same(a: Any, b: Any) -> bool:
+def same(a, b):
     """Tell whether two floats, or nested lists, have the same bits; all NaN are equal."""
     return repr(a) == repr(b)
 
 
-def whole(text: Any) -> Any:
+def whole(text):
     """Return the word of a text, or of each of a list."""
     return [whole(item) for item in text] if isinstance(text, list) else int(text, 16)
 
 
-def flat(column: Any) -> list[float]:
+def flat(column):
     """Return the numbers of a matrix of one column."""
     return [number for (number,) in real(column)]
 
 
 @cache
-def compiled(name: str) -> CodeType:
+def compiled(name):
     """Return the code of a module of the reference."""
     path = TESTS / f"{name}.py"
     return compile(path.read_text(encoding="utf-8"), str(path), "exec")
 
 
-def load_reference(sources: Mapping[str, str] = {}) -> SimpleNamespace:
+def load_reference(sources=()):
     """Return the names of all modules of the reference, some of them made of another text."""
     saved = {name: sys.modules.get(name) for name in MODULES}
-    names: dict[str, Any] = {}
+    names = {}
     try:
         for name in MODULES:
             module = ModuleType(name)
@@ -66,7 +65,7 @@ def load_reference(sources: Mapping[str, str] = {}) -> SimpleNamespace:
     return SimpleNamespace(**names)
 
 
-def random_numbers(of: SimpleNamespace, entry: str, case: Any) -> bool:
+def random_numbers(of, entry, case):
     """Check an entry of random.json."""
     if entry == "numbers":
         return same(of.uniform(whole(case[0])), real(case[1]))
@@ -85,7 +84,7 @@ def random_numbers(of: SimpleNamespace, entry: str, case: Any) -> bool:
     return drawn_for_samples(of, entry, case)
 
 
-def drawn_for_samples(of: SimpleNamespace, entry: str, case: Content) -> bool:
+def drawn_for_samples(of, entry, case):
     """Check dropout, or the samples that are held out."""
     seed = whole(case["seed"])
     if entry == "dropout":
@@ -102,7 +101,7 @@ def drawn_for_samples(of: SimpleNamespace, entry: str, case: Content) -> bool:
     return parts == (case["held out"], case["remaining"])
 
 
-def functions(of: SimpleNamespace, entry: str, case: Any) -> bool:
+def functions(of, entry, case):
     """Check an entry of functions.json."""
     if entry == "softmax":
         return same(of.softmax(real(case["logits"])), real(case["probabilities"]))
@@ -121,7 +120,7 @@ def functions(of: SimpleNamespace, entry: str, case: Any) -> bool:
     return same(getattr(of, names.get(entry, entry))(*arguments), result)
 
 
-def budget(of: SimpleNamespace, terms: int, *, pixels: bool) -> list[int] | None:
+def budget(of, terms, *, pixels):
     """Return the budget of a contraction, None if it is refused."""
     try:
         return list(of.budget(terms, pixels=pixels))
@@ -129,7 +128,7 @@ def budget(of: SimpleNamespace, terms: int, *, pixels: bool) -> list[int] | None
         return None
 
 
-def contractions(of: SimpleNamespace, entry: str, case: Any) -> bool:
+def contractions(of, entry, case):
     """Check an entry of contractions.json."""
     if entry == "budgets":
         return [budget(of, case[0], pixels=pixels) for pixels in (False, True)] == case[1:]
@@ -142,7 +141,7 @@ def contractions(of: SimpleNamespace, entry: str, case: Any) -> bool:
     return same(of.product(rows, columns, factor), real(case["product"]))
 
 
-def sums(of: SimpleNamespace, entry: str, case: Any) -> bool:
+def sums(of, entry, case):
     """Check an entry of sums.json."""
     if entry == "folded":
         return same(of.folded_sum(real(case["terms"])), real(case["sum"]))
@@ -153,7 +152,7 @@ def sums(of: SimpleNamespace, entry: str, case: Any) -> bool:
     return same(of.tiny(real(case[0])), real(case[1]))
 
 
-def network(of: SimpleNamespace, entry: str, case: Any) -> bool:
+def network(of, entry, case):
     """Check an entry of network.json."""
     if entry == "normalisation":
         kind = case["features"]
@@ -186,7 +185,7 @@ def network(of: SimpleNamespace, entry: str, case: Any) -> bool:
     return same([activation(z), derivative(da, z, activation(z))], expected)
 
 
-def batch_normalisation(of: SimpleNamespace, case: Content) -> bool:
+def batch_normalisation(of, case):
     """Check a block of batch normalisation."""
     z, dy = real(case["z"]), real(case["dy"])
     names = ("gamma", "beta", "mean before", "variance before")
@@ -203,13 +202,13 @@ def batch_normalisation(of: SimpleNamespace, case: Content) -> bool:
     )
 
 
-def optimiser(of: SimpleNamespace, case: Content) -> bool:
+def optimiser(of, case):
     """Check the steps of an optimiser on a layer."""
     settings = {
         name: value if name == "optimizer" else real(value) for name, value in case["settings"].items()
     }
 
-    def layer(weight: Any, bias: Any) -> Any:
+    def layer(weight, bias):
         return [of.Layer(real(weight), flat(bias), [], [], [], [])]
 
     state = layer(case["W"], case["b"])
@@ -221,7 +220,7 @@ def optimiser(of: SimpleNamespace, case: Content) -> bool:
     return "v" not in case or same(steps.v[0].weight, real(case["v"]))
 
 
-def images(of: SimpleNamespace, entry: str, case: Any) -> bool:
+def images(of, entry, case):
     """Check an entry of images.json."""
     if entry == "G":
         return same(of.gaussian(case["side"], real(case["sigma"]))[0], real(case["first row"]))
@@ -250,7 +249,7 @@ def images(of: SimpleNamespace, entry: str, case: Any) -> bool:
     return of.variant_of(image, settings, drawn) == case["result"]
 
 
-def training(of: SimpleNamespace, entry: str, case: Content) -> bool:
+def training(of, entry, case):
     """Check a training."""
     settings = DEFAULTS | trainings.read_settings(case)
     weights = [real(case.get(f"{kind} weights")) for kind in ("sample", "class")]
@@ -271,7 +270,7 @@ CHECKS = {
 }
 
 
-def checks(of: SimpleNamespace) -> Iterator[tuple[str, Check]]:
+def checks(of):
     """Yield the name of each vector, and what tells whether the reference computes it; trainings last."""
     for file, check in CHECKS.items():
         entries = {name: value for name, value in FILES[file].items() if isinstance(value, list)}

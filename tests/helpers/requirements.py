@@ -4,8 +4,6 @@ A test says ``@pytest.mark.needs("torch")``; one with a `BackendCase` among its 
 It is collected only where the requirement is met, or where the environment insists on it: then it fails.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys
@@ -63,7 +61,7 @@ VARIABLES = {
 
 
 @cache
-def missing(name: str) -> str | None:
+def missing(name):
     """Return the reason why a requirement is not met, or None; KeyError for an unknown name."""
     if name not in LIBRARIES:
         return _problem_of({case.value: case for case in BackendCase}[name])
@@ -87,7 +85,7 @@ def missing(name: str) -> str | None:
     return _other_versions() if name == "others" else None
 
 
-def _other_versions() -> str | None:
+def _other_versions():
     """Return the reason if libraries have other versions than those that an extra pins."""
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
     lines = project["project"]["optional-dependencies"]["others"]
@@ -98,9 +96,9 @@ def _other_versions() -> str | None:
 
 
 @cache
-def required() -> frozenset[str]:
+def required():
     """Return the requirements that the environment insists on; ValueError if it names an unknown one."""
-    names: set[str] = set()
+    names = set()
     for variable, known in VARIABLES.items():
         value = os.environ.get(variable, "")
         named = {word.strip() for word in value.split(",")} - {""}
@@ -113,12 +111,12 @@ def required() -> frozenset[str]:
     return frozenset(names)
 
 
-def chromium() -> str | None:
+def chromium():
     """Return the path of a Chromium, if there is one."""
     return next(filter(None, map(shutil.which, CHROMIUMS)), None)
 
 
-def _problem_of(case: BackendCase) -> str | None:
+def _problem_of(case):
     """Return the reason why a backend cannot run.
 
     PyTorch and JAX take seconds to import: only if there is a driver are they asked for their GPUs.
@@ -133,6 +131,6 @@ def _problem_of(case: BackendCase) -> str | None:
     return None if probe.usable else f"{probe.reason}; to fix it: {probe.fix}"
 
 
-def _is_installed(library: str) -> bool:
+def _is_installed(library):
     spec = find_spec(library)
     return spec is not None and spec.origin is not None  # a plain folder of that name has no origin

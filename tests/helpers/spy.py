@@ -6,19 +6,14 @@ and ``broadcast`` a smaller one. Products of matrices and sums are ``exact`` if 
 round.
 """
 
-from __future__ import annotations
-
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
 from xpnet._lib.tree import leaves, tree_map
 from xpnet.backends.base import Backend
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Call = tuple[str, str]
 """The form of a call, and the dtype of its first operand."""
@@ -34,16 +29,16 @@ class SpyArray:
     __hash__ = None
     __array_priority__ = 1000
 
-    def __init__(self, array: np.ndarray, namespace: SpyNamespace) -> None:
+    def __init__(self, array, namespace):
         self.array, self.namespace = np.asarray(array), namespace
         self.shape, self.ndim, self.dtype = self.array.shape, self.array.ndim, self.array.dtype
 
-    def view(self, dtype: Any) -> Any:
+    def view(self, dtype):
         return self.namespace.call("view", np.ndarray.view, self, dtype)
 
 
-def _method(name: str) -> Callable[..., Any]:
-    def method(self: SpyArray, *operands: Any) -> Any:
+def _method(name):
+    def method(self, *operands):
         return self.namespace.call(name, getattr(np.ndarray, f"__{name}__"), self, *operands)
 
     return method
@@ -59,18 +54,18 @@ class SpyNamespace:
     ``compiled`` has the names of what functions call that a backend may compile.
     """
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.calls: dict[Call, tuple[list[Any], dict[str, Any]]] = {}
         self.compiled: set[str] = set()
         self.is_compiling = False
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name):
         value = getattr(numpy_namespace, name)
         if isinstance(value, type) or not callable(value):
             return value
         return lambda *args, **keywords: self.call(name, value, *args, **keywords)
 
-    def call(self, name: str, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+    def call(self, name, function, *args, **keywords):
         """Call a function on the arrays themselves, and record it."""
         args = [arg if _is_table(arg) else tree_map(unwrap, arg) for arg in args]
         result = function(*args, **keywords)
@@ -80,7 +75,7 @@ class SpyNamespace:
             self.calls[form] = deepcopy(args), keywords
         return tree_map(self.wrap, result)
 
-    def wrap(self, value: Any) -> Any:
+    def wrap(self, value):
         """Return arrays as arrays whose operators are recorded."""
         return SpyArray(value, self) if isinstance(value, np.ndarray | np.generic) else value
 
@@ -90,18 +85,18 @@ class SpyBackend(Backend):
 
     name, module, device = "spy", "numpy", "cpu"
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__("cpu")
         self.xp = SpyNamespace()
 
-    def scope(self) -> Any:
+    def scope(self):
         return np.errstate(all="ignore")
 
-    def compile(self, function: Callable[..., Any], **_: Any) -> Callable[..., Any]:
+    def compile(self, function, **_):
         if getattr(function, "__name__", "") == "compute_compiled":  # the check of compilers: there is none
             return function
 
-        def compiled(*args: Any) -> Any:
+        def compiled(*args):
             before, self.xp.is_compiling = self.xp.is_compiling, True
             try:
                 return function(*args)
@@ -110,35 +105,35 @@ class SpyBackend(Backend):
 
         return compiled
 
-    def from_host(self, array: np.ndarray) -> SpyArray:
+    def from_host(self, array):
         return SpyArray(array, self.xp)
 
-    def to_host(self, array: SpyArray) -> np.ndarray:
+    def to_host(self, array):
         return array.array
 
 
-def unwrap(value: Any) -> Any:
+def unwrap(value):
     """Return the NumPy array of a `SpyArray`, and anything else as it is."""
     return value.array if isinstance(value, SpyArray) else value
 
 
-def _is_table(arg: Any) -> bool:
+def _is_table(arg):
     """Return whether an argument is a list of numbers, of which one has 100,000."""
     return isinstance(arg, list) and bool(arg) and isinstance(arg[0], float)
 
 
-def arrays_of(args: list[Any]) -> list[np.ndarray]:
+def arrays_of(args):
     """Return the arrays among arguments."""
     nested = [arg for arg in args if not _is_table(arg)]
     return [value for value in leaves(nested) if isinstance(value, np.ndarray)]
 
 
-def size(args: list[Any]) -> int:
+def size(args):
     """Return the number of entries of all arrays among arguments."""
     return sum(array.size for array in arrays_of(args))
 
 
-def describe(name: str, args: list[Any], keywords: dict[str, Any]) -> Call:
+def describe(name, args, keywords):
     """Return the form and the dtype of a call."""
     arrays = arrays_of(args)
     numbers = [array for array in arrays if array.dtype != bool] or arrays
@@ -149,7 +144,7 @@ def describe(name: str, args: list[Any], keywords: dict[str, Any]) -> Call:
     return f"{exact}{name}({', '.join([*kinds, *sorted(keywords.keys() - {'dtype', 'device'})])})", dtype.name
 
 
-def _kind(arg: Any, dtype: np.dtype, shape: tuple[int, ...] | None) -> str:
+def _kind(arg, dtype, shape):
     if isinstance(arg, np.ndarray):
         place = "broadcast" if shape is not None and arg.shape != shape else "x"
         return place if arg.dtype == dtype else f"{arg.dtype.name} {place}"
@@ -158,7 +153,7 @@ def _kind(arg: Any, dtype: np.dtype, shape: tuple[int, ...] | None) -> str:
     return " ".join(type(part).__name__ for part in (arg if isinstance(arg, tuple) else [arg]))
 
 
-def _is_exact(a: np.ndarray, b: np.ndarray | None = None, axis: int | None = None, **_: Any) -> bool:
+def _is_exact(a, b=None, axis=None, **_):
     """Return whether each partial sum is a multiple of one step below 2^53 of them; not for sums of all."""
     if a.dtype != np.float64:
         return a.dtype.kind in "iu"
@@ -171,7 +166,7 @@ def _is_exact(a: np.ndarray, b: np.ndarray | None = None, axis: int | None = Non
     return bool(np.all(~np.isfinite(size) | (size <= steps * 2.0**53)))
 
 
-def _step(x: np.ndarray, axis: int) -> np.ndarray:
+def _step(x, axis):
     """Return the largest power of two of which all entries along an axis are multiples."""
     fraction, exponent = np.frexp(np.where(np.isfinite(x), x, 0.0))
     integer = (fraction * 2.0**53).astype(np.int64)
