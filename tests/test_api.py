@@ -233,7 +233,7 @@ DATA = [
     ((HOLES, [0, 1]), {}, f"X, row 2, column 'a': nan is not a finite{MEAN}"),
     (([[1.5, np.inf]], [0]), {"missing": "mean"}, "X, row 1, column 2: inf is not a finite"),
     (([[np.nan, 1]], [0]), {"missing": "mean"}, "X: feature 1 has no value in the training rows"),
-    ((pd.DataFrame({"a": [1], "b": ["x"]}), [0]), {}, "X, column 'b': expected numbers, got text: enc"),
+    ((pd.DataFrame({"a": [1], "b": ["x"]}), [0]), {}, "X: columns that are no numbers: b (1 value, as "),
     ((GOOD, [0, 1]), {}, "X holds 4 samples, y holds 2 labels"),
     ((GOOD, TWO), {"validation_data": (X, Y)}, "X in validation_data: has 12 features a sample, X has 3"),
     ((GOOD, TWO), {"validation_data": (GOOD, [9] * 4), "classes": 4}, "y in validation_data: expected lab"),

@@ -205,47 +205,86 @@ def test_text_is_no_number(make, text):
     rows, y = make(pd.DataFrame({"zip": ["1", text], "b": [1.5, 2.5]})), [0, 1]
     numbers = pd.DataFrame({"zip": [1.0, 2.0], "b": [1.5, 2.5]})
     model, classifier = xpnet.fit(numbers, y, epochs=0), xpnet.XPNetClassifier(epochs=1).fit(numbers, y)
-    problem = "column 'zip': expected numbers, got text: encode it"
+    training, other = "X: columns that are no numbers: zip \\(", ", column 'zip': expected numbers, got text"
+    own = "X: zip hold text or dates: leave them out, or encode"
     calls = [
-        lambda: xpnet.fit(rows, y, epochs=0, missing="mean"),
-        lambda: xpnet.fit(numbers, y, epochs=0, validation_data=(rows, y)),
-        lambda: model.evaluate(rows, y),
-        lambda: classifier.fit(rows, y),
-        lambda: classifier.partial_fit(rows, y),
-        lambda: classifier.score(rows, y),
-        *(lambda name=name: getattr(model, name)(rows) for name in ("predict", "predict_proba", "logits")),
-        *(lambda name=name: getattr(classifier, name)(rows) for name in ("predict", "predict_proba")),
+        (training, lambda: xpnet.fit(rows, y, epochs=0, missing="mean")),
+        (f"X in validation_data{other}", lambda: xpnet.fit(numbers, y, epochs=0, validation_data=(rows, y))),
+        (f"X{other}", lambda: model.evaluate(rows, y)),
+        (own, lambda: classifier.fit(rows, y)),
+        (own, lambda: classifier.partial_fit(rows, y)),
+        (own, lambda: classifier.score(rows, y)),
+        *((f"X{other}", getattr(model, name)) for name in ("predict", "predict_proba", "logits")),
+        *((own, getattr(classifier, name)) for name in ("predict", "predict_proba")),
     ]
-    for call in calls:
-        with pytest.raises((xpnet.DataError, ValueError), match=f"^X( in validation_data)?, {problem}"):
-            call()
+    for problem, call in calls:
+        with pytest.raises((xpnet.DataError, ValueError), match=f"^{problem}"):
+            call(*([rows] if hasattr(call, "__self__") else []))
 
 
-@pytest.mark.needs("sklearn")
+ENCODED = {**QUICK, "encode": "onehot", "missing": "mean"}
+
+
 @pytest.mark.parametrize(
-    "rows", [np.array([["1"], ["2"]]), np.array([["1"], [2]], object), [["1", None], [2, 3]]]
+    "make",
+    [
+        pytest.param(make, marks=marks, id=str(name))
+        for name, (make, marks) in TEXTS.items()
+        if name not in ("bytes", "dictionary of pyarrow")
+    ],
 )
-def test_text_in_arrays_and_weights_is_no_number(rows):
-    calls = [
-        ("X", lambda: xpnet.fit(rows, [0, 1], epochs=0)),
-        ("X", lambda: xpnet.XPNetClassifier(epochs=1).fit(rows, [0, 1])),
-        (
-            "sample_weight",
-            lambda: xpnet.fit([[1.0], [2]], [0, 1], sample_weight=pd.Series(["1", "2"]), epochs=0),
-        ),
+def test_text_is_encoded_as_pandas_does_and_found_by_name_in_every_table(make):
+    zips = np.array(["é", "00501", "b"], object)[np.arange(60) % 3]
+    frame = pd.DataFrame({"id": range(60), "zip": zips, "b": X[:, 0], "c": [None, *X[1:, 1]]})
+    dummies = pd.get_dummies(frame[["b", "c", "zip"]], prefix_sep="=")
+    rows, validation = make(frame), make(frame.iloc[::-1][["c", "zip", "id", "b"]])
+    model = xpnet.fit(rows, Y, **ENCODED, drop=["id"], validation_data=(validation, Y[::-1]))
+    expected = xpnet.fit(dummies, Y, **QUICK, missing="mean", validation_data=(dummies[::-1], Y[::-1]))
+    assert model.history == expected.history
+    assert model.network.columns.inputs == expected.feature_names == ("b", "c", "zip=00501", "zip=b", "zip=é")
+    assert model.feature_names == ("b", "c", "zip")
+    assert np.array_equal(model.predict_proba(validation), expected.predict_proba(dummies[::-1]))
+    assert model.evaluate(rows, Y).loss == expected.evaluate(dummies, Y).loss
+    with pytest.raises(
+        xpnet.DataError, match=r"^X, row 2, column zip: '7' is none of the categories 00501, b, é: trai"
+    ):
+        model.predict(make(frame.assign(zip=["b", "7"] * 30)))
+    with pytest.raises(xpnet.DataError, match=r"^X: its columns are not those of the training: without zip$"):
+        model.predict(frame.drop(columns="zip"))
+    with pytest.raises(xpnet.DataError, match=r"^X: the names of its columns cannot be read"):
+        model.predict(X)
+
+
+def test_columns_that_are_no_numbers_are_named_at_once():
+    days = pd.to_datetime(["2026-01-01"] * 60)
+    frame = pd.DataFrame({f"t{i}": [f"{i}, {j % 3}" for j in range(60)] for i in range(12)}).assign(day=days)
+    listed = ", ".join(f"t{i} (3 values, as '{i}, 0')" for i in range(12))
+    with pytest.raises(xpnet.DataError) as caught:
+        xpnet.fit(frame, Y)
+    line = str(caught.value)
+    assert line.startswith(
+        f"X: columns that are no numbers: {listed}, day (dates, of which (pandas.to_datetime("
+    )
+    assert line.endswith(
+        """ makes numbers): encode="onehot" takes up to 50 texts a column, drop=['day'] leaves columns out"""
+        ', missing="category" takes missing values'
+    )
+    wrong = [
+        ({"drop": ["b"]}, FRAME[["a"]], "X: has no column named b"),
+        ({"drop": ["b"]}, X, "X: has no column named b"),
     ]
-    for source, call in calls:
-        with pytest.raises((xpnet.DataError, ValueError), match=f"^{source}: expected numbers, got text"):
-            call()
+    twice = frame[["t0", "t1"]].set_axis(["t", "t"], axis=1)
+    wrong += [({"encode": "onehot"}, twice, "X: columns of text need names, all different")]
+    for settings, rows, message in wrong:
+        with pytest.raises(xpnet.DataError, match=f"^{message}"):
+            xpnet.fit(rows, Y, **settings)
 
 
 @pytest.mark.needs("polars")
 def test_dates_are_no_numbers():
     frame = pd.DataFrame({"day": pd.to_datetime(["2026-01-01", "2026-01-02"]), "b": [1.5, 2.5]})
-    for rows in (frame, polars(frame)):
-        with pytest.raises(
-            xpnet.DataError, match=r"^X, column 'day': expected an array of numbers, got datetime64"
-        ):
+    for rows in (frame, frame.assign(day=frame["day"].dt.tz_localize("UTC")), polars(frame)):
+        with pytest.raises(xpnet.DataError, match=r"^X: columns that are no numbers: day \(dates, of which"):
             xpnet.fit(rows, [0, 1], epochs=0)
 
 

@@ -18,6 +18,7 @@ from xpnet.config.keywords import with_keywords
 from xpnet.config.settings import Arithmetic
 from xpnet.data.arrays import like_input, read_features, table_from_arrays
 from xpnet.data.datasets import Dataset
+from xpnet.data.texts import TableOptions
 from xpnet.errors import ConfigError
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate_rows, model_path
 from xpnet.nn.architecture import format_sizes
@@ -102,19 +103,20 @@ class Model:
         DataError
             The rows are not numbers, or do not have the network's features.
         """
-        rows, _ = read_features(X, "X", self.network.columns)
+        rows, _ = read_features(X, "X", TableOptions.of(self.network.columns))
         numbers = self.select_predictor(backend_of(X)).predict(rows)
         if self.class_names is None:
             return like_input(numbers, backend_of(X))
         return np.array(self.class_names)[numbers]
 
-    def predict_proba(self, X: object) -> Any:
+    def predict_proba(self, X: object, *, as_frame: bool = False) -> Any:
         """Return the probability of each class, (m, classes); errors as in `predict`.
 
         float64 in reproducible arithmetic, else of the dtype of the parameters; JAX has 32 bits unless
-        ``jax_enable_x64`` is set.
+        ``jax_enable_x64`` is set. With `as_frame` a data frame of pandas with the names of the classes.
         """
-        return like_input(self._outputs(X)[1], backend_of(X))
+        names = self.select_predictor(backend_of(X)).class_names if as_frame else None
+        return like_input(self._outputs(X)[1], backend_of(X), X, names)
 
     def logits(self, X: object) -> Any:
         """Return the logits, the inputs of the softmax, (m, classes); dtype and errors as `predict_proba`."""
@@ -128,8 +130,12 @@ class Model:
         DataError
             As in `predict`; or rows and labels differ in number, or a label is none of the classes.
         """
-        table = table_from_arrays(X, y, columns=self.network.columns, floats=True)
+        table = table_from_arrays(X, y, "", TableOptions.of(self.network.columns), floats=True)
         return evaluate_rows(self.select_predictor(backend_of(X)), table.x, table.y, "the data")
+
+    def score(self, X: object, y: object) -> float:
+        """Return the accuracy on rows (m, features) with labels (m,); errors as in `evaluate`."""
+        return self.evaluate(X, y).accuracy
 
     @check_arguments
     def save(self, path: str | Path) -> None:
@@ -147,7 +153,7 @@ class Model:
         return _Text(describe_layers(self.network))
 
     @check_arguments
-    def report(self, path: str | Path) -> None:
+    def report(self, path: str | Path = "report.html") -> None:
         """Write the report, the page that `xpnet report` writes, atomically.
 
         It evaluates the test samples of a run of `xpnet train`. Of a training by `fit`, whose data the model
@@ -197,7 +203,7 @@ class Model:
 
     def _outputs(self, X: object) -> tuple[HostArray, HostArray]:
         """Return logits and probabilities of rows, in NumPy."""
-        rows, _ = read_features(X, "X", self.network.columns)
+        rows, _ = read_features(X, "X", TableOptions.of(self.network.columns))
         return self.select_predictor(backend_of(X)).outputs(rows)
 
     def __getstate__(self) -> Json:

@@ -28,6 +28,7 @@ from xpnet.config.training import RULES
 from xpnet.data.arrays import make_dataset
 from xpnet.data.datasets import Dataset, absent_note, digest
 from xpnet.data.table import quantity_note, scale_note
+from xpnet.data.texts import TableOptions, count_note
 from xpnet.errors import ConfigError, DataError
 from xpnet.recording.training import check_data, describe_run, extend_settings
 from xpnet.storage.folder import RunFolder
@@ -131,7 +132,7 @@ def fit(
     """
     keywords.check_names(settings, keywords.OF_FIT, "fit")
     files = {"overwrite": overwrite, "report": report, "track": track, "tags": tags}
-    folder = _read_folder(run, extend, files)
+    folder = read_folder(run, extend, files)
     own = {} if validation_data is None else {"validation": 1}  # which a patience needs
     if own and settings.get("validation"):
         msg = "fit: validation: takes rows out of X, but there are validation_data: give one of the two"
@@ -144,14 +145,16 @@ def fit(
     if classes is not None:
         integer_from(1).check("fit: classes", keywords.to_python(classes))
     weights = sample_weight, settings.get("class_weight")
-    arrays, fills = ((X, y), validation_data, weights, classes), config.missing == "mean"
-    data = make_dataset(*arrays, fills=fills) if parent is None else _make_recorded(parent, *arrays)
+    arrays = (X, y), validation_data, weights, classes
+    options = TableOptions(**config.table_options)
+    data = _make_recorded(parent, *arrays) if parent else make_dataset(options, *arrays)
     if validation_data is not None:
         config = replace(config, validation=len(data.y_test))
     scales = None if "normalize" in explicit or parent is not None else scale_note(data.x_train)
     quantities = None if data.columns.classes else quantity_note(data.y_train)
+    counts = None if parent is not None else count_note(data.x_train, data.columns)
     absent = absent_note(data) if classes is None and data.weights is None else None
-    for note in filter(None, (*data.notes, scales, quantities, absent)):
+    for note in filter(None, (*data.notes, scales, quantities, counts, absent)):
         warn_user(note)
     users = UserCallbacks(callback, callbacks)
     return train_model(config, data, backend_of(X), users, verbose=verbose, parent=parent)[0]
@@ -162,17 +165,17 @@ def _make_recorded(run: RunFolder, *arrays: Any) -> Dataset:
 
     Before 0.4, nullable ones were floats.
     """
-    fills = run.config.missing == "mean"
+    options = TableOptions(**run.config.table_options)
     with suppress(DataError):
-        data = make_dataset(*arrays, fills=fills, floats=True)
+        data = make_dataset(options, *arrays, floats=True)
         if run.find_other_data(data.name, digest(data)) is None:
             for note in data.notes:
                 warn_user(f"{note}, as in {run.path}")
             return replace(data, notes=())
-    return make_dataset(*arrays, fills=fills)
+    return make_dataset(options, *arrays)
 
 
-def _read_folder(run: str | Path | None, extend: object, settings: Json) -> Json:
+def read_folder(run: str | Path | None, extend: object, settings: Json) -> Json:
     """Return the settings of the folder of a run, with its path.
 
     Raises

@@ -74,6 +74,7 @@ const SETTINGS = {
 const OF_CSV = "has the data of a CSV file: this page takes IDX and .npy files";
 /** The values that the settings of data, start and arithmetic must have here, and the reason. */
 const REQUIRED = {
+  encode: [oneOf("none"), "has encoded columns: xpnet verify"],
   arithmetic: [oneOf("reproducible"), "was trained in native arithmetic, which gives other bits on other machines"],
   dtype: [oneOf("auto", "float64"), "was trained in another dtype than float64"],
   init_from: [oneOf(null), "started from a model file: xpnet verify takes it"],
@@ -84,6 +85,8 @@ const REQUIRED = {
   ...Object.fromEntries(["test_data", "test_split", "label"].map((name) => [name, [oneOf(null), OF_CSV]])),
   missing: [oneOf("error"), OF_CSV],
   columns: [oneOf("auto"), OF_CSV],
+  drop: [(value) => plain(value).length === 0, OF_CSV],
+  unknown: [oneOf("error"), OF_CSV],
 };
 const isFolderName = (value) => isText(value) && new TextEncoder().encode(value).length <= 256
   && /^(?!\.)(?!(con|prn|aux|nul|(com|lpt)[1-9¹²³]) *(\.|$))(?=.*\S)([^\p{C}\p{Z}/\\]|[ ])+$/iu.test(value.slice(1));

@@ -4,10 +4,10 @@ import numpy as np
 
 from vectors.numbers import Content, Device, hexadecimal, real
 from xpnet.config import TrainConfig
-from xpnet.data.arrays import normalize_weights
 from xpnet.data.datasets import Dataset
 from xpnet.nn import functional as F, layers as L, optim
 from xpnet.nn.inputs import fit_normalization, flush_subnormals
+from xpnet.training.score import normalize_weights
 
 
 def normalization(device: Device, case: Content) -> Content:

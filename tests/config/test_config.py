@@ -86,6 +86,7 @@ KINDS = [
     ("data test_data init_from resume extend out", "a path", [Path("a\0b"), "text", 3], [Path("a b")]),
     ("test_split", "a number between 0 and 1", [0.0, 1.0, NAN, True], [0.01, 0.99]),
     ("label", "the name or the number of a column", ["", 1], ["a\nb"]),
+    ("drop", "names of columns, each once", [("",), ("a", "a"), "a"], [(), ("a b", "1")]),
     ("validation", SAMPLES, [-1, 0.0, 1.0, 1.5, NAN, True, "3", 2**63], [0, 1, 10**9, 0.1, 5e-324]),
     ("epochs warmup_epochs augment_fade_epochs", COUNT, [-1, 1.5, 2.0, True, "3", 10**3999], [0, 2**63 - 1]),
     ("patience average_epochs repeats schedule_step_epochs", WHOLE, [0, 1.5, True, 2**63], [1, 10**9]),
@@ -250,7 +251,8 @@ def to_flags(config):
 
 
 EVERYTHING = """
---data=a'b.csv --test-split=0.2 --label=é"ü --missing=mean --columns=pixels --validation=0.5 --normalize=none
+--data=a'b.csv --test-split=0.2 --label=é"ü --missing=mean --drop a=b 7 --encode=onehot --unknown=zeros
+--columns=pixels --validation=0.5 --normalize=none
 --augment-shift=1.5 --augment-rotate=2 --augment-scale=0.1 --augment-shear=0.5 --augment-elastic-alpha=3
 --augment-elastic-sigma=5 --augment-thickness=0.5 --augment-fade-epochs=2 --hidden 3 4 --activation=tanh
 --batch-norm --dropout=0.5 --input-dropout=0.25 --input-noise=0.5

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from xpnet.data import csv
-from xpnet.data.csv import TableOptions, read_csv
+from xpnet.data.csv import read_csv
 from xpnet.data.datasets import load, read_rows
+from xpnet.data.texts import TableOptions
 from xpnet.errors import ConfigError, DataError
 from xpnet.nn.columns import Columns
 
@@ -21,7 +22,8 @@ def path(tmp_path):
 
 def read(path, content, *options, **more):
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return read_csv(path, TableOptions(*options, **more))
+    options = TableOptions(*options, **more)
+    return read_csv(path, options).fit(options)
 
 
 def refused(read, *arguments, **options):
@@ -124,21 +126,34 @@ def test_a_table_that_pandas_writes_is_read_back_exactly(path, header):
 HEAD = "label,1x1,1x2\n"
 LABEL = "a label is a whole number from 0 to 65535"
 MEAN = "; --missing mean puts the mean of the column in its place"
+TEXTS, USE = ": columns that are no numbers: ", ": --encode onehot takes up to 50 texts a column, --drop "
+WIDE = ",".join(f"c{i}" for i in range(25)) + "\n" + "1," * 24 + "1\n"
+ROW = '2026-01-{:02}T10:00,{}a,"3,{}",{},{}\n'
+WORDS = "day,city,c,d,label\n" + "".join(ROW.format(i % 31 + 1, i, i, f"x{i % 3}", i % 2) for i in range(51))
+GAPS = "a,kind,label\n,,0\n1,dog,0\n"
+WITH_MEANS = {"encode": "onehot", "missing": "mean"}
 LONG_NAMES = ",".join(f"a{i:050000}" for i in range(30))
 DEFECTS = [
     ("", ": is empty"),
     (HEAD + "\n\n", ": has a header but no rows"),
-    (HEAD + "0,1,2\n\n1,x,4\n", ", line 4, column 2 (1x1): 'x' is not a finite number"),
+    (HEAD + "0,1,2\n\n1,x,4\n", f"{TEXTS}1x1 (2 values, as 'x'){USE}1x1 leaves columns out"),
     (HEAD + "0,1,2\n" * 40 + "0,1,nan\n", f", line 42, column 3 (1x2): 'nan' is not a finite number{MEAN}"),
     (HEAD + "0,1,\n", f", line 2, column 3 (1x2): is empty{MEAN}"),
     (HEAD + "0,1\n1,2,3\n", ", line 2: has 2 values, the first line has 3"),
-    (HEAD + "0,1.5,\x1b[2J\n", ", line 2, column 3 (1x2): '\\x1b[2J' is not a finite number"),
+    (HEAD + "0,1.5,\x1b[2J\n", f"{TEXTS}1x2 (1 value, as '\\x1b[2J')"),
+    ("label,day,b,c,d\n" + "0,2026-01-31,a,,1\n0,1.2.26,NA,1,\"3,5\"\n", f"{TEXTS}day (dates, of which (p"),
+    (WORDS, f"{TEXTS}day (dates, of which (pandas.to_datetime(column) - pandas.Timestamp('2000-01-01')).dt."),
+    ("0,a\n0,b\n", f"{TEXTS}2 (2 values, as 'a'){USE}2 leaves columns out, --missing category takes missing"),
+    (b"PK\3\4\0", ": is an Excel file: pandas.read_excel(path).to_csv('new.csv', index=False) makes a CSV f"),
+    (b"\xd0\xcf\x11\xe0\0", ": is an Excel file: pandas.read_excel(path)"),
+    (b"PAR1\0", ": is a Parquet file: pandas.read_parquet(path)"),
     (HEAD + "65536,1,2\n", f", line 2, column 1 (label): label '65536': {LABEL}"),
     ("1.27,1,2\n", f", line 1, column 1: label '1.27': {LABEL}; xpnet is for classification only: round"),
     (HEAD + ",1,2\n0,1,2\n", ", line 2, column 1 (label): is empty: a label is"),
     (HEAD + '0,1,"2\n0,1,2\n', ", line 2: has a line break inside a cell, or quotes that do not match"),
     (HEAD.encode() + b"0,1,\xff\xfe\n", ", line 2: is not text in UTF-8"),
-    ("label,1x1\n0,1\n".encode("utf-16"), ": is not a CSV file, nor any text in UTF-8"),
+    ("label,1x1\n0,1\n".encode("utf-16"), ": is text in UTF-16: pandas.read_csv(path, sep=None, engine='p"),
+    (b"0,\0\n", ": is not a CSV file, nor any text in UTF-8"),
     ("0\n1\n", ": has one column; a row is a label and its features, separated by commas, semicolons or t"),
     (",a,b\n0,1,2\n", ", column 1: has no name: name it, or remove it if it only counts the rows"),
     ("label,a,a\n0,1,2\n", ": has 2 columns named a: rename them"),
@@ -149,7 +164,13 @@ DEFECTS_UNDER_SETTINGS = [
     (HEAD + "0,1,2.5\n", ", line 2, column 3 (1x2): '2.5' is not a pixel, a", {"columns": "pixels"}),
     (HEAD + "0,1,\n", ", line 2, column 3 (1x2): is empty; --feat", {"columns": "pixels", "missing": "mean"}),
     (HEAD + "0,inf,NaN\n", ", line 2, column 2 (1x1): 'inf' is not a finite number", {"missing": "mean"}),
-    (TEXT, ": has no column named kinds: --label takes the name or the", {"label": "kinds"}),
+    (TEXT, ": has no column named kinds: did you mean kind?: --label takes the name", {"label": "kinds"}),
+    (WIDE, ": has no column named c23s: did you mean c23?: --label takes the name or", {"label": "c23s"}),
+    (TEXT, ": has no column named id", {"label": "kind", "drop": ("id",)}),
+    ("0,a\n0,b\n", ": columns of text need names, all different, to be encoded", {"encode": "onehot"}),
+    (WORDS, f"{TEXTS}city (51 values, as '0a'), c (decimal commas, which", {"encode": "onehot"}),
+    (GAPS, ", line 2, column 1 (a): is empty; --missing mean puts the mean of", {"encode": "onehot"}),
+    (GAPS, ", line 2, column kind: '' is none of the categories dog: training with --missing", WITH_MEANS),
 ]  # fmt: skip
 
 
@@ -276,3 +297,81 @@ def test_rows_are_read_by_the_columns_of_the_training(path, content, labels):
 def test_rows_that_do_not_belong_to_the_training(path, content, message):
     path.write_text(content)
     assert refused(read_rows, path, 2, KNOWN).startswith(f"{path}{message}")
+
+
+# Columns of text
+
+MIXED = 'id,b,"size, cm",kind,a,class\n7,x,1.5,"dog, big",1,0\n8,x,NA,cat,True,1\n9, y ,3,cat,2,0\n'
+ENCODED = {
+    "features": ("size, cm", "a", "b", "kind"),
+    "categories": {"b": ("x", "y"), "kind": ("cat", "dog, big")},
+    "dropped": ("id",),
+    "means": (2.25, 4 / 3),
+}
+ONES = [[1.5, 1, 1, 0, 0, 1], [2.25, 1, 1, 0, 1, 0], [3, 2, 0, 1, 1, 0]]
+OPTIONS = {"drop": ("id",), "encode": "onehot", "missing": "mean"}
+
+
+@pytest.mark.parametrize("piece", [1, 1 << 22])
+def test_text_is_encoded_by_the_sorted_texts_of_the_training_rows(path, monkeypatch, piece):
+    monkeypatch.setattr(csv, "PIECE_SIZE", piece)
+    for form in (MIXED, MIXED.replace("big", "b g").replace(", b", " b")):  # read at once, too
+        table = read(path, form, **OPTIONS)
+        assert table.x.tolist() == ONES
+        assert table.columns.features == ENCODED["features"]
+    table = read(path, MIXED, **OPTIONS)
+    assert {name: getattr(table.columns, name) for name in ENCODED} == ENCODED
+    assert table.columns.inputs == ("size, cm", "a", "b=x", "b=y", "kind=cat", "kind=dog, big")
+    known = Columns.from_json(table.columns.to_json(), 6, 2)
+    assert known == table.columns
+    for content in (MIXED, re.sub(r",\w+\n", r"\n", MIXED)):
+        path.write_text(content)
+        x, labels = read_rows(path, 6, known)
+        assert x.tolist() == ONES
+        assert (labels is None) == ("class" not in content)
+    path.write_text("kind,a,b,other\ncat,1,x,3\n")
+    assert "its columns are not those of the training: without size, cm, with other" in refused(
+        read_rows, path, 6, known
+    )
+    path.write_text("1,2,x,cat\n")
+    assert "without size, cm, a, b, kind" in refused(read_rows, path, 6, known)
+
+
+def test_categories_are_those_of_the_training_alone_and_other_text_is_refused_or_zeros(tmp_path):
+    train, test = "kind,a,label\nb,1,0\n,2,1\na,3,0\n", "a,label,kind\n1,0,b\n2,1,c\n3,0,\n"
+    options = {"encode": "onehot", "missing": "category"}
+    message = "line 3, column kind: 'c' is none of the categories , a, b: training with --unknown zeros takes"
+    assert message in refused(pair, tmp_path, train, test, **options)
+    data = pair(tmp_path, train, test, **options, unknown="zeros")
+    assert data.columns.categories == {"kind": ("", "a", "b")}
+    assert data.x_train.tolist() == [[1, 0, 0, 1], [2, 1, 0, 0], [3, 0, 1, 0]]
+    assert data.x_test.tolist() == [[1, 0, 0, 1], [2, 0, 0, 0], [3, 1, 0, 0]]
+    split = load(tmp_path / "train.csv", test_split=0.4, encode="onehot", unknown="zeros")
+    assert (split.columns.categories, split.x_train.shape) == ({"kind": ("b",)}, (2, 2))
+
+
+NOTES = [
+    ("key,id,a,label\n" + "".join(f"{i // 2},{-i},{i % 9},0\n" for i in range(200)), ["key", "id"]),
+    ("customerID,b.Id,covid,paid,label\n1,1,1,1,0\n", ["customerID", "b.Id"]),
+    ("key,a,label\n" + "".join(f"{i},{i + 0.5},0\n" for i in range(99)), []),
+]
+
+
+@pytest.mark.parametrize(("content", "names"), NOTES)
+def test_a_notice_of_columns_that_count_the_rows(tmp_path, content, names):
+    _, *notes = pair(tmp_path, content, content).notes
+    found = f"notice: {', '.join(names)} may only count the rows: --drop {' '.join(names)} leaves such colu"
+    assert [note[: len(found)] for note in notes] == [found] * bool(names)
+
+
+@pytest.mark.parametrize("label", ["Kind", "KIND"])
+def test_the_label_is_found_in_any_case(path, label):
+    table = read(path, TEXT, label)
+    assert table.columns.label == "kind"
+    assert "label column 'kind'" in table.note
+
+
+def test_files_of_other_programs_are_named_whatever_their_names(tmp_path):
+    path = tmp_path / "table.xlsx"
+    path.write_bytes(b"PK\3\4\0")
+    assert refused(load, path).startswith(f"{path}: is an Excel file: pandas.read_excel(path).to_csv(")

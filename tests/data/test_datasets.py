@@ -17,9 +17,9 @@ import pytest
 from xpnet.config import TrainConfig
 from xpnet.data import array_files, csv, datasets
 from xpnet.data.array_files import is_mapped
-from xpnet.data.arrays import normalize_weights
 from xpnet.data.datasets import Dataset, check_copy_memory, digest, load
 from xpnet.errors import ConfigError, DataError
+from xpnet.training.score import normalize_weights
 
 IDX_TYPES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"

@@ -84,7 +84,7 @@ WRONG = [
     (norm(running_var=np.float32([1, -1e-30, 0])), None, "norms.0.running_var: 1 of its 3 numbers are NaN, "),
     ({}, {"sizes": "[" * 100_000}, "sizes in the metadata: expected [4, 3, 2], got "),
     ({}, {"activation": "x\ny"}, f"activation: expected one of {', '.join(ACTIVATIONS)}, got"),
-    ({}, {"format_version": "3"}, "written by a newer xpnet (format version 3, this one reads up to 2): up"),
+    ({}, {"format_version": "4"}, "written by a newer xpnet (format version 4, this one reads up to 3): up"),
     ({}, {"specification": "0"}, 'specification in the metadata: expected a whole number, got "0"'),
 ]
 

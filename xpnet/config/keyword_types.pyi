@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 class ClassifierSettings(TypedDict, total=False):
+    missing: Literal["error", "mean", "category"] | None
     validation: float | None
     normalize: Literal["scale", "standardize", "none"] | None
     augment_shift: float | None
@@ -48,7 +49,9 @@ class ClassifierSettings(TypedDict, total=False):
     log_every: Literal["auto"] | int | None
 
 class FitSettings(ClassifierSettings, total=False):
-    missing: Literal["error", "mean"] | None
+    drop: Sequence[str] | None
+    encode: Literal["none", "onehot"] | None
+    unknown: Literal["error", "zeros"] | None
     init_from: str | Path | None
     class_weight: Literal["none", "balanced"] | Mapping[Any, float] | None
     seed: int | None

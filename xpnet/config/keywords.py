@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict, TypeVar, g
 from xpnet.config import settings
 from xpnet.config.constraints import merge_settings
 from xpnet.config.rules import suggest
-from xpnet.config.training import DEFAULTS, RULES, TABLE_SETTINGS, TrainConfig, convert, read_settings
+from xpnet.config.training import DEFAULTS, RULES, TrainConfig, convert, read_settings
 from xpnet.errors import IN_PYTHON, ConfigError
 
 P = ParamSpec("P")
@@ -21,17 +21,17 @@ ARGUMENTS |= {"run", "overwrite", "report", "track", "tags", "extend"}
 """The keyword arguments of ``xpnet.fit`` that are not in ``FitSettings``."""
 
 COMMAND_LINE_ONLY = {field.name for field in fields(settings.RunSettings)} - {"log_every"} - ARGUMENTS
-COMMAND_LINE_ONLY |= {"data", "test_data", *TABLE_SETTINGS, "repeats", "jobs"} - {"missing"}
+COMMAND_LINE_ONLY |= {"data", "test_data", "test_split", "label", "columns", "repeats", "jobs"}
 """Settings of files and output, which ``xpnet.fit`` does not take."""
 
 OF_FIT = ARGUMENTS | {*RULES} - COMMAND_LINE_ONLY
 """The keywords of ``xpnet.fit``."""
 
-NO_PARAMETERS = {"missing", "init_from", "class_weight", "seed"}
+NO_PARAMETERS = {"drop", "encode", "unknown", "init_from", "class_weight", "seed"}
 """The settings of ``xpnet.fit`` that ``XPNetClassifier`` has not, or in a form of its own."""
 
 OTHER_TYPES: dict[str, Any] = {"hidden": int | Sequence[int], "init_from": str | Path, "learning_rate": float}
-OTHER_TYPES |= {"class_weight": Literal["none", "balanced"] | Mapping[Any, float]}
+OTHER_TYPES |= {"class_weight": Literal["none", "balanced"] | Mapping[Any, float], "drop": Sequence[str]}
 """The types of keywords that are not those of their settings: Python has other ways for them."""
 
 if TYPE_CHECKING:

@@ -202,6 +202,7 @@ def _text_rule(expected: str, pattern: str, **display: Any) -> Rule:
 
 
 COLUMN = _text_rule("the name or the number of a column", r"(?s).+")
+COLUMNS = several("names of columns, each once", COLUMN)
 PATH = Rule("a path", lambda value: isinstance(value, Path) and "\0" not in str(value), Path)
 _FOLDER = "a folder name without / or \\, invisible characters or a leading dot, of at most 255 bytes"
 _DEVICE_OF_WINDOWS = r"(?i:con|prn|aux|nul|(com|lpt)[1-9¹²³])[ ]*([.]|$)"

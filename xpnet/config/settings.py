@@ -41,7 +41,15 @@ class DataSettings:
         target or class; the first one without a header)
     missing
         Missing values in a CSV file: error refuses them, mean takes the mean of their column over the
-        training rows.
+        training rows, category does so and makes missing text a category of its own.
+    drop
+        Columns of a CSV file to leave out, by their names. (default: none)
+    encode
+        Columns of text in a CSV file: onehot makes a feature of each value, of up to 50 values; none refuses
+        them.
+    unknown
+        Text that is no value of the training rows: error refuses it, zeros makes all features of its column
+        0.
     columns
         Features of a CSV file: pixels, whole numbers from 0 to 255, or other numbers; auto takes whole
         numbers from 0 to 255 for pixels where the columns are a square number without names, or named like
@@ -58,7 +66,10 @@ class DataSettings:
     test_data: Annotated[Path | None, rules.PATH] = None
     test_split: Annotated[float | None, rules.SHARE] = None
     label: Annotated[str | None, rules.COLUMN] = None
-    missing: Literal["error", "mean"] = "error"
+    missing: Literal["error", "mean", "category"] = "error"
+    drop: Annotated[tuple[str, ...], rules.COLUMNS] = ()
+    encode: Literal["none", "onehot"] = "none"
+    unknown: Literal["error", "zeros"] = "error"
     columns: Literal["auto", "pixels", "features", "0.1.0"] = "auto"
     validation: Annotated[float, rules.SAMPLES] = 0
     normalize: Normalize = "scale"

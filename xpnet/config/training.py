@@ -14,7 +14,7 @@ from xpnet.config.constraints import find_violations
 from xpnet.config.rules import derive_rule, format_value, one_of, suggest
 from xpnet.errors import ConfigError, in_words, setting
 
-TABLE_SETTINGS = ("test_split", "label", "missing", "columns")
+TABLE_SETTINGS = ("test_split", "label", "missing", "columns", "drop", "encode", "unknown")
 """The settings of CSV files."""
 
 

@@ -1,10 +1,10 @@
 """Tables and data sets from arrays, lists and data frames, and the weights of their samples."""
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import date
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,13 +15,16 @@ from xpnet._typing import HostArray
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import one_line
 from xpnet.backends.resolve import backend_of
-from xpnet.config import TrainConfig
 from xpnet.data.datasets import Dataset, join_halves
-from xpnet.data.table import LabelCodes, Table, as_features, as_labels, mean_hint, refuse_first
+from xpnet.data.table import LabelCodes, Table, as_features, as_labels, refuse_first
+from xpnet.data.texts import TableOptions, TextCodes, mean_hint
 from xpnet.errors import DataError
-from xpnet.nn.columns import NO_COLUMNS, Columns
+from xpnet.nn.columns import NO_COLUMNS, Columns, Texts
 
-TEXT = "expected numbers, got text: encode it, as with pandas.get_dummies, or leave it out"
+TEXT = "expected numbers, got text: encode it, or leave it out"
+TRAINING = TableOptions()
+_NUMBERS = re.compile(r"(u?int|float)\d|bool|double")
+"""The names of dtypes of numbers."""
 
 
 def host_array(array: Any, source: str) -> Any:
@@ -52,14 +55,20 @@ def _has_mask(values: object) -> bool:
     return may_have and any(map(_has_mask, values))
 
 
-def like_input(result: HostArray, backend: Backend | None) -> Any:
+def like_input(result: HostArray, backend: Backend | None, X: Any = None, names: Any = None) -> Any:
     """Return a result as an array of the library and on the device of the input. None stands for NumPy.
+
+    With `names` of its columns it is a data frame of pandas, with the index of the rows `X`, if there is one.
 
     Raises
     ------
     DataError
         The device cannot hold it.
     """
+    if names is not None:
+        import pandas as pd
+
+        return pd.DataFrame(result, X.index if hasattr(X, "iloc") else None, [*names])
     if backend is None:
         return result
     try:
@@ -75,6 +84,7 @@ class Frame(NamedTuple):
     rows: Any  # (m, features) numbers, NaN for missing values; an array as it is
     names: tuple[str, ...] | None = None  # None of an array; none at all if they cannot be read
     note: str = ""  # what integers are taken for, if that is not plain
+    texts: Texts | None = None  # as in ``Table``
 
     @property
     def features(self) -> tuple[str, ...] | None:
@@ -97,32 +107,38 @@ class Frame(NamedTuple):
         DataError
             The names are others, or cannot be read.
         """
-        if columns.features is None or self.names in (None, columns.features):
+        is_array = self.names is None and not columns.categories
+        if columns.features is None or is_array or self.names == columns.features:
             return rows
         if not self.names:
             raise DataError.at(source, "the names of its columns cannot be read: convert it to pandas")
         return np.ascontiguousarray(rows[:, columns.order(self.names, source)])
 
 
-def take_apart(X: Any, source: str, *, floats: bool = False) -> Frame:
+def take_apart(X: Any, source: str, options: TableOptions = TRAINING, *, floats: bool = False) -> Frame:
     """Return the numbers of a table of any library, and the names of its columns as text.
 
     If all columns are of integers and no value is missing, the rows are integers, unless `floats` is set.
-    The levels of a name in a MultiIndex are joined by underscores. An array is returned as it is.
+    The levels of a name in a MultiIndex are joined by underscores. Columns of text, but those that are
+    numbers in the training, are the last. An array is returned as it is.
 
     Raises
     ------
     DataError
-        A column holds no numbers, or integers that float64 does not hold.
+        A column holds neither numbers nor text, or integers that float64 does not hold.
     """
-    if backend_of(X) is not None or not {"columns", "__dataframe__"}.intersection(dir(X)):
-        return Frame(X)
-    X, labels, kinds = _read_labels(X)
+    is_array = backend_of(X) is not None or not {"columns", "__dataframe__"}.intersection(dir(X))
+    X, labels, kinds = (X, (), ()) if is_array else _read_labels(X)
     names = tuple("_".join(map(str, each if isinstance(each, tuple) else (each,))) for each in labels)
+    options.check_dropped(source, names)
+    if is_array:
+        return Frame(X)
     words = [str(kind).lower() for kind in kinds]
-    for name, label, word in zip(names, labels, words, strict=False):
-        if not re.match(r"(u?int|float)\d|bool|double", word):
-            to_numbers(X[label], f"{source}, column {quote(name)}")
+    kept, codes, texts = _number_texts(X, source, zip(names, labels, words, strict=False), options)
+    if len(kept) < len(words):
+        rest = take_apart(X[kept], source, floats=floats or bool(texts))
+        names = (*(rest.names or ()), *texts) if len(texts) == len(codes) else ()
+        return Frame(np.column_stack([rest.rows, *codes]), names, "" if texts else rest.note, texts)
     rows, note = to_numbers(X, source), ""
     integers = [place for place, word in enumerate(words) if re.match(r"u?int\d", word)]
     if floats or rows.dtype.kind == "f":
@@ -137,6 +153,32 @@ def take_apart(X: Any, source: str, *, floats: bool = False) -> Frame:
             note = f"{source}: its nullable integers are taken for pixels"
         rows = rows.astype(dtype, copy=False)
     return Frame(rows, names, note)
+
+
+def _number_texts(
+    X: Any, source: str, columns: Iterable[tuple[str, Any, str]], options: TableOptions
+) -> tuple[list[Any], list[list[int]], Texts]:
+    """Return the labels of the columns of numbers, and of those of text the numbers of the texts.
+
+    `columns` are the name, label and dtype of each; those that are left out are neither.
+    """
+    kept, codes, texts, known = [], [], dict[str, TextCodes](), options.known or NO_COLUMNS
+    for name, label, word in columns:
+        if name in options.drop or name == known.label:
+            continue
+        if name in known.categories or (options.known is None and _is_text(X[label], word)):
+            texts[name] = TextCodes()
+            codes.append(texts[name].encode(map(str, np.asarray(X[label], object))))
+        else:
+            if not _NUMBERS.match(word):
+                to_numbers(X[label], f"{source}, column {quote(name)}")
+            kept.append(label)
+    return kept, codes, texts
+
+
+def _is_text(column: Any, kind: str) -> bool:
+    """Return True if a column of this dtype holds text or dates."""
+    return not _NUMBERS.match(kind) and holds_text(np.asarray(column, object), (str, bytes, date))
 
 
 def _read_labels(X: Any) -> tuple[Any, Sequence[Any], Sequence[Any]]:
@@ -165,13 +207,8 @@ def check_exact(rows: HostArray, source: str, names: Sequence[str] = ()) -> None
     refuse_first(source, rows, names, lambda part: np.abs(part.astype(np.float64)) >= 2.0**53, problem)
 
 
-def table_from_arrays(
-    X: Any, y: Any, source: str = "", columns: Columns | None = None, *, fills: bool = False, floats: bool
-) -> Table:
-    """Return rows and labels as a table. `columns` are those of the training, if they are others.
-
-    Missing values of a training are refused, or with `fills` replaced by the mean of their column. With
-    `floats`, integers are no pixels.
+def table_from_arrays(X: Any, y: Any, source: str, options: TableOptions, *, floats: bool) -> Table:
+    """Return rows and labels as a table, of numbers alone. With `floats`, integers are no pixels.
 
     Raises
     ------
@@ -179,10 +216,11 @@ def table_from_arrays(
         The rows or labels are not what they must be, or do not belong to the training.
     """
     x_from, y_from = f"X{source}", f"y{source}"
-    x, frame = read_features(X, x_from, columns, fills=fills, floats=floats)
-    labels, classes = _to_labels(y, y_from, columns)
-    table = Table(x, labels, x_from, y_from, Columns(frame.features, classes=classes), frame.note)
-    return table.fill_by_means() if fills else table
+    x, frame = read_features(X, x_from, options, floats=floats)
+    labels, classes = _to_labels(y, y_from, options.known)
+    columns = Columns(frame.features, classes=classes)
+    table = Table(x, labels, x_from, y_from, columns, frame.note, texts=frame.texts or {})
+    return table if options.known else table.fit(options)
 
 
 def _to_labels(
@@ -202,17 +240,17 @@ def _to_labels(
 
 
 def read_features(
-    X: object, source: str, columns: Columns | None, *, fills: bool = False, floats: bool = True
+    X: object, source: str, options: TableOptions, *, floats: bool = True
 ) -> tuple[HostArray, Frame]:
-    """Return the features of rows, in the order of the columns of the training, with its means for NaN.
+    """Return the values of rows, in the order of the columns of the training, which encode them.
 
     Raises
     ------
     DataError
         The rows are no numbers, or their columns are not those of the training.
     """
-    hint, columns = ("" if columns else mean_hint()), columns or NO_COLUMNS
-    frame = take_apart(X, source, floats=floats)
+    hint, columns = ("" if options.known else mean_hint()), options.known or NO_COLUMNS
+    frame = take_apart(X, source, options, floats=floats)
     rows = to_numbers(frame.rows, source)
     if rows.ndim < 2:
         remedy = "a row of a data frame is X.iloc[[0]], of an array X[:1]"
@@ -220,9 +258,10 @@ def read_features(
     if floats and rows.dtype.kind in "iu" and rows.dtype != np.uint8:
         check_exact(rows.reshape(len(rows), -1), source)
         rows = rows.astype(np.float64)
-    fills = fills or columns.means is not None
+    fills = options.missing != "error" or (bool(frame.texts) and options.encode == "none")
     rows = as_features(rows, source, fills=fills, hint=hint, names=frame.names or ())
-    return columns.fill_missing(frame.sort(rows, columns, source)), frame
+    rows = frame.sort(rows, columns, source)
+    return (columns.encode(rows, frame.texts or {}, source) if options.known else rows), frame
 
 
 def holds_text(array: HostArray, kinds: Any = (str, bytes)) -> bool:
@@ -296,52 +335,6 @@ def weigh_samples(
     return replace(data, weights=weights[used], class_weights=of_classes)
 
 
-def normalize_weights(
-    data: Dataset, training: NDArray[np.int64] | None, config: TrainConfig
-) -> NDArray[np.floating] | None:
-    """Return the factor of each sample's loss, (m,). Their mean over the training samples is 1. None: all 1.
-
-    If `class_weight` is balanced, weights are first divided by their sum over the training samples of the
-    class (King & Zeng 2001). `training` are the indices of these samples, None for all. Sums are exactly
-    rounded or sequential, so that the bits do not depend on the machine.
-    """
-    balanced = config.class_weight == "balanced"
-    if data.weights is None and not balanced:
-        return None
-    rows = slice(None) if training is None else training
-    weights = np.ones(len(data.y_train)) if data.weights is None else data.weights
-    if balanced:
-        weights = _balance(weights, data.y_train, rows)
-    weights = weights / weights[rows].max()
-    return np.asarray(weights * (weights[rows].size / math.fsum(weights[rows])), config.float_type)
-
-
-def weigh_validation(data: Dataset, labels: HostArray, held_out: Any, kind: str) -> HostArray:
-    """Return the weights of the validation samples with these labels, those that are held out or their own.
-
-    They are those of `normalize_weights` but for the last two steps, with sums over these samples. `kind` is
-    the setting ``class_weight``.
-
-    Raises
-    ------
-    DataError
-        All are 0.
-    """
-    weights = np.ones(len(labels)) if data.class_weights is None else data.class_weights[labels]
-    if held_out is not None and data.weights is not None:
-        weights = data.weights[held_out]
-    if not weights.any():
-        hint = "give classes in it a weight, or set best_by to accuracy"
-        raise DataError.at("validation_data", f"all its samples have weight zero: {hint}")
-    return _balance(weights, labels) if kind == "balanced" else weights
-
-
-def _balance(weights: HostArray, labels: HostArray, rows: Any = slice(None)) -> HostArray:
-    """Return weights divided by their sum over those `rows` that are of the class."""
-    totals = np.bincount(labels[rows], weights[rows], minlength=int(labels.max()) + 1)
-    return weights / np.where(totals > 0, totals, 1.0)[labels]
-
-
 def _to_weights(name: str, values: object, keys: Sequence[object]) -> NDArray[np.float64]:
     """Return checked numbers, one for each key, divided by the largest: products cannot overflow."""
     numbers = to_numbers(values, name).astype(np.float64)
@@ -361,19 +354,25 @@ Pair = tuple[object, object]
 
 
 def make_dataset(
-    training: Pair, validation: Pair | None, weights: Pair, classes: Any, *, fills: bool, floats: bool = False
+    options: TableOptions,
+    training: Pair,
+    validation: Pair | None,
+    weights: Pair,
+    classes: Any,
+    *,
+    floats: bool = False,
 ) -> Dataset:
     """Return the data set of a user's arrays, and weights of samples and of classes.
 
     Its notes say what the integers of tables are taken for, if that is not plain: for floats if `floats` is
     set or one is missing.
     """
-    table, other = table_from_arrays(*training, fills=fills, floats=floats), None
+    table, other = table_from_arrays(*training, "", options, floats=floats), None
     if validation is not None:
-        is_float = table.x.dtype != np.uint8
-        other = table_from_arrays(*validation, " in validation_data", table.columns, floats=is_float)
+        is_float, known = table.x.dtype != np.uint8, TableOptions.of(table.columns)
+        other = table_from_arrays(*validation, " in validation_data", known, floats=is_float)
         if other.note and other.x.dtype == np.float64 and not is_float:
-            table = table_from_arrays(*training, fills=fills, floats=True)
+            table = table_from_arrays(*training, "", options, floats=True)
     notes = [each.note for each in (table, other) if each and each.note]
     data = replace(join_tables(table, other, classes), notes=tuple(notes))
     return weigh_samples(data, *weights, data.columns.classes or range(data.classes))

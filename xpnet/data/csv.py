@@ -10,18 +10,19 @@ import math
 import re
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set as AbstractSet
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._lib.text import format_names, pluralize, quote, shorten
-from xpnet.data.table import MISSING, NUMBER, LabelCodes, Table, check_memory, mean_hint, open_data_file
+from xpnet._lib.text import did_you_mean, format_names, pluralize, quote, shorten
+from xpnet.data.table import LabelCodes, Table, check_memory, open_data_file
+from xpnet.data.texts import MISSING, NUMBER, TableOptions, TextCodes, mean_hint
 from xpnet.errors import DataError, setting
 from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns
 
@@ -31,6 +32,7 @@ MOST_COLUMNS = 1 << 20
 _WIDE = 4096  # the number of columns from which NumPy is faster than pandas, which converts them one by one
 # As pandas reads them, which does so only where a whole piece of a column is booleans.
 _BOOLEANS = {"True": 1.0, "TRUE": 1.0, "true": 1.0, "False": 0.0, "FALSE": 0.0, "false": 0.0}
+_NO_TEXT = {*MISSING, "inf", "-inf"}
 _LABEL_NAMES = ("label", "target", "class")  # the names by which the column of the labels is found
 _PIXEL_NAME = re.compile(r"(?:(?:pixel|pix|px)[ _.-]?)?\d+(?:[x_ .-]\d+)?", re.ASCII | re.IGNORECASE)
 
@@ -39,28 +41,20 @@ CodedBlock = tuple[
 ]  # the codes of m labels, if there are any, and features (m, features)
 
 
-class TableOptions(NamedTuple):
-    """Options for reading a table."""
-
-    label: str | None = None  # the name of the label's column, or its number, from 1
-    columns: str = "auto"  # as in the setting; or "any": pixels if all numbers can be, whatever their columns
-    missing: str = "error"  # as in the setting
-    known: Columns | None = None  # the columns of the training, if the table is another one
-    predicted: int | None = None  # the network's number of features, for a table that may have no labels
-    test_split: float | None = None  # as in the setting
-
-
-def read_csv(path: Path, options: TableOptions) -> Table:
+def read_csv(path: Path, options: TableOptions, texts: AbstractSet[int] = frozenset()) -> Table:
     """Read a CSV file, gzipped or not, with a header or not.
 
     The features are uint8 if they are pixels, else float64, with NaN for missing values that are to be
-    replaced. Without labels, which a file to predict need not have, y is -1.
+    replaced. Without labels, which a file to predict need not have, y is -1. The columns with the places
+    `texts` are of text; the file is read again with those that it shows to be.
 
     Raises
     ------
     DataError
         The columns are not as expected, or the first defect: its line and its column, from 1.
     """
+    if texts and options.encode == "none":
+        options = options._replace(missing="mean")  # the text is what the table is refused for
     codes = []
     blocks = []
     lines = list[NDArray[np.int64]]()
@@ -73,10 +67,12 @@ def read_csv(path: Path, options: TableOptions) -> Table:
         rest = text.lstrip(b" \n")
         line += text.count(b"\n", 0, len(text) - len(rest))
         first, _, others = rest.partition(b"\n")
-        layout = _Layout(path, line, first, options)
+        layout = _Layout(path, line, first, options, texts)
         start = (line + 1, others) if layout.names else (line, rest)
         for number, piece in chain([start], pieces):
             more, block = _read_block(layout, number, piece)
+            if layout.found:
+                return read_csv(path, options, texts | layout.found)
             codes += more
             blocks.append(np.ascontiguousarray(block))
             lines.append(_number_rows(number, piece, len(block)))
@@ -97,7 +93,9 @@ def read_csv(path: Path, options: TableOptions) -> Table:
     kind = "pixel column" if layout.pixels else "feature column"
     note = pluralize(len(layout.features), kind) + layout.reason
     note += f", label column {quote(names[place]) if names else place + 1}"
-    return Table(np.concatenate(blocks), y, str(path), str(path), columns, note, np.concatenate(lines))
+    places = layout.features[len(layout.numbers) :]
+    words = {names[i] if names else str(i + 1): layout.codes[i] for i in places}
+    return Table(np.concatenate(blocks), y, str(path), str(path), columns, note, np.concatenate(lines), words)
 
 
 def _number_rows(first: int, text: bytes, rows: int) -> NDArray[np.int64]:
@@ -137,12 +135,18 @@ class _Layout:
     label
         The place of the label's column, from 0; None if there is none.
     features
-        The places of the features, in their order.
+        The places of the features, in their order, those of text last.
+    codes
+        By their places, the numbers of the label and of text.
+    numbers, found
+        The places of the other features, and of those of a training that have shown text.
     pixels, reason
         True as long as all features can be pixels, and then the first reason why they are none.
     """
 
-    def __init__(self, path: Path, line: int, text: bytes, options: TableOptions) -> None:
+    def __init__(
+        self, path: Path, line: int, text: bytes, options: TableOptions, texts: AbstractSet[int]
+    ) -> None:
         unquoted = re.sub(rb'"[^"]*"', b"", text).decode(errors="replace")
         self.delimiter = next((mark for mark in "\t;," if mark in unquoted), ",")
         if unquoted.count(self.delimiter) >= MOST_COLUMNS:
@@ -154,23 +158,33 @@ class _Layout:
         width = len(cells)
         if names and options.columns != "0.1.0":
             _check_names(path, names)
-        self.label = None if width == predicted else _find_label(path, names, width, options)
-        places = [place for place in range(width) if place != self.label]
-        if names and known.features:
-            places = [places[i] for i in known.order([names[place] for place in places], path)]
+        options.check_dropped(path, names or ())
+        places = [place for place in range(width) if not (names and names[place] in options.drop)]
+        self.label = None if len(places) == predicted else _find_label(path, names, width, options)
+        places = sorted([place for place in places if place != self.label], key=texts.__contains__)
+        if known.features and (names or known.dropped or known.categories):
+            places = [places[i] for i in known.order([names[place] for place in places if names], path)]
         if predicted not in (None, len(places)):
             problem = f"has {width} columns, the network takes {predicted} features"
             raise DataError.at(path, f"{problem}: expected {predicted} columns, or one more with the label")
+        texts = texts or {*places[len(places) - len(known.categories) :]}
         self.pixels = math.isqrt(len(places)) ** 2 == len(places)
         self.pixels &= names is None or all(_PIXEL_NAME.fullmatch(names[place]) for place in places)
         if options.columns != "auto":
             self.pixels = options.columns != "features"
+        self.pixels &= not texts
         self.path = path
         self.options = options
         self.width = width
         self.features = places
         self.reason = ""
         self.labels = LabelCodes(options.known, allow_new=predicted is None)
+        self.codes: dict[int, Any] = {place: TextCodes() for place in texts}
+        if self.label is not None:
+            self.codes[self.label] = self.labels
+        self.numbers = {*places} - texts
+        self.is_plain = len(self.numbers) + (self.label is not None) == width
+        self.found = set[int]()
 
 
 def _is_header(cells: list[str], options: TableOptions) -> bool:
@@ -213,10 +227,12 @@ def _find_label(path: Path, names: list[str] | None, width: int, options: TableO
         return int(wanted) - 1
     if names and wanted in names:
         return names.index(wanted)
-    places = [i for i, name in enumerate(names or ()) if name.lower() in _LABEL_NAMES and wanted is None]
+    sought = _LABEL_NAMES if wanted is None else (wanted.lower(),)
+    places = [i for i, name in enumerate(names or ()) if name.lower() in sought]
     if len(places) == 1:
         return places[0]
     problem = f"has {'two columns' if places else 'no column'} named {wanted or 'label, target or class'}"
+    problem += did_you_mean(wanted or "", names or ())
     hint = f"{setting('label')} takes the name or the number of one of its {width} columns"
     raise DataError.at(path, f"{problem}: {hint}{f': {format_names(names)}' if names else ''}")
 
@@ -241,14 +257,14 @@ def _read_at_once(layout: _Layout, text: bytes) -> CodedBlock | None:
     if b"\r" in text or (b'"' in text and any(row.count(b'"') % 2 for row in text.split(b"\n"))):
         return None  # the two disagree about line breaks in quotes, which are refused
     readers: list[Callable[[_Layout, bytes], CodedBlock]] = []
-    if layout.pixels:
+    if layout.pixels and layout.is_plain:
         readers.append(_read_by_numpy)
     if layout.options.columns != "pixels":
         readers.append(_read_by_pandas)
     for read in readers:
         with suppress(ValueError, TypeError, OverflowError, Warning), warnings.catch_warnings(action="error"):
             codes, x = read(layout, text)
-            refused = np.isinf(x) if layout.options.missing == "mean" else ~np.isfinite(x)
+            refused = ~np.isfinite(x) if layout.options.missing == "error" else np.isinf(x)
             if not refused.any():
                 return codes, x
     return None
@@ -274,25 +290,27 @@ def _read_by_pandas(layout: _Layout, text: bytes) -> CodedBlock:
     """Read rows of numbers, perhaps with missing values. Raise ValueError or a warning for anything else."""
     import pandas as pd
 
-    if layout.width >= _WIDE:
+    if layout.width >= _WIDE and layout.is_plain:
         return _read_by_numpy(layout, text, np.float64)
-    fills, mark = layout.options.missing == "mean", layout.delimiter.encode()
-    if fills and any(row.count(mark) != layout.width - 1 for row in text.split(b"\n") if row.strip(b" ")):
+    fills, mark = layout.options.missing != "error", layout.delimiter.encode()
+    if any(row.count(mark) != layout.width - 1 for row in text.split(b"\n") if row.strip(b" ")):
         raise ValueError  # pandas takes what a short row lacks for missing values, and warns of a long row
     form: dict[str, Any] = {"sep": layout.delimiter, "names": range(layout.width), "header": None}
     form |= {"index_col": False, "na_filter": fills, "keep_default_na": False}
-    form["na_values"] = dict.fromkeys(layout.features, MISSING)
-    form["dtype"] = defaultdict(lambda: np.float64, {layout.label: object})
+    form["na_values"] = dict.fromkeys(layout.numbers, MISSING)
+    form["dtype"] = defaultdict(lambda: object, dict.fromkeys(layout.numbers, np.float64))
     if np.lib.NumpyVersion(pd.__version__) < "3.1.0":
         form["float_precision"] = "round_trip"
     frame = pd.read_csv(io.BytesIO(text), **form)
-    labels = () if layout.label is None else map(str.strip, frame[layout.label])
-    return layout.labels.encode(labels), frame[layout.features].to_numpy(np.float64)
+    for place, codes in layout.codes.items():
+        frame[place] = codes.encode(map(str.strip, frame[place]))
+    labels = [] if layout.label is None else frame[layout.label].tolist()
+    return labels, frame[layout.features].to_numpy(np.float64)
 
 
 def _read_cells(layout: _Layout, line: int, piece: bytes) -> CodedBlock:
-    """Read rows cell by cell. Raise DataError for the first defect."""
-    codes, rows = [], []
+    """Read rows cell by cell. Raise DataError for the first defect, unless there is unexpected text."""
+    rows, defect = [], None
     for number, text in enumerate(piece.split(b"\n"), line):
         if not text.strip(b" \r"):
             continue
@@ -303,14 +321,22 @@ def _read_cells(layout: _Layout, line: int, piece: bytes) -> CodedBlock:
         rows.append([0.0] * layout.width)
         for column, cell in enumerate(cells):
             try:
-                if column == layout.label:
-                    codes += layout.labels.encode([cell])
-                else:
+                if column in layout.numbers:
                     rows[-1][column] = _parse_number(layout.options, cell)
+                elif column in layout.codes:
+                    rows[-1][column] = layout.codes[column].encode([cell])[0]
             except ValueError as error:
+                may_be = column in layout.numbers and layout.options.known is None
+                if may_be and not (NUMBER.fullmatch(cell) or cell in _NO_TEXT):
+                    layout.found.add(column)
                 name = f" ({shorten(layout.names[column])})" if layout.names else ""
-                raise DataError.at(layout.path, error, line=number, column=f"{column + 1}{name}") from None
-    return codes, np.array(rows).reshape(-1, layout.width)[:, layout.features]
+                place = {"line": number, "column": f"{column + 1}{name}"}
+                defect = defect or DataError.at(layout.path, error, **place)
+    if defect and not layout.found:
+        raise defect
+    values = np.array(rows).reshape(-1, layout.width)
+    labels = [] if layout.label is None else values[:, layout.label].astype(int).tolist()
+    return labels, values[:, layout.features]
 
 
 def _split_line(path: Path, number: int, line: bytes, delimiter: str) -> list[str]:
@@ -328,7 +354,7 @@ def _split_line(path: Path, number: int, line: bytes, delimiter: str) -> list[st
 def _parse_number(options: TableOptions, cell: str) -> float:
     """Return a feature, NaN for a missing one. Raise ValueError with the problem for anything else."""
     pixels, is_missing = options.columns == "pixels", cell in MISSING
-    if is_missing and options.missing == "mean" and not pixels:
+    if is_missing and options.missing != "error" and not pixels:
         return math.nan
     value = float(cell) if NUMBER.fullmatch(cell) else _BOOLEANS.get(cell, math.nan)
     if math.isfinite(value) and not (pixels and (value < 0 or value > 255 or value % 1)):

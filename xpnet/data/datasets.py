@@ -14,8 +14,18 @@ from xpnet._lib.text import format_names
 from xpnet._typing import HostArray
 from xpnet.arithmetic import random
 from xpnet.data.array_files import is_array_file, is_mapped, read_array, read_halves, read_npz
-from xpnet.data.csv import TableOptions, read_csv
-from xpnet.data.table import MAPPING_HINT, ROLES, Table, as_features, check_memory, make_table, quantity_note
+from xpnet.data.csv import read_csv
+from xpnet.data.table import (
+    MAPPING_HINT,
+    ROLES,
+    Table,
+    as_features,
+    check_memory,
+    make_table,
+    open_data_file,
+    quantity_note,
+)
+from xpnet.data.texts import TableOptions, count_note
 from xpnet.distributed.exchange import share_memory
 from xpnet.distributed.ranks import Ranks
 from xpnet.errors import ConfigError, DataError, setting
@@ -93,15 +103,7 @@ class Dataset:
 
 
 @check_arguments
-def load(
-    data: Path | None = None,
-    test_data: Path | None = None,
-    *,
-    label: str | None = None,
-    test_split: float | None = None,
-    columns: str = "auto",
-    missing: str = "error",
-) -> Dataset:
+def load(data: Path | None = None, test_data: Path | None = None, **options: Any) -> Dataset:
     """Read a dataset.
 
     Parameters
@@ -113,8 +115,8 @@ def load(
         or uncompressed IDX files are memory-mapped.
     test_data
         The CSV file of the test samples, if `data` is a CSV file; else None.
-    label, test_split, columns, missing
-        How a CSV file is read: the settings of these names.
+    **options
+        How a CSV file is read: the settings test_split, label, missing, columns, drop, encode, unknown.
 
     Raises
     ------
@@ -124,7 +126,7 @@ def load(
         A file is missing, damaged or invalid: one line with the file, row and column.
     """
     try:
-        return _read_dataset(data, test_data, TableOptions(label, columns, missing, test_split=test_split))
+        return _read_dataset(data, test_data, TableOptions(**options))
     except MemoryError as error:
         raise DataError.at(data, f"does not fit in this machine's memory: {MAPPING_HINT}") from error
     except OSError as error:
@@ -186,7 +188,7 @@ def _read_dataset(data: Path | None, test_data: Path | None, options: TableOptio
     if data is not None and is_csv(data) and not data.is_dir():
         return _read_csv_dataset(data, test_data, options)
     if options not in _DEFAULTS:
-        names = ", ".join(map(setting, ("label", "test_split", "missing")))
+        names = ", ".join(map(setting, ("label", "test_split", "missing", "drop", "encode")))
         msg = f"{names}, --pixels, --features: go with a CSV file in {setting('data')}"
         raise ConfigError(msg)
     if test_data is not None:
@@ -195,6 +197,9 @@ def _read_dataset(data: Path | None, test_data: Path | None, options: TableOptio
         return join_halves("mnist", *read_halves(find_bundled_folder()))
     if data.is_dir() or (data.exists() and data.suffix.lower() == ".npz"):
         return join_halves(data.resolve().name if data.is_dir() else _stem(data), *read_halves(data))
+    if data.is_file():
+        with open_data_file(data):  # which recognises files of other programs
+            pass
     name = setting("data")
     problem = f"is none of what {name} takes:" if data.exists() else f"no such file or folder; {name} takes"
     raise DataError.at(data, f"{problem} {_FORMS}")
@@ -208,20 +213,20 @@ def _read_csv_dataset(data: Path, test_data: Path | None, options: TableOptions)
     if test_data is not None and not is_csv(test_data):
         raise ConfigError(f"{setting('test_data')} {test_data}: is not a .csv or .csv.gz file")
     train = read_csv(data, options)
-    if test_data is not None:
+    if test_data is None:
+        train, test = _split_rows(train, options.test_split or 0.0)
+        train = train.fit(options)
+    else:
+        train = train.fit(options)
         if options.columns != "0.1.0":
             options = options._replace(columns="pixels" if train.x.dtype == np.uint8 else "features")
         test = read_csv(test_data, options._replace(known=train.columns))
-    else:
-        train, test = _split_rows(train, options.test_split or 0.0)
-    train, test = _unite_classes(train, test)
-    if options.missing == "mean":
-        train = train.fill_by_means()
-        test = replace(test, x=train.columns.fill_missing(test.x))
+    train, test = _unite_classes(train, test.encode(train.columns))
     dataset = join_halves(_stem(data), train, test)
-    absent = absent_note(dataset)
-    notes = [f"{data.name}: {train.note}, {dataset.classes} classes", *dataset.notes]
-    return replace(dataset, notes=(*notes, f"notice: {absent}") if absent else tuple(notes))
+    found = absent_note(dataset), count_note(dataset.x_train, dataset.columns)
+    notes = [f"notice: {note}" for note in found if note]
+    first = f"{data.name}: {train.note}, {dataset.classes} classes"
+    return replace(dataset, notes=(first, *dataset.notes, *notes))
 
 
 def absent_note(data: Dataset) -> str | None:
@@ -323,9 +328,9 @@ def read_rows(path: Path, expected: int, columns: Columns = NO_COLUMNS) -> Rows:
     """
     try:
         if is_csv(path):
-            missing = "error" if columns.means is None else "mean"
-            table = read_csv(path, TableOptions(None, "any", missing, known=columns, predicted=expected))
-            return columns.fill_missing(table.x), None if table.y[0] < 0 else table.y
+            expected = len(columns.features or ()) or expected
+            table = read_csv(path, TableOptions.of(columns, columns="any", predicted=expected))
+            return table.encode(columns).x, None if table.y[0] < 0 else table.y
         if not path.name.lower().endswith(".npz"):
             return as_features(*read_array(path)), None
         x, *y = read_npz(path, "x_test, or x, or a single array", _choose_rows)

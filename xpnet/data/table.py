@@ -2,12 +2,11 @@
 
 import gzip
 import math
-import re
 import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Self, cast
 
@@ -17,8 +16,9 @@ from numpy.typing import NDArray
 from xpnet._lib.machine import available_memory
 from xpnet._lib.text import format_names, format_shape, join_lines, quote, shorten
 from xpnet._typing import HostArray
+from xpnet.data.texts import MISSING, NUMBER, TableOptions, check_texts
 from xpnet.errors import DataError, setting
-from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns
+from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns, Texts
 from xpnet.nn.inputs import flush_subnormals
 
 ROLES = ("x_train", "y_train", "x_test", "y_test")
@@ -27,9 +27,6 @@ LABEL_RULE = f"a label is a whole number from 0 to {LARGEST_LABEL}"
 CLASSES_ONLY = "; xpnet is for classification only: round numbers, or bin them"
 MANY_CLASSES, FEW_SAMPLES = 100, 10
 PIXEL_RULE = "a pixel is a whole number from 0 to 255"
-NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
-# The cells of a table that stand for a missing value.
-MISSING = ("", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "NULL", "null", "None", "?")
 _ROWS_AT_ONCE = 1024
 
 Source = tuple[HostArray, str]
@@ -47,6 +44,7 @@ class Table:
     columns: Columns = NO_COLUMNS
     note: str = ""  # what was read, in words
     lines: NDArray[np.int64] | None = None  # of a CSV file, from 1, in which the samples stand
+    texts: Texts = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
@@ -54,24 +52,42 @@ class Table:
             msg = f"{self.x_from} holds {samples}, {self.y_from} holds {labels}: they must be as many"
             raise DataError(msg)
 
-    def fill_by_means(self) -> Self:
-        """Return a table with the mean of its column for NaN, whose columns keep the means: fl(fsum(x) / n).
+    def fit(self, options: TableOptions) -> Self:
+        """Return the training rows as numbers, and with columns that keep their means and categories.
+
+        A mean is fl(fsum(x) / n) of the n numbers of its column.
 
         Raises
         ------
         DataError
-            A column has no other values.
+            Text is not to be encoded, or is missing and no category; or a column of numbers has none.
         """
-        means = []
-        for place, column in enumerate(self.x.T):
-            values = flush_subnormals(column[~np.isnan(column)]).tolist()
-            if not values:
-                name = shorten(self.columns.features[place]) if self.columns.features else place + 1
-                problem = f"feature {name} has no value in the training rows: remove it"
-                raise DataError.at(self.x_from, problem)
-            means.append(math.fsum(values) / len(values))
-        columns = replace(self.columns, means=tuple(means))
-        return replace(self, x=columns.fill_missing(self.x), columns=columns)
+        check_texts(self.x_from, self.texts, options.encode)
+        if self.texts and not self.columns.features:
+            raise DataError.at(self.x_from, "columns of text need names, all different, to be encoded")
+        columns = replace(self.columns, dropped=options.drop, zeros=options.unknown == "zeros")
+        numbers, texts = np.split(self.x.T, [self.x.shape[1] - len(self.texts)])
+        if options.missing != "error":
+            means = []
+            for place, column in enumerate(numbers):
+                values = flush_subnormals(column[~np.isnan(column)]).tolist()
+                if not values:
+                    name = shorten(columns.features[place]) if columns.features else place + 1
+                    problem = f"feature {name} has no value in the training rows: remove it"
+                    raise DataError.at(self.x_from, problem)
+                means.append(math.fsum(values) / len(values))
+            columns = replace(columns, means=tuple(means) or None)
+        if self.texts:
+            categories = {}
+            for (name, words), codes in zip(self.texts.items(), texts, strict=True):
+                found = {word for word, code in words.items() if code in codes}
+                categories[name] = tuple(sorted(found - ({""} if options.missing != "category" else set())))
+            columns = replace(columns, categories=categories)
+        return replace(self, columns=columns).encode(columns)
+
+    def encode(self, columns: Columns) -> Self:
+        """Return the rows as the features of a training's columns; errors as in ``Columns.encode``."""
+        return replace(self, x=columns.encode(self.x, self.texts, self.x_from, self.lines), texts={})
 
 
 class LabelCodes:
@@ -233,11 +249,6 @@ def quantity_note(labels: NDArray[np.int32]) -> str | None:
     return f"{found}; xpnet is for classification only: if they are quantities, bin them"
 
 
-def mean_hint() -> str:
-    """Return the setting that takes missing values."""
-    return f"; {setting('missing', 'mean')} puts the mean of the column in its place"
-
-
 def refuse_first(
     where: object, rows: HostArray, names: Sequence[str], wrong: Callable[..., HostArray], problem: str
 ) -> None:
@@ -253,6 +264,16 @@ def refuse_first(
 # Opening of files
 
 GZIP_MAGIC = b"\x1f\x8b"
+_EXCEL, _UTF_16 = "an Excel file: pandas.read_excel(path", "text in UTF-16: pandas.read_csv(path"
+FOREIGN = {
+    b"PK\3\4": _EXCEL,
+    b"\xd0\xcf\x11\xe0": _EXCEL,
+    b"PAR1": "a Parquet file: pandas.read_parquet(path",
+}
+FOREIGN |= dict.fromkeys(
+    (b"\xff\xfe", b"\xfe\xff"), f"{_UTF_16}, sep=None, engine='python', encoding='utf-16'"
+)
+"""What files of other formats begin with, and the function of pandas that reads them."""
 MAPPING_HINT = "uncompressed IDX or .npy files of pixels need not fit"
 
 
@@ -274,8 +295,12 @@ def open_data_file(path: Path, expected: str = "a file") -> Iterator[BinaryIO]:
             kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
             raise DataError.at(path, f"is {kind}, {expected} was expected")
         with path.open("rb") as file:
-            packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+            start = file.read(4)
             file.seek(0)
+            other = FOREIGN.get(start) or FOREIGN.get(start[:2])
+            if other and path.suffix.lower() != ".npz":
+                raise DataError.at(path, f"is {other}).to_csv('new.csv', index=False) makes a CSV file of it")
+            packed = start.startswith(GZIP_MAGIC)
             yield cast("BinaryIO", gzip.GzipFile(fileobj=file)) if packed else file
     except EOFError as error:
         raise DataError.at(path, "the gzip data ends too early: download the file again") from error

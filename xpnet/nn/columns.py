@@ -1,38 +1,53 @@
-"""The names of a table's columns and classes, which a network keeps from its training."""
+"""How the columns of a table become the inputs of a network, which keeps it from its training."""
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import chain
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
-from xpnet._lib.text import format_names
+from xpnet._lib.text import format_names, quote, shorten
 from xpnet._typing import HostArray
-from xpnet.errors import DataError
+from xpnet.errors import DataError, setting
 
 LONGEST_NAMES = 1 << 20  # the most characters of all names together
+Texts: TypeAlias = Mapping[str, Mapping[str, int]]
+"""By the name of each column of text, which are the last, the number of each text in it, "" if missing."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table; those of arrays have no names."""
+    """The columns of a table: numbers, then text that is encoded; those of arrays have no names."""
 
-    # The names of the features, in the order of the network's inputs.
+    # The names of the columns that are features: of numbers, and then of text.
     features: tuple[str, ...] | None = None
     label: str | None = None  # the name of the label's column
     position: int = 0  # the place of the label's column among all, from 0
     classes: tuple[str, ...] | None = None  # the names of the classes, sorted; None if labels are numbers
-    # The numbers that replace missing values, one a feature; None if these are refused.
+    # The numbers that replace missing ones, one a column of numbers; None if these are refused.
     means: tuple[float, ...] | None = None
+    dropped: tuple[str, ...] = ()  # the names of columns that are left out
+    # The categories of each column of text, sorted. Each is an input: 1 in its rows, else 0.
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    zeros: bool = False  # True if text that is no category is 0 in all of them; else it is refused
+
+    @property
+    def inputs(self) -> tuple[str, ...] | None:
+        """The names of the network's inputs: of numbers, and then column=text of each category."""
+        if not self.categories:
+            return self.features
+        ones = (f"{name}={text}" for name, texts in self.categories.items() for text in texts)
+        return (*(self.features or ())[: -len(self.categories)], *ones)
 
     def class_name(self, number: int) -> int | str:
         """Return the name of a class, or its number if it has no name."""
         return number if self.classes is None else self.classes[number]
 
     def order(self, names: Sequence[str], where: object) -> list[int]:
-        """Return the place of each feature among `names`, the features of another table.
+        """Return the place of each feature among `names`, the columns of another table.
 
         Raises
         ------
@@ -40,18 +55,44 @@ class Columns:
             The tables have different names.
         """
         places, expected = {name: place for place, name in enumerate(names)}, self.features or ()
+        known = {*expected, *self.dropped}
         differences = {
             "without": [name for name in expected if name not in places],
-            "with": [name for i, name in enumerate(names) if places[name] != i or name not in set(expected)],
+            "with": [name for i, name in enumerate(names) if places[name] != i or name not in known],
         }
         if texts := [f"{word} {format_names(them)}" for word, them in differences.items() if them]:
             raise DataError.at(where, f"its columns are not those of the training: {', '.join(texts)}")
         return [places[name] for name in expected]
 
-    def fill_missing(self, x: HostArray) -> HostArray:
-        """Return features (m, features) with the means, if there are such, in place of NaN."""
-        missing = np.isnan(x) if self.means is not None and x.dtype.kind == "f" else np.False_
-        return np.where(missing, np.asarray(self.means, x.dtype), x) if missing.any() else x
+    def encode(self, x: HostArray, texts: Texts, where: object, lines: Any = None) -> HostArray:
+        """Return the inputs (m, inputs) of a table (m, features), with the means in place of NaN.
+
+        In messages, rows have these `lines` (m,) of the file `where`, or are counted.
+
+        Raises
+        ------
+        DataError
+            Text is none of the categories.
+        """
+        count = x.shape[1] - len(texts)
+        numbers = x[:, :count]
+        missing = np.isnan(numbers) if self.means is not None and x.dtype.kind == "f" else np.False_
+        if missing.any():
+            numbers = np.where(missing, np.asarray(self.means, x.dtype), numbers)
+        parts = [numbers]
+        for codes, (name, categories) in zip(x.T[count:], self.categories.items(), strict=True):
+            words = np.array([*texts[name]], object)[codes.astype(np.int64)]
+            ones = words[:, np.newaxis] == np.array(categories, object)
+            known = ones.any(axis=1)
+            if not (self.zeros or known.all()):
+                row = int(known.argmin())
+                remedy = setting("unknown", "zeros") if words[row] else setting("missing", "category")
+                problem = f"{quote(words[row])} is none of the categories {format_names(categories)}"
+                place = {"row": row + 1} if lines is None else {"line": lines[row]}
+                problem += f": training with {remedy} takes it"
+                raise DataError.at(where, problem, **place, column=shorten(name))
+            parts.append(ones)
+        return np.hstack(parts) if texts else numbers
 
     def to_json(self) -> str | None:
         """Return the columns as a JSON object; None if nothing is known of them."""
@@ -70,12 +111,16 @@ class Columns:
         try:
             values: dict[str, Any] = dict(json.loads(text or "{}").items())
             lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-            columns = cls(**values | lists)
-            names, means = columns.features or ("",) * features, columns.means or (0.0,) * features
-            classes_names = columns.classes or ("",) * classes
-            is_valid = (len(names), len(classes_names), len(means)) == (features, classes, features)
-            is_valid &= all(isinstance(name, str) for name in (*names, *classes_names, columns.label or ""))
-            is_valid &= all(map(math.isfinite, means)) and 0 <= columns.position <= features
+            texts = {name: tuple(each) for name, each in values.get("categories", {}).items()}
+            columns = cls(**values | lists | {"categories": texts})
+            ones = sum(map(len, texts.values()))
+            found = columns.inputs or range(features), columns.classes or range(classes)
+            means = columns.means or (0.0,) * (features - ones)
+            is_valid = (*map(len, found), len(means)) == (features, classes, features - ones)
+            words = *(columns.features or ()), *(columns.classes or ()), columns.label or "", *columns.dropped
+            is_valid &= all(isinstance(word, str) for word in chain(words, *texts.values()))
+            is_valid &= all(map(math.isfinite, means)) and len(columns.features or texts) >= len(texts)
+            is_valid &= 0 <= columns.position <= features + len(columns.dropped)
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             is_valid = False
         if not is_valid:

@@ -14,14 +14,14 @@ from xpnet.backends.resolve import Selection
 from xpnet.config.constraints import merge_settings
 from xpnet.config.rules import format_value
 from xpnet.config.settings import RunSettings
-from xpnet.config.training import DEFAULTS, TrainConfig, to_json
+from xpnet.config.training import DEFAULTS, TABLE_SETTINGS, TrainConfig, to_json
 from xpnet.data.datasets import Dataset, digest
 from xpnet.errors import ConfigError, DataError, setting
 from xpnet.storage.folder import RunFolder, digest_file
 from xpnet.storage.record import CHECKPOINT_FILE, MODEL_FILE, DataInfo, ParentInfo, RunInfo
 from xpnet.training.score import resolve_best_by
 
-KEPT_SETTINGS = {"data", "test_data", "test_split", "label", "missing", "columns", "validation", "normalize"}
+KEPT_SETTINGS = {"data", "test_data", *TABLE_SETTINGS, "validation", "normalize"}
 KEPT_SETTINGS |= {"hidden", "activation", "batch_norm", "init", "init_from", "optimizer", "seed", "repeats"}
 KEPT_SETTINGS |= {"arithmetic", "dtype", "loss", "class_weight"}
 """Settings that an extension shares with its parent: data, network, state of the optimiser, loss."""

@@ -236,7 +236,7 @@ def _weigh_features(model: TrainedNetwork, data: Dataset) -> Iterator[tuple[str,
     """
     deviations = data.x_test[:MOST_SAMPLES].std(axis=0, dtype=np.float64) * model.normalization.scale
     weights = np.sqrt(np.mean(np.square(model.layers[0]["weight"], dtype=np.float64), axis=0)) * deviations
-    names = model.columns.features or [f"feature {index}" for index in range(len(weights))]
+    names = model.columns.inputs or [f"feature {index}" for index in range(len(weights))]
     for index in np.argsort(-weights, kind="stable")[:MOST_FEATURES]:
         yield names[index], float(weights[index] / (weights.max() or 1.0))
 

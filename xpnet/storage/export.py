@@ -2,7 +2,8 @@
 
 Both take raw rows and include the normalisation of the inputs. The metadata of both name ``xpnet_version``
 and ``fingerprint``, and as JSON the lists ``class_names``, ``feature_names`` and ``feature_means``, if the
-network has such. The means replace missing values; the graph does so itself.
+network has such, and ``categories``, by columns of text. The means replace missing values, and the categories
+text, each by features of 1 and 0; the graph does so itself.
 """
 
 import json
@@ -40,8 +41,9 @@ def is_of_pixels(normalization: Normalization) -> bool:
 def encode_onnx(model: TrainedNetwork, *, pixels: bool) -> bytes:
     """Return the bytes of an ONNX file of `model`.
 
-    Its graph takes ``rows`` (batch, features), uint8 if `pixels`, else of the dtype of the parameters. It
-    returns ``logits`` and ``probabilities`` (batch, classes), of that dtype, and ``class_index`` (batch,).
+    Its graph takes ``rows`` (batch, features), uint8 if `pixels`, else of the dtype of the parameters; and
+    for each column of text that is encoded ``texts.NAME`` (batch,), with "" for missing text. It returns
+    ``logits`` and ``probabilities`` (batch, classes), of that dtype, and ``class_index`` (batch,).
 
     Raises
     ------
@@ -57,7 +59,9 @@ def encode_onnx(model: TrainedNetwork, *, pixels: bool) -> bytes:
     if size > ONNX_LIMIT:
         limit = f"an ONNX file holds up to {ONNX_LIMIT} bytes of parameters"
         raise ConfigError(f"--to onnx: {limit}, got {size}: use --to torch")
-    versions = {"opset_imports": [onnx.helper.make_opsetid("", OPSET)], "ir_version": IR_VERSION}
+    opsets = [onnx.helper.make_opsetid("", OPSET)]
+    opsets += [onnx.helper.make_opsetid("ai.onnx.ml", 3)] if model.columns.categories else []
+    versions = {"opset_imports": opsets, "ir_version": IR_VERSION}
     producer = {"producer_name": "xpnet", "producer_version": xpnet.__version__}
     content = onnx.helper.make_model(_build_graph(model, onnx, pixels=pixels), **versions, **producer)
     onnx.helper.set_model_props(content, _make_metadata(model))
@@ -71,6 +75,10 @@ def _build_graph(model: TrainedNetwork, onnx: Any, *, pixels: bool) -> Any:
     normalization = model.normalization
     helper = onnx.helper
     kind, (features, *_, classes) = helper.np_dtype_to_tensor_dtype(dtype), model.sizes
+    describe, types = helper.make_tensor_value_info, onnx.TensorProto
+    columns = model.columns
+    numbers = features - sum(map(len, columns.categories.values()))
+    inputs = [describe("rows", types.UINT8 if pixels else kind, ["batch", numbers])]
     nodes: list[Any] = []
     tensors = {}
 
@@ -91,9 +99,15 @@ def _build_graph(model: TrainedNetwork, onnx: Any, *, pixels: bool) -> Any:
         return output
 
     value = add("Cast", "rows", output="features", to=kind) if pixels else "rows"
-    if not pixels and model.columns.means is not None:
-        means = {"feature_means": np.asarray(model.columns.means)}
+    if not pixels and columns.means:
+        means = {"feature_means": np.asarray(columns.means)}
         value = add("Where", add("Not", add("IsNaN", value)), value, arrays=means)
+    parts = [value]
+    for name, categories in columns.categories.items():
+        inputs.append(describe(f"texts.{name}", types.STRING, ["batch"]))
+        found: Any = {"cats_strings": categories, "zeros": int(columns.zeros), "domain": "ai.onnx.ml"}
+        parts.append(add("Cast", add("OneHotEncoder", f"texts.{name}", **found), to=kind))
+    value = add("Concat", *parts, axis=1) if columns.categories else value
     if normalization.shift.any():
         value = add("Sub", value, arrays={STATISTICS[0]: normalization.shift})
     if (normalization.scale != 1.0).any():
@@ -112,11 +126,9 @@ def _build_graph(model: TrainedNetwork, onnx: Any, *, pixels: bool) -> Any:
             value = add("BatchNormalization", value, arrays=arrays, epsilon=EPSILON)
     add("Softmax", value, output="probabilities", axis=1)
     add("ArgMax", value, output="class_index", axis=1, keepdims=0)
-    describe, types = helper.make_tensor_value_info, onnx.TensorProto
-    rows = describe("rows", types.UINT8 if pixels else kind, ["batch", features])
     outputs = [describe(name, kind, ["batch", classes]) for name in ("logits", "probabilities")]
     outputs.append(describe("class_index", types.INT64, ["batch"]))
-    return helper.make_graph(nodes, "xpnet", [rows], outputs, [*tensors.values()])
+    return helper.make_graph(nodes, "xpnet", inputs, outputs, [*tensors.values()])
 
 
 def _add_term(add: Function, term: Any, z: str) -> Any:
@@ -167,6 +179,6 @@ def _make_metadata(model: TrainedNetwork) -> dict[str, str]:
     """Return the metadata of both formats."""
     columns = model.columns
     metadata = {"xpnet_version": xpnet.__version__, "fingerprint": model.fingerprint}
-    names = "class_names", "feature_names", "feature_means"
-    values = zip(names, (columns.classes, columns.features, columns.means), strict=True)
-    return metadata | {name: json.dumps(each) for name, each in values if each is not None}
+    names = "class_names", "feature_names", "feature_means", "categories"
+    lists = columns.classes, columns.features, columns.means, columns.categories
+    return metadata | {name: json.dumps(each) for name, each in zip(names, lists, strict=True) if each}

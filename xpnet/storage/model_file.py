@@ -42,8 +42,10 @@ from xpnet.nn.functional import ACTIVATIONS
 from xpnet.nn.inputs import Normalization
 from xpnet.nn.layers import BatchNorm, Linear, Parameters, RunningStatistics
 
-FORMAT_VERSION = 2
-"""Version 1 lacked the version of the specification."""
+FORMAT_VERSION, PLAIN_VERSION = 3, 2
+"""That of networks with columns that are encoded or left out, and that of others.
+
+Version 1 lacked the version of the specification."""
 TENSORS = {"layers": ("weight", "bias"), "norms": ("weight", "bias", "running_mean", "running_var")}
 """Tensors of a layer, and of the batch normalisation that follows it, in the order of `fingerprint`."""
 STATISTICS = ("normalization.shift", "normalization.scale")
@@ -141,8 +143,10 @@ def describe_layers(model: TrainedNetwork) -> str:
 # Writing and reading files
 
 
-def encode_model(model: TrainedNetwork, version: int = FORMAT_VERSION) -> bytes:
+def encode_model(model: TrainedNetwork, version: int = PLAIN_VERSION) -> bytes:
     """Return the bytes of the .safetensors file of `model`, which depend on nothing but the arguments."""
+    if model.columns.categories or model.columns.dropped:
+        version = FORMAT_VERSION
     metadata = {"format_version": str(version), "sizes": json.dumps(list(model.sizes))}
     metadata |= {"classes": str(model.classes), "activation": model.activation}
     metadata["normalize"] = model.normalization.kind

@@ -1,4 +1,4 @@
-"""The score of an epoch on the validation samples, by which one is the best; computed on the host."""
+"""The weights of samples, and the score of an epoch, by which one is the best; computed on the host."""
 
 import math
 from functools import reduce
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._typing import Function
+from xpnet._typing import Function, HostArray
 from xpnet.compute.evaluation import SampleEvaluation
 from xpnet.config import TrainConfig
-from xpnet.data.arrays import weigh_validation
-from xpnet.errors import setting
+from xpnet.data.datasets import Dataset
+from xpnet.errors import DataError, setting
 from xpnet.training.loop import FitResult
 
 SCORE_NAMES = {"accuracy": "validation accuracy", "loss": "negative validation loss"}
@@ -66,3 +66,49 @@ def build_score(trainer: Any, validation: NDArray[np.int64] | None) -> Function 
         return float(reduce(add, recalls) / len(recalls))  # Python's sum depends on its version
 
     return mean_recall
+
+
+def normalize_weights(
+    data: Dataset, training: NDArray[np.int64] | None, config: TrainConfig
+) -> NDArray[np.floating] | None:
+    """Return the factor of each sample's loss, (m,). Their mean over the training samples is 1. None: all 1.
+
+    If `class_weight` is balanced, weights are first divided by their sum over the training samples of the
+    class (King & Zeng 2001). `training` are the indices of these samples, None for all. Sums are exactly
+    rounded or sequential, so that the bits do not depend on the machine.
+    """
+    balanced = config.class_weight == "balanced"
+    if data.weights is None and not balanced:
+        return None
+    rows = slice(None) if training is None else training
+    weights = np.ones(len(data.y_train)) if data.weights is None else data.weights
+    if balanced:
+        weights = _balance(weights, data.y_train, rows)
+    weights = weights / weights[rows].max()
+    return np.asarray(weights * (weights[rows].size / math.fsum(weights[rows])), config.float_type)
+
+
+def weigh_validation(data: Dataset, labels: HostArray, held_out: Any, kind: str) -> HostArray:
+    """Return the weights of the validation samples with these labels, those that are held out or their own.
+
+    They are those of `normalize_weights` but for the last two steps, with sums over these samples. `kind` is
+    the setting ``class_weight``.
+
+    Raises
+    ------
+    DataError
+        All are 0.
+    """
+    weights = np.ones(len(labels)) if data.class_weights is None else data.class_weights[labels]
+    if held_out is not None and data.weights is not None:
+        weights = data.weights[held_out]
+    if not weights.any():
+        hint = "give classes in it a weight, or set best_by to accuracy"
+        raise DataError.at("validation_data", f"all its samples have weight zero: {hint}")
+    return _balance(weights, labels) if kind == "balanced" else weights
+
+
+def _balance(weights: HostArray, labels: HostArray, rows: Any = slice(None)) -> HostArray:
+    """Return weights divided by their sum over those `rows` that are of the class."""
+    totals = np.bincount(labels[rows], weights[rows], minlength=int(labels.max()) + 1)
+    return weights / np.where(totals > 0, totals, 1.0)[labels]

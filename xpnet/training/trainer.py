@@ -19,7 +19,6 @@ from xpnet.compute.context import build_context, is_compiled
 from xpnet.compute.evaluation import SampleEvaluation, evaluate_groups
 from xpnet.config import TrainConfig
 from xpnet.data.array_files import is_mapped, with_random_access
-from xpnet.data.arrays import normalize_weights
 from xpnet.data.augment import build_augmenter, build_fade, is_augmented, square_side
 from xpnet.data.datasets import Dataset, check_copy_memory
 from xpnet.distributed.ranks import ALONE, Ranks
@@ -36,7 +35,7 @@ from xpnet.storage.model_file import TrainedNetwork, load_model
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples, single_batch
 from xpnet.training.loop import FitResult, LoopCallback, TrainState, fit
 from xpnet.training.memory import estimate_memory
-from xpnet.training.score import build_score, resolve_best_by
+from xpnet.training.score import build_score, normalize_weights, resolve_best_by
 from xpnet.training.shared_step import SharedStep, share
 from xpnet.training.step import Step, Variables
 
