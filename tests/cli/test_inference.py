@@ -120,12 +120,15 @@ def test_the_tables_are_printed_in_plain_text(capsys):
     lines = out.splitlines()
     assert lines[0].startswith(f"{RUN}: 16-10-4, native, numpy ")
     assert lines[1] == f"data.npz: {len(X_TEST)} test samples"
-    assert lines[2] == f"accuracy   {result['accuracy']:.4f}"
-    assert lines[3] == f"loss       {result['loss']:.4f} (mean cross-entropy)"
-    for row, metrics in zip(lines[6:10], result["classes"], strict=True):
+    largest = max(metrics["support"] for metrics in result["classes"]) / len(X_TEST)
+    assert lines[2] == f"accuracy   {result['accuracy']:.4f} (largest class {largest:.4f})"
+    for line, name, metric in ((lines[3], "balanced", "recall"), (lines[4], "macro F1", "f1")):
+        assert line == f"{name:<11}{np.mean([metrics[metric] for metrics in result['classes']]):.4f}"
+    assert lines[5] == f"loss       {result['loss']:.4f} (mean cross-entropy)"
+    for row, metrics in zip(lines[8:12], result["classes"], strict=True):
         shares = [f"{metrics[key]:.4f}" for key in ("precision", "recall", "f1")]
         assert row.split() == [str(metrics["class"]), *shares, str(metrics["support"])]
-    matrix = [list(map(int, line.split())) for line in lines[13:]]
+    matrix = [list(map(int, line.split())) for line in lines[15:]]
     assert matrix == [[label, *row] for label, row in enumerate(result["confusion"])]
     out = printed(capsys, "evaluate", "runs/smoothed", "--split", "train")
     assert "data: 200 training samples\naccuracy " in out

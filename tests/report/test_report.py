@@ -193,12 +193,19 @@ def test_a_table_has_its_names_in_place_of_images(tmp_path):
     probabilities = model.predict_proba(data.x_test)
     predicted, labels = model.predict(data.x_test), np.array(kinds)[data.y_test]
     recalls = [np.mean(predicted[labels == kind] == kind) for kind in kinds]
-    shares = np.mean(predicted == labels), np.mean(recalls), np.mean(labels == "red")
-    expected = zip(["test accuracy", "balanced accuracy", "largest class"], shares, strict=True)
+    f1 = [
+        2 * np.sum(predicted[labels == kind] == kind) / np.sum((predicted == kind) + 1 * (labels == kind))
+        for kind in kinds
+    ]
+    shares = np.mean(predicted == labels), np.mean(labels == "red"), np.mean(recalls), np.mean(f1)
+    names_of_shares = ["test accuracy", "largest class", "balanced accuracy", "macro F1"]
+    expected = zip(names_of_shares, shares, strict=True)
     figures = [
         (each.one("dt").text, each.one("dd").text) for each in page.one("dl", class_="figures").all("div")
     ]
-    assert figures[:3] == [(name, f"{100 * share:.2f}\u00a0%") for name, share in expected]
+    assert figures[:4] == [(name, f"{100 * share:.2f}\u00a0%") for name, share in expected]
+    ordered = probabilities[labels == "white", 1, None] - probabilities[labels == "red", 1]
+    assert figures[4] == ("AUC", f"{np.mean((np.sign(ordered) + 1) / 2):.4f}")
     lines = path.read_text().split("\n")
     rows = [[cell.text for cell in row.all()] for row in section(page, "mistakes").one("tbody").all("tr")]
     for (line, *texts), index in zip(rows, surest_mistakes(data.y_test, probabilities), strict=True):

@@ -56,6 +56,9 @@ WIDEST = 30
 HEADINGS = ("class", "precision", "recall", "F1", "support")
 """The columns of the table of metrics by class."""
 
+METRICS = ["accuracy", "majority", "balanced_accuracy", "macro_f1", "auc"]
+METRICS += ["loss", "loss_name", "label_smoothing"]
+
 
 def main(words: Sequence[str]) -> int:
     """Print the metrics of the network. Return the exit code."""
@@ -90,7 +93,7 @@ def main(words: Sequence[str]) -> int:
         "data": name,
         "split": arguments.split,
         "samples": len(evaluation.predicted),
-        **{key: getattr(evaluation, key) for key in ("accuracy", "loss", "loss_name", "label_smoothing")},
+        **{key: getattr(evaluation, key) for key in METRICS},
         "classes": [{"class": label, **asdict(metrics)} for label, metrics in classes],
         "confusion": None if confusion is None else confusion.tolist(),
     }
@@ -149,7 +152,10 @@ def _print_result(result: Values, predictor: "Predictor") -> None:
     smoothed = f", label smoothing {result['label_smoothing']:g}" if result["label_smoothing"] else ""
     console.print(plain(f"{result['model']}: {network}, {library}"))
     console.print(plain(f"{result['data']}: {result['samples']} {part} samples"))
-    console.print(f"accuracy   {result['accuracy']:.4f}")
+    console.print(f"accuracy   {result['accuracy']:.4f} (largest class {result['majority']:.4f})")
+    for name, key in {"balanced": "balanced_accuracy", "macro F1": "macro_f1", "AUC": "auc"}.items():
+        if result[key] is not None:
+            console.print(f"{name:<11}{result[key]:.4f}")
     console.print(f"loss       {result['loss']:.4f} (mean {result['loss_name']}{smoothed})\n")
     names = [str(metrics["class"]) for metrics in classes]
     cells = [[format_metric(key, metrics[key.lower()]) for key in HEADINGS[1:]] for metrics in classes]

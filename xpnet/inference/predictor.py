@@ -24,7 +24,7 @@ from xpnet.errors import DataError
 from xpnet.nn import functional as F
 from xpnet.nn.inputs import flush_subnormals
 from xpnet.nn.layers import Parameters, RunningStatistics
-from xpnet.nn.metrics import ClassMetrics, class_metrics, confusion_matrix
+from xpnet.nn.metrics import ClassMetrics, area_under_curve, class_metrics, confusion_matrix, mean_metric
 from xpnet.nn.network import BlockResults, evaluate_logits, forward
 from xpnet.storage.export import is_of_pixels
 from xpnet.storage.find import find_newest_run, resolve_run
@@ -252,6 +252,12 @@ class Evaluation:
         Predicted classes (m,) and probabilities (m, classes).
     class_names
         The names of the classes; None if they have none.
+    majority
+        The share of the samples that the largest class has.
+    balanced_accuracy, macro_f1
+        The means of recall and F1 over the classes that have them.
+    auc
+        Area under the ROC curve, of two classes; None of others.
     """
 
     accuracy: float
@@ -262,7 +268,11 @@ class Evaluation:
     classes: list[ClassMetrics]
     predicted: NDArray[np.int64]
     probabilities: NDArray[np.floating]
-    class_names: tuple[str, ...] | None = None
+    class_names: tuple[str, ...] | None
+    majority: float
+    balanced_accuracy: float | None
+    macro_f1: float | None
+    auc: float | None
 
     def __repr__(self) -> str:
         accuracy, loss = f"accuracy {self.accuracy:.4f}", f"loss {self.loss:.4f}"
@@ -277,12 +287,15 @@ class Evaluation:
         classes = self.classes
         names = [plain(name) for name in self.class_names or range(len(classes))]
         lines = [f"samples         {sum(each.support for each in classes)} of {len(classes)} classes"]
-        lines.append(f"accuracy        {self.accuracy:.4f}")
+        lines.append(f"accuracy        {self.accuracy:.4f} (largest class {self.majority:.4f})")
         lines.append(f"loss            {self.loss:.4f} (mean {self.loss_name})")
-        for metric in ("precision", "recall", "F1"):
-            values = [value for each in classes if (value := getattr(each, metric.lower())) is not None]
-            if values:
-                lines.append(f"{metric:<16}{sum(values) / len(values):.4f} (mean over classes)")
+        for name, attribute in {
+            "balanced": "balanced_accuracy",
+            "macro F1": "macro_f1",
+            "AUC": "auc",
+        }.items():
+            if (value := getattr(self, attribute)) is not None:
+                lines.append(f"{name:<16}{value:.4f}")
         known = [(name, each) for name, each in zip(names, classes, strict=True) if each.recall is not None]
         worst = sorted(known, key=lambda item: item[1].recall or 0.0)[:MOST_SHOWN]
         lowest = (f"{name} {each.recall:.4f} of {each.support}" for name, each in worst)
@@ -328,6 +341,10 @@ def evaluate_rows(predictor: Predictor, x: HostArray, y: HostArray, name: str, *
 
     with context.backend.scope():  # as in training: the same bits in reproducible arithmetic
         mean = evaluate_groups(context, len(y), evaluate_group)
-    by_class = confusion_matrix(predicted, y, classes), class_metrics(predicted, y, classes)
-    loss_settings = network.loss, network.label_smoothing
-    return Evaluation(mean.accuracy, mean.loss, *loss_settings, *by_class, predicted, probabilities, names)
+    metrics = class_metrics(predicted, y, classes)
+    losses = mean.accuracy, mean.loss, network.loss, network.label_smoothing
+    confusion = confusion_matrix(predicted, y, classes)
+    majority = max(each.support for each in metrics) / len(y)
+    auc = area_under_curve(probabilities[:, 1], y) if classes == 2 else None
+    means = mean_metric(metrics, "recall"), mean_metric(metrics, "f1"), auc
+    return Evaluation(*losses, confusion, metrics, predicted, probabilities, names, majority, *means)

@@ -1,5 +1,7 @@
 """Classification metrics, on the host. Labels and predictions are (samples,) integers from 0."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +43,23 @@ def class_metrics(predicted: Labels, labels: Labels, classes: int) -> list[Class
     supports = np.bincount(labels, minlength=classes).tolist()
     guesses = np.bincount(predicted, minlength=classes).tolist()
     return list(map(_measure, hits, supports, guesses))
+
+
+def mean_metric(classes: Sequence[ClassMetrics], name: str) -> float | None:
+    """Return the mean of a metric over the classes that have it ("macro"); None if none has."""
+    values = [value for each in classes if (value := getattr(each, name)) is not None]
+    return math.fsum(values) / len(values) if values else None
+
+
+def area_under_curve(scores: NDArray[np.floating], labels: Labels) -> float | None:
+    """Return the area under the ROC curve of scores of class 1, of two; None without samples of both.
+
+    It is the share of pairs of samples, one of each class, whose scores are in order, ties a half: the sum of
+    the ranks of class 1 among the others, in whole numbers, rounded once.
+    """
+    others, ones = np.sort(scores[labels == 0]), scores[labels == 1]
+    ranks = sum(int(np.searchsorted(others, ones, side).sum()) for side in ("left", "right"))
+    return ranks / (2 * len(others) * len(ones)) if len(others) and len(ones) else None
 
 
 def _measure(hits: int, support: int, guesses: int) -> ClassMetrics:
