@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,9 +65,10 @@ def test_the_defaults_learn_from_a_table():
 
 
 def test_the_parameters_are_the_settings_of_the_command():
-    left_out = COMMAND_LINE_ONLY | ARGUMENTS | {"seed", "init_from", "missing"}
+    left_out = COMMAND_LINE_ONLY | ARGUMENTS | {"seed", "init_from", "drop", "encode", "unknown"}
     settings = {field.name: field.default for field in fields(TrainConfig) if field.name not in left_out}
     own = {"class_weight": None, "verbose": False, "random_state": 0, "callbacks": None, "log_every": 1}
+    own |= {"run": None, "track": ()}
     own |= read_recipe("tabular") | {"schedule_factor": None}  # as in the recipe, for its schedule alone
     assert xpnet.XPNetClassifier().get_params() == {**settings, **own}
 
@@ -96,6 +98,49 @@ def test_weights_are_those_of_the_interface():
     assert classifier.model_.fingerprint == model.fingerprint
     balanced = xpnet.fit(X[7:], Y[7:], class_weight="balanced", **settings)
     assert fingerprint(quick(class_weight="balanced"), slice(7, None)) == balanced.fingerprint
+
+
+def test_missing_values_become_the_means_of_the_first_rows():
+    x = X.copy()
+    x[::7, 1] = np.nan
+    settings = {"recipe": "tabular", "hidden": (8,), "epochs": 3, "missing": "mean", "device": "cpu"}
+    expected = xpnet.fit(x, Y, **settings)
+    classifier = quick(missing="mean").fit(x, Y)
+    assert classifier.model_.fingerprint == expected.fingerprint
+    assert np.array_equal(classifier.predict_proba(x), expected.predict_proba(x))
+    pieces = quick(missing="mean")
+    for _ in range(3):
+        pieces.partial_fit(x, Y, classes=[0, 1, 2])
+    assert pieces.model_.fingerprint == expected.fingerprint
+    means = pieces.model_.network.columns.means
+    assert means == pieces.partial_fit(10 * x, Y).model_.network.columns.means
+    with pytest.raises(ValueError, match="contains NaN"):
+        quick().fit(x, Y)
+
+
+def test_probabilities_of_a_data_frame_are_one_with_the_names_of_the_classes():
+    import pandas as pd
+
+    frame = pd.DataFrame(X, index=range(100, 190)).add_prefix("x")
+    classifier = quick().fit(frame, FLOWERS)
+    model = classifier.model_
+    for each, names in ((classifier, classifier.classes_), (model, model.class_names)):
+        shares = each.predict_proba(frame, as_frame=True)
+        assert (list(shares.columns), list(shares.index)) == (list(names), list(frame.index))
+        assert np.array_equal(shares.to_numpy(), classifier.predict_proba(frame))
+    assert quick().fit(X, Y).predict_proba(X, as_frame=True).columns.tolist() == [0, 1, 2]
+    assert model.score(frame, FLOWERS) == classifier.score(frame, FLOWERS)
+
+
+def test_a_classifier_is_recorded_and_has_a_report(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recorded = quick(run="runs/mine").fit(X, FLOWERS)
+    assert xpnet.load("runs/mine").fingerprint == quick().fit(X, FLOWERS).model_.fingerprint
+    for classifier in (recorded, quick().fit(X, Y), quick().partial_fit(X, Y, classes=[0, 1, 2])):
+        classifier.model_.report()
+        assert b"training accuracy" in Path("report.html").read_bytes()
+    with pytest.raises(xpnet.ConfigError, match=r"^runs/mine: "):
+        recorded.fit(X, FLOWERS)
 
 
 def test_a_random_state_fixes_the_network():
@@ -181,6 +226,8 @@ CALLS = [
     (WRONG, "expected those that the training began with", lambda: other_piece(hidden=(9,))),
     (WRONG, "validation: expected 0 for", lambda: first_piece(validation=10)),
     (WRONG, "class_weight: expected a dict", lambda: first_piece(class_weight="balanced")),
+    (WRONG, "^run: expected None for partial_fit", lambda: first_piece(run="runs/mine")),
+    (WRONG, "^fit: track: expected run too", lambda: fitted(track=["mlflow"])),
 ]
 
 

@@ -2,22 +2,27 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, Self, Unpack
 
 import numpy as np
 
 from xpnet._lib.extras import install_command
+from xpnet._lib.text import shorten
 from xpnet._typing import HostArray
 from xpnet.api import Callback, UserCallbacks
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import backend_of
 from xpnet.config.keywords import ClassifierSettings, check_names, from_keywords, show_settings, with_keywords
+from xpnet.config.settings import TrackerName
 from xpnet.config.training import DEFAULTS, RULES, TrainConfig, read_recipe
 from xpnet.data import arrays
 from xpnet.data.datasets import Dataset
 from xpnet.data.table import Table, as_features, quantity_note
+from xpnet.data.texts import TableOptions
 from xpnet.errors import ConfigError, DataError
-from xpnet.fitting import train_model, warn_user
+from xpnet.fitting import read_folder, train_model, warn_user
 from xpnet.inference.predictor import Predictor
 from xpnet.nn.columns import Columns
 
@@ -72,6 +77,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Print the metrics of the epochs, as ``xpnet.fit`` does.
     callbacks
         Instances of ``xpnet.Callback``; None for none. scikit-learn's ``clone`` copies them.
+    run, track
+        The folder of a record and its trackers, as in ``xpnet.fit``, of one call of ``fit``.
     hidden, activation, ...
         The settings of `xpnet train` of the same names, with the defaults of the recipe "tabular". For the
         schedule "cosine", `schedule_factor` None is 0.1.
@@ -98,6 +105,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         class_weight: Mapping[object, float] | Literal["balanced"] | None = None,
         verbose: bool = False,
         callbacks: Sequence[Callback] | None = None,
+        run: str | Path | None = None,
+        track: Sequence[TrackerName] = (),
         random_state: int | np.random.RandomState | None = 0,
         **settings: Unpack[ClassifierSettings],
     ) -> None:
@@ -108,6 +117,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.class_weight = class_weight
         self.verbose = verbose
         self.callbacks = callbacks
+        self.run = run
+        self.track = track
         self.random_state = random_state
 
     def set_params(self, **parameters: object) -> Self:
@@ -139,9 +150,11 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             The loss became infinite or NaN.
         """
         config = self._parse_settings()
-        rows, features, labels = self._validate(X, y, reset=True)
+        files = {"overwrite": False, "report": True, "track": self.track, "tags": ()}
+        config = replace(config, **read_folder(self.run, None, files))
+        rows, columns, labels = self._validate(X, y, reset=True)
         self.classes_ = np.unique(labels)
-        data = self._make_dataset(rows, features, labels, sample_weight)
+        data = self._make_dataset(rows, columns, labels, sample_weight)
         if self.classes_.dtype.kind in "iuf" and (note := quantity_note(data.y_train)) is not None:
             warn_user(note)
         self._train(config, backend_of(X), data, one_epoch=False)
@@ -177,8 +190,10 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if config.class_weight == "balanced":
             msg = "class_weight: expected a dict or None for partial_fit, which does not know all rows"
             raise ConfigError(msg)
+        if self.run is not None:
+            raise ConfigError("run: expected None for partial_fit, of whose calls there is no record")
         first, classes = not hasattr(self, "model_"), _to_host(classes, "classes")
-        rows, features, labels = self._validate(X, y, reset=first)
+        rows, columns, labels = self._validate(X, y, reset=first)
         if first:
             if classes is None:
                 raise ValueError("classes: expected all labels in the first call of partial_fit, got none")
@@ -187,7 +202,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"classes: expected those of the first call, {self.classes_}, got {classes}")
         if unknown := sorted(set(labels.tolist()) - set(self.classes_.tolist())):
             raise ValueError(f"y: expected labels in {self.classes_.tolist()}, got {unknown}")
-        data = self._make_dataset(rows, features, labels, sample_weight)
+        data = self._make_dataset(rows, columns, labels, sample_weight)
         self._train(config, backend_of(X), data, one_epoch=True)
         return self
 
@@ -200,10 +215,11 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labels = self.classes_[predictor.predict(rows)]
         return arrays.like_input(labels, backend_of(X)) if labels.dtype.kind in "buif" else labels
 
-    def predict_proba(self, X: object) -> Any:
+    def predict_proba(self, X: object, *, as_frame: bool = False) -> Any:
         """Return the probability of each label in the order of ``classes_``, (m, classes).
 
-        float64; float32 in native arithmetic of that dtype, and in JAX unless ``jax_enable_x64`` is set.
+        float64; float32 in native arithmetic of that dtype, and in JAX unless ``jax_enable_x64`` is set. With
+        `as_frame` they are a data frame of pandas, with the labels as names.
 
         Raises
         ------
@@ -213,7 +229,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             scikit-learn's validation rejects the rows.
         """
         predictor, rows = self._predictor(X)
-        return arrays.like_input(predictor.outputs(rows)[1], backend_of(X))
+        names = self.classes_ if as_frame else None
+        return arrays.like_input(predictor.outputs(rows)[1], backend_of(X), X, names)
 
     def score(self, X: object, y: object, sample_weight: object = None) -> float:
         """Return the accuracy on rows (m, features) with labels (m,); errors as in `predict_proba`."""
@@ -227,23 +244,24 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         users, verbose = UserCallbacks(callbacks=self.callbacks or ()), self.verbose
         self._progress = train_model(config, data, like, users, verbose=verbose, start=start, epochs=epochs)
         self.model_, state = self._progress
-        self.model_._training = None
         self.n_iter_ = state.epoch
         losses = [row["train_loss"] for row in users.rows if row["epoch"] and "train_loss" in row]
         self.loss_curve_: list[float] = [*(getattr(self, "loss_curve_", []) if start else []), *losses]
 
     @_value_errors()
-    def _make_dataset(self, X: HostArray, features: Any, y: HostArray, sample_weight: object) -> Dataset:
+    def _make_dataset(self, X: HostArray, columns: Columns, y: HostArray, sample_weight: object) -> Dataset:
         """Return the training samples with their weights, and the names of features and classes."""
         labels, classes = np.searchsorted(self.classes_, y).astype(np.int32), self.classes_.tolist()
-        columns = Columns(features, classes=tuple(classes) if {*map(type, classes)} == {str} else None)
-        table = Table(as_features(X, "X"), labels, "X", "y", columns)
+        columns = replace(columns, classes=tuple(classes) if {*map(type, classes)} == {str} else None)
+        table = Table(as_features(X, "X", fills=True), labels, "X", "y", columns)
+        if columns.means is None:  # of a first call
+            table = table.fit(TableOptions(missing=self.missing))
         data = arrays.join_tables(table, classes=len(classes))
         return arrays.weigh_samples(data, sample_weight, self.class_weight, classes)
 
     def _parse_settings(self) -> TrainConfig:
         parameters = self.get_params(deep=False)
-        state, _, _ = map(parameters.pop, ("random_state", "verbose", "callbacks"))
+        state, *_ = map(parameters.pop, ("random_state", "verbose", "callbacks", "run", "track"))
         if not isinstance(state, int | np.integer):
             state = check_random_state(state).randint(2**31 - 1)
         if self.schedule == "cosine" and self.schedule_factor is None:
@@ -256,9 +274,13 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _validate(self, X: object, *y: object, reset: bool) -> tuple[Any, ...]:
         """Validate rows, and labels if there are some, with scikit-learn.
 
-        Return the rows, in the order of the columns of the training, the names of these, and the labels.
+        Return the rows, in the order of the columns of the training, with its means, these columns, and the
+        labels.
         """
         frame, labels = arrays.take_apart(X, "X"), [arrays.host_array(each, "y") for each in y]
+        if frame.texts:
+            problem = "hold text or dates: leave them out, or encode them, as by make_column_transformer"
+            raise DataError.at("X", f"{', '.join(map(shorten, frame.texts))} {problem}")
         array = np.asarray(rows := arrays.host_array(frame.rows, "X"))
         if arrays.holds_text(array):
             raise DataError.at("X", arrays.TEXT)
@@ -266,12 +288,13 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             arrays.check_exact(array, "X", frame.names or ())
         if frame.names is not None:
             rows = frame.to_pandas(getattr(X, "columns", None) if hasattr(X, "iloc") else frame.names or None)
-        checked = validate_data(self, rows, *labels, dtype=DTYPES, reset=reset)
+        finite = {"ensure_all_finite": True if self.missing == "error" else "allow-nan"}
+        checked = validate_data(self, rows, *labels, dtype=DTYPES, reset=reset, **finite)
         rows, *labels = checked if y else (checked,)
         for each in labels:
             check_classification_targets(each)
         columns = Columns(frame.features) if reset else self.model_.network.columns
-        return frame.sort(rows, columns, "X"), columns.features, *labels
+        return columns.encode(frame.sort(rows, columns, "X"), {}, "X"), columns, *labels
 
     def _predictor(self, X: object) -> tuple[Predictor, HostArray]:
         """Return the predictor of rows, and the rows, which scikit-learn has validated."""

@@ -197,6 +197,7 @@ def test_a_tracker_that_fails_or_hangs_is_one_warning_after_the_epoch(capfd, fak
         assert capfd.readouterr() == ("", f"xpnet: warning: {warning}\n")
 
 
+@pytest.mark.needs("sklearn")
 def test_every_training_is_copied_and_a_tracker_that_fails_is_a_warning(capsys, fake, monkeypatch):
     fake(name="trackio")
     copied = []
@@ -217,6 +218,8 @@ def test_every_training_is_copied_and_a_tracker_that_fails_is_a_warning(capsys, 
     assert copied == [(name, folder) for folder in folders for name in ("trackio", "wandb")]
     xpnet.fit(*pixels(60, 36, 4), epochs=1, run="runs/fit", track=["wandb"], report=False)
     assert copied[-1] == ("wandb", "runs/fit")
+    xpnet.XPNetClassifier(epochs=1, run="runs/own", track=["wandb"]).fit(*pixels(60, 36, 4))
+    assert copied[-1] == ("wandb", "runs/own")
 
 
 @pytest.mark.slow
