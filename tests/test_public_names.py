@@ -21,6 +21,7 @@ RENAMED |= {"xpnet.XPNetClassifier: keyword-only learning_rate=0.005"}
 RENAMED |= {"xpnet.XPNetClassifier: keyword-only weight_decay=None"}
 RENAMED |= {"xpnet.XPNetClassifier: keyword-only weight_decay=0.003"}
 RENAMED |= {"xpnet.XPNetClassifier: keyword-only schedule='constant'"}
+RENAMED |= {"xpnet.Model.report: requires path, self", "xpnet.Model.report: 1 path"}  # which has a default
 """Lines of earlier versions that hold no longer."""
 GONE = re.compile(r"(attribute )?xpnet\.(datasets|runs)\.|command augment\b|command runs (best\b|.* --where)")
 """Modules of 0.1 whose old names worked in 0.2 and 0.3, and commands with a replacement."""

@@ -321,9 +321,9 @@ function readRecord(text) {
   if (version === null || config.arithmetic !== "reproducible") refuse(`the run ${REQUIRED.arithmetic[1]}`);
   if (version !== SPECIFICATION_VERSION) refuse(`the run follows version ${version} of the specification: this page knows ${SPECIFICATION_VERSION}`);
   if (status !== "completed") refuse(`the run is ${status}: this page verifies completed ones`);
+  for (const [name, [rule, reason]] of Object.entries(REQUIRED)) if (schema.settings.includes(name) && !rule(get(raw.config, name) ?? null)) refuse(`the run ${reason}`);
   if (Object.hasOwn(record.data, "source") || Object.hasOwn(record.data, "weights_sha256")) refuse("the run was trained on arrays in Python, which are in no file");
   if (Object.hasOwn(record.data, "feature_names") || Object.hasOwn(record.data, "class_names")) refuse(`the run ${OF_CSV}`);
-  for (const [name, [rule, reason]] of Object.entries(REQUIRED)) if (!rule(get(raw.config, name) ?? null)) refuse(`the run ${reason}`);
   if (record.parent !== null || record.init_from_sha256 !== null) refuse("the run starts from another one: xpnet verify takes both");
   const rules = { ...WITHOUT_EFFECT };
   for (const part of [SETTINGS, REQUIRED]) for (const [name, pair] of Object.entries(part)) rules[name] = part === SETTINGS ? pair[1] : pair[0];

@@ -103,7 +103,16 @@ class Dataset:
 
 
 @check_arguments
-def load(data: Path | None = None, test_data: Path | None = None, **options: Any) -> Dataset:
+def load(
+    data: Path | None = None,
+    test_data: Path | None = None,
+    *,
+    label: str | None = None,
+    test_split: float | None = None,
+    columns: str = "auto",
+    missing: str = "error",
+    **options: Any,
+) -> Dataset:
     """Read a dataset.
 
     Parameters
@@ -115,8 +124,8 @@ def load(data: Path | None = None, test_data: Path | None = None, **options: Any
         or uncompressed IDX files are memory-mapped.
     test_data
         The CSV file of the test samples, if `data` is a CSV file; else None.
-    **options
-        How a CSV file is read: the settings test_split, label, missing, columns, drop, encode, unknown.
+    label, test_split, columns, missing, **options
+        How a CSV file is read: the settings of these names, and drop, encode and unknown.
 
     Raises
     ------
@@ -126,7 +135,9 @@ def load(data: Path | None = None, test_data: Path | None = None, **options: Any
         A file is missing, damaged or invalid: one line with the file, row and column.
     """
     try:
-        return _read_dataset(data, test_data, TableOptions(**options))
+        return _read_dataset(
+            data, test_data, TableOptions(label, columns, missing, test_split=test_split, **options)
+        )
     except MemoryError as error:
         raise DataError.at(data, f"does not fit in this machine's memory: {MAPPING_HINT}") from error
     except OSError as error:

@@ -92,7 +92,7 @@ def check_texts(where: object, texts: Texts, encode: str) -> None:
 
 def name_dropped(names: Sequence[str]) -> str:
     """Return the setting that leaves columns out."""
-    return in_words(f"--drop {shlex.join(names)}", f"drop={[*names]}")
+    return setting("drop") + in_words(f" {shlex.join(names)}", f"={[*names]}")
 
 
 def count_note(x: HostArray, columns: Columns) -> str | None:

@@ -268,11 +268,11 @@ class Evaluation:
     classes: list[ClassMetrics]
     predicted: NDArray[np.int64]
     probabilities: NDArray[np.floating]
-    class_names: tuple[str, ...] | None
-    majority: float
-    balanced_accuracy: float | None
-    macro_f1: float | None
-    auc: float | None
+    class_names: tuple[str, ...] | None = None
+    majority: float = 0.0
+    balanced_accuracy: float | None = None
+    macro_f1: float | None = None
+    auc: float | None = None
 
     def __repr__(self) -> str:
         accuracy, loss = f"accuracy {self.accuracy:.4f}", f"loss {self.loss:.4f}"
