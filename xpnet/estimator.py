@@ -19,8 +19,8 @@ from xpnet.config.settings import TrackerName
 from xpnet.config.training import DEFAULTS, RULES, TrainConfig, read_recipe
 from xpnet.data import arrays
 from xpnet.data.datasets import Dataset
-from xpnet.data.table import Table, as_features, quantity_note
-from xpnet.data.texts import TableOptions
+from xpnet.data.table import Table, as_features
+from xpnet.data.texts import TableOptions, quantity_note
 from xpnet.errors import ConfigError, DataError
 from xpnet.fitting import read_folder, train_model, warn_user
 from xpnet.inference.predictor import Predictor

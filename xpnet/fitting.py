@@ -27,8 +27,8 @@ from xpnet.config.settings import BackendName, TrackerName
 from xpnet.config.training import RULES
 from xpnet.data.arrays import make_dataset
 from xpnet.data.datasets import Dataset, absent_note, digest
-from xpnet.data.table import quantity_note, scale_note
-from xpnet.data.texts import TableOptions, count_note
+from xpnet.data.table import scale_note
+from xpnet.data.texts import TableOptions, count_note, quantity_note
 from xpnet.errors import ConfigError, DataError
 from xpnet.recording.training import check_data, describe_run, extend_settings
 from xpnet.storage.folder import RunFolder

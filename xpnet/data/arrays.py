@@ -127,12 +127,12 @@ def take_apart(X: Any, source: str, options: TableOptions = TRAINING, *, floats:
     DataError
         A column holds neither numbers nor text, or integers that float64 does not hold.
     """
-    is_array = backend_of(X) is not None or not {"columns", "__dataframe__"}.intersection(dir(X))
-    X, labels, kinds = (X, (), ()) if is_array else _read_labels(X)
+    if backend_of(X) is not None or not {"columns", "__dataframe__"}.intersection(dir(X)):
+        options.check_dropped(source, ())
+        return Frame(X)
+    X, labels, kinds = _read_labels(X)
     names = tuple("_".join(map(str, each if isinstance(each, tuple) else (each,))) for each in labels)
     options.check_dropped(source, names)
-    if is_array:
-        return Frame(X)
     words = [str(kind).lower() for kind in kinds]
     kept, codes, texts = _number_texts(X, source, zip(names, labels, words, strict=False), options)
     if len(kept) < len(words):
@@ -168,7 +168,7 @@ def _number_texts(
             continue
         if name in known.categories or (options.known is None and _is_text(X[label], word)):
             texts[name] = TextCodes()
-            codes.append(texts[name].encode(map(str, np.asarray(X[label], object))))
+            codes.append([texts[name].encode(str(each)) for each in np.asarray(X[label], object)])
         else:
             if not _NUMBERS.match(word):
                 to_numbers(X[label], f"{source}, column {quote(name)}")

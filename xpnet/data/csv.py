@@ -1,7 +1,8 @@
 """Reading of CSV files: in each row a label and features, separated by commas, semicolons or tabs.
 
 Pieces of whole lines are read by NumPy if they hold pixels, else by pandas, each the faster one there. One
-that both refuse is read again cell by cell, with Python's ``csv``, to find its first defect.
+that both refuse is read again cell by cell, with Python's ``csv``, to find its first defect. So are those of
+a table with columns of text, or of which some are left out.
 """
 
 import csv
@@ -93,8 +94,8 @@ def read_csv(path: Path, options: TableOptions, texts: AbstractSet[int] = frozen
     kind = "pixel column" if layout.pixels else "feature column"
     note = pluralize(len(layout.features), kind) + layout.reason
     note += f", label column {quote(names[place]) if names else place + 1}"
-    places = layout.features[len(layout.numbers) :]
-    words = {names[i] if names else str(i + 1): layout.codes[i] for i in places}
+    texts_of = [place for place in layout.features if place in layout.texts]
+    words = {names[i] if names else str(i + 1): layout.texts[i] for i in texts_of}
     return Table(np.concatenate(blocks), y, str(path), str(path), columns, note, np.concatenate(lines), words)
 
 
@@ -136,10 +137,9 @@ class _Layout:
         The place of the label's column, from 0; None if there is none.
     features
         The places of the features, in their order, those of text last.
-    codes
-        By their places, the numbers of the label and of text.
-    numbers, found
-        The places of the other features, and of those of a training that have shown text.
+    texts, found
+        By their places, the numbers of the texts of columns that are text or left out, and the features that
+        rows have shown to be text besides.
     pixels, reason
         True as long as all features can be pixels, and then the first reason why they are none.
     """
@@ -168,6 +168,9 @@ class _Layout:
             problem = f"has {width} columns, the network takes {predicted} features"
             raise DataError.at(path, f"{problem}: expected {predicted} columns, or one more with the label")
         texts = texts or {*places[len(places) - len(known.categories) :]}
+        others = {*range(width)} - {*places, self.label}
+        self.texts = {place: TextCodes() for place in texts | others}
+        self.found = set[int]()
         self.pixels = math.isqrt(len(places)) ** 2 == len(places)
         self.pixels &= names is None or all(_PIXEL_NAME.fullmatch(names[place]) for place in places)
         if options.columns != "auto":
@@ -179,12 +182,6 @@ class _Layout:
         self.features = places
         self.reason = ""
         self.labels = LabelCodes(options.known, allow_new=predicted is None)
-        self.codes: dict[int, Any] = {place: TextCodes() for place in texts}
-        if self.label is not None:
-            self.codes[self.label] = self.labels
-        self.numbers = {*places} - texts
-        self.is_plain = len(self.numbers) + (self.label is not None) == width
-        self.found = set[int]()
 
 
 def _is_header(cells: list[str], options: TableOptions) -> bool:
@@ -254,10 +251,14 @@ def _read_block(layout: _Layout, line: int, text: bytes) -> CodedBlock:
 
 def _read_at_once(layout: _Layout, text: bytes) -> CodedBlock | None:
     """Read a piece by NumPy or pandas; None if neither reads it, or a number is infinite or missing."""
-    if b"\r" in text or (b'"' in text and any(row.count(b'"') % 2 for row in text.split(b"\n"))):
+    if (
+        layout.texts
+        or b"\r" in text
+        or (b'"' in text and any(row.count(b'"') % 2 for row in text.split(b"\n")))
+    ):
         return None  # the two disagree about line breaks in quotes, which are refused
     readers: list[Callable[[_Layout, bytes], CodedBlock]] = []
-    if layout.pixels and layout.is_plain:
+    if layout.pixels:
         readers.append(_read_by_numpy)
     if layout.options.columns != "pixels":
         readers.append(_read_by_pandas)
@@ -290,27 +291,25 @@ def _read_by_pandas(layout: _Layout, text: bytes) -> CodedBlock:
     """Read rows of numbers, perhaps with missing values. Raise ValueError or a warning for anything else."""
     import pandas as pd
 
-    if layout.width >= _WIDE and layout.is_plain:
+    if layout.width >= _WIDE:
         return _read_by_numpy(layout, text, np.float64)
     fills, mark = layout.options.missing != "error", layout.delimiter.encode()
-    if any(row.count(mark) != layout.width - 1 for row in text.split(b"\n") if row.strip(b" ")):
+    if fills and any(row.count(mark) != layout.width - 1 for row in text.split(b"\n") if row.strip(b" ")):
         raise ValueError  # pandas takes what a short row lacks for missing values, and warns of a long row
     form: dict[str, Any] = {"sep": layout.delimiter, "names": range(layout.width), "header": None}
     form |= {"index_col": False, "na_filter": fills, "keep_default_na": False}
-    form["na_values"] = dict.fromkeys(layout.numbers, MISSING)
-    form["dtype"] = defaultdict(lambda: object, dict.fromkeys(layout.numbers, np.float64))
+    form["na_values"] = dict.fromkeys(layout.features, MISSING)
+    form["dtype"] = defaultdict(lambda: np.float64, {layout.label: object})
     if np.lib.NumpyVersion(pd.__version__) < "3.1.0":
         form["float_precision"] = "round_trip"
     frame = pd.read_csv(io.BytesIO(text), **form)
-    for place, codes in layout.codes.items():
-        frame[place] = codes.encode(map(str.strip, frame[place]))
-    labels = [] if layout.label is None else frame[layout.label].tolist()
-    return labels, frame[layout.features].to_numpy(np.float64)
+    labels = () if layout.label is None else map(str.strip, frame[layout.label])
+    return layout.labels.encode(labels), frame[layout.features].to_numpy(np.float64)
 
 
 def _read_cells(layout: _Layout, line: int, piece: bytes) -> CodedBlock:
-    """Read rows cell by cell. Raise DataError for the first defect, unless there is unexpected text."""
-    rows, defect = [], None
+    """Read rows cell by cell. Raise DataError for the first defect, unless text is found."""
+    codes, rows, defect = [], [], None
     for number, text in enumerate(piece.split(b"\n"), line):
         if not text.strip(b" \r"):
             continue
@@ -321,22 +320,22 @@ def _read_cells(layout: _Layout, line: int, piece: bytes) -> CodedBlock:
         rows.append([0.0] * layout.width)
         for column, cell in enumerate(cells):
             try:
-                if column in layout.numbers:
+                if column == layout.label:
+                    codes += layout.labels.encode([cell])
+                elif column in layout.texts:
+                    rows[-1][column] = layout.texts[column].encode(cell)
+                else:
                     rows[-1][column] = _parse_number(layout.options, cell)
-                elif column in layout.codes:
-                    rows[-1][column] = layout.codes[column].encode([cell])[0]
             except ValueError as error:
-                may_be = column in layout.numbers and layout.options.known is None
-                if may_be and not (NUMBER.fullmatch(cell) or cell in _NO_TEXT):
+                may_be_text = column != layout.label and layout.options.known is None
+                if may_be_text and not NUMBER.fullmatch(cell) and cell not in _NO_TEXT:
                     layout.found.add(column)
                 name = f" ({shorten(layout.names[column])})" if layout.names else ""
                 place = {"line": number, "column": f"{column + 1}{name}"}
                 defect = defect or DataError.at(layout.path, error, **place)
     if defect and not layout.found:
         raise defect
-    values = np.array(rows).reshape(-1, layout.width)
-    labels = [] if layout.label is None else values[:, layout.label].astype(int).tolist()
-    return labels, values[:, layout.features]
+    return codes, np.array(rows).reshape(-1, layout.width)[:, layout.features]
 
 
 def _split_line(path: Path, number: int, line: bytes, delimiter: str) -> list[str]:

@@ -15,17 +15,8 @@ from xpnet._typing import HostArray
 from xpnet.arithmetic import random
 from xpnet.data.array_files import is_array_file, is_mapped, read_array, read_halves, read_npz
 from xpnet.data.csv import read_csv
-from xpnet.data.table import (
-    MAPPING_HINT,
-    ROLES,
-    Table,
-    as_features,
-    check_memory,
-    make_table,
-    open_data_file,
-    quantity_note,
-)
-from xpnet.data.texts import TableOptions, count_note
+from xpnet.data.table import MAPPING_HINT, ROLES, Table, as_features, check_memory, make_table, open_data_file
+from xpnet.data.texts import TableOptions, count_note, quantity_note
 from xpnet.distributed.exchange import share_memory
 from xpnet.distributed.ranks import Ranks
 from xpnet.errors import ConfigError, DataError, setting
@@ -118,10 +109,9 @@ def load(
     Parameters
     ----------
     data
-        None for the bundled MNIST; a folder with four IDX files named as MNIST names them, gzipped
-        or not, or with x_train.npy, y_train.npy, x_test.npy and y_test.npy; a CSV file (a header or
-        none; .gz or not); or an .npz with x_train, y_train, x_test and y_test. Large features in .npy
-        or uncompressed IDX files are memory-mapped.
+        None for the bundled MNIST; a folder with four IDX files named as MNIST names them, gzipped or not, or
+        with x_train.npy, y_train.npy, x_test.npy and y_test.npy; a CSV file (a header or none; .gz or not);
+        or an .npz with these names. Large features in .npy or uncompressed IDX files are memory-mapped.
     test_data
         The CSV file of the test samples, if `data` is a CSV file; else None.
     label, test_split, columns, missing, **options
@@ -135,9 +125,8 @@ def load(
         A file is missing, damaged or invalid: one line with the file, row and column.
     """
     try:
-        return _read_dataset(
-            data, test_data, TableOptions(label, columns, missing, test_split=test_split, **options)
-        )
+        table = TableOptions(label, columns, missing, test_split=test_split, **options)
+        return _read_dataset(data, test_data, table)
     except MemoryError as error:
         raise DataError.at(data, f"does not fit in this machine's memory: {MAPPING_HINT}") from error
     except OSError as error:
@@ -325,8 +314,8 @@ def read_rows(path: Path, expected: int, columns: Columns = NO_COLUMNS) -> Rows:
     Parameters
     ----------
     path
-        A CSV file, gzipped or not, of features, or of labels and features; a .npy or IDX file of
-        features; or an .npz archive with x_test (and y_test), or x (and y), or a single array.
+        A CSV file, gzipped or not, of features, or with labels; a .npy or IDX file of features; or an .npz
+        archive with x_test (and y_test), or x (and y), or a single array.
     expected
         The number of features of a sample; a CSV file with one more column has labels.
     columns

@@ -25,7 +25,6 @@ ROLES = ("x_train", "y_train", "x_test", "y_test")
 LARGEST_LABEL = 65535
 LABEL_RULE = f"a label is a whole number from 0 to {LARGEST_LABEL}"
 CLASSES_ONLY = "; xpnet is for classification only: round numbers, or bin them"
-MANY_CLASSES, FEW_SAMPLES = 100, 10
 PIXEL_RULE = "a pixel is a whole number from 0 to 255"
 _ROWS_AT_ONCE = 1024
 
@@ -77,12 +76,11 @@ class Table:
                     raise DataError.at(self.x_from, problem)
                 means.append(math.fsum(values) / len(values))
             columns = replace(columns, means=tuple(means) or None)
-        if self.texts:
-            categories = {}
-            for (name, words), codes in zip(self.texts.items(), texts, strict=True):
-                found = {word for word, code in words.items() if code in codes}
-                categories[name] = tuple(sorted(found - ({""} if options.missing != "category" else set())))
-            columns = replace(columns, categories=categories)
+        categories, absent = {}, set() if options.missing == "category" else {""}
+        for (name, words), codes in zip(self.texts.items(), texts, strict=True):
+            found = {word for word, code in words.items() if code in codes}
+            categories[name] = tuple(sorted(found - absent))
+        columns = replace(columns, categories=categories)
         return replace(self, columns=columns).encode(columns)
 
     def encode(self, columns: Columns) -> Self:
@@ -239,16 +237,6 @@ def scale_note(x: HostArray) -> str | None:
     return f"the features differ in scale ({extremes}): {remedy}"
 
 
-def quantity_note(labels: NDArray[np.int32]) -> str | None:
-    """Return a note if labels (m,) that are numbers have more than 100 values, most with under 10 samples."""
-    counts = np.bincount(labels)
-    counts = counts[counts > 0]
-    if len(counts) <= MANY_CLASSES or np.median(counts) >= FEW_SAMPLES:
-        return None
-    found = f"the labels have {len(counts)} values, most of them with fewer than {FEW_SAMPLES} samples"
-    return f"{found}; xpnet is for classification only: if they are quantities, bin them"
-
-
 def refuse_first(
     where: object, rows: HostArray, names: Sequence[str], wrong: Callable[..., HostArray], problem: str
 ) -> None:
@@ -264,15 +252,10 @@ def refuse_first(
 # Opening of files
 
 GZIP_MAGIC = b"\x1f\x8b"
-_EXCEL, _UTF_16 = "an Excel file: pandas.read_excel(path", "text in UTF-16: pandas.read_csv(path"
-FOREIGN = {
-    b"PK\3\4": _EXCEL,
-    b"\xd0\xcf\x11\xe0": _EXCEL,
-    b"PAR1": "a Parquet file: pandas.read_parquet(path",
-}
-FOREIGN |= dict.fromkeys(
-    (b"\xff\xfe", b"\xfe\xff"), f"{_UTF_16}, sep=None, engine='python', encoding='utf-16'"
-)
+_EXCEL = "an Excel file: pandas.read_excel(path"
+_UTF_16 = "text in UTF-16: pandas.read_csv(path, sep=None, engine='python', encoding='utf-16'"
+FOREIGN = {b"PK\3\4": _EXCEL, b"\xd0\xcf\x11\xe0": _EXCEL, b"\xff\xfe": _UTF_16, b"\xfe\xff": _UTF_16}
+FOREIGN[b"PAR1"] = "a Parquet file: pandas.read_parquet(path"
 """What files of other formats begin with, and the function of pandas that reads them."""
 MAPPING_HINT = "uncompressed IDX or .npy files of pixels need not fit"
 

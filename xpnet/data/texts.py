@@ -2,10 +2,11 @@
 
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xpnet._lib.text import format_names, pluralize, quote, shorten
 from xpnet._typing import HostArray
@@ -16,6 +17,7 @@ NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 # The cells of a table that stand for a missing value.
 MISSING = ("", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "NULL", "null", "None", "?")
 MOST_CATEGORIES = 50
+MANY_VALUES, FEW_SAMPLES = 100, 10
 _KINDS = {
     "dates, of which (pandas.to_datetime(column) - pandas.Timestamp('2000-01-01')).dt.days makes numbers": (
         r"\d{4}-\d\d?-\d\d?([T ].*)?|\d\d?([./-])\d\d?\2\d{2,4}([T ].*)?"
@@ -55,9 +57,9 @@ class TableOptions(NamedTuple):
 class TextCodes(dict[str, int]):
     """Numbers the texts of a column, all missing ones as an empty one."""
 
-    def encode(self, texts: Iterable[str]) -> list[int]:
-        """Return the number of each text."""
-        return [self.setdefault("" if text in MISSING else text, len(self)) for text in texts]
+    def encode(self, text: str) -> int:
+        """Return the number of a text."""
+        return self.setdefault("" if text in MISSING else text, len(self))
 
 
 def mean_hint() -> str:
@@ -100,8 +102,18 @@ def count_note(x: HostArray, columns: Columns) -> str | None:
     found = []
     for name, column in zip(columns.features or (), x.T, strict=False):
         is_sorted = bool((column == np.floor(column)).all() and (column[1:] >= column[:-1]).all())
-        if _COUNTS.fullmatch(name) or (is_sorted and len(np.unique(column)) >= 100):
+        if _COUNTS.fullmatch(name) or (is_sorted and len(np.unique(column)) >= MANY_VALUES):
             found.append(name)
     if not found:
         return None
     return f"{format_names(found)} may only count the rows: {name_dropped(found)} leaves such columns out"
+
+
+def quantity_note(labels: NDArray[np.int32]) -> str | None:
+    """Return a note if labels (m,) that are numbers have more than 100 values, most with under 10 samples."""
+    counts = np.bincount(labels)
+    counts = counts[counts > 0]
+    if len(counts) <= MANY_VALUES or np.median(counts) >= FEW_SAMPLES:
+        return None
+    found = f"the labels have {len(counts)} values, most of them with fewer than {FEW_SAMPLES} samples"
+    return f"{found}; xpnet is for classification only: if they are quantities, bin them"

@@ -4,11 +4,11 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import chain
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, get_type_hints
 
 import numpy as np
 
+from xpnet._lib.kinds import matches
 from xpnet._lib.text import format_names, quote, shorten
 from xpnet._typing import HostArray
 from xpnet.errors import DataError, setting
@@ -117,8 +117,9 @@ class Columns:
             found = columns.inputs or range(features), columns.classes or range(classes)
             means = columns.means or (0.0,) * (features - ones)
             is_valid = (*map(len, found), len(means)) == (features, classes, features - ones)
-            words = *(columns.features or ()), *(columns.classes or ()), columns.label or "", *columns.dropped
-            is_valid &= all(isinstance(word, str) for word in chain(words, *texts.values()))
+            is_valid &= all(
+                matches(getattr(columns, name), kind) for name, kind in get_type_hints(cls).items()
+            )
             is_valid &= all(map(math.isfinite, means)) and len(columns.features or texts) >= len(texts)
             is_valid &= 0 <= columns.position <= features + len(columns.dropped)
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
