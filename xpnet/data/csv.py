@@ -94,8 +94,7 @@ def read_csv(path: Path, options: TableOptions, texts: AbstractSet[int] = frozen
     kind = "pixel column" if layout.pixels else "feature column"
     note = pluralize(len(layout.features), kind) + layout.reason
     note += f", label column {quote(names[place]) if names else place + 1}"
-    texts_of = [place for place in layout.features if place in layout.texts]
-    words = {names[i] if names else str(i + 1): layout.texts[i] for i in texts_of}
+    words = {names[i] if names else str(i + 1): layout.texts[i] for i in layout.features if i in layout.texts}
     return Table(np.concatenate(blocks), y, str(path), str(path), columns, note, np.concatenate(lines), words)
 
 
