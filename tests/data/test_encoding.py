@@ -59,6 +59,8 @@ def test_the_run_keeps_its_encoding_and_takes_the_full_table(capsys):
     assert evaluated["accuracy"] == model.score(rows, TABLE["kind"])
     tested = json.loads(printed(capsys, "evaluate", "runs/mine", "--json"))
     assert tested["accuracy"] == record.read_run(Path("runs/mine"))["metrics"]["test_accuracy"]
+    model.report("page.html")
+    assert all(f"shape={name}" in Path("page.html").read_text() for name in ("flat", "round", "é, big"))
     rows.assign(shape="huge").iloc[3:].to_csv("rows.csv", index=False)
     line = "rows.csv, line 2, column shape: 'huge' is none of the categories flat, round, é, big: training"
     assert complaint(capsys, "predict", "runs/mine", "rows.csv").startswith(line)
