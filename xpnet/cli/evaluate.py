@@ -56,9 +56,6 @@ WIDEST = 30
 HEADINGS = ("class", "precision", "recall", "F1", "support")
 """The columns of the table of metrics by class."""
 
-METRICS = ["accuracy", "majority", "balanced_accuracy", "macro_f1", "auc"]
-METRICS += ["loss", "loss_name", "label_smoothing"]
-
 
 def main(words: Sequence[str]) -> int:
     """Print the metrics of the network. Return the exit code."""
@@ -70,7 +67,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--predictions", type=path_ending_in(".csv"), metavar="FILE.csv")
     arguments = parser.parse_args(words)
-    from xpnet.inference.predictor import evaluate_rows, load_for_inference
+    from xpnet.inference.predictor import MEANS, evaluate_rows, load_for_inference
 
     place = arguments.device, arguments.backend, arguments.arithmetic
     path, predictor, run = load_for_inference(arguments.run, *place)
@@ -84,6 +81,7 @@ def main(words: Sequence[str]) -> int:
         results = labelled, evaluation.predicted.tolist(), evaluation.probabilities
         rows = zip(range(len(labels)), *results, strict=True)
         write_predictions(arguments.predictions, ("index", "label"), rows, names)
+    metrics = "accuracy", "majority", *MEANS.values(), "loss", "loss_name", "label_smoothing"
     confusion, classes = evaluation.confusion, zip(predictor.class_names, evaluation.classes, strict=True)
     result = {
         "model": str(path),
@@ -93,8 +91,8 @@ def main(words: Sequence[str]) -> int:
         "data": name,
         "split": arguments.split,
         "samples": len(evaluation.predicted),
-        **{key: getattr(evaluation, key) for key in METRICS},
-        "classes": [{"class": label, **asdict(metrics)} for label, metrics in classes],
+        **{key: getattr(evaluation, key) for key in metrics},
+        "classes": [{"class": label, **asdict(each)} for label, each in classes],
         "confusion": None if confusion is None else confusion.tolist(),
     }
     if arguments.json:
@@ -141,6 +139,7 @@ def _load_samples(
 
 def _print_result(result: Values, predictor: "Predictor") -> None:
     """Print the metrics, a table of those by class, and the confusion matrix."""
+    from xpnet.inference.predictor import MEANS
     from xpnet.nn.architecture import format_sizes
 
     console = make_console()
@@ -153,7 +152,7 @@ def _print_result(result: Values, predictor: "Predictor") -> None:
     console.print(plain(f"{result['model']}: {network}, {library}"))
     console.print(plain(f"{result['data']}: {result['samples']} {part} samples"))
     console.print(f"accuracy   {result['accuracy']:.4f} (largest class {result['majority']:.4f})")
-    for name, key in {"balanced": "balanced_accuracy", "macro F1": "macro_f1", "AUC": "auc"}.items():
+    for name, key in MEANS.items():
         if result[key] is not None:
             console.print(f"{name:<11}{result[key]:.4f}")
     console.print(f"loss       {result['loss']:.4f} (mean {result['loss_name']}{smoothed})\n")

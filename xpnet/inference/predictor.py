@@ -34,6 +34,8 @@ from xpnet.storage.record import MODEL_FILE, Record, is_number
 
 MOST_SHOWN = 3
 """The number of classes and confusions in the text of an evaluation."""
+MEANS = {"balanced": "balanced_accuracy", "macro F1": "macro_f1", "AUC": "auc"}
+"""The attributes of an evaluation that stand beside its accuracy, by their names in text."""
 ROWS = 2560
 """Rows that are computed in one call: what starting a call takes is then little, and memory is bounded."""
 
@@ -289,11 +291,7 @@ class Evaluation:
         lines = [f"samples         {sum(each.support for each in classes)} of {len(classes)} classes"]
         lines.append(f"accuracy        {self.accuracy:.4f} (largest class {self.majority:.4f})")
         lines.append(f"loss            {self.loss:.4f} (mean {self.loss_name})")
-        for name, attribute in {
-            "balanced": "balanced_accuracy",
-            "macro F1": "macro_f1",
-            "AUC": "auc",
-        }.items():
+        for name, attribute in MEANS.items():
             if (value := getattr(self, attribute)) is not None:
                 lines.append(f"{name:<16}{value:.4f}")
         known = [(name, each) for name, each in zip(names, classes, strict=True) if each.recall is not None]
