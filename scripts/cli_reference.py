@@ -25,7 +25,8 @@ INTRODUCTION = """\
 
 What `--help` of every command prints, but for options that an earlier one explains in the same words. Of the
 settings of `xpnet train` it has values and defaults: [training](training.md) explains them by topic, and
-`xpnet train --help`. Every command has `-h` and `--debug`, which shows the whole traceback of an error.
+`xpnet train --help`. Every command has `-h` and `--debug`, which shows the whole traceback of an error,
+and the exit codes 0 done, 2 bad input and 130 interrupted, where it names no others.
 `python -m xpnet` is the same as `xpnet`, and `python -m xpnet.train` as `xpnet train`.
 
 <!-- Written by python scripts/cli_reference.py: change the help texts, not this page. -->
@@ -63,7 +64,8 @@ def abridge(text: str, command: str, explained: dict[str, str]) -> str:
     if command == "xpnet train":
         others, first, settings = rest.partition("\ndata options:\n")
         rest = f"{others}{first}{OPTION.sub(summarize, settings)}"
-    rest = rest.replace("options:\n\n", "")
+    for same in ("options:\n\n", "\nExit codes: 0 done, 2 bad input, 130 interrupted.\n"):
+        rest = rest.replace(same, "")
     words = OPTIONAL.sub(" [OPTIONS]", usage).replace(" [OPTIONS] [OPTIONS]", " [OPTIONS]").split()
     return f"{' '.join(words)}\n\n{rest}"
 

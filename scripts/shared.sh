@@ -1,7 +1,7 @@
 # Functions of the scripts check_*.sh, which source this file.
 
 check=$(basename "$0" .sh)
-repository=$(cd "$(dirname "$0")/.." && pwd)
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${PYTHON:-python3}
 
 # Each of them is set by environment variables alone: with an argument it prints the comment at its beginning.

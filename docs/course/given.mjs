@@ -69,7 +69,7 @@ function bySample(B) { // the pixels of one sample after the other
   return x;
 }
 
-// From examples/browser/xpnet.js, by scripts/make_course.py
+// From examples/browser/xpnet.js, by docs/course/make_course.py
 // 3. The numbers
 class Matrix { // A matrix with one row per unit (or feature) and one column per sample, row by row in `data`
   constructor(rows, columns, data = new Float64Array(rows * columns)) {

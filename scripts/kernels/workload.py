@@ -1,11 +1,15 @@
 """Computations that use all of the reproducible arithmetic: the test vectors, MNIST, and its functions."""
 
 import contextlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
-import make_vectors
 import numpy as np
+from checkout import ROOT
+
+sys.path.insert(0, str(ROOT / "docs" / "vectors"))
+import make_vectors
 
 import xpnet
 from xpnet import reproducible as r

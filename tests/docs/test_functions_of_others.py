@@ -7,7 +7,7 @@ import pytest
 from checkout import ROOT
 from script_processes import run
 
-SCRIPT = ROOT / "scripts" / "functions_of_others.py"
+SCRIPT = ROOT / "docs" / "functions_of_others.py"
 PAGE = (ROOT / "docs" / "functions-of-others.md").read_text(encoding="utf-8")
 TABLE, LEAVING = (
     re.search(rf"<!-- {name} -->(.*?)<!--", PAGE, re.DOTALL)[1] for name in ("functions", "leaving")

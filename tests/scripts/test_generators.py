@@ -1,5 +1,6 @@
 """Files of the checkout are written from its own code, whatever xpnet is installed."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -10,12 +11,13 @@ from shared import python_path
 
 pytestmark = pytest.mark.tooling
 
-GENERATORS = ["array_names", "browser_page", "cli_reference", "emulated_bugs", "functions_of_others"]
-GENERATORS += ["keyword_types", "make_vectors", "reproduce_mnist_table", "schemas", "upstream_suites"]
-GENERATORS += ["make_course", "math_links"]
+GENERATORS = """docs/array_names docs/course/make_course docs/functions_of_others docs/math_links
+docs/results/reproduce_mnist_table docs/vectors/make_vectors examples/browser/browser_page
+scripts/cli_reference scripts/emulated_bugs scripts/keyword_types scripts/schemas scripts/upstream_suites"""
+FOLDERS = (ROOT / "docs", ROOT / "examples", SCRIPTS)
 WRITERS = ("write_atomic(", "write_text(", "write_bytes(")
-OTHERS = {"shared.py", "check_release.py", "faults.py", "make_fixtures.py"}
-"""The helper, and scripts that write a release, copies of the package, or files of an installed version."""
+OTHERS = {"shared.py", "check_release.py", "faults.py", "make_fixtures.py", "conf.py"}
+"""The helper, and what writes a release, copies of the package, files of an installed xpnet, or the site."""
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +28,23 @@ def other(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", GENERATORS)
-def test_another_xpnet_is_refused_in_one_line(name, other):
-    command = [sys.executable, str(SCRIPTS / f"{name}.py")]
+@pytest.mark.parametrize("path", GENERATORS.split())
+def test_another_xpnet_is_refused_in_one_line(path, other):
+    command = [sys.executable, str(ROOT / f"{path}.py")]
     process = subprocess.run(
         command, env={"PYTHONPATH": python_path(other)}, capture_output=True, text=True, check=False
     )
     problem = f"writes into {ROOT}, but xpnet is that of {other}: set PYTHONPATH={ROOT}"
-    assert (process.returncode, process.stderr) == (2, f"{name}: {problem}\n")
+    assert (process.returncode, process.stderr) == (2, f"{path.rpartition('/')[2]}: {problem}\n")
 
 
 def test_the_helper_alone_writes_files_of_the_checkout():
-    texts = {path: path.read_text(encoding="utf-8") for path in SCRIPTS.rglob("*.py")}
+    texts = {path: path.read_text("utf-8") for folder in FOLDERS for path in folder.rglob("*.py")}
     writing = {path.name for path, text in texts.items() if any(word in text for word in WRITERS)}
     assert writing - OTHERS == {"upstream_suites.py"}  # which unpacks archives elsewhere
+
+
+def test_each_script_has_a_line_in_the_readme_of_scripts():
+    listed = re.findall(r"^- `([\w./]+)`: .", (SCRIPTS / "README.md").read_text("utf-8"), re.MULTILINE)
+    files = [path for path in SCRIPTS.iterdir() if path.name not in ("README.md", "__pycache__")]
+    assert listed == sorted(f"{path.name}{'/' * path.is_dir()}" for path in files)

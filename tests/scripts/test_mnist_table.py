@@ -1,4 +1,4 @@
-"""scripts/reproduce_mnist_table.py: what it trains, what it keeps, what it writes, and how it ends."""
+"""docs/results/reproduce_mnist_table.py: what it trains, what it keeps, what it writes, and how it ends."""
 
 import json
 

@@ -8,7 +8,7 @@
 # Exit codes: 0 all agree, 1 something differs or fails, 2 something that is needed is missing, 130 Ctrl-C.
 
 set -euo pipefail
-. "$(dirname "$0")/shared.sh"
+. "$(dirname "$0")/../../scripts/shared.sh"
 
 bin=$work/env/bin
 export PYTHONNOUSERSITE=1 COLUMNS=160

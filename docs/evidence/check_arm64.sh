@@ -12,7 +12,7 @@
 # Exit codes: 0 the same bits, 1 other bits or a training that fails, 2 something that is needed is missing, 130 Ctrl-C.
 
 set -euo pipefail
-. "$(dirname "$0")/shared.sh"
+. "$(dirname "$0")/../../scripts/shared.sh"
 
 type apt-get dpkg dpkg-deb >/dev/null || fail "this check needs Debian or Ubuntu"
 native=$(dpkg --print-architecture)
@@ -95,7 +95,7 @@ part "verifying on arm64"
 product emulated
 emulated -m xpnet verify "runs/$native" --device cpu --backend numpy
 part "test vectors on arm64"
-emulated "$repository/scripts/make_vectors.py" --check
+emulated "$repository/docs/vectors/make_vectors.py" --check
 part "functions of others on arm64"
-emulated "$repository/scripts/functions_of_others.py" --check numpy
+emulated "$repository/docs/functions_of_others.py" --check numpy
 part "the same bits"

@@ -9,6 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import checkout  # noqa: F401  it ends with one line where xpnet is not installed
 import numpy as np
 from numpy.lib.format import open_memmap

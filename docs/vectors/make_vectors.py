@@ -8,8 +8,10 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 from checkout import ROOT
 from shared import write_generated
 from vectors import arithmetic, arrays, images, network, trainings, words

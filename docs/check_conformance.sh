@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Runs the test suite of the array-API standard on xpnet.reproducible over each library:
-#   scripts/check_conformance.sh PATH_OF_ARRAY_API_TESTS [LIBRARY ...]
+#   docs/check_conformance.sh PATH_OF_ARRAY_API_TESTS [LIBRARY ...]
 # PATH is a checkout of https://github.com/data-apis/array-api-tests, which needs pytest, hypothesis and ndindex.
 # Complex numbers, fft and, on PyTorch, the dtypes that it lacks are left out; nothing else is.
 set -euo pipefail
-suite=${1:?usage: scripts/check_conformance.sh PATH_OF_ARRAY_API_TESTS [LIBRARY ...]}
+suite=${1:?usage: docs/check_conformance.sh PATH_OF_ARRAY_API_TESTS [LIBRARY ...]}
 shift
 repository=$(cd "$(dirname "$0")/.." && pwd)
 folder=$(mktemp -d)

@@ -11,7 +11,9 @@ import hashlib
 import json
 import re
 import sys
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 from checkout import ROOT
 from shared import write_generated
 
@@ -59,7 +61,7 @@ def main() -> int:
     if not parser.parse_args().check:
         write_generated(PAGE, build_page())
     elif build_page() != PAGE.read_text(encoding="utf-8"):
-        print(f"{PAGE} is out of date: run python scripts/browser_page.py")
+        print(f"{PAGE} is out of date: run python examples/browser/browser_page.py")
         return 1
     return 0
 

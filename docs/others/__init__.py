@@ -1,4 +1,4 @@
-"""Functions of scikit-learn, SciPy and array-api-extra, for scripts/functions_of_others.py."""
+"""Functions of scikit-learn, SciPy and array-api-extra, for docs/functions_of_others.py."""
 
 from checkout import need
 

@@ -1,16 +1,19 @@
 """Measures the largest errors of the elementwise functions of rp.Array, in units of the last place.
 
-``python scripts/function_errors.py [--points 1000000] [NAME ...]`` prints rows for docs/arrays.md.
+``python docs/function_errors.py [--points 1000000] [NAME ...]`` prints rows for docs/arrays.md.
 Of the points of a function, the 1,000 where numbers of 64 bits show the largest errors are computed to 200
 bits by mpmath, so that the figure is that of all points to within 0.01 ulp.
 """
 
 import argparse
 import math
+import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import numpy as np
 from checkout import need
 from numpy.typing import NDArray

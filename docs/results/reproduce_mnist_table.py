@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 from checkout import ROOT, need_own
 from shared import processor, render, write_generated
 
@@ -23,8 +24,8 @@ from xpnet.config import parse
 
 DOCS = ROOT / "docs"
 OUT = ROOT / "runs" / "mnist-table"
-PAPERS = Path(__file__).parent / "papers"
-ROWS = tomllib.loads((PAPERS / "rows.toml").read_text(encoding="utf-8"))
+HERE = Path(__file__).parent
+ROWS = tomllib.loads((HERE / "rows.toml").read_text(encoding="utf-8"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,7 +102,7 @@ def page(results: dict[str, dict[str, Any]]) -> str:
                     missed.add(figure)
         rows.append({**shown, **row, **results.get(name, {})})
     reached = len(figures - missed)
-    return render(PAPERS / "page.md.j2", reached=reached, figures=len(figures), rows=rows)
+    return render(HERE / "page.md.j2", reached=reached, figures=len(figures), rows=rows)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 import course_pictures
 from checkout import ROOT
 from shared import write_generated
@@ -15,7 +16,7 @@ from shared import write_generated
 COURSE = ROOT / "docs" / "course"
 SECTIONS = re.compile(r"(3|5|5\.\d|6|7|10\.2)\.? ")
 """The sections of the specification whose functions given.mjs has."""
-MARK = "// From examples/browser/xpnet.js, by scripts/make_course.py\n"
+MARK = "// From examples/browser/xpnet.js, by docs/course/make_course.py\n"
 
 
 def given() -> str:
@@ -41,7 +42,7 @@ def main() -> int:
         for path, text in files().items():
             write_generated(path, text)
     elif stale := [path.name for path, text in files().items() if path.read_text("utf-8") != text]:
-        print(f"out of date: {', '.join(stale)}: run python scripts/make_course.py")
+        print(f"out of date: {', '.join(stale)}: run python docs/course/make_course.py")
         return 1
     return 0
 

@@ -1,8 +1,12 @@
 """Writes the table of names of docs/arrays.md: how each name of the standard is computed.
 
-``python scripts/array_names.py`` writes it; the tests compare it.
+``python docs/array_names.py`` writes it; the tests compare it.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from checkout import ROOT
 from shared import write_part
 

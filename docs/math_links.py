@@ -2,8 +2,11 @@
 
 import inspect
 import re
+import sys
 from importlib import import_module
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from checkout import ROOT, need_own
 from shared import write_generated
 

@@ -1,6 +1,6 @@
 """Functions of scikit-learn, SciPy and array-api-extra on rp.Array: one SHA-256 on every library and kernel.
 
-``python scripts/functions_of_others.py`` computes each on rp.Array of NumPy, PyTorch, JAX, array-api-strict,
+``python docs/functions_of_others.py`` computes each on rp.Array of NumPy, PyTorch, JAX, array-api-strict,
 of NumPy with OpenBLAS's kernels for other processors, and on plain NumPy and PyTorch; it writes the tables of
 docs/functions-of-others.md. ``--digests LIBRARY ...`` prints those of these libraries as JSON,
 and ``--check LIBRARY`` ends with 1 unless they are those of the table.
@@ -15,12 +15,15 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("SCIPY_ARRAY_API", "1")  # SciPy reads it when it is imported
 
 import numpy as np
 import sklearn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from checkout import ROOT, need_own
 from numpy.typing import NDArray
 from others.calls import CALLS, LEAVING, Call
