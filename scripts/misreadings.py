@@ -70,7 +70,7 @@ def main(words: Sequence[str] | None = None) -> int:
         "--all", action="store_true", help="compute every vector, not only the one in the table"
     )
     options = parser.parse_args(words)
-    sys.path.append(str(ROOT / "tests" / "helpers"))
+    sys.path += [str(ROOT / "tests" / "helpers"), str(ROOT / "docs" / "vectors")]
     missed = 0
     try:
         for reading in read_table():

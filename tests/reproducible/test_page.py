@@ -99,7 +99,8 @@ def digests():
 def test_naive_bayes_of_scikit_learn_has_one_digest():
     """In a process of its own, as SciPy reads its switch when it is imported."""
     here = Path(__file__).parent
-    paths = [here, here.parent, here.parent / "helpers", here.parents[1] / "scripts", here.parents[1]]
+    roots = (here.parents[1] / name for name in ("scripts", "docs", "."))
+    paths = [here, here.parent, here.parent / "helpers", *roots]
     variables = {**os.environ, "SCIPY_ARRAY_API": "1", "PYTHONPATH": os.pathsep.join(map(str, paths))}
     words = [sys.executable, "-W", "ignore", "-c", SCRIPT]
     printed = subprocess.run(words, env=variables, capture_output=True, text=True, check=True)

@@ -45,6 +45,6 @@ def test_the_helper_alone_writes_files_of_the_checkout():
 
 
 def test_each_script_has_a_line_in_the_readme_of_scripts():
-    listed = re.findall(r"^- `([\w./]+)`: .", (SCRIPTS / "README.md").read_text("utf-8"), re.MULTILINE)
+    listed = re.findall(r"^- `([\w./-]+)`: .", (SCRIPTS / "README.md").read_text("utf-8"), re.MULTILINE)
     files = [path for path in SCRIPTS.iterdir() if path.name not in ("README.md", "__pycache__")]
     assert listed == sorted(f"{path.name}{'/' * path.is_dir()}" for path in files)
