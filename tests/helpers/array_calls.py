@@ -57,123 +57,97 @@ BINARY = [
 ]
 
 
-def _finite(x):
-    xp = x.__array_namespace__()
-    return xp.where(xp.isfinite(x) & (xp.abs(x) < 1e100), x, 1.0)
+def calls(xp, x, y):
+    """The calls on two arrays, by their names."""
 
+    def finite(x):
+        return xp.where(xp.isfinite(x) & (xp.abs(x) < 1e100), x, 1.0)
 
-def _matrices(x):
-    xp = x.__array_namespace__()
-    return xp.reshape(_finite(x)[:1200], (40, 30)), xp.reshape(_finite(x)[1200:2400], (30, 40))
+    def matrices(x):
+        return xp.reshape(finite(x)[:1200], (40, 30)), xp.reshape(finite(x)[1200:2400], (30, 40))
 
+    def single(x):
+        return xp.astype(finite(x), xp.float32)
 
-def _single(x):
-    xp = x.__array_namespace__()
-    return xp.astype(_finite(x), xp.float32)
+    def ties_of(x):
+        return xp.floor(finite(x)[4000:8000] * 3.0)
 
-
-def _ties(x):
-    return x.__array_namespace__().floor(_finite(x)[4000:8000] * 3.0)
-
-
-COMPOSITE = {
-    **{
-        f"{name} of float32": lambda xp, x, y, name=name: getattr(xp, name)(_single(x))
-        for name in ("exp", "sin", "log1p", "tanh")
-    },
-    "float32 operators": lambda xp, x, y: [
-        _single(x) / 3.0,
-        _single(x) * _single(y),
-        _single(x) + 0.1,
-        _single(x) ** 2,
-    ],
-    "x / 3": lambda xp, x, y: [x / 3.0, 1.0 / x, xp.reshape(x[:4000], (40, 100)) / y[:100], x / y[7]],
-    "x ** n": lambda xp, x, y: [x**2, x**-1.5, x**3, 2.0 ** xp.clip(x, -50, 50), abs(x) ** 0.5],
-    "sums": lambda xp, x, y: [
-        xp.sum(_finite(x)),
-        xp.sum(_matrices(x)[0], axis=1),
-        xp.mean(_matrices(x)[0], axis=0),
-        xp.std(_finite(x)[:999]),
-    ],
-    "variances": lambda xp, x, y: [
-        xp.var(_matrices(x)[0], axis=0, correction=1),
-        xp.cumulative_sum(_finite(x)[:500]),
-    ],
-    "products": lambda xp, x, y: [
-        xp.prod(x[4000:4050]),
-        xp.prod(_matrices(x)[0] * 0.1, axis=0),
-        xp.cumulative_prod(x[4000:4100]),
-    ],
-    "matmul": lambda xp, x, y: [
-        xp.matmul(*_matrices(x)),
-        xp.matmul(_matrices(x)[0], _finite(y)[:30]),
-        xp.tensordot(_matrices(x)[0], _matrices(y)[1], axes=1),
-    ],
-    "matmul of huge and tiny": lambda xp, x, y: [
-        xp.matmul(_matrices(x)[0] * 2.0**600, _matrices(y)[1] * 2.0**-700)
-    ],
-    "vecdot": lambda xp, x, y: [xp.vecdot(_matrices(x)[0], _matrices(y)[0])],
-    "extrema": lambda xp, x, y: [
-        xp.max(x[:4000]),
-        xp.min(x),
-        xp.max(xp.reshape(x[-500:], (50, 10)), axis=1),
-        xp.max(x[-3:] * 0.0),
-    ],
-    "argmax": lambda xp, x, y: [
-        xp.argmax(_ties(x)),
-        xp.argmin(_ties(x)),
-        xp.argmax(x[-500:]),
-        xp.argmin(xp.reshape(_ties(x), (400, 10)), axis=1),
-    ],
-    "sort": lambda xp, x, y: [
-        xp.sort(x),
-        xp.sort(x, descending=True),
-        xp.argsort(_ties(x)),
-        xp.argsort(_ties(x), descending=True, stable=False),
-    ],
-    "unique": lambda xp, x, y: [
-        *xp.unique_all(_ties(x)),
-        xp.unique_values(x[-529:]),
-        *xp.unique_counts(x[-529:]),
-        *xp.unique_inverse(_ties(x)),
-    ],
-    "searchsorted": lambda xp, x, y: [
-        xp.searchsorted(xp.sort(_ties(x)), _ties(y), side=side) for side in ("left", "right")
-    ],
-    "linspace": lambda xp, x, y: [
-        xp.linspace(-1.0, 3.0, 1000),
-        xp.arange(0.0, 7.0, 0.1),
-        xp.linspace(0, 10, 7, dtype=xp.float32),
-    ],
-    "clip": lambda xp, x, y: [xp.clip(x, -1.0, 1.0), xp.clip(x, y, None), xp.where(x > y, x, 0)],
-    "diff": lambda xp, x, y: [xp.diff(_finite(x)), xp.diff(_matrices(x)[0], axis=0, n=2)],
-    "integers": lambda xp, x, y: [
-        _integers(xp, x) // 7,
-        _integers(xp, x) % -7,
-        _integers(xp, x) << 2,
-        abs(_integers(xp, x)) ** 3,
-    ],
-    "conversions": lambda xp, x, y: [
-        xp.astype(x, getattr(xp, name)) for name in ("int8", "int32", "int64", "uint8", "bool", "float32")
-    ],
-    "integer sums": lambda xp, x, y: [
-        xp.sum(_integers(xp, x)),
-        xp.prod(_integers(xp, x)[:90]),
-        _integers(xp, x) / 3,
-        xp.mean(_integers(xp, x)),
-    ],
-}
-
-
-def _integers(xp, x):
-    return xp.astype(_ties(x), xp.int64)
-
-
-CALLS = {
-    **{name: lambda xp, x, y, name=name: [getattr(xp, name)(x)] for name in UNARY},
-    **{name: lambda xp, x, y, name=name: [getattr(xp, name)(x, y)] for name in BINARY},
-    **COMPOSITE,
-}
+    (left, _), (other, right), ties = matrices(x), matrices(y), ties_of(x)
+    integers = xp.astype(ties, xp.int64)
+    return {
+        **{name: lambda name=name: [getattr(xp, name)(x)] for name in UNARY},
+        **{name: lambda name=name: [getattr(xp, name)(x, y)] for name in BINARY},
+        **{
+            f"{name} of float32": lambda name=name: getattr(xp, name)(single(x))
+            for name in ("exp", "sin", "log1p", "tanh")
+        },
+        "float32 operators": lambda: [
+            single(x) / 3.0,
+            single(x) * single(y),
+            single(x) + 0.1,
+            single(x) ** 2,
+        ],
+        "x / 3": lambda: [x / 3.0, 1.0 / x, xp.reshape(x[:4000], (40, 100)) / y[:100], x / y[7]],
+        "x ** n": lambda: [x**2, x**-1.5, x**3, 2.0 ** xp.clip(x, -50, 50), abs(x) ** 0.5],
+        "sums": lambda: [
+            xp.sum(finite(x)),
+            xp.sum(left, axis=1),
+            xp.mean(left, axis=0),
+            xp.std(finite(x)[:999]),
+        ],
+        "variances": lambda: [xp.var(left, axis=0, correction=1), xp.cumulative_sum(finite(x)[:500])],
+        "products": lambda: [
+            xp.prod(x[4000:4050]),
+            xp.prod(left * 0.1, axis=0),
+            xp.cumulative_prod(x[4000:4100]),
+        ],
+        "matmul": lambda: [
+            xp.matmul(*matrices(x)),
+            xp.matmul(left, finite(y)[:30]),
+            xp.tensordot(left, right, axes=1),
+        ],
+        "matmul of huge and tiny": lambda: [xp.matmul(left * 2.0**600, right * 2.0**-700)],
+        "vecdot": lambda: [xp.vecdot(left, other)],
+        "extrema": lambda: [
+            xp.max(x[:4000]),
+            xp.min(x),
+            xp.max(xp.reshape(x[-500:], (50, 10)), axis=1),
+            xp.max(x[-3:] * 0.0),
+        ],
+        "argmax": lambda: [
+            xp.argmax(ties),
+            xp.argmin(ties),
+            xp.argmax(x[-500:]),
+            xp.argmin(xp.reshape(ties, (400, 10)), axis=1),
+        ],
+        "sort": lambda: [
+            xp.sort(x),
+            xp.sort(x, descending=True),
+            xp.argsort(ties),
+            xp.argsort(ties, descending=True, stable=False),
+        ],
+        "unique": lambda: [
+            *xp.unique_all(ties),
+            xp.unique_values(x[-529:]),
+            *xp.unique_counts(x[-529:]),
+            *xp.unique_inverse(ties),
+        ],
+        "searchsorted": lambda: [
+            xp.searchsorted(xp.sort(ties), ties_of(y), side=side) for side in ("left", "right")
+        ],
+        "linspace": lambda: [
+            xp.linspace(-1.0, 3.0, 1000),
+            xp.arange(0.0, 7.0, 0.1),
+            xp.linspace(0, 10, 7, dtype=xp.float32),
+        ],
+        "clip": lambda: [xp.clip(x, -1.0, 1.0), xp.clip(x, y, None), xp.where(x > y, x, 0)],
+        "diff": lambda: [xp.diff(finite(x)), xp.diff(left, axis=0, n=2)],
+        "integers": lambda: [integers // 7, integers % -7, integers << 2, abs(integers) ** 3],
+        "conversions": lambda: [
+            xp.astype(x, getattr(xp, name)) for name in ("int8", "int32", "int64", "uint8", "bool", "float32")
+        ],
+        "integer sums": lambda: [xp.sum(integers), xp.prod(integers[:90]), integers / 3, xp.mean(integers)],
+    }
 
 
 def digest(results):
@@ -189,8 +163,7 @@ def digest(results):
 def digests(backend, x=X, y=Y):
     """The digest of each call on a library."""
     a, b = (rp.asarray(backend.from_host(values.copy())) for values in (x, y))
-    xp = a.__array_namespace__()
-    return {name: digest(call(xp, a, b)) for name, call in CALLS.items()}
+    return {name: digest(call()) for name, call in calls(a.__array_namespace__(), a, b).items()}
 
 
 if __name__ == "__main__":
