@@ -57,7 +57,7 @@ class Disk:
     def find(self, path):
         """Return the file or folder of a path, or of an open file; None if there is none."""
         path, node = Path(f"/proc/self/fd/{path}").readlink() if isinstance(path, int) else path, self.tree
-        for name in path.relative_to(self.root).parts:
+        for name in str(path).removeprefix(f"{self.root}").split("/")[1:]:
             node = node.names.get(name) if isinstance(node, Folder) else None
         return node
 

@@ -5,7 +5,6 @@ communication and write. Whatever happens, a job ends well or with a line that s
 a last one, to which nothing happens, ends with the record of one process that nothing ever happened to.
 """
 
-import ast
 import errno
 import json
 import os
@@ -30,6 +29,7 @@ from simulated_ranks import MPI, BrokenProtocol, Comm, Group, Killed, Scheduler
 
 import xpnet
 from xpnet._lib import clock, files
+from xpnet.arithmetic import Arithmetic
 from xpnet.backends.workers import find_blas
 from xpnet.cli import train as commands
 from xpnet.compute import context
@@ -42,7 +42,11 @@ from xpnet.training import shared_step
 from xpnet.training.console import TrainingConsole
 
 PACKAGE = Path(xpnet.__file__).parent
-POINT = re.compile(r"(.*comm|MPI\.Win)\.[A-Z]\w+|files\.change")
+PREFIX = len(f"{PACKAGE}/")
+POINT, OWN_POINT = (
+    re.compile(r"(comm|MPI\.Win)\.[A-Z]\w+|\bfiles\.change\("),
+    re.compile(r"(?<!def )\bchange\("),
+)
 SETTINGS = {
     "blocks": "--batch-size full --keep-checkpoint-every 1",
     "shared": "--batch-size 600 --optimizer adam --checkpoint-seconds 0.05",
@@ -105,12 +109,10 @@ def list_points():
     """Return the text of each communication and write in the package, by its file and line."""
     points = {}
     for path in sorted(PACKAGE.rglob("*.py")):
-        file, text = path.relative_to(PACKAGE).as_posix(), path.read_text()
-        for node in ast.walk(ast.parse(text)):
-            is_own = file == "_lib/files.py" and isinstance(node, ast.Name) and node.id == "change"
-            if is_own or (isinstance(node, ast.Attribute) and POINT.fullmatch(ast.unparse(node))):
-                line = text.splitlines()[node.lineno - 1].strip()
-                points[file, node.lineno] = f"{file}:{node.lineno} {line}"
+        file = path.relative_to(PACKAGE).as_posix()
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if POINT.search(line) or (file == "_lib/files.py" and OWN_POINT.search(line)):
+                points[file, number] = f"{file}:{number} {line.strip()}"
     return points
 
 
@@ -204,9 +206,9 @@ class World(Scheduler):
         process, frame = self.current.process, sys._getframe(2)
         if process.is_dead:
             raise Killed
-        while (frame.f_code.co_filename[len(str(PACKAGE)) + 1 :], frame.f_lineno) not in list_points():
+        points = list_points()
+        while (where := (frame.f_code.co_filename[PREFIX:], frame.f_lineno)) not in points:
             frame = frame.f_back
-        where = frame.f_code.co_filename[len(str(PACKAGE)) + 1 :], frame.f_lineno
         self.time += 0.001
         self.hits[where] += 1
         process.points[kind].append(where)
@@ -295,6 +297,7 @@ class Simulator:
         patch.setattr(runs, "collect_environment", environment)
         patch.setattr(context.selfcheck, "check", lambda *_: True)
         patch.setattr(TrainingConsole, "print_line", lambda *_: None)
+        patch.setattr(Arithmetic, "_constants", {})
         for module, name in LIMITS:
             patch.setattr(module, name, 0)
         return self
