@@ -281,15 +281,15 @@ def _time_step(trainer: Trainer, state: TrainState) -> tuple[float, float]:
     scale = min(loader.samples_per_step / trainer.loader.samples_per_step, 1.0)
     variables = state.variables
     times = list[float]()
-    before = trainer.ranks.activity.sent
+    sent = list[int]()
     last = time.perf_counter()
     for batch in islice(chain.from_iterable(map(loader.batches, count(1))), STEPS):
         variables = trainer.step(variables, batch, trainer.learning_rate(0))
         to_host(next(leaves(variables)))  # waits for the device
         now = time.perf_counter()
         times.append(now - last)  # with the preparation of the batch
+        sent.append(trainer.ranks.activity.sent)
         last = now
         if trainer.ranks.max(len(times) > 1 and sum(times) > SECONDS):
             break
-    sent = (trainer.ranks.activity.sent - before) / len(times)
-    return statistics.median(times[1:]) / scale, sent
+    return statistics.median(times[1:]) / scale, (sent[-1] - sent[0]) / (len(sent) - 1)

@@ -1,4 +1,4 @@
-"""Sums and maxima over the ranks of an MPI job, in memory that is allocated once.
+"""Sums over the ranks of an MPI job, in memory that is allocated once.
 
 Each rank adds up whole nodes of the tree of `xpnet.arithmetic.blocks.tree_sum`, so that no bit depends on the
 number of ranks. A *node* ``(first, level)`` is the sum of the blocks from ``first`` on, ``2**level`` of them,
@@ -167,28 +167,6 @@ class Memory:
         """Wait until a GPU has written the memory, for which MPI does not wait."""
         if self._direct:
             self._backend.to_host(self.xp.reshape(memory, (-1,))[-1:])
-
-
-class Maxima:
-    """The elementwise maxima over all ranks."""
-
-    def __init__(self, memory: Memory, shapes: Shapes, dtype: str) -> None:
-        self._comm, self._memory = memory.comm, memory
-        self._numbers = memory.allocate((sum(map(math.prod, shapes)),), dtype)
-        self._parts, self._message = memory.split(self._numbers, shapes), [self._numbers, _datatype(dtype)]
-        size = memory.comm.size
-        self.sent = (
-            2 * math.prod(self._numbers.shape) * np.dtype(dtype).itemsize * (size - 1) // size
-        )  # in a ring
-
-    def __call__(self, arrays: Sequence[Array]) -> list[Array]:
-        """Return the result for each of the arrays; a maximum of NaN and numbers may be any of them."""
-        from mpi4py import MPI
-
-        self._memory.write(arrays, self._parts)
-        self._memory.wait(self._numbers)
-        self._comm.Allreduce(MPI.IN_PLACE, self._message, MPI.MAX)
-        return self._memory.read(self._parts)
 
 
 class TreeSum:

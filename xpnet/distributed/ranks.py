@@ -19,17 +19,8 @@ from xpnet._lib.extras import install_command
 from xpnet._lib.machine import allowed_cpus
 from xpnet._typing import Array, HostArray, Namespace
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
-from xpnet.distributed.exchange import (
-    Gathering,
-    Maxima,
-    Memory,
-    Shapes,
-    TreeSum,
-    list_nodes,
-    node_size,
-    share_blocks,
-    split,
-)
+from xpnet.distributed import exchange
+from xpnet.distributed.exchange import Gathering, Shapes, TreeSum, share_blocks, split
 from xpnet.distributed.launch import initialize, local_rank, rank_and_size
 from xpnet.distributed.watchdog import Activity, Watchdog, read_limits
 from xpnet.errors import ConfigError, XPNetError
@@ -38,7 +29,7 @@ if TYPE_CHECKING:
     from xpnet.backends.base import Backend
 
 T = TypeVar("T")
-Exchange: TypeAlias = TreeSum | Gathering | Maxima
+Exchange: TypeAlias = TreeSum | Gathering
 
 
 @dataclass(frozen=True)
@@ -89,9 +80,9 @@ class Ranks:
     def chunks(self, samples: int, stack: int) -> list[list[list[Group]]]:
         """Return the chunks of each node of the tree that this process computes (`blocks.block_chunks`)."""
         blocks, result = -(-samples // BLOCK_SIZE), []
-        for node in list_nodes(blocks, self.size)[self.rank]:
+        for node in exchange.list_nodes(blocks, self.size)[self.rank]:
             first = node[0] * BLOCK_SIZE
-            count = min(node_size(node, blocks) * BLOCK_SIZE, samples - first)
+            count = min(exchange.node_size(node, blocks) * BLOCK_SIZE, samples - first)
             result.append(block_chunks(count, stack, first))
         return result
 
@@ -112,11 +103,6 @@ class Ranks:
         """Return arrays of which each rank has a slice, in memory that the next ones of a name use."""
         return self._exchange(Gathering, parts, shapes, dtype, name=name)
 
-    def maxima(self, arrays: list[Array]) -> list[Array]:
-        """Return the elementwise maxima of arrays over all ranks, in memory as of `finish`."""
-        shapes, dtype = tuple(array.shape for array in arrays), str(arrays[0].dtype).rpartition(".")[2]
-        return self._exchange(Maxima, arrays, shapes, dtype)
-
     def _exchange(self, kind: type[Exchange], values: Any, *options: Any, name: str = "") -> list[Array]:
         """Return the result of an exchange with these options, whose memory is kept."""
         key = kind, name, *options
@@ -128,11 +114,13 @@ class Ranks:
     def gather_numbers(self, arrays: Iterable[Array], dtype: str) -> tuple[HostArray, list[int]]:
         """Return the numbers in the arrays of all ranks, one after the other, and how many are of each."""
         own = [np.ravel(self.backend.to_host(array)) for array in arrays]
-        return _gather_arrays(self.comm, np.concatenate([np.empty(0, dtype), *own]))
+        numbers = np.concatenate([np.empty(0, dtype), *own])
+        self.activity.sent += numbers.nbytes * (self.size - 1)
+        return _gather_arrays(self.comm, numbers)
 
     @cached_property
-    def _memory(self) -> Memory:
-        return Memory(self.comm, self.backend)
+    def _memory(self) -> exchange.Memory:
+        return exchange.Memory(self.comm, self.backend)
 
     def join(self, xp: Namespace, parts: list[Array]) -> Array:
         """Return the integers of all samples, from those of each group that this process computed."""

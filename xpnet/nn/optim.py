@@ -127,15 +127,13 @@ def shrink_weights(parameters: Parameters, weight_decay: float, learning_rate: f
     return _map_weights(lambda w: w - learning_rate * flush_tiny(weight_decay * w), parameters)
 
 
-def clip_gradients(
-    ops: Arithmetic, gradients: Parameters, norm: float, everything: object = None
-) -> Parameters:
+def clip_gradients(ops: Arithmetic, gradients: Parameters, norm: float, every: object = None) -> Parameters:
     """Scale gradients by one factor so that the global norm ‖g‖ of all of them is at most ``norm``.
 
     g := g · (c / max(c, ‖g‖)), c = ``norm``, where ‖g‖² is one sum over the squares of all entries of all
-    arrays in their order, row by row (Pascanu et al. 2013). If not all are given, ``everything`` has them.
+    arrays in their order, row by row (Pascanu et al. 2013). If not all are given, ``every`` has them.
     """
-    factor = _norm_factor(ops, _join(ops, everything or gradients), norm)
+    factor = _norm_factor(ops, _join(ops, every or gradients), norm)
     return _map(lambda g: g * factor, gradients)
 
 
@@ -196,16 +194,14 @@ def build(
     decay = rule.weight_decay if weight_decay is None else weight_decay
     optimizer = rule.build(ops, **options)
 
-    def update(
-        gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float, *everything: object
-    ) -> Update:
+    def update(gradients: Parameters, state: Any, parameters: Parameters, rate: float, *every: Any) -> Update:
         if clip_norm is not None:
-            gradients = clip_gradients(ops, gradients, clip_norm, *everything)
+            gradients = clip_gradients(ops, gradients, clip_norm, *every)
         if decay and rule.is_decoupled:
-            parameters = shrink_weights(parameters, decay, learning_rate)
+            parameters = shrink_weights(parameters, decay, rate)
         elif decay:
             gradients = add_weight_decay(gradients, parameters, decay)
-        parameters, state = optimizer.update(gradients, state, parameters, learning_rate)
+        parameters, state = optimizer.update(gradients, state, parameters, rate)
         if max_norm is not None:
             parameters = limit_norms(ops, parameters, max_norm)
         return parameters, state

@@ -130,7 +130,8 @@ class SharedStep(Step):
         super().__init__(context, optimizer)
         self._is_sliced = samples > BLOCK_SIZE or share(context, samples) != (0, samples)
         self._shapes, self._slices = (shapes, context.float_type), share_rows(shapes, context.ranks.size)
-        self._rows = self._slices[context.ranks.rank]
+        everything = [range(shape[0]) for shape in shapes]
+        self._rows = self._slices[context.ranks.rank] if self._is_sliced else everything
         self._next = (context.ranks.rank + 1) % context.ranks.size
         ops, kind = context.ops, ExactPartialGradients if context.is_exact else PartialGradients
         self._ops = kind(ops.xp, ops.device, ops.dtype, ops.fuses)
@@ -164,8 +165,6 @@ class SharedStep(Step):
 
     def own(self, variables: Variables) -> Variables:
         """Return variables with a copy of the optimiser's state of this rank's slice, from those with all."""
-        if not self._is_sliced:
-            return variables
         state = take_state(variables.optimizer, self._rows)
         return variables._replace(optimizer=tree_map(lambda array: array * 1.0, state))
 
@@ -216,7 +215,11 @@ class SharedStep(Step):
             return [*sums(maxima, terms)]
 
         terms, largest = self._terms(variables.parameters, block)
-        maxima = ranks.maxima(largest) if largest else largest
+        maxima = largest
+        if largest:
+            numbers, _ = ranks.gather_numbers(largest, self.context.float_type)
+            maxima = fill(largest, numbers.reshape(ranks.size, -1).max(axis=0))
+            maxima = tree_map(self.context.backend.put, maxima)
         parts = add_up(own, terms)
         if self._own is not None:
             self._own.append(self._digest([*largest, *parts]))
@@ -262,8 +265,8 @@ class SharedStep(Step):
 
     def _choose_rows(self, rows: Rows) -> Rows:
         """Return the rows to compare: of few all, of many others in the next comparison."""
-        steps = [min(len(own) // FEW_ROWS + 1, FEW_ROWS) for own in rows]
-        return [own[self._comparisons % step :: step] for own, step in zip(rows, steps, strict=True)]
+        first = self._comparisons % FEW_ROWS
+        return [own[first::FEW_ROWS] if len(own) > FEW_ROWS else own for own in rows]
 
     def _digest(self, arrays: Iterable[Array]) -> str:
         """Return the SHA-256 of the bits of arrays, but for the signs of zeros."""

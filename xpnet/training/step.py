@@ -116,16 +116,11 @@ class Step:
         return self._apply_update(variables, tree_sum(terms, add, counts), factors, rate)
 
     def _apply_update(
-        self,
-        variables: Variables,
-        sums: list[Array],
-        factors: tuple[float, float],
-        learning_rate: float,
-        everything: Any = (),
+        self, variables: Variables, sums: list[Array], factors: tuple[float, float], rate: float, *more: Any
     ) -> Variables:
         """Return the variables after a batch, given its `block_sums` and `mean_and_variance_factors`.
 
-        They may be those of some rows; ``everything`` then has the sums of all gradients, to clip them.
+        They may be those of some rows; to clip them, the sums of all gradients are given besides.
         """
         parameters, statistics, state = variables
         arrays = iter(sums)  # in the order of `block_sums`
@@ -133,8 +128,8 @@ class Step:
         moments = [L.BatchMoments(*tree_map(lambda _: next(arrays), running)) for running in statistics]
         pairs = zip(statistics, moments, strict=True)
         statistics = [L.update_running_statistics(*pair, *factors) for pair in pairs]
-        others = [[array * factors[0] for array in everything]] if everything else []
-        parameters, state = self.optimizer.update(gradients, state, parameters, learning_rate, *others)
+        everything = ([array * factors[0] for array in arrays] for arrays in more)
+        parameters, state = self.optimizer.update(gradients, state, parameters, rate, *everything)
         return Variables(parameters, statistics, state)
 
 
