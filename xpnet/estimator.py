@@ -279,8 +279,9 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         frame, labels = arrays.take_apart(X, "X"), [arrays.host_array(each, "y") for each in y]
         if frame.texts:
-            problem = "hold text or dates: leave them out, or encode them, as by make_column_transformer"
-            raise DataError.at("X", f"{', '.join(map(shorten, frame.texts))} {problem}")
+            names = ", ".join(map(shorten, frame.texts))
+            remedy = "leave them out, or encode them, as by make_column_transformer"
+            raise DataError(f"X: {names} hold text or dates: {remedy}")
         array = np.asarray(rows := arrays.host_array(frame.rows, "X"))
         if arrays.holds_text(array):
             raise DataError.at("X", arrays.TEXT)

@@ -63,7 +63,7 @@ class Table:
         """
         check_texts(self.x_from, self.texts, options.encode)
         if self.texts and not self.columns.features:
-            raise DataError.at(self.x_from, "columns of text need names, all different, to be encoded")
+            raise DataError(f"{self.x_from}: columns of text need names, all different, to be encoded")
         columns = replace(self.columns, dropped=options.drop, zeros=options.unknown == "zeros")
         numbers, texts = np.split(self.x.T, [self.x.shape[1] - len(self.texts)])
         if options.missing != "error":
@@ -282,7 +282,7 @@ def open_data_file(path: Path, expected: str = "a file") -> Iterator[BinaryIO]:
             file.seek(0)
             other = FOREIGN.get(start) or FOREIGN.get(start[:2])
             if other and path.suffix.lower() != ".npz":
-                raise DataError.at(path, f"is {other}).to_csv('new.csv', index=False) makes a CSV file of it")
+                raise DataError(f"{path}: is {other}).to_csv('new.csv', index=False) makes a CSV file of it")
             packed = start.startswith(GZIP_MAGIC)
             yield cast("BinaryIO", gzip.GzipFile(fileobj=file)) if packed else file
     except EOFError as error:

@@ -51,7 +51,7 @@ class TableOptions(NamedTuple):
     def check_dropped(self, where: object, names: Sequence[str]) -> None:
         """Raise DataError if a training has no column of a name that is to be left out."""
         if self.known is None and (absent := [name for name in self.drop if name not in names]):
-            raise DataError.at(where, f"has no column named {format_names(absent)}")
+            raise DataError(f"{where}: has no column named {format_names(absent)}")
 
 
 class TextCodes(dict[str, int]):
@@ -86,10 +86,11 @@ def check_texts(where: object, texts: Texts, encode: str) -> None:
         others += [name] if kind in _KINDS or len(given) > MOST_CATEGORIES else []
         listed.append(f"{shorten(name)} ({kind})")
     if listed:
-        remedy = f"{setting('encode', 'onehot')} takes up to {MOST_CATEGORIES} texts a column"
-        remedy += f", {name_dropped(others or [*texts])} leaves columns out"
-        remedy += f", {setting('missing', 'category')} takes missing values"
-        raise DataError.at(where, f"columns that are no numbers: {', '.join(listed)}: {remedy}")
+        raise DataError(
+            f"{where}: columns that are no numbers: {', '.join(listed)}: {setting('encode', 'onehot')} takes "
+            f"up to {MOST_CATEGORIES} texts a column, {name_dropped(others or [*texts])} leaves columns out, "
+            f"{setting('missing', 'category')} takes missing values"
+        )
 
 
 def name_dropped(names: Sequence[str]) -> str:

@@ -87,9 +87,11 @@ class Columns:
             if not (self.zeros or known.all()):
                 row = int(known.argmin())
                 remedy = setting("unknown", "zeros") if words[row] else setting("missing", "category")
-                problem = f"{quote(words[row])} is none of the categories {format_names(categories)}"
                 place = {"row": row + 1} if lines is None else {"line": lines[row]}
-                problem += f": training with {remedy} takes it"
+                problem = (
+                    f"{quote(words[row])} is none of the categories {format_names(categories)}: training "
+                    f"with {remedy} takes it"
+                )
                 raise DataError.at(where, problem, **place, column=shorten(name))
             parts.append(ones)
         return np.hstack(parts) if texts else numbers
