@@ -158,6 +158,13 @@ def in_float64_of(kernel: Function, name: str, *arrays: Any, to: str | None = No
         return Array(place, place.narrow(kernel(place.ops, *map(place.widen, data), **options), to or dtype))
 
 
+def of_floats(kernel: Function, name: str, *arrays: Any, **options: Any) -> Any:
+    """Compute with floats as `in_float64_of`, and with integers by NumPy's function of this name."""
+    if operands(name, *arrays)[2] in FLOATING:
+        return in_float64_of(kernel, name, *arrays, **options)
+    return call(by_numpy(getattr(np, name)), name, *arrays, **options)
+
+
 # Functions of their own
 
 POWERS = {1: "positive", 2: "square", 0.5: "sqrt"}
@@ -168,9 +175,7 @@ def pow(x1: Any, x2: Any, /) -> Any:  # noqa: A001  as in the standard
     """Return powers: of integers by NumPy, small ones of numbers by products, others by a formula."""
     if type(x2) in (int, float) and x2 in POWERS and isinstance(x1, Array) and name_of(x1.dtype) in FLOATING:
         return getattr(x1.place.space, POWERS[x2])(x1)
-    if operands("pow", x1, x2)[2] in FLOATING:
-        return in_float64_of(of_each_number(pairs.pow), "pow", x1, x2)
-    return call(by_numpy(np.power), "pow", x1, x2)
+    return of_floats(of_each_number(pairs.pow), "pow", x1, x2)
 
 
 def clip(x: Any, /, min: Any = None, max: Any = None) -> Array:  # noqa: A002  as in the standard

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpnet._typing import DType, Function
-from xpnet.reproducible import functions
+from xpnet.reproducible import elementwise, functions
 from xpnet.reproducible.array import Array
 from xpnet.reproducible.elementwise import Data, by_numpy, call, in_float64_of, operands, with_plain_zeros
 from xpnet.reproducible.places import Place
@@ -66,14 +66,6 @@ def diff(
 
 
 # Products of matrices
-
-
-def _multiply(name: str, x1: Array, x2: Array, /, **options: Any) -> Any:
-    """Return products of matrices or vectors, in as many slices as the accuracy of float64 needs."""
-    if operands(name, x1, x2)[2] not in FLOATING:
-        return call(by_numpy(getattr(np, name)), name, x1, x2, **options)
-    kernel = unwrap(getattr(functions, name))
-    return in_float64_of(kernel, name, x1, x2, slices=functions.ACCURATE, **options)
 
 
 def contract(a: Array, of_a: Axes, b: Array, of_b: Axes, kept: Collection[Any] | None) -> tuple[Any, Axes]:
@@ -152,13 +144,18 @@ ADDED_UP: dict[str, Function] = {
     "cumulative_prod": partial(functions.accumulate, "cumulative_prod"),
 }
 """The formulas of sums and products of float64 numbers."""
+PRODUCTS = {
+    each.__name__: partial(unwrap(each), slices=functions.ACCURATE)
+    for each in (functions.matmul, functions.vecdot)
+}
+"""The formulas of products, in as many slices as the accuracy of float64 needs."""
 MOMENTS = (functions.mean, functions.var)
 OWN: dict[str, Function] = {
     **{each.__name__: each for each in (std, diff, tensordot, sort, searchsorted)},
     **{name: partial(_unique, name) for name in ("unique_all", "unique_counts", "unique_inverse")},
     "unique_values": lambda x: _unique("unique_counts", x).values,
     **{name: partial(_add_up, formula, name) for name, formula in ADDED_UP.items()},
-    **{name: partial(_multiply, name) for name in ("matmul", "vecdot")},
+    **{name: partial(elementwise.of_floats, kernel, name) for name, kernel in PRODUCTS.items()},
     **{name: partial(call, _extremum(name), name) for name in ("max", "min")},
     "argsort": partial(call, _argsort, "argsort"),
     **{each.__name__: partial(in_float64_of, unwrap(each), each.__name__) for each in MOMENTS},
