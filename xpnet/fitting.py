@@ -150,7 +150,7 @@ def fit(
     data = _make_recorded(parent, *arrays) if parent else make_dataset(options, *arrays)
     if validation_data is not None:
         config = replace(config, validation=len(data.y_test))
-    scales = None if "normalize" in explicit or parent is not None else scale_note(data.x_train)
+    scales = None if "normalize" in explicit or parent else scale_note(data.x_train)
     quantities = None if data.columns.classes else quantity_note(data.y_train)
     counts = None if parent is not None else count_note(data.x_train, data.columns)
     absent = absent_note(data) if classes is None and data.weights is None else None
@@ -250,7 +250,7 @@ def train_model(
         network = trainer.model(result.best)
         rows = users.rows
         best = result.best_epoch
-        if (note := initial_note(trainer.best_by, result)) is not None:
+        if note := initial_note(trainer.best_by, result):
             warn_user(note)
         state = result.state._replace(variables=trainer.to_host(result.state.variables))
     ended, epoch = time.time(), state.epoch
@@ -280,7 +280,7 @@ def _fit_recorded(
     from xpnet.training.console import TrainingConsole
 
     config = trainer.config
-    if parent is not None:
+    if parent:
         check_data(parent, trainer.data, "extend")
     console = TrainingConsole(trainer, config.epochs, quiet=not verbose)
     info = describe_run(config, selection, trainer.data, parent)
@@ -358,7 +358,7 @@ def verify(
     from xpnet.recording.verification import find_difference
 
     recorded = RecordedRun(Path(run))
-    if (difference := find_file_difference(recorded, all_files=False)) is not None:
+    if difference := find_file_difference(recorded, all_files=False):
         return Verification(difference)
     check_recorded(recorded, between)
     place: Json = {"device": device, "backend": backend, "workers": workers}

@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None, prog: str = "xpnet train") -> int:
                         output.code = run_trials(config, line, advise=advise)
                     else:
                         trained = train_run(config, line, advise=advise)
-                    if trained is not None and trained.interrupted:
+                    if trained and trained.interrupted:
                         output.code = connect().max(128 + last_signal())
     except KeyboardInterrupt:  # while modules are loaded
         return 130

@@ -139,18 +139,18 @@ def train_run(
     ranks = connect()
     with ranks.agreement():
         check_installed(config.track)
-    if parent is not None:
+    if parent:
         ranks.compare(parent.describe_files())
     with open_training(config, None, ranks, jobs=jobs) as (trainer, selection):
         data, console = trainer.data, TrainingConsole(trainer, config.epochs, quiet=config.quiet)
 
         def open_run() -> WritableRun:
-            if advise and (note := scale_note(data.x_train)) is not None:
+            if advise and (note := scale_note(data.x_train)):
                 complain(f"note: {note}")
-            if resumed is not None:
+            if resumed:
                 check_data(resumed, data, "resume")
                 check_start(resumed, config.init_from)
-            elif parent is not None:
+            elif parent:
                 check_data(parent, data, "extend")
             if run is not None:
                 return run
@@ -161,11 +161,11 @@ def train_run(
         with recorded as (callbacks, state, first):
             for text in describe_training(selection, trainer, parent):
                 console.print_line(text)
-            if resumed is not None:
+            if resumed:
                 steps = f" and {pluralize(state.batch, 'step')}" if state.batch > 0 else ""
                 console.print_line(f"goes on after epoch {state.epoch}{steps}")
             result = trainer.fit(callbacks, state, first_epoch=first)
-            if (note := initial_note(trainer.best_by, result)) is not None:
+            if note := initial_note(trainer.best_by, result):
                 console.print_line(f"note: {note}")
             return result
 
@@ -203,7 +203,7 @@ def describe_training(selection: Selection, trainer: Trainer, parent: RunFolder 
         yield "every rank computes all of each batch: larger batches, without batch norm, would be shared"
     if ranks.size > 1 and config.arithmetic == "native":
         yield "in native arithmetic, what a rank computes is not checked by another"
-    if parent is not None:
+    if parent:
         yield f"epochs {parent.epochs + 1} to {config.epochs}, after those of {parent.path}"
 
 
@@ -236,9 +236,9 @@ def dry_run(command: Command) -> None:
             config, parent = read_extension(command, config.extend)
     with open_training(config, None, ranks) as (trainer, selection):
         with ranks.agreement():
-            if parent is not None:
+            if parent:
                 check_data(parent, trainer.data, "extend")
-        first = 0 if parent is None else parent.epochs
+        first = parent.epochs if parent else 0
         lines = [*describe_training(selection, trainer, parent), *_estimate(trainer, first)]
     settings = to_toml(replace(config, epochs=config.epochs - first))  # which --config reads back
     if ranks.rank == 0:

@@ -119,7 +119,7 @@ def _verify_run(folder: Path, ranks: "Ranks", arguments: argparse.Namespace, pla
             heading = f"recorded by {writer}, which is not compared"
             lines = [heading, *describe_training(selection, trainer, None)]
             difference = find_difference(run, trainer, lines)
-    if difference is not None:
+    if difference:
         return 1, f"differs       {place}{difference}"
     verdict, compared = "verified      ", "the files are the same bits" if arguments.files else run.describe()
     if missing := run.missing:

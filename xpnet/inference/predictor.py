@@ -177,7 +177,7 @@ def load_for_inference(
     if selection.warning is not None:
         complain(f"warning: {selection.warning}")
     predictor = Predictor(model, selection.backend, arithmetic)
-    if folder is not None and (note := _chance_note(folder.record)) is not None:
+    if folder is not None and (note := _chance_note(folder.record)):
         complain(f"note: {path}: {note}")
     predictor.warn = lambda text: complain(f"warning: {text}")
     return path, predictor, folder

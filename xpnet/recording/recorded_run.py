@@ -80,7 +80,7 @@ class RecordedRun(RunFolder):
         parent, start = self.record["parent"], self.config.init_from
         if self.first != self.initial_epoch:
             return self.kept(self.first), digest_file(self.kept(self.first))
-        if parent is not None:
+        if parent:
             return RunFolder(Path(parent["run"])).checkpoint, parent["checkpoint_sha256"]
         return None if start is None else (start, self.record["init_from_sha256"])
 

@@ -32,7 +32,7 @@ def make_row(trainer: Trainer, log: EpochLog) -> dict[str, int | float | str]:
     if not log.metrics:
         return {}
     row: dict[str, int | float | str] = {"epoch": log.epoch, **log.metrics}
-    if log.training is not None:
+    if log.training:
         row["fingerprint"] = trainer.fingerprint(log.state)
     return row
 
@@ -46,7 +46,7 @@ def describe_state(
     and seconds so far, and the best epoch.
     """
     arrays = leaves_by_path("state", tuple(trainer.step.to_host(state.variables)))
-    if final.kept is not None:
+    if final.kept:
         arrays |= leaves_by_path(final.kept_name, trainer.to_host(final.kept))
     counters = {"epoch": state.epoch, "batch": state.batch, "rows": rows, "seconds": seconds}
     return arrays, {**counters, "best": final.best}
@@ -88,7 +88,7 @@ def load_parent(
     Its best epoch is forgotten if that is by another score; `notify` is called with a note.
     """
     (state, _), best_by = load_state(trainer, final, parent.checkpoint, remedy), parent.config.best_by
-    if final.kept is not None and best_by != trainer.best_by:
+    if final.kept and best_by != trainer.best_by:
         final.kept, final.best = None, FinalParameters.best
         notify(f"{setting('best_by')}: the best epoch begins anew: the parent's is by {SCORE_NAMES[best_by]}")
     return state
@@ -239,13 +239,13 @@ def evaluate_result(
     validation = trainer.validate(result.best)
     if validation is not None:
         metrics |= validation.metrics("validation")
-        if console is not None:
+        if console:
             console.print_evaluation("validation", validation)
     if trainer.data.has_test:
         test = trainer.evaluate_test(result.best)
         per_class = trainer.recalls(test, trainer.data.y_test)
         metrics |= {**test.metrics("test"), "test_accuracy_per_class": per_class}
-        if console is not None:
+        if console:
             console.print_test_evaluation(test, per_class, trainer.data.columns.classes)
     return metrics
 
@@ -287,16 +287,16 @@ def record(
     DataError
         The checkpoint of the run, or of its parent, is damaged or belongs to another training run.
     """
-    first = 0 if parent is None else parent.epochs
-    if resumed is not None:
+    first = parent.epochs if parent else 0
+    if resumed:
         first, parent = resumed.initial_epoch, resumed.parent
     final = build_final(trainer.config, first)
     progress: Json = {"rows": 0, "seconds": 0.0}
     try:
         with trainer.ranks.agreement():
-            if resumed is not None and resumed.checkpoint.exists():
+            if resumed and resumed.checkpoint.exists():
                 state, progress = load_state(trainer, final, resumed.checkpoint)
-            elif parent is not None:
+            elif parent:
                 notify = notify or (lambda note: console.print_line(f"note: {note}"))
                 remedy = f"{setting('init_from')} starts from its model"
                 state = load_parent(trainer, final, parent, remedy, notify)
@@ -308,7 +308,7 @@ def record(
             order.append(Saver())
         else:
             recorder = Recorder(run, final, console)
-            if resumed is not None:
+            if resumed:
                 recorder.resume(trainer, state, progress, first)
             order.append(recorder)
             for name in trainer.config.track:

@@ -44,7 +44,7 @@ def describe_run(
         "command": [*command] or ["xpnet.fit", *script],
         "config": to_json(config) | {"best_by": resolve_best_by(config, data.weights)},
         "seed": config.seed,
-        "parent": None if parent is None else describe_parent(parent),
+        "parent": describe_parent(parent) if parent else None,
         "init_from_sha256": digest_file(start) if start is not None and start.is_file() else None,
         "specification_version": SPECIFICATION_VERSION if config.arithmetic == "reproducible" else None,
         "device_requested": selection.device_requested,

@@ -48,7 +48,7 @@ def find_difference(run: RecordedRun, trainer: Trainer, heading: Iterable[str] =
     difference = ranks.from_first(lambda: next(_find_record_differences(run, trainer), None))
     with ranks.agreement():
         state = _load_start(run, trainer, final)
-    if difference is not None:
+    if difference:
         return difference
     compare = _Compare(run, final)
     # A callback may have ended it: its last epoch has metrics of the training samples too.
@@ -117,7 +117,7 @@ def _load_start(run: RecordedRun, trainer: Trainer, final: FinalParameters) -> T
     fingerprint = trainer.fingerprint(state) if is_last else parent.model.fingerprint
     if recorded["fingerprint"] != fingerprint:
         difference = f"its state has the fingerprint {fingerprint[:16]}…"
-    if difference is not None:
+    if difference:
         raise ConfigError(f"{parent.path}: is no proof of where {run.path} starts: {difference}")
     return state
 
@@ -188,7 +188,7 @@ def _compare_arrays(where: str, recorded: Tensors, computed: Tensors) -> Iterato
         elif (left.dtype, left.shape) != (right.dtype, right.shape):
             forms = (f"{array.dtype} of shape {array.shape}" for array in (left, right))
             yield f"{where}: {name}: recorded {next(forms)}, computed {next(forms)}"
-        elif (found := first_mismatch(unequal_bits(left, right), left, right)) is not None:
+        elif found := first_mismatch(unequal_bits(left, right), left, right):
             values = f"recorded {_format(found.left)}, computed {_format(found.right)}"
             place = list(found.index)
             yield f"{where}: {name}{place if place else ''}: {values}, {found.distance}"

@@ -74,7 +74,7 @@ class FoundRun(RunFolder):
             with suppress(DataError):
                 rows += self.history
             metrics = {"epochs" if name == "epoch" else name: value for name, value in rows[-1].items()}
-            if (saved := read_progress(self.checkpoint)) is not None:  # from which --resume goes on
+            if saved := read_progress(self.checkpoint):  # from which --resume goes on
                 metrics = {**metrics, "epochs": saved["epoch"]}
         self.metrics = {name: value for name, value in metrics.items() if is_number(value)}
 

@@ -104,7 +104,7 @@ class RunFolder:
     def initial_epoch(self) -> int:
         """The number of epochs of the state that the training began with."""
         parent = self.record["parent"]
-        return 0 if parent is None else parent["epochs"]
+        return parent["epochs"] if parent else 0
 
     @property
     def parent(self) -> "RunFolder | None":

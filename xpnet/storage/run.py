@@ -100,7 +100,7 @@ class WritableRun(RunFolder):
             raise ConfigError(msg) from error
         finally:
             files.change(shutil.rmtree, prepared, ignore_errors=True)
-            if lock is not None:
+            if lock:
                 lock.release()
 
     @classmethod

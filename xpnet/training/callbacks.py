@@ -52,7 +52,7 @@ class FinalParameters(LoopCallback):
     def on_train_end(self, result: FitResult) -> None:
         """Make the parameters those of ``result.best``."""
         result.best_epoch = self.metrics.get("best_epoch")
-        if self.kept is not None:
+        if self.kept:
             parameters, statistics = self._finish(self.kept, result.state)
             best = result.state.variables._replace(parameters=parameters, statistics=statistics)
             result.best = result.state._replace(variables=best)
@@ -93,7 +93,7 @@ class EarlyStopping(FinalParameters):
 
     def on_epoch_end(self, log: EpochLog) -> None:
         """Copy the parameters if they are the best so far."""
-        if log.validation is not None and self._is_best(log):
+        if log.validation and self._is_best(log):
             variables, (score, gain) = log.state.variables, log.validation.rank
             self.best = log.epoch, score, -gain
             self.kept = tree_map(lambda array: array * 1.0, (variables.parameters, variables.statistics))
@@ -129,7 +129,7 @@ class WeightAveraging(FinalParameters):
 
     def on_train_begin(self, state: TrainState) -> None:
         """Take the sum of a checkpoint as that of all epochs up to its own."""
-        if self.kept is not None:
+        if self.kept:
             self._added = state.epoch
 
     def on_epoch_end(self, log: EpochLog) -> None:
@@ -260,4 +260,4 @@ def order_callbacks(
     The `users` see an epoch after its evaluation. With a console, Ctrl-C ends training after a step.
     """
     order = [evaluate, evaluate.final, *users]
-    return order if console is None else [*order, StopOnInterrupt(console.print_line), console]
+    return [*order, StopOnInterrupt(console.print_line), console] if console else order

@@ -83,10 +83,10 @@ class TrainingConsole(LoopCallback):
 
     def on_epoch_end(self, log: EpochLog) -> None:
         """Print the metrics of a logged epoch."""
-        if log.training is not None:
+        if log.training:
             accuracy = (log.validation or log.training).accuracy
             self._move(log.state, f"loss {log.training.loss:.4f}, accuracy {accuracy:.4f}, ")
-            held_out = "" if log.validation is None else f"   validation {_format_accuracy(log.validation)}"
+            held_out = f"   validation {_format_accuracy(log.validation)}" if log.validation else ""
             self.print_line(f"epoch {log.epoch:>5}   {_format_evaluation(log.training)}{held_out}")
 
     def on_train_end(self, result: FitResult) -> None:
@@ -96,7 +96,7 @@ class TrainingConsole(LoopCallback):
         labels, recalls = self._trainer.data.y_train, self._trainer.training_recalls(result.best)
         chance = self._trainer.evaluate(result.best).accuracy, np.bincount(labels).max(), len(labels)
         note = chance_note(*chance) if recalls is None else recall_note(recalls)
-        if result.state.epoch and note is not None:
+        if result.state.epoch and note:
             self.print_line(f"note: {note}")
 
     def close(self) -> None:

@@ -77,7 +77,7 @@ def first_difference(left: Trainer, right: Trainer) -> Difference | None:
         raise ConfigError("two runs can be compared if they have the same data")
     for a, b in zip(_training_points(left), _training_points(right), strict=True):
         difference = _first_unequal_pair(a, a.results, b.results)
-        if difference is not None:
+        if difference:
             return _first_unequal_pair(a, a.operations, b.operations) or difference
     return None
 
@@ -129,7 +129,7 @@ def _first_unequal_pair(point: _Point, *sides: Iterable[_Value]) -> Difference |
     """Return the first difference between the values of the two sides, which are in the same order."""
     for (operation, a, block, call), (_, b, *_) in zip(*sides, strict=True):
         mismatch = first_mismatch(unequal_bits(a, b), a, b)
-        if mismatch is not None:
+        if mismatch:
             location = {"epoch": point.epoch, "step": point.step, "block": block, "call": call}
             return Difference(**vars(mismatch), operation=operation, **location)
     return None
