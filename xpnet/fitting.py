@@ -232,7 +232,7 @@ def train_model(
             run, result = _fit_recorded(trainer, selection, users, parent, verbose=verbose)
         else:
             state, last = None, config.epochs if epochs is None else epochs
-            if start is not None:
+            if start:
                 expected = tree_map(np.shape, trainer.initial_state().variables)
                 if tree_map(np.shape, start[1].variables) != expected:
                     msg = "hidden, batch_norm, optimizer: expected those that the training began with"

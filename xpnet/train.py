@@ -47,9 +47,9 @@ def main(argv: list[str] | None = None, prog: str = "xpnet train") -> int:
                     trained = None
                     if config.resume_or_start:
                         trained = resume_or_start(command, line)
-                    elif config.resume is not None:
+                    elif config.resume:
                         trained = resume(command, config.resume, line)
-                    elif config.extend is not None:
+                    elif config.extend:
                         with connect().agreement():
                             config, parent = read_extension(command, config.extend)
                         trained = train_run(config, line, parent=parent)

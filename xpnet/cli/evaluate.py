@@ -75,7 +75,7 @@ def main(words: Sequence[str]) -> int:
         name, x, labels = _load_samples(predictor, run, arguments)
     loss = {} if run is None else {"loss": run.config.loss, "label_smoothing": run.config.label_smoothing}
     evaluation = evaluate_rows(predictor, x, labels, name, **loss)
-    if arguments.predictions is not None:
+    if arguments.predictions:
         names = predictor.class_names
         labelled = [names[label] for label in labels.tolist()]
         results = labelled, evaluation.predicted.tolist(), evaluation.probabilities
@@ -119,14 +119,14 @@ def _load_samples(
     data = arguments.data
     test_data = arguments.test_data
     split = arguments.split
-    is_table = data is not None and test_data is None and split == "test" and data.is_file()
-    if is_table or (data is not None and datasets.is_csv(data) and not data.is_dir()):
+    is_table = data and test_data is None and split == "test" and data.is_file()
+    if is_table or (data and datasets.is_csv(data) and not data.is_dir()):
         table = test_data if split == "test" and test_data is not None else data
         x, labels = datasets.read_rows(table, predictor.model.sizes[0], predictor.model.columns)
         if labels is None:
             raise DataError(f"{table}: has no labels to compare with: xpnet predict takes such files")
         return str(table), x, labels
-    if run is None or data is not None or test_data is not None:
+    if run is None or data or test_data:
         dataset = datasets.load(data, test_data)
     else:
         run.check_files("name labelled samples with --data")

@@ -60,7 +60,7 @@ def main(words: Sequence[str]) -> int:
     out, rows = arguments.out, arguments.rows
     target = FORMATS[arguments.to]
     suffix = Path(target.file).suffix
-    if out is not None and out.suffix.lower() != suffix:
+    if out and out.suffix.lower() != suffix:
         raise ConfigError(f"--out: expected a file name that ends in {suffix}, got {out}")
     if rows != "auto" and not target.has_rows:
         raise ConfigError(f"--rows {rows}: goes with --to onnx; the PyTorch modules convert all rows")

@@ -75,7 +75,7 @@ def main(words: Sequence[str]) -> int:
     config = TrainConfig(**{"epochs": EPOCHS, **get_settings(arguments)})
     required = devices.parse_list(arguments.require)
     file = arguments.json
-    if file is not None and not file.parent.is_dir():
+    if file and not file.parent.is_dir():
         raise ConfigError(f"--json: the folder of {file} does not exist: make it first")
     with announce(f"reading {config.data or 'mnist'}"):
         data = datasets.load(config.data, config.test_data, **config.table_options)
@@ -102,7 +102,7 @@ def main(words: Sequence[str]) -> int:
         exact = sum(row.kind.tolerance is None for row in rows)
         verdict = f"parity holds: {exact} reproducible runs with one fingerprint and history"
         console.print(f"\n{verdict}, {len(rows) - exact} native runs within tolerance")
-    if file is not None:
+    if file:
         save(file, format_json(_to_json(config, data, rows, absent)).encode())
     return 1 if failed else 0
 

@@ -106,7 +106,7 @@ def main(words: Sequence[str]) -> int:
         classes = {} if isinstance(names, range) else {"classes": list(names)}
         results = [_to_json(prediction, names) for prediction in predictions]
         sys.stdout.write(format_json({"model": str(path), **classes, "predictions": results}))
-    if arguments.out is not None:
+    if arguments.out:
         if not complete:
             raise DataError(f"{arguments.out}: is not written, as a file could not be read")
         write_predictions(arguments.out, Prediction._fields[:3], predictions, names)

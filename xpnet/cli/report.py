@@ -45,14 +45,14 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--test-data", type=Path)
     arguments = parser.parse_args(words)
     folders = [*map(resolve_run, arguments.runs)] or [find_newest_run().folder]
-    has_data = arguments.data is not None or arguments.test_data is not None
+    has_data = arguments.data or arguments.test_data
     if len(folders) == 1 and not os.path.lexists(folders[0] / SUMMARY_FILE):
         data = None
         if has_data:
             from xpnet.data import datasets
             from xpnet.storage.folder import RunFolder
 
-            is_table = arguments.data is not None and datasets.is_csv(arguments.data)
+            is_table = arguments.data and datasets.is_csv(arguments.data)
             options = RunFolder(folders[0]).config.table_options if is_table else {}
             data = datasets.load(arguments.data, arguments.test_data, **options)
         path = write_report(folders[0], data, arguments.out)

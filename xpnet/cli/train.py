@@ -95,11 +95,11 @@ def resume(command: Command, folder: Path, line: list[str]) -> FitResult:
         _check_settings(command, resumed)
         changes = {name: getattr(command.config, name) for name in command.explicit & CHANGEABLE_SETTINGS}
         config = replace(resumed.config, **changes)
-        if run is not None:
+        if run:
             run.record["config"]["tags"] = list(config.tags)
         return train_run(config, line, resumed=resumed, run=run)
     finally:
-        if run is not None:
+        if run:
             run.release()
 
 
@@ -152,7 +152,7 @@ def train_run(
                 check_start(resumed, config.init_from)
             elif parent:
                 check_data(parent, data, "extend")
-            if run is not None:
+            if run:
                 return run
             info = describe_run(config, selection, data, parent, *command)
             return WritableRun.start(config.out, config.name, info, trainer.ranks, overwrite=config.overwrite)

@@ -81,7 +81,7 @@ def _verify(arguments: argparse.Namespace, ranks: "Ranks") -> Iterator[Verdict]:
     with ranks.agreement():
         run = resolve_run(arguments.run)
         is_summary = (run / SUMMARY_FILE).is_file()
-        if is_summary and arguments.between is not None:
+        if is_summary and arguments.between:
             raise ConfigError(f"--between: is for one run, and {run} holds several")
         summary, difference = compare_summary(run) if is_summary else ({}, None)
     if not is_summary:

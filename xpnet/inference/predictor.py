@@ -171,13 +171,13 @@ def load_for_inference(
         The device or backend is not usable on this machine.
     """
     path, model, folder = load_network(run)
-    if folder is not None:
+    if folder:
         arithmetic = arithmetic or folder.config.arithmetic
     selection = resolve(device, backend)
     if selection.warning is not None:
         complain(f"warning: {selection.warning}")
     predictor = Predictor(model, selection.backend, arithmetic)
-    if folder is not None and (note := _chance_note(folder.record)):
+    if folder and (note := _chance_note(folder.record)):
         complain(f"note: {path}: {note}")
     predictor.warn = lambda text: complain(f"warning: {text}")
     return path, predictor, folder

@@ -70,7 +70,7 @@ def find_differences(task: Task, outcome: Outcome, expected: Outcome) -> list[st
             if kinds[0] != kinds[1]:
                 return [f"{path} is {kinds[0]}, {task.whose}'s {kinds[1]}"]
             problem = _find_problem(task, outcome.run, ours, theirs)
-            if problem is not None:
+            if problem:
                 lines.append(f"{path} {problem}")
     return lines
 

@@ -173,7 +173,7 @@ def check_recorded(run: RecordedRun, epochs: tuple[int, int] | None = None) -> N
         problem = "was interrupted, and has no checkpoint that says after which step"
         raise ConfigError(f"{folder}: {problem}: xpnet train --resume {folder} completes it")
     _ = run.history  # which may be damaged
-    if epochs is not None:
+    if epochs:
         _select_epochs(run, *epochs)
 
 

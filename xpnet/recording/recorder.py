@@ -315,6 +315,6 @@ def record(
                 order.append(Tracker(name, run.folder, console.print_line, debug=trainer.config.debug))
         yield order, state, first
     except BaseException as error:
-        if run is not None:
+        if run:
             run.fail(error)
         raise
