@@ -40,6 +40,6 @@ def write_report(
     from xpnet.report.page import render_page  # loads NumPy, which --help does not need
 
     page = render_page(folder, data, sha256)
-    path = folder / REPORT_FILE if out is None else out
+    path = out or folder / REPORT_FILE
     save(path, page, is_named=out is not None)
     return path

@@ -118,7 +118,7 @@ class TrainingConsole(LoopCallback):
         if len(per_class) > MOST_CLASSES:
             self.print_line(f"  the accuracy of each of the {len(per_class)} classes is in run.json")
             return
-        names = list(map(plain, range(len(per_class)) if names is None else names))
+        names = list(map(plain, names or range(len(per_class))))
         width = max(map(len, ["   ", *names]))
         for name, accuracy in zip(names, per_class, strict=True):
             text = "none in the test data" if accuracy is None else f"{accuracy:.4f}"

@@ -47,8 +47,8 @@ class EpochLog:
     @property
     def metrics(self) -> dict[str, float]:
         """The losses and accuracies by their names in a record."""
-        training = {} if self.training is None else self.training.metrics("train")
-        return training | ({} if self.validation is None else self.validation.metrics("validation"))
+        training = self.training.metrics("train") if self.training else {}
+        return training | (self.validation.metrics("validation") if self.validation else {})
 
 
 @dataclass

@@ -200,7 +200,7 @@ class Trainer:
         DivergedError
             The loss or the parameters are no longer finite.
         """
-        loader, start = self.loader, self.initial_state() if state is None else state
+        loader, start = self.loader, state or self.initial_state()
         self.ranks.compare({"the first step": f"step {start.batch + 1} after epoch {start.epoch}"})
         last = self.config.epochs if epochs is None else epochs
         multiplications = loader.samples_per_step * self.network.multiplications
