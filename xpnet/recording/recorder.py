@@ -159,8 +159,7 @@ class Recorder(Saver):
         self._rows = int(progress["rows"]) if (state.epoch, state.batch) != (first, 0) else 0
         self._earlier_seconds = float(progress["seconds"])
         backend = trainer.backend
-        place = {"backend": backend.name, "device": backend.device_name}
-        self._run.resume(self._rows, epoch=state.epoch, **place, ranks=trainer.ranks)
+        self._run.resume(self._rows, state.epoch, backend.name, backend.device_name, trainer.ranks)
 
     def on_epoch_end(self, log: EpochLog) -> None:
         """Write the row and the checkpoints of an epoch."""

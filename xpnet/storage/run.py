@@ -124,7 +124,7 @@ class WritableRun(RunFolder):
             lock.release()
             raise
 
-    def resume(self, rows: int, *, epoch: int, backend: str, device: str, ranks: Ranks = ALONE) -> int:
+    def resume(self, rows: int, epoch: int, backend: str, device: str, ranks: Ranks = ALONE) -> int:
         """Set the status to "running", and keep the first `rows` rows of metrics.jsonl.
 
         The outcome is removed from the record, and a segment added that begins after `epoch` epochs, with the
