@@ -91,8 +91,7 @@ def main(words: Sequence[str]) -> int:
         parser.error("the following arguments are required: FILE")
     from xpnet.inference.predictor import load_for_inference
 
-    place = arguments.device, arguments.backend, arguments.arithmetic
-    path, predictor, _ = load_for_inference(run, *place)
+    path, predictor, _ = load_for_inference(run, arguments.device, arguments.backend, arguments.arithmetic)
     names = predictor.class_names
     predictions = []
     complete = True

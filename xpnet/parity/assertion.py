@@ -9,18 +9,7 @@ import numpy as np
 from xpnet._lib.kinds import check_arguments
 from xpnet.backends.resolve import backend_of, make
 from xpnet.errors import BackendError, ConfigError
-from xpnet.parity import devices
-from xpnet.parity.calls import (
-    Outcome,
-    Run,
-    Task,
-    bind,
-    check_kinds,
-    name_leaves,
-    named_arrays,
-    named_leaves,
-    narrow_leaf,
-)
+from xpnet.parity import calls, devices
 from xpnet.parity.distance import BITWISE, DtypeCheck, parse_tolerance
 from xpnet.parity.outcomes import NUMPY_RUN, compare, compute_expected, find_differences
 from xpnet.parity.session import current_session
@@ -163,16 +152,16 @@ def assert_parity(
     __tracebackhide__ = True
     named: dict[int | str, Any] = dict(enumerate(arrays))
     named.update({**keywords, **(kwargs or {})}.items())
-    leaves = name_leaves(named, named)
+    leaves = calls.name_leaves(named, named)
     if reproducible:
         from xpnet.parity.reproducible import assert_reproducible
 
-        assert_reproducible(function, named, named_arrays(leaves), backends)
+        assert_reproducible(function, named, calls.named_arrays(leaves), backends)
         return
     if not {*mutates} <= {*named}:
         known = f"a list of some of {', '.join(map(repr, named))}"
         raise ConfigError(f"mutates: expected {known}, positions and keywords of arguments, got {mutates!r}")
-    check_kinds(leaves)
+    calls.check_kinds(leaves)
     dtypes, usual = (check_dtype, True) if isinstance(check_dtype, Mapping) else ({}, check_dtype)
     for name in (*dtypes, *(xfail or ())):
         devices.parse(name)
@@ -180,12 +169,12 @@ def assert_parity(
     tolerance = BITWISE if errors else parse_tolerance(tier, ulp, rtol, atol, norm)
     tolerance = tolerance._replace(shape=check_shape, device=check_device)
     whose, original = ("NumPy", function) if reference is None else ("the reference", reference)
-    functions = bind(function, named), bind(original, named)
+    functions = calls.bind(function, named), calls.bind(original, named)
     if not float64:
-        leaves = {path: narrow_leaf(leaf) for path, leaf in leaves.items()}
-    fixed = name_leaves(named, [name for name in named if name not in mutates])
+        leaves = {path: calls.narrow_leaf(leaf) for path, leaf in leaves.items()}
+    fixed = calls.name_leaves(named, [name for name in named if name not in mutates])
     checks = check_memory, warnings == "compare", float64
-    task = Task(*functions, leaves, fixed, mutates, whose, errors, tolerance, *checks)
+    task = calls.Task(*functions, leaves, fixed, mutates, whose, errors, tolerance, *checks)
     chosen = choose_variations(task, names=variations, vary=vary)
     simulated = (() if sync or errors else META) + (() if float64 else NARROW)
     runs = []
@@ -193,13 +182,13 @@ def assert_parity(
         backend = make(*target)
         narrow = not (jax_x64 if backend.name == "jax" else float64)
         dtype = dtypes.get(str(target), dtypes.get(target.backend, usual))
-        run = Run(backend, dtype, narrow=narrow, data_dependent_shapes=data_dependent_shapes)
+        run = calls.Run(backend, dtype, narrow=narrow, data_dependent_shapes=data_dependent_shapes)
         runs.append(run._replace(may_wait=sync))
     runs += [run._replace(jit=True) for run in runs if jit and run.backend.name == "jax"]
     expected = compute_expected(task)
     took_part = [NUMPY_RUN, *runs] if reference is None else runs
     current_session().absence |= {str(run.target): "" for run in took_part}
-    outcomes: list[Outcome] = []
+    outcomes: list[calls.Outcome] = []
     for run in runs:  # without values, an error would not be one of synchronization if there is one with them
         failed = {each.run.backend.name for each in outcomes if each.error is not None}
         if run.has_values or run.backend.name not in failed:
@@ -242,18 +231,18 @@ def assert_close(
     __tracebackhide__ = True
     if isinstance(desired, list) and not isinstance(actual, list | tuple):
         desired = np.asarray(desired)
-    outputs, wanted = (named_leaves(x, "result") for x in (actual, desired))
+    outputs, wanted = (calls.named_leaves(x, "result") for x in (actual, desired))
     target, arrays = current_session().of_test, (*wanted.values(), *outputs.values())
     backend = make(*target) if target else next(filter(None, map(backend_of, arrays)), NUMPY_RUN.backend)
     expected = {path: backend.to_host(x) if backend.owns(x) else x for path, x in wanted.items()}
-    run = Run(backend, check_dtype)
+    run = calls.Run(backend, check_dtype)
     tolerance = parse_tolerance(None, None, rtol, atol, None)._replace(device=check_device)
-    task = Task(bool, bool, {}, {}, (), "desired", (), tolerance)
-    if problems := find_differences(task, Outcome(run, [], outputs), Outcome(run, [], expected)):
+    task = calls.Task(bool, bool, {}, {}, (), "desired", (), tolerance)
+    if problems := find_differences(task, calls.Outcome(run, [], outputs), calls.Outcome(run, [], expected)):
         raise AssertionError("\n".join(problems))
 
 
-def _report(expected: Outcome, outcomes: Sequence[Outcome], xfail: Mapping[str, str]) -> None:
+def _report(expected: calls.Outcome, outcomes: Sequence[calls.Outcome], xfail: Mapping[str, str]) -> None:
     """Raise AssertionError with a line for each problem, and all runs that have it.
 
     Libraries that are to fail have none, but if they do not.
@@ -288,10 +277,10 @@ def _find_targets(
         if isinstance(names, str) or not names:
             raise ConfigError(f"backends: expected a list of names such as ['torch', 'jax'], got {names!r}")
         targets = [devices.parse(str(name)) for name in names]
-    elif session.of_test is not None:
+    elif session.of_test:
         targets = [session.of_test]
         simulated = [each for each in simulated if each.backend == session.of_test.backend]
-    elif session.selected is not None:
+    elif session.selected:
         targets = session.selected
     else:
         probes = devices.probe_all()

@@ -137,6 +137,6 @@ def probe_devices(backend: str, first: str) -> dict[str, Probe]:
     for device in devices:
         if device not in probes:
             outcome = probes[device] = probe(backend, device)
-            if outcome.version is not None:
+            if outcome.version:
                 devices += [FIRST_GPUS.get(backend, first), *outcome.devices]
     return probes

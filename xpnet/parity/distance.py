@@ -136,7 +136,7 @@ def parse_tolerance(
     if len(tiers) != 1 or (atol and rtol is None) or not is_sensible:
         known = 'tier="bitwise", ulp=n, rtol=r (which alone takes atol) and norm=r, finite and 0 or more'
         raise ConfigError(f"expected exactly one of {known}, got {tier=}, {ulp=}, {rtol=}, {atol=}, {norm=}")
-    if tier is not None:
+    if tier:
         return BITWISE
     if ulp is not None:
         return Tolerance(f"at most {ulp} ulp", lambda a, b: ulp_distance(a, b) > ulp)

@@ -122,7 +122,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         targets = [each for each in targets if each in allowed or each.backend in marker.args]
     metafunc.parametrize(FIXTURE, targets, ids=str, indirect=True)
     own = getattr(metafunc.function, "_hypothesis_internal_use_settings", None)
-    if own is not None:  # of a test with @given: the fixture holds for all examples, and the first compiles
+    if own:  # of a test with @given: the fixture holds for all examples, and the first compiles
         from hypothesis import HealthCheck, settings
 
         checks = {*own.suppress_health_check, HealthCheck.function_scoped_fixture}
@@ -154,7 +154,7 @@ def xp_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     if not outcome.usable:
         session.absence[str(target)] = str(outcome.reason)
         message = f"{target.where}: {outcome.reason}; to fix it: {outcome.fix}"
-        source = OPTION if session.selected is not None else devices.REQUIRE
+        source = OPTION if session.selected else devices.REQUIRE
         if session.selected is not None or target in devices.find_required():
             pytest.fail(f"{message} ({source} names it)", pytrace=False)
         pytest.skip(message)
