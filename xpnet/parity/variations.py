@@ -116,8 +116,7 @@ def run_variations(
         chosen = [each for each in chosen if each.run.dtype is True or not is_half]
         if not chosen:
             continue
-        changed = {path: variation.change(task.leaves[path]) for path in variation.paths}
-        leaves = {**task.leaves, **changed}
+        leaves = {**task.leaves, **{path: variation.change(task.leaves[path]) for path in variation.paths}}
         varied = task._replace(leaves=leaves, check_memory=task.check_memory and variation.name == SECOND)
         wanted = call(varied, NUMPY_RUN, task.reference, expected)
         if wanted.error is not None or wanted.lines:
