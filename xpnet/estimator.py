@@ -284,7 +284,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise DataError(f"X: {names} hold text or dates: {remedy}")
         array = np.asarray(rows := arrays.host_array(frame.rows, "X"))
         if arrays.holds_text(array):
-            raise DataError.at("X", arrays.TEXT)
+            raise DataError(f"X: {arrays.TEXT}")
         if array.dtype.kind in "iu" and array.ndim == 2:
             arrays.check_exact(array, "X", frame.names or ())
         if frame.names is not None:

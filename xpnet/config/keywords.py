@@ -60,7 +60,7 @@ def check_names(names: Iterable[str], known: Collection[str], source: str) -> No
         problem = f"unknown setting {name!r}{near}"
         if name in COMMAND_LINE_ONLY:
             problem = f"{name}: belongs to xpnet train, for it is about files or output: leave it out"
-        raise ConfigError.at(source, problem)
+        raise ConfigError(f"{source}: {problem}")
 
 
 def with_keywords(function: Callable[P, T]) -> Callable[P, T]:
@@ -129,5 +129,5 @@ def from_keywords(
     values, explicit = merge_settings(DEFAULTS, [*sources, convert(chosen, source)])
     rates = values.learning_rate
     if isinstance(rates, tuple) and len(rates) > 1:
-        raise ConfigError.at(source, f"learning_rate: expected one number, got {list(rates)}")
+        raise ConfigError(f"{source}: learning_rate: expected one number, got {list(rates)}")
     return TrainConfig(**vars(values)), explicit

@@ -70,7 +70,7 @@ class Rule:
             hint = self._suggest(value)
             if any(_is_int(item, INT_LIMIT, float("inf")) for item in _as_tuple(value)):
                 hint = ", which is above 2^63 - 1"
-            raise ConfigError.at(where, f"expected {self.expected}, got {format_value(value)}{hint}")
+            raise ConfigError(f"{where}: expected {self.expected}, got {format_value(value)}{hint}")
 
     def _suggest(self, value: object) -> str:
         """Return ": did you mean VALUE?" for a word of another library or a decimal comma, else ""."""

@@ -48,12 +48,12 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
         if len(continued) > 1:
             first, second = continued[:2]
             place = "" if first == "resume_or_start" else f" {getattr(self, first)}"
-            raise ConfigError.at(
-                setting(second), f"there is {setting(first)}{place} already: give one of the two"
+            raise ConfigError(
+                f"{setting(second)}: there is {setting(first)}{place} already: give one of the two"
             )
         if self.resume is None and self.extend is None:
             for name, _, message in find_violations(self):
-                raise ConfigError.at(setting(name), message)
+                raise ConfigError(f"{setting(name)}: {message}")
 
     @property
     def float_type(self) -> str:
@@ -222,7 +222,7 @@ def convert(table: Mapping[str, object], source: str) -> dict[str, Any]:
         if key not in RULES:
             hint = suggest(key, RULES) or ":"
             known = f"the flags of {in_words('--help', 'xpnet train')} with _ for -"
-            raise ConfigError.at(source, f"unknown key {format_value(key)}{hint} Keys are {known}")
+            raise ConfigError(f"{source}: unknown key {format_value(key)}{hint} Keys are {known}")
         one_layer = key == "hidden" and isinstance(raw, int)  # as in hidden = 32
         settings[key] = RULES[key].read([raw] if one_layer else raw)
         RULES[key].check(f"{source}: {key}", settings[key])

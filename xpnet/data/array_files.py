@@ -49,7 +49,7 @@ def read_halves(path: Path) -> tuple[Table, Table]:
     elif not (path / "x_train.npy").exists():
         arrays = [read_array(_find_idx_file(path, *name)) for name in IDX_NAMES]
     elif both := sorted(file.name for file in path.glob(f"{IDX_NAMES[0][0]}*")):
-        raise DataError.at(path, f"holds both x_train.npy and {both[0]}: keep one of them in this folder")
+        raise DataError(f"{path}: holds both x_train.npy and {both[0]}: keep one of them in this folder")
     else:
         arrays = [read_array(path / f"{role}.npy") for role in ROLES]
     return make_table(*arrays[:2]), make_table(*arrays[2:])
@@ -94,14 +94,14 @@ def read_npz(path: Path, expected: str, choose: Callable[[list[str]], Sequence[s
                         header = _read_npy_header(member, where)
                         arrays.append((_read_values(member, where, path.stat().st_size, header), where))
         except zipfile.BadZipFile as error:
-            raise DataError.at(path, f"is not an intact .npz archive ({error})") from error
+            raise DataError(f"{path}: is not an intact .npz archive ({error})") from error
         except (DataError, OSError, MemoryError):
             raise
         except Exception as error:  # decompressors raise almost any exception for damaged bytes
             reason = join_lines(error) or "its data end too early"
-            raise DataError.at(where, f"cannot be unpacked ({reason}): write the archive again") from error
+            raise DataError(f"{where}: cannot be unpacked ({reason}): write the archive again") from error
     if not arrays:
-        raise DataError.at(path, f"expected {expected} (found: {format_names(sorted(keys)) or 'nothing'})")
+        raise DataError(f"{path}: expected {expected} (found: {format_names(sorted(keys)) or 'nothing'})")
     return arrays
 
 
@@ -113,19 +113,19 @@ def _find_idx_file(folder: Path, stem: str, ending: str) -> Path:
             return path
     names = ", ".join(map("-".join, IDX_NAMES))
     problem = f"has no {stem}-{ending} (or {stem}-{ending}.gz); a data folder holds {names}"
-    raise DataError.at(folder, f"{problem}, or x_train.npy and so on")
+    raise DataError(f"{folder}: {problem}, or x_train.npy and so on")
 
 
 def _read_idx_header(file: IO[bytes], where: str) -> _Header:
     magic = file.read(4)
     if not magic:
-        raise DataError.at(where, "is empty")
+        raise DataError(f"{where}: is empty")
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in IDX_TYPES or magic[3] == 0:
         form = "0x0000, a type (08, 09, 0b to 0e) and the number of dimensions"
-        raise DataError.at(where, f"begins with 0x{magic.hex()}, the magic number of an IDX file is {form}")
+        raise DataError(f"{where}: begins with 0x{magic.hex()}, the magic number of an IDX file is {form}")
     sizes = file.read(4 * magic[3])
     if len(sizes) < 4 * magic[3]:
-        raise DataError.at(where, "ends inside its header")
+        raise DataError(f"{where}: ends inside its header")
     return tuple(np.frombuffer(sizes, ">u4").tolist()), np.dtype(IDX_TYPES[magic[2]]), False
 
 
@@ -134,16 +134,16 @@ def _read_npy_header(file: IO[bytes], where: str) -> _Header:
         with warnings.catch_warnings(action="ignore"):
             version = format.read_magic(file)
             if version != (1, 0):
-                raise DataError.at(where, f".npy version {version} is not that of a plain array")
+                raise DataError(f"{where}: .npy version {version} is not that of a plain array")
             shape, fortran, dtype = format.read_array_header_1_0(file)
     except _HEADER_ERRORS as error:
-        raise DataError.at(where, "its .npy header is damaged") from error
+        raise DataError(f"{where}: its .npy header is damaged") from error
     if dtype.hasobject:
-        raise DataError.at(where, "holds Python objects, which are never loaded: save numbers")
+        raise DataError(f"{where}: holds Python objects, which are never loaded: save numbers")
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
-        raise DataError.at(where, f"its type {dtype} is neither an integer nor a float of 64 bits")
+        raise DataError(f"{where}: its type {dtype} is neither an integer nor a float of 64 bits")
     if not all(type(size) is int and 0 <= size < MAX_BYTES for size in shape):
-        raise DataError.at(where, f"its shape {str(shape)[:60]} is not possible")
+        raise DataError(f"{where}: its shape {str(shape)[:60]} is not possible")
     return shape, dtype, fortran
 
 
@@ -166,7 +166,7 @@ def _read_values(file: IO[bytes], where: str, stored: int, header: _Header) -> H
     if declared > stored * (MAX_EXPANSION if packed else 1):
         size = f"{declared if declared < MAX_BYTES else 'more than 2^63'} bytes of values"
         available = f"{stored} {'compressed ' if packed else ''}bytes"
-        raise DataError.at(where, f"its header announces {size}, {available} cannot hold them")
+        raise DataError(f"{where}: its header announces {size}, {available} cannot hold them")
     is_plain = dtype.isnative and dtype in (np.uint8, np.float32, np.float64) and not fortran and not packed
     is_aligned = start % dtype.itemsize == 0  # else NumPy copies the whole array for each batch
     follow, is_mapped = stored - start, declared >= MIN_MAPPED_BYTES and is_plain and is_aligned
@@ -178,13 +178,13 @@ def _read_values(file: IO[bytes], where: str, stored: int, header: _Header) -> H
         follow += len(file.read(1))
     if follow != declared:
         problem = f"only {follow} follow" if follow < declared else "more follow"
-        raise DataError.at(where, f"its sizes {format_shape(shape)} take {declared} bytes, {problem}")
+        raise DataError(f"{where}: its sizes {format_shape(shape)} take {declared} bytes, {problem}")
     values = map_values(file, start, declared, dtype) if is_mapped else buffer.view(dtype)
     native = values.astype(dtype.newbyteorder("="), copy=False)
     try:
         return native.reshape(shape, order="F" if fortran else "C")
     except (ValueError, OverflowError) as error:
-        raise DataError.at(where, f"its shape of {len(shape)} dimensions is not possible") from error
+        raise DataError(f"{where}: its shape of {len(shape)} dimensions is not possible") from error
 
 
 # Memory maps of large files

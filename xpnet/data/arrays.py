@@ -75,7 +75,7 @@ def like_input(result: HostArray, backend: Backend | None, X: Any = None, names:
         return backend.to_user(result)
     except (TypeError, ValueError, RuntimeError) as error:  # each library raises its own
         place = f"{backend.name} cannot hold {result.dtype} results on its device {backend.device_name}"
-        raise DataError.at("X", f"{place}: {one_line(error)}: move X to the CPU") from error
+        raise DataError(f"X: {place}: {one_line(error)}: move X to the CPU") from error
 
 
 class Frame(NamedTuple):
@@ -111,7 +111,7 @@ class Frame(NamedTuple):
         if columns.features is None or is_array or self.names == columns.features:
             return rows
         if not self.names:
-            raise DataError.at(source, "the names of its columns cannot be read: convert it to pandas")
+            raise DataError(f"{source}: the names of its columns cannot be read: convert it to pandas")
         return np.ascontiguousarray(rows[:, columns.order(self.names, source)])
 
 
@@ -254,7 +254,7 @@ def read_features(
     rows = to_numbers(frame.rows, source)
     if rows.ndim < 2:
         remedy = "a row of a data frame is X.iloc[[0]], of an array X[:1]"
-        raise DataError.at(source, f"expected rows (m, features), got shape {rows.shape}: {remedy}")
+        raise DataError(f"{source}: expected rows (m, features), got shape {rows.shape}: {remedy}")
     if floats and rows.dtype.kind in "iu" and rows.dtype != np.uint8:
         check_exact(rows.reshape(len(rows), -1), source)
         rows = rows.astype(np.float64)
@@ -283,7 +283,7 @@ def to_numbers(values: object, source: str, *, allow_text: bool = False) -> Host
         if allow_text and holds_text(array, str):
             return array
         if holds_text(array):
-            raise DataError.at(source, TEXT)
+            raise DataError(f"{source}: {TEXT}")
         if array.dtype == object:  # Python numbers, None and pandas.NA
             import pandas as pd
 
@@ -292,7 +292,7 @@ def to_numbers(values: object, source: str, *, allow_text: bool = False) -> Host
         msg = f"{source}: expected an array of numbers, got a {type(values).__name__}: {one_line(error)}"
         raise DataError(msg) from error
     if array.dtype.kind not in "buif":
-        raise DataError.at(source, f"expected an array of numbers, got {array.dtype}")
+        raise DataError(f"{source}: expected an array of numbers, got {array.dtype}")
     return array
 
 
@@ -391,7 +391,7 @@ def join_tables(training: Table, validation: Table | None = None, classes: int |
     classes = classes or max(largest.values()) + 1
     for source, label in largest.items():
         if label >= classes:
-            raise DataError.at(source, f"expected labels from 0 to {classes - 1}, got {label}")
+            raise DataError(f"{source}: expected labels from 0 to {classes - 1}, got {label}")
     if training.columns.classes is not None and classes != len(training.columns.classes):
         msg = f"classes: expected {len(training.columns.classes)}, as many as there are names, got {classes}"
         raise DataError(msg)

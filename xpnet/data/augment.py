@@ -50,10 +50,10 @@ def square_side(features: int, *, pixels: bool) -> int:
     """
     if not pixels:
         problem = "needs images of pixels, whole numbers from 0 to 255; the data hold decimals"
-        raise ConfigError.at(setting("augment_*"), problem)
+        raise ConfigError(f"{setting('augment_*')}: {problem}")
     side = math.isqrt(features)
     if side * side != features:
-        raise ConfigError.at(setting("augment_*"), f"needs square images; {features} features make no square")
+        raise ConfigError(f"{setting('augment_*')}: needs square images; {features} features make no square")
     return side
 
 

@@ -64,7 +64,7 @@ def read_csv(path: Path, options: TableOptions, texts: AbstractSet[int] = frozen
         pieces = _read_pieces(path, file)
         line, text = next((piece for piece in pieces if piece[1].strip(b" \n")), (0, b""))
         if not text:
-            raise DataError.at(path, "is empty")
+            raise DataError(f"{path}: is empty")
         rest = text.lstrip(b" \n")
         line += text.count(b"\n", 0, len(text) - len(rest))
         first, _, others = rest.partition(b"\n")
@@ -81,7 +81,7 @@ def read_csv(path: Path, options: TableOptions, texts: AbstractSet[int] = frozen
             # A row also has a code and the number of its line.
             check_memory(path, rows * (len(layout.features) * (1 if layout.pixels else 8) + 24))
     if not rows:
-        raise DataError.at(path, "has a header but no rows")
+        raise DataError(f"{path}: has a header but no rows")
     y = np.full(rows, -1, np.int32)
     classes = None
     place = layout.label or 0
@@ -116,9 +116,9 @@ def _read_pieces(path: Path, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         if number == 1:
             text = text.removeprefix(b"\xef\xbb\xbf")  # the byte-order mark
         if b"\0" in text:
-            raise DataError.at(path, "is not a CSV file, nor any text in UTF-8")
+            raise DataError(f"{path}: is not a CSV file, nor any text in UTF-8")
         if len(rest) == LONGEST_LINE:
-            raise DataError.at(path, f"has a line of more than {LONGEST_LINE} bytes")
+            raise DataError(f"{path}: has a line of more than {LONGEST_LINE} bytes")
         yield number, text.replace(b"\r\n", b"\n")
         number += text.count(b"\n")
 
@@ -149,7 +149,7 @@ class _Layout:
         unquoted = re.sub(rb'"[^"]*"', b"", text).decode(errors="replace")
         self.delimiter = next((mark for mark in "\t;," if mark in unquoted), ",")
         if unquoted.count(self.delimiter) >= MOST_COLUMNS:
-            raise DataError.at(path, f"has more than {MOST_COLUMNS} columns")
+            raise DataError(f"{path}: has more than {MOST_COLUMNS} columns")
         cells = _split_line(path, line, text, self.delimiter)
         self.names = names = cells if _is_header(cells, options) else None
         known = options.known or NO_COLUMNS
@@ -165,7 +165,7 @@ class _Layout:
             places = [places[i] for i in known.order([names[place] for place in places if names], path)]
         if predicted not in (None, len(places)):
             problem = f"has {width} columns, the network takes {predicted} features"
-            raise DataError.at(path, f"{problem}: expected {predicted} columns, or one more with the label")
+            raise DataError(f"{path}: {problem}: expected {predicted} columns, or one more with the label")
         texts = texts or {*places[len(places) - len(known.categories) :]}
         others = {*range(width)} - {*places, self.label}
         self.texts = {place: TextCodes() for place in texts | others}
@@ -204,9 +204,9 @@ def _check_names(path: Path, names: list[str]) -> None:
         problem = "has no name: name it, or remove it if it only counts the rows"
         raise DataError.at(path, problem, column=names.index("") + 1)
     if count > 1:
-        raise DataError.at(path, f"has {count} columns named {format_names([name])}: rename them")
+        raise DataError(f"{path}: has {count} columns named {format_names([name])}: rename them")
     if sum(map(len, names)) > LONGEST_NAMES:
-        raise DataError.at(path, f"the names of its columns have more than {LONGEST_NAMES} characters")
+        raise DataError(f"{path}: the names of its columns have more than {LONGEST_NAMES} characters")
 
 
 def _find_label(path: Path, names: list[str] | None, width: int, options: TableOptions) -> int:
@@ -214,7 +214,7 @@ def _find_label(path: Path, names: list[str] | None, width: int, options: TableO
     known, wanted = options.known or NO_COLUMNS, options.label
     if width < 2:
         problem = "has one column; a row is a label and its features, separated by commas, semicolons or tabs"
-        raise DataError.at(path, problem)
+        raise DataError(f"{path}: {problem}")
     if names and known.label in names:
         return names.index(known.label)
     if (options.known or wanted is None) and (names is None or options.columns == "0.1.0"):
@@ -230,7 +230,7 @@ def _find_label(path: Path, names: list[str] | None, width: int, options: TableO
     problem = f"has {'two columns' if places else 'no column'} named {wanted or 'label, target or class'}"
     problem += did_you_mean(wanted or "", names or ())
     hint = f"{setting('label')} takes the name or the number of one of its {width} columns"
-    raise DataError.at(path, f"{problem}: {hint}{f': {format_names(names)}' if names else ''}")
+    raise DataError(f"{path}: {problem}: {hint}{f': {format_names(names)}' if names else ''}")
 
 
 def _read_block(layout: _Layout, line: int, text: bytes) -> CodedBlock:

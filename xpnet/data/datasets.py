@@ -128,9 +128,9 @@ def load(
         table = TableOptions(label, columns, missing, test_split=test_split, **options)
         return _read_dataset(data, test_data, table)
     except MemoryError as error:
-        raise DataError.at(data, f"does not fit in this machine's memory: {MAPPING_HINT}") from error
+        raise DataError(f"{data}: does not fit in this machine's memory: {MAPPING_HINT}") from error
     except OSError as error:
-        raise DataError.at(data, f"cannot be read ({error.strerror or error})") from error
+        raise DataError(f"{data}: cannot be read ({error.strerror or error})") from error
 
 
 def digest(dataset: Dataset, *, some: bool = False) -> str:
@@ -180,7 +180,7 @@ def find_bundled_folder() -> Path:
         if folder.is_dir():
             return folder
     problem = f"the bundled MNIST is missing: install xpnet again, or name a dataset with {setting('data')}"
-    raise DataError.at(package, problem)
+    raise DataError(f"{package}: {problem}")
 
 
 def _read_dataset(data: Path | None, test_data: Path | None, options: TableOptions) -> Dataset:
@@ -202,7 +202,7 @@ def _read_dataset(data: Path | None, test_data: Path | None, options: TableOptio
             pass
     name = setting("data")
     problem = f"is none of what {name} takes:" if data.exists() else f"no such file or folder; {name} takes"
-    raise DataError.at(data, f"{problem} {_FORMS}")
+    raise DataError(f"{data}: {problem} {_FORMS}")
 
 
 def _read_csv_dataset(data: Path, test_data: Path | None, options: TableOptions) -> Dataset:
@@ -241,7 +241,7 @@ def _split_rows(table: Table, share: float) -> tuple[Table, Table]:
     held_out = round(len(table.y) * share)
     if not 0 < held_out < len(table.y):
         problem = f"{held_out} of {len(table.y)} rows would be test data"
-        raise ConfigError.at(f"{setting('test_split')} {share}", problem)
+        raise ConfigError(f"{setting('test_split')} {share}: {problem}")
     halves = random.split(0, len(table.y), held_out, random.Purpose.TEST_SPLIT)
     lines = np.asarray(table.lines)
     train, test = (replace(table, x=table.x[i], y=table.y[i], lines=lines[i]) for i in halves)
@@ -284,12 +284,12 @@ def join_halves(name: str, train: Table, test: Table) -> Dataset:
     x_train, x_test = train.x, test.x
     if x_train.shape[1] != x_test.shape[1]:
         problem = f"has {x_test.shape[1]} features a sample, {train.x_from} has {x_train.shape[1]}"
-        raise DataError.at(test.x_from, problem)
+        raise DataError(f"{test.x_from}: {problem}")
     if x_train.dtype != x_test.dtype:
         if np.uint8 in (x_train.dtype, x_test.dtype):
             pixels, floats = (train, test) if x_train.dtype == np.uint8 else (test, train)
             problem = f"holds whole numbers (pixels), {floats.x_from} decimals: write both in the same way"
-            raise DataError.at(pixels.x_from, problem)
+            raise DataError(f"{pixels.x_from}: {problem}")
         check_memory(train.x_from, np.dtype(np.float64).itemsize * x_train.size)
         x_train, x_test = x_train.astype(np.float64), x_test.astype(np.float64)
     note = quantity_note(train.y) if train.columns.classes is None else None
@@ -338,7 +338,7 @@ def read_rows(path: Path, expected: int, columns: Columns = NO_COLUMNS) -> Rows:
             return as_features(*x), None
         table = make_table(x, *y)
     except MemoryError as error:
-        raise DataError.at(path, "does not fit in this machine's memory: split it") from error
+        raise DataError(f"{path}: does not fit in this machine's memory: split it") from error
     return table.x, table.y
 
 

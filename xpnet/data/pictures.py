@@ -91,7 +91,7 @@ def read_digit(path: Path, side: int = FIELD) -> NDArray[np.uint8]:
     try:
         return to_mnist_form(grey, side)
     except DataError as error:
-        raise DataError.at(path, error) from None
+        raise DataError(f"{path}: {error}") from None
 
 
 # Reading of grey levels
@@ -118,10 +118,10 @@ def read_grey(path: Path) -> Grey:
                 return _decode_grey(Image.open(file, formats=FORMATS))
         except UnidentifiedImageError as error:
             formats = ", ".join(FORMATS)
-            raise DataError.at(path, f"is no image that can be read: expected {formats}") from error
+            raise DataError(f"{path}: is no image that can be read: expected {formats}") from error
         except Exception as error:  # decoders raise almost any exception for damaged bytes
             reason = join_lines(error) or type(error).__name__
-            raise DataError.at(path, f"the image is too large, damaged or cut short ({reason})") from error
+            raise DataError(f"{path}: the image is too large, damaged or cut short ({reason})") from error
 
 
 def _decode_grey(image: Image.Image) -> Grey:

@@ -73,7 +73,7 @@ class Table:
                 if not values:
                     name = shorten(columns.features[place]) if columns.features else place + 1
                     problem = f"feature {name} has no value in the training rows: remove it"
-                    raise DataError.at(self.x_from, problem)
+                    raise DataError(f"{self.x_from}: {problem}")
                 means.append(math.fsum(values) / len(values))
             columns = replace(columns, means=tuple(means) or None)
         categories, absent = {}, set() if options.missing == "category" else {""}
@@ -126,7 +126,7 @@ class LabelCodes:
             numbers = [places[name] for name in names]
             if sum(map(len, classes)) > LONGEST_NAMES or len(classes) > LARGEST_LABEL + 1:
                 problem = f"{len(classes)} classes, whose names are too long together: are these the labels?"
-                raise DataError.at(where, problem)
+                raise DataError(f"{where}: {problem}")
         return np.array(numbers, np.int32)[codes], classes
 
     def _add(self, label: str) -> int:
@@ -174,9 +174,9 @@ def as_features(
     """
     if values.ndim < 2:
         needed = "features need at least 2 (samples, values): are these the labels?"
-        raise DataError.at(where, f"{values.ndim} dimension, {needed}")
+        raise DataError(f"{where}: {values.ndim} dimension, {needed}")
     if values.size == 0:
-        raise DataError.at(where, f"holds no values (its shape is {format_shape(values.shape)})")
+        raise DataError(f"{where}: holds no values (its shape is {format_shape(values.shape)})")
     rows = values.reshape(len(values), -1)
     if rows.dtype.kind in "iu" and rows.dtype != np.uint8:
         if rows.min() < 0 or rows.max() > 255:
@@ -202,7 +202,7 @@ def as_labels(values: HostArray, where: object) -> NDArray[np.int32]:
     """
     if values.ndim != 1 and values.shape[1:] != (1,):
         shape = format_shape(values.shape)
-        raise DataError.at(where, f"its shape is {shape}, labels have one dimension: are these the features?")
+        raise DataError(f"{where}: its shape is {shape}, labels have one dimension: are these the features?")
     column = values.reshape(-1)
     allowed = (column >= 0) & (column <= LARGEST_LABEL)
     if column.dtype.kind == "f":
@@ -276,7 +276,7 @@ def open_data_file(path: Path, expected: str = "a file") -> Iterator[BinaryIO]:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
             kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-            raise DataError.at(path, f"is {kind}, {expected} was expected")
+            raise DataError(f"{path}: is {kind}, {expected} was expected")
         with path.open("rb") as file:
             start = file.read(4)
             file.seek(0)
@@ -286,14 +286,14 @@ def open_data_file(path: Path, expected: str = "a file") -> Iterator[BinaryIO]:
             packed = start.startswith(GZIP_MAGIC)
             yield cast("BinaryIO", gzip.GzipFile(fileobj=file)) if packed else file
     except EOFError as error:
-        raise DataError.at(path, "the gzip data ends too early: download the file again") from error
+        raise DataError(f"{path}: the gzip data ends too early: download the file again") from error
     except (gzip.BadGzipFile, zlib.error) as error:
         problem = f"the gzip data is damaged ({join_lines(error)}): download the file again"
-        raise DataError.at(path, problem) from error
+        raise DataError(f"{path}: {problem}") from error
     except FileNotFoundError as error:
-        raise DataError.at(path, "no such file") from error
+        raise DataError(f"{path}: no such file") from error
     except OSError as error:
-        raise DataError.at(path, f"cannot be read ({error.strerror or error})") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def check_memory(where: str | Path, declared: int, hint: str = MAPPING_HINT) -> None:
@@ -307,4 +307,4 @@ def check_memory(where: str | Path, declared: int, hint: str = MAPPING_HINT) -> 
     memory = available_memory()
     if memory is not None and declared > memory > 0:
         problem = f"holds {declared} bytes of values, this machine has {memory} bytes of memory: {hint}"
-        raise DataError.at(where, problem)
+        raise DataError(f"{where}: {problem}")

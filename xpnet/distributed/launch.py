@@ -47,7 +47,7 @@ def check_alone(name: str, work: str) -> None:
         It is one; the message ends with the `work` of the ranks, and what to do instead.
     """
     if (size := rank_and_size()[1]) > 1:
-        raise ConfigError.at(name, f"mpiexec has started {size} processes, {work}").of_all_ranks()
+        raise ConfigError(f"{name}: mpiexec has started {size} processes, {work}").of_all_ranks()
 
 
 def local_rank() -> int:

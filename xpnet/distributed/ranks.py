@@ -161,7 +161,7 @@ class Ranks:
                 parts = (f"{value} on {self.describe(ranks)}" for value, ranks in holders.items())
                 remedy = "start all with the same command, files and versions"
                 problem = f"differs between the ranks: {'; '.join(parts)}: {remedy}"
-                raise ConfigError.at(name, problem).of_all_ranks()
+                raise ConfigError(f"{name}: {problem}").of_all_ranks()
 
     def describe(self, ranks: list[int]) -> str:
         """Return the numbers of ranks, and their hosts, in words; of many the first ones."""

@@ -264,7 +264,7 @@ def read_limits(*, debug: bool) -> tuple[float, float]:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < math.inf:
-        raise ConfigError.at(TIMEOUT, f"expected seconds above 0, got {value!r}")
+        raise ConfigError(f"{TIMEOUT}: expected seconds above 0, got {value!r}")
     if debug:
         return math.inf, math.inf
     return seconds, seconds if value else LONG_LIMIT

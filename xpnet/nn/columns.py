@@ -61,7 +61,7 @@ class Columns:
             "with": [name for i, name in enumerate(names) if places[name] != i or name not in known],
         }
         if texts := [f"{word} {format_names(them)}" for word, them in differences.items() if them]:
-            raise DataError.at(where, f"its columns are not those of the training: {', '.join(texts)}")
+            raise DataError(f"{where}: its columns are not those of the training: {', '.join(texts)}")
         return [places[name] for name in expected]
 
     def encode(self, x: HostArray, texts: Texts, where: object, lines: Any = None) -> HostArray:

@@ -123,7 +123,7 @@ def vecdot(ops: FullRange, x1: Any, x2: Any, /, *, axis: int = -1, slices: int |
         raise ConfigError(f"vecdot: expected an axis from {lowest} to -1, got {axis!r:.60}")
     if x1.shape[axis] != x2.shape[axis]:
         shapes = f"{(*x1.shape,)} and {(*x2.shape,)}"
-        raise DataError.at("vecdot", f"expected the same length of axis {axis}, got shapes {shapes}")
+        raise DataError(f"vecdot: expected the same length of axis {axis}, got shapes {shapes}")
     row, column = (ops.xp.moveaxis(x, axis, -1) for x in (x1, x2))
     return _contract("vecdot", ops, row[..., None, :], column[..., :, None], slices)[..., 0, 0]
 
@@ -232,7 +232,7 @@ def var(
     The other parameters and the errors are those of `sum`.
     """
     if not (matches(correction, float) and abs(correction) <= sys.float_info.max):
-        raise ConfigError.at("var", f"expected a number as the correction, got {correction!r:.60}")
+        raise ConfigError(f"var: expected a number as the correction, got {correction!r:.60}")
     return reduce_axes("var", ops, x, axis=axis, keepdims=keepdims, correction=float(correction))
 
 
@@ -307,7 +307,7 @@ def accumulate(
     """Return the results of a function of the terms up to each one along an axis."""
     function, initial = OF_AN_AXIS[name]
     if axis is None and x.ndim != 1:
-        raise ConfigError.at(name, f"expected an axis for {x.ndim} dimensions, got None")
+        raise ConfigError(f"{name}: expected an axis for {x.ndim} dimensions, got None")
     (position,) = sorted_axes(name, axis or 0, x.ndim)
     results = function(ops, x, position) if prod(x.shape) else x
     if include_initial:

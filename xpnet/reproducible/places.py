@@ -31,7 +31,7 @@ def whole(name: str, expected: str, value: int, lowest: int = 0, below: int = MO
         It is none, or not in the range.
     """
     if not (matches(value, int) and lowest <= value < below):
-        raise ConfigError.at(name, f"expected {expected}, got {value!r:.60}")
+        raise ConfigError(f"{name}: expected {expected}, got {value!r:.60}")
     return int(value)
 
 
@@ -46,7 +46,7 @@ def to_float64(name: str, ops: FullRange, x: Any) -> Any:
     xp = ops.xp
     is_long = getattr(x.dtype, "char", "") == "g"  # NumPy's longdouble, which would be rounded
     if is_long or not xp.isdtype(x.dtype, ("real floating", "integral", "bool")):
-        raise DataError.at(name, f"expected real numbers of at most 64 bits, got an array of {x.dtype}")
+        raise DataError(f"{name}: expected real numbers of at most 64 bits, got an array of {x.dtype}")
     if x.dtype == ops.dtype:
         return x
     return _flush(xp, xp.astype(x, ops.dtype))  # JAX on the CPU, and CuPy, convert subnormal numbers to 0
@@ -62,7 +62,7 @@ def place(name: str, arrays: Iterable[Any]) -> tuple[str, str]:
     places = {place_of_array(name, x) for x in arrays}
     if len(places) > 1:
         both = " and ".join(sorted(f"{library} on {device}" for library, device in places))
-        raise DataError.at(name, f"expected arrays of one library on one device, got {both}")
+        raise DataError(f"{name}: expected arrays of one library on one device, got {both}")
     return places.pop() if places else ("numpy", "cpu")
 
 
@@ -74,11 +74,11 @@ def place_of_array(name: str, x: Any) -> tuple[str, str]:
     if backend is None:
         kinds = "NumPy, CuPy, PyTorch, JAX, dpnp or array-api-strict"
         hint = " (not inside jax.jit)" if "Tracer" in type(x).__name__ else ""
-        raise DataError.at(name, f"expected an array of {kinds}, with values, got a {type(x).__name__}{hint}")
+        raise DataError(f"{name}: expected an array of {kinds}, with values, got a {type(x).__name__}{hint}")
     place = backend.name, backend.device_name
     if backend.device != arithmetic(*place)[0].device:
         expected = f"expected an array of the default queue of {backend.name} on {backend.device_name}"
-        raise DataError.at(name, f"{expected}, got one of another queue: x.to_device moves it")
+        raise DataError(f"{name}: {expected}, got one of another queue: x.to_device moves it")
     return place
 
 
