@@ -126,7 +126,7 @@ def test_a_wrong_argument_is_an_error_in_one_line(work, monkeypatch, name):  # n
         right = {**right, "data": datasets.load(FILE)}
     names = parameters.keys() | (FitSettings.__annotations__.keys() if name == "xpnet.fit" else set())
     refused = []
-    for parameter in sorted(names - {"settings", "arrays", "keywords", "verbose"}):
+    for parameter in sorted(names - {"settings", "arrays", "keywords", "verbose", "options"}):
         for value in WRONG:
             values = {key: each for key, each in {**right, parameter: value}.items() if key != "function"}
             if name == "xpnet.fit" and parameter in ("overwrite", "report", "tags", "track"):

@@ -182,7 +182,7 @@ def test_both_verifiers_judge_forged_records_alike_and_believe_none_without_a_wo
 
 
 def test_the_page_is_made_of_its_sources_which_know_every_setting_and_the_report_names_it():
-    texts = {path.name: path.read_text() for path in browser_page.FOLDER.iterdir()}
+    texts = {path.name: path.read_text() for path in browser_page.FOLDER.glob("*.*")}
     assert texts["xpnet.html"] == browser_page.build_page(), "run python examples/browser/browser_page.py"
     assert {int(n): x for n, x in re.findall(r'(\d+): "(\w{64})"', texts["page.js"])} == PUBLISHED
     assert {each.name for each in fields(TrainConfig)} <= set(re.findall(r"\w+", texts["verify.js"]))

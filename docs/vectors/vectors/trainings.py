@@ -24,7 +24,10 @@ from xpnet.training.trainer import Trainer
 
 FEATURES, CLASSES, TEST = 64, 4, 20
 
-FILES = "data test_data test_split label missing columns init_from out name overwrite resume extend"
+FILES = """
+    data test_data test_split label missing drop encode unknown columns init_from out name overwrite resume
+    extend
+"""
 COMPUTATION = "arithmetic dtype device backend require_device workers jobs repeats"
 RECORDS = "log_every checkpoint_seconds keep_checkpoint_every resume_or_start tags report track quiet debug"
 WITHOUT_EFFECT = {*FILES.split(), *COMPUTATION.split(), *RECORDS.split()}
