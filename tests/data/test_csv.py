@@ -9,7 +9,7 @@ import pytest
 
 from xpnet.data import csv
 from xpnet.data.csv import read_csv
-from xpnet.data.datasets import load, read_rows
+from xpnet.data.datasets import is_table, load, read_rows
 from xpnet.data.texts import TableOptions
 from xpnet.errors import ConfigError, DataError
 from xpnet.nn.columns import Columns
@@ -374,4 +374,5 @@ def test_the_label_is_found_in_any_case(path, label):
 def test_files_of_other_programs_are_named_whatever_their_names(tmp_path):
     path = tmp_path / "table.xlsx"
     path.write_bytes(b"PK\3\4\0")
-    assert refused(load, path).startswith(f"{path}: is an Excel file: pandas.read_excel(path).to_csv(")
+    for call in (lambda: load(path), lambda: load(path, label="a", test_split=0.2), lambda: is_table(path)):
+        assert refused(call).startswith(f"{path}: is an Excel file: pandas.read_excel(path).to_csv(")

@@ -15,7 +15,7 @@ from xpnet._typing import HostArray
 from xpnet.arithmetic import random
 from xpnet.data.array_files import is_array_file, is_mapped, read_array, read_halves, read_npz
 from xpnet.data.csv import read_csv
-from xpnet.data.table import MAPPING_HINT, ROLES, Table, as_features, check_memory, make_table, open_data_file
+from xpnet.data.table import MAPPING_HINT, ROLES, Table, as_features, check_memory, make_table, refuse_foreign
 from xpnet.data.texts import TableOptions, count_note, quantity_note
 from xpnet.distributed.exchange import share_memory
 from xpnet.distributed.ranks import Ranks
@@ -185,6 +185,8 @@ def find_bundled_folder() -> Path:
 
 def _read_dataset(data: Path | None, test_data: Path | None, options: TableOptions) -> Dataset:
     """Read a dataset, by the kind of `data`."""
+    if data is not None:
+        refuse_foreign(data)
     if data is not None and is_csv(data) and not data.is_dir():
         return _read_csv_dataset(data, test_data, options)
     if options not in _DEFAULTS:
@@ -197,9 +199,6 @@ def _read_dataset(data: Path | None, test_data: Path | None, options: TableOptio
         return join_halves("mnist", *read_halves(find_bundled_folder()))
     if data.is_dir() or (data.exists() and data.suffix.lower() == ".npz"):
         return join_halves(data.resolve().name if data.is_dir() else _stem(data), *read_halves(data))
-    if data.is_file():
-        with open_data_file(data):  # which recognises files of other programs
-            pass
     name = setting("data")
     problem = f"is none of what {name} takes:" if data.exists() else f"no such file or folder; {name} takes"
     raise DataError(f"{data}: {problem} {_FORMS}")
@@ -305,6 +304,7 @@ Rows: TypeAlias = tuple[HostArray, NDArray[np.int32] | None]
 
 def is_table(path: Path) -> bool:
     """Return True if a file is a table, by its name, or by the first bytes of IDX and gzip."""
+    refuse_foreign(path)
     return is_csv(path) or is_array_file(path)
 
 

@@ -296,6 +296,13 @@ def open_data_file(path: Path, expected: str = "a file") -> Iterator[BinaryIO]:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
+def refuse_foreign(path: Path) -> None:
+    """Raise DataError for a file of another program."""
+    if path.is_file():
+        with open_data_file(path):
+            pass
+
+
 def check_memory(where: str | Path, declared: int, hint: str = MAPPING_HINT) -> None:
     """Raise DataError if values of `declared` bytes exceed the available memory, as far as that is known.
 
