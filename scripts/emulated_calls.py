@@ -95,7 +95,8 @@ CALLS: dict[str, Call] = {
     "average": lambda m, x, y: m.average(x, weights=m.abs(y) + 1),
     "bincount": lambda m, x, _: m.bincount(m.abs(x).astype(int) % 9),
     "broadcast_to": lambda m, x, _: m.broadcast_to(x, (3, x.size)),
-    "choose": lambda m, x, y: m.choose((m.abs(x).astype(int) % 2), [x, y]),
+    "choose": lambda m, x, y: m.choose(m.abs(x).astype(int) % 2, m.stack([x, y])),
+    "column_stack": lambda m, x, y: m.column_stack((x, y)),
     "clip": lambda m, x, _: m.clip(x, -1, 1),
     "compress": lambda m, x, y: m.compress(y != 0, x),
     "concat": lambda m, x, y: m.concat([x, y]),
@@ -157,7 +158,7 @@ CALLS: dict[str, Call] = {
     "stack": lambda m, x, y: m.stack([x, y]),
     "swapaxes": lambda m, x, _: m.swapaxes(_square(x), 0, 1),
     "take": lambda m, x, _: m.take(x, m.arange(x.size)[::2]),
-    "take_along_axis": lambda m, x, _: m.take_along_axis(x, m.arange(x.size)[::-1], 0),
+    "take_along_axis": lambda m, x, _: m.take_along_axis(x, m.arange(x.size)[::-1], axis=0),
     "tensordot": lambda m, x, y: m.tensordot(x, y, axes=1),
     "tile": lambda m, x, _: m.tile(x, 2),
     "tri": lambda m, x, _: m.tri(x.size % 9),
@@ -222,6 +223,7 @@ CALLS: dict[str, Call] = {
     "fuse": lambda m, x, y: m.fuse(_combine)(x, y),
     "genfromtxt": lambda m, *_: m.genfromtxt(io.StringIO("1 2\n3 4")),
     "iinfo": lambda m, x, _: m.iinfo(x.dtype).max,
+    "fromDlpack": lambda m, x, _: m.fromDlpack(x.toDlpack()),
     "load": lambda m, x, _: m.load(io.BytesIO(_written(lambda file: m.save(file, x)).tobytes())),
     "loadtxt": lambda m, *_: m.loadtxt(io.StringIO("1 2\n3 4")),
     "mgrid": lambda m, x, _: m.mgrid[0 : x.size % 9, 0:3],
@@ -238,7 +240,7 @@ CALLS: dict[str, Call] = {
 """Calls with other arguments than one array, or than the two of ``TWO`` and of ufuncs."""
 HOST: dict[str, Call] = {
     "alltrue": lambda m, x, _: m.all(x),
-    "asfarray": lambda _, x, __: x if x.dtype.kind in "fc" else x.astype(float),
+    "asfarray": lambda _, x, __: x.real.astype(float),  # as in NumPy 1
     "asnumpy": lambda _, x, __: x,
     "byte_bounds": lambda _, x, __: x.nbytes,
     "cumproduct": lambda m, x, _: m.cumprod(x),
@@ -318,6 +320,7 @@ LEFT_OUT = {
         "clear_memo get_array_module get_array_wrap get_default_memory_pool get_default_pinned_memory_pool "
         "is_available memoize show_config"
     ),
+    "name what other functions return": "UniqueAllResult UniqueCountsResult UniqueInverseResult",
     "set the state of generators": "get_random_state reset_states seed set_random_state",
     "print numbers, or set how": (
         "base_repr binary_repr disp format_float_positional format_float_scientific get_printoptions "

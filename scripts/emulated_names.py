@@ -69,10 +69,12 @@ def find_reason(module: Any, name: str) -> str:
     """Return why a name is not called, or nothing: a sentence's end after "Left out, since they"."""
     value = getattr(module, name)
     reasons = (reason for reason, names in LEFT_OUT.items() if name in names.split())
+    if inspect.ismodule(value):
+        return "are modules"
     if name in CALLS or name in RANDOM_CALLS:
         return ""
-    if inspect.ismodule(value) or inspect.isclass(value):
-        return "are modules" if inspect.ismodule(value) else "are classes"
+    if inspect.isclass(value):
+        return "are classes"
     return next(reasons, "" if callable(value) else "are constants, and objects that are no functions")
 
 
