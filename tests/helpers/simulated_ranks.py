@@ -169,8 +169,7 @@ class Comm:
         parts = [sent.reshape(-1)[start:][:number] for number, start in zip(*places, strict=True)]
         self._exchange("Alltoallv", parts, received, widths, starts)
 
-    def Allreduce(self, _, message, operation):
-        memory = message[0] if isinstance(message, list) else message
+    def Allreduce(self, _, memory, operation):
         given = self._meet("Allreduce", memory.copy()).given
         first, *others = self.world.random.sample(range(self.size), self.size)
         memory[...] = given[first]
@@ -196,22 +195,18 @@ class Comm:
 
     def Isend(self, sent, rank):
         self._check("Isend")
-        arrives, is_copied = (
-            self.world.time + 0.02 * self.world.random.random(),
-            self.world.random.random() < 0.5,
-        )
+        arrives = self.world.time + 0.02 * self.world.random.random()
+        is_copied = self.world.random.random() < 0.5
         letter = SimpleNamespace(content=sent.copy(), arrives=arrives, is_taken=is_copied)
         self.group.letters[self.rank, rank].append(letter)
         return SimpleNamespace(Test=lambda: letter.is_taken)
 
     def Iprobe(self, status):
         self._check("Iprobe")
-        first = {
-            source: queue[0]
-            for (source, to), queue in self.group.letters.items()
-            if queue and to == self.rank
-        }
-        arrived = [source for source, letter in first.items() if letter.arrives <= self.world.time]
+        queues = {source: queue for (source, to), queue in self.group.letters.items() if to == self.rank}
+        arrived = [
+            source for source, queue in queues.items() if queue and queue[0].arrives <= self.world.time
+        ]
         status.source = self.world.random.choice(arrived) if arrived else None
         return bool(arrived)
 
@@ -232,7 +227,7 @@ def _free():
     """Free a window, when the process ends."""
 
 
-MPI = SimpleNamespace(IN_PLACE=object(), MAX=np.maximum, SUM=np.add, DOUBLE=None, FLOAT=None)
+MPI = SimpleNamespace(IN_PLACE=object(), MAX=np.maximum, DOUBLE=None, FLOAT=None)
 MPI.Query_thread, MPI.THREAD_MULTIPLE, MPI.COMM_TYPE_SHARED = lambda: 3, 3, None
 MPI.Status, MPI.REQUEST_NULL = SimpleNamespace, SimpleNamespace(Test=lambda: True)
 MPI.Win = SimpleNamespace(Allocate_shared=_allocate_shared)

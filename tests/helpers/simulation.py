@@ -59,17 +59,9 @@ KINDS = dict.fromkeys(
 KINDS |= dict.fromkeys(("disk full", "disk fails", "two jobs"), "refused")
 KINDS |= dict.fromkeys(("rank late", "clock goes back"), "right")
 """What happens, and how the job may end, if not right."""
-REASONS = (
-    "No space left on device",
-    "No such file or directory",
-    "Input/output error",
-    "another process is working on this run",
-)
-REASONS += (
-    "was replaced or removed",
-    "exists already",
-    "nothing is left to resume",
-    "differs between the ranks",
+REASONS = re.compile(
+    "No space left on device|No such file or directory|Input/output error|was replaced or removed"
+    "|another process is working on this run|exists already|nothing is left to resume|differs between the ranks"
 )
 SEAMS = {files: ("change", "draw_name"), clock: ("now", "seconds", "wait", "start")}
 SEAMS |= {connection: ("_connect", "rank_and_size"), watchdog: ("kill_process", "complain")}
@@ -93,7 +85,7 @@ class Job:
     def judge(self, kind, *, is_doubtful):
         """Return how the job has ended; raise Failure if what happened does not explain it."""
         end = "right" if {*self.codes} == {0} else "refused" if {*self.codes} == {2} else "killed"
-        is_said = is_doubtful or any(reason in line for line in self.lines for reason in REASONS)
+        is_said = is_doubtful or any(map(REASONS.search, self.lines))
         if kind == "rank hangs" and end == "killed" and not self.codes:
             named = f"rank {self.faults[0].rank} on host", "the ranks have not all connected"
             is_said = any(line.startswith(named) for line in self.lines)
@@ -280,9 +272,8 @@ class Simulator:
         self._stack, self._known, self.world = ExitStack(), {}, None
         self.ends, self.faults, self.hits = Counter(), Counter(), Counter()
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory())).resolve()
-        self._stack.enter_context(
-            find_blas().limit(limits=1)
-        )  # as of a training alone, for those that overlap
+        # As of a training alone, for those that overlap.
+        self._stack.enter_context(find_blas().limit(limits=1))
         patch = self._stack.enter_context(pytest.MonkeyPatch.context())
         self.root, self._data = folder / "work", folder / "data.npz"
         x, y = pixels(1140, 5, 3)
@@ -342,10 +333,8 @@ class Simulator:
     def run(self, seed):
         """Run the schedule of a seed; raise Failure for what is wrong."""
         random = Random(seed)  # noqa: S311
-        how, setting = (
-            random.choice(("start", "overwrite", "overwrite", "extend")),
-            random.choice([*SETTINGS]),
-        )
+        how = random.choice(("start", "overwrite", "overwrite", "extend"))
+        setting = random.choice([*SETTINGS])
         try:
             folder, expected, points = self._learn(how, setting)
             ends = Counter()
