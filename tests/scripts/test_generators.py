@@ -11,9 +11,9 @@ from shared import python_path
 
 pytestmark = pytest.mark.tooling
 
-GENERATORS = """docs/array_names docs/course/make_course docs/functions_of_others docs/math_links
-docs/results/reproduce_mnist_table docs/vectors/make_vectors examples/browser/browser_page
-scripts/cli_reference scripts/emulated_bugs scripts/keyword_types scripts/schemas scripts/upstream_suites"""
+GENERATORS = """docs/array_names docs/course/make_course docs/emulated_bugs docs/functions_of_others
+docs/math_links docs/results/reproduce_mnist_table docs/vectors/make_vectors examples/browser/browser_page
+scripts/cli_reference scripts/keyword_types scripts/schemas scripts/upstream_suites"""
 FOLDERS = (ROOT / "docs", ROOT / "examples", SCRIPTS)
 WRITERS = ("write_atomic(", "write_text(", "write_bytes(")
 OTHERS = {"shared.py", "check_release.py", "faults.py", "make_fixtures.py", "conf.py"}

@@ -10,8 +10,10 @@ import os
 import subprocess
 import sys
 import types
+from pathlib import Path
 from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import checkout
 import numpy as np
 from shared import markdown, write_part

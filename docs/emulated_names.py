@@ -1,6 +1,6 @@
 """Compare every name of CuPy on the emulated CUDA device with NumPy: the table of docs/emulated-cupy.md.
 
-``python scripts/emulated_names.py [names]`` calls each name of ``MODULES`` with arrays of ``DTYPES`` and
+``python docs/emulated_names.py [names]`` calls each name of ``MODULES`` with arrays of ``DTYPES`` and
 ``SIZES``, on the device and in NumPy; with names it prints how these fare, without writing. A call is right
 if dtype apart both results agree, or both raise, which not all calls of a name may do; it is refused if the
 error says what is not emulated. emulated_calls.py has the calls, the differences that are CuPy's own, and the
@@ -16,8 +16,10 @@ import sys
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import checkout
 import numpy as np
 from emulated_calls import CALLS, EXPLAINED, HOST, LEFT_OUT, RANDOM_CALLS, TWO, Call
