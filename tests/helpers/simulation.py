@@ -119,6 +119,7 @@ class World(Scheduler):
         super().__init__(random)
         self.disk, self.processes, self.names, self.set_back = Disk(root, random), [], 0, 0
         self.hits, self.struck, self.trace = Counter(), Counter(), []
+        self.kept = set()  # names of files whose removal a fault has prevented
         self.mine, self.has_saved = root / "runs" / "mine", False
         self._old = self.disk.find(self.mine)
 
@@ -242,6 +243,8 @@ class World(Scheduler):
             if options.get("ignore_errors") and isinstance(error, OSError):
                 return None
             self.disk.has_failed |= name == "fsync"
+            if name == "unlink":
+                self.kept.add(call.__self__.name)
             if name == "write":
                 self.disk.perform(call, arguments, options, self.random.choice((0, 0.5)))
             raise
@@ -384,6 +387,9 @@ class Simulator:
                 checkpoint = world.mine / "checkpoint.safetensors"  # to be removed, its line says
                 checkpoint.unlink() if checkpoint.exists() else shutil.rmtree(world.mine)
                 disk.tree = disk.read(self.root)
+        for name in world.kept:  # which verify names
+            if name.endswith(".tmp"):
+                (world.mine / name).unlink(missing_ok=True)
         found = outcome(world.mine)
         for name, value in expected.items():
             lost = {*value} - {*found[name]} if name == "files" else set()  # of kept ones, which none needs
