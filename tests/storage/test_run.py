@@ -15,7 +15,7 @@ from folders import change_record, fail_with, tree
 
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import find, run
-from xpnet.storage.locks import is_locked
+from xpnet.storage.locks import Lock, is_locked
 from xpnet.storage.record import Record, read_metrics, read_run
 from xpnet.storage.run import WritableRun
 
@@ -96,6 +96,21 @@ def test_a_run_is_replaced_only_after_its_end_and_writes_nothing_into_its_succes
         writes = partial(lost.log, {}), partial(lost.finish, "failed"), partial(lost.resume, 0, **HERE)
         refused("mine: was replaced or removed while this run was using it$", *writes)
         shutil.rmtree(new.folder, ignore_errors=True)
+
+
+def test_a_run_whose_lock_another_process_has_replaced_writes_nothing(tmp_path):
+    mine = start(tmp_path, "mine")
+    lock = mine.folder / ".lock"
+    lock.unlink()
+    mine.log({"epoch": 1})  # a person may have removed it
+    other = Lock.take(lock)
+    before = tree(tmp_path)
+    for write in partial(mine.log, {}), partial(mine.finish, "failed"):
+        with pytest.raises(ConfigError, match=IN_USE):
+            write()
+    mine.release()
+    assert tree(tmp_path) == before
+    other.release()
 
 
 @pytest.mark.parametrize("error", [NO_SPACE, KeyboardInterrupt()], ids=["disk full", "Ctrl-C"])

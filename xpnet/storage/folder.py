@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 STARTING, REPLACED = ".starting-", ".replaced-"
 """Beginnings of the names of a folder that becomes a run, of its lock, and of the run that it replaces."""
+IN_USE = "another process is working on this run: wait until it has ended"
 
 
 class RunFolder:
@@ -190,7 +191,7 @@ def acquire_lock(folder: Path) -> Lock:
     """
     lock = Lock.take(folder / records.LOCK_FILE)
     if lock is None:
-        raise ConfigError(f"{folder}: another process is working on this run: wait until it has ended")
+        raise ConfigError(f"{folder}: {IN_USE}")
     return lock
 
 

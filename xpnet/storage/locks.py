@@ -58,10 +58,17 @@ class Lock:
                 raise make_write_error(path, error) from error
         return cls(path, lock)
 
+    @property
+    def is_replaced(self) -> bool:
+        """True if another process has a lock file of its own in the place of this one."""
+        with suppress(OSError):
+            return not os.path.samestat(self._file, self._path.stat())
+        return False
+
     def release(self) -> None:
         """Remove the file and release the lock, if it is still held."""
         with suppress(OSError):
-            if self._lock.is_locked and os.path.samestat(self._file, self._path.stat()):
+            if self._lock.is_locked and not self.is_replaced:
                 if sys.platform == "win32":  # where open files cannot be removed
                     self._lock.release()
                 files.change(self._path.unlink)

@@ -23,7 +23,7 @@ from xpnet.errors import ConfigError, DataError, setting
 from xpnet.storage import record as records
 from xpnet.storage.checkpoint import RESTART
 from xpnet.storage.environment import collect_environment
-from xpnet.storage.folder import STARTING, RunFolder, acquire_lock, clean_up, digest_file, take_name
+from xpnet.storage.folder import IN_USE, STARTING, RunFolder, acquire_lock, clean_up, digest_file, take_name
 from xpnet.storage.locks import Lock
 from xpnet.storage.record import Record, RunInfo, RunOutcome, Segment, replace_nonfinite
 from xpnet.storage.schemas import select_content, select_keys
@@ -202,6 +202,8 @@ class WritableRun(RunFolder):
         """Check that the folder is still this run's, and give the body the path of a file to write."""
         if _folder_identity(self.path) != self._identity:
             raise ConfigError(f"{self.folder}: was replaced or removed while this run was using it")
+        if self._lock.is_replaced:  # by one that has taken ours for a link that somebody had put there
+            raise ConfigError(f"{self.folder}: {IN_USE}")
         try:
             yield self.path / name
         except OSError as error:
