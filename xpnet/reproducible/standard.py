@@ -85,7 +85,7 @@ class Namespace:
     def __init__(self, name: str) -> None:
         self.library = name
         self.at = cache(partial(Place, self, name))  # by the name, as in --device
-        self.place = cache(self._find_place)
+        self._places = dict[str, Place]()  # by the text of the device: CuPy's have no hash
         self.__name__ = f"xpnet.reproducible.namespace({name!r})"
         with_space = {each: partial(function, self) for each, function in WITH_SPACE.items()}
         self.__dict__.update(ALIKE | with_space)
@@ -125,8 +125,13 @@ class Namespace:
 
     # Places
 
-    def _find_place(self, device: Device | None) -> Place:
+    def place(self, device: Device | None) -> Place:
         """Return the place of a device of the library, by default that of its new arrays."""
+        if str(device) not in self._places:
+            self._places[str(device)] = self._find_place(device)
+        return self._places[str(device)]
+
+    def _find_place(self, device: Device | None) -> Place:
         backend = import_backend(self.library)
         default = backend("cuda:0" if self.library == "cupy" else "cpu")
         if device in (None, "cpu"):
