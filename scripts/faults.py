@@ -13,6 +13,8 @@ run that reach its line:
   they took when learnt. After two minutes more the run is ended: its last test has caught the fault.
 - If three tests or fewer catch a fault, only those count that pass again without it.
 
+``--first`` ends the run of each fault at the first test that catches it: enough to know whether one does.
+
 The result, a list of tests for each fault, is written to ``build/faults/results.json``. With ``--only`` or
 ``--uncaught`` it replaces that of these faults alone. Exit code 1 if a fault is not caught, 2 if one is not
 found once.
@@ -146,7 +148,7 @@ class Checkout:
         """
         self._outcomes.write_text("")
         self._chosen.write_text("\n".join(names), encoding="utf-8")
-        files = sorted({name.partition("::")[0] for name in names})
+        files = list(dict.fromkeys(name.partition("::")[0] for name in names))
         process = subprocess.Popen(
             [*PYTEST, *words, *files],
             cwd=self.copy,
@@ -173,13 +175,13 @@ class Checkout:
             return dict.fromkeys(names, 0.0), set(names)
         return seconds, failed | seconds.keys() - ended
 
-    def plant(self, fault: Fault, names: Collection[str]) -> list[str]:
+    def plant(self, fault: Fault, names: Collection[str], *words: str) -> list[str]:
         """Return those of some tests that fail with a fault."""
         path = self.copy / "xpnet" / fault.file
         text = path.read_text(encoding="utf-8")
         try:
             _write(path, text.replace(fault.old, fault.new))
-            _, failed = self.run(names)
+            _, failed = self.run(names, *words)
         finally:
             _write(path, text)
         if 0 < len(failed) <= 3:  # perhaps for another reason, such as a busy machine
@@ -273,7 +275,7 @@ def print_tests(file: str, lines: set[int], faults: Sequence[Fault], results: Re
         print("the file has changed since: --learn learns anew what the tests run")
 
 
-def plant_all(faults: Sequence[Fault], results: Results, jobs: int) -> None:
+def plant_all(faults: Sequence[Fault], results: Results, jobs: int, *words: str) -> None:
     """Plant faults, print which tests catch each, and write that among the results of others."""
     (seconds, data), checkouts = read_learnt(), SimpleQueue[Checkout]()
 
@@ -284,7 +286,7 @@ def plant_all(faults: Sequence[Fault], results: Results, jobs: int) -> None:
                 chosen.append(name)
                 left -= seconds[name]
         checkout = checkouts.get()
-        caught_by = checkout.plant(fault, chosen) if chosen else []
+        caught_by = checkout.plant(fault, chosen, *words) if chosen else []
         checkouts.put(checkout)
         return caught_by
 
@@ -309,6 +311,7 @@ def main(words: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--only", metavar="PATTERN", default="*", help="faults that match, as in 'storage/*' or '*Adam*'")
     add("--uncaught", action="store_true", help="faults that are not caught in the results, or not in them")
+    add("--first", action="store_true", help="end the run of a fault at the first test that catches it")
     add("--jobs", type=whole_number, default=available_cpus(), help="processes (default: %(default)s)")
     add("--learn", action="store_true", help="first learn again how long the tests take and what they reach")
     add("--check", action="store_true", help="only check that the text of each fault stands in its file once")
@@ -351,9 +354,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     results = {str(fault): results[str(fault)] for fault in faults if str(fault) in results}
     known = {fault for fault, result in results.items() if result["caught_by"] and options.uncaught}
-    plant_all(
-        [x for x in faults if fnmatch(str(x), options.only) and str(x) not in known], results, options.jobs
-    )
+    chosen = [x for x in faults if fnmatch(str(x), options.only) and str(x) not in known]
+    plant_all(chosen, results, options.jobs, *["-x"] * options.first)
     missed = [f"  {fault}" for fault, result in results.items() if not result["caught_by"]]
     print(f"\nnot caught: {len(missed)} of {len(results)}", *missed, sep="\n")
     return int(len(missed) > 0)
