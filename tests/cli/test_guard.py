@@ -7,6 +7,7 @@ of a terminal, and none is too strange to be printed.
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,6 @@ from folders import change_record, fail_with
 from hooks import OnEpoch, calling
 
 from xpnet.__main__ import main
-from xpnet.cli.guard import handle_errors
 from xpnet.errors import BackendError
 from xpnet.storage.checkpoint import load_checkpoint
 from xpnet.storage.record import read_metrics, read_run
@@ -42,11 +42,7 @@ TRAIN = ["train", "--data", "small.npz", "--epochs", "3", "--log-every", "1", "-
         (MemoryError("no 9 TiB"), "the memory does not suffice (no 9 TiB): a smaller network, "),
         (
             RuntimeError("RESOURCE_EXHAUSTED: Out\n of"),
-            "the memory does not suffice (RESOURCE_EXHAUSTED: Out of)",
-        ),
-        (
-            RuntimeError("[enforce fail at alloc_cpu.cpp] can't allocate memory"),
-            "the memory does not suffice",
+            "the memory does not suffice (RESOURCE_EXHAUSTED: Out",
         ),
         (BackendError("GPU: out of memory: use another"), "GPU: out of memory: use another"),
         (PermissionError(13, "Denied", "a.npz"), "a.npz: cannot be used (Denied): check its permissions, "),
@@ -63,43 +59,30 @@ def test_a_traceback_is_shown_with_debug_only(capsys, monkeypatch):
     expected = "xpnet: unexpected RuntimeError: out of luck (--debug shows where)\n"
     assert capsys.readouterr().err == expected
     assert main([*TRAIN, "--debug", "--overwrite"]) == 1
-    err = capsys.readouterr().err
-    assert err.startswith("Traceback")
-    assert err.endswith(expected)
+    assert re.fullmatch(f"Traceback.*{re.escape(expected)}", capsys.readouterr().err, re.DOTALL)
 
 
 class OutOfMemoryError(RuntimeError):
     """As PyTorch's."""
 
 
-@pytest.mark.parametrize("step", [8, 18])
-def test_a_training_that_a_full_gpu_has_ended_goes_on_from_the_last_epoch(capsys, monkeypatch, step):
-    words, original, steps = [*TRAIN, "--batch-size", "32"], Step.__call__, iter(range(1, step))
+def test_a_training_that_a_full_gpu_has_ended_goes_on_from_the_last_epoch(capsys, monkeypatch):
+    words, original, steps = [*TRAIN, "--batch-size", "32"], Step.__call__, iter(range(17))
 
     def call(*args):
         if next(steps, None) is None:
-            raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2 MiB.")
+            raise OutOfMemoryError("CUDA out of memory.")
         return original(*args)
 
     with monkeypatch.context() as patch:
         patch.setattr("xpnet.compute.context.MOST_STEPS", 1)
         patch.setattr(Step, "__call__", call)
         assert main(words) == 2
-    problem = "xpnet: the memory does not suffice (CUDA out of memory. Tried to allocate "
-    assert capsys.readouterr().err.startswith(problem)
-    assert load_checkpoint(Path("runs/run/checkpoint.safetensors"))[1]["epoch"] == (step - 1) // 6
+    assert capsys.readouterr().err.startswith("xpnet: the memory does not suffice (CUDA out of memory.")
+    assert load_checkpoint(Path("runs/run/checkpoint.safetensors"))[1]["epoch"] == 2
     assert main(["train", "--resume", "runs/run"]) == main([*words, "--name", "whole"]) == 0
     prints = [line for line in capsys.readouterr().out.splitlines() if line.startswith("fingerprint")]
     assert prints[0] == prints[1]
-
-
-@not_on_windows
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
-def test_the_exit_code_of_a_command_that_is_terminated_names_the_signal(name, code):
-    number = getattr(signal, name)
-    with handled_by(signal.SIG_DFL, number), handle_errors(debug=False) as output:
-        signal.raise_signal(number)
-    assert output.code == code
 
 
 FINDER = """
@@ -116,8 +99,7 @@ sys.meta_path.insert(0, Finder())
 
 @not_on_windows
 @pytest.mark.parametrize(
-    ("module", "line"),
-    [("xpnet._lib.extras", "xpnet runs"), ("xpnet.cli.runs", "xpnet runs"), ("xpnet.config", "xpnet.train")],
+    ("module", "line"), [("xpnet.cli.runs", "xpnet runs"), ("xpnet.config", "xpnet.train")]
 )
 def test_a_command_that_is_terminated_while_modules_are_loaded_names_the_signal(tmp_path, module, line):
     """Python ends by SIGINT itself if KeyboardInterrupt has left an eval, as that of a namedtuple."""
@@ -129,13 +111,15 @@ def test_a_command_that_is_terminated_while_modules_are_loaded_names_the_signal(
 
 
 @not_on_windows
-def test_a_training_that_is_terminated_is_saved_and_goes_on():
-    terminate = OnEpoch(lambda log: signal.raise_signal(signal.SIGTERM) if log.epoch == 1 else None)
-    with handled_by(signal.SIG_IGN), handled_by(signal.SIG_DFL, signal.SIGTERM):  # as in the background
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_training_that_is_terminated_is_saved_and_goes_on(name, code):
+    number = getattr(signal, name)
+    terminate = OnEpoch(lambda log: signal.raise_signal(number) if log.epoch == 1 else None)
+    with handled_by(signal.SIG_IGN), handled_by(signal.SIG_DFL, number):  # as in the background
         with calling(terminate):
-            assert main(TRAIN) == 143
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    record = json.loads(Path("runs/run/run.json").read_text())
+            assert main(TRAIN) == code
+        assert signal.getsignal(number) is signal.SIG_DFL
+    record = read_run(Path("runs/run"))
     assert (record["status"], record["metrics"]["epochs"]) == ("interrupted", 1)
     assert main(["train", "--resume", "runs/run", "--quiet"]) == 0
 
@@ -156,39 +140,33 @@ def full():
 
 @on_linux
 @pytest.mark.parametrize(
-    ("stream", "opened", "code", "error"),
+    ("stream", "opened", "words", "code", "error"),
     [
-        ("stdout", lambda: None, 0, ""),
-        ("stdout", full, 1, FULL),
-        ("stdout", broken, 0, ""),
-        ("stderr", lambda: None, 0, ""),
-        ("stderr", full, 0, ""),
+        ("stdout", lambda: None, [], 0, ""),
+        ("stdout", full, [], 1, FULL),
+        ("stdout", broken, [], 0, ""),
+        ("stderr", full, ["--device", "cuda"], 0, ""),  # of which a line says that there is none
     ],
-    ids=["closed", "full", "broken", "errors closed", "errors full"],
+    ids=["closed", "full", "broken", "errors full"],
 )
-def test_a_training_goes_on_to_its_end_without_a_stream(capsys, monkeypatch, stream, opened, code, error):
+def test_a_training_goes_on_to_its_end_without_a_stream(
+    capsys, monkeypatch, stream, opened, words, code, error
+):
     monkeypatch.setattr(sys, stream, opened())
-    words = ["--device", "cuda"] if stream == "stderr" else []  # of which a line says that there is none
     assert main([*TRAIN, *words]) == code
     getattr(sys, stream).close()  # which writes the rest, as the end of a process does
     assert capsys.readouterr().err == error
     assert read_run(Path("runs/run"))["status"] == "completed"
-    assert [row["epoch"] for row in read_metrics(Path("runs/run/metrics.jsonl"))] == [0, 1, 2, 3]
+    assert len(read_metrics(Path("runs/run/metrics.jsonl"))) == 4
 
 
 @on_linux
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["runs", "list", "--help"]])
-def test_help_that_cannot_be_printed_ends_with_1(capsys, monkeypatch, words):
+@pytest.mark.parametrize(("words", "code"), [(["train", "--help"], 1), ([*TRAIN, "--lr", "1e300"], 3)])
+def test_what_cannot_be_printed_ends_with_1_unless_there_is_another_exit_code(
+    capsys, monkeypatch, words, code
+):
     monkeypatch.setattr(sys, "stdout", full())
-    assert main(words) == 1
-    sys.stdout.close()
-    assert capsys.readouterr().err == FULL
-
-
-@on_linux
-def test_an_exit_code_of_its_own_wins(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "stdout", full())
-    assert main([*TRAIN, "--lr", "1e300"]) == 3
+    assert main(words) == code
     sys.stdout.close()
     assert FULL in capsys.readouterr().err
 
@@ -198,7 +176,6 @@ EVIL = f"{UNICODE}\udcff"
 STRANGE = [
     ("report", EVIL, "run", "--out", f"{EVIL}.html"),
     ("export", EVIL, "--to", "torch"),
-    ("evaluate", EVIL),
     ("predict", EVIL, f"{EVIL}.npz"),
     ("train", "--data", f"{EVIL}.npz", "--epochs", "1", "--out", EVIL, "--repeats", "2", "--name", "two"),
     ("verify", EVIL, "--files"),
@@ -214,18 +191,13 @@ STRANGE = [
 def trained(recorded, tmp_path_factory):
     """A folder with a run, a copy that has another name, one with another record, and data."""
     folder = tmp_path_factory.mktemp("strange")
-    for name in EVIL, UNICODE, "small":
-        shutil.copy(recorded / "small.npz", folder / f"{name}.npz")
+    shutil.copy(recorded / "small.npz", folder / f"{EVIL}.npz")
     for name in "run", "strange", EVIL:
         shutil.copytree(recorded / "runs/plain", folder / name)
-    texts = ("id", "started", "backend", "device_used", "device_reason", "error", "python", "fingerprint")
-    changes = dict.fromkeys(texts, UNICODE) | {"status": "interrupted", "ended": None, "digests": None}
+    changes = dict.fromkeys(("id", "started", "backend", "error", "python", "fingerprint"), UNICODE)
     place = {"started": UNICODE, "epoch": 1, "backend": UNICODE, "device": UNICODE, "ranks": 2}
-    changes |= {
-        "segments": [{**place, "hosts": [UNICODE], "places": [UNICODE]}],
-        "versions": {"xpnet": UNICODE},
-    }
-    changes |= {"command": [UNICODE] * 2, "working_folder_commit": {"commit": UNICODE, "dirty": True}}
+    changes |= {"segments": [{**place, "hosts": [UNICODE], "places": [UNICODE]}], "command": [UNICODE] * 2}
+    changes |= {"status": "interrupted", "ended": None, "digests": None, "versions": {"xpnet": UNICODE}}
     change_record(folder / "strange", **changes, metrics={UNICODE: 0.5}, specification_version=99)
     (folder / "strange/metrics.jsonl").write_text(json.dumps({"epoch": 1, UNICODE: 2.0}) + "\n")
     return folder
@@ -235,15 +207,12 @@ def trained(recorded, tmp_path_factory):
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 @pytest.mark.parametrize("words", STRANGE, ids=lambda words: " ".join(words)[:20])
 def test_every_command_escapes_what_cannot_be_shown(trained, tmp_path, monkeypatch, words, encoding):
-    shutil.copytree(trained, tmp_path / "copy")
-    monkeypatch.chdir(tmp_path / "copy")
+    monkeypatch.chdir(shutil.copytree(trained, tmp_path / "copy"))
     streams = [io.TextIOWrapper(io.BytesIO(), encoding, errors) for errors in ("strict", "backslashreplace")]
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", streams[0])
         patch.setattr(sys, "stderr", streams[1])
-        code = main(list(words))
-    texts = [stream.seek(0) or stream.read() for stream in streams]
-    assert code == (2 if f"--{EVIL}" in words else 0)
-    assert all(line.isprintable() for text in texts for line in text.split("\n"))
-    assert "owned" in "".join(texts)
-    assert "unexpected" not in texts[1]
+        assert main(list(words)) == (2 if f"--{EVIL}" in words else 0)
+    text = "".join(stream.seek(0) or stream.read() for stream in streams)
+    assert text.replace("\n", "").isprintable()
+    assert "owned" in text
