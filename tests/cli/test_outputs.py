@@ -5,11 +5,9 @@ replace links, and are never written through them.
 """
 
 import os
-import re
 import stat
 import sys
 import threading
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,22 +22,16 @@ from xpnet.storage.run import WritableRun
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="has no such files")
 
-PACKAGE = Path(xpnet.__file__).parent
 RUN = "runs/plain"
-FIT = {"X": [[0.0, 1.0], [1.0, 0.0]], "y": [0, 1], "epochs": 1, "hidden": 2, "device": "cpu"}
-OUTPUTS = {
-    "predictions": ("cli/predict.py", f"predict {RUN} rows.npy --out FILE.csv"),
-    "evaluation": ("cli/predict.py", f"evaluate {RUN} --predictions FILE.csv"),
-    "torch": ("cli/export.py", f"export {RUN} --to torch --out FILE.safetensors"),
-    "onnx": ("cli/export.py", f"export {RUN} --to onnx --out FILE.onnx"),
-    "parity": ("cli/parity.py", "parity --data small.npz --epochs 1 --hidden 2 --json FILE"),
-    "comparison": ("cli/report.py", f"report {RUN} runs/mine --out FILE"),
-    "report": ("report/__init__.py", f"report {RUN} --out FILE"),
-    "report of a model": ("api.py", lambda path: xpnet.fit(**FIT).report(path)),
-    "report of a run": ("report/__init__.py", lambda path: xpnet.load(RUN).report(path)),
-    "model": ("api.py", lambda path: xpnet.load(RUN).save(path)),
-}
-"""Each file that a user names: the module that writes it, and the command or the call."""
+OUTPUTS = [
+    f"predict {RUN} rows.npy --out FILE.csv",
+    f"evaluate {RUN} --predictions FILE.csv",
+    f"export {RUN} --to torch --out FILE.safetensors",
+    "parity --data small.npz --epochs 1 --hidden 2 --json FILE",
+    f"report {RUN} runs/mine --out FILE",
+    f"report {RUN} --out FILE",
+]
+"""The commands that write a file that the user names."""
 
 
 @pytest.fixture(autouse=True)
@@ -50,42 +42,28 @@ def work(copied, monkeypatch):
     monkeypatch.setattr(devices, "probe_all", lambda: found)
 
 
-@pytest.fixture(
-    params=[pytest.param(name, marks=[pytest.mark.needs("onnx")] * (name == "onnx")) for name in OUTPUTS]
-)
+@pytest.fixture(params=OUTPUTS)
 def output(request, capsys):
     """The path of an output, and a function that writes it and returns the line of a refusal, or none."""
-    _, how = OUTPUTS[request.param]
-    if not isinstance(how, str):
-        return Path("FILE"), partial(refusal_of, how, Path("FILE"))
 
     def write():
-        code, (_, err) = main(how.split()), capsys.readouterr()
+        code, (_, err) = main(request.param.split()), capsys.readouterr()
         assert code in {0, 2}
         return err if code else ""
 
-    return Path(how.split()[-1]), write
-
-
-def refusal_of(how, path):
-    try:
-        how(path)
-    except xpnet.ConfigError as error:
-        return str(error)
-    return ""
+    return Path(request.param.split()[-1]), write
 
 
 def test_a_file_that_the_user_names_is_written_where_a_link_points_to(output):
     path, write = output
     Path("elsewhere").mkdir()
     path.symlink_to("elsewhere/target")
-    for old in None, b"old":
-        if old is not None:
-            path.write_bytes(old)
-        assert write() == ""
-        assert path.is_symlink()
-        assert len(tree(Path("elsewhere"))) == 1
-        assert path.read_bytes() not in {b"", old}
+    assert write() == ""
+    Path("elsewhere/target").write_bytes(b"")
+    assert write() == ""
+    assert path.is_symlink()
+    assert len(tree(Path("elsewhere"))) == 1
+    assert path.read_bytes()
 
 
 def test_a_fifo_that_the_user_names_is_written_to_if_it_has_a_reader(output):
@@ -99,7 +77,6 @@ def test_a_fifo_that_the_user_names_is_written_to_if_it_has_a_reader(output):
         pass
     reader.join()
     assert content[0]
-    assert stat.S_ISFIFO(path.lstat().st_mode)
 
 
 def test_a_device_that_the_user_names_is_written_to(output):
@@ -109,20 +86,8 @@ def test_a_device_that_the_user_names_is_written_to(output):
     assert stat.S_ISCHR(path.lstat().st_mode)
 
 
-def test_every_module_that_writes_files_is_known():
-    """Those that the user names, by `save`; those of runs and in caches, by `write_atomic`."""
-    writers = {"save": set(), "write_atomic": set()}
-    for file in PACKAGE.rglob("*.py"):
-        text, name = file.read_text(), file.relative_to(PACKAGE).as_posix()
-        imported = re.findall(r"from xpnet._lib.files import (.*)", text)
-        for word in {word for line in imported for word in line.split(", ")} & {*writers}:
-            writers[word].add(name)
-    assert writers["save"] == {module for module, _ in OUTPUTS.values()} | {"cli/trials.py"}
-    assert writers["write_atomic"] == {"storage/run.py", "trackers.py", "emulation/build.py"}
-
-
-CHECKPOINTS = ("checkpoint.safetensors", "checkpoint-4.safetensors")
-FILES = ("run.json", "metrics.jsonl", *CHECKPOINTS, "model.safetensors", "report.html", ".lock")
+FILES = ("run.json", "metrics.jsonl", "checkpoint.safetensors", "checkpoint-4.safetensors")
+FILES += ("model.safetensors", "report.html", ".lock")
 SEVERAL = "train --data small.npz --epochs 1 --repeats 2 --out . --name several --quiet"
 
 
@@ -142,11 +107,8 @@ def plant(folder, names):
         (f"report {RUN}", RUN, FILES, ["report.html"]),
         (f"export {RUN} --to torch", RUN, ["model-torch.safetensors"], ["model-torch.safetensors"]),
         ("train --resume runs/stopped", "runs/stopped", FILES, FILES[:5]),
-        (f"train --extend {RUN} --epochs 1 --name more --overwrite", RUN, FILES, []),
         (f"train --extend {RUN} --epochs 1 --name more --overwrite", "runs/more", FILES, FILES[:3]),
         (f"{SEVERAL} --overwrite", "several", ["summary.json"], ["summary.json"]),
-        (f"{SEVERAL} --overwrite", "several/seed-1", FILES, FILES[:3]),
-        ("report several", "several", ["summary.json", "report.html"], ["report.html"]),
     ],
 )
 def test_files_of_a_run_are_never_written_through_links(words, folder, planted, written):
@@ -156,18 +118,15 @@ def test_files_of_a_run_are_never_written_through_links(words, folder, planted, 
     before = tree(Path("outside"))
     assert main(words.split()) == 0
     assert tree(Path("outside")) == before
-    assert [
-        name for name in written if not Path(folder, name).is_file() or Path(folder, name).is_symlink()
-    ] == []
+    paths = [Path(folder, name) for name in written]
+    assert [path for path in paths if not path.is_file() or path.is_symlink()] == []
 
 
-def test_a_link_that_takes_the_place_of_the_history_during_a_training_is_refused(tmp_path):
+def test_a_link_that_takes_the_place_of_the_history_during_a_training_is_refused():
     run = WritableRun.reopen(Path("runs/stopped"))
     plant(run.folder, ["metrics.jsonl"])
     before = tree(Path("outside"))
-    with pytest.raises(
-        xpnet.ConfigError, match=r"metrics.jsonl: cannot be written \(Too many levels of symbolic"
-    ):
+    with pytest.raises(xpnet.ConfigError, match=r"metrics.jsonl: cannot be written \(Too many levels of sym"):
         run.log({"epoch": 3})
     run.release()
     assert tree(Path("outside")) == before
