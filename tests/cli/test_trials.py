@@ -168,7 +168,7 @@ def test_the_signals_of_a_terminal_and_a_batch_system_do_not_reach_the_trainings
 
 LONG = ["--data", "small.npz", "--epochs", "1000000", "--log-every", "1", "--no-report", "--name", "long"]
 LONG += ["--repeats", "3", "--jobs", "2"]
-STREAMS = {"capture_output": True, "text": True, "check": False, "start_new_session": True}
+STREAMS = {"capture_output": True, "text": True, "start_new_session": True}
 
 
 @pytest.mark.slow
@@ -176,7 +176,7 @@ STREAMS = {"capture_output": True, "text": True, "check": False, "start_new_sess
 def test_ctrl_c_interrupts_all_trainings_which_save_what_they_have_and_again_ends_them(keys, status):
     line = [sys.executable, harmed_trial.__file__, keys, "seed-0", "train", *LONG]
     with handled_by(signal.default_int_handler):
-        process = subprocess.run(line, **STREAMS, timeout=50)
+        process = subprocess.run(line, check=False, **STREAMS, timeout=50)
     assert (process.returncode, statuses("long")["seed-0"]) == (130, status)
     if status == "interrupted":
         assert process.stderr == ""
