@@ -9,7 +9,6 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import export_csv
 import fetch_mnist
-import pandas as pd
 import pytest
 from networks import pixels
 
@@ -18,7 +17,6 @@ from xpnet.data.datasets import Dataset, digest, load
 
 pytestmark = pytest.mark.tooling
 
-DOWN = "http://127.0.0.1:9"
 FILES = {name: gzip.compress(name.encode(), mtime=0) for name in fetch_mnist.MD5S["kmnist"]}
 
 
@@ -40,47 +38,41 @@ def mirror(tmp_path, monkeypatch):
 
 def fetch(out, url):
     fetch_mnist.main(["--dataset", "kmnist", "--out", str(out), "--mirror", url])
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == FILES
 
 
 @pytest.mark.needs("pooch")
 def test_files_are_fetched_and_intact_ones_are_kept(mirror, tmp_path):
     folder, url = mirror
-    out = tmp_path / "data" / "kmnist"
-    fetch(out, url)
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == FILES
+    fetch(tmp_path / "out", url)
     damaged, *intact = FILES
-    (out / damaged).write_bytes(b"damaged")
+    (tmp_path / "out" / damaged).write_bytes(b"damaged")
     for name in intact:
         (folder / name).unlink()
-    fetch(out, url)
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == FILES
+    fetch(tmp_path / "out", url)
 
 
 @pytest.mark.needs("pooch")
-def test_a_mirror_without_the_right_file_is_one_line_and_nothing_is_left(mirror, tmp_path):
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [("http://127.0.0.1:9", "Connection refused"), ("", "does not match the known hash")],
+)
+def test_a_mirror_without_the_right_file_is_one_line_and_nothing_is_left(mirror, tmp_path, address, reason):
     folder, url = mirror
     name = next(iter(FILES))
     (folder / name).write_bytes(b"<html>please log in</html>")
-    addresses = {
-        DOWN: "Connection refused",
-        f"{url}elsewhere": "404 Client Error",
-        url.rstrip("/"): "does not match the known hash",
-        "file:///etc": "protocol",
-    }
-    for address, reason in addresses.items():
-        with pytest.raises(SystemExit, match=f"fetch_mnist: {re.escape(address)}/{name}: .*{reason}"):
-            fetch(tmp_path / "out", address)
-        assert [*(tmp_path / "out").iterdir()] == []
+    address = address or url.rstrip("/")
+    with pytest.raises(SystemExit, match=f"fetch_mnist: {re.escape(address)}/{name}: .*{reason}"):
+        fetch(tmp_path / "out", address)
+    assert [*(tmp_path / "out").iterdir()] == []
 
 
 def test_export_writes_what_the_notebook_reads(monkeypatch, tmp_path):
-    x, y = pixels(5000, 784, 10)
+    x, y = pixels(500, 784, 10)
     part = Dataset(x, y, x[:100], y[:100], "digits")
     monkeypatch.setattr(datasets, "load", lambda: part)
     export_csv.main(["--out", str(tmp_path / "new")])
     test, train = sorted((tmp_path / "new").iterdir())
     assert (test.name, train.name) == ("mnist_test.csv", "mnist_train.csv")
-    table = pd.read_csv(train)
-    assert table.shape == (5000, 785)
-    assert [*table.columns[:3], *table.columns[-2:]] == ["label", "1x1", "1x2", "28x27", "28x28"]
+    assert train.read_text().startswith("label,1x1,1x2,")
     assert digest(load(train, test)) == digest(part)
