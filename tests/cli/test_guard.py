@@ -23,7 +23,7 @@ from hooks import OnEpoch, OnStep, calling
 from xpnet.__main__ import main
 from xpnet.errors import BackendError
 from xpnet.storage.checkpoint import load_checkpoint
-from xpnet.storage.record import read_metrics, read_run
+from xpnet.storage.record import read_run
 from xpnet.training import trainer
 
 pytestmark = pytest.mark.usefixtures("small_data")
@@ -97,7 +97,7 @@ def broken():
 
 
 def full():
-    return os.fdopen(os.open("/dev/full", os.O_WRONLY), "w")
+    return Path("/dev/full").open("w")
 
 
 @on_linux
@@ -118,19 +118,16 @@ def test_a_training_goes_on_to_its_end_without_a_stream(
     assert main([*TRAIN, *words]) == code
     getattr(sys, stream).close()  # which writes the rest, as the end of a process does
     assert capsys.readouterr().err == error
-    assert read_run(Path("runs/run"))["status"] == "completed"
-    assert len(read_metrics(Path("runs/run/metrics.jsonl"))) == 4
+    record = read_run(Path("runs/run"))
+    assert (record["status"], record["metrics"]["epochs"]) == ("completed", 3)
 
 
 @on_linux
-@pytest.mark.parametrize(("words", "code"), [(["train", "--help"], 1), ([*TRAIN, "--lr", "1e300"], 3)])
-def test_what_cannot_be_printed_ends_with_1_unless_there_is_another_exit_code(
-    capsys, monkeypatch, words, code
-):
+def test_help_that_cannot_be_printed_ends_with_1(capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdout", full())
-    assert main(words) == code
+    assert main(["train", "--help"]) == 1
     sys.stdout.close()
-    assert FULL in capsys.readouterr().err
+    assert capsys.readouterr().err == FULL
 
 
 UNICODE = "e\x1b]0;owned\x07\x1b[31m\x9b2J\x7f\r\n\u202e±"
@@ -141,11 +138,9 @@ STRANGE = [
     ("predict", EVIL, f"{EVIL}.npz"),
     ("train", "--data", f"{EVIL}.npz", "--epochs", "1", "--out", EVIL, "--repeats", "2", "--name", "two"),
     ("verify", EVIL, "--files"),
-    ("runs", "list", ".", "--sort", UNICODE),
     ("runs", "list", ".", "--json"),
     ("runs", "show", "./strange"),
     ("runs", "compare", "./strange", EVIL, "--all"),
-    ("runs", "list", f"--{EVIL}"),
 ]
 
 
@@ -157,10 +152,8 @@ def trained(recorded, tmp_path_factory):
     for name in "run", "strange", EVIL:
         shutil.copytree(recorded / "runs/plain", folder / name)
     changes = dict.fromkeys(("id", "started", "backend", "error", "python", "fingerprint"), UNICODE)
-    place = {"started": UNICODE, "epoch": 1, "backend": UNICODE, "device": UNICODE, "ranks": 2}
-    changes |= {"segments": [{**place, "hosts": [UNICODE], "places": [UNICODE]}], "command": [UNICODE] * 2}
-    changes |= {"status": "interrupted", "ended": None, "digests": None, "versions": {"xpnet": UNICODE}}
-    change_record(folder / "strange", **changes, metrics={UNICODE: 0.5}, specification_version=99)
+    changes |= {"status": "interrupted", "digests": None, "versions": {"xpnet": UNICODE}}
+    change_record(folder / "strange", **changes, command=[UNICODE] * 2, metrics={UNICODE: 0.5})
     (folder / "strange/metrics.jsonl").write_text(json.dumps({"epoch": 1, UNICODE: 2.0}) + "\n")
     return folder
 
@@ -174,7 +167,7 @@ def test_every_command_escapes_what_cannot_be_shown(trained, tmp_path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", streams[0])
         patch.setattr(sys, "stderr", streams[1])
-        assert main(list(words)) == (2 if f"--{EVIL}" in words else 0)
+        assert main(list(words)) == 0
     text = "".join(stream.seek(0) or stream.read() for stream in streams)
     assert text.replace("\n", "").isprintable()
     assert "owned" in text
