@@ -111,9 +111,7 @@ def full():
     ],
     ids=["closed", "full", "broken", "errors full"],
 )
-def test_a_training_goes_on_to_its_end_without_a_stream(
-    capsys, monkeypatch, stream, opened, words, code, error
-):
+def test_a_training_goes_on_without_a_stream(capsys, monkeypatch, stream, opened, words, code, error):
     monkeypatch.setattr(sys, stream, opened())
     assert main([*TRAIN, *words]) == code
     getattr(sys, stream).close()  # which writes the rest, as the end of a process does

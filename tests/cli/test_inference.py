@@ -152,9 +152,7 @@ def test_of_several_files_the_good_ones_are_printed_and_each_bad_one_is_named(ca
 @pytest.mark.parametrize(
     ("weight", "chance"), [(2.0, "mean recall 0.5000"), (0.0, "training accuracy 0.7500")]
 )
-def test_a_network_at_chance_gets_a_note_by_mean_recall_if_samples_are_weighted(
-    tmp_path, monkeypatch, capsys, weight, chance
-):
+def test_a_network_at_chance_gets_a_note(tmp_path, monkeypatch, capsys, weight, chance):
     monkeypatch.chdir(tmp_path)
     x, y = np.zeros((40, 2)), np.arange(40) % 4 // 3
     np.savez("data.npz", x=x, y=y)

@@ -1,13 +1,11 @@
 """What is where an output goes is kept.
 
-A path that the user names may be a link, a FIFO or a device. Files that xpnet writes into the folder of a run
+A path that the user names may be a link or a device. Files that xpnet writes into the folder of a run
 replace links, and are never written through them.
 """
 
-import os
 import stat
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -64,19 +62,6 @@ def test_a_file_that_the_user_names_is_written_where_a_link_points_to(output):
     assert path.is_symlink()
     assert len(tree(Path("elsewhere"))) == 1
     assert path.read_bytes()
-
-
-def test_a_fifo_that_the_user_names_is_written_to_if_it_has_a_reader(output):
-    path, write = output
-    os.mkfifo(path)
-    assert f"{path}: cannot be written (No such device or address): " in write()
-    content = []
-    reader = threading.Thread(target=lambda: content.append(path.read_bytes()))
-    reader.start()
-    while write():  # until it is open
-        pass
-    reader.join()
-    assert content[0]
 
 
 def test_a_device_that_the_user_names_is_written_to(output):

@@ -35,9 +35,7 @@ def run(*words):
 
 
 @pytest.mark.slow
-def test_seeds_are_trained_in_this_process_or_side_by_side_with_the_same_output_and_records(
-    capsys, monkeypatch
-):
+def test_seeds_are_trained_in_turn_or_side_by_side_with_the_same_results(capsys, monkeypatch):
     words = ("--repeats", "2", "--seed", "4", "--name", "seeds", "--overwrite")
     with monkeypatch.context() as patch:
         patch.delattr(trials, "Popen")

@@ -13,7 +13,7 @@ import pytest
 
 from xpnet import train
 from xpnet.config import Command, TrainConfig, constraints, from_json, list_recipes, parse, to_json, to_toml
-from xpnet.config.training import RULES, read_recipe
+from xpnet.config.training import read_recipe
 from xpnet.errors import ConfigError, XPNetError, flag
 
 NAMES = [field.name for field in fields(TrainConfig)]
@@ -66,7 +66,7 @@ KINDS = [
     ("test_split", [0.0, 1.0], [0.01, 0.99]),
     ("label", ["", 1], ["a\nb"]),
     ("drop", [("",), ("a", "a"), "a"], [(), ("a b", "1")]),
-    ("validation", [-1, 0.0, 1.0, NAN, True, "3", 2**63], [0, 10**9, 0.1, 5e-324]),
+    ("validation", [-1, 0.0, 1.0, NAN, True, "3", 2**63], [0, 10**9, 0.001]),
     ("epochs warmup_epochs augment_fade_epochs", [-1, 2.0, True, "3", 10**3999], [0, 2**63 - 1]),
     ("patience average_epochs repeats schedule_step_epochs keep_checkpoint_every", [0, 1.5, True], [1]),
     ("batch_size", [0, 1.5, "all"], ["full", 1]),
@@ -87,11 +87,28 @@ KINDS = [
 KIND_OF = {name: kind for names, *kind in KINDS for name in names.split()}
 
 
+def to_flags(config):
+    """Return a command line that gives all settings that are not None."""
+    argv = []
+    for name, value in to_json(config).items():
+        if isinstance(value, bool):
+            argv.append(flag(name) if value else flag(f"no_{name}"))
+        elif isinstance(value, list):
+            argv += [flag(name), *map(str, value)]
+        elif value is not None:
+            argv.append(f"{flag(name)}={value}")
+    return argv
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_each_value_is_allowed_or_refused_in_one_line_that_names_the_flag(name):
+def test_a_value_is_refused_in_one_line_or_comes_back_from_flags_toml_and_a_record(name, toml):
     (bad, good), optional = KIND_OF[name], getattr(DEFAULT, name) is None
+    goes_on = name in ("resume", "extend", "resume_or_start")
+    beside = {"name": "x"} if goes_on else {"resume": Path("x"), "validation": 5}  # which need no others
     for value in (*good, *[None] * optional):
-        RULES[name].check(flag(name), value)
+        config = TrainConfig(**{**beside, name: value})
+        assert parsed(*to_flags(config)) == config == parsed("--config", toml(to_toml(config)))
+        assert from_json(json.loads(json.dumps(to_json(config))), "run.json") == config
     for value in (*bad, *[None] * (not optional)):
         with pytest.raises(ConfigError, match=f"^{flag(name)}: expected [^\n]*, got [^\n]*$"):
             TrainConfig(**{name: value})
@@ -150,8 +167,7 @@ def test_a_setting_falls_where_a_later_source_leaves_it_without_sense(values):
     earlier = {key: value for key, value in values.items() if key != winner}
     later = {winner: values.get(winner, defaults[winner])}
     merged, explicit = constraints.merge_settings(defaults, [earlier, later])
-    assert vars(merged) == defaults | earlier | later | {name: defaults[name]}
-    assert name not in explicit
+    assert (getattr(merged, name), name in explicit) == (defaults[name], False)
     merged, _ = constraints.merge_settings(defaults, [later, earlier])
     assert getattr(merged, name) == values[name]
 
@@ -186,50 +202,6 @@ def test_a_bad_file_is_refused_in_one_line_with_file_and_key(toml, text, message
     file = toml(text)
     with pytest.raises(ConfigError, match=f"^{re.escape(f'{file}: {message}')}[^\n]*$"):
         parsed("--config", file)
-
-
-def to_flags(config):
-    """Return a command line that gives all settings that are not None."""
-    argv = []
-    for name, value in to_json(config).items():
-        if isinstance(value, bool):
-            argv.append(flag(name) if value else flag(f"no_{name}"))
-        elif isinstance(value, list):
-            argv += [flag(name), *map(str, value)]
-        elif value is not None:
-            argv.append(f"{flag(name)}={value}")
-    return argv
-
-
-EVERYTHING = """
---data=a'b.csv --test-split=0.2 --label=é"ü --missing=mean --drop a=b 7 --encode=onehot --unknown=zeros
---columns=pixels --validation=0.5 --normalize=none
---augment-shift=1.5 --augment-rotate=2 --augment-scale=0.1 --augment-shear=0.5 --augment-elastic-alpha=3
---augment-elastic-sigma=5 --augment-thickness=0.5 --augment-fade-epochs=2 --hidden 3 4 --activation=tanh
---batch-norm --dropout=0.5 --input-dropout=0.25 --input-noise=0.5
---init=he --epochs=7 --batch-size=32 --loss=squared-error --label-smoothing=0.1 --class-weight=balanced
---patience=2 --best-by=loss
---seed=18446744073709551615 --optimizer=nesterov --momentum=0.5 --learning-rate 0.1 5e-324 --schedule=step
---schedule-step-epochs=3 --schedule-factor=0.5 --warmup-epochs=2 --weight-decay=1e-5 --clip-norm=1e300
---max-norm=2 --arithmetic=native --dtype=float64 --device=cuda:1 --backend=torch --workers=3
---jobs=2 --require-device --log-every=2 --checkpoint-seconds=9.5
---keep-checkpoint-every=5 --out=-out --name=None --overwrite --no-report
---track mlflow wandb --tag a --tag b --quiet --debug"""
-THE_REST = [
-    "--data=d.csv --test-data=t.csv --init-from=m --repeats=3 --resume=runs/x",
-    "--extend=runs/x --average-epochs=4",
-    "--resume-or-start --name=big",
-]
-
-
-def test_settings_come_back_from_flags_toml_and_a_record(toml):
-    commands = [command_of(*words.split()) for words in (EVERYTHING, *THE_REST)]
-    assert frozenset.union(*(command.explicit for command in commands)) == {*NAMES}
-    for config, explicit in ((command.config, command.explicit) for command in commands):
-        assert all(getattr(config, name) != getattr(DEFAULT, name) for name in explicit)
-        assert parsed(*to_flags(config)) == config
-        assert parsed("--config", toml(to_toml(config))) == config
-        assert from_json(json.loads(json.dumps(to_json(config))), "run.json") == config
 
 
 @pytest.mark.tooling

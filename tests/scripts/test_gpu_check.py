@@ -39,14 +39,6 @@ def check(monkeypatch, tmp_path):
     return run
 
 
-def ends_well(words, log, seconds, variables, show):
-    """Print what is expected of a process."""
-    show(json.dumps({"part": "a part", "took": 0.1, "values": {"rate": 3.5}}))
-    for line in (gpu_check.ROOT / "docs/reproducibility.md").read_text().splitlines():
-        show(line)
-    return ""
-
-
 def test_without_a_gpu_or_a_package_it_is_one_line_and_code_2(monkeypatch, capsys):
     doctor = SimpleNamespace(stdout=json.dumps({"backends": [library("numpy", "cpu"), NO_JAX]}), returncode=2)
     monkeypatch.setattr(gpu_check.subprocess, "run", lambda *_, **__: doctor)
@@ -57,17 +49,6 @@ def test_without_a_gpu_or_a_package_it_is_one_line_and_code_2(monkeypatch, capsy
     with pytest.raises(SystemExit):
         gpu_check.main([])
     assert capsys.readouterr().err.endswith("pip install --no-index --find-links FOLDER array-api-compat\n")
-
-
-def test_all_cases_run_in_the_order_in_which_they_tell_most(check, capsys):
-    code, content, page = check("--quick", ends=ends_well, libraries=(CUPY, TORCH))
-    assert code == 1  # some stand-ins come to harm
-    stages = list(dict.fromkeys(row["stage"] for row in content["rows"]))
-    assert stages == [*gpu_check.MINUTES][:-1]
-    assert content["not done"] == []
-    assert "- cupy 1.0 on cuda:0, cuda:1\n" in page
-    assert "| a part | cupy | agrees | 0 | 3.5 |\n" in page
-    assert capsys.readouterr().out.count("-- a part: cupy: agrees, 0 s rate 3.5\n") >= 5
 
 
 HARMED = {
@@ -123,9 +104,7 @@ subprocess.Popen(["sleep", "1000"])  # which holds the output open
     ],
     ids=["right", "wrong", "left behind", "endless"],
 )
-def test_a_process_that_hangs_is_ended_and_what_it_leaves_behind_is_not_waited_for(
-    tmp_path, program, problem, lines
-):
+def test_a_process_that_hangs_is_ended_with_what_it_leaves_behind(tmp_path, program, problem, lines):
     seen, log, seconds = [], tmp_path / "log", 1.0 if problem[:7] == "stopped" else 60.0
     assert gpu_check.run_logged(["-S", "-c", program], log, seconds, {}, seen.append) == problem
     assert [line for line in seen if line] == lines
