@@ -35,34 +35,28 @@ def refused(read, *arguments, **options):
 # Forms
 
 PLAIN = "label,1x1,1x2,2x1,2x2\n0,1,2,3,4\n2,5,60,7,255\n1,0,0,0,9\n"
-X, Y = [[1, 2, 3, 4], [5, 60, 7, 255], [0, 0, 0, 9]], [0, 2, 1]
-
+ROWS = PLAIN.split("\n", 1)[1]
 FORMS = {
-    "header": lambda text: text,
-    "no header": lambda text: text.split("\n", 1)[1],
-    "blank lines": lambda text: "\n \n" + text.replace("\n", "\n\n   \n", 3) + "\n\n",
-    "Windows line ends": lambda text: text.replace("\n", "\r\n") + "\r\n\r\n",
-    "byte-order mark": lambda text: "\ufeff" + text,
-    "quoted cells, no header": lambda text: re.sub(r"[^,\n]+", r'"\g<0>"', text.split("\n", 1)[1]),
-    "a quoted name with a comma": lambda text: text.replace("label", '"label, or so"'),
-    "spaces": lambda text: text.replace(",", ", "),
-    "names that count": lambda text: "class,0,1,2,3\n" + text.split("\n", 1)[1],
-    "whole numbers with a point": lambda text: text.replace("60", "60.0").replace("\n2,", "\n2.0,"),
-    "semicolons": lambda text: text.replace(",", ";"),
-    "tabs": lambda text: text.replace(",", "\t"),
-}  # fmt: skip
+    "no header": ROWS,
+    "blank lines": "\n \n" + PLAIN.replace("\n", "\n\n   \n", 3) + "\n\n",
+    "Windows line ends": PLAIN.replace("\n", "\r\n") + "\r\n\r\n",
+    "byte-order mark": "\ufeff" + PLAIN,
+    "quoted cells": re.sub(r"[^,\n]+", r'"\g<0>"', ROWS),
+    "names that count": f"class,0,1,2,3\n{ROWS}",
+    "whole numbers with a point": PLAIN.replace("60", "60.0").replace("\n2,", "\n2.0,"),
+    "semicolons": PLAIN.replace(",", "; "),
+    "tabs": PLAIN.replace(",", "\t"),
+}
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("piece", [1, 1 << 22])
-def test_forms(path, monkeypatch, form, piece):
+@pytest.mark.parametrize(("piece", "pack"), [(1, gzip.compress), (1 << 22, bytes)])
+def test_forms(path, monkeypatch, form, piece, pack):
     monkeypatch.setattr(csv, "PIECE_SIZE", piece)
-    content = FORMS[form](PLAIN).encode()
-    label = "label, or so" if b"label, or so" in content else None
-    for each in (content, gzip.compress(content, mtime=0)):
-        table = read(path, each, label)
-        assert (table.x.dtype, table.y.dtype) == (np.uint8, np.int32)
-        assert (table.x.tolist(), table.y.tolist()) == (X, Y)
+    table = read(path, pack(FORMS[form].encode()))
+    assert (table.x.dtype, table.y.dtype) == (np.uint8, np.int32)
+    assert table.x.tolist() == [[1, 2, 3, 4], [5, 60, 7, 255], [0, 0, 0, 9]]
+    assert table.y.tolist() == [0, 2, 1]
 
 
 @pytest.mark.parametrize(
@@ -70,13 +64,10 @@ def test_forms(path, monkeypatch, form, piece):
     [
         ("", "1,2,3,255", {}, True),
         ("", "1,2,3,256", {}, False),
-        ("", "1,2,3", {}, False),
-        ("", "1,2,3,4", {"columns": "features"}, False),
-        ("pixel0,px_0_1,pix-2,1x1", "1,2,3,4", {}, True),
-        ("age,height,weight,shoes", "1,2,3,4", {}, False),
+        ("pixel0,px_0_1,pix-2,1x1", "1,2,3,4.0", {}, True),
+        ("age,height,weight", "1,2,3", {}, False),
         ("age,height,weight,shoes", "1,2,3,4", {"columns": "pixels"}, True),
         ("", "1,2.0,3,4", {"columns": "0.1.0"}, False),
-        ("", "1,2.0,3,4", {}, True),
     ],
 )
 def test_pixels_are_whole_numbers_in_a_square_of_columns_without_other_names(
@@ -91,13 +82,12 @@ def test_pixels_are_whole_numbers_in_a_square_of_columns_without_other_names(
 @pytest.mark.parametrize("wide", [1, 4096])
 def test_numbers_and_booleans(path, monkeypatch, wide):
     monkeypatch.setattr(csv, "_WIDE", wide)
-    for last, number in (("-1e1", -10), (".5", 0.5), ("1e-320", 1e-320), ("False", 0)):
-        table = read(path, f"a,b,label\nTrue,1.5,0\nfalse,TRUE,1\n{last},3,65535\n")
-        assert table.x.tolist() == [[1, 1.5], [0, 1], [number, 3]]
+    table = read(path, "a,b,label\nTrue,1.5,0\nfalse,TRUE,1\n1e-320,.5,65535\n")
+    assert table.x.tolist() == [[1, 1.5], [0, 1], [1e-320, 0.5]]
 
 
 @pytest.mark.parametrize(
-    ("header", "label", "place"), [("a,Target,b", None, 1), ("a,species,b", "species", 1), (None, "3", 2)]
+    ("header", "label", "place"), [("a,Target,b", None, 1), ("a,Species,b", "SPECIES", 1), (None, "3", 2)]
 )
 def test_the_column_of_the_labels(path, header, label, place):
     table, row = read(path, f"{header or ''}\n7,8,9\n", label), [7.0, 8.0, 9.0]
@@ -108,89 +98,56 @@ def test_the_column_of_the_labels(path, header, label, place):
 TEXT = "a,b,kind\n1.5,2,dog\n3,4,cat\n5,6,dog\n"
 
 
-@pytest.mark.parametrize("header", [True, False])
-def test_a_table_that_pandas_writes_is_read_back_exactly(path, header):
+def test_a_table_that_pandas_writes_is_read_back_exactly(path):
     bits = np.random.default_rng(0).integers(0, 2**64, (50, 3), np.uint64).view(np.float64)
     x, y = np.where(np.isfinite(bits), bits, 0.0), [f"{letter}; 'é\"" for letter in "abcde" * 10]
-    frame = pd.DataFrame(x, columns=["a b", "c;c", 'd"'])
-    frame.insert(1, "kind", y)
-    frame.to_csv(path, sep=";", index=False, header=header)
-    table = read_csv(path, TableOptions("2"))
+    frame = pd.DataFrame(x, columns=["a b", "c;c", 'd"']).assign(kind=y)
+    frame.to_csv(path, sep=";", index=False)
+    table = read_csv(path, TableOptions("4"))
     assert table.x.tolist() == x.tolist()
     assert [table.columns.classes[number] for number in table.y] == y
-    assert table.columns.features == (("a b", "c;c", 'd"') if header else None)
 
 
 # Defects
 
 HEAD = "label,1x1,1x2\n"
-LABEL = "a label is a whole number from 0 to 65535"
-MEAN = "; --missing mean puts the mean of the column in its place"
 TEXTS, USE = ": columns that are no numbers: ", ": --encode onehot takes up to 50 texts a column, --drop "
-WIDE = ",".join(f"c{i}" for i in range(25)) + "\n" + "1," * 24 + "1\n"
-ROW = '2026-01-{:02}T10:00,{}a,"3,{}",{},{}\n'
-WORDS = "day,city,c,d,label\n" + "".join(ROW.format(i % 31 + 1, i, i, f"x{i % 3}", i % 2) for i in range(51))
+WORDS = "city,c,label\n" + "".join(f'{i}a,"3,{i}",{i % 2}\n' for i in range(51))
 GAPS = "a,kind,label\n,,0\n1,dog,0\n"
-WITH_MEANS = {"encode": "onehot", "missing": "mean"}
-LONG_NAMES = ",".join(f"a{i:050000}" for i in range(30))
+ONES = {"encode": "onehot"}
 DEFECTS = [
-    ("", ": is empty"),
-    (HEAD + "\n\n", ": has a header but no rows"),
     (HEAD + "0,1,2\n\n1,x,4\n", f"{TEXTS}1x1 (2 values, as 'x'){USE}1x1 leaves columns out"),
-    (HEAD + "0,1,2\n" * 40 + "0,1,nan\n", f", line 42, column 3 (1x2): 'nan' is not a finite number{MEAN}"),
-    (HEAD + "0,1,\n", f", line 2, column 3 (1x2): is empty{MEAN}"),
+    (HEAD + "0,1,2\n" * 40 + "0,1,nan\n", ", line 42, column 3 (1x2): 'nan' is not a finite number"),
     (HEAD + "0,1\n1,2,3\n", ", line 2: has 2 values, the first line has 3"),
-    (HEAD + "0,1.5,\x1b[2J\n", f"{TEXTS}1x2 (1 value, as '\\x1b[2J')"),
-    ("label,day,b,c,d\n" + "0,2026-01-31,a,,1\n0,1.2.26,NA,1,\"3,5\"\n", f"{TEXTS}day (dates, of which (p"),
-    (WORDS, f"{TEXTS}day (dates, of which (pandas.to_datetime(column) - pandas.Timestamp('2000-01-01')).dt."),
-    ("0,a\n0,b\n", f"{TEXTS}2 (2 values, as 'a'){USE}2 leaves columns out, --missing category takes missing"),
-    (b"PK\3\4\0", ": is an Excel file: pandas.read_excel(path).to_csv('new.csv', index=False) makes a CSV f"),
-    (b"\xd0\xcf\x11\xe0\0", ": is an Excel file: pandas.read_excel(path)"),
-    (b"PAR1\0", ": is a Parquet file: pandas.read_parquet(path)"),
-    (HEAD + "65536,1,2\n", f", line 2, column 1 (label): label '65536': {LABEL}"),
-    ("1.27,1,2\n", f", line 1, column 1: label '1.27': {LABEL}; xpnet is for classification only: round"),
-    (HEAD + ",1,2\n0,1,2\n", ", line 2, column 1 (label): is empty: a label is"),
+    (WORDS, f"{TEXTS}city (51 values, as '0a'), c (decimal commas, which", ONES),
+    ("0,a\n0,b\n", ": columns of text need names, all different, to be encoded", ONES),
+    (GAPS, ", line 2, column kind: '' is none of the categories dog", {**ONES, "missing": "mean"}),
+    ("1.27,1,2\n", ", line 1, column 1: label '1.27': a label is a whole number from 0 to 65535;"),
     (HEAD + '0,1,"2\n0,1,2\n', ", line 2: has a line break inside a cell, or quotes that do not match"),
     (HEAD.encode() + b"0,1,\xff\xfe\n", ", line 2: is not text in UTF-8"),
-    ("label,1x1\n0,1\n".encode("utf-16"), ": is text in UTF-16: pandas.read_csv(path, sep=None, engine='p"),
     (b"0,\0\n", ": is not a CSV file, nor any text in UTF-8"),
-    ("0\n1\n", ": has one column; a row is a label and its features, separated by commas, semicolons or t"),
-    (",a,b\n0,1,2\n", ", column 1: has no name: name it, or remove it if it only counts the rows"),
     ("label,a,a\n0,1,2\n", ": has 2 columns named a: rename them"),
-    (f"label,{LONG_NAMES}\n", ": the names of its columns have more than 1048576 characters"),
     (gzip.compress(b"0,1\n" * 900, mtime=0)[:-9], ": the gzip data ends too early"),
-]  # fmt: skip
-DEFECTS_UNDER_SETTINGS = [
     (HEAD + "0,1,2.5\n", ", line 2, column 3 (1x2): '2.5' is not a pixel, a", {"columns": "pixels"}),
-    (HEAD + "0,1,\n", ", line 2, column 3 (1x2): is empty; --feat", {"columns": "pixels", "missing": "mean"}),
     (HEAD + "0,inf,NaN\n", ", line 2, column 2 (1x1): 'inf' is not a finite number", {"missing": "mean"}),
     (TEXT, ": has no column named kinds: did you mean kind?: --label takes the name", {"label": "kinds"}),
-    (WIDE, ": has no column named c23s: did you mean c23?: --label takes the name or", {"label": "c23s"}),
-    (TEXT, ": has no column named id", {"label": "kind", "drop": ("id",)}),
-    ("0,a\n0,b\n", ": columns of text need names, all different, to be encoded", {"encode": "onehot"}),
-    (WORDS, f"{TEXTS}city (51 values, as '0a'), c (decimal commas, which", {"encode": "onehot"}),
-    (GAPS, ", line 2, column 1 (a): is empty; --missing mean puts the mean of", {"encode": "onehot"}),
-    (GAPS, ", line 2, column kind: '' is none of the categories dog: training with --missing", WITH_MEANS),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("piece", [64, 1 << 22])
-@pytest.mark.parametrize(
-    ("content", "message", "options"), [*((*row, {}) for row in DEFECTS), *DEFECTS_UNDER_SETTINGS]
-)
-def test_defects(path, monkeypatch, content, message, options, piece):
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_defects(path, monkeypatch, defect, piece):
     monkeypatch.setattr(csv, "PIECE_SIZE", piece)
-    line = refused(read, path, content, **options)
+    content, message, *options = defect
+    line = refused(read, path, content, **dict(*options))
     assert line.startswith(f"{path}{message}")
     assert line.isprintable()
 
 
-@pytest.mark.parametrize("text", [b"0,1\n" * 999, b"\n" * 9999 + b"0,1\n"], ids=["rows", "blank lines"])
-def test_what_a_small_file_unpacks_to_must_fit_in_memory(path, monkeypatch, text):
+def test_what_a_small_file_unpacks_to_must_fit_in_memory(path, monkeypatch):
     monkeypatch.setattr("xpnet.data.table.available_memory", lambda: 5000)
     monkeypatch.setattr(csv, "PIECE_SIZE", 64)
-    line = refused(read, path, gzip.compress(text, mtime=0))
-    assert re.match(rf"{re.escape(str(path))}: holds 5[01]\d\d bytes of values, this machine has 5000 ", line)
+    assert "values, this machine has 5000 bytes" in refused(read, path, gzip.compress(b"0,1\n" * 999))
 
 
 # Training and test data
@@ -202,35 +159,25 @@ def pair(folder, train, test, **options):
     return load(folder / "train.csv", folder / "test.csv", **options)
 
 
-@pytest.mark.parametrize(
-    ("train", "test", "label", "x", "y", "classes"),
-    [
-        ("label,a,b\n0,1.5,2\n", "b,label,a\n4,1,3\n", None, [[3, 4]], [1], None),
-        (TEXT, "5,6,dog\n", "kind", [[5, 6]], [1], ("cat", "dog")),
-        ("label,a\nc,1.5\na,2\n", "label,a\nb,1\na,2\n", None, [[1], [2]], [1, 0], ("a", "b", "c")),
-    ],
-    ids=["other order", "no header", "other classes"],
-)
-def test_test_data_have_the_columns_and_the_classes_of_the_training(
-    tmp_path, train, test, label, x, y, classes
-):
-    data = pair(tmp_path, train, test, label=label)
-    assert (data.x_train.dtype, data.x_test.dtype) == (np.float64, np.float64)
-    assert (data.x_test.tolist(), data.y_test.tolist(), data.columns.classes) == (x, y, classes)
+def test_test_data_have_the_columns_of_the_training(tmp_path):
+    data = pair(tmp_path, TEXT, "kind,b,a\ndog,6,5\n", label="kind")
+    assert (data.x_test.tolist(), data.y_test.tolist()) == ([[5, 6]], [1])
+
+
+def test_test_data_may_have_other_classes(tmp_path):
+    data = pair(tmp_path, "label,a\nc,1.5\na,2\n", "label,a\nb,1\na,2\n")
+    assert (data.y_test.tolist(), data.columns.classes) == ([1, 0], ("a", "b", "c"))
 
 
 @pytest.mark.parametrize(
     ("train", "test", "message"),
     [
         ("label,a,b\n0,1,2\n", "label,a,c\n0,1,2\n", "its columns are not .* training: without b, with c"),
-        ("0,1,2\n", "0,1,2,3\n", "has 3 features a sample, .*train.csv has 2"),
         ("0,1,2,3,4\n", "0,1,2,3,4.5\n", "line 1, column 5: '4.5' is not a pixel"),
     ],
-)  # fmt: skip
+)
 def test_test_data_that_do_not_belong_to_the_training(tmp_path, train, test, message):
-    actual = refused(pair, tmp_path, train, test)
-    assert actual.startswith(str(tmp_path / "test.csv"))
-    assert re.search(message, actual), actual
+    assert re.search(rf"test.csv.* {message}", refused(pair, tmp_path, train, test))
 
 
 def test_notices_of_classes_without_samples_and_of_labels_that_look_like_quantities(tmp_path):
@@ -238,22 +185,16 @@ def test_notices_of_classes_without_samples_and_of_labels_that_look_like_quantit
     empty = "notice: no training samples of class 1, 2, 3"
     assert pair(tmp_path, "0,1.5\n4,2\n", "2,1\n").notes == (summary, empty)
     rows = [f"{number // 9},{number % 7 + 0.5},2\n" for number in range(909)]
-    advice = "most of them with fewer than 10 samples; xpnet is for classification only: if they are quant"
     notes = pair(tmp_path, "".join(rows), rows[0]).notes
-    assert notes[1].startswith(f"notice: the labels have 101 values, {advice}")
-    assert len(pair(tmp_path, "".join(f"c{row}" for row in rows), f"c{rows[0]}").notes) == 1
+    assert notes[1].startswith("notice: the labels have 101 values, most of them with fewer than 10 samples")
 
 
-def test_missing_values_become_the_mean_of_the_training_rows(tmp_path, path):
+def test_missing_values_become_the_mean_of_the_training_rows(tmp_path):
     train = "label,a,b\n0,1.5,NA\n1,,7\n0,2.5,9\n0, ? ,8\n"
     data = pair(tmp_path, train, "b,a,label\n,100,0\n5,nan,1\n", missing="mean")
     assert data.x_train.tolist() == [[1.5, 8], [2, 7], [2.5, 9], [2, 8]]
     assert data.x_test.tolist() == [[100, 8], [2, 5]]
     assert data.columns.means == (2, 8)
-    path.write_text("a,b\n,\n")
-    assert read_rows(path, 2, data.columns)[0].tolist() == [[2, 8]]
-    message = refused(pair, tmp_path, "label,a,b\n0,1.5,\n", train, missing="mean")
-    assert message == f"{tmp_path / 'train.csv'}: feature b has no value in the training rows: remove it"
 
 
 def test_test_rows_are_a_share_of_one_file_and_the_same_each_time(path):
@@ -267,9 +208,7 @@ def test_test_rows_are_a_share_of_one_file_and_the_same_each_time(path):
 
 
 def test_settings_of_tables_go_with_tables(tmp_path):
-    for option in ({"label": "a"}, {"test_split": 0.2}, {"missing": "mean"}, {"columns": "pixels"}):
-        for data in (None, tmp_path):
-            assert "go with a CSV file in --data" in refused(load, data, **option)
+    assert "go with a CSV file in --data" in refused(load, tmp_path, test_split=0.2)
 
 
 # Rows to predict
@@ -290,7 +229,6 @@ def test_rows_are_read_by_the_columns_of_the_training(path, content, labels):
     ("content", "message"),
     [
         ("a,b,kind\n1,2,lion\n", ", line 2, column 3 (kind): label 'lion': the classes are cat, dog"),
-        ("a,b,c\n1,2,3\n", ": has no column named label, target or class"),
         ("1,2,3,4\n", ": has 4 columns, the network takes 2 features: expected 2 columns, or one more with"),
     ],
 )
@@ -304,35 +242,26 @@ def test_rows_that_do_not_belong_to_the_training(path, content, message):
 MIXED = 'id,b,"size, cm",kind,a,class\n7,x,1.5,"dog, big",1,0\n8,x,NA,cat,True,1\n9, y ,3,cat,2,0\n'
 ENCODED = {
     "features": ("size, cm", "a", "b", "kind"),
+    "inputs": ("size, cm", "a", "b=x", "b=y", "kind=cat", "kind=dog, big"),
     "categories": {"b": ("x", "y"), "kind": ("cat", "dog, big")},
     "dropped": ("id",),
     "means": (2.25, 4 / 3),
 }
-ONES = [[1.5, 1, 1, 0, 0, 1], [2.25, 1, 1, 0, 1, 0], [3, 2, 0, 1, 1, 0]]
-OPTIONS = {"drop": ("id",), "encode": "onehot", "missing": "mean"}
 
 
 @pytest.mark.parametrize("piece", [1, 1 << 22])
 def test_text_is_encoded_by_the_sorted_texts_of_the_training_rows(path, monkeypatch, piece):
     monkeypatch.setattr(csv, "PIECE_SIZE", piece)
-    for form in (MIXED, MIXED.replace("big", "b g").replace(", b", " b")):  # read at once, too
-        table = read(path, form, **OPTIONS)
-        assert table.x.tolist() == ONES
-        assert table.columns.features == ENCODED["features"]
-    table = read(path, MIXED, **OPTIONS)
+    table = read(path, MIXED, drop=("id",), encode="onehot", missing="mean")
+    assert table.x.tolist() == [[1.5, 1, 1, 0, 0, 1], [2.25, 1, 1, 0, 1, 0], [3, 2, 0, 1, 1, 0]]
     assert {name: getattr(table.columns, name) for name in ENCODED} == ENCODED
-    assert table.columns.inputs == ("size, cm", "a", "b=x", "b=y", "kind=cat", "kind=dog, big")
     known = Columns.from_json(table.columns.to_json(), 6, 2)
     assert known == table.columns
-    for content in (MIXED, re.sub(r",\w+\n", r"\n", MIXED)):
+    for content, labels in ((MIXED, [0, 1, 0]), (re.sub(r",\w+\n", r"\n", MIXED), None)):
         path.write_text(content)
-        x, labels = read_rows(path, 6, known)
-        assert x.tolist() == ONES
-        assert (labels is None) == ("class" not in content)
-    path.write_text("kind,a,b,other\ncat,1,x,3\n")
-    assert "its columns are not those of the training: without size, cm, with other" in refused(
-        read_rows, path, 6, known
-    )
+        x, found = read_rows(path, 6, known)
+        assert x.tolist() == table.x.tolist()
+        assert (found if labels is None else found.tolist()) == labels
     path.write_text("1,2,x,cat\n")
     assert "without size, cm, a, b, kind" in refused(read_rows, path, 6, known)
 
@@ -346,33 +275,23 @@ def test_categories_are_those_of_the_training_alone_and_other_text_is_refused_or
     assert data.columns.categories == {"kind": ("", "a", "b")}
     assert data.x_train.tolist() == [[1, 0, 0, 1], [2, 1, 0, 0], [3, 0, 1, 0]]
     assert data.x_test.tolist() == [[1, 0, 0, 1], [2, 0, 0, 0], [3, 1, 0, 0]]
-    split = load(tmp_path / "train.csv", test_split=0.4, encode="onehot", unknown="zeros")
-    assert (split.columns.categories, split.x_train.shape) == ({"kind": ("b",)}, (2, 2))
 
 
-NOTES = [
-    ("key,id,a,label\n" + "".join(f"{i // 2},{-i},{i % 9},0\n" for i in range(200)), ["key", "id"]),
-    ("customerID,b.Id,covid,paid,label\n1,1,1,1,0\n", ["customerID", "b.Id"]),
-    ("key,a,label\n" + "".join(f"{i},{i + 0.5},0\n" for i in range(99)), []),
-]
-
-
-@pytest.mark.parametrize(("content", "names"), NOTES)
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ("key,id,a,label\n" + "".join(f"{i // 2},{-i},{i % 9},0\n" for i in range(200)), "key, id"),
+        ("customerID,b.Id,covid,paid,label\n1,1,1,1,0\n", "customerID, b.Id"),
+    ],
+    ids=["by values", "by names"],
+)
 def test_a_notice_of_columns_that_count_the_rows(tmp_path, content, names):
-    _, *notes = pair(tmp_path, content, content).notes
-    found = f"notice: {', '.join(names)} may only count the rows: --drop {' '.join(names)} leaves such colu"
-    assert [note[: len(found)] for note in notes] == [found] * bool(names)
-
-
-@pytest.mark.parametrize("label", ["Kind", "KIND"])
-def test_the_label_is_found_in_any_case(path, label):
-    table = read(path, TEXT, label)
-    assert table.columns.label == "kind"
-    assert "label column 'kind'" in table.note
+    _, note = pair(tmp_path, content, content).notes
+    assert note.startswith(f"notice: {names} may only count the rows: --drop {names.replace(',', '')} leaves")
 
 
 def test_files_of_other_programs_are_named_whatever_their_names(tmp_path):
     path = tmp_path / "table.xlsx"
     path.write_bytes(b"PK\3\4\0")
-    for call in (lambda: load(path), lambda: load(path, label="a", test_split=0.2), lambda: is_table(path)):
-        assert refused(call).startswith(f"{path}: is an Excel file: pandas.read_excel(path).to_csv(")
+    for call in (load, is_table):
+        assert refused(call, path).startswith(f"{path}: is an Excel file: pandas.read_excel(path).to_csv(")
