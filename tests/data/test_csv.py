@@ -169,15 +169,9 @@ def test_test_data_may_have_other_classes(tmp_path):
     assert (data.y_test.tolist(), data.columns.classes) == ([1, 0], ("a", "b", "c"))
 
 
-@pytest.mark.parametrize(
-    ("train", "test", "message"),
-    [
-        ("label,a,b\n0,1,2\n", "label,a,c\n0,1,2\n", "its columns are not .* training: without b, with c"),
-        ("0,1,2,3,4\n", "0,1,2,3,4.5\n", "line 1, column 5: '4.5' is not a pixel"),
-    ],
-)
-def test_test_data_that_do_not_belong_to_the_training(tmp_path, train, test, message):
-    assert re.search(rf"test.csv.* {message}", refused(pair, tmp_path, train, test))
+def test_test_data_with_other_columns_are_refused(tmp_path):
+    message = refused(pair, tmp_path, "label,a,b\n0,1,2\n", "label,a,c\n0,1,2\n")
+    assert re.search(r"test.csv: its columns are not .* training: without b, with c", message), message
 
 
 def test_notices_of_classes_without_samples_and_of_labels_that_look_like_quantities(tmp_path):
@@ -217,7 +211,7 @@ KNOWN = Columns(("a", "b"), "kind", 2, ("cat", "dog"))
 
 
 @pytest.mark.parametrize(
-    ("content", "labels"), [("b,kind,a\n1,dog,2\n", [1]), ("b,a\n1,2\n", None), ("2,1,dog\n", [1])]
+    ("content", "labels"), [("b,kind,a\n1,dog,2\n", [1]), ("2,1,dog\n", [1]), ("b,a\n1,2\n", None)]
 )
 def test_rows_are_read_by_the_columns_of_the_training(path, content, labels):
     path.write_text(content)
@@ -225,16 +219,10 @@ def test_rows_are_read_by_the_columns_of_the_training(path, content, labels):
     assert (x.tolist(), numbers if labels is None else numbers.tolist()) == ([[2, 1]], labels)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("a,b,kind\n1,2,lion\n", ", line 2, column 3 (kind): label 'lion': the classes are cat, dog"),
-        ("1,2,3,4\n", ": has 4 columns, the network takes 2 features: expected 2 columns, or one more with"),
-    ],
-)
-def test_rows_that_do_not_belong_to_the_training(path, content, message):
-    path.write_text(content)
-    assert refused(read_rows, path, 2, KNOWN).startswith(f"{path}{message}")
+def test_a_label_that_the_training_has_not_is_refused(path):
+    path.write_text("a,b,kind\n1,2,lion\n")
+    message = f"{path}, line 2, column 3 (kind): label 'lion': the classes are cat, dog"
+    assert refused(read_rows, path, 2, KNOWN) == message
 
 
 # Columns of text
@@ -255,15 +243,10 @@ def test_text_is_encoded_by_the_sorted_texts_of_the_training_rows(path, monkeypa
     table = read(path, MIXED, drop=("id",), encode="onehot", missing="mean")
     assert table.x.tolist() == [[1.5, 1, 1, 0, 0, 1], [2.25, 1, 1, 0, 1, 0], [3, 2, 0, 1, 1, 0]]
     assert {name: getattr(table.columns, name) for name in ENCODED} == ENCODED
-    known = Columns.from_json(table.columns.to_json(), 6, 2)
-    assert known == table.columns
-    for content, labels in ((MIXED, [0, 1, 0]), (re.sub(r",\w+\n", r"\n", MIXED), None)):
-        path.write_text(content)
-        x, found = read_rows(path, 6, known)
-        assert x.tolist() == table.x.tolist()
-        assert (found if labels is None else found.tolist()) == labels
-    path.write_text("1,2,x,cat\n")
-    assert "without size, cm, a, b, kind" in refused(read_rows, path, 6, known)
+    assert Columns.from_json(table.columns.to_json(), 6, 2) == table.columns
+    path.write_text(re.sub(r",\w+\n", r"\n", MIXED))
+    x, labels = read_rows(path, 6, table.columns)
+    assert (x.tolist(), labels) == (table.x.tolist(), None)
 
 
 def test_categories_are_those_of_the_training_alone_and_other_text_is_refused_or_zeros(tmp_path):
@@ -277,17 +260,10 @@ def test_categories_are_those_of_the_training_alone_and_other_text_is_refused_or
     assert data.x_test.tolist() == [[1, 0, 0, 1], [2, 0, 0, 0], [3, 1, 0, 0]]
 
 
-@pytest.mark.parametrize(
-    ("content", "names"),
-    [
-        ("key,id,a,label\n" + "".join(f"{i // 2},{-i},{i % 9},0\n" for i in range(200)), "key, id"),
-        ("customerID,b.Id,covid,paid,label\n1,1,1,1,0\n", "customerID, b.Id"),
-    ],
-    ids=["by values", "by names"],
-)
-def test_a_notice_of_columns_that_count_the_rows(tmp_path, content, names):
+def test_a_notice_of_columns_that_count_the_rows(tmp_path):
+    content = "key,customerID,covid,label\n" + "".join(f"{i // 2},{-i},{i % 9},0\n" for i in range(200))
     _, note = pair(tmp_path, content, content).notes
-    assert note.startswith(f"notice: {names} may only count the rows: --drop {names.replace(',', '')} leaves")
+    assert note.startswith("notice: key, customerID may only count the rows: --drop key customerID leaves")
 
 
 def test_files_of_other_programs_are_named_whatever_their_names(tmp_path):

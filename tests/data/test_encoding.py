@@ -1,12 +1,13 @@
 """Columns of text from the table to the exported file: the same bits from every library and rank."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from commands import complaint, printed
+from commands import complaint, printed, printed_json
 from mpi_job import mpi
 
 import xpnet
@@ -47,31 +48,21 @@ def inside(work, monkeypatch):
     monkeypatch.chdir(work)
 
 
-def test_the_run_keeps_its_encoding_and_takes_the_full_table(capsys):
-    config = record.read_run(Path("runs/mine"))["config"]
-    assert (config["drop"], config["encode"], config["unknown"]) == (["key"], "onehot", "error")
+def test_the_run_takes_the_full_table_in_any_order(capsys):
     model, rows = xpnet.load("runs/mine", device="cpu"), TABLE[ORDER]
-    assert model.sizes[0] == len(model.network.columns.inputs) == 2 + 3 + 3
+    assert model.sizes[0] == 2 + 3 + 3
     rows.to_csv("rows.csv", index=False)
-    results = json.loads(printed(capsys, "predict", "runs/mine", "rows.csv", "--json"))["predictions"]
+    results = printed_json(capsys, "predict", "runs/mine", "rows.csv")["predictions"]
     assert [result["probabilities"] for result in results] == model.predict_proba(rows).tolist()
-    evaluated = json.loads(printed(capsys, "evaluate", "runs/mine", "--data", "rows.csv", "--json"))
-    assert evaluated["accuracy"] == model.score(rows, TABLE["kind"])
-    tested = json.loads(printed(capsys, "evaluate", "runs/mine", "--json"))
+    tested = printed_json(capsys, "evaluate", "runs/mine")
     assert tested["accuracy"] == record.read_run(Path("runs/mine"))["metrics"]["test_accuracy"]
-    model.report("page.html")
-    assert all(f"shape={name}" in Path("page.html").read_text() for name in ("flat", "round", "é, big"))
     rows.assign(shape="huge").iloc[3:].to_csv("rows.csv", index=False)
     line = "rows.csv, line 2, column shape: 'huge' is none of the categories flat, round, é, big: training"
     assert complaint(capsys, "predict", "runs/mine", "rows.csv").startswith(line)
 
 
 @pytest.mark.parametrize(
-    "backend",
-    [
-        pytest.param(name, marks=[pytest.mark.needs(name), *marks])
-        for name, marks in (("array-api-strict", []), ("torch", []), ("jax", [pytest.mark.slow]))
-    ],
+    "backend", ["array-api-strict", pytest.param("torch", marks=pytest.mark.needs("torch"))]
 )
 def test_a_csv_file_and_a_data_frame_are_verified_on_every_library(capsys, backend):
     out = printed(capsys, "verify", "runs/mine", "--device", "cpu", "--backend", backend)
@@ -79,8 +70,6 @@ def test_a_csv_file_and_a_data_frame_are_verified_on_every_library(capsys, backe
     X, y = TABLE.drop(columns="kind"), TABLE["kind"]
     xpnet.fit(X, y, **SETTINGS, run="runs/frame", overwrite=True, report=False, device="cpu")
     assert xpnet.verify("runs/frame", X, y, backend=backend)
-    with pytest.raises(xpnet.ConfigError, match="was trained on other data"):
-        xpnet.verify("runs/frame", X.assign(shape=X["shape"].str.replace("flat", "round")), y)
 
 
 @pytest.mark.slow
@@ -93,53 +82,40 @@ def test_ranks_encode_as_one_process_does():
     assert first["data"] == second["data"]
 
 
-@pytest.mark.parametrize("settings", [{}, {"unknown": "zeros"}])
 @pytest.mark.needs("onnx")
-def test_the_graph_encodes_as_xpnet_does(settings):
+def test_the_graph_encodes_as_xpnet_does():
     import onnxruntime
 
     from xpnet.storage.export import encode_onnx
 
-    X, y = TABLE.drop(columns="kind"), TABLE["kind"]
-    model = xpnet.fit(X, y, **SETTINGS, **settings, device="cpu")
-    native = xpnet.Model(model.network, device="cpu", arithmetic="native")
-    session = onnxruntime.InferenceSession(encode_onnx(model.network, pixels=False))
-    categories = json.loads(session.get_modelmeta().custom_metadata_map["categories"])
-    assert categories == {"shape": ["flat", "round", "é, big"], "colour": ["", "green", "red"]}
-    assert [each.name for each in session.get_inputs()] == ["rows", "texts.shape", "texts.colour"]
+    frame = TABLE.assign(shape=["huge", *TABLE["shape"][1:]])
+    model = xpnet.load("runs/mine", device="cpu", arithmetic="native")
+    columns = model.network.columns
 
-    def run(frame):
+    def run(columns):
+        network = replace(model.network, columns=columns)
+        session = onnxruntime.InferenceSession(encode_onnx(network, pixels=False))
         texts = {f"texts.{name}": frame[name].fillna("").to_numpy(object) for name in ("shape", "colour")}
-        return session.run(["probabilities"], {"rows": frame[["size", "weight"]].to_numpy(float), **texts})[0]
+        rows = {"rows": frame[["size", "weight"]].to_numpy(float), **texts}
+        return network, session.run(["probabilities"], rows)[0]
 
-    np.testing.assert_allclose(run(TABLE), native.predict_proba(X), rtol=0, atol=1e-13)
-    other = TABLE.assign(shape="huge")
-    if settings:
-        expected = native.predict_proba(other.drop(columns="kind"))
-        np.testing.assert_allclose(run(other), expected, rtol=0, atol=1e-13)
-    else:
-        with pytest.raises(Exception, match="zeros = 0"):
-            run(other)
+    network, probabilities = run(replace(columns, zeros=True))
+    expected = xpnet.Model(network, device="cpu", arithmetic="native").predict_proba(frame)
+    np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-13)
+    with pytest.raises(Exception, match="zeros = 0"):
+        run(columns)
 
 
-def test_only_models_of_such_columns_have_the_new_format_which_an_older_xpnet_refuses(tmp_path, monkeypatch):
+def test_only_models_of_such_columns_have_the_new_format(tmp_path):
     X, y = TABLE[["weight", "size"]], TABLE["kind"]
     for settings, version in (({}, "2"), ({"drop": ["size"]}, "3")):
         xpnet.fit(X, y, **settings, missing="mean", recipe="tabular", epochs=0).save(tmp_path / version)
         with model_file.open_tensors(tmp_path / version) as file:
             assert file.metadata()["format_version"] == version
-    monkeypatch.setattr(model_file, "FORMAT_VERSION", 2)
-    xpnet.load(tmp_path / "2")
-    line = r"3: written by a newer xpnet \(format version 3, this one reads up to 2\): update xpnet$"
-    with pytest.raises(xpnet.DataError, match=line):
-        xpnet.load(tmp_path / "3")
 
 
-DAMAGED = [{"categories": {"a": [1]}}, {"categories": {"a": ["x"]}}, {"categories": [1]}, {"dropped": [1]}]
-
-
-@pytest.mark.parametrize("change", DAMAGED)
+@pytest.mark.parametrize("change", [{"categories": {"a": [1]}}, {"categories": [1]}, {"dropped": [1]}])
 def test_a_damaged_encoding_is_refused(change):
-    text = xpnet.load("runs/mine").network.columns.to_json()
+    columns = xpnet.load("runs/mine").network.columns
     with pytest.raises(ValueError, match="columns in the metadata: expected the names of 8 features"):
-        xpnet.load("runs/mine").network.columns.from_json(json.dumps({**json.loads(text), **change}), 8, 2)
+        columns.from_json(json.dumps({**json.loads(columns.to_json()), **change}), 8, 2)
