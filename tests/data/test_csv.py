@@ -258,6 +258,8 @@ def test_categories_are_those_of_the_training_alone_and_other_text_is_refused_or
     assert data.columns.categories == {"kind": ("", "a", "b")}
     assert data.x_train.tolist() == [[1, 0, 0, 1], [2, 1, 0, 0], [3, 0, 1, 0]]
     assert data.x_test.tolist() == [[1, 0, 0, 1], [2, 0, 0, 0], [3, 1, 0, 0]]
+    split = load(tmp_path / "train.csv", test_split=0.4, encode="onehot", unknown="zeros")
+    assert split.columns.categories == {"kind": ("b",)}
 
 
 def test_a_notice_of_columns_that_count_the_rows(tmp_path):
