@@ -66,8 +66,6 @@ def folders(tmp_path, monkeypatch):
 def test_each_commit_is_that_of_its_own_repository_and_dirty_after_a_change(folders, monkeypatch):
     folder, package = folders
     assert commits() == (None, None)
-    git(folder.parent, "init", "--quiet")  # without commits
-    assert commits() == (None, None)
     (folder / "mine").touch()
     here, there = repository(folder.parent), repository(package)
     (folder / "untracked").touch()
@@ -92,8 +90,6 @@ def touch(work, seconds=0.0):
     [
         (lambda work: touch(work, 1), True),
         (touch, False),  # what an archive without fractions of seconds has kept
-        (lambda work: (work / NAME).write_text("longer"), True),
-        (lambda work: [(work / NAME).write_text("staged"), git(work, "add", ".")], True),
         (lambda work: [git(work, "update-index", "--skip-worktree", NAME), (work / NAME).unlink()], False),
         (lambda work: touch(work / "module", 1), True),
         (lambda work: git(work, "submodule", "deinit", "--all"), False),
@@ -155,13 +151,14 @@ def test_nothing_that_a_partial_clone_lacks_is_fetched(folders):
     repository(work)
     tree = git(work, "rev-parse", "HEAD^{tree}")
     (work / ".git" / "objects" / tree[:2] / tree[2:]).unlink()
-    settings = f"""core.repositoryFormatVersion 1
-        extensions.partialClone other
-        protocol.ext.allow always
-        remote.other.promisor true
-        remote.other.url ext::touch {marks}/fetched"""
-    for line in settings.split("\n"):
-        git(work, "config", *line.split(maxsplit=1))
+    for key, value in {
+        "core.repositoryFormatVersion": "1",
+        "extensions.partialClone": "other",
+        "protocol.ext.allow": "always",
+        "remote.other.promisor": "true",
+        "remote.other.url": f"ext::touch {marks}/fetched",
+    }.items():
+        git(work, "config", key, value)
     assert commits()[0] is None
     assert not (marks / "fetched").exists()
     subprocess.run(["git", "-C", str(work), "status"], capture_output=True, check=False)

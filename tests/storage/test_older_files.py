@@ -72,9 +72,8 @@ def record(name):
 
 def rows(name):
     """The metrics of a run's epochs, without what ``Model.history`` leaves out."""
-    lines = Path("runs", name, "metrics.jsonl").read_text().splitlines()
-    logged = [{**json.loads(line), "seconds": None} for line in lines]
-    return [{key: row[key] for key in row if key != "fingerprint"} for row in logged]
+    lines = map(json.loads, Path("runs", name, "metrics.jsonl").read_text().splitlines())
+    return [{key: row[key] for key in row if key not in ("fingerprint", "seconds")} for row in lines]
 
 
 @pytest.mark.parametrize(("version", "name"), of_each_version("models"))
@@ -87,13 +86,10 @@ def test_a_model_gives_what_it_gave_and_training_starts_from_it(then, name, caps
         actual, expected = model.predict_proba(data["x_test"]), probabilities[name]
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
     evaluation = run_json("evaluate", path, "--data", DATA, "--device", "cpu")
-    assert (evaluation["confusion"], evaluation["accuracy"]) == (before["confusion"], before["accuracy"])
+    assert evaluation["confusion"] == before["confusion"]
     assert evaluation["loss"] == pytest.approx(before["loss"], rel=tolerance, abs=0)
-    words = ("train", "--init-from", path, *SMALL, *before["settings"])
-    printed(capsys, *words, "--epochs", "0")
-    assert record("next")["fingerprint"] == before["fingerprint"]
     if "native" not in before["settings"]:
-        printed(capsys, *words, "--epochs", "2", "--overwrite")
+        printed(capsys, "train", "--init-from", path, *SMALL, *before["settings"], "--epochs", "2")
         assert record("next")["fingerprint"] == before["fingerprint_two_epochs_later"]
 
 
@@ -109,7 +105,7 @@ def test_runs_are_listed_shown_compared_and_evaluated_as_they_were_and_have_a_re
     assert holds(run_json("evaluate", "runs/complete"), then["evaluated"])
     model = xpnet.load("runs/complete", device="cpu")
     assert model.fingerprint == record("complete")["fingerprint"]
-    assert [{**row, "seconds": None} for row in model.history] == rows("complete")
+    assert holds(model.history, rows("complete"))
     for name in ("stopped", "seeds/seed-1"):
         printed(capsys, "report", f"runs/{name}", "--out", "page.html")
         assert record(name)["fingerprint"] in Path("page.html").read_text()
