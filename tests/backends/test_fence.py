@@ -1,10 +1,10 @@
 """Functions that JAX compiles with arithmetic fences have the bits of NumPy."""
 
-from typing import NamedTuple
-
 import numpy as np
 import pytest
 from backend_enum import BackendCase
+
+from xpnet.training.batches import SampleBlock
 
 pytestmark = pytest.mark.needs("jax")
 
@@ -19,7 +19,6 @@ PROGRAMS = {
     "rounding": lambda a, b, c: (a + WHOLE) - WHOLE,
     "zeros": lambda a, b, c: a * 0.0 + 0.0,
     "quotients by a constant": lambda a, b, c: a / 3.0,
-    "quotients by a number": lambda a, b, c: a / b[0, 0],
     "quotients by a row": lambda a, b, c: a / b[:1, :],
     "quotients by a column": lambda a, b, c: a / b[:, :1],
     "folded products": lambda a, b, c: (a * b)[:, :8] + (a * b)[:, 8:],
@@ -27,24 +26,12 @@ PROGRAMS = {
 """Functions of matrices whose bits the compiler alone would change, that of some JAX at least."""
 
 
-def programs(*args):
-    """The results of all programs."""
-    return [program(*args) for program in PROGRAMS.values()]
-
-
 def operands(dtype):
     """Three matrices, of which c nearly cancels a · b."""
     generator, shape = np.random.default_rng(0), (625, 16)
-    a, b = (np.ldexp(generator.normal(size=shape), generator.integers(-9, 9, shape)) for _ in range(2))
+    a, b = np.ldexp(generator.normal(size=(2, *shape)), generator.integers(-9, 9, (2, *shape)))
     c = -(a * b) * (1.0 + np.ldexp(generator.normal(size=shape), -generator.integers(0, 50, shape)))
     return [each.astype(dtype) for each in (a, b, c)]
-
-
-class Block(NamedTuple):
-    """All samples, with the indices of those of each step."""
-
-    indices: np.ndarray
-    masks: None = None
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +43,14 @@ def jax():
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_compiled_functions_have_the_bits_of_numpy(jax, dtype):
+    def programs(*args):
+        return [program(*args) for program in PROGRAMS.values()]
+
     args = operands(dtype)
     results = zip(PROGRAMS, jax.compile(programs, exact=True)(*args), programs(*args), strict=True)
-    for name, result, expected in results:
-        np.testing.assert_array_equal(result, expected, name, strict=True)
-        assert np.asarray(result).tobytes() == expected.tobytes(), name
+    assert [
+        name for name, result, expected in results if np.asarray(result).tobytes() != expected.tobytes()
+    ] == []
 
 
 def test_fences_hold_in_the_body_of_a_loop(jax):
@@ -68,16 +58,14 @@ def test_fences_hold_in_the_body_of_a_loop(jax):
         return x * factor + x * 0.1
 
     (x, *_), factors = operands("float64"), np.linspace(0.1, 0.9, 20)
-    expected = x
+    block = SampleBlock(None, None, None, np.zeros((20, 1)))
+    result = jax.compile_steps(step, step, exact=True)(x, block, factors)
     for factor in factors:
-        expected = step(expected, None, factor)
-    result = jax.compile_steps(step, step, exact=True)(x, Block(np.zeros((20, 1))), factors)
-    assert np.asarray(result).tobytes() == expected.tobytes()
+        x = step(x, None, factor)
+    assert np.asarray(result).tobytes() == x.tobytes()
 
 
 def test_an_unknown_primitive_is_named_and_its_function_not_compiled(jax, capsys):
-    from xpnet.backends.fence import ZERO, UnknownPrimitiveError, fenced
-
     def function(x):
         return jax.xp.cumulative_sum(x * 0.1) + 1.0
 
@@ -86,5 +74,3 @@ def test_an_unknown_primitive_is_named_and_its_function_not_compiled(jax, capsys
         np.testing.assert_array_equal(compiled(x), function(x), strict=True)
     warning = "jax cannot compile a function that uses cumsum with fixed bits"
     assert capsys.readouterr().err == f"xpnet: warning: {warning}: not compiling it, which is slower\n"
-    with pytest.raises(UnknownPrimitiveError, match=f"^{warning}"):
-        jax.library.jit(fenced(function))(ZERO, x)

@@ -1,4 +1,4 @@
-"""NumPy computes blocks side by side: in order, few at a time, and with the same results."""
+"""Blocks are computed side by side: in order, few at a time, and with the same results."""
 
 import threading
 
@@ -30,10 +30,19 @@ def test_an_error_in_another_thread_reaches_the_caller():
 
     def fail_elsewhere(_):
         meeting.wait()
-        if threading.get_ident() != caller:
-            msg = "of a thread"
-            raise ValueError(msg)
+        return 1 // (threading.get_ident() == caller)
 
     workers = Workers()
-    with workers.start(3, lambda: None), pytest.raises(ValueError, match="of a thread"):
+    with workers.start(3, lambda: None), pytest.raises(ZeroDivisionError):
         workers.share(fail_elsewhere, range(3))
+
+
+@pytest.mark.needs("torch")
+def test_workers_of_torch_use_one_thread_each_and_leave_the_number_of_threads():
+    torch = make("torch", "cpu")
+    count = torch.library.get_num_threads()
+    with torch.workers(2):
+        assert set(torch.map_blocks(lambda _: torch.library.get_num_threads(), range(4))) == {1}
+        with torch.single_blocks(1 << 40):
+            assert torch.library.get_num_threads() == 2
+    assert torch.library.get_num_threads() == count
