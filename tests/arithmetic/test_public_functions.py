@@ -6,7 +6,6 @@ import re
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import reduce
-from itertools import accumulate
 
 import numpy as np
 import pytest
@@ -22,7 +21,6 @@ from xpnet.backends.resolve import make
 from xpnet.errors import BackendError, ConfigError, DataError
 
 PAGE = (ROOT / "docs" / "arithmetic.md").read_text("utf-8")
-NUMPY = make("numpy", "cpu")
 INF, NAN, NORMAL = math.inf, math.nan, 2.0**-1022
 HALF_ULP = Fraction(1, 1 << 53)
 
@@ -33,10 +31,6 @@ def wide(generator, shape, low=-40, high=8):
 
 
 # Products
-
-
-def exact_product(row, column):
-    return sum(map(operator.mul, map(Fraction, row.tolist()), map(Fraction, column.tolist())))
 
 
 def specified(a, b, slices):
@@ -54,19 +48,18 @@ def specified(a, b, slices):
 @pytest.mark.parametrize("terms", [1, 3, 784, 2049])
 def test_products_are_what_the_page_specifies_within_its_bound(terms, slices):
     generator = np.random.default_rng(terms)
-    a, b = wide(generator, (2, terms)), generator.normal(size=(terms, 2))
+    a, b = wide(generator, (1, terms)), generator.normal(size=(terms, 1))
     product = rp.matmul(a, b, slices=slices)
-    for i, j in np.ndindex(2, 2):
-        row, column = a[i], b[:, j]
-        assert product[i, j] == specified(row.tolist(), column.tolist(), slices)
-        largest = Fraction(np.max(np.abs(row))) * Fraction(np.max(np.abs(column)))
-        bound = terms * largest * Fraction(contraction_error(terms, slices))
-        error = abs(Fraction(product[i, j]) - exact_product(row, column))
-        assert error <= bound + HALF_ULP * abs(Fraction(product[i, j]))
+    row, column = a.ravel().tolist(), b.ravel().tolist()
+    assert product.item() == specified(row, column, slices)
+    exact = sum(map(operator.mul, map(Fraction, row), map(Fraction, column)))
+    largest = Fraction(np.max(np.abs(a))) * Fraction(np.max(np.abs(b)))
+    bound = terms * largest * Fraction(contraction_error(terms, slices))
+    assert abs(Fraction(product.item()) - exact) <= bound + HALF_ULP * abs(Fraction(product.item()))
     if slices == fewest_slices(terms):
-        assert rp.matmul(a, b).tobytes() == product.tobytes()
+        assert rp.matmul(a, b) == product
     if slices == bit_budget(terms, a_integer=False, b_integer=False).slices:
-        assert reproducible(NUMPY).matmul(a, b).tobytes() == product.tobytes()  # the network's
+        assert reproducible(make("numpy", "cpu")).matmul(a, b) == product  # the network's
 
 
 def test_the_page_states_bits_errors_and_slices():
@@ -86,29 +79,31 @@ def test_products_depend_neither_on_the_order_of_the_terms_nor_on_other_rows():
     product = rp.matmul(a, b)
     assert rp.matmul(a[:, order], b[order]).tobytes() == product.tobytes()
     assert rp.matmul(a[2:3], b[:, 1:2])[0, 0] == rp.matmul(np.stack([a, 2 * a]), b)[0, 2, 1] == product[2, 1]
-    a[0, 1], a[1, 2] = math.inf, math.nan
+    a[0, 1], a[1, 2] = INF, NAN
     assert np.isnan(rp.matmul(a, b)).tolist() == [[True] * 5] * 2 + [[False] * 5] * 5
 
 
-def test_shapes_of_products_are_those_of_the_standard():
+@pytest.mark.parametrize(("left", "right"), [((4,), (2, 4, 3)), ((3, 1, 5, 4), (2, 4, 6)), ((3, 0), (0, 2))])
+def test_shapes_of_products_are_those_of_the_standard(left, right):
+    a, b = np.ones(left), np.ones(right)
+    np.testing.assert_array_equal(rp.matmul(a, b), a @ b, strict=True)
+
+
+def test_products_of_blocks_are_added_in_a_tree():
     generator = np.random.default_rng(0)
-    shapes = [((4,), (4,)), ((4,), (2, 4, 3)), ((3, 1, 5, 4), (2, 4, 6)), ((0, 4), (4, 2)), ((3, 0), (0, 2))]
-    for a, b in ((generator.normal(size=left), generator.normal(size=right)) for left, right in shapes):
-        np.testing.assert_allclose(rp.matmul(a, b), a @ b, atol=1e-12, strict=True)
-    x, y = generator.normal(size=(3, 4, 2)), generator.normal(size=(4, 2))
-    np.testing.assert_allclose(rp.vecdot(x, y, axis=-2), np.sum(x * y, axis=-2), atol=1e-12, strict=True)
+    a, b = generator.normal(size=(4, 250)), generator.normal(size=(250, 3))
+    first, second, third = (rp.matmul(a[:, i : i + 100], b[i : i + 100], slices=1) for i in (0, 100, 200))
+    assert rp.matmul(a, b, slices=1, block=100).tobytes() == ((first + second) + third).tobytes()
+    assert rp.matmul(a, b, block=250).tobytes() == rp.matmul(a, b).tobytes()
 
 
 # Sums
 
 
 @pytest.mark.parametrize("count", [1, 5, 33, 1000])
-def test_sums_are_folded_within_their_bound(count):
+def test_sums_are_folded(count):
     x = wide(np.random.default_rng(count), count)
-    total, terms = float(rp.sum(x)), list(map(Fraction, x.tolist()))
-    assert total == reference.folded_sum(x.tolist())
-    error = HALF_ULP * (count - 1).bit_length()
-    assert abs(Fraction(total) - sum(terms)) <= error * sum(map(abs, terms)) * (1 + error)
+    assert float(rp.sum(x)) == reference.folded_sum(x.tolist())
 
 
 def test_tiny_terms_count_as_multiples_of_2_to_the_minus_953():
@@ -122,46 +117,43 @@ def test_means_and_variances_are_within_their_bounds():
     mean = sum(terms) / 1000
     error = abs(Fraction(float(rp.mean(x))) - mean)
     assert error <= (levels + 1) * HALF_ULP * sum(map(abs, terms)) / 1000
-    for correction in (0, 1, 0.5):
-        variance = sum((term - mean) ** 2 for term in terms) / (1000 - Fraction(correction))
-        result = Fraction(float(rp.var(x, correction=correction)))
-        assert abs(result - variance) <= (levels + 5) * HALF_ULP * variance + 2 * error**2
+    variance = sum((term - mean) ** 2 for term in terms) / Fraction(999.5)
+    result = Fraction(float(rp.var(x, correction=0.5)))
+    assert abs(result - variance) <= (levels + 5) * HALF_ULP * variance + 2 * error**2
 
 
 @pytest.mark.parametrize("scale", [1.0, 300.0])
 def test_logsumexp_and_softmax_are_within_their_bounds(scale):
     x = np.random.default_rng(0).normal(size=100) * scale
+    unit, logs = Decimal(2) ** -53, Decimal(math.log(100) + math.log2(128))
     with localcontext(prec=50):
-        terms = [(Decimal(number) - Decimal(max(x))).exp() for number in x.tolist()]
-        true, total = sum(terms).ln() + Decimal(max(x)), sum(terms)
-        logs = math.log(100) + math.log2(128)
-        bound = Decimal(2) ** -53 * Decimal(abs(float(true)) + 5.2 * math.log(100) + 7 + 3)
-        assert abs(Decimal(float(rp.logsumexp(x))) - true) <= bound
-        for number, term, share in zip(x.tolist(), terms, rp.softmax(x).tolist(), strict=True):
-            relative = Decimal(2) ** -53 * Decimal(max(x) - number + logs + 8)
-            assert abs(Decimal(share) - term / total) <= relative * (term / total) + Decimal(2) ** -960
+        rest = [Decimal(number) - Decimal(max(x)) for number in x.tolist()]
+        total = sum(each.exp() for each in rest)
+        true, result = total.ln() + Decimal(max(x)), Decimal(float(rp.logsumexp(x)))
+        assert abs(result - true) <= unit * (abs(true) + Decimal(5.2 * math.log(100) + 10))
+        for each, share in zip(rest, map(Decimal, rp.softmax(x).tolist()), strict=True):
+            bound = unit * (logs + 8 - each) * each.exp() / total + Decimal(2) ** -960
+            assert abs(share - each.exp() / total) <= bound
 
 
 NUMPYS = {rp.sum: np.sum, rp.mean: np.mean, rp.var: np.var, rp.logsumexp: np.logaddexp.reduce}
 INFINITE = np.array([[INF, 1], [-INF, 1], [INF, -INF], [NAN, 1], [-INF, -INF], [1e308, 1e308]])
 
 
-def test_infinities_and_nan_are_as_in_numpy():
+@pytest.mark.parametrize(("function", "of_nothing"), [*zip(NUMPYS, [0.0, NAN, NAN, -INF], strict=True)])
+def test_infinities_and_nan_are_as_in_numpy(function, of_nothing):
     with np.errstate(all="ignore"):
-        for function, numpys in NUMPYS.items():
-            np.testing.assert_array_equal(function(INFINITE, axis=1), numpys(INFINITE, axis=1))
-    np.testing.assert_array_equal([function(np.ones(0)) for function in NUMPYS], [0.0, NAN, NAN, -INF])
+        np.testing.assert_array_equal(function(INFINITE, axis=1), NUMPYS[function](INFINITE, axis=1))
+    np.testing.assert_array_equal(function(np.ones(0)), of_nothing)
 
 
-@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("function", NUMPYS)
 @pytest.mark.parametrize("axis", [None, -3, (2, 0), ()])
-def test_axes_are_those_of_numpy(axis, keepdims):
-    x, options = np.random.default_rng(0).normal(size=(3, 4, 5)), {"axis": axis, "keepdims": keepdims}
-    for function in (rp.sum, rp.mean, rp.var):
-        expected = NUMPYS[function](x, **options)
-        np.testing.assert_allclose(function(x, **options), expected, atol=1e-13, strict=True)
-    exponentials = np.sum(np.exp(x), **options)
-    np.testing.assert_allclose(rp.logsumexp(x, **options), np.log(exponentials), atol=1e-13, strict=True)
+def test_axes_are_those_of_numpy(axis, function):
+    x, options = np.random.default_rng(0).normal(size=(3, 4, 5)), {"axis": axis, "keepdims": axis == -3}
+    is_log = function is rp.logsumexp
+    expected = np.log(np.sum(np.exp(x), **options)) if is_log else NUMPYS[function](x, **options)
+    np.testing.assert_allclose(function(x, **options), expected, atol=1e-13, strict=True)
 
 
 @pytest.mark.parametrize("function", [*NUMPYS, rp.softmax])
@@ -174,44 +166,13 @@ def test_rows_alone_have_the_bits_that_they_have_among_others(function, length):
         assert function(x[rows].T, axis=0).tobytes() == np.ascontiguousarray(together[rows].T).tobytes()
 
 
-@pytest.mark.parametrize("count", [1, 2, 33, 1000])
-def test_cumulative_sums_are_exact_sums_of_rounded_terms_rounded_once_and_within_their_bound(count):
-    x = wide(np.random.default_rng(count), count)
-    largest, bits = float(np.max(np.abs(x))), 2 * (53 - (count - 1).bit_length())
-    step = Fraction(2) ** (math.ceil(math.log2(largest)) - bits)
-    terms, sums = list(map(Fraction, x.tolist())), rp.cumulative_sum(x)
-    assert sums.tolist() == [float(each) for each in accumulate(round(term / step) * step for term in terms)]
-    for result, exact in zip(map(Fraction, sums.tolist()), accumulate(terms), strict=True):
-        assert abs(result - exact) <= HALF_ULP * abs(result) + count * Fraction(largest) / 2**bits
-    assert np.all(np.diff(rp.cumulative_sum(np.abs(x))) >= 0)
-
-
-def test_cumulative_sums_have_the_axes_infinities_and_first_zero_of_the_standard():
-    with np.errstate(invalid="ignore"):
-        expected = np.cumsum(INFINITE[:5], axis=1)
-    np.testing.assert_array_equal(rp.cumulative_sum(INFINITE[:5], axis=1), expected)
+@pytest.mark.parametrize("axis", [0, -2, 2])
+def test_cumulative_sums_have_the_axes_and_the_first_zero_of_the_standard(axis):
     x = np.arange(24.0).reshape(2, 3, 4)
-    for axis in (0, -2, 2):
-        expected = np.cumsum(x, axis=axis)
-        np.testing.assert_array_equal(rp.cumulative_sum(x, axis=axis), expected)
-        with_zero = np.concatenate([np.zeros_like(np.take(x, [0], axis=axis)), expected], axis=axis)
-        np.testing.assert_array_equal(rp.cumulative_sum(x, axis=axis, include_initial=True), with_zero)
-    assert rp.cumulative_sum(np.ones((2, 0)), axis=1, include_initial=True).tolist() == [[0.0], [0.0]]
-    assert not np.signbit(rp.cumulative_sum(np.array([-0.0, -0.0]))).any()
-
-
-def test_products_of_blocks_are_added_in_a_tree_and_one_hot_products_sum_the_rows_of_a_class():
-    generator = np.random.default_rng(0)
-    a, b = generator.normal(size=(4, 250)), generator.normal(size=(250, 3))
-    first, second, third = (rp.matmul(a[:, i : i + 100], b[i : i + 100], slices=1) for i in (0, 100, 200))
-    assert rp.matmul(a, b, slices=1, block=100).tobytes() == ((first + second) + third).tobytes()
-    assert rp.matmul(a, b, block=250).tobytes() == rp.matmul(a, b).tobytes()
-    fewest = rp.matmul(a[:, :1], b[:1], slices=fewest_slices(1))
-    assert rp.matmul(a[:, :1], b[:1], block=1).tobytes() == fewest.tobytes()
-    classes = np.array([[2, 0, 7], [-1, 1, 2]], dtype=np.int8)
-    expected = classes[..., None] == np.arange(3)
-    np.testing.assert_array_equal(rp.one_hot(classes, 3), expected.astype(float))
-    np.testing.assert_array_equal(rp.one_hot(classes, 3, axis=0), np.moveaxis(expected, -1, 0).astype(float))
+    expected = np.cumsum(x, axis=axis)
+    with_zero = np.concatenate([np.zeros_like(np.take(x, [0], axis=axis)), expected], axis=axis)
+    np.testing.assert_array_equal(rp.cumulative_sum(x, axis=axis), expected)
+    np.testing.assert_array_equal(rp.cumulative_sum(x, axis=axis, include_initial=True), with_zero)
 
 
 def test_random_numbers_are_the_upper_53_bits_of_the_words_and_their_order():
@@ -231,31 +192,19 @@ TINY = wide(GENERATOR, (3, 5, 4))
 TINY[0, 0, :] = 5e-324, 1e-310, -1e-310, NORMAL
 SUBNORMAL = np.array([2.0**-128, -(2.0**-128), 2.0**-126, -0.0, NAN, INF], dtype=np.float32)
 LONG = wide(GENERATOR, (3, 20_001))
-ANGLES = np.concatenate([GENERATOR.uniform(-most, most, 260) for most in (9.0, 1e6)] + [[0.25]])  # as many
+CLASSES = np.array([[2, 0, 7], [-1, 1, 2]])
 NOTHING, NUMBER = np.ones((2, 0)), np.array(0.5)
 CALLS = {
     **{name: (getattr(rp, name), EDGES) for name in ("exp", "log", "sqrt", "tanh", "sigmoid", "sin", "cos")},
-    **{f"{name} of angles": (getattr(rp, name), ANGLES) for name in ("sin", "cos")},
     "exp in pieces": (rp.exp, LONG),
-    "sum in pieces": (lambda x: rp.sum(x, axis=1), LONG),
-    "sum in pieces along the first axis": (lambda x: rp.sum(x, axis=0), LONG.T),
-    **{f"exp of {kind}": (rp.exp, np.array([0, 1, 3, 1]).astype(kind)) for kind in ("uint8", "bool")},
+    "exp of bool": (rp.exp, CLASSES > 0),
     "sqrt of subnormal float32 numbers": (rp.sqrt, SUBNORMAL),
     "log of a number": (rp.log, NUMBER),
-    "log of nothing": (rp.log, NOTHING),
+    "sum in pieces": (lambda x: rp.sum(x, axis=1), LONG),
     "sum over axes": (lambda x: rp.sum(x, axis=(0, 2)), TINY),
-    "mean with axes kept": (lambda x: rp.mean(x, keepdims=True), TINY),
     "var": (lambda x: rp.var(x, axis=-1, correction=1), TINY),
-    "logsumexp": (lambda x: rp.logsumexp(x, axis=0), TINY),
-    "softmax": (lambda x: rp.softmax(x, axis=1), TINY),
-    **{
-        f"{function.__name__} of {kind}": (lambda x, function=function: function(x, axis=1), rows)
-        for function in NUMPYS
-        for kind, rows in (("infinities", INFINITE), ("nothing", NOTHING))
-    },
-    "cumulative sum": (lambda x: rp.cumulative_sum(x, axis=-1), LONG),
-    "cumulative sum of infinities": (lambda x: rp.cumulative_sum(x, axis=1), INFINITE[:5]),
-    "one-hot": (lambda x: rp.one_hot(x, 3, axis=0), np.array([[2, 0, 7], [-1, 1, 2]])),
+    "logsumexp of nothing": (lambda x: rp.logsumexp(x, axis=1), NOTHING),
+    "one-hot": (lambda x: rp.one_hot(x, 3, axis=0), CLASSES),
     "matmul": (lambda x: rp.matmul(x[:, :4, :], x[0, :4, :], slices=3), TINY),
     "matmul in blocks": (lambda x: rp.matmul(x, x.T, slices=1, block=1024), LONG),
     "vecdot": (lambda x: rp.vecdot(x, x[0, :, :], axis=-2), TINY),
@@ -274,6 +223,13 @@ def test_every_backend_gives_the_same_bits(backend, name):
     assert backend.to_host(result)[numbers].tobytes() == expected[numbers].tobytes()
 
 
+def test_products_of_vectors_and_one_hot_codes_are_numpys():
+    x, y = GENERATOR.normal(size=(3, 4, 2)), GENERATOR.normal(size=(4, 2))
+    np.testing.assert_allclose(rp.vecdot(x, y, axis=-2), np.sum(x * y, axis=-2), atol=1e-12, strict=True)
+    codes = np.moveaxis((CLASSES[..., None] == np.arange(3)).astype(float), -1, 0)
+    np.testing.assert_array_equal(rp.one_hot(CLASSES, 3, axis=0), codes, strict=True)
+
+
 @pytest.mark.slow
 @pytest.mark.needs("jax")
 def test_jax_has_float64_for_the_call_only_and_compiles_no_function():
@@ -285,18 +241,14 @@ def test_jax_has_float64_for_the_call_only_and_compiles_no_function():
         jax.jit(rp.exp)(jax.numpy.ones(3))
 
 
-@pytest.mark.needs("array-api-strict", "torch")
-def test_results_have_no_gradient_and_devices_without_float64_or_values_or_in_common_are_refused():
-    import array_api_strict
+@pytest.mark.needs("torch")
+def test_results_have_no_gradient_and_devices_without_values_or_in_common_are_refused():
     import torch
 
     x = torch.ones((2, 2), dtype=torch.float64, requires_grad=True)
     assert not rp.tanh(x).requires_grad
     with pytest.raises(DataError, match=r"^matmul: .* one device, got numpy on cpu and torch on cpu$"):
         rp.matmul(np.ones((2, 2)), x)
-    x = array_api_strict.ones(2, device=array_api_strict.Device("no_float64"), dtype=array_api_strict.float32)
-    with pytest.raises(BackendError, match=r"^array-api-strict on no_float64 has no float64, [^\n]*$"):
-        rp.exp(x)
     with pytest.raises(BackendError, match=r"^torch on meta does not compute in float64: [^\n]*$"):
         rp.exp(torch.ones(2, device="meta"))
 
@@ -304,36 +256,15 @@ def test_results_have_no_gradient_and_devices_without_float64_or_values_or_in_co
 ONES = np.ones((3, 3))
 REFUSED = [
     (lambda: rp.exp([1.0]), "exp: expected an array of NumPy, CuPy, PyTorch, .* a list"),
-    (lambda: rp.exp(np.ma.ones(2)), "exp: expected .*, with values, got a MaskedArray"),
     (lambda: rp.exp(ONES * 1j), "exp: expected real numbers of at most 64 bits, got an array of complex128"),
     (lambda: rp.matmul(ONES, ONES * 2.0**401), r"matmul: a magnitude is above 2\^400 .*: scale .*"),
     (lambda: rp.matmul(ONES, ONES[:2]), r"matmul: .* shapes .*, got \(3, 3\) and \(2, 3\)"),
-    (lambda: rp.matmul(np.ones((2, 3, 3)), np.ones((3, 3, 3))), "matmul: expected stacks .*"),
-    (lambda: rp.vecdot(ONES, ONES[:, :1]), "vecdot: expected the same length of axis -1, .*"),
-    (lambda: rp.vecdot(ONES, ONES, axis=0), "vecdot: expected an axis from -2 to -1, got 0"),
-    (lambda: rp.matmul(ONES, ONES, block=0), "matmul: expected a block of at least 1 term, .* got 0"),
-    (lambda: rp.one_hot(ONES, 3, axis=3), r"one_hot: expected an axis from -3 to 2, .* got \(3,\)"),
-    (lambda: rp.cumulative_sum(ONES), "cumulative_sum: expected an axis for 2 dimensions, got None"),
-    (
-        lambda: rp.cumulative_sum(ONES[0] * 2.0**401),
-        r"cumulative_sum: a magnitude is above 2\^400 .*: scale .*",
-    ),
-    (lambda: rp.matmul(ONES, ONES, slices=0), "matmul: expected slices from 1 to 7, .* got 0"),
-    (lambda: rp.sum(ONES, axis=2), "sum: expected an axis from -2 to 1, .*, got 2"),
+    (lambda: rp.sum(ONES, axis=[0]), r"sum: expected an axis from -2 to 1, .*, got \[0\]"),
     (lambda: rp.mean(ONES, axis=(0, -2)), r"mean: .* different ones, got \(0, -2\)"),
     (lambda: rp.random.uniform(2**64, 3), r"random: expected a seed from 0 to 2\^64 - 1, .*"),
     (lambda: rp.random.uniform(True, 3), r"random: expected a seed .*, got True"),
-    (lambda: rp.exp(np.ones(2, np.longdouble)), "exp: expected real numbers of at most 64 bits, .*"),
-    (lambda: rp.softmax(ONES, axis=None), "softmax: expected an axis from -2 to 1, .*"),
-    (lambda: rp.one_hot(ONES, -1), "one_hot: expected a number of classes, 0 or more, got -1"),
-    (lambda: rp.sum(ONES, axis=[0]), r"sum: expected an axis from -2 to 1, .*, got \[0\]"),
     (lambda: rp.random.uniform(3, (2, -1)), "random: expected a shape of whole numbers, 0 or more, got -1"),
 ]
-
-
-def test_integers_of_numpy_are_integers():
-    assert rp.random.uniform(np.int64(3), np.int32(2)).tolist() == rp.random.uniform(3, 2).tolist()
-    assert rp.sum(ONES, axis=np.int8(-1)).tolist() == [3, 3, 3]
 
 
 @pytest.mark.parametrize(("call", "message"), REFUSED)

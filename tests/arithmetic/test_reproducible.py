@@ -1,9 +1,11 @@
-"""Budgets of bits, and signs of zeros; test_vectors.py and test_public_functions.py hold the products."""
+"""Budgets of bits, signs of zeros, chunks of blocks and orders of samples, beyond docs/vectors."""
 
 import numpy as np
 import pytest
 from networks import reproducible
 
+from xpnet.arithmetic import random
+from xpnet.arithmetic.blocks import BLOCK_SIZE, block_chunks, tree_sum
 from xpnet.arithmetic.reproducible import bit_budget
 from xpnet.backends.resolve import make
 from xpnet.errors import ConfigError
@@ -21,3 +23,24 @@ def test_a_sum_over_so_many_terms_that_few_bits_are_left_is_refused(pixels, long
     refusal = rf"^a sum over {longest + 1} terms leaves 9 of 53 bits for each factor, fewer than 10: use .*$"
     with pytest.raises(ConfigError, match=refusal):
         bit_budget(longest + 1, a_integer=False, b_integer=pixels)
+
+
+@pytest.mark.parametrize("stack", [1, 2, 3, 4, 6, 16, 1000])
+def test_sums_of_chunks_make_the_tree_of_all_blocks(stack):
+    def add(left, right):
+        return [f"({left[0]}+{right[0]})"]
+
+    for blocks in (*range(1, 18), 31, 32, 33, 59, 64, 100):
+        terms = [[str(block)] for block in range(blocks)]
+        chunks, remaining = block_chunks(blocks * BLOCK_SIZE - 7, stack), iter(terms)
+        lengths = [sum(group.blocks for group in chunk) for chunk in chunks]
+        sums = [tree_sum([next(remaining) for _ in range(length)], add) for length in lengths]
+        assert tree_sum(sums, add) == tree_sum(terms, add)
+
+
+@pytest.mark.parametrize("count", [0, 1, 64])
+def test_words_that_are_nearly_equal_or_equal_are_ordered_as_by_a_stable_sort(monkeypatch, count):
+    keys = np.random.default_rng(0).integers(0, 8, count, np.uint64) | np.uint64(1 << 63)
+    keys[::3] += np.uint64(1 << 40)
+    monkeypatch.setattr(random, "words", lambda *_, **__: keys)
+    assert random.permutation(0, count, epoch=1).tolist() == sorted(range(count), key=keys.__getitem__)

@@ -1,4 +1,4 @@
-"""Functions in decimal arithmetic, against which their errors are measured, and points to measure at."""
+"""The sine and the cosine as section 14 of the specification computes them, from Python's floats."""
 
 import math
 from decimal import Decimal, localcontext
@@ -8,26 +8,6 @@ QUARTER = Decimal(
     "1.57079632679489661923132169163975144209858469968755291048747229615390820314310449931401741"
 )
 """π/2."""
-
-
-def true_tanh(x):
-    t = (-2 * abs(x)).exp()
-    return ((1 - t) / (1 + t)).copy_sign(x)
-
-
-def true_sine(quarters, x):
-    """The sine of x plus so many quarters of a turn."""
-    with localcontext(prec=1200):
-        k = (x / long_quarter()).to_integral_value()
-        r, quarter = x - k * long_quarter(), (int(k) + quarters) % 4
-    r = +r
-    n = (quarter + 1) % 2
-    term = total = r if n else Decimal(1)
-    while abs(term) > Decimal("1e-45") * abs(total):
-        n += 2
-        term = -term * r * r / (n * (n - 1))
-        total += term
-    return -total if quarter >= 2 else total
 
 
 @cache
@@ -42,7 +22,7 @@ def long_quarter():
 
 
 def sine_of_the_page(quarters, x):
-    """The same as section 14 of the specification computes it, from Python's floats."""
+    """The sine of x plus so many quarters of a turn."""
     parts, rest = [], QUARTER
     for end in (32, 65, 98):
         parts.append(math.floor(rest * 2**end) * 2.0**-end)
@@ -80,16 +60,3 @@ def sine_of_the_page(quarters, x):
 
 
 FORMULAS = {"sin": partial(sine_of_the_page, 0), "cos": partial(sine_of_the_page, 1)}
-TRUE = {
-    "sin": partial(true_sine, 0),
-    "cos": partial(true_sine, 1),
-    "exp": Decimal.exp,
-    "log": Decimal.ln,
-    "sqrt": Decimal.sqrt,
-    "tanh": true_tanh,
-    "sigmoid": lambda x: 1 / (1 + (-x).exp()),
-}
-
-
-def uniform(low, high):
-    return lambda generator, count: generator.uniform(low, high, count)
