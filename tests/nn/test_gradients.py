@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from networks import arithmetic, total_loss
 
+from xpnet._lib.tree import leaves, tree_map
 from xpnet.backends.resolve import make
 from xpnet.nn import functional as F
 from xpnet.nn.architecture import Network
@@ -26,15 +27,6 @@ NETWORKS = [
 ]
 
 
-def check(function, gradient, x):
-    """Assert that `gradient` (x's shape) is the gradient of the number `function(x)`."""
-    direction = np.random.default_rng(3).normal(size=x.shape)
-    numeric = (function(x + STEP * direction) - function(x - STEP * direction)) / (2 * STEP)
-    analytic = np.sum(gradient * direction)
-    assert np.shape(gradient) == x.shape
-    assert abs(analytic - numeric) <= 1e-7 * max(1.0, abs(numeric)), (analytic, numeric)
-
-
 @pytest.mark.parametrize("settings", NETWORKS, ids=str)
 @pytest.mark.parametrize("hidden", [(), (5,), (7, 5, 6)], ids=str)
 @pytest.mark.parametrize("weights", [None, np.linspace(0.0, 3.0, 9)], ids=["", "weights"])
@@ -44,13 +36,16 @@ def test_gradients_are_finite_differences_of_the_loss(hidden, settings, weights)
     layers = initialize(network.sizes, 0, batch_norm=network.batch_norm)
     masks = dropout_masks(network, 0, 1, 0, 9).hidden
     gradients, _ = gradients_and_moments(OPS, layers, x, labels, network, masks=masks, weights=weights)
-    for index, (layer, gradient) in enumerate(zip(layers, gradients, strict=True)):
-        for name in layer._fields:
+    factors = 1.0 if weights is None else weights
+    direction = tree_map(lambda p: generator.normal(size=p.shape), layers)
 
-            def changed_loss(value, index=index, name=name):
-                changed = list(layers)
-                changed[index] = layers[index]._replace(**{name: value})
-                factors = 1.0 if weights is None else weights
-                return total_loss(OPS, changed, x, labels, network, masks, factors).item()
+    def loss(step):
+        pairs = zip(layers, direction, strict=True)
+        moved = [
+            layer._make(p + step * u for p, u in zip(layer, towards, strict=True)) for layer, towards in pairs
+        ]
+        return total_loss(OPS, moved, x, labels, network, masks, factors).item()
 
-            check(changed_loss, getattr(gradient, name), getattr(layer, name))
+    numeric = (loss(STEP) - loss(-STEP)) / (2 * STEP)
+    analytic = sum(np.sum(g * u) for g, u in zip(leaves(gradients), leaves(direction), strict=True))
+    assert analytic == pytest.approx(numeric, rel=1e-7, abs=1e-7)

@@ -66,11 +66,6 @@ def test_each_place_has_every_name(setting, table):
     assert not lines, "\n".join(lines)
 
 
-def test_every_activation_has_a_form_in_every_tool():
-    fields = [(name, *field) for name, row in ACTIVATIONS.items() for field in row._asdict().items()]
-    assert [(name, field) for name, field, form in fields if not form] == []
-
-
 def test_the_table_of_optimisers_is_that_of_the_rows():
     page = cli_reference.TRAINING.read_text(encoding="utf-8")
     assert cli_reference.optimizers() in page, "run python scripts/cli_reference.py"
