@@ -10,19 +10,15 @@ LARGEST, INF, NAN = np.finfo("float64").max, np.inf, np.nan
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_steps_between_neighbours_are_counted_across_zero_too(dtype):
-    first = x = np.asarray([-1024.0, -10 * np.finfo(dtype).smallest_subnormal, 0.0, 1.0], dtype)
-    for steps in range(20):
-        assert ulp_distance(first, x).tolist() == ulp_distance(x, first).tolist() == [steps] * 4
+    first = x = np.asarray([-1024.0, -3 * np.finfo(dtype).smallest_subnormal, 0.0, 1.0], dtype)
+    for _ in range(7):
         x = np.nextafter(x, np.full(4, INF, dtype))
+    assert ulp_distance(first, x).tolist() == ulp_distance(x, first).tolist() == [7] * 4
 
 
 def test_infinity_nan_zeros_and_complex_numbers():
-    a = np.asarray([-LARGEST, -INF, NAN, NAN, 1.0, 0.0])
-    b = np.asarray([LARGEST, LARGEST, -NAN, 1.0, NAN, -0.0])
-    distance = ulp_distance(a, b)
-    assert distance[:2] == pytest.approx(2.0**64, rel=0.01)
-    assert distance[2:].tolist() == [0, INF, INF, 0]
-    assert unequal_bits(a, b).tolist() == [True, True, False, True, True, True]
-    a, b = np.asarray([1 + 1j, NAN + 0j]), np.asarray([1 + np.nextafter(1.0, 2.0) * 1j, NAN + 0j])
-    assert ulp_distance(a, b).tolist() == [1, 0]
-    assert unequal_bits(a, b).tolist() == [True, False]
+    a = np.asarray([-LARGEST, NAN, NAN, 1.0, 0.0, 1 + 1j])
+    b = np.asarray([LARGEST, -NAN, 1.0, NAN, -0.0, 1 + np.nextafter(1.0, 2.0) * 1j])
+    assert ulp_distance(a[0].real, b[0].real) == pytest.approx(2.0**64, rel=0.01)
+    assert ulp_distance(a, b)[1:].tolist() == [0, INF, INF, 0, 1]
+    assert unequal_bits(a, b).tolist() == [True, False, True, True, True, True]

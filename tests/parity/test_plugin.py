@@ -11,7 +11,7 @@ from xpnet.parity import devices
 pytest_plugins = ["pytester"]
 
 STRICT_CPU = "array-api-strict:cpu"
-HEAD = "import numpy as np, pytest\nfrom xpnet.parity import assert_parity\n"
+HEAD = "import numpy as np, pytest\nfrom xpnet.parity import assert_close, assert_parity\n"
 MARKED = """
 def test_all(xp_backend):
     x = xp_backend.xp.ones(3, dtype=xp_backend.xp.float64, device=xp_backend.device)
@@ -24,24 +24,24 @@ def test_some(xp_backend):
 PARITY = """
 seen = []
 
-def function(x, xp):
-    seen.append(type(x).__module__.partition(".")[0])
-    return x
+def check():
+    seen.clear()
+    function = lambda x, xp: seen.append(type(x).__module__.partition(".")[0]) or x
+    assert_parity(function, np.ones(2), tier="bitwise", variations=False)
 
 def test_plain():
-    assert_parity(function, np.ones(2), tier="bitwise", variations=False)
+    check()
     assert seen == ["numpy", "array_api_strict"]
 
 def test_fixture(xp_backend):
-    seen.clear()
-    assert_parity(function, np.ones(2), tier="bitwise", variations=False)
+    check()
     assert len(seen) == 2
     assert (seen[1] == "numpy") == (xp_backend.name == "numpy")
 
 @pytest.mark.xp_parity
 class TestClass:
     def test_it(self):
-        assert_parity(function, np.ones(2), tier="bitwise", variations=False)
+        check()
 """
 
 
@@ -140,32 +140,32 @@ def test_a_library_that_is_missing_skips_or_fails_if_it_is_asked_for(
 
 
 def test_unknown_names_are_usage_errors(session):
-    for option, message in (("numpy,keras", "unknown backend 'keras'"), (",", "expected at least one name")):
-        result = session("--xp-backends", option)
-        assert result.ret == pytest.ExitCode.USAGE_ERROR
-        result.stderr.fnmatch_lines([f"ERROR: --xp-backends: {message}*"])
+    result = session("--xp-backends", "numpy,keras")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --xp-backends: unknown backend 'keras'*"])
 
 
-OWN_FIXTURE = """
-@pytest.fixture(params=["a", "b"])
-def xp_backend(request):
-    return request.param
-
-def test_own(xp_backend):
-    assert xp_backend in "ab"
-"""
-
-
-def test_a_fixture_of_the_project_with_the_same_name_is_left_alone(session, here):
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        ("@pytest.mark.xp_backends('numpy')\ndef test_it(): pass", "*test_it needs the fixture xp_backend *"),
+        (
+            "@pytest.mark.xp_backends()\ndef test_it(xp): pass",
+            "marker xp_backends: expected at least one na*",
+        ),
+    ],
+)
+def test_a_marker_without_effect_is_an_error(session, here, test, message):
     here("numpy")
-    result = session(tests=OWN_FIXTURE)
-    assert names(result) == ["test_own[a]", "test_own[b]"]
-    result.assert_outcomes(passed=2)
+    result = session(tests=test)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([message])
 
 
 TAKES_XP = """
 from hypothesis import given, settings, strategies as st
-from xpnet.parity import assert_close
+
+numbers = lambda test: settings(max_examples=3, database=None)(given(st.integers(0, 9))(test))
 
 def test_namespace(xp):
     x = xp.asarray([1.0, 2.0], dtype=xp.float64)
@@ -173,14 +173,12 @@ def test_namespace(xp):
     with pytest.raises(AssertionError, match=r"^result differs first at \\(0,\\): 1.0 where desired has 1.5"):
         assert_close(x, [1.5, 2.0], check_device=False)
 
-@given(st.integers(0, 9))
-@settings(max_examples=3, database=None)
+@numbers
 def test_given(xp_backend, number):
     assert int(xp_backend.xp.asarray(number)) == number
 
 @pytest.mark.xp_parity
-@given(st.integers(0, 9))
-@settings(max_examples=3, database=None)
+@numbers
 def test_parity(number):
     assert_parity(lambda x: x + number, np.arange(3.0), tier="bitwise")
 """
@@ -195,99 +193,48 @@ def test_the_namespace_is_a_fixture_and_hypothesis_works_with_all_of_them(sessio
     result.assert_outcomes(passed=6)
 
 
-@pytest.mark.parametrize(
-    ("test", "message"),
-    [
-        (
-            "@pytest.mark.xp_backends('numpy')\ndef test_it(): pass",
-            "*test_it needs the fixture xp_backend or xp,*",
-        ),
-        (
-            "@pytest.mark.xp_backends()\ndef test_it(xp): pass",
-            "marker xp_backends: expected at least one name",
-        ),
-    ],
-)
-def test_a_marker_without_effect_is_an_error(session, here, test, message):
-    here("numpy")
-    result = session(tests=test)
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines([message])
-
-
-PROJECT = """
-import numpy as np, pytest
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "skip_xp_backends(name): the project's own")
-
-@pytest.fixture(params=["numpy", "other"])
-def library(request):
-    if any(request.param in mark.args for mark in request.node.iter_markers("skip_xp_backends")):
-        pytest.skip(request.param)
+OWN = """
+@pytest.fixture(params=["a", "b"])
+def FIXTURE(request):
     return request.param
 
-@pytest.fixture
-def xp(library):
-    return np
+def test_fixture(FIXTURE): assert FIXTURE in "ab"
 
+@pytest.mark.parametrize("FIXTURE", [5])
+def test_mark(FIXTURE): assert FIXTURE == 5
+"""
+
+
+@pytest.mark.parametrize("fixture", ["xp", "xp_backend"])
+def test_a_projects_own_fixtures_are_left_alone(session, here, fixture):
+    here("numpy", "array-api-strict")
+    result = session(tests=OWN.replace("FIXTURE", fixture))
+    assert names(result) == ["test_fixture[a]", "test_fixture[b]", "test_mark[5]"]
+    result.assert_outcomes(passed=3)
+
+
+HOOK = """
 def pytest_generate_tests(metafunc):
     if metafunc.function.__name__ == "test_hook":
         metafunc.parametrize("xp", [1, 2])
 """
-OWN_XP = """
-@pytest.mark.skip_xp_backends("other")
-def test_fixture(xp): pass
-
-def test_hook(xp): assert xp in (1, 2)
-
-@pytest.mark.parametrize("xp", [5])
-def test_mark(xp): assert xp == 5
-
-def test_plain(): pass
-"""
 
 
-@pytest.mark.parametrize("own_fixture", [True, False])
-def test_a_projects_own_xp_is_left_alone(session, here, pytester, own_fixture):
-    here("numpy", "array-api-strict")
-    pytester.makeconftest(
-        PROJECT if own_fixture else PROJECT.replace("def xp(library)", "def other(library)")
-    )
-    result = session(tests=OWN_XP)
-    own = ["test_fixture[numpy]", "test_fixture[other]"] * own_fixture
-    plugins = ["test_fixture[numpy]", "test_fixture[array-api-strict]"] * (not own_fixture)
-    of_library = (
-        ("numpy-", "other-") if own_fixture else ("",)
-    )  # pytest asks for the fixture's parameter, too
-    hooks = [f"test_hook[{library}{number}]" for library in of_library for number in (1, 2)]
-    assert names(result) == [*own, *plugins, *hooks, "test_mark[5]", "test_plain"]
-
-
-@pytest.mark.slow
-@pytest.mark.nightly
-@pytest.mark.needs("sklearn")  # which brings SciPy
-def test_scipys_tests_are_the_same_with_the_plugin(pytester, monkeypatch):
-    monkeypatch.setenv("SCIPY_ARRAY_API", '["numpy"]')
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    outputs = []
-    for plugin in ([], ["-p", "xpnet.parity.plugin"]):
-        words = ["-p", "no:cacheprovider", "-v", "--no-header", *plugin]
-        result = pytester.runpytest_subprocess("--pyargs", "scipy.constants.tests.test_constants", *words)
-        outputs.append(sorted(line.partition(" [")[0] for line in result.outlines if "::" in line))
-    assert outputs[0] == outputs[1]
-    assert len(outputs[0]) == 7
+def test_a_projects_own_parameters_named_xp_are_left_alone_beside_the_fixture(session, here, pytester):
+    here("numpy")
+    pytester.makeconftest(HOOK)
+    result = session(tests="def test_hook(xp): pass\ndef test_fixture(xp): pass")
+    assert names(result) == ["test_hook[1]", "test_hook[2]", "test_fixture[numpy]"]
 
 
 def test_a_line_names_the_libraries_that_took_part_and_the_reasons_of_others(session, here):
     here("numpy", "torch")
     result = session("--xp-backends", "numpy,torch", marked="'numpy'")
     header = "xpnet: tests with numpy; without torch: torch is broken"
-    unnamed = (
-        "cupy, jax, dpnp, array-api-strict, torch:cuda, jax:cuda, dpnp:gpu: --xp-backends does not name it"
-    )
+    unnamed = "without cupy, jax, dpnp, array-api-strict, torch:cuda, jax:cuda, dpnp:gpu: --xp-backends does"
     lines = [line for line in result.outlines if line.startswith("xpnet: tests with ")]
-    assert lines == [header, f"xpnet: tests with numpy; without {unnamed}; without torch: torch is broken"]
+    last = f"xpnet: tests with numpy; {unnamed} not name it; without torch: torch is broken"
+    assert lines == [header, last]
 
 
 def test_a_session_without_the_fixture_imports_no_array_library(pytester, monkeypatch):
