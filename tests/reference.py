@@ -2,39 +2,32 @@
 
 Random numbers, contractions, sums, functions and the fingerprint: sections 3 to 7, 10.2 and 13.
 reference_network.py, reference_optimisers.py, reference_images.py and reference_training.py make trainings of
-them. Read them beside the page: every docstring names the section that it follows.
+them. Read them beside the page: docstrings name the sections that they follow.
 
-They use the standard library only. Contractions are sums of Python integers, which are exact by nature;
-everything else is Python's float, which is IEEE 754 binary64, one rounded operation at a time.
+They use the standard library and NumPy: elementwise operations of float64, each rounded, and sums of products
+of whole numbers. A matrix has a column for each sample; biases and the like are matrices of one column.
 """
 
 import hashlib
 import math
-import operator
-import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal, localcontext
+from functools import partial
 from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
+
+import numpy as np
 
 BLOCK = 1024
 INITIALISATION, ORDER, AUGMENTATION, DROPOUT, VALIDATION, TEST, NOISE = 1, 2, 3, 4, 5, 6, 9
 
-Vector = Sequence[float]
-Matrix = list[list[float]]
-"""One row per unit (or feature), one column per sample."""
-Item = TypeVar("Item")
-
-
-def transpose(matrix: Sequence[Vector]) -> Matrix:
-    """Return the columns of a matrix as rows."""
-    return [list(column) for column in zip(*matrix, strict=True)]
+elementwise = partial(np.vectorize, otypes=[float])
+"""Makes a function of numbers one of arrays."""
 
 
 # Random numbers
 
 
-def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
+def philox(counter, key):
     """Return the four words of one use of Philox-4x64-10 (4.1)."""
     low = 2**64 - 1
     x0, x1, x2, x3 = counter
@@ -46,65 +39,58 @@ def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[in
     return x0, x1, x2, x3
 
 
-def words(purpose: int, *, index: int, epoch: int, seed: int, first_use: int = 1) -> Iterator[int]:
+def words(purpose, *, seed, index=0, epoch=0, first_use=1):
     """Yield the words of a purpose, index and epoch from a use on, without end (4.1)."""
-    c0 = first_use - 1
     while True:
-        c0 += 1
-        yield from philox((c0, index, epoch, purpose), (seed, 0))
+        yield from philox((first_use, index, epoch, purpose), (seed, 0))
+        first_use += 1
 
 
-def uniform(word: int) -> float:
-    """Return the number u of a word (4.1)."""
+def first_words(number, purpose, **place):
+    return np.array(list(islice(words(purpose, **place), number)), "<u8")
+
+
+def uniform(word):
+    """Return u of a word, or of an array of words (4.1)."""
     return (word >> 40) * 2.0**-24
 
 
-def initial_layer(index: int, inputs: int, units: int, seed: int, init: str) -> tuple[Matrix, list[float]]:
+def initial_layer(index, inputs, units, seed, init):
     """Return the first weights and biases of a layer (4.2)."""
-    numbers = (uniform(w) - 0.5 for w in words(INITIALISATION, index=index, epoch=0, seed=seed))
-    weight = [[next(numbers) for _ in range(inputs)] for _ in range(units)]
+    u = uniform(first_words(units * (inputs + 1), INITIALISATION, index=index, seed=seed)) - 0.5
+    weight, bias = u[: units * inputs].reshape(units, inputs), u[units * inputs :, np.newaxis]
     if init == "uniform":
-        return weight, [next(numbers) for _ in range(units)]
-    factor = 2 * math.sqrt(6 / (inputs if init == "he" else inputs + units))
-    return [[u * factor for u in row] for row in weight], [0.0] * units
+        return weight, bias
+    return weight * (2 * math.sqrt(6 / (inputs if init == "he" else inputs + units))), np.zeros((units, 1))
 
 
-def sorted_words(purpose: int, samples: int, *, epoch: int, seed: int) -> list[int]:
+def sorted_words(purpose, samples, *, seed, epoch=0):
     """Return the positions of the first words of a purpose in ascending order (4.3, 4.4)."""
-    source = words(purpose, index=0, epoch=epoch, seed=seed)
-    keys = [next(source) for _ in range(samples)]
-    return sorted(range(samples), key=keys.__getitem__)  # Python's sort is stable.
+    return np.argsort(first_words(samples, purpose, epoch=epoch, seed=seed), kind="stable")
 
 
-def split(purpose: int, samples: int, held_out: int, seed: int) -> tuple[list[int], list[int]]:
+def split(purpose, samples, held_out, seed):
     """Return the positions of the samples that are held out, and of those that remain (4.3)."""
-    chosen = set(sorted_words(purpose, samples, epoch=0, seed=seed)[:held_out])
-    return sorted(chosen), [i for i in range(samples) if i not in chosen]
+    order = sorted_words(purpose, samples, seed=seed)
+    return np.sort(order[:held_out]), np.sort(order[held_out:])
 
 
-def count_test_samples(setting: float, samples: int) -> int:
-    """Return V of ``--test-split`` (4.3)."""
-    return round(setting * samples)
+def count_test_samples(setting, samples):
+    return round(setting * samples)  # 4.3
 
 
-def count_validation_samples(setting: float, samples: int) -> int:
+def count_validation_samples(setting, samples):
     """Return V of ``--validation``, a whole number or a share (4.3)."""
     return setting if isinstance(setting, int) else max(round(setting * samples), 1)
 
 
-def short_integers(purpose: int, *, index: int, epoch: int, seed: int, number: int, units: int) -> list[int]:
+def short_integers(purpose, *, number, units, **place):
     """Return 16 bits for each unit of a layer, for the sample visited as this number (4.5)."""
     uses = -(-units // 16)
-    source = words(purpose, index=index, epoch=epoch, seed=seed, first_use=number * uses + 1)
-    return [word >> 16 * place & 0xFFFF for word in islice(source, 4 * uses) for place in range(4)][:units]
+    return first_words(4 * uses, purpose, first_use=number * uses + 1, **place).view("<u2")[:units]
 
 
-def signed(number: int) -> int:
-    """Return the integer of 16 bits in two's complement (4.5)."""
-    return number - 65536 if number >= 32768 else number
-
-
-def dropout_threshold(probability: float) -> tuple[int, float]:
+def dropout_threshold(probability):
     """Return q (4.5) and the factor s of what is kept (9.4)."""
     q = min(round(probability * 65536), 65535)
     return q, 65536 / (65536 - q)
@@ -114,26 +100,18 @@ def dropout_threshold(probability: float) -> tuple[int, float]:
 
 
 class Rounded(NamedTuple):
-    """A vector of rounded entries: entry k is exactly integers[k] · 2^exponent."""
+    """Rounded vectors, the rows of a matrix: whole numbers, times a power of two (NaN: no rounding)."""
 
-    integers: list[int]
-    exponent: int
+    integers: np.ndarray
+    unit: np.ndarray
 
-    def sum(self) -> float:
-        """Return the exact sum."""
-        return math.ldexp(sum(self.integers), self.exponent)
-
-    def dot(self, other: "Rounded") -> float:
-        """Return the exact scalar product."""
-        terms = map(operator.mul, self.integers, other.integers)
-        return math.ldexp(sum(terms), self.exponent + other.exponent)
+    def dot(self, other):
+        """Return the exact scalar products."""
+        return (self.integers @ other.integers.T) * (self.unit * other.unit.T)
 
 
-def budget(terms: int, *, pixels: bool = False) -> tuple[int, int, int]:
-    """Return the bits of a slice of each operand, and the number of slices (5.1).
-
-    ``pixels`` says that the second operand is of pixels. ValueError if the contraction is refused.
-    """
+def budget(terms, *, pixels=False):
+    """Return the bits of a slice of each operand, and the number of slices (5.1)."""
     free = 53 - (terms - 1).bit_length()
     first, second = (free - 8, 8) if pixels else (free // 2, free - free // 2)
     if 2 * first < 20:
@@ -142,87 +120,56 @@ def budget(terms: int, *, pixels: bool = False) -> tuple[int, int, int]:
     return first, second, 1 if first >= 20 else 2
 
 
-def power_of_two_above(magnitude: float) -> int:
-    """Return log2 p: p is the smallest power of two ≥ M, at least 2^-400 (5.2)."""
-    if magnitude == 0.0:
-        return -400
-    fraction, exponent = math.frexp(magnitude)  # M = fraction · 2^exponent, 0.5 ≤ fraction < 1
-    if fraction == 0.5:
-        exponent -= 1
-    return max(exponent, -400)
-
-
-def rounded(vector: Vector, bits: int, slices: int = 1) -> list[Rounded]:
-    """Round a vector to multiples of p · 2^-bits, ties to the even multiple, and the rest (5.2).
-
-    A vector without a rounding, which is NaN, has no slices.
-    """
-    if not all(map(math.isfinite, vector)):
-        return []
-    power, result = power_of_two_above(max(map(abs, vector))), list[Rounded]()
-    if power > 400:
-        return []
-    for index in range(slices):
-        exponent = power - bits * (index + 1)
-        integers = [round(math.ldexp(v, -exponent)) for v in vector]
-        result.append(Rounded(integers, exponent))
-        if index + 1 < slices:
-            vector = [v - math.ldexp(n, exponent) for v, n in zip(vector, integers, strict=True)]
+def rounded(rows, bits, slices=1):
+    """Return the slices of vectors (5.2)."""
+    largest, result = np.max(np.abs(rows), axis=-1, keepdims=True), []
+    fraction, exponent = np.frexp(np.maximum(largest, 2.0**-400))  # p is 2^exponent, or half of it
+    unit = np.where(largest <= 2.0**400, np.ldexp(1.0, exponent - (fraction == 0.5)), np.nan)
+    for _ in range(slices):
+        unit = unit * 2.0**-bits
+        integers = np.rint(rows / unit)
+        rows = rows - integers * unit
+        result.append(Rounded(np.nan_to_num(integers).astype(np.int64), unit))
     return result
 
 
-def of_pixels(vector: Vector) -> list[Rounded]:
-    """Return a vector of pixels, which is not rounded (5.1)."""
-    return [Rounded(list(map(int, vector)), 0)]
+def whole(rows):
+    """Return vectors of whole numbers, which are not rounded (5.1)."""
+    return [Rounded(rows.astype(np.int64), np.ones((1, 1)))]
 
 
-def contract(rows: Sequence[list[Rounded]], columns: Sequence[list[Rounded]], factor: float = 1.0) -> Matrix:
-    """Contract each row of the first operand with each column of the second (5.3)."""
-
-    def entry(a: list[Rounded], b: list[Rounded]) -> float:
-        if not a or not b:
-            return math.nan
-        low = [part.dot(b[0]) for part in a[1:]] + [a[0].dot(part) for part in b[1:]]
-        high = a[0].dot(b[0])
-        return ((high + sum(low)) if low else high) * factor + 0.0
-
-    return [[entry(a, b) for b in columns] for a in rows]
+def contract(a, b, factor=1.0):
+    """Contract the slices of the rows of the first operand with those of the columns of the second (5.3)."""
+    low = [part.dot(b[0]) for part in a[1:]] + [a[0].dot(part) for part in b[1:]]
+    return (a[0].dot(b[0]) + sum(low)) * factor + 0.0
 
 
-def sum_over_samples(row: list[Rounded]) -> float:
-    """Return the sum of a rounded row of dZ (5.4)."""
-    return sum(part.sum() for part in row) + 0.0 if row else math.nan
+def product(a, b, factor=None):
+    """Return the product of two matrices (5). With a factor, the second is of pixels."""
+    first, second, slices = budget(a.shape[1], pixels=factor is not None)
+    if factor is None:
+        return contract(rounded(a, first, slices), rounded(b.T, second, slices))
+    return contract(rounded(a, first, slices), whole(b.T), factor)
 
 
-def product(rows: Sequence[Vector], columns: Sequence[Vector], factor: float | None = None) -> Matrix:
-    """Return the product of two matrices, of the first the rows, of the second the columns (5).
-
-    With a factor, the second is of pixels.
-    """
-    first, second, slices = budget(len(rows[0]), pixels=factor is not None)
-    left = [rounded(row, first, slices) for row in rows]
-    if factor is not None:
-        return contract(left, [of_pixels(column) for column in columns], factor)
-    return contract(left, [rounded(column, second, slices) for column in columns])
-
-
-def gradients(
-    dz: Matrix, inputs: Sequence[Vector], factor: float | None = None
-) -> tuple[Matrix, list[float]]:
-    """Return dW = dZ Aᵀ and db, from the rows of dZ and of A (9.6, 5.4)."""
-    first, _, slices = budget(len(dz[0]), pixels=factor is not None)
-    return product(dz, inputs, factor), [sum_over_samples(rounded(row, first, slices)) for row in dz]
+def gradients(dz, a, factor=None):
+    """Return dW = dZ Aᵀ and db (9.6, 5.4)."""
+    first, _, slices = budget(dz.shape[1], pixels=factor is not None)
+    sums = [part.integers.sum(axis=1, keepdims=True) * part.unit for part in rounded(dz, first, slices)]
+    return product(dz, a.T, factor), sum(sums) + 0.0
 
 
 # Other sums
 
 
-def folded_sum(terms: list[float]) -> float:
-    """Pad with +0 to a power of two and fold the halves (6)."""
-    terms = terms + [0.0] * ((1 << (len(terms) - 1).bit_length()) - len(terms))
-    while len(terms) > 1:
-        half = len(terms) // 2
-        terms = [terms[j] + terms[j + half] for j in range(half)]
+def folded_sum(terms):
+    """Pad with +0 to a power of two and fold the halves, along the first axis (6)."""
+    terms = np.asarray(terms)
+    half = 1 << (len(terms) - 1).bit_length()
+    terms = np.concatenate([terms, np.zeros((half - len(terms), *terms.shape[1:]))])
+    while half > 1:
+        half //= 2
+        terms = terms[:half] + terms[half:]
     return terms[0]
 
 
@@ -240,7 +187,8 @@ with localcontext(prec=80):
 TO_WHOLE = 1.5 * 2.0**52
 
 
-def exp(x: float) -> float:
+@elementwise
+def exp(x):
     """Return e^x for x ≤ 709 (7)."""
     if not x >= -670:
         return x if math.isnan(x) else 0.0
@@ -252,7 +200,8 @@ def exp(x: float) -> float:
     return t + t * (q * (r * r) + r)
 
 
-def log(x: float) -> float:
+@elementwise
+def log(x):
     """Return the natural logarithm (7)."""
     if not 0 < x < math.inf:
         return -math.inf if x == 0 else x if x == math.inf else math.nan
@@ -268,7 +217,8 @@ def log(x: float) -> float:
     return e * LOG_H + (e * LOG_L + (2 * s + 2 * s * (z * q)))
 
 
-def sqrt(x: float) -> float:
+@elementwise
+def sqrt(x):
     """Return the square root (7)."""
     if not 0 < x < math.inf:
         return math.nan if x < 0 else x
@@ -280,7 +230,7 @@ def sqrt(x: float) -> float:
     return math.ldexp(y, e)
 
 
-def tiny(x: float) -> float:
+def tiny(x):
     """Return [x] (3)."""
     return (x + 2.0**-900) - 2.0**-900
 
@@ -288,32 +238,26 @@ def tiny(x: float) -> float:
 # Blocks and the tree
 
 
-def block_bounds(samples: int) -> list[tuple[int, int]]:
-    """Return the first number of each block of a batch, and the one after its last (10.2)."""
-    return [(start, min(start + BLOCK, samples)) for start in range(0, samples, BLOCK)]
+def blocks(samples):
+    """Return the places of each block of a batch (10.2)."""
+    return [slice(start, min(start + BLOCK, samples)) for start in range(0, samples, BLOCK)]
 
 
-def tree_sum(blocks: Iterable[Item], add: Callable[[Item, Item], Item]) -> Item:
+def tree_sum(sums):
     """Add the sums of blocks in a binary tree (10.2)."""
-    waiting: list[tuple[int, Item]] = []  # (number of blocks, their sum), falling numbers
-    for total in blocks:
+    waiting = []  # (number of blocks, their sum), falling numbers
+    for total in sums:
         count = 1
         while waiting and waiting[-1][0] == count:
-            total = add(waiting.pop()[1], total)  # noqa: PLW2901
+            total = waiting.pop()[1] + total  # noqa: PLW2901
             count *= 2
         waiting.append((count, total))
     _, total = waiting.pop()
     while waiting:
-        total = add(waiting.pop()[1], total)
+        total = waiting.pop()[1] + total
     return total
 
 
-# The fingerprint
-
-
-def fingerprint_of(vectors: Iterable[Vector]) -> str:
-    """Return the SHA-256 of the rows of all parameters (13)."""
-    digest = hashlib.sha256()
-    for numbers in vectors:
-        digest.update(struct.pack(f"<{len(numbers)}d", *numbers))
-    return digest.hexdigest()
+def fingerprint_of(network):
+    """Return the SHA-256 of all numbers of a network (13)."""
+    return hashlib.sha256(b"".join(array.tobytes() for layer in network for array in layer)).hexdigest()

@@ -2,31 +2,27 @@
 
 import math
 from decimal import Decimal, localcontext
-from functools import cache
+from functools import cache, partial
+
+import reference
+from reference import EXP_64_BY_LN2, EXP_H, EXP_L, LOG_H, TO_WHOLE
+from reference_images import PI as ALL_OF_PI
 
 INF, NAN, NORMAL = math.inf, math.nan, 2.0**-1022
-with localcontext(prec=70):
-    LN2 = Decimal(2).ln()
-    H = float(int(LN2 / 64 * 2**42)) * 2.0**-42
-    L = float(LN2 / 64 - Decimal(H))
-    PER_STEP = float(64 / LN2)
-    L1, L2 = float.fromhex("0x1.62e42fefa2p-1"), float.fromhex("0x1.9ef35793c7p-41")
-    L3 = float(LN2 - Decimal(L1) - Decimal(L2))
-
-
-def of_hex(*texts):
-    return tuple(map(float.fromhex, texts))
-
-
-LN2_PAIR = of_hex("0x1.62e42fefa39efp-1", "0x1.abc9e3b39803fp-56")
-PER_LN2 = of_hex("0x1.71547652b82fep+0", "0x1.777d0ffda0d24p-56")
-PER_LN10 = of_hex("0x1.bcb7b1526e50ep-2", "0x1.95355baaafad3p-57")
-HALF_PI = of_hex("0x1.921fb54442d18p+0", "0x1.1a62633145c07p-54")
-PI = of_hex("0x1.921fb54442d18p+1", "0x1.1a62633145c07p-53")
+sqrt = reference.sqrt.pyfunc
 
 
 def pair(number):
     return float(number), float(number - Decimal(float(number)))
+
+
+with localcontext(prec=70):
+    LN2 = Decimal(2).ln()
+    L2 = float.fromhex("0x1.9ef35793c7p-41")
+    L3 = float(LN2 - Decimal(LOG_H) - Decimal(L2))
+    LN2_PAIR, PER_LN2, PER_LN10, HALF_PI, PI = map(
+        pair, (LN2, 1 / LN2, 1 / Decimal(10).ln(), ALL_OF_PI / 2, ALL_OF_PI)
+    )
 
 
 @cache
@@ -56,7 +52,7 @@ def arctan_of(i):
 
 
 def whole(x):
-    return (x + 1.5 * 2.0**52) - 1.5 * 2.0**52
+    return (x + TO_WHOLE) - TO_WHOLE
 
 
 def two_sum(a, b):
@@ -88,16 +84,6 @@ def divide(a, a_low, b, b_low):
     return q, ((((a - p) - e) + a_low) - q * b_low) / b
 
 
-def sqrt(x):
-    m, e = math.frexp(x)
-    m, e = m * 2, e - 1
-    m, e = (m * 2, e - 1) if e % 2 else (m, e)
-    y = m * (1 / 3) + 0.6875
-    for _ in range(4):
-        y = 0.5 * (y + m / y)
-    return y * 2.0 ** (e // 2)
-
-
 def root(x, low):
     y = sqrt(x)
     p, e = two_product(y, y)
@@ -115,7 +101,7 @@ def log_pair(x):
     for n in range(8, 2, -1):
         q = q * r + (-1.0) ** (n + 1) / n
     p, p_low = two_product(r, r * -0.5)
-    s, a = two_sum(e * L1, g)
+    s, a = two_sum(e * LOG_H, g)
     s, b = two_sum(s, r)
     s, d = two_sum(s, p)
     g = (g_low + e * L2) + (r_low - r * r_low)
@@ -130,12 +116,15 @@ def log1p_pair(x, low=0.0):
     return fast_two_sum(h, (low - (0.5 * d) * d) + e)
 
 
-def log_to_base(x, factor):
+def log_to_base(factor, x):
     if not x > 0 or x == INF:
         return -INF if x == 0 else NAN if x < 0 else x
     h, low = log_pair(x)
     p, e = two_product(h, factor[0])
     return p + (e + (low * factor[0] + h * factor[1]))
+
+
+log2, log10 = partial(log_to_base, PER_LN2), partial(log_to_base, PER_LN10)
 
 
 def log1p(x):
@@ -145,9 +134,9 @@ def log1p(x):
 
 
 def reduced(x):
-    k = whole(x * PER_STEP)
+    k = whole(x * EXP_64_BY_LN2)
     j = math.floor(k / 64)
-    return j, int(k - 64 * j), *two_sum(x - k * H, -(k * L))
+    return j, int(k - 64 * j), *two_sum(x - k * EXP_H, -(k * EXP_L))
 
 
 def rest(r):
@@ -362,21 +351,5 @@ def atan2(y, x):
     return math.copysign(angle((math.copysign(b, x), 0.0), (a, 0.0)), y)
 
 
-REFERENCE = {
-    "acos": acos,
-    "acosh": acosh,
-    "asin": asin,
-    "asinh": asinh,
-    "atan": atan,
-    "atan2": atan2,
-    "atanh": atanh,
-    "cosh": cosh,
-    "expm1": expm1,
-    "hypot": hypot,
-    "log1p": log1p,
-    "logaddexp": logaddexp,
-    "pow": pow_,
-    "sinh": sinh,
-    "log2": lambda x: log_to_base(x, PER_LN2),
-    "log10": lambda x: log_to_base(x, PER_LN10),
-}
+NAMES = "acos acosh asin asinh atan atan2 atanh cosh expm1 hypot log10 log1p log2 logaddexp sinh"
+REFERENCE = {"pow": pow_, **{name: globals()[name] for name in NAMES.split()}}

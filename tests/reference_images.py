@@ -1,16 +1,12 @@
 """Augmented images of docs/reproducibility.md, written from that page alone: 12, and the cosine of 10.4."""
 
 import math
-from collections.abc import Sequence
 from decimal import Decimal, localcontext
-from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from reference import AUGMENTATION, Matrix, product, signed, uniform, words
+import numpy as np
+from reference import AUGMENTATION, first_words, product, uniform
 
-Image = list[list[int]]
-Axis = tuple[float, float, float]
-"""a, b and c, for the column or for the row."""
 SETTINGS = ("shift", "rotate", "scale", "shear", "elastic_alpha", "thickness")
 
 DIGITS = 60
@@ -22,7 +18,7 @@ with localcontext(prec=DIGITS):
     RADIANS_OF_A_DEGREE = float(PI / 180)
 
 
-def cosine_share(t: int, of: int) -> float:
+def cosine_share(t, of):
     """Return fl((1 + cos(π·t/T))/2) (10.4)."""
     with localcontext(prec=DIGITS):
         x, term, total = PI * t / of, Decimal(1), Decimal(1)
@@ -32,26 +28,21 @@ def cosine_share(t: int, of: int) -> float:
         return float((1 + total) / 2)
 
 
-def is_augmented(settings: dict[str, Any]) -> bool:
-    """Return whether training takes variants (12)."""
+def is_augmented(settings):
     return any(settings[f"augment_{name}"] > 0 for name in SETTINGS)
 
 
-def strength(settings: dict[str, Any], epoch: int) -> int:
-    """Return f (12.1)."""
+def strength(settings, epoch):
+    """Return the strength of an epoch (12.1)."""
     fade = settings["augment_fade_epochs"]
     left = max(settings["epochs"] - epoch + 1, 1)
     return 256 * left // (fade + 1) if left <= fade else 256
 
 
-def to_whole(x: float) -> float:
-    """Return x rounded to whole; a zero has the sign of x (3)."""
-    return math.copysign(round(x), x)
-
-
-def sine_and_cosine(degrees: float) -> tuple[float, float]:
+def sine_and_cosine(degrees):
     """Return the sine and the cosine of θ degrees (12.1)."""
-    n = to_whole(degrees * (1 / 90))
+    n = degrees * (1 / 90)
+    n = math.copysign(round(n), n)
     x = (degrees - 90 * n) * RADIANS_OF_A_DEGREE
     z = x * x
     s = c = 1.0
@@ -62,138 +53,105 @@ def sine_and_cosine(degrees: float) -> tuple[float, float]:
     return [(s, c), (c, -s), (-s, -c), (-c, s)][int(n) % 4]
 
 
-def transform(r: Sequence[float], settings: dict[str, Any], width: int, height: int) -> tuple[Axis, Axis]:
+def transform(r, settings, width, height):
     """Return a, b and c for the column and for the row (12.1)."""
     shift, rotate, scale, shear = (settings[f"augment_{name}"] for name in SETTINGS[:4])
     sine, cosine = sine_and_cosine(rotate * r[2])
     size, k = 1 + scale * r[3], shear * r[4]
     s, c = sine / size, cosine / size
+    return [
+        (a, b, (length - 1) / 2 - (a * (shift * r[0]) + b * (shift * r[1])))
+        for a, b, length in ((c + k * s, (-s) + k * c, width), (s, c, height))
+    ]
 
-    def axis(a: float, b: float, length: int) -> Axis:
-        return a, b, (length - 1) / 2 - (a * (shift * r[0]) + b * (shift * r[1]))
 
-    return axis(c + k * s, (-s) + k * c, width), axis(s, c, height)
-
-
-def gaussian(side: int, sigma: float) -> Matrix:
+def gaussian(side, sigma):
     """Return G (12.2)."""
     reach = math.floor(4 * sigma + 0.5)
     with localcontext(prec=DIGITS):
         e = [(-Decimal(k * k) / (2 * Decimal(sigma) ** 2)).exp() for k in range(reach + 1)]
         total = 2 * sum(e) - 1
         values = [float(each / total) for each in e] + [0.0] * side
-    return [[values[abs(i - j)] for j in range(side)] for i in range(side)]
+    return np.array([[values[abs(i - j)] for j in range(side)] for i in range(side)])
 
 
-def displacements(
-    integers: list[int], settings: dict[str, Any], f: int, width: int, height: int
-) -> list[Matrix]:
-    """Return D across and down, a list of rows each (12.2)."""
+def displacements(integers, settings, f):
+    """Return D across and down from the integers of an image of these columns and rows (12.2)."""
+    width, _, height = integers.shape
     sigma = settings["augment_elastic_sigma"] or 4.0
-    amount = settings["augment_elastic_alpha"] * 2.0**-8
     of_rows, of_columns = gaussian(height, sigma), gaussian(width, sigma)
-    scaled = [[g * amount for g in row] for row in of_columns]
-    result = []
-    for down in (0, 1):
-        # The columns of N, which are the rows of its transpose.
-        n = [[integers[(2 * x + down) * height + y] * f // 256 for y in range(height)] for x in range(width)]
-        smoothed = product(n, of_rows)  # the transpose of E; G is symmetric
-        result.append(product([list(row) for row in zip(*smoothed, strict=True)], scaled))
-    return result
+    amount = settings["augment_elastic_alpha"] * 2.0**-8
+    u = integers * f // 256
+    return [product(product(u[:, t], of_rows).T, of_columns * amount) for t in (0, 1)]
 
 
-def place(axis: Axis, x: float, y: float, displacement: float | None) -> float:
-    """Return where a pixel is fetched from, in 1/128 pixel, for its column or its row (12.3)."""
+def place(axis, x, y, d):
+    """Return where pixels are fetched from, in 1/128 pixel, for their column or their row (12.3)."""
     a, b, c = axis
-    start = (128 * a) * x + (128 * c + 128.5)
-    return (start if displacement is None else displacement + start) + (128 * b) * y
+    return (d + ((128 * a) * x + (128 * c + 128.5))) + (128 * b) * y
 
 
-def clamped(value: float, length: int) -> int:
-    """Return a place clamped and rounded down (12.3)."""
-    return math.floor(min(max(value, 0.0), 128 * (length + 1)))
+def clamped(value, length):
+    """Return places clamped and rounded down (12.3)."""
+    return np.floor(np.clip(value, 0.0, 128 * (length + 1))).astype(int)
 
 
-def pixel_of(image: Image, row: int, column: int) -> int:
-    """Return a pixel, 0 outside the image (12.3)."""
-    inside = 0 <= row < len(image) and 0 <= column < len(image[0])
-    return image[row][column] if inside else 0
+def interpolated(image, column, row):
+    """Return the new pixels from their places, clamped and rounded down (12.3)."""
+    padded, left, top = np.pad(image, (1, 2)), column // 128, row // 128
 
-
-def interpolated(image: Image, column: int, row: int) -> int:
-    """Return the new pixel from its place, clamped and rounded down (12.3)."""
-    left, top, fx, fy = column // 128 - 1, row // 128 - 1, column % 128, row % 128
-
-    def between(y: int) -> int:
-        p, r = pixel_of(image, y, left), pixel_of(image, y, left + 1)
-        return p * 128 + (r - p) * fx
+    def between(y):
+        p, r = padded[y, left], padded[y, left + 1]
+        return p * 128 + (r - p) * (column % 128)
 
     upper, lower = between(top), between(top + 1)
-    return (upper * 128 + (lower - upper) * fy + 2**13) // 2**14
+    return (upper * 128 + (lower - upper) * (row % 128) + 2**13) // 2**14
 
 
-def thickened(image: Image, row: int, column: int, k: int) -> int:
-    """Return the pixel of thicker or thinner lines (12.4)."""
-    p = image[row][column]
-    places = [(row, column), (row, column - 1), (row, column + 1), (row - 1, column), (row + 1, column)]
-    around = [pixel_of(image, y, x) for y, x in places]
-    if k > 0:
-        return p + ((max(around) - p) * k + 64) // 128
-    return p + ((p - min(around)) * k + 64) // 128
+def thickened(p, k):
+    """Return an image with thicker or thinner lines (12.4)."""
+    (height, width), padded = p.shape, np.pad(p, 1)
+    places = (0, 1), (1, 0), (1, 1), (1, 2), (2, 1)
+    around = [padded[y : y + height, x : x + width] for y, x in places]
+    distance = np.max(around, axis=0) - p if k > 0 else p - np.min(around, axis=0)
+    return p + (distance * k + 64) // 128
 
 
 class Drawn(NamedTuple):
-    """The random parts of a variant: r1 to r6, and D across and down, if there is any."""
+    """The random parts of a variant: r1 to r6, and D across and down, 0 if there is none."""
 
-    r: list[float]
-    d: list[Matrix]
+    r: np.ndarray
+    d: list
 
 
-def draw(settings: dict[str, Any], width: int, height: int, *, seed: int, epoch: int, index: int) -> Drawn:
+def draw(settings, width, height, **place):
     """Return the random parts of the variant of a sample (12.1, 12.2)."""
-    f = strength(settings, epoch)
+    f = strength(settings, place["epoch"])
     first = 6 if settings["augment_thickness"] > 0 else 5
-    count = first + 2 * width * height // 4 + 1
-    w = list(islice(words(AUGMENTATION, index=index, epoch=epoch, seed=seed), count))
-    r = [(2 * uniform(word) - 1) * f / 256 for word in w[:6]]
+    w = first_words(first + 2 * width * height // 4 + 1, AUGMENTATION, **place)
+    r = (2 * uniform(w[:6]) - 1) * f / 256
     if not settings["augment_elastic_alpha"] > 0:
-        return Drawn(r, [])
-    integers = [signed(word >> 16 * part & 0xFFFF) for word in w[first:] for part in range(4)]
-    return Drawn(r, displacements(integers, settings, f, width, height))
+        return Drawn(r, [np.zeros((height, width))] * 2)
+    integers = w[first:].view("<i2").astype(int)[: 2 * width * height]
+    return Drawn(r, displacements(integers.reshape(width, 2, height), settings, f))
 
 
-def warped(image: Image, settings: dict[str, Any], drawn: Drawn) -> Image:
+def warped(image, settings, drawn):
     """Return all pixels of 12.3."""
-    height, width = len(image), len(image[0])
-    of_column, of_row = transform(drawn.r, settings, width, height)
-    result = [[0] * width for _ in range(height)]
-    for row in range(height):
-        for column in range(width):
-            x, y = column - (width - 1) / 2, row - (height - 1) / 2
-            across, down = (d[row][column] for d in drawn.d) if drawn.d else (None, None)
-            places = (
-                clamped(place(of_column, x, y, across), width),
-                clamped(place(of_row, x, y, down), height),
-            )
-            result[row][column] = interpolated(image, *places)
-    return result
+    height, width = image.shape
+    x, y = np.arange(width) - (width - 1) / 2, np.arange(height)[:, np.newaxis] - (height - 1) / 2
+    axes = zip(transform(drawn.r, settings, width, height), drawn.d, (width, height), strict=True)
+    return interpolated(image, *(clamped(place(axis, x, y, d), length) for axis, d, length in axes))
 
 
-def variant_of(image: Image, settings: dict[str, Any], drawn: Drawn) -> Image:
+def variant_of(image, settings, drawn):
     """Return the variant of an image (12)."""
     result, thickness = warped(image, settings, drawn), settings["augment_thickness"]
-    if not thickness > 0:
-        return result
-    k = math.floor(128 * (thickness * drawn.r[5]))
-    columns = range(len(image[0]))
-    return [[thickened(result, row, column, k) for column in columns] for row in range(len(image))]
+    return thickened(result, math.floor(128 * (thickness * drawn.r[5]))) if thickness > 0 else result
 
 
-def variant(
-    pixels: Sequence[float], settings: dict[str, Any], *, seed: int, epoch: int, index: int
-) -> list[int]:
+def variant(pixels, settings, **place):
     """Return the features of the variant of a sample, whose features are a square image (12)."""
     side = math.isqrt(len(pixels))
-    image = [[int(p) for p in pixels[side * row : side * (row + 1)]] for row in range(side)]
-    drawn = draw(settings, side, side, seed=seed, epoch=epoch, index=index)
-    return [p for row in variant_of(image, settings, drawn) for p in row]
+    image = pixels.reshape(side, side).astype(int)
+    return variant_of(image, settings, draw(settings, side, side, **place)).ravel()

@@ -1,57 +1,24 @@
 """The data and the network of docs/reproducibility.md, written from that page alone: sections 8 and 9."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from reference import Matrix, Vector, block_bounds, exp, folded_sum, log, sqrt, tiny
+import numpy as np
+from reference import blocks, elementwise, exp, folded_sum, log, sqrt, tiny
 
 
 class Layer(NamedTuple):
-    """The parameters and running statistics of a layer, or gradients of them, or sums over a batch.
+    """The parameters and running statistics of a layer, as in the fingerprint, or gradients of them.
 
     Without batch normalisation the last four are empty. Beside gradients stand S and Q (9.3).
     """
 
-    weight: Matrix
-    bias: list[float]
-    gamma: list[float]
-    beta: list[float]
-    mean: list[float]
-    variance: list[float]
-
-    @property
-    def rows(self) -> list[list[float]]:
-        """All numbers, in the order of the fingerprint (13)."""
-        return [*self.weight, self.bias, self.gamma, self.beta, self.mean, self.variance]
-
-    @property
-    def parameters(self) -> "Layer":
-        """What an optimiser changes."""
-        return self._replace(mean=[], variance=[])
-
-
-Network = list[Layer]
-
-
-def transpose(matrix: Sequence[Vector]) -> Matrix:
-    """Return the columns of a matrix as rows."""
-    return [list(column) for column in zip(*matrix, strict=True)]
-
-
-def elementwise(operation: Callable[..., float], *networks: Network) -> Network:
-    """Combine networks' worth of numbers, number by number."""
-
-    def combine(*rows: Vector) -> list[float]:
-        return list(map(operation, *rows))
-
-    return [
-        Layer(
-            [combine(*rows) for rows in zip(*(layer.weight for layer in layers), strict=True)],
-            *(combine(*vectors) for vectors in zip(*(layer[1:] for layer in layers), strict=True)),
-        )
-        for layers in zip(*networks, strict=True)
-    ]
+    weight: np.ndarray
+    bias: np.ndarray
+    gamma: np.ndarray
+    beta: np.ndarray
+    mean: np.ndarray
+    variance: np.ndarray
 
 
 # The data
@@ -60,71 +27,54 @@ SMALLEST = {"pixels": 0.0, "floats": 2.0**-1022, "float32": 2.0**-126}
 """The smallest normal number of each type of features."""
 
 
-def feature(x: float, kind: str) -> float:
-    """Return what a feature of a type counts as (8.1)."""
-    return math.copysign(0.0, x) if abs(x) < SMALLEST[kind] else x
+def feature(x, kind):
+    """Return what features of a type count as (8.1)."""
+    return np.where(np.abs(x) < SMALLEST[kind], np.copysign(0.0, x), x)
 
 
-def normalisation(kind: str, x: Sequence[Vector], *, pixels: bool) -> tuple[Any, Any]:
+def normalisation(kind, x, *, pixels):
     """Return shift and scale of training samples: a number, or one for each feature (8.3)."""
     if kind == "none":
         return 0.0, 1.0
     if kind == "scale":
-        largest = 255 if pixels else max(abs(value) for row in x for value in row)
-        return 0.0, 1 / (largest or 1)
+        return 0.0, 1 / (255 if pixels else np.max(np.abs(x)) or 1.0)
     if pixels:
-        values = [int(value) for row in x for value in row]
+        values = x.astype(int).ravel().tolist()
         number, total, squares = len(values), sum(values), sum(value * value for value in values)
         deviation = math.sqrt((number * squares - total * total) / number**2)  # Python's / of integers is fl
         return total / number, 1 / deviation if deviation else 1.0
-    statistics = [_statistics(column) for column in zip(*x, strict=True)]
-    return [shift for shift, _ in statistics], [scale for _, scale in statistics]
+    return tuple(map(np.array, zip(*map(_statistics, x.T), strict=True)))
 
 
-def _statistics(column: Vector) -> tuple[float, float]:
+def _statistics(column):
     shift = math.fsum(column) / len(column)
     deviation = math.sqrt(math.fsum((x - shift) * (x - shift) for x in column) / len(column))
     return shift, 1 / deviation if deviation else 1.0
 
 
-def normalised(x: Vector, shift: Any, scale: Any) -> list[float]:
-    """Return the features of a sample with shift and scale, of all features or of each (8.3)."""
-    if not isinstance(shift, list):
-        return [(value - shift) * scale for value in x]
-    return [(value - a) * b for value, a, b in zip(x, shift, scale, strict=True)]
-
-
-def weights_of(
-    labels: Sequence[int], own: Sequence[float] | None, of_classes: Sequence[float] | None = None
-) -> list[float]:
+def weights_of(labels, own, of_classes=None):
     """Return w of all training samples, from their own weights and those of the classes (8.4)."""
-    w = [1.0] * len(labels) if own is None else [s / max(own) for s in own]
-    if of_classes is not None:
-        w = [value * (of_classes[label] / max(of_classes)) for label, value in zip(labels, w, strict=True)]
-    return w
+    w = np.ones(len(labels)) if own is None else np.array(own) / max(own)
+    return w if of_classes is None else w * (np.array(of_classes) / max(of_classes))[labels]
 
 
-def balance(w: list[float], labels: Sequence[int]) -> list[float]:
+def balance(w, labels):
     """Return w of samples divided by the sum of those of their class (8.4)."""
-    totals: dict[int, float] = {}
-    for label, value in zip(labels, w, strict=True):
-        totals[label] = totals.get(label, 0.0) + value
-    return [value / totals[label] for label, value in zip(labels, w, strict=True)]
+    return w / np.bincount(labels, w)[labels]
 
 
-def weight_factors(labels: Sequence[int], w: list[float], *, balanced: bool) -> list[float]:
+def weight_factors(labels, w, *, balanced):
     """Return the factors of the samples that are not held out, from their w (8.4)."""
     w = balance(w, labels) if balanced else w
-    largest = max(w)
-    w = [value / largest for value in w]
-    mean = len(w) / math.fsum(w)
-    return [value * mean for value in w]
+    w = w / max(w)
+    return w * (len(w) / math.fsum(w))
 
 
 # The network
 
 
-def tanh(z: float) -> float:
+@elementwise
+def tanh(z):
     """Return the hyperbolic tangent (9.2)."""
     if abs(z) < 0.625:
         s = z * z
@@ -136,120 +86,103 @@ def tanh(z: float) -> float:
     return -value if z < 0 else value
 
 
-def sigmoid(z: float) -> float:
+def sigmoid(z):
     """Return the logistic function (9.2)."""
     t = exp(-abs(z))
-    return t / (1 + t) if z < 0 else 1 / (1 + t)
+    return np.where(z < 0, t, 1.0) / (1 + t)
 
 
-def elu(z: float) -> float:
+def elu(z):
     """Return the exponential linear unit (9.2)."""
-    if z > 0:
-        return z
-    t = tanh(z * 0.5)
-    return t * 2 / (1 - t)
+    t = tanh(np.minimum(z, 0.0) * 0.5)
+    return np.where(z > 0, z, t * 2 / (1 - t))
 
 
-Activation = tuple[Callable[[float], float], Callable[[float, float, float], float]]
-ACTIVATIONS: dict[str, Activation] = {
-    "relu": (lambda z: max(0.0, z), lambda da, z, a: da if z > 0 else 0.0),
-    "leaky-relu": (lambda z: z if z > 0 else z * 0.01, lambda da, z, a: da if z > 0 else da * 0.01),
+ACTIVATIONS = {
+    "relu": (lambda z: np.maximum(z, 0.0), lambda da, z, a: np.where(z > 0, da, 0.0)),
+    "leaky-relu": (lambda z: np.where(z > 0, z, z * 0.01), lambda da, z, a: np.where(z > 0, da, da * 0.01)),
     "sigmoid": (sigmoid, lambda da, z, a: da * (a * (1 - a))),
     "tanh": (tanh, lambda da, z, a: da * (1 - a * a)),
-    "elu": (elu, lambda da, z, a: da if z > 0 else da * (a + 1)),
+    "elu": (elu, lambda da, z, a: np.where(z > 0, da, da * (a + 1))),
 }
 """For each activation a from z, and dz from da, z and a (9.2)."""
 
 
-def softmax(column: Vector) -> list[float]:
-    """Return the probabilities of one sample (9.5)."""
-    e = [exp(z - max(column)) for z in column]
-    reciprocal = 1 / folded_sum(e)
-    return [value * reciprocal for value in e]
+def softmax(z):
+    """Return the probabilities (9.5)."""
+    e = exp(z - np.max(z, axis=0))
+    return e * (1 / folded_sum(e))
 
 
-def targets(label: int, classes: int, smoothing: float) -> list[float]:
-    """Return y of a sample (9.5)."""
-    y = [float(unit == label) for unit in range(classes)]
-    return [value * (1 - smoothing) + smoothing / classes for value in y] if smoothing > 0 else y
+def targets(labels, classes, smoothing):
+    """Return y (9.5)."""
+    y = np.eye(classes)[:, labels]
+    return y * (1 - smoothing) + smoothing / classes if smoothing > 0 else y
 
 
-def cross_entropy(column: Vector, y: Vector) -> float:
-    """Return the loss of a sample (9.5)."""
-    t = [z - max(column) for z in column]
-    terms = [0.0 if target == 0 else target * value for target, value in zip(y, t, strict=True)]
-    return log(folded_sum([exp(value) for value in t])) - folded_sum(terms)
+def cross_entropy(z, y):
+    """Return the losses of samples (9.5)."""
+    t = z - np.max(z, axis=0)
+    return log(folded_sum(exp(t))) - folded_sum(np.where(y == 0, 0.0, y * t))
 
 
-def squared_error(column: Vector, y: Vector) -> float:
-    """Return the loss of a sample (9.5)."""
-    d = [a - target for a, target in zip(softmax(column), y, strict=True)]
-    return tiny(folded_sum([value * value for value in d]) * 0.5)
+def squared_error(z, y):
+    """Return the losses of samples (9.5)."""
+    d = softmax(z) - y
+    return tiny(folded_sum(d * d) * 0.5)
 
 
-def cross_entropy_backward(column: Vector, y: Vector) -> list[float]:
-    """Return dz of a sample (9.5)."""
-    return [a - target for a, target in zip(softmax(column), y, strict=True)]
-
-
-def squared_error_backward(column: Vector, y: Vector) -> list[float]:
-    """Return dz of a sample (9.5)."""
-    probabilities = softmax(column)
-    d = [a - target for a, target in zip(probabilities, y, strict=True)]
-    mean = folded_sum([a * value for a, value in zip(probabilities, d, strict=True)])
-    return [a * (value - mean) for a, value in zip(probabilities, d, strict=True)]
+def squared_error_backward(z, y):
+    """Return dZ (9.5)."""
+    a = softmax(z)
+    d = a - y
+    return a * (d - folded_sum(a * d))
 
 
 LOSSES = {
-    "cross-entropy": (cross_entropy, cross_entropy_backward),
+    "cross-entropy": (cross_entropy, lambda z, y: softmax(z) - y),
     "squared-error": (squared_error, squared_error_backward),
 }
 
 
+def total(rows):
+    return folded_sum(rows.T)[:, np.newaxis]
+
+
 class Normalised(NamedTuple):
-    """Batch normalisation of a block of a unit: what its backward pass takes, and S and Q (9.3)."""
+    """Batch normalisation of a block: what its backward pass takes, and S and Q (9.3)."""
 
-    z_hat: list[float]
-    r: float
-    s: float
-    q: float
+    z_hat: np.ndarray
+    r: np.ndarray
+    s: np.ndarray
+    q: np.ndarray
 
 
-def batch_norm(z: Vector, gamma: float, beta: float) -> tuple[list[float], Normalised]:
-    """Return y of a unit for a block, and what its backward pass takes (9.3)."""
-    h = 1 / len(z)
-    s = folded_sum(list(z))
-    c = [value - s * h for value in z]
-    q = folded_sum([value * value for value in c])
+def batch_norm(z, gamma, beta):
+    """Return Y of a block, and what its backward pass takes (9.3)."""
+    h = 1 / z.shape[1]
+    s = total(z)
+    c = z - s * h
+    q = total(c * c)
     r = 1 / sqrt(q * h + 1e-5)
-    z_hat = [value * r for value in c]
-    return [gamma * value + beta for value in z_hat], Normalised(z_hat, r, s, q)
+    z_hat = c * r
+    return gamma * z_hat + beta, Normalised(z_hat, r, s, q)
 
 
-def batch_norm_backward(dy: Vector, gamma: float, of: Normalised) -> tuple[list[float], float, float]:
-    """Return dz of a unit for a block, dgamma and dbeta (9.3)."""
-    h = 1 / len(dy)
-    dgamma = folded_sum([a * b for a, b in zip(dy, of.z_hat, strict=True)])
-    dbeta = folded_sum(list(dy))
-    pairs = zip(dy, of.z_hat, strict=True)
-    return [(gamma * of.r) * (d - (dbeta + z * dgamma) * h) for d, z in pairs], dgamma, dbeta
+def batch_norm_backward(dy, gamma, of):
+    """Return dZ of a block, dgamma and dbeta (9.3)."""
+    h = 1 / dy.shape[1]
+    dgamma, dbeta = total(dy * of.z_hat), total(dy)
+    return (gamma * of.r) * (dy - (dbeta + of.z_hat * dgamma) * h), dgamma, dbeta
 
 
-def batch_norm_evaluation(z: Vector, gamma: float, beta: float, mean: float, variance: float) -> list[float]:
-    """Return y of a unit by its running statistics (9.3)."""
-    scale = 1 / sqrt(variance + 1e-5)
-    return [gamma * ((value - mean) * scale) + beta for value in z]
+def batch_norm_evaluation(z, gamma, beta, mean, variance):
+    """Return Y by the running statistics (9.3)."""
+    return gamma * ((z - mean) * (1 / sqrt(variance + 1e-5))) + beta
 
 
-def update_statistics(layer: Layer, s: Vector, q: Vector, samples: int) -> Layer:
+def update_statistics(layer, s, q, samples):
     """Return the layer with the running statistics after a batch with these S and Q (9.3)."""
-    blocks = len(block_bounds(samples))
-    of_mean, of_variance = 1 / samples, 1 / max(samples - blocks, 1)
-    mean = [tiny(m + (x * of_mean - m) * 0.1) for m, x in zip(layer.mean, s, strict=True)]
-    variance = [tiny(v + (x * of_variance - v) * 0.1) for v, x in zip(layer.variance, q, strict=True)]
-    return layer._replace(mean=mean, variance=variance)
-
-
-def add_bias(matrix: Matrix, bias: list[float]) -> Matrix:
-    """Return W A + b from W A (9)."""
-    return [[z + b for z in row] for row, b in zip(matrix, bias, strict=True)]
+    of_mean, of_variance = 1 / samples, 1 / max(samples - len(blocks(samples)), 1)
+    mean = tiny(layer.mean + (s * of_mean - layer.mean) * 0.1)
+    return layer._replace(mean=mean, variance=tiny(layer.variance + (q * of_variance - layer.variance) * 0.1))

@@ -1,5 +1,6 @@
 """The entries of docs/vectors, and whether tests/reference.py and the files beside it compute them."""
 
+import json
 import sys
 from collections.abc import Callable
 from functools import cache, partial
@@ -8,6 +9,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import make_vectors
+import numpy as np
 from vectors import trainings
 from vectors.numbers import real
 
@@ -22,21 +24,17 @@ OF_RATES = {"schedule_factor": None, "schedule_step_epochs": None, "warmup_epoch
 OF_OPTIMISERS = {"clip_norm": None, "max_norm": None, "weight_decay": None, "momentum": None}
 DEFAULTS = trainings.read_settings({"settings": FILES["trainings"]["defaults"]})
 Check = Callable[[], bool]
+write = partial(json.dumps, default=lambda array: array.tolist())
 
 
 def same(a, b):
-    """Tell whether two floats, or nested lists, have the same bits; all NaN are equal."""
-    return repr(a) == repr(b)
+    """Tell whether two floats, arrays, or lists of them, have the same bits; all NaN are equal."""
+    return write(a) == write(b)
 
 
 def whole(text):
     """Return the word of a text, or of each of a list."""
     return [whole(item) for item in text] if isinstance(text, list) else int(text, 16)
-
-
-def flat(column):
-    """Return the numbers of a matrix of one column."""
-    return [number for (number,) in real(column)]
 
 
 @cache
@@ -76,11 +74,13 @@ def random_numbers(of, entry, case):
         place |= {"index": whole(case["index"]), "epoch": whole(case["epoch"]), "first_use": case["first c0"]}
         return list(islice(of.words(case["purpose"], **place), 8)) == whole(case["words"])
     if entry == "orders":
-        return of.sorted_words(of.ORDER, case["samples"], epoch=case["epoch"], **place) == case["order"]
+        order = of.sorted_words(of.ORDER, case["samples"], epoch=case["epoch"], **place)
+        return same(order, case["order"])
     if entry == "initial parameters":
         sizes = enumerate(pairwise(case["sizes"]))
         layers = [of.initial_layer(index, *size, place["seed"], case["init"]) for index, size in sizes]
-        return same(list(map(list, zip(*layers, strict=True))), real([case["weights"], case["biases"]]))
+        computed = [[weight for weight, _ in layers], [bias.ravel() for _, bias in layers]]
+        return same(computed, real([case["weights"], case["biases"]]))
     return drawn_for_samples(of, entry, case)
 
 
@@ -93,12 +93,12 @@ def drawn_for_samples(of, entry, case):
         dropped = []
         for number, _ in enumerate(case["dropped"], start=case["first sample"]):
             numbers = of.short_integers(of.DROPOUT, seed=seed, number=number, **place)
-            dropped.append([unit for unit, each in enumerate(numbers) if each < q])
-        return (q, s, dropped) == (case["q"], real(case["s"]), case["dropped"])
+            dropped.append(np.flatnonzero(numbers < q))
+        return same((q, s, dropped), (case["q"], real(case["s"]), case["dropped"]))
     is_test, samples, setting = entry == "test samples", case["samples"], real(case["setting"])
     size = of.count_test_samples if is_test else of.count_validation_samples
     parts = of.split(of.TEST if is_test else of.VALIDATION, samples, size(setting, samples), seed)
-    return parts == (case["held out"], case["remaining"])
+    return same(parts, (case["held out"], case["remaining"]))
 
 
 def functions(of, entry, case):
@@ -132,13 +132,15 @@ def contractions(of, entry, case):
     """Check an entry of contractions.json."""
     if entry == "budgets":
         return [budget(of, case[0], pixels=pixels) for pixels in (False, True)] == case[1:]
-    rows, columns, factor = real(case["rows"]), real(case["columns"]), real(case.get("factor"))
+    rows, columns = (np.array(real(case[name])) for name in ("rows", "columns"))
+    factor = real(case.get("factor"))
     bits = (*case["bits"], case["slices"])
     if of.budget(case["terms"], pixels=factor is not None) != bits:
         return False
     if "sums" in case:
-        return same(list(of.gradients(rows, columns, factor)), real([case["product"], case["sums"]]))
-    return same(of.product(rows, columns, factor), real(case["product"]))
+        dw, db = of.gradients(rows, columns, factor)
+        return same([dw, db.ravel()], real([case["product"], case["sums"]]))
+    return same(of.product(rows, columns.T, factor), real(case["product"]))
 
 
 def sums(of, entry, case):
@@ -146,9 +148,9 @@ def sums(of, entry, case):
     if entry == "folded":
         return same(of.folded_sum(real(case["terms"])), real(case["sum"]))
     if entry == "tree":
-        return same(of.tree_sum(real(case["blocks"]), lambda left, right: left + right), real(case["sum"]))
+        return same(of.tree_sum(real(case["blocks"])), real(case["sum"]))
     if entry == "blocks":
-        return [stop - start for start, stop in of.block_bounds(case[0])] == case[1]
+        return [places.stop - places.start for places in of.blocks(case[0])] == case[1]
     return same(of.tiny(real(case[0])), real(case[1]))
 
 
@@ -156,12 +158,12 @@ def network(of, entry, case):
     """Check an entry of network.json."""
     if entry == "normalisation":
         kind = case["features"]
-        rows = [[of.feature(value, kind) for value in row] for row in real(case["x"])]
+        rows = of.feature(np.array(real(case["x"])), kind)
         fitted = of.normalisation(case["normalize"], rows, pixels=kind == "pixels")
         expected, computed = [real(case["shift"]), real(case["scale"])], list(fitted)
         if "inputs" in case:
             expected.append(real(case["inputs"]))
-            computed.append([of.normalised(x, *fitted) for x in rows])
+            computed.append((rows - fitted[0]) * fitted[1])
         return same(computed, expected)
     if entry == "weights":
         balanced, own = case["class_weight"] == "balanced", case["weights"]
@@ -170,11 +172,10 @@ def network(of, entry, case):
         return same(factors, real(case["factors"]))
     if entry == "losses":
         loss, backward = of.LOSSES[case["loss"]]
-        columns, labels = of.transpose(real(case["z"])), case["labels"]
-        y = [of.targets(label, len(case["z"]), real(case["label_smoothing"])) for label in labels]
-        losses = list(map(loss, columns, y))
-        dz = of.transpose(list(map(backward, columns, y)))
-        computed = [of.transpose(y), losses, of.folded_sum(losses), dz]
+        z = np.array(real(case["z"]))
+        y = of.targets(case["labels"], len(z), real(case["label_smoothing"]))
+        losses = loss(z, y)
+        computed = [y, losses, of.folded_sum(losses), backward(z, y)]
         return same(computed, [real(case[name]) for name in ("y", "losses", "sum", "dz")])
     if entry == "batch normalisation":
         return batch_normalisation(of, case)
@@ -187,19 +188,15 @@ def network(of, entry, case):
 
 def batch_normalisation(of, case):
     """Check a block of batch normalisation."""
-    z, dy = real(case["z"]), real(case["dy"])
-    names = ("gamma", "beta", "mean before", "variance before")
-    gamma, beta, mean, variance = (flat(case[name]) for name in names)
-    y, values = zip(*map(of.batch_norm, z, gamma, beta), strict=True)
-    dz, dgamma, dbeta = zip(*map(of.batch_norm_backward, dy, gamma, values), strict=True)
-    layer = of.Layer([], [], gamma, beta, mean, variance)
-    after = of.update_statistics(layer, [each.s for each in values], [each.q for each in values], len(z[0]))
-    evaluated = list(map(of.batch_norm_evaluation, z, gamma, beta, mean, variance))
-    matrices = {"y": y, "dz": dz, "y in evaluation": evaluated}
-    columns = {"dgamma": dgamma, "dbeta": dbeta, "mean after": after.mean, "variance after": after.variance}
-    return all(same(list(value), real(case[name])) for name, value in matrices.items()) and all(
-        same(list(value), flat(case[name])) for name, value in columns.items()
-    )
+    names = ("z", "dy", "gamma", "beta", "mean before", "variance before")
+    z, dy, *parameters = (np.array(real(case[name])) for name in names)
+    y, of_block = of.batch_norm(z, *parameters[:2])
+    dz, dgamma, dbeta = of.batch_norm_backward(dy, parameters[0], of_block)
+    layer = of.Layer([], [], *parameters)
+    after = of.update_statistics(layer, of_block.s, of_block.q, z.shape[1])
+    computed = {"y": y, "dz": dz, "y in evaluation": of.batch_norm_evaluation(z, *parameters)}
+    computed |= {"dgamma": dgamma, "dbeta": dbeta, "mean after": after.mean, "variance after": after.variance}
+    return same(computed, {name: real(case[name]) for name in computed})
 
 
 def optimiser(of, case):
@@ -209,7 +206,7 @@ def optimiser(of, case):
     }
 
     def layer(weight, bias):
-        return [of.Layer(real(weight), flat(bias), [], [], [], [])]
+        return [of.Layer(*map(np.array, (real(weight), real(bias), *[np.zeros((0, 1))] * 4)))]
 
     state = layer(case["W"], case["b"])
     steps = of.Optimiser(OF_OPTIMISERS | settings, state)
@@ -217,7 +214,7 @@ def optimiser(of, case):
         state = steps.step(state, layer(step["dW"], step["db"]), real(step["rate"]))
         if not same(state, layer(step["W"], step["b"])):
             return False
-    return "v" not in case or same(steps.v[0].weight, real(case["v"]))
+    return "v" not in case or same(steps.v[0], real(case["v"]))
 
 
 def images(of, entry, case):
@@ -225,7 +222,7 @@ def images(of, entry, case):
     if entry == "G":
         return same(of.gaussian(case["side"], real(case["sigma"]))[0], real(case["first row"]))
     settings = OF_IMAGES | {name: real(value) for name, value in case["settings"].items()}
-    image, pixel = case["image"], case["pixel"]
+    image, pixel = np.array(case["image"]), case["pixel"]
     side, row, column = len(image), pixel["row"], pixel["column"]
     drawn = of.draw(settings, side, side, seed=whole(case["seed"]), epoch=case["epoch"], index=case["index"])
     degrees = settings["augment_rotate"] * drawn.r[2]
@@ -235,9 +232,9 @@ def images(of, entry, case):
     places = []
     for number, axis in enumerate(of.transform(drawn.r, settings, side, side)):
         values = real(list(pixel["for the row" if number else "for the column"].values()))
-        d = drawn.d[number][row][column] if drawn.d else None
+        d = drawn.d[number][row][column]
         place = of.place(axis, column - (side - 1) / 2, row - (side - 1) / 2, d)
-        if not same([*axis, place] if d is None else [*axis, place, d], values):
+        if not same([*axis, place, d][: len(values)], values):
             return False
         places.append(of.clamped(place, side))
     if places != [
@@ -246,7 +243,7 @@ def images(of, entry, case):
         return False
     if of.warped(image, settings, drawn)[row][column] != pixel["value"]:
         return False
-    return of.variant_of(image, settings, drawn) == case["result"]
+    return same(of.variant_of(image, settings, drawn), case["result"])
 
 
 def training(of, entry, case):
@@ -280,4 +277,4 @@ def checks(of):
         for entry, cases in entries.items():
             for number, case in enumerate(cases):
                 name = case.get("name", number) if isinstance(case, dict) else number
-                yield f"{entry} {name}", partial(check, of, entry, case)
+                yield f"{entry} {name}", partial(np.errstate(all="ignore")(check), of, entry, case)
