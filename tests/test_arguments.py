@@ -1,7 +1,7 @@
 """Wrong arguments of every public function: the error is one of xpnet's, in one line."""
 
 import inspect
-from functools import partial
+from itertools import product
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -14,132 +14,89 @@ from xpnet import reproducible
 from xpnet.config.keywords import FitSettings
 from xpnet.data import datasets
 
+pytestmark = pytest.mark.needs("sklearn")
+
 WRONG = [None, True, -1, 1.5, float("nan"), 10**400, "x", b"\0", [0], (1,), {}, object()]
 """Values that are wrong for most parameters. Any other is a right one: nothing else may be raised for it."""
-X, Y, MATRIX = np.random.default_rng(0).normal(size=(12, 3)), np.arange(12) % 2, np.arange(6.0).reshape(2, 3)
-TINY = {"X": X, "y": Y, "epochs": 0, "hidden": 2, "normalize": "none"}
+X, Y, MATRIX = np.random.default_rng(0).normal(size=(12, 3)), np.arange(12) % 2, np.arange(4.0).reshape(2, 2)
+TINY = {"epochs": 0, "hidden": 2, "normalize": "none"}
 RUN, FILE = Path("runs/a"), Path("data.npz")
-NOT_CALLED = (
-    "xpnet.Callback",
-    "xpnet.Epoch",
-    "xpnet.Evaluation",
-    "xpnet.Verification",
-    "xpnet.reproducible.random",
-    "xpnet.reproducible.Array",
-    "xpnet.reproducible.conversions",
-    "xpnet.reproducible.einsum",
-)
-NOT_CALLED += ("xpnet.Model", "xpnet.XPNetClassifier.set_params")
+NOT_CALLED = """Callback Epoch Evaluation Verification Model XPNetClassifier.set_params
+reproducible.random reproducible.Array reproducible.conversions reproducible.einsum"""
 """Classes whose instances, or the arguments of whose methods, xpnet makes; one of names; a context."""
-CALLS = {
-    "xpnet.fit": TINY,
-    "xpnet.load": {"path": RUN},
-    "xpnet.verify": {"run": RUN, "X": X, "y": Y},
-    "xpnet.data.datasets.load": {"data": FILE},
-    "xpnet.storage.find.survey": {"root": RUN.parent},
-    "xpnet.storage.record.read_run": {"folder": RUN},
-    "xpnet.storage.record.read_metrics": {"path": RUN / "metrics.jsonl"},
-    "xpnet.report.write_report": {"folder": RUN, "data": "loaded"},
-    "xpnet.backends.resolve.resolve": {},
-    "xpnet.parity.assert_parity": {"function": lambda x: x, "tier": "bitwise", "backends": ["numpy"]},
-    "xpnet.parity.first_difference": {"left": None, "right": None},
-    "xpnet.XPNetClassifier": {"epochs": 0},
-    "xpnet.XPNetClassifier.fit": {"X": X, "y": Y},
-    "xpnet.XPNetClassifier.partial_fit": {"X": X, "y": Y, "classes": [0, 1]},
-    **{f"xpnet.XPNetClassifier.{name}": {"X": X} for name in ("predict", "predict_proba")},
-    "xpnet.XPNetClassifier.score": {"X": X, "y": Y},
-    **{f"xpnet.Model.{name}": {"X": X} for name in ("predict", "predict_proba", "logits")},
-    "xpnet.Model.evaluate": {"X": X, "y": Y},
-    **{f"xpnet.Model.{name}": {"path": "a"} for name in ("save", "report")},
-    **{f"xpnet.reproducible.{name}": {"x": MATRIX[0]} for name in reproducible.__all__},
-    "xpnet.reproducible.namespace": {"library": "numpy"},
-    **{f"xpnet.reproducible.{name}": {"x": MATRIX} for name in ("cov", "corrcoef")},
-    "xpnet.reproducible.quantile": {"x": MATRIX, "q": 0.5},
-    "xpnet.reproducible.matmul": {"x1": MATRIX, "x2": MATRIX.T},
-    "xpnet.reproducible.vecdot": {"x1": MATRIX, "x2": MATRIX},
-    "xpnet.reproducible.one_hot": {"indices": Y, "num_classes": 2},
-    "xpnet.reproducible.random.uniform": {"seed": 1, "shape": (2,)},
-    "xpnet.reproducible.random.permutation": {"seed": 1, "n": 3},
-    **{f"xpnet.reproducible.random.{name}": {"seed": 1, "shape": (2,)} for name in ("normal", "exponential")},
-    "xpnet.reproducible.random.integers": {"seed": 1, "low": 0, "high": 3, "shape": 2},
-    "xpnet.reproducible.random.choice": {"seed": 1, "n": 3, "size": 2},
-}
-CALLS = {name: right for name, right in CALLS.items() if name not in NOT_CALLED}
-"""Arguments that are right, by the name of the function."""
+NAMED = """fit load verify data.datasets.load storage.find.survey storage.record.read_run
+storage.record.read_metrics report.write_report backends.resolve.resolve parity.assert_parity
+parity.first_difference XPNetClassifier XPNetClassifier.fit XPNetClassifier.partial_fit XPNetClassifier.score
+XPNetClassifier.predict XPNetClassifier.predict_proba Model.predict Model.predict_proba Model.logits
+Model.evaluate Model.save Model.report reproducible.random.uniform reproducible.random.normal
+reproducible.random.exponential reproducible.random.permutation reproducible.random.integers
+reproducible.random.choice"""
+OF_ARRAYS = {f"reproducible.{name}" for name in reproducible.__all__}
+CALLED = [*NAMED.split(), *sorted(OF_ARRAYS.difference(NOT_CALLED.split()))]
+RIGHT = {"X": X, "y": Y, "x": MATRIX, "x1": MATRIX, "x2": MATRIX, "indices": Y, "num_classes": 2, "q": 0.5}
+RIGHT |= {"seed": 1, "shape": (2,), "n": 3, "low": 0, "high": 3, "size": 2, "library": "numpy"}
+RIGHT |= {"run": RUN, "folder": RUN, "root": RUN.parent, "data": FILE, "left": None, "right": None}
+"""Right values of the parameters that have no default."""
+MORE = {"fit": TINY, "XPNetClassifier": {"epochs": 0}, "XPNetClassifier.partial_fit": {"classes": [0, 1]}}
+MORE |= {"load": {"path": RUN}, "storage.record.read_metrics": {"path": RUN / "metrics.jsonl"}}
+MORE |= {"Model.save": {"path": "a"}, "parity.assert_parity": {"tier": "bitwise", "backends": ["numpy"]}}
+PYTHON_S = ("XPNetClassifier", "asarray", "quantile", "median", "cov", "corrcoef", "assert_parity")
+"""Parts of the names of functions that raise what scikit-learn's, the standard's or tests' do, too."""
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("arguments")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        xpnet.fit(**TINY, run=RUN, report=False)
+        patch.chdir(tmp_path_factory.mktemp("arguments"))
+        xpnet.fit(X, Y, **TINY, run=RUN, report=False)
         np.savez(FILE, x_train=X, y_train=Y, x_test=X, y_test=Y)
-    return folder
+        yield
 
 
 def bind(name):
-    """The function of that name, of an estimator or a model that is trained, and its parameters."""
+    """The function of that name, of an estimator or a model that is trained."""
     owner, _, method = name.rpartition(".")
-    function = resolve_name(name)
-    if owner == "xpnet.XPNetClassifier":
+    if name == "XPNetClassifier":
+        return lambda **settings: xpnet.XPNetClassifier(**settings).fit(X, Y)
+    if owner == "XPNetClassifier":
         estimator = xpnet.XPNetClassifier(epochs=1)
-        function = getattr(estimator if method.endswith("fit") else estimator.fit(X, Y), method)
-    elif owner == "xpnet.Model":
-        function = getattr(xpnet.fit(**TINY), method)
-    elif name == "xpnet.XPNetClassifier":
-        return (lambda **settings: function(**settings).fit(X, Y)), inspect.signature(function).parameters
-    return function, inspect.signature(function).parameters
+        return getattr(estimator if method.endswith("fit") else estimator.fit(X, Y), method)
+    return getattr(xpnet.fit(X, Y, **TINY), method) if owner == "Model" else resolve_name(f"xpnet.{name}")
 
 
-def call(function, parameters, values):
-    """Call a function by position where it takes no names."""
-    names = [
-        name for name, each in parameters.items() if each.kind is each.POSITIONAL_ONLY and name in values
-    ]
-    return function(*map(values.get, names), **{name: values[name] for name in values.keys() - {*names}})
-
-
-@pytest.mark.needs("sklearn")
-def test_every_public_function_is_in_the_table():
-    names, lines = [f"xpnet.reproducible.{name}" for name in reproducible.__all__], set()
-    for name in (*public_names.NAMES.split(), *names):
+def test_every_public_function_is_called():
+    lines = set()
+    for name in (*public_names.NAMES.split(), *(f"xpnet.{name}" for name in OF_ARRAYS)):
         describe = public_names.of_class if inspect.isclass(resolve_name(name)) else public_names.of_function
         lines |= describe(name, resolve_name(name))
     names = {line.partition(":")[0] for line in lines if not line.startswith("attribute")}
-    assert {name for name in names - CALLS.keys() if not name.startswith(NOT_CALLED)} == set()
+    names = {name.removeprefix("xpnet.") for name in names}.difference(CALLED)
+    assert {name for name in names if not name.startswith(tuple(NOT_CALLED.split()))} == set()
 
 
-@pytest.mark.needs("sklearn")
-@pytest.mark.parametrize("name", CALLS)
-def test_a_wrong_argument_is_an_error_in_one_line(work, monkeypatch, name):  # noqa: C901
-    monkeypatch.chdir(work)
-    (function, parameters), right, errors = bind(name), CALLS[name], (xpnet.XPNetError,)
-    if "XPNetClassifier" in name:
-        errors += (ValueError, TypeError, OverflowError)  # as scikit-learn's own estimators
-    elif name.endswith(("asarray", "quantile", "median", "cov", "corrcoef")):
-        errors += (TypeError, ValueError, OverflowError)  # as the standard's functions
-    elif name.endswith("assert_parity"):
-        errors += (AssertionError,)
-        function = partial(function, right["function"], MATRIX)
-    if right.get("data") == "loaded":
-        right = {**right, "data": datasets.load(FILE)}
-    names = parameters.keys() | (FitSettings.__annotations__.keys() if name == "xpnet.fit" else set())
-    refused = []
-    for parameter in sorted(names - {"settings", "arrays", "keywords", "verbose", "options"}):
-        for value in WRONG:
-            values = {key: each for key, each in {**right, parameter: value}.items() if key != "function"}
-            if name == "xpnet.fit" and parameter in ("overwrite", "report", "tags", "track"):
-                values |= {"run": RUN}
-            try:
-                if parameter == "function":
-                    xpnet.parity.assert_parity(value, MATRIX, **values)
-                else:
-                    call(function, parameters, values)
-            except errors as error:
-                refused.append(str(error))
-            except Exception as error:
-                error.add_note(f"{name}({parameter}={value!r})")
-                raise
+@pytest.mark.parametrize("name", CALLED)
+def test_a_wrong_argument_is_an_error_in_one_line(work, name):
+    function, errors, refused = bind(name), (xpnet.XPNetError,), []
+    signature = inspect.signature(resolve_name(f"xpnet.{name}") if name == "XPNetClassifier" else function)
+    required = {key for key, each in signature.parameters.items() if each.default is each.empty}
+    right = {key: RIGHT[key] for key in required & RIGHT.keys()} | MORE.get(name, {})
+    if any(part in name for part in PYTHON_S):
+        errors += (ValueError, TypeError, OverflowError, AssertionError)
+    if name == "report.write_report":
+        right["data"] = datasets.load(FILE)
+    names = signature.parameters.keys() | (FitSettings.__annotations__.keys() if name == "fit" else set())
+    first = [key for key, each in signature.parameters.items() if each.kind is each.POSITIONAL_ONLY]
+    before = [abs, MATRIX] if name == "parity.assert_parity" else []
+    names -= {"settings", "function", "arrays", "keywords", "verbose", "options"}
+    for parameter, value in product(sorted(names), WRONG):
+        more = {"run": RUN} if parameter in {"overwrite", "report", "tags", "track"} else {}
+        values = {**right, **more, parameter: value}
+        try:
+            function(*before, *(values.pop(key) for key in first if key in values), **values)
+        except errors as error:
+            refused.append(str(error))
+        except Exception as error:
+            error.add_note(f"{name}({parameter}={value!r})")
+            raise
     assert len(refused) >= len(WRONG) // 2
     assert "XPNetClassifier" in name or not any("\n" in text for text in refused)
