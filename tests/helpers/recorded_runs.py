@@ -21,6 +21,7 @@ SETTINGS = """--data small.npz --hidden 7 5 --batch-norm --dropout 0.2 --input-d
 --max-norm 3 --label-smoothing 0.1 --validation 40 --patience 9 --augment-rotate 9 --augment-elastic-alpha 6
 --seed 5""".split()  # noqa: SIM905 - as typed
 """Most features, for runs on ``image_data``."""
+KEPT = ["--log-every", "2", "--keep-checkpoint-every", "2"]
 PLAIN = ["--data", "small.npz", "--hidden", "6", "--batch-size", "60", "--epochs", "3"]
 QUIET = ["--quiet", "--no-report", "--out", "runs"]
 
@@ -38,9 +39,9 @@ def seal(folder, **absent):
     (folder / "run.json").write_text(json.dumps(record))
 
 
-def weighted_arrays():
+def weighted_arrays(data=None):
     """The arguments of ``fit`` that made runs/weighted."""
-    data = image_data()
+    data = data or image_data()
     return {"X": data.x_train, "y": data.y_train, "sample_weight": np.linspace(0, 1, len(data.y_train))}
 
 
@@ -55,29 +56,30 @@ def train_and_press(words, epoch, batch):
         assert train.main([*words, *QUIET]) == 130
 
 
-def train_all():
+def train_all(data=None, plain=PLAIN, mine=(*SETTINGS, "--epochs", "6", *KEPT)):
     """Write data and runs into the current folder.
 
     runs/mine has most features, and kept checkpoints; runs/table is of a CSV file, runs/plain of few;
     runs/started begins with its model, and runs/more extends it; runs/weighted is from Python, with weights;
     runs/stopped was interrupted within an epoch.
     """
-    data = image_data()
-    arrays = {name: getattr(data, name) for name in ("x_train", "y_train", "x_test", "y_test")}
-    np.savez("small.npz", **arrays)
+    data = data or image_data()
+    names = "x_train", "y_train", "x_test", "y_test"
+    np.savez("small.npz", **{name: getattr(data, name) for name in names})
     with Path("small.csv").open("w") as file:
         rows = [["label", *(f"x{i}" for i in range(36))]]
         rows += [["abcd"[y], *x] for x, y in zip(data.x_train.tolist(), data.y_train, strict=True)]
         csv.writer(file).writerows(rows)
-    kept = ["--log-every", "2", "--keep-checkpoint-every", "2"]
-    assert train.main([*SETTINGS, *QUIET, "--epochs", "6", *kept, "--name", "mine"]) == 0
-    words = [*PLAIN[2:], *QUIET, "--data", "small.csv", "--test-split", "0.2", "--label", "label"]
-    assert train.main([*words, "--name", "table"]) == 0
-    start = ["--init-from", "start.safetensors"]
-    assert train.main([*PLAIN, *QUIET, "--name", "plain"]) == 0
+
+    def run(name, *words):
+        assert train.main([*words, *QUIET, "--name", name]) == 0
+
+    run("mine", *mine)
+    run("table", *plain[2:], "--data", "small.csv", "--test-split", "0.2", "--label", "label")
+    run("plain", *plain)
     shutil.copy("runs/plain/model.safetensors", "start.safetensors")
-    assert train.main([*PLAIN, *QUIET, *start, "--name", "started"]) == 0
-    words = ["--extend", "runs/plain", "--epochs", "2", "--keep-checkpoint-every", "1", "--name", "more"]
-    assert train.main([*words, *QUIET]) == 0
-    xpnet.fit(**weighted_arrays(), epochs=3, hidden=6, batch_size=50, run="runs/weighted", report=False)
-    train_and_press([*PLAIN, "--epochs", "9", "--keep-checkpoint-every", "2", "--name", "stopped"], 2, 2)
+    run("started", *plain, "--init-from", "start.safetensors")
+    run("more", "--extend", "runs/plain", "--epochs", "2", "--keep-checkpoint-every", "1")
+    settings = {"epochs": 3, "hidden": 6, "batch_size": 30, "report": False}
+    xpnet.fit(**weighted_arrays(data), **settings, run="runs/weighted")
+    train_and_press([*plain, "--epochs", "9", *KEPT[2:], "--name", "stopped"], 2, 2)
