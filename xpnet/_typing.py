@@ -22,11 +22,26 @@ DType: TypeAlias = Any
 Device: TypeAlias = Any
 """A device of an array library."""
 
+Arrays: TypeAlias = list[Array]
+"""Arrays of any library."""
+
+Shape: TypeAlias = tuple[int, ...]
+"""The lengths of an array's axes, or other whole numbers."""
+
+Names: TypeAlias = tuple[str, ...]
+"""Names of columns, classes, settings and others."""
+
+Args: TypeAlias = tuple[Any, ...]
+"""The arguments of a call by position."""
+
 HostArray: TypeAlias = "NDArray[Any]"
 """A NumPy array of any dtype."""
 
 Function: TypeAlias = Callable[..., Any]
 """Any function."""
+
+Functions: TypeAlias = dict[str, Function]
+"""Functions by name."""
 
 Notify: TypeAlias = Callable[[str], object]
 """Receives a line of text."""

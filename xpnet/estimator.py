@@ -10,7 +10,7 @@ import numpy as np
 
 from xpnet._lib.extras import install_command
 from xpnet._lib.text import shorten
-from xpnet._typing import HostArray
+from xpnet._typing import Args, HostArray
 from xpnet.api import Callback, UserCallbacks
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import backend_of
@@ -271,7 +271,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return from_keywords({**parameters, "seed": seed}, name)[0]
 
     @_value_errors()
-    def _validate(self, X: object, *y: object, reset: bool) -> tuple[Any, ...]:
+    def _validate(self, X: object, *y: object, reset: bool) -> Args:
         """Validate rows, and labels if there are some, with scikit-learn.
 
         Return the rows, in the order of the columns of the training, with its means, these columns, and the
@@ -288,7 +288,10 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if array.dtype.kind in "iu" and array.ndim == 2:
             arrays.check_exact(array, "X", frame.names or ())
         if frame.names is not None:
-            rows = frame.to_pandas(getattr(X, "columns", None) if hasattr(X, "iloc") else frame.names or None)
+            import pandas as pd
+
+            labels_of_columns = getattr(X, "columns", None) if hasattr(X, "iloc") else frame.names or None
+            rows = pd.DataFrame(frame.rows, columns=labels_of_columns, copy=False)
         finite = {"ensure_all_finite": True if self.missing == "error" else "allow-nan"}
         checked = validate_data(self, rows, *labels, dtype=DTYPES, reset=reset, **finite)
         rows, *labels = checked if y else (checked,)

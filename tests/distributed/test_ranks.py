@@ -20,7 +20,6 @@ from xpnet.arithmetic.blocks import tree_sum
 from xpnet.backends import resolve
 from xpnet.cli.trials import Trial, TrialProcesses
 from xpnet.config import TrainConfig
-from xpnet.distributed.comparison import Schedule, compare
 from xpnet.distributed.exchange import (
     Gathering,
     Memory,
@@ -36,7 +35,7 @@ from xpnet.distributed.watchdog import read_limits
 from xpnet.errors import BackendError, ConfigError
 from xpnet.nn.architecture import Network
 from xpnet.training.opening import _compare_places
-from xpnet.training.shared_step import share
+from xpnet.training.shared_step import Schedule, share
 
 
 @dataclass(frozen=True)
@@ -229,10 +228,10 @@ def test_the_page_has_what_many_ranks_send_and_wait_for(monkeypatch):
 def test_the_rank_is_named_whose_result_the_one_before_it_has_not(results, named):
     ranks = Told(size=len(results), hosts=("a", "b", "c", "d"), values=tuple(results))
     if named is None:
-        compare(ranks, "", "", "has something else")
+        ranks.compare_neighbours("", "", "has something else")
         return
     with pytest.raises(BackendError, match=f"^{named} something else: is its memory") as raised:
-        compare(ranks, "", "", "has something else")
+        ranks.compare_neighbours("", "", "has something else")
     assert raised.value.shared
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import NamedTuple
 
-from xpnet._typing import Array, Function
+from xpnet._typing import Array, Arrays, Function
 
 BLOCK_SIZE = 1024
 CHUNK_BLOCKS = 4
@@ -55,19 +55,19 @@ def block_chunks(count: int, stack: int, first: int = 0) -> list[list[Group]]:
     return [*chunks, remaining] if remaining else chunks
 
 
-def unstack(group: Group, arrays: Sequence[Array]) -> list[list[Array]]:
+def unstack(group: Group, arrays: Sequence[Array]) -> list[Arrays]:
     """Return the arrays of each block of a group; stacks have the blocks as their first axis."""
     if group.blocks == 1:
         return [list(arrays)]
     return [[array[block, ...] for array in arrays] for block in range(group.blocks)]
 
 
-def add(left: Sequence[Array], right: Sequence[Array]) -> list[Array]:
+def add(left: Sequence[Array], right: Sequence[Array]) -> Arrays:
     """Return the elementwise sums of corresponding arrays."""
     return [a + b for a, b in zip(left, right, strict=True)]
 
 
-def fold_stack(stack: Sequence[Array], blocks: int) -> Iterator[tuple[int, list[Array]]]:
+def fold_stack(stack: Sequence[Array], blocks: int) -> Iterator[tuple[int, Arrays]]:
     """Yield the sums of subtrees of a stack of blocks, the largest first, each with its number of blocks."""
     start = 0
     while start < blocks:
@@ -81,7 +81,7 @@ def fold_stack(stack: Sequence[Array], blocks: int) -> Iterator[tuple[int, list[
 
 def tree_sum(
     terms: Iterable[Sequence[Array]], add: Function = add, counts: Iterable[int] = repeat(1)
-) -> list[Array]:
+) -> Arrays:
     """Add up sequences of arrays, elementwise, in a fixed binary tree.
 
     Each may be a sum over so many terms already, a subtree.
@@ -90,7 +90,7 @@ def tree_sum(
     right; the remaining sums are added from the right. At most log2(number of terms) + 1 partial sums exist
     at any time. There must be at least one term.
     """
-    stack: list[tuple[int, list[Array]]] = []
+    stack: list[tuple[int, Arrays]] = []
     for term, size in zip(terms, counts, strict=False):
         count, total = size, list(term)
         while stack and stack[-1][0] == count:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import count
 
-from xpnet._typing import Array, Function
+from xpnet._typing import Array, Arrays, Function
 from xpnet.arithmetic import elementary
 from xpnet.arithmetic.base import Operand
 from xpnet.arithmetic.reproducible import LARGEST, SIGNIFICAND_BITS, SMALLEST, Budget, Reproducible
@@ -80,7 +80,7 @@ class FullRange(Reproducible):
         result = super().sqrt(scaled)
         return self.xp.where(small, result * 2.0**-537, result)
 
-    def entries(self, index: Array, *tables: Array) -> list[Array]:
+    def entries(self, index: Array, *tables: Array) -> Arrays:
         """Return the entries of tables at whole numbers, of any shape; those at 0 where there are none."""
         safe = self.xp.where((index >= 0.0) & (index < float(tables[0].shape[0])), index, 0.0)
         return [elementary.take(self.xp, table, safe) for table in tables]

@@ -12,7 +12,7 @@ from functools import cache, partial, wraps
 from math import inf
 from operator import add
 
-from xpnet._typing import Array, Namespace
+from xpnet._typing import Array, Arrays, Namespace
 from xpnet.arithmetic import elementary
 from xpnet.arithmetic.elementary import STEP_HIGH, STEP_LOW, STEPS, polynomial, round_to_whole
 from xpnet.arithmetic.full_range import FullRange
@@ -98,7 +98,7 @@ odd = partial(special, is_odd=True, itself=2.0**-28)
 """`special` of an odd function with slope 1."""
 
 
-def look_up(ops: FullRange, name: str, index: Array) -> list[Array]:
+def look_up(ops: FullRange, name: str, index: Array) -> Arrays:
     """Return the entries of a ``table`` at whole numbers, pairs."""
     return ops.entries(index, *(ops.constants(table, name, part) for part in (0, 1)))
 

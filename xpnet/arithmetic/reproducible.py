@@ -16,7 +16,7 @@ from functools import reduce
 from itertools import pairwise
 from typing import NamedTuple
 
-from xpnet._typing import Array, Function
+from xpnet._typing import Array, Arrays, Function
 from xpnet.arithmetic import elementary
 from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.errors import ConfigError, setting
@@ -38,7 +38,7 @@ MOST_JOINED = 1 << 10
 """Vectors whose grids are found together: for more, joining their maxima takes longer than it saves."""
 
 
-Slices = list[Array]
+Slices = Arrays
 """Of an operand of a product, the first with the highest bits."""
 
 

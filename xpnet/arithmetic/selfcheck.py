@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from xpnet._lib.text import complain
-from xpnet._typing import Array, Function
+from xpnet._typing import Array, Arrays, Function, Functions
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.elementary import round_to_whole
 from xpnet.errors import BackendError, setting
@@ -17,7 +17,7 @@ from xpnet.errors import BackendError, setting
 _ROW = 8
 
 # No two have a product in common: a compiler that kept it would have no reason to contract it.
-_ELEMENTWISE: dict[str, Function] = {
+_ELEMENTWISE: Functions = {
     "sums": lambda x, y: x + y,
     "products": lambda x, y: x * y,
     "quotients": lambda x, y: x / y,
@@ -59,11 +59,11 @@ def check(
         An operation has a wrong result; the message names the first.
     """
 
-    def compute(x: Array, y: Array, *factors: Array) -> list[Array]:
+    def compute(x: Array, y: Array, *factors: Array) -> Arrays:
         products = [_multiply(ops, shape, *factors[4 * k : 4 * k + 4]) for k, shape in enumerate(shapes)]
         return [*products, *(function(x, y) for function in _ELEMENTWISE.values())]
 
-    def compute_compiled(x: Array, y: Array, *factors: Array) -> list[Array]:
+    def compute_compiled(x: Array, y: Array, *factors: Array) -> Arrays:
         rows, divisors = (ops.xp.reshape(values, (-1, _ROW)) for values in (x, y))
         return [*compute(x, y, *factors), ops.xp.reshape(rows / divisors[:, :1], (-1,))]
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 import array_api_compat
 
 from xpnet._lib.switches import read_switch
-from xpnet._typing import AnyFunction, Array, Device, Function, HostArray, Item, Namespace, Result
+from xpnet._typing import AnyFunction, Array, Device, Function, HostArray, Item, Names, Namespace, Result
 from xpnet.backends.probing import Probe, Problem, cuda_major, expand_device, find_fix, is_gpu, one_line
 from xpnet.backends.workers import Workers
 from xpnet.errors import BackendError, ConfigError, setting
@@ -92,7 +92,7 @@ class Backend(ABC):
     takes_batches: bool = False
     reverses: bool = True
     gpu_kind: str = "cuda"
-    hidden_devices: tuple[str, ...] = ()
+    hidden_devices: Names = ()
 
     def __init__(self, device: str) -> None:
         self.library = importlib.import_module(self.module)
@@ -153,7 +153,7 @@ class Backend(ABC):
         return str(array.device)
 
     @classmethod
-    def host_devices(cls, library: ModuleType) -> tuple[str, ...]:
+    def host_devices(cls, library: ModuleType) -> Names:
         """Return the names of the library's devices other than GPUs."""
         return ("cpu",)
 

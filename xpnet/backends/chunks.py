@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from xpnet._typing import HostArray
+from xpnet._typing import Args, HostArray
 from xpnet.backends.tape import RecordedCall, TracedArray
 from xpnet.backends.workers import Workers
 
@@ -156,7 +156,7 @@ class Chunks:
         lines: int = -(-self._chunk * result.shape[1] * result.dtype.itemsize // ALIGNMENT)
         return self._threads * lines * ALIGNMENT
 
-    def finish(self, group: Sequence[Member], local: Local) -> tuple[Any, ...]:
+    def finish(self, group: Sequence[Member], local: Local) -> Args:
         """Return the arguments of the calls to come, given the memory of results."""
         keys = {(_key(x), is_divided): x for member in group for x, is_divided in member.args}
         inner = [*local, *(member.slot for member in group if member.call.is_view)]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from xpnet._typing import DType, Function
+from xpnet._typing import Args, DType, Function, Shape
 from xpnet.backends.tape import TracedArray
 
 _C_NAMES = {
@@ -78,7 +78,7 @@ class Operation(NamedTuple):
 
     name: str
     function: Function
-    args: tuple[Any, ...]
+    args: Args
     kwargs: dict[str, Any]
     operands: list[TracedArray]  # the arguments that are traced
     result: TracedArray
@@ -157,7 +157,7 @@ class KernelSource:
             self.lines.append(f"{total} = {_expression(function, dtype, total, other)};")
         return total
 
-    def _element(self, x: Any, number: str, shape: tuple[int, ...], dtype: DType) -> str:
+    def _element(self, x: Any, number: str, shape: Shape, dtype: DType) -> str:
         """Return the C expression of an element, converted to a dtype, after the statements that it needs.
 
         The number is that of an element in a shape to which x is broadcast.
@@ -224,13 +224,13 @@ class KernelSource:
             start = stop
         return name
 
-    def _find_position(self, number: str, shape: tuple[int, ...], axis: int) -> str:
+    def _find_position(self, number: str, shape: Shape, axis: int) -> str:
         """Return the position along an axis of an element, given its number."""
         if math.prod(shape) == shape[axis]:
             return number
         return self._let(INTEGER, f"{number} / {math.prod(shape[axis:][1:])} % {shape[axis]}")
 
-    def _find_number(self, number: str, shape: tuple[int, ...], make_view: Function) -> str:
+    def _find_number(self, number: str, shape: Shape, make_view: Function) -> str:
         """Return the number of an element of an array, given its number in a view of the array.
 
         The strides of the view of an array of bytes, which are not touched, tell how far apart elements are.
@@ -246,7 +246,7 @@ class KernelSource:
             terms += [f"{number} / {stride}{wraps} * {step}"] if step and length > 1 else []
         return self._let(INTEGER, " + ".join(terms))
 
-    def _along_axis(self, number: str, shape: tuple[int, ...], axis: int, position: str, length: int) -> str:
+    def _along_axis(self, number: str, shape: Shape, axis: int, position: str, length: int) -> str:
         """Return the number of the element of a shape that is at a position along an axis.
 
         Its other coordinates are those of the numbered element of a shape that has another length there.

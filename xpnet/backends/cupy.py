@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any, cast
 
-from xpnet._typing import AnyFunction, Array, Function, HostArray
+from xpnet._typing import AnyFunction, Array, Function, HostArray, Names
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import DRIVER_FIX, NO_GPU_FIX, Problem, cuda_index, one_line
 
@@ -75,7 +75,7 @@ class CuPyBackend(Backend):
         return f"cuda:{array.device.id}"
 
     @classmethod
-    def host_devices(cls, library: ModuleType) -> tuple[str, ...]:
+    def host_devices(cls, library: ModuleType) -> Names:
         """Return no device: CuPy runs on GPUs only."""
         return ()
 

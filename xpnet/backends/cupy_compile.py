@@ -21,7 +21,7 @@ import numpy as np
 from xpnet._lib.switches import read_switch
 from xpnet._lib.text import complain
 from xpnet._lib.tree import leaves, tree_map
-from xpnet._typing import AnyFunction, Array, DType, Function, HostArray
+from xpnet._typing import AnyFunction, Args, Array, DType, Function, HostArray, Shape
 from xpnet.backends.base import WHOLE_BATCHES, replace_functions
 from xpnet.backends.cuda_source import BARRIER, REDUCTIONS, VIEWS, Calls, KernelSource, Operation
 from xpnet.backends.probing import is_out_of_memory, one_line
@@ -54,7 +54,7 @@ class ShapeTape(Tape):
         self.operations: Calls = {}
         self.constants = dict[int, tuple[TracedArray, Array]]()  # by identity, what a function brings along
 
-    def run(self, function: Function, args: tuple[Any, ...]) -> tuple[Any, Any]:
+    def run(self, function: Function, args: Args) -> tuple[Any, Any]:
         """Run a function; return the arguments and the results as traced arrays."""
         inputs = tree_map(self._trace, args)
         with np.errstate(all="ignore"):
@@ -71,7 +71,7 @@ class ShapeTape(Tape):
         is_own = isinstance(leaf, cupy.ndarray)
         return self.constants.setdefault(id(leaf), (self._trace(leaf), leaf))[0] if is_own else leaf
 
-    def record(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TracedArray:
+    def record(self, function: Function, args: Args, kwargs: dict[str, Any]) -> TracedArray:
         """Record a call; of a product or an elementwise function, one element is computed at most."""
         args = tree_map(self.lift, args)
         values = untrace(args)
@@ -322,7 +322,7 @@ def _in_order(x: Any) -> Any:
     return cupy.ascontiguousarray(x) if hasattr(x, "flags") and not x.flags.forc else x
 
 
-def _make_plan(function: Function, args: tuple[Any, ...]) -> Plan:
+def _make_plan(function: Function, args: Args) -> Plan:
     tape = ShapeTape()
     return Plan(tape, *tape.run(function, args))
 
@@ -348,7 +348,7 @@ def make_namespace(own: ModuleType) -> ModuleType:
     return replace_functions(own, asarray=asarray, **recorded)
 
 
-def _stand_in(shape: tuple[int, ...], dtype: DType) -> HostArray:
+def _stand_in(shape: Shape, dtype: DType) -> HostArray:
     """Return an array of zeros that has memory for one."""
     if math.prod(shape) > MOST_ELEMENTS:
         raise ValueError(f"an array has more than {MOST_ELEMENTS:,} elements")

@@ -15,7 +15,7 @@ from importlib import metadata
 from types import ModuleType
 from typing import Any, Self, cast
 
-from xpnet._typing import Array, HostArray
+from xpnet._typing import Array, HostArray, Names
 from xpnet.backends.base import GPU_STACK, Backend
 from xpnet.backends.probing import Probe, Problem
 
@@ -83,7 +83,7 @@ class DpnpBackend(Backend):
         return next(names, str(device.filter_string))
 
     @classmethod
-    def host_devices(cls, library: ModuleType) -> tuple[str, ...]:
+    def host_devices(cls, library: ModuleType) -> Names:
         """Return the CPU, if OpenCL has a driver for it."""
         return tuple(name for name in _sycl_devices() if name == "cpu")
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from xpnet._typing import AnyFunction, Array, Function, HostArray
+from xpnet._typing import AnyFunction, Array, Function, HostArray, Names
 from xpnet.backends.base import Backend, replace_functions
 from xpnet.backends.probing import Probe, Problem, cuda_major, missing_driver_or, one_line
 
@@ -141,7 +141,7 @@ class JaxBackend(Backend):
         return super().probe(device)
 
     @classmethod
-    def host_devices(cls, library: ModuleType) -> tuple[str, ...]:
+    def host_devices(cls, library: ModuleType) -> Names:
         """Return the CPU, and the further ones that XLA_FLAGS may simulate."""
         return ("cpu", *(f"cpu:{index}" for index in range(1, len(library.devices("cpu")))))
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 import numpy as np
 
 from xpnet._lib.tree import Tree, tree_map
-from xpnet._typing import AnyFunction, Function, HostArray
+from xpnet._typing import AnyFunction, Args, Function, HostArray
 from xpnet.backends.chunks import Chunks, Local, Member, aligned_memory, find_groups
 from xpnet.backends.tape import RecordedCall, Tape, TracedArray, traced_leaves, untrace
 from xpnet.backends.workers import Workers
@@ -100,7 +100,7 @@ class PlanBuilder:
         arguments, rest = self.values[: self.arguments], self.values[self.arguments :]
         sequences = [index for index, value in enumerate(arguments) if isinstance(value, list | tuple)]
 
-        def replay(args: tuple[Any, ...]) -> object:
+        def replay(args: Args) -> object:
             nonlocal last
             todo, last = later if args[0] is last else calls, None  # None until all calls are made
             values = [*args]
@@ -189,7 +189,7 @@ class PlanBuilder:
             self.indices[slot] = self.indices[self.spare.pop(layouts.index(result.layout)).slot]
         return slot in self.indices
 
-    def _add_call(self, function: Function, args: tuple[Any, ...], *, writes: bool = False) -> int:
+    def _add_call(self, function: Function, args: Args, *, writes: bool = False) -> int:
         """Add a call; return the index of its result, -1 if it only writes into an argument of every run."""
         if writes and all(leaf.slot in self.arrays for leaf in traced_leaves(args)):
             self.calls.append((function, self._with_arrays(args), None, -1))

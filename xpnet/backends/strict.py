@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet._typing import Array, HostArray
+from xpnet._typing import Array, HostArray, Names
 from xpnet.backends.base import Backend
 from xpnet.backends.workers import find_blas
 
@@ -66,7 +66,7 @@ class StrictBackend(Backend):
         return np.asarray(array.to_device(self.library.Device(CPU_DEVICE)))
 
     @classmethod
-    def host_devices(cls, library: ModuleType) -> tuple[str, ...]:
+    def host_devices(cls, library: ModuleType) -> Names:
         """Return the names of the CPU and of the simulated devices."""
         return tuple(map(_name, library.__array_namespace_info__().devices()))
 

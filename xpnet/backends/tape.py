@@ -18,7 +18,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from xpnet._lib.tree import Tree, leaves, tree_map
-from xpnet._typing import DType, Function, HostArray
+from xpnet._typing import Args, DType, Function, HostArray
 from xpnet.backends.base import replace_functions
 
 _CONSTANTS = {np.ones_like, np.zeros_like, np.full_like}  # by the shapes of their arguments
@@ -90,7 +90,7 @@ class Writing(NamedTuple):
     """A call that writes its result into an array, which is one of its arguments; or else returns it."""
 
     function: Function
-    args: tuple[Any, ...]
+    args: Args
     rows: Sequence[int] = ()  # the numbers of the arguments of which a row of the result needs that row alone
     may_overwrite: bool = False  # whether the array may be one of the arguments
 
@@ -100,7 +100,7 @@ class RecordedCall:
     """A recorded call."""
 
     function: Function  # with its keyword arguments, none of which is traced
-    args: tuple[Any, ...]
+    args: Args
     operands: list[TracedArray]  # the arguments that are traced
     result: TracedArray
     is_view: bool  # whether the result is in the memory of an operand
@@ -119,12 +119,12 @@ class Tape:
         self.slots = 0
         self.calls: list[RecordedCall] = []
 
-    def run(self, function: Function, args: tuple[Any, ...]) -> tuple[Any, Any]:
+    def run(self, function: Function, args: Args) -> tuple[Any, Any]:
         """Run a function; return the arguments and the results as traced arrays."""
         inputs = tree_map(partial(TracedArray, self), args)
         return inputs, function(*inputs)
 
-    def record(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TracedArray:
+    def record(self, function: Function, args: Args, kwargs: dict[str, Any]) -> TracedArray:
         """Make a call and record it."""
         result = TracedArray(self, function(*untrace(args), **kwargs))
         for operand in traced_leaves(args):

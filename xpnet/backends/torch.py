@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from xpnet._typing import AnyFunction, Array, HostArray
+from xpnet._typing import AnyFunction, Array, HostArray, Names
 from xpnet.backends.base import Backend, replace_functions
 from xpnet.backends.probing import NO_GPU_FIX, Problem, cuda_index, missing_driver_or, one_line
 from xpnet.backends.replay import compile_replay
@@ -133,7 +133,7 @@ class TorchBackend(Backend):
             return cast("HostArray", array.numpy(force=True))
 
     @classmethod
-    def host_devices(cls, library: ModuleType) -> tuple[str, ...]:
+    def host_devices(cls, library: ModuleType) -> Names:
         """Return the CPU, and an Apple GPU if PyTorch can use it, which has no float64."""
         return ("cpu", "mps:0") if library.backends.mps.is_available() else ("cpu",)
 

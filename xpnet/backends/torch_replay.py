@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from xpnet._lib.tree import tree_map
-from xpnet._typing import Function, HostArray
+from xpnet._typing import Args, Function, HostArray
 from xpnet.backends.tape import Prepared, RecordedCall, Tape, TracedArray, Writing, traced_leaves, untrace
 
 
@@ -46,7 +46,7 @@ class TorchTape(Tape, TorchFunctionMode):
         TorchFunctionMode.__init__(self)
         self.traced = WeakIdKeyDictionary()  # by tensor; without large values, which would keep all tensors
 
-    def run(self, function: Function, args: tuple[Any, ...]) -> tuple[Any, Any]:
+    def run(self, function: Function, args: Args) -> tuple[Any, Any]:
         """Run a function; return the arguments and the results as traced arrays."""
         inputs = tree_map(partial(TracedArray, self), args)
         values = tree_map(self._add, inputs)
@@ -98,7 +98,7 @@ class TorchTape(Tape, TorchFunctionMode):
         return [(partial(call.function, out=out), args)]
 
 
-def _choice(call: RecordedCall, out: torch.Tensor, kept: Any) -> tuple[Function, tuple[Any, ...]]:
+def _choice(call: RecordedCall, out: torch.Tensor, kept: Any) -> tuple[Function, Args]:
     """Return the call that chooses between two values, without branches if they are ``kept`` and 0."""
     (mask, x, y), bits = call.args, _INTEGERS.get(out.dtype)
     if bits and str(y) == "0.0" and kept is not None and (kept.shape, kept.dtype) == (out.shape, out.dtype):

@@ -37,11 +37,11 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from xpnet._lib.files import read_start, save
 from xpnet._lib.text import align, complain, csv_field, format_json, join_lines, plain
-from xpnet._typing import HostArray, Json
+from xpnet._typing import Args, HostArray, Json
 from xpnet.config.flags import Parser, path_ending_in
 from xpnet.config.rules import DEVICE
 from xpnet.errors import DataError
@@ -203,7 +203,7 @@ def probability_name(name: str | int) -> str:
     return f"p_{name}" if isinstance(name, str) else f"p{name}"
 
 
-def write_predictions(path: Path, keys: Sequence[str], rows: Iterable[tuple[Any, ...]], names: Names) -> None:
+def write_predictions(path: Path, keys: Sequence[str], rows: Iterable[Args], names: Names) -> None:
     """Write a CSV file of predictions, completely or not at all.
 
     Parameters

@@ -33,6 +33,7 @@ from typing import Any
 from rich.console import Console
 
 from xpnet._lib.text import complain, csv_field, did_you_mean, format_command_line, format_json, plain
+from xpnet._typing import Names
 from xpnet.cli import comparison, tables
 from xpnet.cli.comparison import higher_is_better, to_columns
 from xpnet.cli.tables import Cell, format_cell, format_metric, make_column, print_pairs
@@ -45,7 +46,7 @@ from xpnet.storage.find import FoundRun
 from xpnet.storage.summary import compare_summary
 from xpnet.training.terminal import make_console, style_text
 
-FIELDS: tuple[str, ...] = ("id", "status", "started", "data", "network", "optimizer", "learning_rate")
+FIELDS: Names = ("id", "status", "started", "data", "network", "optimizer", "learning_rate")
 FIELDS += ("arithmetic", "backend", "tags")
 """The fields of a run that runs can be sorted by besides metrics."""
 
@@ -56,7 +57,7 @@ HEADINGS |= {"test_accuracy": "test acc"}
 COLUMNS = (*(name for name in FIELDS if name != "started"), "epochs", "seconds", *HEADINGS, "fingerprint")
 """The columns of the table; those without a value are left out."""
 
-DISPENSABLE: tuple[str, ...] = ("fingerprint", "seconds", "train_accuracy", "backend", "arithmetic")
+DISPENSABLE: Names = ("fingerprint", "seconds", "train_accuracy", "backend", "arithmetic")
 DISPENSABLE += ("learning_rate", "optimizer", "network", "epochs", "tags", "validation_accuracy")
 """The columns left out on a narrow terminal, in this order."""
 

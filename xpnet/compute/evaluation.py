@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from xpnet._typing import Array
+from xpnet._typing import Array, Arrays
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.blocks import Group, tree_sum, unstack
 from xpnet.compute.context import ComputeContext
@@ -43,7 +43,7 @@ def evaluate_groups(
     predictions too, which for many samples take much memory.
     """
 
-    def evaluate_group(group: Group) -> tuple[list[list[Array]], Array | None]:
+    def evaluate_group(group: Group) -> tuple[list[Arrays], Array | None]:
         loss, correct, predicted = evaluate(group)
         # Counts are small whole numbers: their sums are exact.
         return unstack(group, [loss, correct]), predicted if predict else None

@@ -18,7 +18,7 @@ from numpy.lib import format  # noqa: A004 (NumPy's name)
 
 from xpnet._lib.files import read_start
 from xpnet._lib.text import format_names, format_shape, join_lines, shorten
-from xpnet._typing import HostArray
+from xpnet._typing import HostArray, Shape
 from xpnet.data.table import GZIP_MAGIC, ROLES, Source, Table, check_memory, make_table, open_data_file
 from xpnet.errors import DataError
 
@@ -32,7 +32,7 @@ MAX_BYTES = 1 << 63
 _HEADER_ERRORS = (ValueError, TypeError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError)
 
 
-_Header = tuple[tuple[int, ...], np.dtype[np.generic], bool]
+_Header = tuple[Shape, np.dtype[np.generic], bool]
 """The shape and dtype of an array, and True if its values are in Fortran's order."""
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._lib.text import format_names, format_shape, quote
-from xpnet._typing import HostArray
+from xpnet._typing import HostArray, Names
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import one_line
 from xpnet.backends.resolve import backend_of
@@ -23,6 +23,8 @@ from xpnet.nn.columns import NO_COLUMNS, Columns, Texts
 
 TEXT = "expected numbers, got text: encode it, or leave it out"
 TRAINING = TableOptions()
+TEXTS = (str, bytes, date)
+"""The types of text in a table, and of dates."""
 _NUMBERS = re.compile(r"(u?int|float)\d|bool|double")
 """The names of dtypes of numbers."""
 
@@ -82,22 +84,16 @@ class Frame(NamedTuple):
     """Rows, with the names of their columns if they are a table."""
 
     rows: Any  # (m, features) numbers, NaN for missing values; an array as it is
-    names: tuple[str, ...] | None = None  # None of an array; none at all if they cannot be read
+    names: Names | None = None  # None of an array; none at all if they cannot be read
     note: str = ""  # what integers are taken for, if that is not plain
-    texts: Texts | None = None  # as in ``Table``
+    texts: Texts = {}  # as in ``Table``  # noqa: RUF012
 
     @property
-    def features(self) -> tuple[str, ...] | None:
+    def features(self) -> Names | None:
         """The names that a network keeps: None if one is empty or stands twice."""
         if not self.names or "" in self.names:
             return None
         return self.names if len({*self.names}) == len(self.names) else None
-
-    def to_pandas(self, labels: Any) -> Any:
-        """Return the rows as a data frame of pandas with these labels of its columns."""
-        import pandas as pd
-
-        return pd.DataFrame(self.rows, columns=labels, copy=False)
 
     def sort(self, rows: HostArray, columns: Columns, source: str) -> HostArray:
         """Return rows with their columns in the order of the training, if both have names.
@@ -166,19 +162,16 @@ def _number_texts(
     for name, label, word in columns:
         if name in options.drop or name == known.label:
             continue
-        if name in known.categories or (options.known is None and _is_text(X[label], word)):
+        is_number = _NUMBERS.match(word)
+        may_be_text = not (is_number or options.known)
+        if name in known.categories or (may_be_text and holds_text(np.asarray(X[label], object), TEXTS)):
             texts[name] = TextCodes()
             codes.append([texts[name].encode(str(each)) for each in np.asarray(X[label], object)])
         else:
-            if not _NUMBERS.match(word):
+            if not is_number:
                 to_numbers(X[label], f"{source}, column {quote(name)}")
             kept.append(label)
     return kept, codes, texts
-
-
-def _is_text(column: Any, kind: str) -> bool:
-    """Return True if a column of this dtype holds text or dates."""
-    return not _NUMBERS.match(kind) and holds_text(np.asarray(column, object), (str, bytes, date))
 
 
 def _read_labels(X: Any) -> tuple[Any, Sequence[Any], Sequence[Any]]:
@@ -219,13 +212,11 @@ def table_from_arrays(X: Any, y: Any, source: str, options: TableOptions, *, flo
     x, frame = read_features(X, x_from, options, floats=floats)
     labels, classes = _to_labels(y, y_from, options.known)
     columns = Columns(frame.features, classes=classes)
-    table = Table(x, labels, x_from, y_from, columns, frame.note, texts=frame.texts or {})
+    table = Table(x, labels, x_from, y_from, columns, frame.note, texts=frame.texts)
     return table if options.known else table.fit(options)
 
 
-def _to_labels(
-    y: object, source: str, columns: Columns | None
-) -> tuple[NDArray[np.int32], tuple[str, ...] | None]:
+def _to_labels(y: object, source: str, columns: Columns | None) -> tuple[NDArray[np.int32], Names | None]:
     """Return the numbers of labels, and the names of the classes if the labels are text."""
     labels = to_numbers(y, source, allow_text=True)
     if (columns is None or columns.classes is None) and not holds_text(labels, str):
@@ -261,7 +252,7 @@ def read_features(
     fills = options.missing != "error" or (bool(frame.texts) and options.encode == "none")
     rows = as_features(rows, source, fills=fills, hint=hint, names=frame.names or ())
     rows = frame.sort(rows, columns, source)
-    return (columns.encode(rows, frame.texts or {}, source) if options.known else rows), frame
+    return (columns.encode(rows, frame.texts, source) if options.known else rows), frame
 
 
 def holds_text(array: HostArray, kinds: Any = (str, bytes)) -> bool:

@@ -37,9 +37,8 @@ _NO_TEXT = {*MISSING, "inf", "-inf"}
 _LABEL_NAMES = ("label", "target", "class")  # the names by which the column of the labels is found
 _PIXEL_NAME = re.compile(r"(?:(?:pixel|pix|px)[ _.-]?)?\d+(?:[x_ .-]\d+)?", re.ASCII | re.IGNORECASE)
 
-CodedBlock = tuple[
-    list[int], NDArray[Any]
-]  # the codes of m labels, if there are any, and features (m, features)
+CodedBlock = tuple[list[int], NDArray[Any]]
+"""The codes of m labels, if there are any, and features (m, features)."""
 
 
 def read_csv(path: Path, options: TableOptions, texts: AbstractSet[int] = frozenset()) -> Table:
@@ -235,8 +234,6 @@ def _find_label(path: Path, names: list[str] | None, width: int, options: TableO
 
 def _read_block(layout: _Layout, line: int, text: bytes) -> CodedBlock:
     """Read a piece of whole lines, the first of which has the number `line`."""
-    if not text.strip(b" \n"):
-        return [], np.empty((0, len(layout.features)), np.uint8)
     codes, x = _read_at_once(layout, text) or _read_cells(layout, line, text)
     if layout.pixels and x.dtype != np.uint8:
         is_pixel = (x >= 0) & (x <= 255) & (x == np.floor(x)) & (layout.options.columns != "0.1.0")

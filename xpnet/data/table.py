@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_memory
 from xpnet._lib.text import format_names, format_shape, join_lines, quote, shorten
-from xpnet._typing import HostArray
+from xpnet._typing import HostArray, Names
 from xpnet.data.texts import MISSING, NUMBER, TableOptions, check_texts
 from xpnet.errors import DataError, setting
 from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns, Texts
@@ -88,7 +88,7 @@ class Table:
         return replace(self, x=columns.encode(self.x, self.texts, self.x_from, self.lines), texts={})
 
 
-class LabelCodes:
+class LabelCodes(dict[str, int]):
     """Numbers the labels of a table that is read in pieces: whole numbers, or text, but not both.
 
     Parameters
@@ -102,14 +102,12 @@ class LabelCodes:
     def __init__(self, known: Columns | None, *, allow_new: bool) -> None:
         self._numeric = None if known is None else known.classes is None
         self._classes = None if known is None or allow_new else known.classes
-        self._codes: dict[str, int] = {}
 
     def encode(self, labels: Iterable[str]) -> list[int]:
         """Return a code for each label. Raise ValueError for the first one that is not allowed."""
-        codes = self._codes
-        return [codes[label] if label in codes else self._add(label) for label in labels]
+        return [self[label] for label in labels]
 
-    def finish(self, codes: list[int], where: str | Path) -> tuple[NDArray[np.int32], tuple[str, ...] | None]:
+    def finish(self, codes: list[int], where: str | Path) -> tuple[NDArray[np.int32], Names | None]:
         """Return the number of each label from its code, and the names of the classes if they are text.
 
         Raises
@@ -117,19 +115,16 @@ class LabelCodes:
         DataError
             There are too many classes, or their names are too long together.
         """
-        names, classes = list(self._codes), None
         if self._numeric:
-            numbers = [int(float(name)) for name in names]
-        else:
-            classes = self._classes or tuple(sorted(names))
-            places = {name: number for number, name in enumerate(classes)}
-            numbers = [places[name] for name in names]
-            if sum(map(len, classes)) > LONGEST_NAMES or len(classes) > LARGEST_LABEL + 1:
-                problem = f"{len(classes)} classes, whose names are too long together: are these the labels?"
-                raise DataError(f"{where}: {problem}")
-        return np.array(numbers, np.int32)[codes], classes
+            return np.array([int(float(name)) for name in self], np.int32)[codes], None
+        classes = self._classes or tuple(sorted(self))
+        if sum(map(len, classes)) > LONGEST_NAMES or len(classes) > LARGEST_LABEL + 1:
+            problem = f"{len(classes)} classes, whose names are too long together: are these the labels?"
+            raise DataError(f"{where}: {problem}")
+        places = {name: number for number, name in enumerate(classes)}
+        return np.array([places[name] for name in self], np.int32)[codes], classes
 
-    def _add(self, label: str) -> int:
+    def __missing__(self, label: str) -> int:
         number = NUMBER.fullmatch(label)
         if self._numeric is None and label not in MISSING:
             self._numeric = number is not None
@@ -143,7 +138,7 @@ class LabelCodes:
             rule = f"the classes are {format_names(classes)}" if classes else "a label is text here"
         if not is_allowed:
             raise ValueError(f"label {quote(label)}: {rule}" if label else f"is empty: {rule}")
-        return self._codes.setdefault(label, len(self._codes))
+        return self.setdefault(label, len(self))
 
 
 def make_table(x: Source, y: Source) -> Table:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._lib.text import format_names, pluralize, quote, shorten
-from xpnet._typing import HostArray
+from xpnet._typing import HostArray, Names
 from xpnet.errors import DataError, in_words, setting
 from xpnet.nn.columns import Columns, Texts
 
@@ -35,7 +35,7 @@ class TableOptions(NamedTuple):
     label: str | None = None  # the name of the label's column, or its number, from 1
     columns: str = "auto"  # as in the setting; or "any": pixels if all numbers can be, whatever their columns
     missing: str = "error"
-    drop: tuple[str, ...] = ()
+    drop: Names = ()
     encode: str = "none"
     unknown: str = "error"
     test_split: float | None = None

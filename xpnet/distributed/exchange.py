@@ -11,12 +11,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import accumulate, pairwise
+from operator import mul
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from xpnet._lib.tree import Tree, leaves, tree_map
-from xpnet._typing import Array, HostArray
+from xpnet._typing import Array, Arrays, HostArray, Shape
 from xpnet.backends.probing import cuda_index
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 SLACK = 0.1
 """The part of its share by which a rank may have more or fewer blocks, so that it has few nodes."""
 
-Shapes = tuple[tuple[int, ...], ...]
+Shapes = tuple[Shape, ...]
 Node: TypeAlias = "tuple[int, int]"
 Nodes: TypeAlias = "list[list[Node]]"
 Rows: TypeAlias = "list[range]"
@@ -141,7 +142,7 @@ class Memory:
         self._direct = on_gpu and is_cuda_aware()
         self.xp: Any = backend.xp if self._direct else np
 
-    def allocate(self, shape: tuple[int, ...], dtype: str) -> Any:
+    def allocate(self, shape: Shape, dtype: str) -> Any:
         """Return an array of any content."""
         options = {"device": self._backend.device} if self._direct else {}
         return self.xp.empty(shape, dtype=getattr(self.xp, dtype), **options)
@@ -157,7 +158,7 @@ class Memory:
         for array, part in zip(arrays, parts, strict=True):
             part[...] = fetch(array)
 
-    def read(self, parts: Sequence[Any]) -> list[Array]:
+    def read(self, parts: Sequence[Any]) -> Arrays:
         """Return parts of the memory as arrays of the backend, valid until it is written again."""
         if self._direct or self._backend.on_host:
             return [*parts]
@@ -176,11 +177,9 @@ class TreeSum:
     """
 
     def __init__(self, memory: Memory, blocks: int, shapes: Shapes, dtype: str) -> None:
-        self._memory, self._blocks = memory, blocks
-        self._comm = comm = memory.comm
-        nodes = list_nodes(blocks, comm.size)
-        rank = comm.rank
-        own = len(nodes[comm.rank])
+        self._memory, self._blocks, comm = memory, blocks, memory.comm
+        nodes, rank = list_nodes(blocks, comm.size), comm.rank
+        own = len(nodes[rank])
         widths = _count_numbers(shapes, comm.size)
         ends = [*accumulate(widths, initial=0)]
         size = ends[-1]
@@ -203,7 +202,7 @@ class TreeSum:
         self._total = total[self._slices[rank]]
         self._result = [*leaves(take_rows(memory.split(total, shapes), share_rows(shapes, comm.size)[rank]))]
 
-    def __call__(self, sums: Sequence[Sequence[Array]]) -> list[Array]:
+    def __call__(self, sums: Sequence[Sequence[Array]]) -> Arrays:
         """Return our slice of the sum, the arrays with any rows, from the sums over each of our nodes."""
         own = len(sums)
         for arrays, parts in zip(sums, self._mine, strict=True):
@@ -213,7 +212,7 @@ class TreeSum:
                 message = self._send[own * part.start : own * part.stop]
                 self._memory.xp.reshape(message, (own, -1))[...] = self._rows[:, part]
         self._memory.wait(self._send)
-        self._comm.Alltoallv(self._outgoing, self._incoming)
+        self._memory.comm.Alltoallv(self._outgoing, self._incoming)
         finish_tree(self._terms, self._blocks, self._memory.xp.add, self._total)
         return self._memory.read(self._result)
 
@@ -222,7 +221,7 @@ class Gathering:
     """The arrays of which each rank has a slice; all ranks receive them."""
 
     def __init__(self, memory: Memory, shapes: Shapes, dtype: str) -> None:
-        self._comm, self._memory = comm, _ = memory.comm, memory
+        self._memory, comm = memory, memory.comm
         widths = _count_numbers(shapes, comm.size)
         self._total = memory.allocate((sum(widths),), dtype)
         self._result = memory.split(self._total, shapes)
@@ -230,13 +229,13 @@ class Gathering:
         self._own = [*leaves(take_rows(self._result, share_rows(shapes, comm.size)[comm.rank]))]
         self._message = self._total, (widths, [*accumulate(widths, initial=0)][:-1]), _datatype(dtype)
 
-    def __call__(self, parts: Sequence[Array]) -> list[Array]:
+    def __call__(self, parts: Sequence[Array]) -> Arrays:
         """Return the arrays, from our slice."""
         from mpi4py import MPI
 
         self._memory.write(parts, self._own)
         self._memory.wait(self._total)
-        self._comm.Allgatherv(MPI.IN_PLACE, self._message)
+        self._memory.comm.Allgatherv(MPI.IN_PLACE, self._message)
         return self._memory.read(self._result)
 
 
@@ -244,9 +243,7 @@ class Gathering:
 def _count_numbers(shapes: Shapes, ranks: int) -> list[int]:
     """Return how many numbers the slice of each rank has."""
     widths = [math.prod(shape[1:]) for shape in shapes]
-    return [
-        sum(map(math.prod, zip(map(len, rows), widths, strict=True))) for rows in share_rows(shapes, ranks)
-    ]
+    return [sum(map(mul, map(len, rows), widths)) for rows in share_rows(shapes, ranks)]
 
 
 def _datatype(dtype: str) -> Any:
@@ -256,7 +253,7 @@ def _datatype(dtype: str) -> Any:
     return {"float64": MPI.DOUBLE, "float32": MPI.FLOAT}[dtype]
 
 
-def share_memory(comm: Any, shape: tuple[int, ...], dtype: str) -> HostArray:
+def share_memory(comm: Any, shape: Shape, dtype: str) -> HostArray:
     """Return an array of any content in memory that the ranks of a machine share, to the end of the job."""
     from mpi4py import MPI
 

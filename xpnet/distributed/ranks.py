@@ -17,13 +17,13 @@ import numpy as np
 from xpnet._lib import clock
 from xpnet._lib.extras import install_command
 from xpnet._lib.machine import allowed_cpus
-from xpnet._typing import Array, HostArray, Namespace
+from xpnet._typing import Array, Arrays, HostArray, Names, Namespace
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
 from xpnet.distributed import exchange
 from xpnet.distributed.exchange import Gathering, Shapes, TreeSum, share_blocks, split
 from xpnet.distributed.launch import initialize, local_rank, rank_and_size
 from xpnet.distributed.watchdog import Activity, Watchdog, read_limits
-from xpnet.errors import ConfigError, XPNetError
+from xpnet.errors import BackendError, ConfigError, XPNetError
 
 if TYPE_CHECKING:
     from xpnet.backends.base import Backend
@@ -54,11 +54,11 @@ class Ranks:
 
     rank: int = 0
     size: int = 1
-    hosts: tuple[str, ...] = (platform.node(),)
+    hosts: Names = (platform.node(),)
     library: str | None = None
     comm: Any = None
     backend: "Backend | Any" = None
-    places: tuple[str, ...] = ()
+    places: Names = ()
     activity: Activity = field(default_factory=Activity, compare=False)
     _exchanges: dict[object, Exchange] = field(default_factory=dict, init=False, compare=False)
 
@@ -86,7 +86,7 @@ class Ranks:
             result.append(block_chunks(count, stack, first))
         return result
 
-    def finish(self, sums: list[list[Array]], samples: int, shapes: Shapes, dtype: str) -> list[Array]:
+    def finish(self, sums: list[Arrays], samples: int, shapes: Shapes, dtype: str) -> Arrays:
         """Return the sum over all blocks from those of the nodes, arrays of these shapes and this dtype.
 
         Every rank receives it, in memory that the next one uses.
@@ -95,15 +95,15 @@ class Ranks:
             return sums[0]
         return self.spread(self.add_up(sums, -(-samples // BLOCK_SIZE), shapes, dtype), shapes, dtype, "sums")
 
-    def add_up(self, sums: list[list[Array]], blocks: int, shapes: Shapes, dtype: str) -> list[Array]:
+    def add_up(self, sums: list[Arrays], blocks: int, shapes: Shapes, dtype: str) -> Arrays:
         """Return this rank's slice of the sum over so many blocks, in memory as of `finish`."""
         return self._exchange(TreeSum, sums, blocks, shapes, dtype)
 
-    def spread(self, parts: list[Array], shapes: Shapes, dtype: str, name: str = "") -> list[Array]:
+    def spread(self, parts: Arrays, shapes: Shapes, dtype: str, name: str = "") -> Arrays:
         """Return arrays of which each rank has a slice, in memory that the next ones of a name use."""
         return self._exchange(Gathering, parts, shapes, dtype, name=name)
 
-    def _exchange(self, kind: type[Exchange], values: Any, *options: Any, name: str = "") -> list[Array]:
+    def _exchange(self, kind: type[Exchange], values: Any, *options: Any, name: str = "") -> Arrays:
         """Return the result of an exchange with these options, whose memory is kept."""
         key = kind, name, *options
         if key not in self._exchanges:
@@ -122,12 +122,11 @@ class Ranks:
     def _memory(self) -> exchange.Memory:
         return exchange.Memory(self.comm, self.backend)
 
-    def join(self, xp: Namespace, parts: list[Array]) -> Array:
+    def join(self, xp: Namespace, parts: Arrays) -> Array:
         """Return the integers of all samples, from those of each group that this process computed."""
         if self.comm is None:
             return xp.concat(parts)
-        own = [np.asarray(self.backend.to_host(part), np.int64) for part in parts]
-        return self.backend.put(_gather_arrays(self.comm, np.concatenate([np.empty(0, np.int64), *own]))[0])
+        return self.backend.put(self.gather_numbers(parts, "int64")[0])
 
     def max(self, number: int) -> int:
         """Return the largest of the numbers of all processes, each at least 0."""
@@ -162,6 +161,30 @@ class Ranks:
                 remedy = "start all with the same command, files and versions"
                 problem = f"differs between the ranks: {'; '.join(parts)}: {remedy}"
                 raise ConfigError(f"{name}: {problem}").of_all_ranks()
+
+    def compare_neighbours(self, own: str, following: str, problem: str = "") -> None:
+        """Compare the digest of a result of each rank with that which the rank before it has computed.
+
+        All ranks must call this.
+
+        Raises
+        ------
+        BackendError
+            A rank has another one. The message names it, or two that accuse each other, with the `problem`,
+            by default a wrong gradient or update.
+        """
+        every = self.gather([own, following])
+        accused = {
+            rank: (rank - 1) % self.size for rank, (own, _) in enumerate(every) if every[rank - 1][1] != own
+        }
+        # The result with which an accused rank accuses another may itself be wrong.
+        named = [rank for rank, before in accused.items() if before not in accused] or [*accused]
+        if named:
+            names = "; ".join(f"{self.hosts[rank]}, rank {rank}" for rank in sorted(named))
+            problem = problem or f"has computed a wrong gradient or update in step {self.activity.step}"
+            doubt = "one of them " if len(named) > 1 else ""
+            remedy = "is its memory or processor faulty, or its xpnet another?"
+            raise BackendError(f"{names}: {doubt}{problem}: {remedy}").of_all_ranks()
 
     def describe(self, ranks: list[int]) -> str:
         """Return the numbers of ranks, and their hosts, in words; of many the first ones."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.text import complain, plain
 from xpnet._lib.tree import tree_map
-from xpnet._typing import Array, Function, HostArray, Json, Notify
+from xpnet._typing import Array, Arrays, Function, HostArray, Json, Names, Notify
 from xpnet.arithmetic.blocks import Group, block_bounds
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import resolve
@@ -78,7 +78,7 @@ class Predictor:
         def logits(layers: Parameters, running: list[RunningStatistics], x: Array) -> Array:
             return forward(context.ops, layers, context.inputs(x), context.network, running=running)[0]
 
-        def outputs(*args: Any) -> list[Array]:
+        def outputs(*args: Any) -> Arrays:
             z = logits(*args)
             return [context.ops.xp.matrix_transpose(each) for each in (z, F.softmax(context.ops, z))]
 
@@ -119,7 +119,7 @@ class Predictor:
             advice = "but the network was trained on pixels from 0 to 255: multiply them by 255"
             self.warn(f"{name}: its values are from 0 to 1, {advice}")
 
-        def compute(bounds: tuple[int, int]) -> list[Array]:
+        def compute(bounds: tuple[int, int]) -> Arrays:
             part = flush_subnormals(x[slice(*bounds)])
             missing = min(self._choose_rows(len(part)), ROWS) - len(part)
             rows = np.pad(part, ((0, missing), (0, 0))) if missing else np.ascontiguousarray(part)
@@ -270,7 +270,7 @@ class Evaluation:
     classes: list[ClassMetrics]
     predicted: NDArray[np.int64]
     probabilities: NDArray[np.floating]
-    class_names: tuple[str, ...] | None = None
+    class_names: Names | None = None
     majority: float = 0.0
     balanced_accuracy: float | None = None
     macro_f1: float | None = None

@@ -10,7 +10,7 @@ import numpy as np
 
 from xpnet._lib.kinds import matches
 from xpnet._lib.text import format_names, quote, shorten
-from xpnet._typing import HostArray
+from xpnet._typing import HostArray, Names
 from xpnet.errors import DataError, setting
 
 LONGEST_NAMES = 1 << 20  # the most characters of all names together
@@ -23,19 +23,19 @@ class Columns:
     """The columns of a table: numbers, then text that is encoded; those of arrays have no names."""
 
     # The names of the columns that are features: of numbers, and then of text.
-    features: tuple[str, ...] | None = None
+    features: Names | None = None
     label: str | None = None  # the name of the label's column
     position: int = 0  # the place of the label's column among all, from 0
-    classes: tuple[str, ...] | None = None  # the names of the classes, sorted; None if labels are numbers
+    classes: Names | None = None  # the names of the classes, sorted; None if labels are numbers
     # The numbers that replace missing ones, one a column of numbers; None if these are refused.
     means: tuple[float, ...] | None = None
-    dropped: tuple[str, ...] = ()  # the names of columns that are left out
+    dropped: Names = ()  # the names of columns that are left out
     # The categories of each column of text, sorted. Each is an input: 1 in its rows, else 0.
-    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    categories: Mapping[str, Names] = field(default_factory=dict)
     zeros: bool = False  # True if text that is no category is 0 in all of them; else it is refused
 
     @property
-    def inputs(self) -> tuple[str, ...] | None:
+    def inputs(self) -> Names | None:
         """The names of the network's inputs: of numbers, and then column=text of each category."""
         if not self.categories:
             return self.features

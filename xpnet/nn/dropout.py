@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xpnet._typing import Array, Function, HostArray
+from xpnet._typing import Array, Arrays, Function, HostArray
 from xpnet.arithmetic import random
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.nn.architecture import Network
@@ -18,7 +18,7 @@ class Masks(NamedTuple):
     """Dropout masks, (samples, units) booleans: true for what is kept. None: everything is kept."""
 
     inputs: Array | None
-    hidden: list[Array]  # of each hidden layer, or empty
+    hidden: Arrays  # of each hidden layer, or empty
     noise: Array | None = None  # (samples, features) int16, multiples of 2^-15 of ``input_noise``
 
 

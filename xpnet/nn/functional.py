@@ -4,9 +4,9 @@ Samples are columns: a matrix of activations is (..., units, samples), as in the
 arithmetic in force; ``ops.xp`` is the array namespace. ``ACTIVATIONS`` and ``LOSSES`` list them by name.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from xpnet._typing import Array, Function
+from xpnet._typing import Args, Array, Function
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.elementary import flush_tiny
 
@@ -95,7 +95,7 @@ class Activation(NamedTuple):
     forward: Function  # (ops, Z) -> A
     backward: Function  # (ops, dA, Z, A) -> dZ
     torch: str | None = None  # a class of torch.nn
-    onnx: tuple[Any, ...] | None = None  # an operator of ONNX and its operands: "z", numbers or such tuples
+    onnx: Args | None = None  # an operator of ONNX and its operands: "z", numbers or such tuples
     script: str | None = None  # a term of z in JavaScript
 
 

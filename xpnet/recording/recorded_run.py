@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from xpnet._lib.text import pluralize
-from xpnet._typing import Json, Values
+from xpnet._typing import Json, Shape, Values
 from xpnet.config import to_json
 from xpnet.config.training import DEFAULTS
 from xpnet.errors import ConfigError, DataError, setting
@@ -56,7 +56,7 @@ class RecordedRun(RunFolder):
         return self.record["schema_version"] < 3
 
     @property
-    def formats(self) -> tuple[int, ...]:
+    def formats(self) -> Shape:
         """The format versions of its model and checkpoints: 1 by an xpnet before 0.3, else 2."""
         if not self.is_older:
             return (2,)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from xpnet._lib.kinds import check_arguments
-from xpnet._typing import Device, Function, HostArray
+from xpnet._typing import Args, Device, Function, HostArray
 from xpnet.reproducible.places import Place
 from xpnet.reproducible.promotion import INTEGRAL, name_of
 
@@ -290,7 +290,7 @@ class Array(Base):  # type: ignore[misc]  # of Any
     def __dlpack_device__(self) -> Any:
         return self.data.__dlpack_device__()
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> Args:
         return self.place.space.rebuild, (np.array(self.host), self.place.backend.device_name)
 
     def __copy__(self, *_: object) -> Any:

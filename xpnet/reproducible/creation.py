@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from xpnet._lib.tree import tree_map
-from xpnet._typing import DType, Function
+from xpnet._typing import DType, Functions
 from xpnet.reproducible.array import Array
 from xpnet.reproducible.elementwise import as_operand
 from xpnet.reproducible.promotion import FLOATING, INTEGRAL, name_of, promote
@@ -119,7 +119,7 @@ def linspace(
     return _put(space, np.floor(points) if kind in INTEGRAL else points, device, kind)
 
 
-OWN: dict[str, Function] = {
+OWN: Functions = {
     **{each.__name__: each for each in (asarray, astype, from_dlpack, full, arange, linspace)},
     **{name: partial(_make, name) for name in ("zeros", "ones", "empty", "eye")},
     **{f"{name}_like": partial(_make_like, name) for name in ("zeros", "ones", "empty", "full")},

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet._typing import Function
+from xpnet._typing import Function, Functions
 from xpnet.arithmetic import angles, pairs
 from xpnet.arithmetic.elementary import SMALLEST_NORMAL
 from xpnet.arithmetic.full_range import FullRange
@@ -112,7 +112,7 @@ _OWN = """
 HOSTED = ("floor_divide", "remainder", "bitwise_left_shift", "bitwise_right_shift")
 """Functions that NumPy computes, as libraries have other edge cases."""
 _LOGICAL = ("logical_not", "logical_and", "logical_or", "logical_xor")
-KERNELS: dict[str, Function] = {
+KERNELS: Functions = {
     **{name: own(name) for name in _OWN},
     **{name: _of_truths(name) for name in _LOGICAL},
     **{name: with_plain_zeros(name) for name in ("maximum", "minimum", "sign")},
@@ -127,7 +127,7 @@ KERNELS: dict[str, Function] = {
 
 # Formulas
 
-FORMULAS: dict[str, Function] = {
+FORMULAS: Functions = {
     name: getattr(module, name)
     for module, names in (
         (angles, "acos asin atan atan2 cos sin tan"),
@@ -203,7 +203,7 @@ def where(condition: Array, x1: Any = None, x2: Any = None, /) -> Any:
         return Array(place, place.xp.where(chosen, *data))
 
 
-OWN: dict[str, Function] = {
+OWN: Functions = {
     **{name: partial(call, kernel, name) for name, kernel in KERNELS.items()},
     **{name: partial(in_float64_of, of_each_number(formula), name) for name, formula in FORMULAS.items()},
     "pow": pow,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.linalg import LinAlgError
 
-from xpnet._typing import DType, Function, HostArray
+from xpnet._typing import DType, Function, Functions, HostArray
 from xpnet.arithmetic import factors, spectra
 from xpnet.reproducible import functions
 from xpnet.reproducible.array import Array
@@ -18,7 +18,7 @@ from xpnet.reproducible.functions import Axis
 from xpnet.reproducible.promotion import FLOATING, name_of
 from xpnet.reproducible.reductions import OWN as REDUCTIONS
 
-RESULTS: dict[str, Function] = {
+RESULTS: Functions = {
     "eigh": namedtuple("EighResult", "eigenvalues eigenvectors"),  # noqa: PYI024
     "qr": namedtuple("QRResult", "Q R"),  # noqa: PYI024
     "slogdet": namedtuple("SlogdetResult", "sign logabsdet"),  # noqa: PYI024
@@ -104,7 +104,7 @@ def _qr(a: HostArray, mode: str = "reduced") -> tuple[HostArray, HostArray]:
     return factors.qr(a, complete=mode == "complete")
 
 
-OF_EACH: dict[str, Function] = {
+OF_EACH: Functions = {
     "cholesky": lambda a, upper=False: factors.cholesky(a).T if upper else factors.cholesky(a),
     "inv": lambda a: factors.solve(a, np.eye(len(a))),
     "det": lambda a: math.prod(_pivots(a)),
@@ -237,7 +237,7 @@ def cross(x1: Array, x2: Array, /, *, axis: int = -1) -> Any:
     return a1 * b2 - a2 * b1
 
 
-OWN: dict[str, Function] = {
+OWN: Functions = {
     **{name: partial(_map, function, name) for name, function in OF_EACH.items()},
     **{each.__name__: each for each in (cross, diagonal, matrix_norm, matrix_power, matrix_rank)},
     **{each.__name__: each for each in (outer, pinv, solve, trace, vector_norm)},

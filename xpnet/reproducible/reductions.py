@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet._typing import DType, Function
+from xpnet._typing import DType, Function, Functions
 from xpnet.reproducible import elementwise, functions
 from xpnet.reproducible.array import Array
 from xpnet.reproducible.elementwise import Data, by_numpy, call, in_float64_of, operands, with_plain_zeros
@@ -137,7 +137,7 @@ def _unique(name: str, x: Array, /) -> Any:
     return type(found)(*(Array(place, place.put(each)) for each in found))
 
 
-ADDED_UP: dict[str, Function] = {
+ADDED_UP: Functions = {
     "sum": unwrap(functions.sum),
     "prod": partial(functions.reduce_axes, "prod"),
     "cumulative_sum": unwrap(functions.cumulative_sum),
@@ -150,7 +150,7 @@ PRODUCTS = {
 }
 """The formulas of products, in as many slices as the accuracy of float64 needs."""
 MOMENTS = (functions.mean, functions.var)
-OWN: dict[str, Function] = {
+OWN: Functions = {
     **{each.__name__: each for each in (std, diff, tensordot, sort, searchsorted)},
     **{name: partial(_unique, name) for name in ("unique_all", "unique_counts", "unique_inverse")},
     "unique_values": lambda x: _unique("unique_counts", x).values,

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from xpnet._lib.tree import leaves, tree_map
-from xpnet._typing import Device, DType, Function, HostArray
+from xpnet._typing import Device, DType, Function, Functions, HostArray
 from xpnet.backends.resolve import BACKENDS, backend_of, import_backend
 from xpnet.errors import BackendError
 from xpnet.reproducible import creation, elementwise, linalg, promotion, reductions
@@ -186,12 +186,12 @@ def _limits(kind: str, space: Namespace, x: Any, /) -> SimpleNamespace:
     return SimpleNamespace(bits=int(limits.bits), dtype=getattr(space, name), **numbers)
 
 
-WITH_SPACE: dict[str, Function] = {
+WITH_SPACE: Functions = {
     **creation.OWN,
     "result_type": _result_type,
     **{kind: partial(_limits, kind) for kind in LIMITS},
 }
-NAMES: dict[str, Function] = {
+NAMES: Functions = {
     **WITH_SPACE,
     **{name: partial(_delegate, name) for name in (*EXACT, *VIEWS)},
     **{name: partial(_join, name) for name in ("concat", "stack")},
@@ -201,7 +201,7 @@ NAMES: dict[str, Function] = {
     "isdtype": promotion.isdtype,
 }
 """The functions of the namespace, by name."""
-EXTENSIONS: dict[str, dict[str, Function]] = {
+EXTENSIONS: dict[str, Functions] = {
     "fft": {name: partial(_refuse, f"fft.{name}") for name in FFT},
     "linalg": {**linalg.OWN, "matrix_transpose": NAMES["matrix_transpose"]},
 }

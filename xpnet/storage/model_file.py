@@ -33,7 +33,7 @@ from safetensors import SafetensorError, safe_open
 
 from xpnet._lib.files import make_read_error
 from xpnet._lib.text import align, join_lines
-from xpnet._typing import Array, HostArray, Json
+from xpnet._typing import Array, Arrays, HostArray, Json, Shape
 from xpnet.config.settings import Normalize
 from xpnet.errors import DataError
 from xpnet.nn.architecture import Network
@@ -59,7 +59,7 @@ _LAYOUT = (
 
 Tensors = Mapping[str, HostArray]
 """Tensors by name: of a layer, of a batch normalisation, or of a file."""
-Entry = tuple[str, tuple[int, ...]]
+Entry = tuple[str, Shape]
 """The dtype of a tensor, F32 or F64, and its shape."""
 
 
@@ -105,7 +105,7 @@ class TrainedNetwork:
         return [dict(zip(TENSORS["norms"], map(_as_row, each), strict=True)) for each in arrays]
 
     @property
-    def sizes(self) -> tuple[int, ...]:
+    def sizes(self) -> Shape:
         """Features, then the units of each layer. The last is the number of classes."""
         weights = [layer["weight"].shape for layer in self.layers]
         return (weights[0][1], *(units for units, _ in weights))
@@ -219,7 +219,7 @@ def fingerprint(layers: Sequence[Tensors], norms: Sequence[Tensors] = ()) -> str
 def _build_model(tensors: Tensors, metadata: Mapping[str, str]) -> TrainedNetwork:
     """Build the model in a file. Raise ValueError if its columns do not fit."""
 
-    def take(kind: str, index: int) -> list[Array]:
+    def take(kind: str, index: int) -> Arrays:
         arrays = (tensors[f"{kind}.{index}.{name}"] for name in TENSORS[kind])
         return [array.reshape(len(array), -1) for array in arrays]
 

@@ -11,7 +11,6 @@ from xpnet._lib.tree import leaves, tree_map
 from xpnet._typing import Notify
 from xpnet.arithmetic.elementary import flush_tiny
 from xpnet.config import TrainConfig
-from xpnet.distributed.comparison import compare
 from xpnet.errors import DivergedError
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.training.loop import INTERRUPTED, EpochLog, FitResult, LoopCallback, TrainState
@@ -248,8 +247,9 @@ class CompareRanks(LoopCallback):
         BackendError
             A rank has other parameters.
         """
-        ranks, digest = self._trainer.ranks, self._trainer.fingerprint(log.state)
-        compare(ranks, digest, digest, f"has other parameters after epoch {log.epoch}")
+        digest = self._trainer.fingerprint(log.state)
+        problem = f"has other parameters after epoch {log.epoch}"
+        self._trainer.ranks.compare_neighbours(digest, digest, problem)
 
 
 def order_callbacks(

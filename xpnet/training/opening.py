@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from xpnet._lib.text import announce, complain, pluralize
-from xpnet._typing import Notify
+from xpnet._typing import Names, Notify
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import identify_gpu
 from xpnet.backends.resolve import Selection, resolve
@@ -81,7 +81,7 @@ def open_training(
         yield trainer, selection
 
 
-def _compare_places(ranks: Ranks, selection: Selection, warn: Notify) -> tuple[str, ...]:
+def _compare_places(ranks: Ranks, selection: Selection, warn: Notify) -> Names:
     """Return library and device of each rank; warn of those that use the CPU instead, or share a GPU."""
     backend, device = selection.backend, selection.device_used
     place, gpu = f"{backend.name} {backend.version} on {device}", identify_gpu(device) or ""

@@ -13,15 +13,14 @@ from functools import cache, partial
 from typing import Any, TypeAlias
 
 from xpnet._lib.tree import Tree, leaves, tree_map
-from xpnet._typing import Array, Function, HostArray
+from xpnet._typing import Array, Arrays, Function, HostArray
 from xpnet.arithmetic import Arithmetic, Reproducible
 from xpnet.arithmetic.base import Operand
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group
 from xpnet.arithmetic.reproducible import bit_budget
 from xpnet.compute.context import ComputeContext
-from xpnet.distributed.comparison import Schedule, compare
 from xpnet.distributed.exchange import Rows, Shapes, share_rows, split, take_rows
-from xpnet.distributed.ranks import ALONE
+from xpnet.distributed.ranks import ALONE, Ranks
 from xpnet.nn import layers as L
 from xpnet.nn.dropout import dropout_scale
 from xpnet.nn.optim import Optimizer, map_layers
@@ -35,7 +34,10 @@ messages and waits as much as so many multiplications of a forward pass, native 
 FEW_ROWS = 8
 """Rows of an array that are all compared after an update; of many, one in so many is."""
 
-Terms: TypeAlias = list[Array]
+BLOCKS = 50
+"""Blocks of its own for each of which a rank computes one of the next rank's: 2 %."""
+
+Terms: TypeAlias = Arrays
 """Of each layer A (inputs, samples) and dZ (units, samples), whose product is yet to be computed."""
 
 
@@ -61,7 +63,7 @@ class PartialGradients(Arithmetic):
         """Return the factors A and dZ, for `partial_gradients`."""
         return a, dz.values if isinstance(dz, Operand) else dz
 
-    def sample_maxima(self, dz: Array, a: Array | Operand) -> list[Array]:  # noqa: ARG002
+    def sample_maxima(self, dz: Array, a: Array | Operand) -> Arrays:  # noqa: ARG002
         """Return what `partial_gradients` has to know of all samples, as maxima over these samples.
 
         (n, m) and an operand (k, m) -> arrays (..., 1), none in native arithmetic. A row with NaN gives NaN,
@@ -87,7 +89,7 @@ class PartialGradients(Arithmetic):
 class ExactPartialGradients(PartialGradients, Reproducible):
     """`PartialGradients` in reproducible arithmetic: all ranks round by the maxima over all samples."""
 
-    def sample_maxima(self, dz: Array, a: Array | Operand) -> list[Array]:
+    def sample_maxima(self, dz: Array, a: Array | Operand) -> Arrays:
         """Return the largest magnitude of each row of dZ and, unless it has integers, of A."""
         return [self.largest(x, -1) for x in ([dz] if isinstance(a, Operand) else [dz, a])]
 
@@ -103,6 +105,27 @@ class ExactPartialGradients(PartialGradients, Reproducible):
         else:
             (right,) = self._round_to_grid(a, self._find_powers(next(maxima)), budget.b, 1)
         return xp.matmul(left, xp.matrix_transpose(right)), xp.sum(left, axis=-1, keepdims=True)
+
+
+class Schedule:
+    """The steps in which gradients are compared: the first, and one in so many blocks.
+
+    Parameters
+    ----------
+    ranks
+        The processes that share the training.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._computed = -math.inf if ranks.comm is None else BLOCKS
+
+    def is_due(self, blocks: int) -> bool:
+        """Return True if a step is one of these, in which a rank computes so many blocks or more."""
+        self._computed += blocks
+        if self._computed < BLOCKS:
+            return False
+        self._computed = 0
+        return True
 
 
 class SharedStep(Step):
@@ -136,7 +159,9 @@ class SharedStep(Step):
         ops, kind = context.ops, ExactPartialGradients if context.is_exact else PartialGradients
         self._ops = kind(ops.xp, ops.device, ops.dtype, ops.fuses)
         self._terms = context.compile(self._sample_terms, transient=True)
-        self._part_sums = cache(self._compile_part_sums)
+        self._part_sums: Function = cache(
+            lambda *sizes: context.compile(partial(self._sum_terms, *sizes), transient=True)
+        )
         self._scale_inputs = context.compile(_scale_first, donated=True)
         self._schedule = Schedule(context.ranks if context.is_exact else ALONE)
 
@@ -147,7 +172,7 @@ class SharedStep(Step):
             variables = super().__call__(variables, batch, *learning_rates)
             if self._schedule.is_due(batch.steps):
                 digest = self._digest(leaves(variables.parameters))
-                compare(ranks, digest, digest)
+                ranks.compare_neighbours(digest, digest)
             return variables
         is_due = self._schedule.is_due(min(filter(None, map(len, ranks.shares(size)))))
         self._own, self._following = [] if is_due else None, []
@@ -160,7 +185,7 @@ class SharedStep(Step):
             sums = self._add_up_samples(variables, batch, own)
         variables = self._update_rows(variables, sums, L.mean_and_variance_factors(size), *learning_rates)
         if self._own is not None:
-            compare(ranks, "".join(self._own), "".join(self._following))
+            ranks.compare_neighbours("".join(self._own), "".join(self._following))
         return variables
 
     def own(self, variables: Variables) -> Variables:
@@ -180,7 +205,7 @@ class SharedStep(Step):
         state = map_layers(gather, variables.optimizer)
         return super().to_host(variables._replace(optimizer=()))._replace(optimizer=state)
 
-    def _add_up_blocks(self, variables: Variables, batch: Batch) -> list[Array]:
+    def _add_up_blocks(self, variables: Variables, batch: Batch) -> Arrays:
         """Return this rank's slice of `block_sums` over a batch; each adds up some nodes of the tree.
 
         In a step that is compared, a rank computes the first block of the next one too.
@@ -196,44 +221,40 @@ class SharedStep(Step):
             self._following.append(self._digest(self._block_sums(parameters, block)))
         return ranks.add_up(sums, -(-batch.size // BLOCK_SIZE), *self._shapes)
 
-    def _group_sums(self, parameters: L.Parameters, batch: Batch, group: Group) -> list[list[Array]]:
+    def _group_sums(self, parameters: L.Parameters, batch: Batch, group: Group) -> list[Arrays]:
         """Return `block_sums` of each block of a group, and keep the digest of those to compare."""
         sums = super()._group_sums(parameters, batch, group)
         if self._own is not None and group.start == self._watched:
             self._own.append(self._digest(sums[0]))
         return sums
 
-    def _add_up_samples(self, variables: Variables, batch: Batch, own: tuple[int, int]) -> list[Array]:
+    def _add_up_samples(self, variables: Variables, batch: Batch, own: tuple[int, int]) -> Arrays:
         """Return this rank's slice of `block_sums` over a block, of which each has its ``own`` samples."""
         ranks, size = self.context.ranks, batch.size
         block = batch.block(Group(*own, 1))
         is_pixels = block.x.dtype == self.context.ops.xp.uint8 and block.masks.noise is None
         factor = self.context.inputs.factor if is_pixels else None  # of integers
-
-        def add_up(bounds: tuple[int, int], terms: Terms) -> list[Array]:
-            sums = self._part_sums(size, factor is not None, bounds[1] - bounds[0])
-            return [*sums(maxima, terms)]
-
+        add_up = self._part_sums(size, factor is not None)
         terms, largest = self._terms(variables.parameters, block)
         maxima = largest
         if largest:
             numbers, _ = ranks.gather_numbers(largest, self.context.float_type)
             maxima = fill(largest, numbers.reshape(ranks.size, -1).max(axis=0))
             maxima = tree_map(self.context.backend.put, maxima)
-        parts = add_up(own, terms)
+        parts = add_up(maxima, terms)
         if self._own is not None:
             self._own.append(self._digest([*largest, *parts]))
         sums = ranks.add_up([parts], ranks.size, *self._shapes)
         if self._own is not None:
             following = share(self.context, size, self._next)
             terms, largest = self._terms(variables.parameters, batch.block(Group(*following, 1)))
-            self._following.append(self._digest([*largest, *add_up(following, terms)]))
+            self._following.append(self._digest([*largest, *add_up(maxima, terms)]))
         if factor is None or not self._rows[0]:
             return sums
         return self._scale_inputs(sums, factor * dropout_scale(self.context.network.input_dropout))
 
     def _update_rows(
-        self, variables: Variables, sums: list[Array], factors: tuple[float, float], rate: float
+        self, variables: Variables, sums: Arrays, factors: tuple[float, float], rate: float
     ) -> Variables:
         """Return the variables after each rank has updated its slice, of which it has the sums.
 
@@ -250,15 +271,14 @@ class SharedStep(Step):
             numbers, sizes = ranks.gather_numbers(given, self.context.float_type)
             part = take_rows(arrays, self._choose_rows(self._slices[self._next]))
             like = [*leaves(part)], self.optimizer.init(part[0])
-            theirs = fill(like, split(numbers, sizes)[self._next])
-            their_sums, state = tree_map(self.context.backend.put, theirs)
-            updated = self._apply_update(Variables(*part, state), their_sums, factors, rate, *more)
-            self._following.append(self._digest(leaves(updated)))
+            hosts = fill(like, split(numbers, sizes)[self._next])
+            their_sums, state = tree_map(self.context.backend.put, hosts)
+            theirs = self._apply_update(Variables(*part, state), their_sums, factors, rate, *more)
+            self._following.append(self._digest(leaves(theirs)))
         own = self._update(own, sums, factors, rate, *more)
         if self._own is not None:
-            self._own.append(
-                self._digest(leaves([take_rows(own[:2], some), take_state(own.optimizer, some)]))
-            )
+            updated = take_rows(own[:2], some), take_state(own.optimizer, some)
+            self._own.append(self._digest(leaves(updated)))
             self._comparisons += 1
         whole = iter(ranks.spread([*leaves(own[:2])], *self._shapes))
         return Variables(*tree_map(lambda _: next(whole), arrays), own.optimizer)
@@ -273,25 +293,21 @@ class SharedStep(Step):
         to_host = self.context.backend.to_host
         return hashlib.sha256(b"".join((to_host(array) + 0.0).tobytes() for array in arrays)).hexdigest()
 
-    def _sample_terms(self, parameters: L.Parameters, block: SampleBlock) -> tuple[Terms, list[Array]]:
+    def _sample_terms(self, parameters: L.Parameters, block: SampleBlock) -> tuple[Terms, Arrays]:
         """Return the terms of each layer's gradients, the inputs without their factor, and their maxima."""
-        inputs, *terms = block_sums(replace(self.context, ops=self._ops), parameters, block)
-        layers = zip([inputs, *terms[1::2]], terms[::2], strict=True)
+        terms = block_sums(replace(self.context, ops=self._ops), parameters, block)
+        layers = zip(terms[::2], terms[1::2], strict=True)
         maxima = [largest for a, dz in layers for largest in self._ops.sample_maxima(dz, a)]
-        return [inputs.values if isinstance(inputs, Operand) else inputs, *terms], maxima
+        return [x.values if isinstance(x, Operand) else x for x in terms], maxima
 
-    def _compile_part_sums(self, samples: int, pixels: bool, own: int) -> Function:  # noqa: ARG002, FBT001
-        """Return the compiled `_sum_terms` of batches of a size, and of a rank with so many samples."""
-        return self.context.compile(partial(self._sum_terms, samples=samples, pixels=pixels), transient=True)
-
-    def _sum_terms(self, maxima: list[Array], terms: Terms, *, samples: int, pixels: bool) -> list[Array]:
+    def _sum_terms(self, samples: int, pixels: bool, maxima: Arrays, terms: Terms) -> Arrays:  # noqa: FBT001
         """Return the `partial_gradients` of each layer, without negative zeros."""
         largest, inputs = iter(maxima), Operand(terms[0], integer=True) if pixels else terms[0]
         layers = zip([inputs, *terms[2::2]], terms[1::2], strict=True)
         return [x + 0.0 for a, dz in layers for x in self._ops.partial_gradients(dz, a, samples, largest)]
 
 
-def _scale_first(arrays: list[Array], factor: float) -> list[Array]:
+def _scale_first(arrays: Arrays, factor: float) -> Arrays:
     return [arrays[0] * factor, *arrays[1:]]
 
 

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any, NamedTuple, cast
 
 from xpnet._lib.tree import tree_map
-from xpnet._typing import Array
+from xpnet._typing import Arrays
 from xpnet.arithmetic.blocks import (
     BLOCK_SIZE,
     Group,
@@ -78,22 +78,22 @@ class Step:
             return self._step(variables, block, *learning_rates)
         return cast("Variables", self._steps(variables, block, learning_rates))
 
-    def _batch_sums(self, variables: Variables, batch: Batch) -> list[Array]:
+    def _batch_sums(self, variables: Variables, batch: Batch) -> Arrays:
         """Return `block_sums` over a batch, added up in the tree of its blocks."""
         return self._sum_chunks(variables.parameters, batch, block_chunks(batch.size, self.context.stack))
 
-    def _sum_chunks(self, parameters: L.Parameters, batch: Batch, chunks: list[list[Group]]) -> list[Array]:
+    def _sum_chunks(self, parameters: L.Parameters, batch: Batch, chunks: list[list[Group]]) -> Arrays:
         """Return `block_sums` over the blocks of chunks, each of which is a subtree."""
 
-        def chunk_sum(groups: list[Group]) -> list[Array]:
-            sums = list[list[Array]]()
+        def chunk_sum(groups: list[Group]) -> Arrays:
+            sums = list[Arrays]()
             for group in groups:
                 sums += self._group_sums(parameters, batch, group)
             return tree_sum(sums, self._add)
 
         return tree_sum(self.context.backend.map_blocks(chunk_sum, chunks), self._add)
 
-    def _group_sums(self, parameters: L.Parameters, batch: Batch, group: Group) -> list[list[Array]]:
+    def _group_sums(self, parameters: L.Parameters, batch: Batch, group: Group) -> list[Arrays]:
         """Return `block_sums` of each block of a group."""
         return unstack(group, self._block_sums(parameters, batch.block(group)))
 
@@ -107,7 +107,7 @@ class Step:
         self, variables: Variables, factors: tuple[float, float], rate: float, *stacks: SampleBlock
     ) -> Variables:
         """Return the variables after a batch, given `mean_and_variance_factors` and its stacks of blocks."""
-        nodes = list[tuple[int, list[Array]]]()
+        nodes = list[tuple[int, Arrays]]()
         for stack in stacks:
             sums = block_sums(self.context, variables.parameters, stack)
             shape = stack.labels.shape
@@ -116,7 +116,7 @@ class Step:
         return self._apply_update(variables, tree_sum(terms, add, counts), factors, rate)
 
     def _apply_update(
-        self, variables: Variables, sums: list[Array], factors: tuple[float, float], rate: float, *more: Any
+        self, variables: Variables, sums: Arrays, factors: tuple[float, float], rate: float, *more: Any
     ) -> Variables:
         """Return the variables after a batch, given its `block_sums` and `mean_and_variance_factors`.
 
@@ -133,7 +133,7 @@ class Step:
         return Variables(parameters, statistics, state)
 
 
-def block_sums(context: ComputeContext, parameters: L.Parameters, block: SampleBlock) -> list[Array]:
+def block_sums(context: ComputeContext, parameters: L.Parameters, block: SampleBlock) -> Arrays:
     """Return sums over the samples of a block, in a flat list: gradients, then batch-norm moments."""
     ops, network = context.ops, context.network
     x, labels, weights = gather_rows(ops, block)
