@@ -26,10 +26,10 @@ Arrays: TypeAlias = list[Array]
 """Arrays of any library."""
 
 Shape: TypeAlias = tuple[int, ...]
-"""The lengths of an array's axes, or other whole numbers."""
+"""The lengths of an array's axes."""
 
 Names: TypeAlias = tuple[str, ...]
-"""Names of columns, classes, settings and others."""
+"""Names of columns, classes, hosts and others."""
 
 Args: TypeAlias = tuple[Any, ...]
 """The arguments of a call by position."""

@@ -201,7 +201,7 @@ STATEMENTS = {
     *("xpnet_commit", "seconds"),
 }
 """When, where and by what it was computed, which its results do not depend on."""
-IDLE = BOOKKEEPING - {"resume", "jobs"} | {"backend", "device", "workers", "require_device", "dtype"}
+IDLE = {*BOOKKEEPING} - {"resume", "jobs"} | {"backend", "device", "workers", "require_device", "dtype"}
 IDLE |= {"checkpoint_seconds", "resume_or_start"}
 """Settings of what is printed and written, not of what is computed."""
 ENDED = {

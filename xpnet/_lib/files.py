@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from xpnet._lib.kinds import check_arguments
 from xpnet.errors import ConfigError, DataError
 
 T = TypeVar("T")
@@ -124,7 +123,6 @@ def sync_folder(path: Path) -> None:
             os.close(folder)
 
 
-@check_arguments
 def save(path: Path, data: bytes, *, is_named: bool = True) -> None:
     """Write `data` to a path that the user names; raise ConfigError if that fails.
 

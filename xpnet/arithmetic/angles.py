@@ -66,7 +66,7 @@ def _find_quarter(ops: FullRange, x: Array, quarters: float) -> tuple[Array, Arr
     is_large = (size > LARGEST_ANGLE) & (size < inf)
     if xp.any(is_large):
         rows = zip(*map(reduce_large, ops.to_host(x).tolist()), strict=True)
-        large = (xp.asarray(row, dtype=ops.dtype, device=ops.device) for row in rows)
+        large = map(ops.array, rows)
         k, r, t = (xp.where(is_large, *both) for both in zip(large, (k, r, t), strict=True))
     k = k + quarters
     quarter = k - 4.0 * xp.floor(k * 0.25)

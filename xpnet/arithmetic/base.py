@@ -105,11 +105,15 @@ class Arithmetic:
         """Return the square root, elementwise."""
         return self.xp.sqrt(x)
 
+    def array(self, values: object) -> Array:
+        """Return numbers, or nested lists of them, as an array of the device."""
+        return self.xp.asarray(values, dtype=self.dtype, device=self.device)
+
     def constants(self, function: Callable[..., list[float]], *args: object) -> Array:
         """Return a function's list of numbers as an array of the device, which is kept."""
         key = (function, *args)
         if key not in self._constants:
-            self._constants[key] = self.xp.asarray(function(*args), dtype=self.dtype, device=self.device)
+            self._constants[key] = self.array(function(*args))
         return self._constants[key]
 
     @cached_property

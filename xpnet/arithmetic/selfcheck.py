@@ -69,10 +69,10 @@ def check(
 
     shapes = (_SMALL, *shapes)
     x, y = _operands()
-    args, expected = [_array(ops, x), _array(ops, y)], list[Any]()
+    args, expected = [ops.array(x), ops.array(y)], list[Any]()
     for _, *lengths in shapes:
         u, s, t, v = _factors(*lengths)
-        args += [_array(ops, values) for values in (u, s, t, v)]
+        args += map(ops.array, (u, s, t, v))
         total = sum(p * q for p, (q,) in zip(s[0], t, strict=True))
         expected.append(args[-4] * args[-1] * float(total))  # exact
     expected += [list(map(function, x, y)) for function in _ELEMENTWISE.values()]
@@ -142,17 +142,13 @@ def _pseudorandom_integers(seed: int, count: int, bits: int) -> Iterator[int]:
         yield (seed >> (64 - bits)) * (1 if seed & 1 else -1)
 
 
-def _array(ops: Arithmetic, values: object) -> Array:
-    return ops.xp.asarray(values, dtype=ops.dtype, device=ops.device)
-
-
 def _first_difference(
     ops: Arithmetic, operations: Sequence[str], results: Sequence[Array], expected: Sequence[object]
 ) -> str | None:
     """Return the operation of the first result with other values, or other signs of zeros."""
     signbit = ops.xp.signbit
     for operation, result, values in zip(operations, results, expected, strict=False):
-        right = _array(ops, values)
+        right = ops.array(values)
         if not bool(ops.xp.all((result == right) & (signbit(result) == signbit(right)))):
             return operation
     return None

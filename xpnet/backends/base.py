@@ -102,6 +102,10 @@ class Backend(ABC):
             self.takes_batches = read_switch(WHOLE_BATCHES)
             self.stack = LARGE_STACK if self.takes_batches else GPU_STACK
         self._workers = Workers()
+        self.set_up(device)
+
+    def set_up(self, device: str) -> None:  # noqa: B027
+        """Set the namespace, the device, and what else is the library's own."""
 
     @classmethod
     def probe(cls, device: str) -> Probe:

@@ -32,8 +32,8 @@ class CuPyBackend(Backend):
     install = install_gpu = 'pip install "cupy-cuda{}x[ctk]"'
     writable = compiles_shapes = True
 
-    def __init__(self, device: str) -> None:
-        super().__init__(device)
+    def set_up(self, device: str) -> None:
+        """Set the namespace and the device."""
         from xpnet.backends.cupy_compile import make_namespace
 
         self.xp = make_namespace(importlib.import_module("array_api_compat.cupy"))

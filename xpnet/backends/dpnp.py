@@ -34,8 +34,8 @@ class DpnpBackend(Backend):
     stack = GPU_STACK
     writable = True
 
-    def __init__(self, device: str) -> None:
-        super().__init__(device)
+    def set_up(self, device: str) -> None:
+        """Set the namespace and the device."""
         self.xp = self.library
         sycl_device = _sycl_devices().get(device, device)
         device_object: Any = self.library.empty(0, dtype=self.library.int8, device=sycl_device).device

@@ -24,13 +24,12 @@ ZERO = np.int64(0)
 ROUNDED = {"add", "convert_element_type", "div", "dot_general", "mul", "reduce_sum", "sqrt", "sub"}
 """Primitives whose results are rounded once as IEEE 754 says, if sums of several terms are exact."""
 
-EXACT = {
-    *("abs", "and", "argmax", "bitcast_convert_type", "broadcast_in_dim", "clamp", "concatenate", "copy"),
-    *("device_put", "dynamic_slice", "eq", "gather", "ge", "gt", "iota", "le", "lt", "max", "min", "ne"),
-    *("neg", "not", "optimization_barrier", "or", "pad", "reduce_and", "reduce_max", "reduce_min"),
-    *("reduce_or", "reshape", "select_n", "sharding_constraint", "shift_left", "shift_right_arithmetic"),
-    *("sign", "slice", "split", "squeeze", "transpose", "unstack", "xor"),
-}
+EXACT = """
+    abs and argmax bitcast_convert_type broadcast_in_dim clamp concatenate copy device_put dynamic_slice
+    eq gather ge gt iota le lt max min ne neg not optimization_barrier or pad reduce_and reduce_max
+    reduce_min reduce_or reshape select_n sharding_constraint shift_left shift_right_arithmetic sign
+    slice split squeeze transpose unstack xor
+""".split()  # noqa: SIM905
 """Primitives whose results are not rounded."""
 
 CALLS = {"jit", "pjit"}
@@ -99,7 +98,7 @@ def _evaluate(jaxpr: Any, constants: Sequence[Any], args: Sequence[Any], zero: A
             called = equation.params["jaxpr"]
             results = _evaluate(called.jaxpr, called.consts, operands, zero)
         else:
-            if primitive.name not in ROUNDED | EXACT:
+            if primitive.name not in ROUNDED.union(EXACT):
                 msg = f"jax cannot compile a function that uses {primitive.name} with fixed bits"
                 raise UnknownPrimitiveError(msg)
             if primitive.name == "div":

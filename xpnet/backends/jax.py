@@ -33,8 +33,8 @@ class JaxBackend(Backend):
     fuses = compiles_shapes = True
     install, install_gpu = "pip install jax", 'pip install "jax[cuda{}]"'
 
-    def __init__(self, device: str) -> None:
-        super().__init__(device)
+    def set_up(self, device: str) -> None:
+        """Set the namespace and the device."""
         platform, _, index = device.partition(":")
         self.device = self.library.devices(platform)[int(index or 0)]
         self.xp = _make_xla_namespace(self.library) if platform == "cpu" else self.library.numpy

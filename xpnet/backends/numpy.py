@@ -27,8 +27,8 @@ class NumPyBackend(Backend):
     on_host = True
     parallel_blocks = True
 
-    def __init__(self, device: str) -> None:
-        super().__init__(device)
+    def set_up(self, device: str) -> None:  # noqa: ARG002
+        """Give the BLAS one thread while blocks are computed in parallel."""
         self._workers = Workers(lambda: find_blas().limit(limits=1))
 
     def scope(self) -> AbstractContextManager[None]:

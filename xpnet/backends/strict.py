@@ -24,8 +24,8 @@ class StrictBackend(Backend):
     name, module = "array-api-strict", "array_api_strict"
     install = "pip install array-api-strict"
 
-    def __init__(self, device: str) -> None:
-        super().__init__(device)
+    def set_up(self, device: str) -> None:
+        """Set the namespace and the device."""
         self.xp = self.library
         self.device = self.library.Device(CPU_DEVICE if device == "cpu" else device)
         dtypes = self.library.__array_namespace_info__().dtypes(device=self.device)

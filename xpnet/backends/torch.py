@@ -36,8 +36,8 @@ class TorchBackend(Backend):
     writable = True
     reverses = False
 
-    def __init__(self, device: str) -> None:
-        super().__init__(device)
+    def set_up(self, device: str) -> None:
+        """Set the namespace and the device."""
         self.xp = _make_namespace(self.library)
         self.device: Any = self.library.device(device)
         self._current: Callable[[], AbstractContextManager[object]] = nullcontext

@@ -27,7 +27,7 @@ from xpnet.parity.devices import probe_devices
 
 def main(words: Sequence[str]) -> int:
     """Print the report. Return 0 when the numpy backend works, and a GPU if it is required, else 2."""
-    parser = Parser(prog="xpnet doctor", doc=__doc__)
+    parser = Parser("xpnet doctor", __doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--require-device", action="store_true")
     arguments = parser.parse_args(words)

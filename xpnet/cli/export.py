@@ -51,7 +51,7 @@ def main(words: Sequence[str]) -> int:
     ConfigError
         The arguments contradict each other, or the file cannot be written.
     """
-    parser = Parser(prog="xpnet export", doc=__doc__)
+    parser = Parser("xpnet export", __doc__)
     parser.add_argument("run", type=Path, metavar="RUN", nargs="?")
     parser.add_argument("--to", choices=tuple(FORMATS), required=True)
     parser.add_argument("--out", type=Path, metavar="FILE")

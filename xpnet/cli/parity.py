@@ -66,7 +66,7 @@ def main(words: Sequence[str]) -> int:
     BackendError
         A required backend is not usable here.
     """
-    parser = Parser(prog="xpnet parity", doc=__doc__)
+    parser = Parser("xpnet parity", __doc__)
     add_settings(parser, SETTINGS, {**DEFAULTS, "epochs": EPOCHS})
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--require", default="", metavar="NAMES")

@@ -191,7 +191,7 @@ def _to_json(prediction: Prediction, names: Names) -> Json:
 
 def build_network_parser(command: str, doc: str | None, usage: str | None = None) -> Parser:
     """Return the parser of a command that uses a network, with flags of device, backend and arithmetic."""
-    parser = Parser(prog=f"xpnet {command}", usage=usage, doc=doc)
+    parser = Parser(f"xpnet {command}", doc, usage=usage)
     parser.add_argument("--device", default="auto", metavar=DEVICE.metavar)
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--arithmetic", choices=("reproducible", "native"))

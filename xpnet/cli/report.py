@@ -38,7 +38,7 @@ def main(words: Sequence[str]) -> int:
     ConfigError
         Data are named for several runs.
     """
-    parser = Parser(prog="xpnet report", doc=__doc__)
+    parser = Parser("xpnet report", __doc__)
     parser.add_argument("runs", type=Path, metavar="RUN", nargs="*")
     parser.add_argument("--out", type=Path, metavar="FILE")
     parser.add_argument("--data", type=Path)

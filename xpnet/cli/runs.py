@@ -33,7 +33,6 @@ from typing import Any
 from rich.console import Console
 
 from xpnet._lib.text import complain, csv_field, did_you_mean, format_command_line, format_json, plain
-from xpnet._typing import Names
 from xpnet.cli import comparison, tables
 from xpnet.cli.comparison import higher_is_better, to_columns
 from xpnet.cli.tables import Cell, format_cell, format_metric, make_column, print_pairs
@@ -46,19 +45,26 @@ from xpnet.storage.find import FoundRun
 from xpnet.storage.summary import compare_summary
 from xpnet.training.terminal import make_console, style_text
 
-FIELDS: Names = ("id", "status", "started", "data", "network", "optimizer", "learning_rate")
-FIELDS += ("arithmetic", "backend", "tags")
+FIELDS = """
+    id status started data network optimizer learning_rate arithmetic backend tags
+""".split()  # noqa: SIM905
 """The fields of a run that runs can be sorted by besides metrics."""
 
-HEADINGS = {"learning_rate": "lr", "train_accuracy": "train acc", "validation_accuracy": "valid acc"}
-HEADINGS |= {"test_accuracy": "test acc"}
+HEADINGS = {
+    "learning_rate": "lr",
+    "train_accuracy": "train acc",
+    "validation_accuracy": "valid acc",
+    "test_accuracy": "test acc",
+}
 """Headings of columns that differ from the name of the field or metric."""
 
 COLUMNS = (*(name for name in FIELDS if name != "started"), "epochs", "seconds", *HEADINGS, "fingerprint")
 """The columns of the table; those without a value are left out."""
 
-DISPENSABLE: Names = ("fingerprint", "seconds", "train_accuracy", "backend", "arithmetic")
-DISPENSABLE += ("learning_rate", "optimizer", "network", "epochs", "tags", "validation_accuracy")
+DISPENSABLE = """
+    fingerprint seconds train_accuracy backend arithmetic learning_rate optimizer network epochs tags
+    validation_accuracy
+""".split()  # noqa: SIM905
 """The columns left out on a narrow terminal, in this order."""
 
 STYLES = {"completed": "green", "running": "cyan", "failed": "red"}
@@ -94,7 +100,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _build_parser() -> Parser:
-    parser = Parser(prog="xpnet runs", doc=__doc__)
+    parser = Parser("xpnet runs", __doc__)
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     folder_help = f"where the runs are (default: {find.OUT})"
     add = {}

@@ -51,7 +51,7 @@ def main(words: Sequence[str]) -> int:
 
     Errors as in ``xpnet.recording.verification``.
     """
-    parser = Parser(prog="xpnet verify", doc=__doc__)
+    parser = Parser("xpnet verify", __doc__)
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("--between", type=_read_epochs, metavar="A:B")
     parser.add_argument("--files", action="store_true")

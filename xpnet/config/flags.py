@@ -63,6 +63,8 @@ class Parser(argparse.ArgumentParser):
 
     Parameters
     ----------
+    prog
+        The command.
     doc
         The docstring of a command's module: its second paragraph is the description, what follows the epilog,
         and the section Options the help of each argument that is added without another.
@@ -72,12 +74,14 @@ class Parser(argparse.ArgumentParser):
         As in argparse.
     """
 
-    def __init__(self, *, doc: str | None = None, debug: bool = True, **options: Any) -> None:
+    def __init__(
+        self, prog: str | None = None, doc: str | None = None, *, debug: bool = True, **options: Any
+    ) -> None:
         text, _, helps = (doc or "").partition("\n\nOptions\n-------\n")
         description, _, epilog = text.partition("\n\n")[2].partition("\n\n")
         self._helps = _read_entries(helps)
         texts = {"description": description, "epilog": epilog or EXIT_CODES}
-        super().__init__(formatter_class=_Formatter, **(texts | options))
+        super().__init__(prog, formatter_class=_Formatter, **(texts | options))
         self.register("type", Path, _read_path)
         if debug:
             self.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
@@ -208,7 +212,7 @@ def get_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _build_parser(prog: str) -> Parser:
-    parser = Parser(prog=prog, usage="%(prog)s [-h] [OPTIONS]", doc=__doc__, debug=False, allow_abbrev=False)
+    parser = Parser(prog, __doc__, usage="%(prog)s [-h] [OPTIONS]", debug=False, allow_abbrev=False)
     recipe = parser.add_argument("--recipe", metavar="NAME")
     recipe.help = (recipe.help or "").format(", ".join(list_recipes()))
     parser.add_argument("--config", type=Path, metavar="PATH")

@@ -332,6 +332,7 @@ class RunSettings:
     debug: bool = False
 
 
-BOOKKEEPING = {"debug", "keep_checkpoint_every", "name", "out", "overwrite", "quiet", "report", "resume"}
-BOOKKEEPING |= {"jobs", "tags", "track"}
+BOOKKEEPING = """
+    debug jobs keep_checkpoint_every name out overwrite quiet report resume tags track
+""".split()  # noqa: SIM905
 """Settings that do not affect training."""

@@ -224,7 +224,7 @@ def build_warper(ops: Arithmetic, height: int, width: int) -> Callable[[Array, A
     xp = ops.xp
 
     def constant(values: list[float], *shape: int) -> Array:
-        return xp.reshape(xp.asarray(values, dtype=ops.dtype, device=ops.device), shape)
+        return xp.reshape(ops.array(values), shape)
 
     columns = constant([x - (width - 1) / 2 for x in range(width)], 1, 1, 1, width)
     rows = constant([y - (height - 1) / 2 for y in range(height)], 1, 1, height, 1)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xpnet._lib.kinds import check_arguments
 from xpnet._lib.text import format_names
-from xpnet._typing import HostArray, Names
+from xpnet._typing import HostArray
 from xpnet.arithmetic import random
 from xpnet.data.array_files import is_array_file, is_mapped, read_array, read_halves, read_npz
 from xpnet.data.csv import read_csv
@@ -67,7 +67,7 @@ class Dataset:
     y_test: NDArray[np.int32]
     name: str
     columns: Columns = NO_COLUMNS
-    notes: Names = ()
+    notes: tuple[str, ...] = ()
     weights: NDArray[np.float64] | None = None
     class_weights: NDArray[np.float64] | None = None
     test_is_validation: bool = False

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.text import complain, plain
 from xpnet._lib.tree import tree_map
-from xpnet._typing import Array, Arrays, Function, HostArray, Json, Names, Notify
+from xpnet._typing import Array, Arrays, Function, HostArray, Json, Notify
 from xpnet.arithmetic.blocks import Group, block_bounds
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import resolve
@@ -270,7 +270,7 @@ class Evaluation:
     classes: list[ClassMetrics]
     predicted: NDArray[np.int64]
     probabilities: NDArray[np.floating]
-    class_names: Names | None = None
+    class_names: tuple[str, ...] | None = None
     majority: float = 0.0
     balanced_accuracy: float | None = None
     macro_f1: float | None = None

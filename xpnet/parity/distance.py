@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from xpnet._typing import Function, HostArray, Shape
+from xpnet._typing import Function, HostArray
 from xpnet.errors import ConfigError
 
 DtypeCheck = bool | Literal["kind"]
@@ -59,7 +59,7 @@ def _ordinals(a: HostArray) -> HostArray:
 class Mismatch:
     """One element in which two arrays differ."""
 
-    index: Shape
+    index: tuple[int, ...]
     left: Any  # numbers or truth values
     right: Any
     ulp: float | None  # None for integers and booleans

@@ -4,11 +4,10 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 from xpnet._lib.text import pluralize
-from xpnet._typing import Json, Shape, Values
+from xpnet._typing import Values
 from xpnet.config import to_json
 from xpnet.config.training import DEFAULTS
 from xpnet.errors import ConfigError, DataError, setting
@@ -32,6 +31,8 @@ class RecordedRun(RunFolder):
         The steps in the next epoch after which the training was stopped.
     """
 
+    is_whole = True
+
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         epochs = (self.record["metrics"] or {}).get("epochs")
@@ -39,11 +40,6 @@ class RecordedRun(RunFolder):
         self.first = self.initial_epoch
         self.last = self.end
         self.batch = 0
-
-    @cached_property
-    def history(self) -> list[Json]:
-        """The rows of metrics.jsonl, which has no incomplete last line."""
-        return records.read_metrics(self.path / records.METRICS_FILE, ended=True)
 
     @property
     def has_end(self) -> bool:
@@ -56,7 +52,7 @@ class RecordedRun(RunFolder):
         return self.record["schema_version"] < 3
 
     @property
-    def formats(self) -> Shape:
+    def formats(self) -> tuple[int, ...]:
         """The format versions of its model and checkpoints: 1 by an xpnet before 0.3, else 2."""
         if not self.is_older:
             return (2,)

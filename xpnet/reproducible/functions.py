@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec
 import numpy as np
 
 from xpnet._lib.kinds import matches
-from xpnet._typing import Function, Shape
+from xpnet._typing import Function
 from xpnet.arithmetic.blocks import block_bounds, tree_sum
 from xpnet.arithmetic.full_range import FullRange, fewest_slices
 from xpnet.arithmetic.reproducible import LARGEST
@@ -25,7 +25,7 @@ __all__ = ["cos", "exp", "log", "sigmoid", "sin", "sqrt", "tanh"]
 __all__ += ["cumulative_sum", "logsumexp", "mean", "softmax", "sum", "var"]
 __all__ += ["matmul", "one_hot", "vecdot"]
 
-Axis = int | Shape | None
+Axis = int | tuple[int, ...] | None
 MOST_SLICES = 7
 P = ParamSpec("P")
 ACCURATE = -1
@@ -334,7 +334,7 @@ def reduce_axes(
     return xp.reshape(ops.map_rows(partial(function, ops, **options), x, axes[0]), shape)
 
 
-def sorted_axes(name: str, axis: Axis, ndim: int) -> Shape:
+def sorted_axes(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
     """Return axes counted from 0, in ascending order."""
     axes = range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     known = (each for each in axes if matches(each, int) and -ndim <= each < ndim)

@@ -11,7 +11,7 @@ from xpnet._lib import clock
 from xpnet._lib.files import make_read_error
 from xpnet._lib.kinds import check_arguments
 from xpnet._lib.text import complain, did_you_mean, plain
-from xpnet._typing import Json, Names
+from xpnet._typing import Json
 from xpnet.errors import DataError
 from xpnet.storage import record as records
 from xpnet.storage.folder import RunFolder, find_displaced
@@ -122,7 +122,7 @@ class Survey(NamedTuple):
     """The runs in a folder, sorted by start time, and the errors of damaged or displaced ones."""
 
     runs: tuple[FoundRun, ...]
-    damaged: Names
+    damaged: tuple[str, ...]
 
 
 @check_arguments

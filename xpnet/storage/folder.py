@@ -41,6 +41,8 @@ class RunFolder:
         The path of the folder.
     """
 
+    is_whole = False  # True if the history may have no incomplete last line
+
     def __init__(self, path: Path) -> None:
         self.path = path
 
@@ -62,7 +64,7 @@ class RunFolder:
     @cached_property
     def history(self) -> list[Json]:
         """The rows of metrics.jsonl; none if it does not exist."""
-        return records.read_metrics(self.path / records.METRICS_FILE)
+        return records.read_metrics(self.path / records.METRICS_FILE, ended=self.is_whole)
 
     @cached_property
     def model(self) -> "TrainedNetwork":

@@ -105,7 +105,7 @@ class TrainedNetwork:
         return [dict(zip(TENSORS["norms"], map(_as_row, each), strict=True)) for each in arrays]
 
     @property
-    def sizes(self) -> Shape:
+    def sizes(self) -> tuple[int, ...]:
         """Features, then the units of each layer. The last is the number of classes."""
         weights = [layer["weight"].shape for layer in self.layers]
         return (weights[0][1], *(units for units, _ in weights))
