@@ -14,13 +14,8 @@ import xpnet.reproducible as rp
 from xpnet.backends.resolve import make
 
 
-def _general(rows, columns, seed=0):
-    return rp.random.normal(seed, (rows, columns)) * 2.0 ** -(np.arange(columns) % 7)
-
-
-def _repeated(n):
-    """A symmetric matrix with repeated eigenvalues, zero among them."""
-    return np.kron(np.eye(n // 2), np.ones((2, 2))) * 1.5
+def _general(rows, columns):
+    return rp.random.normal(0, (rows, columns)) * 2.0 ** -(np.arange(columns) % 7)
 
 
 def _positive(n):
@@ -33,60 +28,54 @@ MATRICES = {
     "wide": _general(9, 20),
     "square": _general(24, 24),
     "positive": _positive(135),
-    "repeated": _repeated(10),
+    "repeated": np.kron(np.eye(5), np.ones((2, 2))) * 1.5,  # eigenvalues, zero among them
     "deficient": np.tile(_general(8, 8), (2, 2)),
     "zero": np.zeros((4, 3)),
     "stack": rp.random.normal(2, (2, 1, 5, 5)),
     "single": rp.random.normal(3, (6, 6)).astype(np.float32),
 }
-SQUARE = ("square", "deficient", "repeated", "stack", "single")
-CALLS = {
-    **{(name, key): () for name in ("qr", "svd", "pinv") for key in MATRICES if key != "positive"},
-    **{(name, "deficient"): () for name in ("svdvals", "matrix_rank")},
-    **{(name, key): () for name in ("eigh", "eigvalsh", "det", "slogdet") for key in SQUARE},
-    **{
-        ("matrix_norm", key): ({"ord": ord_},)
-        for key, ord_ in zip(MATRICES, [2, "nuc", 1, "fro", -2], strict=False)
-    },
-    ("cholesky", "positive"): (),
-    ("inv", "square"): (),
-    ("inv", "positive"): (),
-    ("inv", "stack"): (),
-    ("matrix_power", "stack"): (-3,),
-    ("vector_norm", "tall"): ({"ord": 3, "axis": 0},),
-    ("trace", "stack"): ({"offset": 1},),
-    ("svd", "tall"): ({"full_matrices": False},),
-    ("qr", "tall"): ({"mode": "complete"},),
-}
+CALLS = [
+    ("qr svd pinv", "tall wide square repeated deficient zero stack single", {}),
+    ("svdvals matrix_rank", "deficient", {}),
+    ("eigh eigvalsh det slogdet", "square deficient repeated stack single", {}),
+    ("inv cholesky", "positive", {}),
+    ("inv", "square stack", {}),
+    ("matrix_norm", "tall", {"ord": 2}),
+    ("matrix_norm", "wide", {"ord": "nuc"}),
+    ("matrix_norm", "square", {"ord": 1}),
+    ("matrix_norm", "positive", {"ord": "fro"}),
+    ("vector_norm", "tall", {"ord": 3, "axis": 0}),
+    ("trace", "stack", {"offset": 1}),
+    ("svd", "tall", {"full_matrices": False}),
+    ("qr", "tall", {"mode": "complete"}),
+]
+"""Functions, matrices and options."""
 
 
 def digests(name):
     """The digest of each call on a library."""
     backend = make(name, "cpu")
     wrapped = {key: rp.asarray(backend.from_host(x)) for key, x in MATRICES.items()}
-    results = {}
-    for (function, key), extra in CALLS.items():
-        options = extra[0] if extra and isinstance(extra[0], dict) else {}
-        linalg = wrapped[key].__array_namespace__().linalg
-        value = getattr(linalg, function)(wrapped[key], *(() if options else extra), **options)
-        results[function, key] = digest([*value] if isinstance(value, tuple) else [value])
-    square, stack, tall = wrapped["square"], wrapped["stack"], wrapped["tall"]
-    space = square.__array_namespace__()
+    square, stack, tall, wide = (wrapped[key] for key in ("square", "stack", "tall", "wide"))
+    linalg, results = square.__array_namespace__().linalg, {}
+    for functions, keys, options in CALLS:
+        for function in functions.split():
+            for key in keys.split():
+                value = getattr(linalg, function)(wrapped[key], **options)
+                results[function, key, *options] = digest([*value] if isinstance(value, tuple) else [value])
     results["others"] = digest(
         [
-            space.linalg.solve(square, tall[:24, :4]),
-            space.linalg.solve(stack, stack[0, 0, :, 0]),
-            space.linalg.cross(stack[..., :3], stack[0, ..., :3]),
-            space.linalg.outer(square[0, :], tall[0, :]),
-            space.linalg.tensordot(stack, stack, axes=((1, 3), (1, 2))),
+            linalg.matrix_power(stack, -3),
+            linalg.solve(square, tall[:24, :4]),
+            linalg.solve(stack, stack[0, 0, :, 0]),
+            linalg.cross(stack[..., :3], stack[0, ..., :3]),
+            linalg.outer(square[0, :], tall[0, :]),
+            linalg.tensordot(stack, stack, axes=((1, 3), (1, 2))),
             rp.einsum("abij,abjk,kl->ail", stack, stack, stack[0, 0, ...]),
             rp.einsum("ii,ij->j", square, square),
             *(rp.quantile(square, [0.0, 0.3, 1.0], axis=axis) for axis in (None, 0, 1)),
-            rp.median(tall, axis=0),
-            rp.cov(wrapped["wide"]),
-            rp.corrcoef(wrapped["wide"]),
-            rp.random.normal(5, 1000, like=square),
-            rp.random.exponential(5, 1000, like=square),
+            *(rp.median(tall, axis=0), rp.cov(wide), rp.corrcoef(wide)),
+            *(function(5, 1000, like=square) for function in (rp.random.normal, rp.random.exponential)),
             rp.random.integers(5, -9, 10**18, 100, like=square),
             rp.random.choice(5, 100, 20, like=square),
             rp.random.shuffle(5, tall, axis=1),

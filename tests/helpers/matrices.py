@@ -1,4 +1,4 @@
-"""Matrices of many kinds, by which linear algebra is measured: ``matrices(…)`` makes them by number."""
+"""Matrices of many kinds, by which linear algebra is measured."""
 
 from itertools import product
 
@@ -6,73 +6,55 @@ import numpy as np
 
 SMALL, LARGE = (2, 3, 4, 5, 7, 10, 15, 20, 30, 50), (80, 200)
 SHAPES = [lambda n: (n, n)] * 3 + [lambda n: (n + 3, n), lambda n: (n, n + n // 2), lambda n: (3 * n, n)]
-
-
-def _spectrum(kind, count, generator):
-    """Return singular values by the kind of matrix."""
-    steps = np.arange(count) / max(count - 1, 1)
-    conditions = {"condition 1e4": 1e4, "condition 1e8": 1e8, "condition 1e12": 1e12}
-    if kind in conditions:
-        return conditions[kind] ** -steps
-    return {
-        "rank deficient": np.where(steps <= 0.5, 1.0 + generator.random(count), 0.0),
-        "repeated": np.where(steps <= 0.4, 3.0, 1.0),
-        "one": np.ones(count),
-        "clusters": np.round(1 + 4 * steps) + 1e-13 * generator.random(count),
-        "huge": 1e200 * (1 + steps),
-        "tiny": 1e-200 * (1 + steps),
-    }[kind]
-
-
-def _orthogonal(rows, columns, generator):
-    return np.linalg.qr(generator.normal(size=(rows, columns)))[0]
-
-
-def _hilbert(rows, columns):
-    return 1.0 / (1.0 + np.arange(rows)[:, None] + np.arange(columns))
-
-
 PLAIN = {
-    "normal": lambda generator, shape: generator.normal(size=shape),
-    "graded columns": lambda generator, shape: generator.normal(size=shape) * 2.0 ** -np.arange(shape[1]),
-    "graded rows": lambda generator, shape: (
-        generator.normal(size=shape) * 1.5 ** np.arange(shape[0])[:, None]
-    ),
-    "hilbert": lambda _, shape: _hilbert(*shape),
-    "whole numbers": lambda generator, shape: generator.integers(-2, 3, shape) * 1.0,
-    "zero lines": lambda generator, shape: generator.normal(size=shape) * (np.arange(shape[1]) % 3 > 0),
-    "triangular": lambda generator, shape: np.triu(generator.normal(size=shape), 1),
+    "normal": lambda draw, rows, columns: draw,
+    "graded columns": lambda draw, rows, columns: draw * 2.0**-columns,
+    "graded rows": lambda draw, rows, columns: draw * 1.5**rows,
+    "hilbert": lambda draw, rows, columns: 1.0 / (1.0 + rows + columns),
+    "whole numbers": lambda draw, rows, columns: np.round(draw),
+    "zero lines": lambda draw, rows, columns: draw * (columns % 3 > 0),
+    "triangular": lambda draw, rows, columns: np.triu(draw, 1),
 }
-SPECTRAL = [
-    *("condition 1e4", "condition 1e8", "condition 1e12", "rank deficient", "repeated", "one", "clusters"),
-    *("huge", "tiny"),
-]
-CASES = [
-    *((kind, n, shape) for kind, n, shape in product([*PLAIN, *SPECTRAL], SMALL, range(len(SHAPES)))),
-    *((kind, n, 0) for kind, n in product([*PLAIN, *SPECTRAL], LARGE)),
-]
+"""Of normal numbers, the numbers of the rows as a column, and those of the columns."""
+SPECTRA = {
+    "condition 1e4": lambda steps: 1e4**-steps,
+    "condition 1e8": lambda steps: 1e8**-steps,
+    "condition 1e12": lambda steps: 1e12**-steps,
+    "rank deficient": lambda steps: np.where(steps <= 0.5, 2.0 - steps, 0.0),
+    "repeated": lambda steps: np.where(steps <= 0.4, 3.0, 1.0),
+    "one": np.ones_like,
+    "clusters": lambda steps: np.round(1 + 4 * steps) + 1e-13 * np.sin(1e3 * steps),
+    "huge": lambda steps: 1e200 * (1 + steps),
+    "tiny": lambda steps: 1e-200 * (1 + steps),
+}
+"""Singular values, of numbers from 0 to 1."""
+KINDS = [*PLAIN, *SPECTRA]
+CASES = [*product(KINDS, SMALL, range(len(SHAPES))), *product(KINDS, LARGE, [0])]
+
+
+def _make(kind, shape, generator, signs=1.0, *, is_symmetric=False):
+    """Return a matrix of a kind, or one with eigenvalues of these signs, if it has a spectrum."""
+    draw = generator.normal(size=shape)
+    if kind in PLAIN:
+        return PLAIN[kind](draw, np.arange(shape[0])[:, None], np.arange(shape[1]))
+    steps = np.linspace(0.0, 1.0, min(shape))
+    u = np.linalg.qr(draw)[0]
+    v = u if is_symmetric else np.linalg.qr(generator.normal(size=shape[::-1]))[0]
+    return u[:, : len(steps)] * SPECTRA[kind](steps) * signs @ v[:, : len(steps)].T
 
 
 def general(kind, n, shape):
     """Return a matrix of a kind."""
-    generator = np.random.default_rng([n, shape, len(kind)])
-    rows, columns = SHAPES[shape](n)
-    if kind in PLAIN:
-        return PLAIN[kind](generator, (rows, columns))
-    count = min(rows, columns)
-    u, v = _orthogonal(rows, count, generator), _orthogonal(columns, count, generator)
-    return u * _spectrum(kind, count, generator) @ v.T
+    return _make(kind, SHAPES[shape](n), np.random.default_rng([n, shape, len(kind)]))
 
 
 def symmetric(kind, n, shape, *, positive=False):
     """Return a symmetric matrix of a kind, with eigenvalues of both signs unless they are to be positive."""
     generator = np.random.default_rng([n, shape, len(kind)])
-    if kind in PLAIN:
-        a = PLAIN[kind](generator, (n, n))
+    signs = 1.0 if positive else generator.choice([-1.0, 1.0], n)
+    a = _make(kind, (n, n), generator, signs, is_symmetric=True)
+    if positive:
         size = np.abs(a).max() or 1.0
-        return a @ a.T + size * size * np.eye(n) if positive else a + a.T
-    values = _spectrum(kind, n, generator)
-    values = values + values[0] * 1e-13 if positive else values * generator.choice([-1.0, 1.0], n)
-    q = _orthogonal(n, n, generator)
-    a = q * values @ q.T
-    return np.tril(a) + np.tril(a, -1).T
+        a = a @ (a / size).T if kind in PLAIN else a
+        return np.tril(a) + np.tril(a, -1).T + size * (1.0 if kind in PLAIN else 1e-13) * np.eye(n)
+    return a + a.T
