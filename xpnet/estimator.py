@@ -288,10 +288,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if array.dtype.kind in "iu" and array.ndim == 2:
             arrays.check_exact(array, "X", frame.names or ())
         if frame.names is not None:
-            import pandas as pd
-
-            labels_of_columns = getattr(X, "columns", None) if hasattr(X, "iloc") else frame.names or None
-            rows = pd.DataFrame(frame.rows, columns=labels_of_columns, copy=False)
+            rows = frame.to_pandas(getattr(X, "columns", None) if hasattr(X, "iloc") else frame.names or None)
         finite = {"ensure_all_finite": True if self.missing == "error" else "allow-nan"}
         checked = validate_data(self, rows, *labels, dtype=DTYPES, reset=reset, **finite)
         rows, *labels = checked if y else (checked,)

@@ -95,6 +95,12 @@ class Frame(NamedTuple):
             return None
         return self.names if len({*self.names}) == len(self.names) else None
 
+    def to_pandas(self, labels: Any) -> Any:
+        """Return the rows as a data frame of pandas with these labels of its columns."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows, columns=labels, copy=False)
+
     def sort(self, rows: HostArray, columns: Columns, source: str) -> HostArray:
         """Return rows with their columns in the order of the training, if both have names.
 
