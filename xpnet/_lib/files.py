@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,11 @@ def change(call: Callable[..., T], *arguments: Any, **options: Any) -> T:
     A simulation of disks takes its place: other modules call it as ``files.change``.
     """
     return call(*arguments, **options)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder, as far as that is possible."""
+    change(shutil.rmtree, path, ignore_errors=True)
 
 
 def draw_name() -> str:

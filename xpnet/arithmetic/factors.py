@@ -14,6 +14,9 @@ from xpnet._typing import HostArray
 Reflection = tuple[HostArray, float]
 """A vector v and a number β: the matrix I - β v vᵀ."""
 
+Reflections = list[tuple[int, Reflection]]
+"""Reflections, each of the rows from a number on."""
+
 ROWS = 128
 """Rows of a triangle that are updated at a time, so that their products stay in the cache."""
 
@@ -113,7 +116,7 @@ def reflect(reflection: Reflection, a: HostArray) -> None:
     a -= v[:, None] * weights
 
 
-def orthogonal_matrix(reflections: list[tuple[int, Reflection]], rows: int, columns: int) -> HostArray:
+def orthogonal_matrix(reflections: Reflections, rows: int, columns: int) -> HostArray:
     """Return the first columns of the product of reflections, each of the rows from a number on."""
     q = np.eye(rows, columns)
     for first, reflection in reversed(reflections):

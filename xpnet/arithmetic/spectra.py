@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from xpnet._typing import Function, HostArray
-from xpnet.arithmetic.factors import Reflection, fold, orthogonal_matrix, power_below, qr, reflect, reflector
+from xpnet.arithmetic.factors import Reflections, fold, orthogonal_matrix, power_below, qr, reflect, reflector
 
 EPSILON = 2.0**-53
 TINY = 2.0**-400
@@ -102,7 +102,7 @@ def _signs(vectors: HostArray) -> HostArray:
 # Eigenvalues
 
 
-def _tridiagonal(a: HostArray) -> tuple[Numbers, Numbers, list[tuple[int, Reflection]]]:
+def _tridiagonal(a: HostArray) -> tuple[Numbers, Numbers, Reflections]:
     """Return the two diagonals of QᵀA Q, of a symmetric A that is overwritten, and the reflections of Q."""
     below, reflections = [], []
     for j in range(len(a) - 1):
@@ -172,12 +172,12 @@ def _sweep_symmetric(d: Numbers, e: Numbers, first: int, last: int) -> Sweep:
 # Singular values
 
 
-def _bidiagonal(a: HostArray) -> tuple[Numbers, Numbers, list[list[tuple[int, Reflection]]]]:
+def _bidiagonal(a: HostArray) -> tuple[Numbers, Numbers, list[Reflections]]:
     """Return the two diagonals of the upper bidiagonal UᵀA V, of A (n, n), and the reflections of U and V."""
     a = np.array(a)
     diagonal: Numbers = []
     above: Numbers = []
-    reflections: list[list[tuple[int, Reflection]]] = [[], []]
+    reflections: list[Reflections] = [[], []]
     for j in range(len(a)):
         steps = ((a[j:, j], a[j:, j + 1 :], diagonal), (a[j, j + 1 :], a[j + 1 :, j + 1 :].T, above))
         for side, (line, rest, numbers) in enumerate(steps):

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from xpnet._typing import AnyFunction, Array, Function, HostArray, Names
 from xpnet.backends.base import Backend
-from xpnet.backends.probing import DRIVER_FIX, NO_GPU_FIX, Problem, cuda_index, one_line
+from xpnet.backends.probing import DRIVER_FIX, NO_GPU_FIX, GpuCount, Problem, cuda_index, one_line
 
 # By cudaError_t, the status code of the CUDA runtime.
 NO_DEVICE = 100
@@ -80,7 +80,7 @@ class CuPyBackend(Backend):
         return ()
 
     @classmethod
-    def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:
+    def count_gpus(cls, library: ModuleType) -> GpuCount:
         """Return the number of GPUs that the CUDA runtime reports, or 0 and the problem."""
         runtime = library.cuda.runtime
         try:

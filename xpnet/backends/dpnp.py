@@ -17,7 +17,7 @@ from typing import Any, Self, cast
 
 from xpnet._typing import Array, HostArray, Names
 from xpnet.backends.base import GPU_STACK, Backend
-from xpnet.backends.probing import Probe, Problem
+from xpnet.backends.probing import GpuCount, Probe, Problem
 
 OPENCL_DRIVERS = "OCL_ICD_FILENAMES"
 """The environment variable that names further OpenCL drivers."""
@@ -88,7 +88,7 @@ class DpnpBackend(Backend):
         return tuple(name for name in _sycl_devices() if name == "cpu")
 
     @classmethod
-    def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:
+    def count_gpus(cls, library: ModuleType) -> GpuCount:
         """Return the number of GPUs that SYCL sees, or 0 and the problem."""
         count = sum(name != "cpu" for name in _sycl_devices())
         return count, None if count else NO_GPU

@@ -16,7 +16,7 @@ import numpy as np
 
 from xpnet._typing import AnyFunction, Array, Function, HostArray, Names
 from xpnet.backends.base import Backend, replace_functions
-from xpnet.backends.probing import Probe, Problem, cuda_major, missing_driver_or, one_line
+from xpnet.backends.probing import GpuCount, Probe, Problem, cuda_major, missing_driver_or, one_line
 
 LAYOUT_ROWS = 256
 """Rows of the left operand from which materialising both operands costs less than it saves."""
@@ -154,7 +154,7 @@ class JaxBackend(Backend):
         return platform if (platform, index) == ("cpu", 0) else f"{platform}:{index}"
 
     @classmethod
-    def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:
+    def count_gpus(cls, library: ModuleType) -> GpuCount:
         """Return the number of GPUs that JAX sees, or 0 and the problem."""
         try:
             return len(library.devices("cuda")), None

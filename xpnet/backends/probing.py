@@ -4,7 +4,7 @@ import ctypes
 import re
 import sys
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from xpnet._lib.text import join_lines
 
@@ -28,6 +28,10 @@ class Problem(NamedTuple):
 
     reason: str
     fix: str
+
+
+GpuCount: TypeAlias = tuple[int, Problem | None]
+"""The number of GPUs that a library sees, or 0 and the problem."""
 
 
 @dataclass(frozen=True)

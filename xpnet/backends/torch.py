@@ -15,7 +15,7 @@ import numpy as np
 
 from xpnet._typing import AnyFunction, Array, HostArray, Names
 from xpnet.backends.base import Backend, replace_functions
-from xpnet.backends.probing import NO_GPU_FIX, Problem, cuda_index, missing_driver_or, one_line
+from xpnet.backends.probing import NO_GPU_FIX, GpuCount, Problem, cuda_index, missing_driver_or, one_line
 from xpnet.backends.replay import compile_replay
 
 THREADED_MULTIPLICATIONS = 1 << 23
@@ -138,7 +138,7 @@ class TorchBackend(Backend):
         return ("cpu", "mps:0") if library.backends.mps.is_available() else ("cpu",)
 
     @classmethod
-    def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:
+    def count_gpus(cls, library: ModuleType) -> GpuCount:
         """Return the number of GPUs that PyTorch sees, or 0 and the problem."""
         if not library.backends.cuda.is_built():
             problem = Problem(f"torch {library.__version__} was built without CUDA", cls.install_gpu)

@@ -36,8 +36,8 @@ from xpnet._lib.text import complain, csv_field, did_you_mean, format_command_li
 from xpnet.cli import comparison, tables
 from xpnet.cli.comparison import higher_is_better, to_columns
 from xpnet.cli.tables import Cell, format_cell, format_metric, make_column, print_pairs
-from xpnet.config import TrainConfig, to_json
 from xpnet.config.flags import Parser
+from xpnet.config.training import recorded_defaults
 from xpnet.errors import ConfigError
 from xpnet.report.charts import select_evenly
 from xpnet.storage import find, record as records
@@ -265,7 +265,7 @@ def _print_details(console: Console, run: FoundRun) -> None:
     console.print(style_text(run.id, "bold"))
     print_pairs(console, _format_record(run))
     console.print("\nsettings (* not the default)", style="bold")
-    defaults = to_json(TrainConfig()) | {"best_by": "accuracy"}  # that of records, without weights
+    defaults = recorded_defaults()
     for name, value in run.record["config"].items():
         is_default = name in defaults and value == defaults[name]
         label, style = (f"  {name}", "") if is_default else (f"* {name}", "bold")

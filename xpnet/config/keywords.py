@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import fields
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict, TypeVar, get_type_hints
@@ -20,7 +19,7 @@ ARGUMENTS = {"recipe", "validation_data", "classes", "sample_weight", "callback"
 ARGUMENTS |= {"run", "overwrite", "report", "track", "tags", "extend"}
 """The keyword arguments of ``xpnet.fit`` that are not in ``FitSettings``."""
 
-COMMAND_LINE_ONLY = {field.name for field in fields(settings.RunSettings)} - {"log_every"} - ARGUMENTS
+COMMAND_LINE_ONLY = settings.names_of(settings.RunSettings) - {"log_every"} - ARGUMENTS
 COMMAND_LINE_ONLY |= {"data", "test_data", "test_split", "label", "columns", "repeats", "jobs"}
 """Settings of files and output, which ``xpnet.fit`` does not take."""
 

@@ -4,7 +4,7 @@ The defaults are the notebook's. The classes only hold the values; ``TrainConfig
 A default of None stands for one that depends on another setting, or for no value: its help says which.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -20,6 +20,14 @@ ScheduleName = Literal["constant", "step", "exponential", "cosine"]
 Arithmetic = Literal["reproducible", "native"]
 BackendName = Literal["auto", "numpy", "cupy", "torch", "jax", "dpnp", "array-api-strict"]
 TrackerName = Literal["wandb", "trackio", "mlflow"]
+
+AutoOrNumber = Annotated[Literal["auto"] | int, rules.integer_or("auto")]
+Epochs = Annotated[int, rules.integer_from(0)]
+OptionalNumber = Annotated[int | None, rules.integer_from(1)]
+OptionalPath = Annotated[Path | None, rules.PATH]
+OptionalPositive = Annotated[float | None, rules.POSITIVE]
+ProperShare = Annotated[float, rules.PROPER_SHARE]
+"""Types that several settings have, with their rules."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +70,8 @@ class DataSettings:
         standardize makes their mean 0 and variance 1, none leaves them as they are.
     """
 
-    data: Annotated[Path | None, rules.PATH] = None
-    test_data: Annotated[Path | None, rules.PATH] = None
+    data: OptionalPath = None
+    test_data: OptionalPath = None
     test_split: Annotated[float | None, rules.SHARE] = None
     label: Annotated[str | None, rules.COLUMN] = None
     missing: Literal["error", "mean", "category"] = "error"
@@ -106,7 +114,7 @@ class AugmentationSettings:
     augment_elastic_alpha: Annotated[float, rules.between(0.0, 10000.0, "pixels")] = 0.0
     augment_elastic_sigma: Annotated[float | None, rules.between(0.1, 100.0, "pixels")] = None
     augment_thickness: Annotated[float, rules.between(0.0, 1.0, "pixels")] = 0.0
-    augment_fade_epochs: Annotated[int, rules.integer_from(0)] = 0
+    augment_fade_epochs: Epochs = 0
 
 
 _AMOUNTS = ("shift", "rotate", "scale", "shear", "elastic_alpha", "thickness")
@@ -143,11 +151,11 @@ class NetworkSettings:
     hidden: Annotated[tuple[int, ...], rules.UNITS] = (10,)
     activation: ActivationName = "relu"
     batch_norm: bool = False
-    dropout: Annotated[float, rules.PROPER_SHARE] = 0.0
-    input_dropout: Annotated[float, rules.PROPER_SHARE] = 0.0
+    dropout: ProperShare = 0.0
+    input_dropout: ProperShare = 0.0
     input_noise: Annotated[float, rules.NOT_NEGATIVE] = 0.0
     init: Initialization = "uniform"
-    init_from: Annotated[Path | None, rules.PATH] = None
+    init_from: OptionalPath = None
 
 
 @dataclass(frozen=True)
@@ -184,12 +192,12 @@ class TrainingSettings:
         Train so many times, with seed, seed + 1 and so on, and report mean and standard deviation.
     """
 
-    epochs: Annotated[int, rules.integer_from(0)] = 100
+    epochs: Epochs = 100
     batch_size: Annotated[Literal["full"] | int, rules.integer_or("full")] = "full"
     loss: LossName = "cross-entropy"
-    label_smoothing: Annotated[float, rules.PROPER_SHARE] = 0.0
+    label_smoothing: ProperShare = 0.0
     class_weight: Literal["none", "balanced"] = "none"
-    patience: Annotated[int | None, rules.integer_from(1)] = None
+    patience: OptionalNumber = None
     best_by: BestBy = "auto"
     average_epochs: Annotated[int, rules.integer_from(1)] = 1
     seed: Annotated[int, rules.SEED] = 0
@@ -231,12 +239,12 @@ class OptimizerSettings:
     momentum: Annotated[float | None, rules.PROPER_SHARE] = None
     learning_rate: Annotated[float | tuple[float, ...], rules.RATES] = 0.1
     schedule: ScheduleName = "constant"
-    schedule_step_epochs: Annotated[int | None, rules.integer_from(1)] = None
+    schedule_step_epochs: OptionalNumber = None
     schedule_factor: Annotated[float | None, rules.FACTOR] = None
-    warmup_epochs: Annotated[int, rules.integer_from(0)] = 0
+    warmup_epochs: Epochs = 0
     weight_decay: Annotated[float | None, rules.NOT_NEGATIVE] = None
-    clip_norm: Annotated[float | None, rules.POSITIVE] = None
-    max_norm: Annotated[float | None, rules.POSITIVE] = None
+    clip_norm: OptionalPositive = None
+    max_norm: OptionalPositive = None
 
 
 @dataclass(frozen=True)
@@ -269,8 +277,8 @@ class ComputationSettings:
     dtype: Literal["auto", "float32", "float64"] = "auto"
     device: Annotated[str, rules.DEVICE] = "auto"
     backend: BackendName = "auto"
-    workers: Annotated[Literal["auto"] | int, rules.integer_or("auto")] = "auto"
-    jobs: Annotated[Literal["auto"] | int, rules.integer_or("auto")] = 1
+    workers: AutoOrNumber = "auto"
+    jobs: AutoOrNumber = 1
     require_device: bool = False
 
 
@@ -316,12 +324,12 @@ class RunSettings:
         does: a debugger then stops in the mathematics.
     """
 
-    log_every: Annotated[Literal["auto"] | int, rules.integer_or("auto")] = "auto"
-    checkpoint_seconds: Annotated[float | None, rules.POSITIVE] = None
-    keep_checkpoint_every: Annotated[int | None, rules.integer_from(1)] = None
-    resume: Annotated[Path | None, rules.PATH] = None
+    log_every: AutoOrNumber = "auto"
+    checkpoint_seconds: OptionalPositive = None
+    keep_checkpoint_every: OptionalNumber = None
+    resume: OptionalPath = None
     resume_or_start: bool = False
-    extend: Annotated[Path | None, rules.PATH] = None
+    extend: OptionalPath = None
     out: Annotated[Path, rules.PATH] = Path("runs")
     name: Annotated[str | None, rules.FOLDER_NAME] = None
     overwrite: bool = False
@@ -336,3 +344,8 @@ BOOKKEEPING = """
     debug jobs keep_checkpoint_every name out overwrite quiet report resume tags track
 """.split()  # noqa: SIM905
 """Settings that do not affect training."""
+
+
+def names_of(*topics: type) -> set[str]:
+    """Return the names of the settings of these classes."""
+    return {field.name for topic in topics for field in fields(topic)}

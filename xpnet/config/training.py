@@ -118,6 +118,11 @@ def to_json(config: TrainConfig) -> dict[str, object]:
     return dict(json.loads(json.dumps(vars(config), default=str)))
 
 
+def recorded_defaults() -> dict[str, object]:
+    """Return the default settings as the record of a training without weights has them."""
+    return to_json(TrainConfig()) | {"best_by": "accuracy"}
+
+
 def to_toml(config: TrainConfig) -> str:
     """Return the settings as a TOML file that `--config` reads back to an equal `TrainConfig`.
 

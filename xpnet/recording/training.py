@@ -3,7 +3,7 @@
 import hashlib
 import sys
 from collections.abc import Set as AbstractSet
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +13,7 @@ from xpnet.arithmetic import SPECIFICATION_VERSION
 from xpnet.backends.resolve import Selection
 from xpnet.config.constraints import merge_settings
 from xpnet.config.rules import format_value
-from xpnet.config.settings import RunSettings
+from xpnet.config.settings import RunSettings, names_of
 from xpnet.config.training import DEFAULTS, TABLE_SETTINGS, TrainConfig, to_json
 from xpnet.data.datasets import Dataset, digest
 from xpnet.errors import ConfigError, DataError, setting
@@ -26,8 +26,7 @@ KEPT_SETTINGS |= {"hidden", "activation", "batch_norm", "init", "init_from", "op
 KEPT_SETTINGS |= {"arithmetic", "dtype", "loss", "class_weight"}
 """Settings that an extension shares with its parent: data, network, state of the optimiser, loss."""
 
-OWN_SETTINGS = {field.name for field in fields(RunSettings)} - {"log_every", "checkpoint_seconds"}
-OWN_SETTINGS |= {"epochs", "init_from"}
+OWN_SETTINGS = names_of(RunSettings) - {"log_every", "checkpoint_seconds"} | {"epochs", "init_from"}
 """Settings of which the parent's do not apply to the extension."""
 
 

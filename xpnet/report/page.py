@@ -21,8 +21,9 @@ from xpnet._lib.text import format_command_line, format_duration
 from xpnet._lib.tree import leaves
 from xpnet._typing import Json, Values
 from xpnet.backends.resolve import make
-from xpnet.config import TrainConfig, from_json, to_json
+from xpnet.config import from_json
 from xpnet.config.settings import BOOKKEEPING
+from xpnet.config.training import recorded_defaults
 from xpnet.data.datasets import Dataset, digest, load
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate_rows
@@ -78,7 +79,7 @@ def render_training(name: str, record: Record, model: TrainedNetwork, history: R
     shown = model.layers[0]["weight"][:MOST_UNITS]
     draw = images.draw_weight_image
     best = (record["metrics"] or {}).get("best_epoch")
-    defaults = to_json(TrainConfig()) | {"best_by": "accuracy"}  # that of records, without weights
+    defaults = recorded_defaults()
     settings = ((name, value) for name, value in record["config"].items() if name not in BOOKKEEPING)
     text = make_environment().get_template("page.html").render(
         name=name,

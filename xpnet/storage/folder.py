@@ -7,7 +7,6 @@ put back or deleted.
 import errno
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property
@@ -229,7 +228,7 @@ def take_name(prepared: Path, folder: Path, *, overwrite: bool) -> None:
         raise
     files.sync_folder(folder.parent)
     # The new run is in place; files of the old one that cannot be deleted are left behind.
-    files.change(shutil.rmtree, aside, ignore_errors=True)
+    files.remove_folder(aside)
 
 
 def get_aside(prepared: Path) -> Path:
@@ -266,6 +265,6 @@ def clean_up(out: Path, own: Path) -> None:
         with suppress(ConfigError):
             # Held while it deletes: a start makes the lock file a moment before it locks it.
             if held := Lock.take(lock):
-                files.change(shutil.rmtree, prepared, ignore_errors=True)
-                files.change(shutil.rmtree, aside, ignore_errors=True)
+                files.remove_folder(prepared)
+                files.remove_folder(aside)
                 held.release()

@@ -7,7 +7,6 @@ on a run locks the file .lock; a killed process leaves the file unlocked.
 """
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -99,7 +98,7 @@ class WritableRun(RunFolder):
             msg = f"{setting('out')}: no run can be written in {out} ({problem}): choose another folder"
             raise ConfigError(msg) from error
         finally:
-            files.change(shutil.rmtree, prepared, ignore_errors=True)
+            files.remove_folder(prepared)
             if lock:
                 lock.release()
 

@@ -4,17 +4,15 @@ import json
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 from xpnet._typing import Json, Values
-from xpnet.config.settings import ComputationSettings, RunSettings
+from xpnet.config.settings import ComputationSettings, RunSettings, names_of
 from xpnet.errors import DataError
 from xpnet.storage.record import RECORD_FILE, SUMMARY_FILE, Record, is_number, read_json, read_run
 
 EXPECTED = "expected the summary of several trainings"
-_OF_FILES_AND_PLACE = {field.name for kind in (ComputationSettings, RunSettings) for field in fields(kind)}
-_OF_FILES_AND_PLACE -= {"arithmetic", "dtype"}
+_OF_FILES_AND_PLACE = names_of(ComputationSettings, RunSettings) - {"arithmetic", "dtype"}
 
 
 def make_entry(record: Record) -> Json:

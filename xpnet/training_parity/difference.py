@@ -14,7 +14,7 @@ from xpnet._typing import Function, HostArray, Json, Values
 from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.arithmetic.blocks import block_groups
 from xpnet.compute.context import ComputeContext
-from xpnet.config.settings import ComputationSettings, RunSettings
+from xpnet.config.settings import ComputationSettings, RunSettings, names_of
 from xpnet.errors import ConfigError
 from xpnet.parity.distance import Mismatch, first_mismatch, unequal_bits
 from xpnet.training.batches import Batch, SampleBlock, single_batch
@@ -22,7 +22,7 @@ from xpnet.training.loop import EpochLog, TrainState
 from xpnet.training.step import Variables, block_sums
 from xpnet.training.trainer import Trainer
 
-IGNORED_SETTINGS = {field.name for kind in (ComputationSettings, RunSettings) for field in fields(kind)}
+IGNORED_SETTINGS = names_of(ComputationSettings, RunSettings)
 """Settings in which compared runs may differ: device, arithmetic, and what is saved."""
 Compute = Callable[[ComputeContext, Variables, SampleBlock], Json]
 """Computes a block with variables; returns the results by name."""
