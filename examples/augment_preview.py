@@ -27,7 +27,7 @@ def draw_preview(config):
     side = square_side(data.features, pixels=data.x_train.dtype == np.uint8)
     originals, backend = np.ascontiguousarray(data.x_train[:IMAGES]), make("numpy", "cpu")
     ops = Reproducible(backend.xp, backend.device, backend.xp.float64)
-    augment = build_augmenter(ops, config, side, side, config.seed, backend.from_host)
+    augment = build_augmenter(ops, config, side, config.seed, backend.from_host)
     variants = [augment(originals, np.arange(len(originals)), epoch) for epoch in range(1, VARIANTS + 1)]
     columns = np.stack([rows.reshape(-1, side, side) for rows in (originals, *variants)])
     tiles = columns.repeat(ZOOM, axis=2).repeat(ZOOM, axis=3)  # (columns, m, height, width)

@@ -179,7 +179,7 @@ def test_each_row_of_a_preview_is_an_image_and_its_variants_in_the_epochs_of_tra
     pixels, numpy = np.asarray(Image.open("picture.png")), make("numpy", "cpu")
     assert pixels.shape == (4 + 8 * CELL, 4 + 10 * CELL + 8)
     ops, settings = Reproducible(numpy.xp, "cpu", np.float64), AugmentationSettings(augment_rotate=20)
-    augmented = build_augmenter(ops, settings, SIDE, SIDE, 5, numpy.from_host)
+    augmented = build_augmenter(ops, settings, SIDE, 5, numpy.from_host)
     for column in range(10):
         rows = augmented(x, np.arange(SAMPLES), column) if column else x
         left = 4 + column * CELL + (8 if column else 0)

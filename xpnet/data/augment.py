@@ -75,8 +75,7 @@ def build_fade(fade_epochs: int, epochs: int) -> Callable[[int], int]:
 def build_augmenter(
     ops: Arithmetic,
     settings: AugmentationSettings,
-    height: int,
-    width: int,
+    side: int,
     seed: int,
     from_host: Callable[[HostArray], Array],
     strength: Callable[[int], int] = lambda _: FULL_STRENGTH,
@@ -97,19 +96,18 @@ def build_augmenter(
     batch, on the number of images computed in one call, or on earlier calls. In reproducible arithmetic its
     bytes are the same on every backend.
     """
-    xp, n = ops.xp, height * width
-    sigma = settings.augment_elastic_sigma or ELASTIC_SIGMA
-    across, down = (from_host(gaussian_matrix(size, sigma)) for size in (width, height))
-    smooth = build_smoother(ops, across, down, settings.augment_elastic_alpha * random.NOISE_STEP)
-    warp = build_warper(ops, height, width)
+    xp = ops.xp
+    gaussian = from_host(gaussian_matrix(side, settings.augment_elastic_sigma or ELASTIC_SIGMA))
+    smooth = build_smoother(ops, gaussian, settings.augment_elastic_alpha * random.NOISE_STEP)
+    warp = build_warper(ops, side)
 
     def make_variants(rows: Array, indices: NDArray[np.integer], epoch: int) -> Array:
-        drawn = draw_distortions(settings, height, width, seed, epoch, indices, strength(epoch))
+        drawn = draw_distortions(settings, side, seed, epoch, indices, strength(epoch))
         field = None if drawn.noise is None else smooth(from_host(drawn.noise))
-        images = warp(xp.reshape(rows, (-1, height, width)), from_host(drawn.transforms), field)
+        images = warp(xp.reshape(rows, (-1, side, side)), from_host(drawn.transforms), field)
         if drawn.thickness is not None:
             images = thicken(ops, images, from_host(drawn.thickness))
-        return xp.reshape(images, (-1, n))
+        return xp.reshape(images, rows.shape)
 
     def augment(rows: Array, indices: NDArray[np.integer], epoch: int, /) -> Array:
         bounds = block_bounds(len(indices), CHUNK)
@@ -123,14 +121,13 @@ class Distortions(NamedTuple):
     """The distortions of m images."""
 
     transforms: NDArray[np.float64]  # (2, m, 3), of compute_transforms
-    noise: NDArray[np.int16] | None  # (width, 2, m, height); None without elastic deformation
+    noise: NDArray[np.int16] | None  # (columns, 2, m, rows); None without elastic deformation
     thickness: NDArray[np.int16] | None  # (m,) in 1/128 pixel; None if it does not change
 
 
 def draw_distortions(
     settings: AugmentationSettings,
-    height: int,
-    width: int,
+    side: int,
     seed: int,
     epoch: int,
     indices: NDArray[np.integer],
@@ -140,15 +137,15 @@ def draw_distortions(
 
     The first 5 random words of a sample give shift across, shift down, rotation, scale and shear, from -1
     to 1, and with ``augment_thickness`` the next gives the thickness. The rest hold signed 16-bit integers,
-    4 per word from the lowest bits up: (width, 2, height), where the axis of length 2 holds displacements
+    4 per word from the lowest bits up: (columns, 2, rows), where the axis of length 2 holds displacements
     across and down. All are multiplied by ``strength`` / 256, the integers rounded down.
     """
     first = _WORDS + (settings.augment_thickness > 0)
-    elastic, fields = settings.augment_elastic_alpha > 0, 2 * height * width
+    elastic, fields = settings.augment_elastic_alpha > 0, 2 * side * side
     count = first + (-(-fields // 4) if elastic else 0)
     words = random.words_per_index(seed, random.Purpose.AUGMENT, count, epoch=epoch, indices=indices)
     amounts = (2.0 * random.uniform(words[:, :first]) - 1.0) * (strength / FULL_STRENGTH)
-    transforms = compute_transforms(settings, height, width, amounts[:, :_WORDS])
+    transforms = compute_transforms(settings, side, amounts[:, :_WORDS])
     noise = thickness = None
     if first > _WORDS:
         thickness = np.floor(amounts[:, _WORDS] * settings.augment_thickness * STEPS).astype(np.int16)
@@ -156,12 +153,12 @@ def draw_distortions(
         noise = words[:, first:].astype("<u8", copy=False).view("<i2")[:, :fields]
         if strength < FULL_STRENGTH:
             noise = noise.astype(np.int32) * strength // FULL_STRENGTH
-        noise = np.moveaxis(noise.reshape(-1, width, 2, height), 0, 2)
+        noise = np.moveaxis(noise.reshape(-1, side, 2, side), 0, 2)
         noise = np.ascontiguousarray(noise, dtype=np.int16)
     return Distortions(transforms, noise, thickness)
 
 
-def compute_transforms(settings: AugmentationSettings, height: int, width: int, amounts: Floats) -> Floats:
+def compute_transforms(settings: AugmentationSettings, side: int, amounts: Floats) -> Floats:
     """Return the inverse affine transforms (2, m, 3) for (m, 5) amounts in [-1, 1).
 
     With a, b, c = result[0] and (X, Y) a pixel's position relative to the image's centre, Y downwards, the
@@ -176,10 +173,9 @@ def compute_transforms(settings: AugmentationSettings, height: int, width: int, 
     size = 1.0 + settings.augment_scale * scale
     y = np.stack([sine / size, cosine / size])
     x = np.stack([y[1], -y[0]]) + settings.augment_shear * shear * y
-    centre = np.reshape([(width - 1) / 2, (height - 1) / 2], (2, 1))
     matrix = np.stack([x, y])  # (2, 2, m)
     moved = matrix[:, 0] * (settings.augment_shift * across) + matrix[:, 1] * (settings.augment_shift * down)
-    return np.stack([matrix[:, 0], matrix[:, 1], centre - moved], axis=-1)
+    return np.stack([matrix[:, 0], matrix[:, 1], (side - 1) / 2 - moved], axis=-1)
 
 
 # Pixels on the device: backward warping with bilinear interpolation, and thicker or thinner lines
@@ -194,42 +190,38 @@ _HALF = 1 << (2 * _STEP_BITS - 1)
 _LANES = 0x00FF00FF  # two pixels in one int32, 16 bits apart
 
 
-def build_smoother(ops: Arithmetic, across: Array, down: Array, amplitude: float) -> Callable[[Array], Array]:
+def build_smoother(ops: Arithmetic, gaussian: Array, amplitude: float) -> Callable[[Array], Array]:
     """Return the function that filters noise into displacements, in steps, times 128 · ``amplitude``.
 
-    ``across`` (width, width) and ``down`` (height, height) are symmetric filter matrices. The function
-    takes integers (width, 2, m, height) and returns displacements (2, m, height, width).
+    ``gaussian`` (side, side) is a symmetric filter matrix. The function takes integers (columns, 2, m, rows)
+    and returns displacements (2, m, rows, columns).
     """
     xp = ops.xp
-    across_filter = ops.operand(xp.astype(across, ops.dtype) * (amplitude * STEPS))
-    down_filter = ops.operand(xp.astype(down, ops.dtype))
+    gaussian = xp.astype(gaussian, ops.dtype)
+    across_filter, down_filter = ops.operand(gaussian * (amplitude * STEPS)), ops.operand(gaussian)
 
     def smooth(noise: Array) -> Array:
-        width, two, m, height = noise.shape
-        columns = xp.reshape(xp.astype(noise, ops.dtype), (-1, height))
-        columns = xp.reshape(ops.matmul(columns, down_filter), (width, -1))
-        return xp.reshape(ops.matmul(ops.transpose(columns), across_filter), (two, m, height, width))
+        side, two, m, _ = noise.shape
+        columns = xp.reshape(xp.astype(noise, ops.dtype), (-1, side))
+        columns = xp.reshape(ops.matmul(columns, down_filter), (side, -1))
+        return xp.reshape(ops.matmul(ops.transpose(columns), across_filter), (two, m, side, side))
 
     return smooth
 
 
-def build_warper(ops: Arithmetic, height: int, width: int) -> Callable[[Array, Array, Array | None], Array]:
+def build_warper(ops: Arithmetic, side: int) -> Callable[[Array, Array, Array | None], Array]:
     """Return the function that warps m images.
 
-    It takes images (m, height, width) uint8, transforms (2, m, 3) and displacements in steps
-    (2, m, height, width) or None. With a, b, c = transforms[0, i] the pixel (X, Y), counted from the
+    It takes images (m, side, side) uint8, transforms (2, m, 3) and displacements in steps
+    (2, m, side, side) or None. With a, b, c = transforms[0, i] the pixel (X, Y), counted from the
     centre of image i, is sampled at column a X + b Y + c + displacements[0, i] / 128; transforms[1] and
     displacements[1] give the row likewise. Pixels outside the image are 0.
     """
     xp = ops.xp
-
-    def constant(values: list[float], *shape: int) -> Array:
-        return xp.reshape(ops.array(values), shape)
-
-    columns = constant([x - (width - 1) / 2 for x in range(width)], 1, 1, 1, width)
-    rows = constant([y - (height - 1) / 2 for y in range(height)], 1, 1, height, 1)
+    columns = xp.reshape(ops.array([x - (side - 1) / 2 for x in range(side)]), (1, 1, 1, side))
+    rows = xp.matrix_transpose(columns)
     # Positions count from the border of zeros around an image, to which positions further out are clipped.
-    last = constant([STEPS * (width + 1.0), STEPS * (height + 1.0)], 2, 1, 1, 1)
+    last = STEPS * (side + 1.0)
 
     def warp(images: Array, transforms: Array, displacements: Array | None) -> Array:
         transforms = xp.astype(transforms, ops.dtype) * float(STEPS)

@@ -307,7 +307,7 @@ class Trainer:
         if is_augmented(config):
             side = square_side(data.features, pixels=data.x_train.dtype == np.uint8)
             strength = build_fade(config.augment_fade_epochs, config.epochs)
-            augment = build_augmenter(ops, config, side, side, config.seed, put, strength)
+            augment = build_augmenter(ops, config, side, config.seed, put, strength)
         has_masks = network.input_dropout or network.hidden_dropout or network.input_noise
         return BatchLoader(
             self.context,

@@ -17,15 +17,15 @@ def variant(device: Device, case: Content) -> Content:
     config = TrainConfig(**{name: real(value) for name, value in case["settings"].items()})
     image, ops, put = np.array(case["image"], np.uint8), device.ops, device.backend.from_host
     side, seed, epoch, index = len(image), int(case["seed"], 16), case["epoch"], np.array([case["index"]])
-    augment = build_augmenter(ops, config, side, side, seed, put)
+    augment = build_augmenter(ops, config, side, seed, put)
     result = device.get(augment(put(image.reshape(1, -1)), index, epoch)).reshape(side, side)
 
-    drawn, field = draw_distortions(config, side, side, seed, epoch, index), None
+    drawn, field = draw_distortions(config, side, seed, epoch, index), None
     if drawn.noise is not None:
         matrix = device.put(gaussian_matrix(side, config.augment_elastic_sigma or ELASTIC_SIGMA))
-        smooth = build_smoother(ops, matrix, matrix, config.augment_elastic_alpha * random.NOISE_STEP)
+        smooth = build_smoother(ops, matrix, config.augment_elastic_alpha * random.NOISE_STEP)
         field = smooth(put(drawn.noise))
-    warped = device.get(build_warper(ops, side, side)(put(image[None]), put(drawn.transforms), field))[0]
+    warped = device.get(build_warper(ops, side)(put(image[None]), put(drawn.transforms), field))[0]
 
     row, column = case["pixel"]["row"], case["pixel"]["column"]
     words = random.words(seed, Purpose.AUGMENT, 6, epoch=epoch, index=case["index"])
