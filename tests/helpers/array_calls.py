@@ -8,8 +8,8 @@ import numpy as np
 import xpnet.reproducible as rp
 
 COUNT = 4000
-SPECIAL = [0.0, math.inf, math.nan, 1.0, 2.0, 0.5, 5e-324, 1e-310, 2.0**-1022, 1.7e308, 709.7, 745.2, 1e22]
-SPECIAL += [-x for x in SPECIAL]
+SPECIAL = [0.0, math.inf, math.nan, 1.0, 2.0, 0.5, 5e-324, 1e-310, 2.0**-1022, 1.7e308, 745.2, 1e22]
+SPECIAL += [709.7, *(-x for x in SPECIAL)]
 
 
 def _numbers(seed):
