@@ -159,8 +159,8 @@ class SharedStep(Step):
         ops, kind = context.ops, ExactPartialGradients if context.is_exact else PartialGradients
         self._ops = kind(ops.xp, ops.device, ops.dtype, ops.fuses)
         self._terms = context.compile(self._sample_terms, transient=True)
-        self._part_sums: Function = cache(
-            lambda *sizes: context.compile(partial(self._sum_terms, *sizes), transient=True)
+        self._part_sums: Function = cache(  # for each number of terms too: in lists, shapes may not change
+            lambda *sizes: context.compile(partial(self._sum_terms, *sizes[:2]), transient=True)
         )
         self._scale_inputs = context.compile(_scale_first, donated=True)
         self._schedule = Schedule(context.ranks if context.is_exact else ALONE)
@@ -234,21 +234,24 @@ class SharedStep(Step):
         block = batch.block(Group(*own, 1))
         is_pixels = block.x.dtype == self.context.ops.xp.uint8 and block.masks.noise is None
         factor = self.context.inputs.factor if is_pixels else None  # of integers
-        add_up = self._part_sums(size, factor is not None)
+
+        def add_up(bounds: tuple[int, int], terms: Terms) -> Arrays:
+            return [*self._part_sums(size, factor is not None, bounds[1] - bounds[0])(maxima, terms)]
+
         terms, largest = self._terms(variables.parameters, block)
         maxima = largest
         if largest:
             numbers, _ = ranks.gather_numbers(largest, self.context.float_type)
             maxima = fill(largest, numbers.reshape(ranks.size, -1).max(axis=0))
             maxima = tree_map(self.context.backend.put, maxima)
-        parts = add_up(maxima, terms)
+        parts = add_up(own, terms)
         if self._own is not None:
             self._own.append(self._digest([*largest, *parts]))
         sums = ranks.add_up([parts], ranks.size, *self._shapes)
         if self._own is not None:
             following = share(self.context, size, self._next)
             terms, largest = self._terms(variables.parameters, batch.block(Group(*following, 1)))
-            self._following.append(self._digest([*largest, *add_up(maxima, terms)]))
+            self._following.append(self._digest([*largest, *add_up(following, terms)]))
         if factor is None or not self._rows[0]:
             return sums
         return self._scale_inputs(sums, factor * dropout_scale(self.context.network.input_dropout))
