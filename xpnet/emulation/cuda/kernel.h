@@ -18,7 +18,7 @@
 #define __constant__ static
 #define __shared__ static
 #define __forceinline__ inline
-#define __noinline__ __attribute__((noinline))
+#define __noinline__  // within attributes of newer libstdc++ too
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 
