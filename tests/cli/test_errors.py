@@ -23,17 +23,12 @@ ARRAYS = {
 """Arrays that do not fit the network 36-6-4, by the name of their file."""
 
 
-def change_data(run):
-    change_record(run, data={"name": "x", "sha256": "0" * 64})
-
-
 DAMAGED = {
-    "damaged/unnamed": lambda run: change_record(run, fingerprint=None),
-    "damaged/running": lambda run: change_record(run, status="running"),
-    "damaged/data": change_data,
-    "broken/data": change_data,
+    "unnamed": {"fingerprint": None},
+    "running": {"status": "running"},
+    "other": {"data": {"name": "x", "sha256": "0" * 64}},
 }
-"""What is done to copies of runs/plain, or of runs/stopped."""
+"""The changes of records of copies of runs/plain."""
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +36,9 @@ def work(recorded, tmp_path_factory):
     """A copy of the recorded runs, with damaged ones and files that do not fit them."""
     folder = tmp_path_factory.mktemp("errors") / "work"
     with chdir(shutil.copytree(recorded, folder)):
-        for name, damage in DAMAGED.items():
-            run = "runs/stopped" if name.startswith("broken") else "runs/plain"
-            damage(Path(shutil.copytree(run, name)))
+        for name, changes in DAMAGED.items():
+            change_record(Path(shutil.copytree("runs/plain", f"damaged/{name}")), **changes)
+        change_record(Path(shutil.copytree("runs/stopped", "broken")), **DAMAGED["other"])
         for name, arrays in ARRAYS.items():
             np.savez(f"{name}.npz", **arrays)
         Path("large.csv").write_text("1e300,1e300\n")
@@ -52,43 +47,31 @@ def work(recorded, tmp_path_factory):
     return folder
 
 
-TRAIN = "train --data small.npz"
+TRAIN, STRICT = "train --data small.npz", "--backend array-api-strict"
+NEEDS = pytest.mark.needs("array-api-strict")
 COMMAND_LIST = f"expected {', '.join(COMMANDS)}"
-ERRORS = [
+ERRORS = [  # … stands for any text
     ("", f"no command given: {COMMAND_LIST} (xpnet --help)"),
     ("trian", f"unknown command 'trian': {COMMAND_LIST}: did you mean train? (xpnet --help)"),
-    (
-        "export mine --to pytorch",
-        "argument --to: invalid choice: 'pytorch' … : did you mean torch? (xpnet export --help)",
-    ),
+    ("export mine --to pytorch", "argument --to: … : did you mean torch? (xpnet export --help)"),
     ("report --out ''", 'argument --out: expected a path, got "" (xpnet report --help)'),
-    # Names of runs (… stands for any text)
     ("evaluate plaim", "plaim: no such file or folder: … : did you mean runs/plain?"),
     ("train --resume plain", "runs/plain: is complete: nothing is left to resume"),
     ("report plain plain", "runs/plain: is named twice: expected different runs"),
-    # Damaged runs
     ("evaluate damaged/unnamed", "damaged/unnamed: its model has the fingerprint"),
     ("evaluate damaged/running", "damaged/running: is still running, or was killed: wait"),
-    ("evaluate damaged/data", "small: is no longer what damaged/data was trained on"),
-    # Networks at work
+    ("evaluate damaged/other", "small: is no longer what damaged/other was trained on"),
     ("evaluate mine --data label.npz", "label.npz, row 2: label 4: the network tells 4 classes, 0 to 3"),
     ("evaluate mine --data narrow.npz", "narrow.npz: the network takes rows of 36 features, got an array of"),
-    ("predict", "the following arguments are required: FILE (xpnet predict --help)"),
     ("predict tiny.safetensors large.csv --arithmetic native", "large.csv: the network's outputs are not"),
     ("export plain --to torch --out runs/plain/model.safetensors", "runs/plain/model.safetensors: is the"),
-    # Runs
     ("runs list --sort test_acuracy", "--sort: no run has 'test_acuracy': expected one of train_loss, "),
-    # Training
     (f"{TRAIN} --hidden 1000000000000", "--hidden: a 36-1000000000000-4 network has"),
-    pytest.param(
-        f"{TRAIN} --backend array-api-strict --device no_float64",
-        "array-api-strict has no float64",
-        marks=pytest.mark.needs("array-api-strict"),
-    ),
+    pytest.param(f"{TRAIN} {STRICT} --device no_float64", "array-api-strict has no float64", marks=NEEDS),
     ("train --data wide.npz --init-from start.safetensors --hidden 6", "--init-from: start.safetensors"),
     (f"{TRAIN} --repeats 2 --name plain", "runs/plain: exists already"),
     ("train --resume stopped --lr 0.5", "--learning-rate: runs/stopped was started with 0.1, got 0.5"),
-    ("train --resume broken/data", "--resume: broken/data was trained on other data: x"),
+    ("train --resume broken", "--resume: broken was trained on other data: x"),
 ]
 
 

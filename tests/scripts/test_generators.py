@@ -1,4 +1,4 @@
-"""Files of the checkout are written from its own code, whatever xpnet is installed."""
+"""Scripts without xpnet, and with another one than that of the checkout, whose files they write."""
 
 import re
 import shutil
@@ -16,6 +16,26 @@ docs/math_links docs/results/reproduce_mnist_table docs/vectors/make_vectors exa
 scripts/cli_reference scripts/keyword_types scripts/schemas scripts/upstream_suites"""
 
 
+NAMES = """benchmark check_kernels check_release cli_reference emulated_cuda export_csv faults fetch_mnist
+gpu_check keyword_types make_fixtures misreadings public_names"""
+OTHERS = """docs/results/reproduce_mnist_table docs/tile_mnist docs/vectors/make_vectors
+examples/browser/browser_page"""
+
+
+def run(path, *options, **variables):
+    """Run a script that is refused with code 2; return the line after the name of the script."""
+    words = [sys.executable, *options, str(ROOT / f"{path}.py")]
+    process = subprocess.run(words, env=variables or None, capture_output=True, text=True, check=False)
+    assert (process.stdout, process.returncode) == ("", 2)
+    return process.stderr.removeprefix(f"{path.rpartition('/')[2]}: ")
+
+
+@pytest.mark.parametrize("path", [*(f"scripts/{name}" for name in NAMES.split()), *OTHERS.split()])
+def test_without_xpnet_a_script_is_one_line_and_code_2(path):
+    line = 'xpnet is not installed: pip install -e ".[train]"\n'
+    assert run(path, "-E", "-S") == line  # without installed packages
+
+
 @pytest.fixture(scope="module")
 def other(tmp_path_factory):
     """A folder with a copy of xpnet."""
@@ -26,10 +46,8 @@ def other(tmp_path_factory):
 
 @pytest.mark.parametrize("path", GENERATORS.split())
 def test_another_xpnet_is_refused_in_one_line(path, other):
-    command, variables = [sys.executable, str(ROOT / f"{path}.py")], {"PYTHONPATH": python_path(other)}
-    process = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
-    problem = f"writes into {ROOT}, but xpnet is that of {other}: set PYTHONPATH={ROOT}"
-    assert (process.returncode, process.stderr) == (2, f"{path.rpartition('/')[2]}: {problem}\n")
+    problem = f"writes into {ROOT}, but xpnet is that of {other}: set PYTHONPATH={ROOT}\n"
+    assert run(path, PYTHONPATH=python_path(other)) == problem
 
 
 def test_each_script_has_a_line_in_the_readme_of_scripts():

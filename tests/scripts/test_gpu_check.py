@@ -72,20 +72,6 @@ def test_each_contender_fails_alone_and_its_reason_is_kept(check, monkeypatch):
     assert "| 2,000 | 1,000 | 7 |" in page
 
 
-def test_what_there_is_no_time_for_is_listed_and_earlier_rows_stay(check, monkeypatch, capsys):
-    check("--only", "versions", "--library", "cupy", libraries=[CUPY])
-    monkeypatch.setitem(gpu_check.MINUTES, "first", 0.0)
-
-    def interrupted(words, *_):
-        raise KeyboardInterrupt
-
-    code, content, page = check("--only", "first", "parity", ends=interrupted)
-    assert (code, [row["stage"] for row in content["rows"]]) == (130, ["versions", "versions"])
-    left = [f"first: cupy on cuda:0, epochs {n}" for n in (1, 10, f"10, {gpu_check.WHOLE}")]
-    assert content["not done"] == [*left, "parity: cupy", "parity: torch"]
-    assert "## Not done\n\n- first: cupy" in page
-
-
 ENDLESS = """import signal, subprocess, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 print("begun", flush=True)
