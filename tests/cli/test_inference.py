@@ -73,10 +73,8 @@ def test_the_metrics_are_those_of_the_predictions_which_are_written_with_all_dig
     assert (table["probability"] == table[HEADINGS[2:]].max(axis=1)).all()
     losses = [-np.log(row[f"p_{row['label']}"]) for _, row in table.iterrows()]
     assert result["loss"] == pytest.approx(np.mean(losses), rel=1e-12)
-    largest, shares = (
-        confusion.sum(axis=1).max() / 144,
-        pd.DataFrame(result["classes"]).mean(numeric_only=True),
-    )
+    largest = confusion.sum(axis=1).max() / 144
+    shares = pd.DataFrame(result["classes"]).mean(numeric_only=True)
     assert lines[1:6] == [
         "small: 144 training samples",
         f"accuracy   {np.mean(table['label'] == table['predicted']):.4f} (largest class {largest:.4f})",

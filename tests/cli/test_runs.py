@@ -33,7 +33,7 @@ def base(recorded, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
 
 
-def make(name, out=RUNS, metrics=METRICS, **changes):
+def make(name, metrics=METRICS, out=RUNS, **changes):
     """A run with changed settings, or with other changes of its record."""
     folder = Path(shutil.copytree("base", out / name))
     record = read_run(folder)
@@ -70,15 +70,8 @@ def test_a_list_has_a_line_for_each_run_and_a_terminal_only_the_columns_that_fit
     command.print_list(console, survey(RUNS).runs, "seconds")
     heading, line, _ = console.file.getvalue().splitlines()
     assert "\x1b[32mcompleted" in line
-    assert re.sub("\x1b.*?m", "", heading).split() == [
-        "id",
-        "status",
-        "data",
-        "tags",
-        "seconds",
-        "test",
-        "acc",
-    ]
+    columns = re.sub("\x1b.*?m", "", heading).split()
+    assert columns == ["id", "status", "data", "tags", "seconds", "test", "acc"]
 
 
 LARGE, SMALL, IRIS_RUN = "large", "project/five/small", "five/iris"
@@ -164,7 +157,7 @@ def test_the_newest_trained_run_has_ended_and_has_a_model(capsys):
 
 
 def test_the_path_of_a_run_or_a_file_is_taken_before_a_name_in_runs_and_that_before_another_folder():
-    here, there = make("a", Path()), make("a")
+    here, there = make("a", out=Path()), make("a")
     make("b")
     Path("b").mkdir()
     Path("file").touch()
@@ -175,9 +168,7 @@ def test_the_path_of_a_run_or_a_file_is_taken_before_a_name_in_runs_and_that_bef
 def test_trials_are_shown_and_compared_with_their_summary_which_is_refused_if_it_is_damaged(capsys):
     summary, names = RUNS / "five/summary.json", ["five/seed-0", "five/seed-1"]
     for name, accuracy in zip(names, (0.78, 0.82), strict=True):
-        make(
-            name, metrics={"test_accuracy": accuracy, "validation_accuracy": accuracy, "validation_loss": 1.0}
-        )
+        make(name, {"test_accuracy": accuracy, "validation_accuracy": accuracy, "validation_loss": 1.0})
     assert printed_json(capsys, "compare five")["runs"] == names
     content = {"over": "seeds", "trials": [{"run": Path(name).name} for name in names]}
     summary.write_text(json.dumps(content))

@@ -74,11 +74,8 @@ def test_a_fault_is_caught_by_the_tests_that_reach_it_and_fail(checkout, capsys)
     (checkout / "faults.toml").write_text(TABLE)
     assert faults.main(["--jobs", "1", "--only", "*: [mls]*e*"]) == 1
     results = json.loads((checkout / "build" / "results.json").read_text())
-    tests = {
-        fault.removeprefix("thing.py: "): [test.partition("::")[2] for test in result["caught_by"]]
-        for fault, result in results.items()
-    }
-    assert tests == {
+    tests = {fault.removeprefix("thing.py: "): result["caught_by"] for fault, result in results.items()}
+    assert {name: [test.partition("::")[2] for test in found] for name, found in tests.items()} == {
         "more": ["test_a_large_number", "test_in_a_process"],
         "less": ["test_a_fixture", "test_a_small_number"],
         "same": [],
