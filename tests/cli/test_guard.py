@@ -18,6 +18,7 @@ from folders import change_record, fail_with
 from hooks import OnEpoch, OnStep, calling
 
 from xpnet.__main__ import main
+from xpnet.cli.guard import handle_errors
 from xpnet.errors import BackendError
 from xpnet.storage.checkpoint import load_checkpoint
 from xpnet.storage.record import read_run
@@ -64,6 +65,13 @@ def test_a_training_that_a_full_gpu_has_ended_goes_on_from_the_last_epoch():
     assert load_checkpoint(Path("runs/run/checkpoint.safetensors"))[1]["epoch"] == 2
     assert main(["train", "--resume", "runs/run"]) == main([*words, "--name", "whole"]) == 0
     assert read_run(Path("runs/run"))["fingerprint"] == read_run(Path("runs/whole"))["fingerprint"]
+
+
+@not_on_windows
+def test_the_exit_code_of_a_command_that_is_terminated_names_the_signal():
+    with handled_by(signal.SIG_DFL, signal.SIGTERM), handle_errors(debug=False) as output:
+        signal.raise_signal(signal.SIGTERM)
+    assert output.code == 143
 
 
 @not_on_windows

@@ -141,10 +141,8 @@ def test_of_several_files_the_good_ones_are_printed_and_each_bad_one_is_named(ca
     assert second.startswith("xpnet: model.bin: is no image that can be read")
 
 
-@pytest.mark.parametrize(
-    ("weight", "chance"), [(2.0, "mean recall 0.5000"), (0.0, "training accuracy 0.7500")]
-)
-def test_a_network_at_chance_gets_a_note(tmp_path, monkeypatch, capsys, weight, chance):
+@pytest.mark.parametrize(("weight", "note"), [(2.0, "mean recall 0.5000"), (0.0, "training accuracy 0.7500")])
+def test_a_network_at_chance_gets_a_note(tmp_path, monkeypatch, capsys, weight, note):
     monkeypatch.chdir(tmp_path)
     x, y = np.zeros((40, 2)), np.arange(40) % 4 // 3
     np.savez("data.npz", x=x, y=y)
@@ -152,4 +150,4 @@ def test_a_network_at_chance_gets_a_note(tmp_path, monkeypatch, capsys, weight, 
     xpnet.fit(x, y, sample_weight=weights, epochs=9, run="run", report=False)
     for command in ["predict", "run", "data.npz"], ["evaluate", "run", "--data", "data.npz"]:
         assert main(command) == 0
-        assert capsys.readouterr().err.startswith(f"xpnet: note: run: {chance} is at chance (")
+        assert capsys.readouterr().err.startswith(f"xpnet: note: run: {note} is at chance (")

@@ -57,19 +57,15 @@ def test_a_planted_kernel_of_cupy_is_recorded_and_reported():
 
 PRODUCT_AND_SUM = 'asm("{ mul.f64 %0, %1, %2; add.f64 %0, %0, %3; }" : "=&d"(*y) : "d"(a), "d"(b), "d"(c));'
 RECIPROCAL = 'asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(y[0]) : "d"(a));'
+HIDDEN = ("can hide a fused operation: fma.rn.f64 beside a quotient",)
+APPROXIMATE = ("approximates or flushes to zero: rcp.approx.ftz.f64", "approximates: MUFU.RCP64H")
 PLANTED = {
     "a quotient": ("y[0] = a / b;", ()),
     "a quotient of integers": ("y[n / m] = a;", ()),
     "operations that are not fused": ("y[0] = __dadd_rn(__dmul_rn(a, b), c);", ()),
     "fused by the assembler": (PRODUCT_AND_SUM, ("fuses a product and a sum: DFMA",)),
-    "fused beside a quotient": (
-        "y[0] = a / b; y[1] = a * b + c;",
-        ("can hide a fused operation: fma.rn.f64 beside a quotient",),
-    ),
-    "an approximate reciprocal": (
-        RECIPROCAL,
-        ("approximates or flushes to zero: rcp.approx.ftz.f64", "approximates: MUFU.RCP64H"),
-    ),
+    "fused beside a quotient": ("y[0] = a / b; y[1] = a * b + c;", HIDDEN),
+    "an approximate reciprocal": (RECIPROCAL, APPROXIMATE),
     "a power in float32": ("y[0] = exp2f(n);", ("approximates: MUFU.EX2",)),
     "a sum in float32": ("y[0] = a; *(float*)(y + 1) = (float)n + 0.5f;", ("flushes to zero: FADD.FTZ",)),
     "another rounding": ("y[0] = __dadd_rd(a, b);", ("does not round to nearest: DADD.RM",)),
