@@ -110,7 +110,6 @@ full = partial(Path("/dev/full").open, "w")
         ("stdout", broken, [], 0, ""),
         ("stderr", full, ["--device", "cuda"], 0, ""),  # of which a line says that there is none
     ],
-    ids=["closed", "full", "broken", "errors full"],
 )
 def test_a_training_goes_on_without_a_stream(capsys, monkeypatch, stream, opened, words, code, error):
     monkeypatch.setattr(sys, stream, opened())

@@ -26,7 +26,6 @@ OUTPUTS = [
     f"export {RUN} --to torch --out FILE.safetensors",
     "parity --data small.npz --epochs 1 --hidden 2 --json FILE",
     f"report {RUN} runs/mine --out FILE",
-    f"report {RUN} --out FILE",
 ]
 """The commands that write a file that the user names."""
 

@@ -128,12 +128,15 @@ BOTH = [Path("runs/long", f"seed-{seed}") for seed in (0, 1)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("keys", "status"), [("Ctrl-C", "interrupted"), ("Ctrl-C twice", "running")])
-def test_ctrl_c_interrupts_all_trainings_which_save_what_they_have_and_again_ends_them(keys, status):
-    line = [sys.executable, harmed_trial.__file__, keys, "seed-0", "train", *LONG]
-    with handled_by(signal.default_int_handler):
+@pytest.mark.parametrize(
+    ("sent", "code", "status"),
+    [("Ctrl-C", 130, "interrupted"), ("Ctrl-C twice", 130, "running"), ("SIGTERM", 143, "interrupted")],
+)
+def test_a_signal_interrupts_all_trainings_which_save_what_they_have_and_again_ends_them(sent, code, status):
+    line = [sys.executable, harmed_trial.__file__, sent, "seed-0", "train", *LONG]
+    with handled_by(signal.default_int_handler), handled_by(signal.SIG_DFL, signal.SIGTERM):
         process = subprocess.run(line, check=False, capture_output=True, start_new_session=True, timeout=50)
-    assert (process.returncode, statuses("long")["seed-0"]) == (130, status)
+    assert (process.returncode, statuses("long")["seed-0"]) == (code, status)
     if status == "interrupted":
         epochs = re.search(rb"== seed 0.*interrupted after (\d+).*== seed 1", process.stdout, re.DOTALL)
         assert int(epochs[1]) >= 2, "it trains on until the other process hands the signal on"

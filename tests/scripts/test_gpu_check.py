@@ -88,7 +88,6 @@ subprocess.Popen(["sleep", "1000"])  # which holds the output open
         (ENDLESS.format("# "), "", ["begun"]),
         (ENDLESS.format(""), "stopped after 1 s", ["begun"]),
     ],
-    ids=["right", "wrong", "left behind", "endless"],
 )
 def test_a_process_that_hangs_is_ended_with_what_it_leaves_behind(tmp_path, program, problem, lines):
     seen, log, seconds = [], tmp_path / "log", 1.0 if problem[:7] == "stopped" else 60.0
