@@ -20,7 +20,6 @@ ARRAYS = {
     "narrow": {"x": X[:, 1:], "y": [0, 1, 2]},
     "wide": {"x_train": np.eye(3), "y_train": [0, 1, 3], "x_test": np.eye(3), "y_test": [0, 1, 3]},
 }
-"""Arrays that do not fit the network 36-6-4, by the name of their file."""
 
 
 DAMAGED = {
@@ -28,7 +27,6 @@ DAMAGED = {
     "running": {"status": "running"},
     "other": {"data": {"name": "x", "sha256": "0" * 64}},
 }
-"""The changes of records of copies of runs/plain."""
 
 
 @pytest.fixture(scope="module")

@@ -77,6 +77,12 @@ def test_without_a_gpu_cuda_falls_back_with_a_warning_unless_it_is_required(caps
     assert complaint(capsys, "train", "--data", "small.npz", "--device", "cpu") == line
 
 
+def test_training_that_diverges_ends_with_code_3_and_a_failed_record(capsys):
+    assert run("--lr", "1e300", "--epochs", 5) == 3
+    assert re.fullmatch(r"xpnet: training diverged: .* in epoch \d: .*\n", capsys.readouterr().err)
+    assert (read_run(RUN)["status"], (RUN / "model.safetensors").exists()) == ("failed", False)
+
+
 def test_settings_parameters_memory_and_time_are_printed_and_nothing_is_written(capsys):
     words = ["--data", "small.npz", "--hidden", "5", "--batch-size", "100", "--repeats", "4"]
     out = printed(capsys, "train", "--dry-run", *words)

@@ -156,7 +156,6 @@ def test_a_setting_falls_where_a_later_source_leaves_it_without_sense(values):
         ("--optimiser adam", "unrecognized arguments: --optimiser adam: did you mean --optimizer? ("),
         ("--recipe Quik", '--recipe: expected one of … , got "Quik": did you mean quick?'),
         ("--hidden 64,32", '--hidden: expected … , got ["64,32"]: did you mean 64 32?'),
-        ("--momentum 0,9", '--momentum: expected … , got "0,9": did you mean 0.9?'),
         ("--loss mse", '--loss: expected … , got "mse": did you mean squared-error?'),
     ],
 )
