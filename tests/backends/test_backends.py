@@ -1,8 +1,5 @@
 """Backends: arrays to the device and back, and the scope."""
 
-import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import reduce
@@ -13,7 +10,6 @@ import pandas as pd
 import pytest
 from assertions import assert_same
 from backend_enum import BackendCase
-from checkout import ROOT
 
 from xpnet.backends.resolve import backend_of
 
@@ -57,27 +53,18 @@ def test_jax_has_64_bits_inside_the_scope_and_in_its_thread_only():
 
 
 PRECISIONS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
-FULL = ["highest", False, False, *["ieee"] * len(PRECISIONS)]
 
 
 def read_precisions(torch):
-    """Read the settings of both interfaces; None are older ones that contradict the newer ones."""
-    older = ("get_float32_matmul_precision", "_C._get_cublas_allow_tf32", "_C._get_cudnn_allow_tf32")
-
-    def read(name):
-        with suppress(RuntimeError):
-            return attrgetter(name)(torch)()
-
-    return [*map(read, older), *(attrgetter(name)(torch.backends).fp32_precision for name in PRECISIONS)]
+    """Read the settings, also the older one if it does not contradict the newer ones."""
+    with suppress(RuntimeError):
+        yield torch.get_float32_matmul_precision()
+    yield from (attrgetter(name)(torch.backends).fp32_precision for name in PRECISIONS)
 
 
 @pytest.mark.needs("torch")
 @pytest.mark.parametrize(
-    (
-        "precision",
-        "setting",
-        "value",
-    ),  # of ``torch.backends``, by PyTorch's older interface and by the newer one
+    ("precision", "setting", "value"),  # of ``torch.backends``, by the older interface and by the newer one
     [
         ("medium", "cuda.matmul.allow_tf32", True),
         ("medium", "mkldnn.matmul.fp32_precision", "bf16"),
@@ -91,50 +78,21 @@ def test_torch_computes_in_full_precision_on_the_device_until_the_last_scope_end
     torch.set_float32_matmul_precision(precision)
     *path, name = setting.split(".")
     setattr(reduce(getattr, path, torch.backends), name, value)
-    before = read_precisions(torch)
+    before = [*read_precisions(torch)]
     first, last = (BackendCase.TORCH.make().scope() for _ in range(2))
     try:
         with ThreadPoolExecutor(1) as pool:
             pool.submit(first.__enter__).result()
             with suppress(ZeroDivisionError), last:
                 pool.submit(first.__exit__, None, None, None).result()
-                assert read_precisions(torch) == FULL
+                assert [*read_precisions(torch)] == ["highest", *["ieee"] * len(PRECISIONS)]
                 assert torch.ones(1).device == torch.device("cpu")
                 torch.set_float32_matmul_precision("medium")
                 raise ZeroDivisionError
-        assert read_precisions(torch) == before
+        assert [*read_precisions(torch)] == before
         assert torch.ones(1).device == torch.device("meta")
     finally:
         torch.set_default_device(None)
         torch.backends.fp32_precision = "none"  # type: ignore[attr-defined]
         torch.set_float32_matmul_precision("highest")
         torch.backends.cudnn.allow_tf32 = True
-
-
-@pytest.mark.tooling
-@pytest.mark.parametrize(
-    ("required", "code", "message"),
-    [
-        (
-            "numpy",
-            pytest.ExitCode.NO_TESTS_COLLECTED,
-            "\ncupy                 1 tests  cupy is not installed",
-        ),
-        (
-            "numpy, cupy",
-            pytest.ExitCode.TESTS_FAILED,
-            "\ncupy is required, but missing: cupy is not installed",
-        ),
-    ],
-)
-def test_tests_of_a_missing_backend_are_left_out_and_counted_or_fail_if_it_is_required(
-    tmp_path, required, code, message
-):
-    (tmp_path / "cupy.py").write_text('raise ModuleNotFoundError("No cupy", name="cupy")')
-    (tmp_path / "test_cupy.py").write_text("import pytest\n@pytest.mark.needs('cupy')\ndef test_it(): pass\n")
-    path = map(str, (tmp_path, ROOT, ROOT / "tests", ROOT / "tests" / "helpers"))
-    variables = {"PYTHONPATH": os.pathsep.join(path), "XPNET_REQUIRE_BACKENDS": required}
-    words = ["-p", "conftest", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), str(tmp_path)]
-    command, environment = [sys.executable, "-m", "pytest", *words], os.environ | variables
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert (run.returncode, message in run.stdout) == (code, True), run.stdout

@@ -3,8 +3,8 @@
 Stand-ins take the place of CuPy, PyTorch, JAX and the NVIDIA driver.
 """
 
-import importlib
 import os
+import re
 import sys
 import warnings
 from contextlib import ExitStack, contextmanager
@@ -18,8 +18,8 @@ import pytest
 from xpnet.backends import probing
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import Probe
-from xpnet.backends.resolve import BACKENDS, import_backend, make, resolve
-from xpnet.errors import BackendError, XPNetError
+from xpnet.backends.resolve import Selection, import_backend, resolve
+from xpnet.errors import XPNetError
 from xpnet.parity.devices import probe_all
 
 
@@ -43,8 +43,6 @@ class Gpus:
 
 
 class CUDARuntimeError(RuntimeError):
-    """As CuPy's, which has the status."""
-
     status = property(lambda self: self.args[0])
 
 
@@ -117,12 +115,6 @@ def install(monkeypatch):
     return replace
 
 
-@pytest.mark.parametrize("name", FAKES)
-def test_a_library_is_usable_if_every_step_succeeds(install, name):
-    devices = ("cuda:0", "cuda:1") if name == "cupy" else ("cpu", "cuda:0", "cuda:1")
-    assert install(name).probe("cuda:1") == Probe(True, "1.2", devices)
-
-
 DRIVER, CUPY = "https://www.nvidia.com/drivers", 'pip install "cupy-cuda12x[ctk]"'
 READ_ONLY = OSError(30, "Read-only file system", "/root/.cupy/kernel_cache")
 BUSY = RuntimeError("CUDA-capable device(s) is/are busy or unavailable")
@@ -133,11 +125,9 @@ NO_BACKEND = RuntimeError("Unknown backend cuda.\n Available backends are ['cpu'
 @pytest.mark.parametrize(
     ("name", "state", "reason", "fix"),
     [
-        ("cupy", {"driver_version": 0}, "there is no NVIDIA driver", DRIVER),
         ("cupy", {"driver_version": 11040}, "supports CUDA 11.4 and this CuPy needs CUDA 12", DRIVER),
         ("cupy", {"built_for": 13000}, "", f"or in place of this CuPy: {CUPY}"),
         ("cupy", {"gpus": CUDARuntimeError(803)}, "library and kernel module differ", "sudo reboot"),
-        ("cupy", {"gpus": 0}, "the NVIDIA driver sees no GPU", "run nvidia-smi"),
         ("cupy", {"gpus": 1}, "cupy has no cuda:1 here, only cuda:0", "--device cuda:0"),
         ("cupy", {"failure": RuntimeError("no libnvrtc.so.12")}, "failed: no libnvrtc.so.12", CUPY),
         ("cupy", {"failure": READ_ONLY}, "failed: [Errno 30] Read-only file", "set CUPY_CACHE_DIR"),
@@ -166,26 +156,11 @@ def test_jax_reserves_no_memory_of_a_gpu_unless_the_user_says_so(install, monkey
     assert user["XLA_PYTHON_CLIENT_PREALLOCATE"] == used
 
 
-def test_torch_on_an_apple_gpu_is_usable_without_float64_and_compared_only_if_it_is_named(install):
+def test_torch_on_an_apple_gpu_has_no_float64_and_is_compared_only_if_it_is_named(install):
     library = install("torch", gpus=0, built=False, mps=True)
     assert library.probe("mps") == Probe(True, "1.2", ("cpu", "mps:0"))
-    apple, narrow = library.make("mps"), np.float32([0.1])
-    np.testing.assert_array_equal(apple.to_host(apple.put(np.array([0.1]))), narrow, strict=True)
-    assert not apple.has_float64
+    assert not library.make("mps").has_float64
     assert [str(target) for target, _ in probe_all(["torch"])] == ["torch", "torch:cuda"]
-
-
-def test_a_damaged_library_names_its_installation(monkeypatch):
-    library = import_backend("cupy")
-    monkeypatch.setattr(importlib, "import_module", answer(OSError("libx.so: cannot\nopen.")))
-    reason = "cupy is installed but does not import: libx.so: cannot open"
-    assert library.probe("cuda:0") == Probe(False, None, (), reason, CUPY)
-
-
-@pytest.mark.parametrize("name", BACKENDS)
-def test_every_backend_names_a_device_that_it_has(name):
-    with pytest.raises(BackendError, match=f"the {name} backend cannot run on nowhere: .*; to fix it: "):
-        make(name, "nowhere")
 
 
 @pytest.mark.parametrize("name", FAKES)
@@ -214,25 +189,18 @@ def machine(monkeypatch):
 
         def probe(name, device):
             probed.append(name)
-            usable = device in devices.get(name, "").split()
+            usable = device in devices.get(name, "cpu").split()
             return Probe(usable, "1.0", (), f"{name} lacks {device}", f"mend {name}")
-
-        def make(name, device):
-            (backend := Mock(spec=Backend)).configure_mock(name=name, device_name=device)
-            return backend
 
         # The package's attribute of this name is the module; `from ... import resolve` is the function.
         monkeypatch.setattr(sys.modules["xpnet.backends.resolve"], "probe", probe)
-        monkeypatch.setattr(sys.modules["xpnet.backends.resolve"], "make", make)
+        monkeypatch.setattr(sys.modules["xpnet.backends.resolve"], "make", lambda *of: of)
         return probed
 
     return build
 
 
-CPUS = {"numpy": "cpu", "torch": "cpu", "jax": "cpu", "dpnp": "cpu"}
-JAX_GPU = {**CPUS, "jax": "cpu cuda:0"}
-GPUS = {**JAX_GPU, "cupy": "cuda:0 cuda:1", "torch": "cpu cuda:0", "dpnp": "cpu gpu:0 gpu:1"}
-APPLE = {**CPUS, "torch": "cpu mps:0"}
+GPUS = {"cupy": "cuda:0 cuda:1", "torch": "cpu cuda:0 mps:0", "dpnp": "cpu gpu:0 gpu:1"}
 NONE = "cupy lacks cuda:0; torch lacks cuda:0; jax lacks cuda:0"
 WARNING = "--device cuda:7 is not usable: jax lacks cuda:7; running on the CPU with jax; to fix it: mend jax"
 
@@ -240,59 +208,58 @@ WARNING = "--device cuda:7 is not usable: jax lacks cuda:7; running on the CPU w
 @pytest.mark.parametrize(
     ("devices", "device", "backend", "used", "reason", "warning"),
     [
-        (CPUS, "auto", "auto", "numpy cpu", NONE, None),
-        (CPUS, "cuda:7", "jax", "jax cpu", "jax lacks cuda:7", WARNING),
-        (CPUS, "auto", "dpnp", "dpnp cpu", "dpnp lacks gpu:0", None),
-        (GPUS, "auto", "auto", "cupy cuda:0", None, None),
-        (GPUS, "gpu:1", "auto", "dpnp gpu:1", None, None),
-        (JAX_GPU, "cuda:0", "auto", "jax cuda:0", None, None),
-        (APPLE, "mps", "auto", "torch mps:0", None, None),
+        ({}, "auto", "auto", ("numpy", "cpu"), NONE, None),
+        ({}, "cuda:7", "jax", ("jax", "cpu"), "jax lacks cuda:7", WARNING),
+        ({}, "auto", "dpnp", ("dpnp", "cpu"), "dpnp lacks gpu:0", None),
+        (GPUS, "auto", "auto", ("cupy", "cuda:0"), None, None),
+        (GPUS, "gpu:1", "auto", ("dpnp", "gpu:1"), None, None),
+        (GPUS, "mps", "auto", ("torch", "mps:0"), None, None),
+        ({"jax": "cuda:0"}, "cuda:0", "auto", ("jax", "cuda:0"), None, None),
     ],
 )
 def test_the_first_backend_that_works_is_used_and_the_cpu_replaces_a_gpu_with_the_reason(
     machine, devices, device, backend, used, reason, warning
 ):
     machine(**devices)
-    selection = resolve(device, backend, require_device="cpu" not in used)
-    assert f"{selection.backend.name} {selection.backend.device_name}" == used
-    assert (selection.device_requested, selection.device_used) == (device, used.split()[1])
-    assert (selection.reason, selection.warning) == (reason, warning)
-
-
-ON_CPU = "only on the CPU: use --backend cupy, torch or jax, or --device cpu"
-ON_GPU = "only on an NVIDIA GPU: use --backend numpy, torch, jax, dpnp or array-api-strict, or --device cuda"
-NOT_ANY = f"no backend can run on cuda:0: {NONE}; to fix it: mend cupy"
-LACKING = "the jax backend cannot run on cuda:0: jax lacks cuda:0; to fix it: mend jax"
+    selection = resolve(device, backend, require_device=used[1] != "cpu")
+    assert selection == Selection(used, device, used[1], reason, warning)
 
 
 @pytest.mark.parametrize(
-    ("device", "backend", "required", "message"),
+    ("device", "backend", "message"),
     [
-        ("cuda", "numpy", False, f"the numpy backend cannot run on cuda, {ON_CPU}"),
-        ("cpu", "cupy", False, f"the cupy backend cannot run on cpu, {ON_GPU}"),
-        ("cuda", "jax", True, LACKING),
-        ("cuda:x", "torch", False, "unknown device 'cuda:x': expected auto, cpu, cuda, cuda:N, gpu, gpu:N"),
-        ("cpu", "tensorflow", False, "unknown backend 'tensorflow': expected auto, numpy, cupy, torch, jax,"),
-        ("auto", "auto", True, f"a GPU is required: {NOT_ANY}"),
+        (
+            "cuda",
+            "numpy",
+            "the numpy backend cannot run on cuda, only on the CPU: use --backend cupy, torch or jax",
+        ),
+        (
+            "cpu",
+            "cupy",
+            "the cupy backend cannot run on cpu, only on an NVIDIA GPU: use --backend numpy, torch,",
+        ),
+        ("cuda", "jax", "the jax backend cannot run on cuda:0: jax lacks cuda:0; to fix it: mend jax"),
+        ("cuda:x", "torch", "unknown device 'cuda:x': expected auto, cpu, cuda, cuda:N, gpu, gpu:N"),
+        ("cpu", "tensorflow", "unknown backend 'tensorflow': expected auto, numpy, cupy, torch, jax,"),
+        ("auto", "auto", f"a GPU is required: no backend can run on cuda:0: {NONE}; to fix it: mend cupy"),
     ],
 )
-def test_a_named_backend_is_never_replaced_nor_a_required_gpu(machine, device, backend, required, message):
-    machine(**CPUS)
-    with pytest.raises(XPNetError) as caught:
-        resolve(device, backend, require_device=required)
-    assert str(caught.value).startswith(message)
+def test_a_named_backend_is_never_replaced_nor_a_required_gpu(machine, device, backend, message):
+    machine()
+    with pytest.raises(XPNetError, match=f"^{re.escape(message)}"):
+        resolve(device, backend, require_device=True)
 
 
 def test_arrays_on_the_cpu_are_no_gpu_that_is_required(machine, monkeypatch):
     machine(**GPUS)
-    rows = resolve("cpu", "torch").backend
+    (rows := Mock(spec=Backend)).configure_mock(name="torch", device_name="cpu")
     assert resolve(like=rows).device_used == "cpu"
     monkeypatch.setenv("XPNET_REQUIRE_DEVICE", "on")
     assert resolve(like=rows).device_used == "cuda:0"
 
 
 def test_without_a_driver_no_gpu_library_is_loaded(machine, monkeypatch):
-    probed = machine(**CPUS)
+    probed = machine()
     monkeypatch.setattr(probing, "cuda_driver_version", lambda: None)
     assert resolve("auto").reason == "there is no NVIDIA driver"
     assert probed == []

@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 from backend_enum import BackendCase
 
-from xpnet._lib.tree import leaves
 from xpnet.backends.resolve import make
-from xpnet.training.batches import SampleBlock
 
 pytestmark = pytest.mark.needs("cupy")
 NUMPY = make("numpy", "cpu")
@@ -69,47 +67,6 @@ def test_any_function_has_the_bits_of_numpy(cupy, capsys, shape, dtype):
     assert capsys.readouterr().err == ""
 
 
-def products(xp, a, b):
-    """Return products of matrices by rows, by columns and neither, and of stacks of matrices."""
-    stored, turn, stack = a + a, xp.matrix_transpose, xp.reshape(b, (-1, 4, 1))
-    squares = [a @ turn(b), b @ turn(stored), stored @ turn(stored), turn(stored) @ stored]
-    pairs = xp.reshape(b, (-1, 2, 2)) + 1.0
-    stacks = [stack @ turn(stack), stored @ stack, stored[:2, :2] @ turn(pairs), turn(pairs[:1, ...]) @ pairs]
-    return [*squares, stored[:, 1:] @ turn(stored[:, :3]), *stacks, pairs[::2, ...] @ turn(pairs[::2, ...])]
-
-
-@pytest.mark.parametrize(
-    ("rows", "switch", "dtype"),
-    [(1, "0", "float32"), (3, "0", "float64"), (1, "1", "float64"), (3, "1", "float32")],
-)
-def test_products_of_whole_numbers_are_those_of_numpy(cupy, capsys, monkeypatch, dtype, rows, switch):
-    monkeypatch.setenv("XPNET_WHOLE_BATCHES", switch)
-    a, b = np.eye(5, 4, dtype=dtype) * 7 - 3, np.arange(4 * rows, dtype=dtype).reshape(rows, 4)
-    results = cupy.compile(lambda *args: products(cupy.xp, *args), exact=True)(*map(cupy.from_host, (a, b)))
-    for result, expected in zip(results, products(NUMPY.xp, a, b), strict=True):
-        np.testing.assert_array_equal(cupy.to_host(result), expected, strict=True)
-    assert capsys.readouterr().err == ""
-
-
-@pytest.mark.parametrize("shifts", [False, True], ids=["new results", "an argument among the results"])
-def test_steps_in_one_call_leave_the_results_of_others_alone(cupy, capsys, *, shifts):
-    def step(variables, block, rate):
-        x, y = variables
-        return [y if shifts else y * rate, (x + y) * rate + block.indices]
-
-    states = []
-    for backend, compiled in ((NUMPY, step), (cupy, cupy.compile(step, exact=True))):
-        take_steps = backend.compile_steps(step, compiled, exact=True)
-        numbers = np.arange(9.0).reshape(3, 3), np.ones((3, 3)), np.arange(12.0).reshape(4, 3)
-        x, y, indices = map(backend.from_host, numbers)
-        results = [[x.T, y]]
-        for _ in range(2):
-            results.append(take_steps(results[-1], SampleBlock(x, x, None, indices), [0.3, 0.2, -1.7, 0.9]))
-        states.append([backend.to_host(x).tobytes() for x in leaves(results)])
-    assert states[0] == states[1]
-    assert capsys.readouterr().err == ""
-
-
 WARNING = "xpnet: warning: not compiling a function for cupy, which is slower: "
 
 
@@ -118,29 +75,3 @@ def test_a_function_that_is_not_known_runs_as_it_is_after_a_warning(cupy, capsys
     (result,) = cupy.compile(lambda x: [cupy.xp.floor(x) * 2.0], exact=True)(x)
     assert cupy.to_host(result).tolist() == [-4.0, 0.0, 6.0]
     assert capsys.readouterr().err.startswith(WARNING)
-
-
-FULL, REFUSED = "out of memory", "CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE: too many blocks"
-
-
-@pytest.mark.parametrize(("problem", "warnings"), [(FULL, 2), (REFUSED, 1)])
-def test_a_plan_without_memory_is_tried_again_later_and_a_refused_launch_is_not(
-    cupy, capsys, monkeypatch, problem, warnings
-):
-    from xpnet.backends import cupy_compile
-
-    calls = iter([RuntimeError(problem)] * 2)
-    original = cupy_compile.Plan.__call__
-
-    def call(plan, runs):
-        for error in calls:
-            raise error
-        return original(plan, runs)
-
-    monkeypatch.setattr(cupy_compile, "PATIENCE", 2)
-    monkeypatch.setattr(cupy_compile.Plan, "__call__", call)
-    step = cupy.compile(lambda variables, rate: [variables[0] * rate], exact=True)
-    for _ in range(4):
-        (result,) = step([cupy.from_host(np.ones(3))], 2.0, more=[(3.0,), (0.5,)])
-        assert cupy.to_host(result).tolist() == [3.0] * 3
-    assert capsys.readouterr().err == f"{WARNING}{problem}\n" * warnings

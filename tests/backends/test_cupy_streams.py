@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import numpy as np
 import pytest
 from backend_enum import BackendCase
-from networks import image_data, reproducible
+from networks import image_data
 
 import xpnet
 
@@ -76,16 +76,3 @@ def test_a_predictor_gives_two_streams_their_own_answers(streams, monkeypatch):
             is_over.set()
             for result, answer in zip(results, expected, strict=True):
                 np.testing.assert_array_equal(result.result(60.0), answer)
-
-
-@pytest.mark.parametrize("compiled", [False, True])
-def test_tables_are_there_for_a_stream_that_did_not_make_them(streams, compiled):
-    x, backend = -np.arange(10000.0) / 50, BackendCase.CUPY.make()
-    exp = reproducible(backend).exp
-    exp = backend.compile(exp, exact=True) if compiled else exp
-    for stream in streams:
-        with stream:
-            result = exp(backend.from_host(x))
-    with stream:
-        host = backend.to_host(result)
-    np.testing.assert_array_equal(host, reproducible(BackendCase.NUMPY.make()).exp(x), strict=True)

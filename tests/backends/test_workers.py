@@ -35,14 +35,3 @@ def test_an_error_in_another_thread_reaches_the_caller():
     workers = Workers()
     with workers.start(3, lambda: None), pytest.raises(ZeroDivisionError):
         workers.share(fail_elsewhere, range(3))
-
-
-@pytest.mark.needs("torch")
-def test_workers_of_torch_use_one_thread_each_and_leave_the_number_of_threads():
-    torch = make("torch", "cpu")
-    count = torch.library.get_num_threads()
-    with torch.workers(2):
-        assert set(torch.map_blocks(lambda _: torch.library.get_num_threads(), range(4))) == {1}
-        with torch.single_blocks(1 << 40):
-            assert torch.library.get_num_threads() == 2
-    assert torch.library.get_num_threads() == count

@@ -104,16 +104,6 @@ def test_a_step_asks_no_more_of_the_device_than_its_budget():
         ),
         (device.platform, "machine", lambda: "aarch64", "needs Linux on x86-64, not linux on aarch64"),
     ],
-    ids=[
-        "no g++",
-        "another CuPy",
-        "two CuPys",
-        "no CuPy",
-        "an old g++",
-        "an old processor",
-        "a card",
-        "another processor",
-    ],
 )
 def test_a_machine_that_cannot_emulate_is_one_line(monkeypatch, capsys, place, name, value, problem):
     problem = problem.format(*wheels.find())
