@@ -83,12 +83,6 @@ def test_products_depend_neither_on_the_order_of_the_terms_nor_on_other_rows():
     assert np.isnan(rp.matmul(a, b)).tolist() == [[True] * 5] * 2 + [[False] * 5] * 5
 
 
-@pytest.mark.parametrize(("left", "right"), [((4,), (2, 4, 3)), ((3, 1, 5, 4), (2, 4, 6)), ((3, 0), (0, 2))])
-def test_shapes_of_products_are_those_of_the_standard(left, right):
-    a, b = np.ones(left), np.ones(right)
-    np.testing.assert_array_equal(rp.matmul(a, b), a @ b, strict=True)
-
-
 def test_products_of_blocks_are_added_in_a_tree():
     generator = np.random.default_rng(0)
     a, b = generator.normal(size=(4, 250)), generator.normal(size=(250, 3))
@@ -106,57 +100,34 @@ def test_sums_are_folded(count):
     assert float(rp.sum(x)) == reference.folded_sum(x.tolist())
 
 
-def test_tiny_terms_count_as_multiples_of_2_to_the_minus_953():
-    x = np.array([5e-324, -1e-310, NORMAL, 2.0**-952, 2.0**-846])
-    assert rp.sum(x[:, None], axis=1).tolist() == [0.0, 0.0, 0.0, 2.0**-952, 2.0**-846]
-
-
-def test_means_and_variances_are_within_their_bounds():
-    x = wide(np.random.default_rng(0), 1000) + 3.0
-    levels, terms = 10, list(map(Fraction, x.tolist()))
-    mean = sum(terms) / 1000
-    error = abs(Fraction(float(rp.mean(x))) - mean)
-    assert error <= (levels + 1) * HALF_ULP * sum(map(abs, terms)) / 1000
-    variance = sum((term - mean) ** 2 for term in terms) / Fraction(999.5)
-    result = Fraction(float(rp.var(x, correction=0.5)))
-    assert abs(result - variance) <= (levels + 5) * HALF_ULP * variance + 2 * error**2
-
-
-@pytest.mark.parametrize("scale", [1.0, 300.0])
-def test_logsumexp_and_softmax_are_within_their_bounds(scale):
-    x = np.random.default_rng(0).normal(size=100) * scale
-    unit, logs = Decimal(2) ** -53, Decimal(math.log(100) + math.log2(128))
+@pytest.mark.parametrize("largest", [1.0, 600.0])
+def test_means_variances_logsumexp_and_softmax_are_within_their_bounds(largest):
+    x = np.random.default_rng(0).uniform(0.0, largest, 1000)
     with localcontext(prec=50):
-        rest = [Decimal(number) - Decimal(max(x)) for number in x.tolist()]
-        total = sum(each.exp() for each in rest)
-        true, result = total.ln() + Decimal(max(x)), Decimal(float(rp.logsumexp(x)))
-        assert abs(result - true) <= unit * (abs(true) + Decimal(5.2 * math.log(100) + 10))
-        for each, share in zip(rest, map(Decimal, rp.softmax(x).tolist()), strict=True):
-            bound = unit * (logs + 8 - each) * each.exp() / total + Decimal(2) ** -960
-            assert abs(share - each.exp() / total) <= bound
+        terms = [*map(Decimal, x.tolist())]
+        mean, total, logs = sum(terms) / 1000, sum(term.exp() for term in terms), Decimal(1000).ln()
+        variance = sum((term - mean) ** 2 for term in terms) / Decimal("999.5")
+        results = [  # the true ones, and the errors in units of 2^-53
+            (rp.mean(x), mean, 11 * mean),
+            (rp.var(x, correction=0.5), variance, 15 * variance),
+            (rp.logsumexp(x), total.ln(), total.ln() + logs * Decimal("5.2") + 13),
+        ]
+        for term, share in zip(terms, rp.softmax(x), strict=True):
+            true = term.exp() / total
+            results.append((share, true, (max(terms) - term + logs + 18) * true))
+        for result, true, error in results:
+            assert abs(Decimal(float(result)) - true) <= error * Decimal(2) ** -53 + Decimal(2) ** -960
 
 
-NUMPYS = {rp.sum: np.sum, rp.mean: np.mean, rp.var: np.var, rp.logsumexp: np.logaddexp.reduce}
-INFINITE = np.array([[INF, 1], [-INF, 1], [INF, -INF], [NAN, 1], [-INF, -INF], [1e308, 1e308]])
-
-
-@pytest.mark.parametrize(("function", "of_nothing"), [*zip(NUMPYS, [0.0, NAN, NAN, -INF], strict=True)])
-def test_infinities_and_nan_are_as_in_numpy(function, of_nothing):
-    with np.errstate(all="ignore"):
-        np.testing.assert_array_equal(function(INFINITE, axis=1), NUMPYS[function](INFINITE, axis=1))
-    np.testing.assert_array_equal(function(np.ones(0)), of_nothing)
-
-
-@pytest.mark.parametrize("function", NUMPYS)
+@pytest.mark.parametrize("function", [rp.sum, rp.mean, rp.var])
 @pytest.mark.parametrize("axis", [None, -3, (2, 0), ()])
 def test_axes_are_those_of_numpy(axis, function):
     x, options = np.random.default_rng(0).normal(size=(3, 4, 5)), {"axis": axis, "keepdims": axis == -3}
-    is_log = function is rp.logsumexp
-    expected = np.log(np.sum(np.exp(x), **options)) if is_log else NUMPYS[function](x, **options)
+    expected = getattr(np, function.__name__)(x, **options)
     np.testing.assert_allclose(function(x, **options), expected, atol=1e-13, strict=True)
 
 
-@pytest.mark.parametrize("function", [*NUMPYS, rp.softmax])
+@pytest.mark.parametrize("function", [rp.sum, rp.mean, rp.var, rp.logsumexp, rp.softmax])
 @pytest.mark.parametrize("length", [3, 20_001])
 def test_rows_alone_have_the_bits_that_they_have_among_others(function, length):
     x = wide(np.random.default_rng(0), (60, length))
@@ -164,15 +135,6 @@ def test_rows_alone_have_the_bits_that_they_have_among_others(function, length):
     for rows in (slice(59, 60), slice(7, 30)):
         assert function(x[rows], axis=1).tobytes() == together[rows].tobytes()
         assert function(x[rows].T, axis=0).tobytes() == np.ascontiguousarray(together[rows].T).tobytes()
-
-
-@pytest.mark.parametrize("axis", [0, -2, 2])
-def test_cumulative_sums_have_the_axes_and_the_first_zero_of_the_standard(axis):
-    x = np.arange(24.0).reshape(2, 3, 4)
-    expected = np.cumsum(x, axis=axis)
-    with_zero = np.concatenate([np.zeros_like(np.take(x, [0], axis=axis)), expected], axis=axis)
-    np.testing.assert_array_equal(rp.cumulative_sum(x, axis=axis), expected)
-    np.testing.assert_array_equal(rp.cumulative_sum(x, axis=axis, include_initial=True), with_zero)
 
 
 def test_random_numbers_are_the_upper_53_bits_of_the_words_and_their_order():
@@ -188,26 +150,20 @@ def test_random_numbers_are_the_upper_53_bits_of_the_words_and_their_order():
 GENERATOR = np.random.default_rng(1)
 SPECIAL = [0.0, INF, 5e-324, 1e-310, NORMAL, math.nextafter(INF, 0.0), 1.0, 800.0, 709.782712893384, 1e-200]
 EDGES = np.array([*SPECIAL, *(-x for x in SPECIAL), NAN, *wide(GENERATOR, 500, -1074, 1024)])
-TINY = wide(GENERATOR, (3, 5, 4))
-TINY[0, 0, :] = 5e-324, 1e-310, -1e-310, NORMAL
 SUBNORMAL = np.array([2.0**-128, -(2.0**-128), 2.0**-126, -0.0, NAN, INF], dtype=np.float32)
 LONG = wide(GENERATOR, (3, 20_001))
 CLASSES = np.array([[2, 0, 7], [-1, 1, 2]])
 NOTHING, NUMBER = np.ones((2, 0)), np.array(0.5)
 CALLS = {
     **{name: (getattr(rp, name), EDGES) for name in ("exp", "log", "sqrt", "tanh", "sigmoid", "sin", "cos")},
-    "exp in pieces": (rp.exp, LONG),
     "exp of bool": (rp.exp, CLASSES > 0),
     "sqrt of subnormal float32 numbers": (rp.sqrt, SUBNORMAL),
     "log of a number": (rp.log, NUMBER),
     "sum in pieces": (lambda x: rp.sum(x, axis=1), LONG),
-    "sum over axes": (lambda x: rp.sum(x, axis=(0, 2)), TINY),
-    "var": (lambda x: rp.var(x, axis=-1, correction=1), TINY),
+    "var": (lambda x: rp.var(x, axis=-1, correction=1), LONG),
     "logsumexp of nothing": (lambda x: rp.logsumexp(x, axis=1), NOTHING),
     "one-hot": (lambda x: rp.one_hot(x, 3, axis=0), CLASSES),
-    "matmul": (lambda x: rp.matmul(x[:, :4, :], x[0, :4, :], slices=3), TINY),
     "matmul in blocks": (lambda x: rp.matmul(x, x.T, slices=1, block=1024), LONG),
-    "vecdot": (lambda x: rp.vecdot(x, x[0, :, :], axis=-2), TINY),
     "uniform": (lambda x: rp.random.uniform(5, (2, 3), like=x), NUMBER),
     "permutation": (lambda x: rp.random.permutation(5, 20, like=x), NUMBER),
 }
@@ -221,24 +177,6 @@ def test_every_backend_gives_the_same_bits(backend, name):
     assert_same(result, expected, backend)
     numbers = ~np.isnan(expected)
     assert backend.to_host(result)[numbers].tobytes() == expected[numbers].tobytes()
-
-
-def test_products_of_vectors_and_one_hot_codes_are_numpys():
-    x, y = GENERATOR.normal(size=(3, 4, 2)), GENERATOR.normal(size=(4, 2))
-    np.testing.assert_allclose(rp.vecdot(x, y, axis=-2), np.sum(x * y, axis=-2), atol=1e-12, strict=True)
-    codes = np.moveaxis((CLASSES[..., None] == np.arange(3)).astype(float), -1, 0)
-    np.testing.assert_array_equal(rp.one_hot(CLASSES, 3, axis=0), codes, strict=True)
-
-
-@pytest.mark.slow
-@pytest.mark.needs("jax")
-def test_jax_has_float64_for_the_call_only_and_compiles_no_function():
-    import jax
-
-    result = rp.exp(jax.numpy.asarray([1.0], dtype="float32"))
-    assert (result.dtype, jax.numpy.asarray([1.0]).dtype) == (np.float64, np.float32)
-    with pytest.raises(DataError, match=r"^exp: .*, with values, got a \w*Tracer \(not inside jax.jit\)"):
-        jax.jit(rp.exp)(jax.numpy.ones(3))
 
 
 @pytest.mark.needs("torch")
@@ -256,9 +194,7 @@ def test_results_have_no_gradient_and_devices_without_values_or_in_common_are_re
 ONES = np.ones((3, 3))
 REFUSED = [
     (lambda: rp.exp([1.0]), "exp: expected an array of NumPy, CuPy, PyTorch, .* a list"),
-    (lambda: rp.exp(ONES * 1j), "exp: expected real numbers of at most 64 bits, got an array of complex128"),
     (lambda: rp.matmul(ONES, ONES * 2.0**401), r"matmul: a magnitude is above 2\^400 .*: scale .*"),
-    (lambda: rp.matmul(ONES, ONES[:2]), r"matmul: .* shapes .*, got \(3, 3\) and \(2, 3\)"),
     (lambda: rp.sum(ONES, axis=[0]), r"sum: expected an axis from -2 to 1, .*, got \[0\]"),
     (lambda: rp.mean(ONES, axis=(0, -2)), r"mean: .* different ones, got \(0, -2\)"),
     (lambda: rp.random.uniform(2**64, 3), r"random: expected a seed from 0 to 2\^64 - 1, .*"),

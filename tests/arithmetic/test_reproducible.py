@@ -1,10 +1,9 @@
-"""Budgets of bits, signs of zeros, chunks of blocks and orders of samples, beyond docs/vectors."""
+"""Budgets of bits, signs of zeros and chunks of blocks, beyond docs/vectors."""
 
 import numpy as np
 import pytest
 from networks import reproducible
 
-from xpnet.arithmetic import random
 from xpnet.arithmetic.blocks import BLOCK_SIZE, block_chunks, tree_sum
 from xpnet.arithmetic.reproducible import bit_budget
 from xpnet.backends.resolve import make
@@ -36,11 +35,3 @@ def test_sums_of_chunks_make_the_tree_of_all_blocks(stack):
         lengths = [sum(group.blocks for group in chunk) for chunk in chunks]
         sums = [tree_sum([next(remaining) for _ in range(length)], add) for length in lengths]
         assert tree_sum(sums, add) == tree_sum(terms, add)
-
-
-@pytest.mark.parametrize("count", [0, 1, 64])
-def test_words_that_are_nearly_equal_or_equal_are_ordered_as_by_a_stable_sort(monkeypatch, count):
-    keys = np.random.default_rng(0).integers(0, 8, count, np.uint64) | np.uint64(1 << 63)
-    keys[::3] += np.uint64(1 << 40)
-    monkeypatch.setattr(random, "words", lambda *_, **__: keys)
-    assert random.permutation(0, count, epoch=1).tolist() == sorted(range(count), key=keys.__getitem__)

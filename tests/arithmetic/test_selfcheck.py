@@ -48,23 +48,6 @@ def test_a_gpu_is_checked_with_the_shapes_of_the_run(monkeypatch):
     assert shapes[1:] == [(1, *shape) for shape in hidden + output]
 
 
-@pytest.mark.slow
-@pytest.mark.needs("jax")
-@pytest.mark.parametrize("fences", ["hold", "do nothing"])
-def test_jax_on_a_gpu_compiles_unless_a_bit_differs(capsys, monkeypatch, fences):
-    from xpnet.backends import fence
-
-    gpu, config = make("jax", "cpu"), TrainConfig(hidden=(4,), batch_size=32, epochs=1, dropout=0.5)
-    monkeypatch.setattr(gpu, "on_gpu", True)
-    monkeypatch.setattr(selfcheck, "_COMPILED", {})
-    if fences == "do nothing":
-        monkeypatch.setattr(fence, "_fence", lambda x, _: x)
-    with Trainer.open(config, real_data(100, 5), gpu) as trainer:
-        assert trainer.context.as_written == (fences == "do nothing")
-    warnings = capsys.readouterr().err.count("when it compiles: not compiling, which is slower\n")
-    assert warnings == (fences == "do nothing")
-
-
 def test_variables_that_change_products_are_refused_on_a_gpu_unless_arithmetic_is_native(monkeypatch):
     gpu, data = make("numpy", "cpu"), real_data(10, 5)
     monkeypatch.setattr(gpu, "device_name", "cuda:0")

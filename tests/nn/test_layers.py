@@ -29,18 +29,7 @@ def test_the_variance_over_several_blocks_has_no_bias():
     np.testing.assert_allclose(running.variance, 0.1 * squares / (count - 3), rtol=1e-14)
 
 
-def test_the_statistics_of_a_dead_unit_never_become_subnormal():
-    moments, factors = BatchMoments(np.zeros((1, 1)), np.zeros((1, 1))), mean_and_variance_factors(64)
-    running = RunningStatistics(np.full((1, 1), 2.0**-900), np.full((1, 1), 2.0**-900))
-    for _ in range(1000):
-        running = update_running_statistics(running, moments, *factors)
-        assert all(statistic.item() == 0.0 or statistic.item() >= 2.0**-953 for statistic in running)
-    assert max(running.mean.item(), running.variance.item()) < 2.0**-940
-
-
-@pytest.mark.parametrize(
-    ("probability", "steps"), [(0.5, 32768), (0.2, 13107), (1e-9, 0), (1.0 - 1e-9, 65535)]
-)
+@pytest.mark.parametrize(("probability", "steps"), [(0.2, 13107), (1e-9, 0), (1.0 - 1e-9, 65535)])
 def test_masks_and_their_scale_have_the_probability_rounded_to_65536ths(probability, steps):
     bits = random.words(0, random.Purpose.DROPOUT, 800_000, epoch=1)[::4] & np.uint64(0xFFFF)
     network = Network((1, 1, 1), input_dropout=probability)

@@ -1,10 +1,9 @@
-"""Each activation and each optimiser is in every place that names them all."""
+"""Each activation and each optimiser is in every place that names them all, and that no script writes."""
 
 import re
 from typing import get_args
 
 import cli_reference
-import make_vectors
 import pytest
 from activations import ORACLES
 from checkout import ROOT
@@ -14,20 +13,12 @@ from xpnet.config import settings
 from xpnet.nn.functional import ACTIVATIONS
 from xpnet.nn.optim import OPTIMIZERS
 
-TYPES = "xpnet/config/keyword_types.pyi"
-
 
 def words(path, begin="", end="", pattern=r"[\"`]([a-z-]+)[\"`]"):
     """The names in a part of a file: in quotes, or as the pattern finds them."""
     text = (ROOT / path).read_text(encoding="utf-8")
     part = text.partition(begin)[2].partition(end)[0] if begin else text
     return set(re.findall(pattern, part, re.MULTILINE))
-
-
-def trained(setting):
-    """The names in trainings.json."""
-    file = make_vectors.read("trainings")
-    return {{**file["defaults"], **case["settings"]}[setting] for case in file["trainings"]}
 
 
 PAGE, SCRIPT, KEYS = "docs/reproducibility.md", "examples/browser/xpnet.js", r"^  \"?([a-z-]+)\"?:"
@@ -40,10 +31,6 @@ PLACES = {
         f"section 9.2 of {PAGE}": words(PAGE, "### 9.2 ", "### 9.3 ", r"^    ([a-z-]+) "),
         "docs/math.md": words("docs/math.md", "## Activations", "## "),
         "docs/training.md": words("docs/training.md", "- Activation: ", "\n", "[a-z-]+"),
-        f"{TYPES} (keyword_types.py)": words(TYPES, "    activation: ", "\n"),
-        "docs/cli.md (cli_reference.py)": words("docs/cli.md", "--activation {", "}", "[a-z-]+"),
-        "docs/vectors/network.json (make_vectors.py)": make_vectors.read("network")["activations"],
-        "docs/vectors/trainings.json (make_vectors.py)": trained("activation"),
     },
     "optimizer": {
         "OptimizerName of xpnet/config/settings.py": get_args(settings.OptimizerName),
@@ -51,10 +38,6 @@ PLACES = {
         f"OPTIMIZERS of {SCRIPT}": words(SCRIPT, "export const OPTIMIZERS = {", "\n};", KEYS),
         f"section 10.3 of {PAGE}": words(PAGE, "### 10.3 ", "### 10.4 ", r"(?:^    |(?<=[a-z], ))([a-z]+)"),
         "docs/math.md": words("docs/math.md", "## Optimisers", "## "),
-        f"{TYPES} (keyword_types.py)": words(TYPES, "    optimizer: ", "\n"),
-        "docs/cli.md (cli_reference.py)": words("docs/cli.md", "--optimizer {", "}", "[a-z-]+"),
-        "docs/training.md (cli_reference.py)": words("docs/training.md", "<!-- optimisers", "<!-- end of"),
-        "docs/vectors/trainings.json (make_vectors.py)": trained("optimizer"),
     },
 }
 

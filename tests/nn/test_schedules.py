@@ -10,7 +10,6 @@ from xpnet.nn.schedules import build
 
 
 def linear(schedulers, optimizer):
-    """Five steps of warm-up: 1/5, 2/5, … 1."""
     return schedulers.LinearLR(optimizer, start_factor=0.2, end_factor=1.0, total_iters=4)
 
 
