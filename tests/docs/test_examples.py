@@ -16,6 +16,7 @@ differ. Comments before a block say what else holds for it:
 import contextlib
 import difflib
 import io
+import math
 import os
 import re
 import signal
@@ -90,27 +91,19 @@ def compare(example):
     marks, output = example.namespace.pop("marks", {}), example.namespace["output"]
     if output is None:
         return None
-    varies = [*VARIES, *filter(None, [marks.get("varies")])]
-    tokens = {"gap": r"^…\n", "varying": "|".join(varies)}
-    if "within" in marks:
-        tokens["number"] = NUMBER
-    pattern, position, numbers = "", 0, []
-    expected = squeeze(example.parsed)
-    for match in re.finditer("|".join(f"(?P<{n}>{t})" for n, t in tokens.items()), expected, re.MULTILINE):
-        kind = match.lastgroup
-        numbers += [float(match[0])] if kind == "number" else []
-        put = {"gap": "(?:.*\n)*?", "varying": f"(?:{tokens['varying']})", "number": f"({NUMBER})"}[kind]
-        pattern += re.escape(expected[position : match.start()]) + put
+    varies, expected, numbers = "|".join([*VARIES, *filter(None, [marks.get("varies")])]), "", []
+    tokens = f"(?P<gap>^…\n)|(?P<varying>{varies})" + rf"|(?P<number>{NUMBER})" * ("within" in marks)
+    put = {"gap": "(?:.*\n)*?", "varying": f"(?:{varies})", "number": f"({NUMBER})"}
+    shown, position = squeeze(example.parsed), 0
+    for match in re.finditer(tokens, shown, re.MULTILINE):
+        numbers += [float(match[0])] * (match.lastgroup == "number")
+        expected += re.escape(shown[position : match.start()]) + put[match.lastgroup]
         position = match.end()
-    found = re.fullmatch(pattern + re.escape(expected[position:]), squeeze(output))
-    if found:
-        close = float(marks.get("within", 0))
-        found = all(abs(float(new) - old) <= close for new, old in zip(found.groups(), numbers, strict=True))
-    if not found:
-        return "\n".join(
-            difflib.unified_diff(example.parsed.splitlines(), output.splitlines(), "page", "run")
-        )
-    return None
+    found = re.fullmatch(expected + re.escape(shown[position:]), squeeze(output))
+    pairs = zip(map(float, found.groups()), numbers, strict=True) if found else [(0.0, math.inf)]
+    if all(abs(new - old) <= float(marks.get("within", 0)) for new, old in pairs):
+        return None
+    return "\n".join(difflib.unified_diff(example.parsed.splitlines(), output.splitlines(), "page", "run"))
 
 
 def parse_marks(document):
