@@ -26,7 +26,6 @@ from report_pages import save_data
 
 import xpnet
 from xpnet import trackers, train
-from xpnet._lib.extras import install_command
 from xpnet.config.settings import TrackerName
 from xpnet.storage.record import read_metrics, read_run
 
@@ -55,34 +54,31 @@ def empty_folder(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def mirrored(request, tmp_path_factory):
     """A folder with a run that all tested trackers have, interrupted and resumed."""
-    tests = [item for item in request.session.items if "mirrored" in item.fixturenames]
+    names = {
+        item.callspec.params["name"] for item in request.session.items if "mirrored" in item.fixturenames
+    }
     folder = tmp_path_factory.mktemp("mirrored")
     small_data(folder)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
     environment |= {"TRACKIO_DIR": str(folder / "trackio"), "HOME": str(folder)}  # what wandb leaves there
     options = {"cwd": folder, "env": environment}
     words = ["--data=small.npz", "--epochs=100", "--batch-size=4", "--hidden=7", "--log-every=10"]
-    words += ["--track", *{item.callspec.params["name"] for item in tests}]
-    tags = ["--name=first try", "--tag=größe-1.5", "--tag=old"]
-    assert pressed(20, [*words, *tags], **options).returncode == 130
-    assert 3 <= len(read_metrics(folder / "runs/first try/metrics.jsonl")) < 11
-    command = [sys.executable, "-m", "xpnet", "train", "--resume=runs/first try"]
-    command += ["--tag=größe-1.5", "--tag=new"]
+    words += ["--name=first try", "--tag=größe-1.5", "--track", *names]
+    assert pressed(20, words, **options).returncode == 130
+    command = [sys.executable, "-m", "xpnet", "train", "--resume=runs/first try", "--tag=new"]
     again = subprocess.run(command, capture_output=True, text=True, check=True, **options)
     assert again.stderr == ""
     return folder
 
 
 def text_of(tracker, folder):
-    """All that a tracker holds: the log that wandb uploads later, or the tables of a data base."""
+    """All that a tracker holds: the log that wandb uploads later, or a data base."""
     if tracker == "wandb":
         logs = (folder / "runs/wandb").glob("*/*.wandb")
         return "".join(log.read_bytes().decode(errors="replace") for log in logs)
     path = folder / {"trackio": "trackio/xpnet.db", "mlflow": "runs/mlflow.db"}[tracker]
     with contextlib.closing(sqlite3.connect(path)) as base:
-        tables = base.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-        rows = [base.execute(f"SELECT * FROM {table}").fetchall() for (table,) in tables]  # noqa: S608
-        return str(rows)
+        return "".join(base.iterdump())
 
 
 @pytest.mark.slow
@@ -121,7 +117,7 @@ def fake(monkeypatch):
 
     def install(more="", name="wandb"):
         Path("fakes").mkdir(exist_ok=True)
-        Path(f"fakes/{name}.py").write_text(textwrap.dedent(RECORDER) + textwrap.dedent(more))
+        Path(f"fakes/{name}.py").write_text(textwrap.dedent(RECORDER) + more)
 
     monkeypatch.syspath_prepend(str(Path("fakes").resolve()))
     monkeypatch.setattr(trackers, "SILENCE", 60.0)  # no line about a wait on a slow machine
@@ -137,16 +133,12 @@ def calls(*names):
 
 
 @pytest.fixture
-def child(monkeypatch):
-    """Be as the process of a tracker, after the training."""
+def copy(monkeypatch):
+    """A function that copies the run in this process, as that of the tracker does after a training."""
     monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda *_, **__: None)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     monkeypatch.setattr(os, "environ", dict(os.environ))
-
-
-def copy():
-    """Copy the run to a tracker in this process."""
-    return trackers.copy_to_wandb(trackers.TrackedRun("wandb", RUN_FOLDER))
+    return lambda: trackers.copy_to_wandb(trackers.TrackedRun("wandb", RUN_FOLDER))
 
 
 @pytest.fixture
@@ -154,25 +146,24 @@ def finished(recorded):
     shutil.copytree(recorded / "runs" / "plain", RUN_FOLDER)
 
 
-def test_a_copy_has_each_epoch_once_the_result_the_model_and_the_end_of_each_session(fake, finished, child):
-    path = RUN_FOLDER / "metrics.jsonl"
-    lines, record = path.read_bytes().splitlines(keepends=True), read_run(RUN_FOLDER)
-    change_record(RUN_FOLDER, status="running")  # it was killed
-    path.write_bytes(b"".join(lines[:2]))
-    assert copy() == "runs/wandb/offline-run"
-    change_record(RUN_FOLDER, status="completed")
-    path.write_bytes(b"".join(lines))
-    copy()
-    assert [call[1] for call in calls("log")] == [0, 1, 1, 2, 3, 3]  # each session ends with the result
+@pytest.mark.usefixtures("fake", "finished")
+def test_a_copy_has_each_epoch_once_the_result_the_model_and_the_end_of_each_session(copy):
+    path, record = RUN_FOLDER / "metrics.jsonl", read_run(RUN_FOLDER)
+    lines = path.read_bytes().splitlines(keepends=True)
+    for status, count in (("running", 2), ("completed", len(lines))):  # it was killed, and resumed
+        change_record(RUN_FOLDER, status=status)
+        path.write_bytes(b"".join(lines[:count]))
+        assert copy() == "runs/wandb/offline-run"
+    logs = calls("log")
+    assert [epoch for _, epoch, _ in logs] == [0, 1, 1, 2, 3, 3]  # each session ends with the result
+    assert logs[-1][2].items() >= {"test_loss": record["metrics"]["test_loss"]}.items()
     first, second = calls("init")
     assert first == second
     assert first[2].items() >= {**record["config"], "started": record["started"]}.items()
-    row, (_, epoch, metrics) = json.loads(lines[2]), calls("log")[3]
-    row.pop("fingerprint", None)  # no metric
+    row, metrics = json.loads(lines[2]), logs[3][2]
     started = datetime.fromisoformat(record["started"]).timestamp()
     assert metrics.pop("_timestamp") == pytest.approx(started + row["seconds"], abs=0.002)
-    assert {"epoch": epoch, **metrics} == row
-    assert calls("log")[-1][2].items() >= {"test_loss": record["metrics"]["test_loss"]}.items()
+    assert metrics.items() <= row.items()
     assert calls("artifact") == [["artifact", "model.safetensors", "model"]] * 2
     assert calls("finish") == [["finish", 1], ["finish", 0]]
 
@@ -197,7 +188,6 @@ def test_a_tracker_that_fails_or_hangs_is_one_warning_after_the_epoch(capfd, fak
         assert capfd.readouterr() == ("", f"xpnet: warning: {warning}\n")
 
 
-@pytest.mark.needs("sklearn")
 def test_every_training_is_copied_and_a_tracker_that_fails_is_a_warning(capsys, fake, monkeypatch):
     fake(name="trackio")
     copied = []
@@ -206,20 +196,17 @@ def test_every_training_is_copied_and_a_tracker_that_fails_is_a_warning(capsys, 
         name, folder = map(str, words[-2:])
         copied.append((name, folder))
         code, answer = (1, "OSError") if name == "trackio" else (0, "runs/wandb/offline-run")
-        process = SimpleNamespace(returncode=code, stdin=None, poll=lambda: None)
-        process.communicate = lambda timeout: (answer, None)
-        return process
+        communicate = lambda timeout: (answer, None)  # noqa: E731
+        return SimpleNamespace(returncode=code, stdin=None, poll=lambda: None, communicate=communicate)
 
     monkeypatch.setattr(trackers, "Popen", start)
     assert train.main([*RUN, "--name", "seeds", "--repeats", "2", "--track", "trackio", "wandb"]) == 0
     out, err = capsys.readouterr()
     assert (out, err.count("warning: --track trackio: OSError: "), err.count("\n")) == ("", 2, 2)
-    folders = [f"runs/seeds/seed-{seed}" for seed in (0, 1)]
-    assert copied == [(name, folder) for folder in folders for name in ("trackio", "wandb")]
     xpnet.fit(*pixels(60, 36, 4), epochs=1, run="runs/fit", track=["wandb"], report=False)
-    assert copied[-1] == ("wandb", "runs/fit")
-    xpnet.XPNetClassifier(epochs=1, run="runs/own", track=["wandb"]).fit(*pixels(60, 36, 4))
-    assert copied[-1] == ("wandb", "runs/own")
+    folders = [f"runs/seeds/seed-{seed}" for seed in (0, 1)]
+    both = [(name, folder) for folder in folders for name in ("trackio", "wandb")]
+    assert copied == [*both, ("wandb", "runs/fit")]
 
 
 @pytest.mark.slow
@@ -241,6 +228,5 @@ def test_a_tracker_that_is_not_installed_is_one_line_and_leaves_nothing(capsys, 
     Path(name).mkdir()
     monkeypatch.setattr(sys, "path", [str(Path.cwd())])
     importlib.invalidate_caches()
-    message = complaint(capsys, "train", *RUN, "--track", name)
-    assert message == f"--track {name}: {name} is not installed: {install_command(name)}"
+    assert f"{name} is not installed: " in complaint(capsys, "train", *RUN, "--track", name)
     assert not Path("runs").exists()
