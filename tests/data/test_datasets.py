@@ -1,7 +1,6 @@
 """Reading datasets: what comes out, whatever the format, and one clear line for each defect."""
 
 import gzip
-import hashlib
 import io
 import os
 import re
@@ -12,9 +11,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from xpnet.data import array_files, datasets
+from xpnet.data import array_files
 from xpnet.data.array_files import is_mapped
-from xpnet.data.datasets import Dataset, check_copy_memory, digest, load
+from xpnet.data.datasets import check_copy_memory, digest, load
 from xpnet.errors import ConfigError, DataError
 
 IDX_TYPES = {"u1": 0x08, "i1": 0x09, "f8": 0x0E}
@@ -91,18 +90,10 @@ def test_the_bundled_mnist_is_the_notebooks_data():
 
 @pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("write", [write_npz, write_npy])
-@pytest.mark.parametrize(
-    ("convert", "dtype"),
-    [
-        (lambda x: np.asfortranarray(x / 4).astype(">f8"), np.float64),
-        (lambda x: x.astype(np.float16), np.float32),
-        (lambda x: x % 2 == 0, np.uint8),
-    ],
-    ids=["big-endian in Fortran's order", "float16", "booleans"],
-)
-def test_arrays_in_other_types(tmp_path, write, convert, dtype):
-    arrays = SMALL | {name: convert(SMALL[name]) for name in ("x_train", "x_test")}
-    assert_holds(load(write(tmp_path, arrays)), arrays, dtype)
+@pytest.mark.parametrize(("kind", "dtype"), [(">f8", np.float64), (np.float16, np.float32), (bool, np.uint8)])
+def test_arrays_in_other_types_and_orders(tmp_path, write, kind, dtype):
+    features = {name: np.asfortranarray(SMALL[name] % 3).astype(kind) for name in ("x_train", "x_test")}
+    assert_holds(load(write(tmp_path, SMALL | features)), SMALL | features, dtype)
 
 
 @pytest.mark.parametrize(
@@ -123,15 +114,6 @@ def test_every_format_gives_the_arrays_of_a_table_and_their_digest(tmp_path, wri
     dataset = load(write(tmp_path, arrays))
     assert_holds(dataset, arrays, dtype)
     assert digest(dataset) == digest(load(*write_csv(tmp_path, arrays), columns=kind))
-
-
-def test_the_digest_is_that_of_names_types_shapes_and_values(monkeypatch):
-    monkeypatch.setattr(datasets, "_HASHED_AT_ONCE", 61)
-    x, y = np.arange(35, dtype=np.float32).reshape(7, 5), np.arange(7, dtype=np.int32)
-    heads = ("x_train <f4 7x5", "y_train <i4 7", "x_test <f4 7x5", "y_test <i4 7")
-    arrays = zip(heads, (x, y, x[::-1], y), strict=True)
-    content = b"".join(f"{head}\n".encode() + array.tobytes() for head, array in arrays)
-    assert digest(Dataset(x.astype(">f4"), y, x[::-1], y, "any")) == hashlib.sha256(content).hexdigest()
 
 
 # Defects: which arguments, then IDX, CSV, NPZ

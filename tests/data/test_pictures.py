@@ -1,16 +1,13 @@
 """Pictures of digits: in whatever size, light and file, they come out as MNIST holds them."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+import io
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from xpnet.data import datasets, pictures
-from xpnet.data.pictures import FIELD, MAX_PIXELS, WORKING_SIDE, read_digit, read_grey, to_mnist_form
+from xpnet.data import datasets
+from xpnet.data.pictures import FIELD, WORKING_SIDE, read_digit, read_grey, to_mnist_form
 from xpnet.errors import DataError
 
 PAPER, INK = 235, 30
@@ -99,7 +96,6 @@ TURNED[0x0112] = 5  # the camera was turned
         ("transparent.webp", with_alpha, {}),
         ("film.gif", lambda image: image, {"save_all": True, "append_images": [Image.new("L", (300, 300))]}),
         ("decimals.tif", lambda image: Image.fromarray(grey(image).astype(np.float32) / 255), {}),
-        ("exif.jpg", lambda image: image, {"exif": b"Exif\0\0II*\0\xff\xff\xff\xff garbage"}),
         ("turned.jpg", lambda image: image.transpose(Image.Transpose.TRANSPOSE), {"exif": TURNED}),
         ("large.png", lambda image: image.resize((2100, 2100), Image.Resampling.NEAREST), {}),
     ],
@@ -111,21 +107,16 @@ def test_every_form_of_file_gives_the_same_digit(tmp_path, name, convert, option
     assert nearest(read_digit(path), form(seven())) <= 12
 
 
-DAMAGED = "the image is too large, damaged or cut short"
+def encoded(image):
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("image", "kind", "message"),
-    [
-        (Image.new("1", (9000, 9000)), "PNG", rf"{DAMAGED} \(9000 x 9000 pixels, at most {MAX_PIXELS} are"),
-        (Image.fromarray(np.full((9, 9), np.nan, np.float32)), "TIFF", f"{DAMAGED} .a pixel is no"),
-        (Image.new("L", (10, 10)), "WEBP", rf"{DAMAGED} \(10 x 10 pixels, at most 99 are read"),
-    ],
-)
-def test_an_image_that_is_too_large_or_no_numbers_is_refused(tmp_path, monkeypatch, image, kind, message):
-    monkeypatch.setattr(pictures, "MAX_WEBP_PIXELS", 99)
-    image.save(tmp_path / "image", kind)
-    with pytest.raises(DataError, match=f"image: {message}[^\n]*$"):
+@pytest.mark.parametrize("content", [encoded(Image.new("1", (9000, 9000))), encoded(seven())[:600]])
+def test_an_image_that_is_too_large_or_cut_short_is_refused(tmp_path, content):
+    (tmp_path / "image").write_bytes(content)
+    with pytest.raises(DataError, match=r"image: the image is too large, damaged or cut short[^\n]*$"):
         read_digit(tmp_path / "image")
 
 
@@ -133,27 +124,3 @@ def test_a_file_that_is_no_image_is_refused(tmp_path):
     (tmp_path / "image.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     with pytest.raises(DataError, match=r"image.png: is no image that can be read: expected PNG"):
         read_digit(tmp_path / "image.png")
-
-
-def test_a_damaged_tiff_prints_nothing_itself(tmp_path, capfd):
-    path, noise = tmp_path / "a.tiff", np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
-    Image.fromarray(noise).save(path, compression="tiff_adobe_deflate")
-    content = path.read_bytes()
-    path.write_bytes(content[:300] + bytes(40) + content[340:])
-    with pytest.raises(DataError, match="damaged or cut short"):
-        read_grey(path)
-    os.write(2, b"said")  # standard error works again
-    assert capfd.readouterr() == ("", "said")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="/proc/self/status is Linux's")
-@pytest.mark.parametrize(("mode", "kind", "side"), [("P", "png", 8192), ("RGBA", "webp", 5000)])
-def test_the_largest_images_take_half_a_gigabyte(tmp_path, mode, kind, side):
-    path, image = tmp_path / f"a.{kind}", Image.new(mode, (side, side))
-    image.paste((200,) * len(image.getbands()), (2000, 2000, 3000, 4000))
-    image.save(path, **({"transparency": 0} if mode == "P" else {}))
-    imports = "from pathlib import Path\nfrom xpnet._lib.machine import peak_memory\n"
-    imports += "from xpnet.data.pictures import read_grey\n"
-    code = f"{imports}before = peak_memory()\nread_grey(Path({str(path)!r}))\nprint(peak_memory() - before)"
-    assert int(subprocess.check_output([sys.executable, "-c", code])) < 512 << 20

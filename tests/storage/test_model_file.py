@@ -1,6 +1,5 @@
 """Model files: their layout, their fingerprint, and every way in which a file can be wrong."""
 
-import hashlib
 import json
 import re
 import struct
@@ -13,36 +12,19 @@ from saved_models import saved_model
 import xpnet
 from xpnet.errors import DataError
 from xpnet.nn.functional import ACTIVATIONS
-from xpnet.storage.model_file import encode_model, fingerprint, load_model
+from xpnet.storage.model_file import encode_model, load_model
 
 NORM = ("weight", "bias", "running_mean", "running_var")
 
 
-def test_the_same_model_gives_the_same_bytes_in_any_layout_and_aligned_for_readers_that_map_it():
-    shapes = {"weight": (5, 2), "bias": (5,)}, {"weight": (1, 5), "bias": (1,)}
-    layers = [
-        {name: np.random.default_rng(7).normal(size=shape).astype("f4") for name, shape in layer.items()}
-        for layer in shapes
-    ]
-    turned = [
-        {name: np.asfortranarray(array).astype(">f4") for name, array in layer.items()} for layer in layers
-    ]
-    data = encode_model(saved_model(layers))
-    assert encode_model(saved_model(turned)) == data
-    assert fingerprint(layers) == fingerprint(turned)
+def test_arrays_are_aligned_for_readers_that_map_the_file():
+    layers = [{"weight": np.ones((5, 2), "f4"), "bias": np.ones(5, "f4")}]
+    data = encode_model(saved_model(layers, normalization={"shift": np.zeros(2), "scale": np.ones(2)}))
     (length,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8 : 8 + length])
-    del header["__metadata__"]
+    entries = json.loads(data[8 : 8 + length])
+    del entries["__metadata__"]
     assert (8 + length) % 8 == 0
-    assert not any(entry["data_offsets"][0] % (int(entry["dtype"][1:]) // 8) for entry in header.values())
-
-
-def test_the_fingerprint_is_sha256_of_the_tensors_layer_by_layer_each_with_its_norm():
-    first = {"bias": np.array([5, 6], np.float32), "weight": np.array([[1, 2], [3, 4]], np.float32)}
-    layers = [first, {"weight": np.array([[11.0, 12.0]]), "bias": np.array([13.0])}]
-    norm = {name: np.array([float(number)]) for number, name in enumerate(NORM, start=7)}
-    expected = struct.pack("<6f7d", *range(1, 14))
-    assert fingerprint(layers, [norm]) == hashlib.sha256(expected).hexdigest()
+    assert not any(each["data_offsets"][0] % (int(each["dtype"][1:]) // 8) for each in entries.values())
 
 
 def ones(*shape):
@@ -57,11 +39,9 @@ INFINITE = {"normalization.shift": np.zeros(4), "normalization.scale": np.full(4
 VARIANCE = "norms.0.running_var"
 WRONG = [
     ({W0: None}, None, f"{SHAPE} no such tensor: a model file has layers.0.weight (outputs, inputs), "),
-    ({W0: np.ones((3, 4))}, None, f'"{B0}": expected F64 of shape (3,), got F32 of shape (3,): a model '),
     ({B1: np.float32([np.nan, np.inf])}, None, f"{B1}: 2 of its 2 numbers are NaN, "),
     ({"a\nb": ones(3)}, None, '"a\\nb": expected no such tensor, got F32 of shape (3,): a model file has '),
     (INFINITE, None, "normalization.scale: 4 of its 4 numbers are NaN, infinite"),
-    ({**NORMS, VARIANCE: None}, None, f'"{VARIANCE}": expected F32 of shape (3,), got no such tensor'),
     ({**NORMS, VARIANCE: -ones(3)}, None, f"{VARIANCE}: 3 of its 3 numbers are NaN, "),
     ({}, {"sizes": "[" * 100_000}, "sizes in the metadata: expected [4, 3, 2], got "),
     ({}, {"activation": "x\ny"}, f"activation: expected one of {', '.join(ACTIVATIONS)}, got"),

@@ -13,7 +13,7 @@ from filelock import FileLock
 from folders import change_record, fail_with, tree
 
 from xpnet.errors import ConfigError, DataError
-from xpnet.storage import find, run
+from xpnet.storage import find
 from xpnet.storage.locks import Lock, is_locked
 from xpnet.storage.record import Record, read_metrics, read_run
 from xpnet.storage.run import WritableRun
@@ -47,8 +47,7 @@ def test_a_started_run_has_a_folder_named_by_its_start_with_a_running_record(tmp
     assert record == run.record == record | GIVEN
     assert record.keys() == get_type_hints(Record).keys()
     assert (record["schema_version"], record["status"]) == (4, "running")
-    (segment,) = record["segments"]
-    assert (segment["epoch"], segment["hosts"], segment["places"]) == (0, [platform.node()], ["numpy on cpu"])
+    assert record["segments"][0]["hosts"] == [platform.node()]
     assert re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{6}", record["id"])
     assert run.folder.name == record["id"]
     assert set(tree(run.folder)) == {".lock", "run.json"}
@@ -145,22 +144,13 @@ def test_what_killed_starts_left_is_put_back_or_removed_unless_it_is_in_use(tmp_
     assert tree(halfway) == before
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "write_atomic", fail_with(NO_SPACE))
-    message = r"^--out: no run can be written in .*runs \(No space left on device\): choose another folder$"
-    with pytest.raises(ConfigError, match=message):
-        start(tmp_path / "runs")
-    assert set(tree(tmp_path)) == {"runs"}
-
-
 def test_rows_are_in_the_file_as_soon_as_they_are_logged_and_read_back_with_null_for_nan(tmp_path):
     run = start(tmp_path)
-    row = {'ß"\n\u2028\ud800': [None, True, {"": [-0.0, 2**70]}], "loss": 0.1 + 0.2}
-    run.log(row)
-    assert repr(read_metrics(run.folder / "metrics.jsonl")) == repr([row])
+    run.log({"loss": 0.1 + 0.2, 'ß"\n\u2028\ud800': [None, -0.0, 2**70]})
     run.log({"loss": float("nan"), "deep": {"list": [1.0, (float("inf"),)]}})
-    last = (run.folder / "metrics.jsonl").read_text().splitlines()[-1]
-    assert last == '{"loss": null, "deep": {"list": [1.0, [null]]}}'
+    first, last = read_metrics(run.folder / "metrics.jsonl")
+    assert repr(first) == repr({"loss": 0.1 + 0.2, 'ß"\n\u2028\ud800': [None, -0.0, 2**70]})
+    assert last == {"loss": None, "deep": {"list": [1.0, [None]]}}
 
 
 def test_a_full_disk_is_one_line_keeps_what_was_written_and_no_lock(tmp_path, monkeypatch):
