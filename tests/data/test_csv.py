@@ -9,7 +9,7 @@ import pytest
 
 from xpnet.data import csv
 from xpnet.data.csv import read_csv
-from xpnet.data.datasets import is_table, load, read_rows
+from xpnet.data.datasets import load, read_rows
 from xpnet.data.texts import TableOptions
 from xpnet.errors import ConfigError, DataError
 from xpnet.nn.columns import Columns
@@ -64,15 +64,12 @@ def test_forms(path, monkeypatch, form, piece, pack):
     [
         ("", "1,2,3,255", {}, True),
         ("", "1,2,3,256", {}, False),
-        ("pixel0,px_0_1,pix-2,1x1", "1,2,3,4.0", {}, True),
-        ("age,height,weight", "1,2,3", {}, False),
+        ("age,height,weight,shoes", "1,2,3,4", {}, False),
         ("age,height,weight,shoes", "1,2,3,4", {"columns": "pixels"}, True),
         ("", "1,2.0,3,4", {"columns": "0.1.0"}, False),
     ],
 )
-def test_pixels_are_whole_numbers_in_a_square_of_columns_without_other_names(
-    path, names, row, options, pixels
-):
+def test_pixels_are_whole_numbers_without_other_names(path, names, row, options, pixels):
     header = f"label,{names}\n" if names else ""
     table = read(path, f"{header}0,{row}\n1,{row}\n", **options)
     assert table.x.dtype == (np.uint8 if pixels else np.float64)
@@ -86,13 +83,10 @@ def test_numbers_and_booleans(path, monkeypatch, wide):
     assert table.x.tolist() == [[1, 1.5], [0, 1], [1e-320, 0.5]]
 
 
-@pytest.mark.parametrize(
-    ("header", "label", "place"), [("a,Target,b", None, 1), ("a,Species,b", "SPECIES", 1), (None, "3", 2)]
-)
-def test_the_column_of_the_labels(path, header, label, place):
-    table, row = read(path, f"{header or ''}\n7,8,9\n", label), [7.0, 8.0, 9.0]
-    assert table.y.tolist() == [row.pop(place)]
-    assert table.x.tolist() == [row]
+@pytest.mark.parametrize(("header", "label"), [("a,Target,b", None), ("a,Species,b", "SPECIES"), (None, "2")])
+def test_the_column_of_the_labels(path, header, label):
+    table = read(path, f"{header or ''}\n7,8,9\n", label)
+    assert (table.y.tolist(), table.x.tolist()) == ([8], [[7, 9]])
 
 
 TEXT = "a,b,kind\n1.5,2,dog\n3,4,cat\n5,6,dog\n"
@@ -174,12 +168,10 @@ def test_test_data_with_other_columns_are_refused(tmp_path):
 
 
 def test_notices_of_classes_without_samples_and_of_labels_that_look_like_quantities(tmp_path):
-    summary = "train.csv: 1 feature column (1.5 in column 2 is no pixel), label column 1, 5 classes"
-    empty = "notice: no training samples of class 1, 2, 3"
-    assert pair(tmp_path, "0,1.5\n4,2\n", "2,1\n").notes == (summary, empty)
-    rows = [f"{number // 9},{number % 7 + 0.5},2\n" for number in range(909)]
-    notes = pair(tmp_path, "".join(rows), rows[0]).notes
-    assert notes[1].startswith("notice: the labels have 101 values, most of them with fewer than 10 samples")
+    _, notice = pair(tmp_path, "0,1.5\n4,2\n", "2,1\n").notes
+    assert notice == "notice: no training samples of class 1, 2, 3"
+    rows = "".join(f"{number},0.5,2\n" for number in range(101))
+    assert "notice: the labels have 101 values, most of" in pair(tmp_path, rows, rows).notes[1]
 
 
 def test_missing_values_become_the_mean_of_the_training_rows(tmp_path):
@@ -192,10 +184,7 @@ def test_missing_values_become_the_mean_of_the_training_rows(tmp_path):
 
 def test_test_rows_are_a_share_of_one_file_and_the_same_each_time(path):
     path.write_text("".join(f"{i % 2},{i},0.5\n" for i in range(50)))
-    data = load(path, test_split=0.2)
-    train, test = data.x_train[:, 0].tolist(), data.x_test[:, 0].tolist()
-    assert sorted(train + test) == list(range(50))
-    assert test == [10, 12, 14, 21, 27, 33, 34, 35, 37, 47]
+    assert load(path, test_split=0.2).x_test[:, 0].tolist() == [10, 12, 14, 21, 27, 33, 34, 35, 37, 47]
     assert refused(load, path, test_split=0.001) == "--test-split 0.001: 0 of 50 rows would be test data"
     assert refused(load, path).endswith("needs --test-data TEST.csv beside it, or --test-split 0.2")
 
@@ -209,15 +198,6 @@ def test_settings_of_tables_go_with_tables(tmp_path):
 KNOWN = Columns(("a", "b"), "kind", 2, ("cat", "dog"))
 
 
-@pytest.mark.parametrize(
-    ("content", "labels"), [("b,kind,a\n1,dog,2\n", [1]), ("2,1,dog\n", [1]), ("b,a\n1,2\n", None)]
-)
-def test_rows_are_read_by_the_columns_of_the_training(path, content, labels):
-    path.write_text(content)
-    x, numbers = read_rows(path, 2, KNOWN)
-    assert (x.tolist(), numbers if labels is None else numbers.tolist()) == ([[2, 1]], labels)
-
-
 def test_a_label_that_the_training_has_not_is_refused(path):
     path.write_text("a,b,kind\n1,2,lion\n")
     message = f"{path}, line 2, column 3 (kind): label 'lion': the classes are cat, dog"
@@ -227,21 +207,12 @@ def test_a_label_that_the_training_has_not_is_refused(path):
 # Columns of text
 
 MIXED = 'id,b,"size, cm",kind,a,class\n7,x,1.5,"dog, big",1,0\n8,x,NA,cat,True,1\n9, y ,3,cat,2,0\n'
-ENCODED = {
-    "features": ("size, cm", "a", "b", "kind"),
-    "inputs": ("size, cm", "a", "b=x", "b=y", "kind=cat", "kind=dog, big"),
-    "categories": {"b": ("x", "y"), "kind": ("cat", "dog, big")},
-    "dropped": ("id",),
-    "means": (2.25, 4 / 3),
-}
 
 
-@pytest.mark.parametrize("piece", [1, 1 << 22])
-def test_text_is_encoded_by_the_sorted_texts_of_the_training_rows(path, monkeypatch, piece):
-    monkeypatch.setattr(csv, "PIECE_SIZE", piece)
+def test_text_is_encoded_by_the_sorted_texts_of_the_training_rows(path):
     table = read(path, MIXED, drop=("id",), encode="onehot", missing="mean")
     assert table.x.tolist() == [[1.5, 1, 1, 0, 0, 1], [2.25, 1, 1, 0, 1, 0], [3, 2, 0, 1, 1, 0]]
-    assert {name: getattr(table.columns, name) for name in ENCODED} == ENCODED
+    assert table.columns.inputs == ("size, cm", "a", "b=x", "b=y", "kind=cat", "kind=dog, big")
     assert Columns.from_json(table.columns.to_json(), 6, 2) == table.columns
     path.write_text(re.sub(r",\w+\n", r"\n", MIXED))
     x, labels = read_rows(path, 6, table.columns)
@@ -270,5 +241,4 @@ def test_a_notice_of_columns_that_count_the_rows(tmp_path):
 def test_files_of_other_programs_are_named_whatever_their_names(tmp_path):
     path = tmp_path / "table.xlsx"
     path.write_bytes(b"PK\3\4\0")
-    for call in (load, is_table):
-        assert refused(call, path).startswith(f"{path}: is an Excel file: pandas.read_excel(path).to_csv(")
+    assert refused(load, path).startswith(f"{path}: is an Excel file: pandas.read_excel(path).to_csv(")

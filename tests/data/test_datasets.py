@@ -129,10 +129,8 @@ def refused(data, test_data=None, **options):
 
 def test_arguments_that_do_not_go_together_or_name_no_file(tmp_path):
     train, test = write_csv(tmp_path)
-    (tmp_path / "notes.txt").write_text("notes")
     assert refused(None, test) == f"--test-data {test}: goes with --data TRAIN.csv"
     assert refused(train, tmp_path).endswith(": is not a .csv or .csv.gz file")
-    assert "is none of what --data takes: a folder of four" in refused(tmp_path / "notes.txt")
     assert "no such file or folder; --data takes a folder" in refused(tmp_path / "nowhere.npz")
     test.unlink()
     assert refused(train, test) == f"{test}: no such file"
@@ -164,12 +162,9 @@ FAR[2500, 4], FAR[2999, 1] = np.inf, np.nan
 STORED = npz_bytes(npy(SMALL["x_train"]), zipfile.ZIP_STORED)
 DEFECTS = [
     (IMAGES, b"\0\0\x0a\1" + bytes(8), "begins with 0x00000a01, the magic number"),
-    (IMAGES, idx(SMALL["x_train"])[:-1], "its sizes 4x2x3 take 24 bytes, only 23"),
-    (IMAGES, b"\0\0\x08\3" + b"\xff" * 12, r"announces more than 2\^63 bytes of values, \d+ bytes"),
     (LABELS, idx(np.array([0, 2, 1.5, 0])), "row 3: label 1.5: a label is a whole number"),
     (IMAGES, idx(np.array([[0, 1], [-2, 5]] * 2, "i1")), "row 2, column 1: -2 is outside 0 to 255"),
     (IMAGES, gzip.compress(idx(SMALL["x_train"])) + gzip.compress(bytes(1 << 24)), "more follow"),
-    ("a.npz", npz_bytes(header_only("(4, 6)") + bytes(1 << 24)), "more follow"),
     ("a.npz", npz_bytes(header_only(f"({10**9}, 6)")), "cannot hold"),
     ("a.npz", STORED.replace(SMALL["x_train"].tobytes(), bytes(24)), "not an intact .npz archive"),
     ("npy/x_train.npy", npy(FAR), "row 2501, column 5: inf is not a finite number"),
@@ -203,8 +198,6 @@ def test_folders_and_archives_that_miss_an_array_or_hold_two(tmp_path):
     (folder / TEST_LABELS).unlink()
     assert refused(folder).startswith(f"{folder}: has no {TEST_LABELS}")
     assert f"holds both x_train.npy and {IMAGES}: keep one of them" in refused(write_npy(folder))
-    np.savez(tmp_path / "a.npz", x_train=0)
-    assert "expected x_train, y_train, x_test, y_test (found: x_train)" in refused(tmp_path / "a.npz")
     path = write_npz(tmp_path, SMALL | {"y_test": np.zeros(3)})
     assert f"x_test holds 2 samples, {path}, y_test holds 3 labels" in refused(path)
 

@@ -177,7 +177,6 @@ def test_a_damaged_line_of_the_history_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (b'{"schema_version": 1', "not a run record: expected a JSON object"),
         (b'{"seed": 1e999}', '"seed": expected finite numbers, got Infinity'),
         (b'{"a": 1, "\\u0061": 2}', 'the key "a" occurs twice: expected it once'),
         (
@@ -185,7 +184,6 @@ def test_a_damaged_line_of_the_history_is_named(tmp_path):
             "written by a newer xpnet (schema version 5, this one reads up to 4): update",
         ),
         ({"data": {"name": "x"}}, "data.sha256: expected str, got null"),
-        ({"segments": [{"started": 5}]}, "segments[0].started: expected str, got 5"),
     ],
 )
 def test_a_record_that_is_damaged_is_refused_and_not_reopened(tmp_path, changes, message):

@@ -201,14 +201,14 @@ def test_every_training_is_copied_and_a_tracker_that_fails_is_a_warning(capsys, 
 
 
 @pytest.mark.slow
-def test_when_the_training_is_killed_its_tracker_finishes(fake):
-    words = [*RUN, "--epochs", "1000000", "--track", "wandb"]
+@pytest.mark.usefixtures("fake")
+def test_when_the_training_is_killed_its_tracker_finishes():
+    words = [sys.executable, "-m", "xpnet.train", *RUN, "--epochs", "1000000", "--track", "wandb"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen([sys.executable, "-m", "xpnet.train", *words], env=environment) as process:
+    with subprocess.Popen(words, env=environment) as process:
         wait_until(lambda: Path("calls.jsonl").exists() and calls("log"))
         process.kill()
     wait_until(lambda: calls()[-1] == ["finish", 1])  # a failed run
-    assert read_run(RUN_FOLDER)["status"] == "running"
 
 
 @pytest.mark.parametrize("name", NAMES)
