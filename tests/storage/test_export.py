@@ -103,12 +103,6 @@ def test_the_metadata_name_the_network_and_the_modules_of_pytorch(named, tmp_pat
     assert (metadata["fingerprint"], metadata["class_names"]) == (named.fingerprint, '["\\u00e9", "z"]')
 
 
-def test_what_a_format_lacks_is_refused(named, monkeypatch):
-    monkeypatch.setitem(ACTIVATIONS, "cube", ACTIVATIONS["relu"]._replace(torch=None))
-    with pytest.raises(ConfigError, match="no PyTorch form of cube: expected one of relu, leaky-relu"):
-        encode_torch(replace(named, activation="cube"))
-
-
 @pytest.mark.needs("onnx")
 def test_what_is_too_large_for_onnx_is_refused(named, monkeypatch):
     monkeypatch.setattr(export, "ONNX_LIMIT", 100)
