@@ -75,9 +75,8 @@ def test_the_model_that_a_training_started_from_is_named_with_its_digest(capsys)
     assert complaint(capsys, *words, "runs/started/model.safetensors", "--quiet").startswith(problem)
 
 
-def test_data_at_another_place_are_named(capsys):
+def test_data_may_have_moved(capsys):
     Path("small.npz").rename("elsewhere.npz")
-    assert complaint(capsys, "verify", PLAIN_RUN).startswith("small.npz: no such file")
     assert printed(capsys, "verify", PLAIN_RUN, "--data", "elsewhere.npz").endswith(VERIFIED)
 
 

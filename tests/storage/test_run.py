@@ -53,15 +53,13 @@ def test_a_started_run_has_a_folder_named_by_its_start_with_a_running_record(tmp
     assert set(tree(run.folder)) == {".lock", "run.json"}
 
 
-@pytest.mark.parametrize(
-    "put", [Path.mkdir, lambda path: path.symlink_to(start(path.parents[1] / "elsewhere").folder)]
-)
-def test_what_is_no_run_is_never_replaced(tmp_path, put):
-    (tmp_path / "runs").mkdir()
-    put(tmp_path / "runs" / "mine")
+@pytest.mark.parametrize("name", ["folder", "link"])
+def test_what_is_no_run_is_never_replaced(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(start(tmp_path / "elsewhere").folder)
     before = tree(tmp_path)
-    with pytest.raises(ConfigError, match=r"runs/mine: not a run \(no run.json in it\)[^\n]*--overwrite"):
-        start(tmp_path / "runs", "mine", overwrite=True)
+    with pytest.raises(ConfigError, match=rf"{name}: not a run \(no run.json in it\)[^\n]*--overwrite"):
+        start(tmp_path, name, overwrite=True)
     assert tree(tmp_path) == before
 
 
@@ -191,8 +189,8 @@ def test_a_record_that_is_damaged_is_refused_and_not_reopened(tmp_path, changes,
 def test_a_stopped_run_goes_on_with_its_record_under_its_present_name(tmp_path):
     ended = read_run(stopped(tmp_path))
     folder = (tmp_path / "mine").rename(tmp_path / "other")
-    for name in (".0123456789abcdef.tmp", ".notes.tmp"):
-        (folder / name).touch()  # the first is what a killed process was writing
+    (folder / ".notes.tmp").touch()
+    (folder / ".0123456789abcdef.tmp").touch()  # which a killed process was writing
     run = WritableRun.reopen(folder)
     assert run.resume(2, epoch=2, backend="torch", device="cuda:1") == 2
     record = read_run(folder)
