@@ -89,9 +89,3 @@ def test_the_graph_encodes_as_xpnet_does_or_refuses_other_text(zeros):
     else:
         with pytest.raises(Exception, match="zeros = 0"):
             session.run(None, rows)
-
-
-def test_a_damaged_encoding_is_refused():
-    columns = xpnet.load("runs/mine").network.columns
-    with pytest.raises(ValueError, match="columns in the metadata: expected the names of 8 features"):
-        columns.from_json(columns.to_json().replace('"flat"', "1"), 8, 2)

@@ -92,7 +92,6 @@ TURNED[0x0112] = 5  # the camera was turned
 @pytest.mark.parametrize(
     ("name", "convert", "options"),
     [
-        ("deep.png", lambda image: Image.fromarray(np.asarray(image).astype(np.uint16) * 257), {}),
         ("transparent.webp", with_alpha, {}),
         ("film.gif", lambda image: image, {"save_all": True, "append_images": [Image.new("L", (300, 300))]}),
         ("decimals.tif", lambda image: Image.fromarray(grey(image).astype(np.float32) / 255), {}),

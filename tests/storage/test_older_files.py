@@ -90,9 +90,7 @@ def test_runs_are_listed_shown_and_evaluated_as_they_were_and_have_a_report(then
     content = printed_json(capsys, "runs", "show", "killed")
     assert holds(content, {**record("killed"), "status": content["status"]})
     assert holds(printed_json(capsys, "evaluate", "runs/complete"), then["evaluated"])
-    model = xpnet.load("runs/complete", device="cpu")
-    assert model.fingerprint == record("complete")["fingerprint"]
-    assert holds(model.history, rows("complete"))
+    assert holds(xpnet.load("runs/complete", device="cpu").history, rows("complete"))
     printed(capsys, "report", "runs/stopped", "--out", "page.html")
     assert record("stopped")["fingerprint"] in Path("page.html").read_text()
 
