@@ -1,6 +1,5 @@
 """The environment of a run: versions and the git commits, found without loading or raising anything."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -76,15 +75,6 @@ def test_each_commit_is_that_of_its_own_repository_and_dirty_after_a_change(fold
     assert commits() == ({"commit": here, "dirty": True}, clean[1])
     Path(environment.__file__).write_text("changed")
     assert commits()[1] == {"commit": there, "dirty": True}
-
-
-@pytest.mark.parametrize(("seconds", "dirty"), [(1.0, True), (0.0, False)])
-def test_changes_are_told_by_time_but_archives_may_keep_whole_seconds(folders, seconds, dirty):
-    work, _ = folders
-    (work / NAME).write_text("1")
-    commit, time = repository(work), (work / NAME).stat().st_mtime
-    os.utime(work / NAME, (time, int(time) + seconds))
-    assert commits()[0] == {"commit": commit, "dirty": dirty}
 
 
 def test_a_package_that_is_no_checkout_has_no_commit_though_it_is_in_one(folders):

@@ -10,10 +10,8 @@ from checkout import ROOT
 from safetensors import safe_open
 
 import xpnet
-from xpnet.errors import ConfigError
 from xpnet.nn.columns import Columns
 from xpnet.nn.functional import ACTIVATIONS
-from xpnet.storage import export
 from xpnet.storage.export import encode_onnx, encode_torch, is_of_pixels
 
 PAGE = ROOT / "docs" / "python.md"
@@ -101,10 +99,3 @@ def test_the_metadata_name_the_network_and_the_modules_of_pytorch(named, tmp_pat
     assert modules == [["Normalize", 2], ["Linear", 2, 10], ["ReLU"], ["Linear", 10, 2]]
     assert {entry.key: entry.value for entry in content.metadata_props}.items() <= metadata.items()
     assert (metadata["fingerprint"], metadata["class_names"]) == (named.fingerprint, '["\\u00e9", "z"]')
-
-
-@pytest.mark.needs("onnx")
-def test_what_is_too_large_for_onnx_is_refused(named, monkeypatch):
-    monkeypatch.setattr(export, "ONNX_LIMIT", 100)
-    with pytest.raises(ConfigError, match=r"holds up to 100 bytes of parameters, got \d+: use --to torch"):
-        encode_onnx(named, pixels=False)
