@@ -51,33 +51,7 @@ RUN_PYTEST = """
 import pytest
 raise SystemExit(pytest.main(["-p", "xpnet.parity.plugin", "-p", "no:cacheprovider", "-Werror"]))
 """
-PYTEST = (
-    "pytest",
-    "_pytest",
-    "pluggy",
-    "iniconfig",
-    "packaging",
-    "pygments",
-    "py",
-    "test_alone",
-    "array_api_strict",
-)
-IMPORT_ALL = """
-import pkgutil, typing
-import array_api_compat.numpy
-import pytest, xpnet
-
-typing.TYPE_CHECKING = True  # what only type checkers import is imported too
-failed = []
-for folder in ("_lib", "arithmetic", "backends", "parity", "reproducible"):
-    package = __import__("xpnet." + folder, fromlist=["_"])
-    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        try:
-            __import__(module.name)
-        except ImportError as error:
-            failed.append(f"{module.name} {error.name}")
-print(*failed, sep="\\n")
-"""
+PYTEST = "pytest _pytest pluggy iniconfig packaging pygments py test_alone array_api_strict"
 NAMES = """
 import inspect, xpnet
 from xpnet import *
@@ -117,18 +91,16 @@ def test_code_loads_no_heavy_module_that_it_does_not_need(steps):
     lines = [line for line in printed.splitlines() if line.startswith("modules:")]
     for line, (step, heavy) in zip(lines, steps, strict=True):
         assert not {*line.split()} & heavy, step
-        if step.startswith("import xpnet;"):
-            assert {name for name in line.split() if name.startswith("xpnet")} == {
-                *("xpnet", "xpnet.errors", "xpnet._lib", "xpnet._lib.extras")
-            }
+    if steps is ONE:
+        loaded = {name for name in lines[0].split() if name.startswith("xpnet")}
+        assert loaded == {"xpnet", "xpnet.errors", "xpnet._lib", "xpnet._lib.extras"}
 
 
 def test_before_a_command_can_be_interrupted_quietly_nothing_is_loaded():
     """Ctrl-C while the module of a command is imported would leave a traceback."""
-    for module in ("xpnet.__main__", "xpnet.train"):
-        code = f"import sys; before = {{*sys.modules}}; import {module}; print(*{{*sys.modules}} - before)"
-        loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
-        assert {*loaded} == {"xpnet", module}
+    code = "import sys; before = {*sys.modules}; import xpnet.__main__; print(*{*sys.modules} - before)"
+    loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    assert {*loaded} == {"xpnet", "xpnet.__main__"}
 
 
 def run_base(code, *more, folder=None):
@@ -143,28 +115,19 @@ def run_base(code, *more, folder=None):
 @pytest.mark.needs("array-api-strict")
 def test_parity_and_reproducible_need_the_base_array_api_strict_and_pytest_alone(tmp_path):
     (tmp_path / "test_alone.py").write_text(TEST_ALONE)
-    printed = run_base(RUN_PYTEST, *PYTEST, folder=tmp_path).stdout
+    printed = run_base(RUN_PYTEST, *PYTEST.split(), folder=tmp_path).stdout
     assert re.search("^xpnet: tests with numpy, array-api-strict.*; without cupy, torch, jax", printed, re.M)
 
 
-def test_modules_of_the_base_import_numpy_and_array_api_compat_alone():
-    """But those of one array library."""
-    process = run_base(IMPORT_ALL, *PYTEST)
-    libraries = {"backends.cupy_compile cupy", "backends.fence jax", "backends.torch_replay torch"}
-    assert {*process.stdout.splitlines()} == {f"xpnet.{each}" for each in libraries}, process.stderr
-
-
 def test_names_that_need_the_extra_train_say_so_and_are_not_listed_without_it():
-    process = run_base(NAMES, *PYTEST)
+    process = run_base(NAMES, *PYTEST.split())
     first, *lines = process.stdout.splitlines()
     assert first == "ConfigError False False", process.stderr
     names = ("xpnet.fit", "xpnet.load", "xpnet.XPNetClassifier", "xpnet.parity.first_difference")
     assert lines == [f'{name} {FIX} -e ".[train]"' for name in names]
 
 
-@pytest.mark.parametrize(
-    "command", ["train", "evaluate", "predict", "verify", "export", "report", "runs", "parity"]
-)
+@pytest.mark.parametrize("command", ["train", "runs"])
 def test_a_command_without_the_extra_train_is_one_line_and_code_2(command):
     process = run_base(COMMAND.replace("MAIN", f"[{command!r}]"))
     line = f'xpnet: xpnet {command} {FIX} -e ".[train]"\n'

@@ -15,13 +15,17 @@ import xpnet
 import xpnet.parity
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
-RENAMED = {"xpnet.Epoch: 1 figures", "xpnet.Epoch: requires epoch, figures", "attribute xpnet.Epoch.figures"}
-RENAMED |= {"setting log_every = 10", "xpnet.XPNetClassifier: keyword-only log_every=10"}
-RENAMED |= {"xpnet.XPNetClassifier: keyword-only learning_rate=0.005"}
-RENAMED |= {"xpnet.XPNetClassifier: keyword-only weight_decay=None"}
-RENAMED |= {"xpnet.XPNetClassifier: keyword-only weight_decay=0.003"}
-RENAMED |= {"xpnet.XPNetClassifier: keyword-only schedule='constant'"}
-RENAMED |= {"xpnet.Model.report: requires path, self", "xpnet.Model.report: 1 path"}  # which has a default
+RENAMED = """xpnet.Epoch: 1 figures
+xpnet.Epoch: requires epoch, figures
+attribute xpnet.Epoch.figures
+setting log_every = 10
+xpnet.XPNetClassifier: keyword-only log_every=10
+xpnet.XPNetClassifier: keyword-only learning_rate=0.005
+xpnet.XPNetClassifier: keyword-only weight_decay=None
+xpnet.XPNetClassifier: keyword-only weight_decay=0.003
+xpnet.XPNetClassifier: keyword-only schedule='constant'
+xpnet.Model.report: requires path, self
+xpnet.Model.report: 1 path"""
 """Lines of earlier versions that hold no longer."""
 GONE = re.compile(r"(attribute )?xpnet\.(datasets|runs)\.|command augment\b|command runs (best\b|.* --where)")
 """Modules of 0.1 whose old names worked in 0.2 and 0.3, and commands with a replacement."""
@@ -33,14 +37,13 @@ def test_nothing_public_is_missing_or_has_another_default():
     assert FIXTURES / "0.1.0" / "public-names.txt" in versions
     promised = {line for version in versions for line in version.read_text().splitlines()}
     gone = promised - public_names.surface()
-    assert {line for line in gone if not GONE.match(line)} == RENAMED
+    assert {line for line in gone if not GONE.match(line)} == {*RENAMED.splitlines()}
 
 
 @pytest.mark.parametrize(
     ("function", "missing"),
     [
         (lambda x, y, *, c=2: None, {"f: keyword-only c=1"}),
-        (lambda y, x, *, c=1: None, {"f: 0 x", "f: 1 y"}),
         (lambda x, y, z=0, *more, c=1, d=2, **others: None, set()),
     ],
 )
@@ -53,9 +56,7 @@ def test_calls_that_another_signature_does_not_allow_are_found(function, missing
 @pytest.mark.parametrize("package", [xpnet, xpnet.parity], ids=lambda package: package.__name__)
 def test_type_checkers_are_told_of_the_names_that_there_are(package):
     stub = ast.parse(Path(package.__file__).with_suffix(".pyi").read_text())
-    (listed,) = (ast.literal_eval(node.value) for node in stub.body if isinstance(node, ast.Assign))
     imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
     places = {alias.name: node.module for node in imports for alias in node.names}
-    assert sorted(listed) == sorted(package.__all__)
-    for name in {*listed} - {"__version__"}:
+    for name in {*package.__all__} - {"__version__"}:
         assert getattr(package, name) is getattr(importlib.import_module(places[name]), name)

@@ -1,7 +1,6 @@
 """The cases that docs/course/check.py gives to a program, and their answers."""
 
 import json
-import re
 import tomllib
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 VECTORS, MNIST, HERE = ROOT / "docs" / "vectors", ROOT / "data" / "mnist", ROOT / "tests" / "course"
+FILES = {"images": "images-idx3", "labels": "labels-idx1"}
 MISTAKES = tomllib.loads((HERE / "mistakes.toml").read_text(encoding="utf-8"))
 """The known mistakes in each function, in the order of the exercises: edits of solution.py by their names."""
 
@@ -16,10 +16,6 @@ MISTAKES = tomllib.loads((HERE / "mistakes.toml").read_text(encoding="utf-8"))
 def philox(seed, purpose, epoch, number, index=0, first=0):
     """Return random words: section 4.1 of docs/reproducibility.md."""
     return np.random.Philox(key=int(str(seed), 0), counter=[first, index, epoch, purpose]).random_raw(number)
-
-
-def order_words(seed, epochs, m):
-    return [[f"0x{word:016x}" for word in philox(seed, 2, epoch, m)] for epoch in range(epochs + 1)]
 
 
 def make_case(function, m, rng):
@@ -41,6 +37,8 @@ def make_case(function, m, rng):
         results["X"] = rng.integers(256, size=(12, m))
     numbers, p, q = rng.integers(65536, size=(10, m)), *((0.1, 6554) if m % 2 else (0.3, 19661))
     numbers[0, :2] = q - 1, q
+    seed = rng.integers(2**63)
+    words = [[f"0x{word:016x}" for word in philox(seed, 2, epoch, m)] for epoch in range(4)]
     cases = {
         "layer": {"W": draw(m, m), "A": draw(m, m), "b": draw(m, 1)},
         "activate": {"Z": 20 * Z},
@@ -48,7 +46,7 @@ def make_case(function, m, rng):
         "backward": {"W2": draw(10, 10), **results, "Y": Y, "m": 49 if m % 2 else m},
         "update": steps,
         "train": training,
-        "batches": training | {"words": order_words(rng.integers(2**63), 3, m), "size": 3, "epochs": 3},
+        "batches": training | {"words": words, "size": 3, "epochs": 3},
         "optimize": {"kind": "adam" if m % 2 else "momentum", **steps, "decay": 0.01},
         "drop": {"A": np.abs(Z), "dA": draw(10, m), "numbers": numbers, "p": p},
         "normalize": {"Z": Z, "dY": draw(10, m), "gamma": draw(10, 1), "beta": draw(10, 1)}
@@ -69,10 +67,9 @@ def read_vectors(file, part):
     """Return the entries of a part of a file of docs/vectors, with numbers in place of texts."""
 
     def real(value):
-        if isinstance(value, list):
-            return [real(each) for each in value]
-        is_float = isinstance(value, str) and re.fullmatch(r"-?0x[01]\.\w+p[+-]\d+", value)
-        return float.fromhex(value) if is_float else value
+        if isinstance(value, str) and value.lstrip("-").startswith("0x") and "p" in value:
+            return float.fromhex(value)
+        return list(map(real, value)) if isinstance(value, list) else value
 
     def entry(values):
         return {name: real(value) for name, value in values.items()}
@@ -85,26 +82,6 @@ def steps(entry):
     return {"W": entry["W"], "b": entry["b"], "dW": dW, "db": db, "rates": rates}
 
 
-def optimizer(entry):
-    return steps(entry) | {"kind": entry["settings"]["optimizer"], "decay": 0.0}
-
-
-def product(entry):
-    return {"W": entry["rows"], "A": np.transpose(entry["columns"]), "b": [[0.0], [0.0]]}
-
-
-def norm(entry):
-    names = {"Z": "z", "dY": "dy", "gamma": "gamma", "beta": "beta"}
-    names |= {"mean": "mean before", "variance": "variance before"}
-    return {name: entry[own] for name, own in names.items()}
-
-
-def order(entry):
-    words = order_words(entry["seed"], entry["epoch"], entry["samples"])
-    case = make_case("batches", entry["samples"], np.random.default_rng(0))
-    return case | {"words": words, "epochs": entry["epoch"]}
-
-
 def dropout(entry):
     units, m = entry["units"], len(entry["dropped"])
     uses, ones = -(-units // 16), np.ones((units, m))  # uses of Philox for a sample
@@ -114,15 +91,24 @@ def dropout(entry):
     return {"A": ones, "dA": ones, "numbers": numbers, "p": entry["probability"]}
 
 
+NORM = {"Z": "z", "dY": "dy", "mean": "mean before", "variance": "variance before"}
 PUBLISHED = {
-    "layer": ("contractions", "products", slice(5), product),
+    "layer": (
+        *("contractions", "products", slice(5)),
+        lambda e: {"W": e["rows"], "A": np.transpose(e["columns"]), "b": [[0.0], [0.0]]},
+    ),
     "activate": ("functions", "softmax", slice(None), lambda e: {"Z": np.transpose([e["logits"]])}),
     "loss": ("network", "losses", slice(1), lambda e: {"Z": e["z"], "Y": e["labels"]}),
     "update": ("network", "optimisers", slice(1), steps),
-    "batches": ("random", "orders", slice(1, 3), order),
-    "optimize": ("network", "optimisers", slice(1, 4, 2), optimizer),
+    "optimize": (
+        *("network", "optimisers", slice(1, 4, 2)),
+        lambda e: steps(e) | {"kind": e["settings"]["optimizer"], "decay": 0.0},
+    ),
     "drop": ("random", "dropout", slice(None), dropout),
-    "normalize": ("network", "batch normalisation", slice(2), norm),
+    "normalize": (
+        *("network", "batch normalisation", slice(2)),
+        lambda e: {name: e[name] for name in ("gamma", "beta")} | {name: e[NORM[name]] for name in NORM},
+    ),
 }
 """For a function a file of docs/vectors, its part, the entries, and what makes arguments of an entry."""
 
@@ -137,39 +123,28 @@ def published_cases(function):
 
 def mnist_case(epochs):
     """Return the default run of docs/reproducibility.md, section 13, as the arguments of mnist."""
-    numbers = [
-        (philox(0, 1, 0, n, index=i) >> np.uint64(40)) * 2.0**-24 - 0.5 for i, n in enumerate((7850, 110))
-    ]
-    (W1, b1), (W2, b2) = (np.split(u, [u.size - 10]) for u in numbers)
-    start = {
-        "W1": W1.reshape(10, 784),
-        "b1": b1.reshape(10, 1),
-        "W2": W2.reshape(10, 10),
-        "b2": b2.reshape(10, 1),
-    }
-    files = {"images": MNIST / "train-images-idx3-ubyte.gz", "labels": MNIST / "train-labels-idx1-ubyte.gz"}
-    case = {name: str(path) for name, path in files.items()} | start
-    return case | {
-        "order": np.argsort(philox(0, 2, 0, 60_000), kind="stable"),
-        "alpha": 0.1,
-        "epochs": epochs,
-    }
+    case = {name: str(MNIST / f"train-{file}-ubyte.gz") for name, file in FILES.items()}
+    for layer, (units, inputs) in enumerate([(10, 784), (10, 10)]):
+        u = (philox(0, 1, 0, units * (inputs + 1), index=layer) >> np.uint64(40)) * 2.0**-24 - 0.5
+        W, b = np.split(u, [units * inputs])
+        case |= {f"W{layer + 1}": W.reshape(units, inputs), f"b{layer + 1}": b.reshape(units, 1)}
+    order = np.argsort(philox(0, 2, 0, 60_000), kind="stable")
+    return case | {"order": order, "alpha": 0.1, "epochs": epochs}
 
 
 def solve(function, cases, edits=()):
     """Return the right answers, or those of a mistake: old and new texts, in turn, of the solution."""
 
     def plain(value):
-        return (
-            [plain(each) for each in value] if isinstance(value, list) else np.asarray(value, float).tolist()
-        )
+        return list(map(plain, value)) if isinstance(value, list) else np.asarray(value, float).tolist()
 
     text, names = (HERE / "solution.py").read_text(encoding="utf-8"), {}
     for old, new in zip(edits[::2], edits[1::2], strict=True):
         text = text.replace(old, new)
     exec(text, names)  # noqa: S102
-    cases = [
-        {name: np.array(value) if np.ndim(value) else value for name, value in case.items()} for case in cases
-    ]
-    with np.errstate(all="ignore"):
-        return [{name: plain(value) for name, value in names[function](**case).items()} for case in cases]
+    answers = []
+    for case in cases:
+        values = {name: np.array(value) if np.ndim(value) else value for name, value in case.items()}
+        with np.errstate(all="ignore"):
+            answers.append({name: plain(value) for name, value in names[function](**values).items()})
+    return answers
