@@ -4,11 +4,12 @@ import math
 from decimal import Decimal, localcontext
 from functools import cache, partial
 
+import numpy as np
 import reference
 from reference import EXP_64_BY_LN2, EXP_H, EXP_L, LOG_H, TO_WHOLE
 from reference_images import PI as ALL_OF_PI
 
-INF, NAN, NORMAL = math.inf, math.nan, 2.0**-1022
+NORMAL = 2.0**-1022
 sqrt = reference.sqrt.pyfunc
 
 
@@ -85,6 +86,8 @@ def divide(a, a_low, b, b_low):
 
 
 def root(x, low):
+    if x == 0:
+        return 0.0, 0.0
     y = sqrt(x)
     p, e = two_product(y, y)
     return fast_two_sum(y, (((x - p) - e) + low) / (y + y))
@@ -117,20 +120,13 @@ def log1p_pair(x, low=0.0):
 
 
 def log_to_base(factor, x):
-    if not x > 0 or x == INF:
-        return -INF if x == 0 else NAN if x < 0 else x
     h, low = log_pair(x)
     p, e = two_product(h, factor[0])
     return p + (e + (low * factor[0] + h * factor[1]))
 
 
-log2, log10 = partial(log_to_base, PER_LN2), partial(log_to_base, PER_LN10)
-
-
 def log1p(x):
-    if abs(x) < 2.0**-54 or x == INF or math.isnan(x):
-        return x
-    return sum(log1p_pair(x)) if x > -1 else -INF if x == -1 else NAN
+    return x if abs(x) < 2.0**-54 else sum(log1p_pair(x))
 
 
 def reduced(x):
@@ -147,12 +143,8 @@ def exp_pair(x, low=0.0):
     j, i, r, r_low = reduced(x)
     r, r_low = fast_two_sum(r, r_low + low)
     t, t_low = power(i)
-    m = t + (t * (r + (rest(r) + r_low)) + t_low)
-    try:
-        result = math.ldexp(m, j)
-    except OverflowError:
-        return INF
-    return result if result >= NORMAL else 0.0
+    with np.errstate(over="ignore"):
+        return np.ldexp(t + (t * (r + (rest(r) + r_low)) + t_low), j)
 
 
 def expm1_pair(x):
@@ -165,22 +157,18 @@ def expm1_pair(x):
 
 
 def expm1(x):
-    if abs(x) < 2.0**-54 or math.isnan(x):
+    if abs(x) < 2.0**-54:
         return x
-    if abs(x) < 44:
-        return sum(expm1_pair(x))
-    return -1.0 if x < 0 else exp_pair(x) if x < 760 else INF
+    return sum(expm1_pair(x)) if abs(x) < 44 else -1.0 if x < 0 else exp_pair(x)
 
 
 def half_exp(a):
-    if not a < 712:
-        return INF
     h, low = two_sum(a, -LN2_PAIR[0])
     return exp_pair(h, low - LN2_PAIR[1])
 
 
 def odd(compute, tiny=2.0**-28):
-    return lambda x: x if not abs(x) >= tiny else math.copysign(compute(abs(x)), x)
+    return lambda x: x if abs(x) < tiny else math.copysign(compute(abs(x)), x)
 
 
 @odd
@@ -195,15 +183,13 @@ def sinh(a):
 
 
 def cosh(x):
-    if math.isnan(x) or abs(x) >= 40:
-        return x if math.isnan(x) else half_exp(abs(x))
+    if abs(x) >= 40:
+        return half_exp(abs(x))
     e = exp_pair(abs(x))
     return 0.5 * (e + 1 / e)
 
 
 def log_of_double(a):
-    if a == INF:
-        return a
     h, low = log_pair(a)
     s, t = two_sum(h, LN2_PAIR[0])
     return s + (t + (low + LN2_PAIR[1]))
@@ -223,8 +209,6 @@ def asinh(a):
 
 
 def acosh(x):
-    if not x > 1:
-        return 0.0 if x == 1 else NAN
     if x > 2.0**28:
         return log_of_double(x)
     t = x - 1.0
@@ -237,65 +221,42 @@ def acosh(x):
 
 @odd
 def atanh(a):
-    if a >= 1:
-        return INF if a == 1 else NAN
     d, t = two_sum(1.0, -a)
     return 0.5 * sum(log1p_pair(*divide(a + a, 0.0, d, t)))
 
 
 def hypot(x, y):
-    a, b = abs(x), abs(y)
-    if INF in (a, b) or math.isnan(a + b):
-        return INF if INF in (a, b) else NAN
-    a, b = max(a, b), min(a, b)
-    if a == 0:
-        return 0.0
+    a, b = max(abs(x), abs(y)), min(abs(x), abs(y))
     factor = 2.0**-600 if a > 2.0**400 else 2.0**600 if a < 2.0**-400 else 1.0
     a, b = a * factor, b * factor
     b = 0.0 if b < a * 2.0**-60 else b
     (p, e), (q, g) = two_product(a, a), two_product(b, b)
     s, t = two_sum(p, q)
-    result = sum(root(*fast_two_sum(s, t + (e + g)))) / factor
-    return result if result >= NORMAL else 0.0
+    return sum(root(*fast_two_sum(s, t + (e + g)))) / factor
 
 
 def logaddexp(x, y):
-    if math.isnan(x) or math.isnan(y):
-        return NAN
     a, b = max(x, y), min(x, y)
-    if math.isinf(a) or math.isinf(b):
-        return a + 0.0
     d, d_low = two_sum(a, -b)
     w = exp_pair(-d, -d_low) if d < 745 else 0.0
     h, low = (w, 0.0) if w < 2.0**-54 else log1p_pair(w)
     s, t = two_sum(a, h)
-    result = s + (t + low)
-    return result if abs(result) >= NORMAL else 0.0
+    return s + (t + low)
 
 
 def pow_(x, y):
-    if y == 0 or x == 1:
+    b = abs(x)
+    if y == 0:
         return 1.0
-    if math.isnan(x) or math.isnan(y):
-        return NAN
-    b, is_whole = abs(x), math.isfinite(y) and y == math.floor(y)
-    is_odd = is_whole and abs(y) < 2.0**53 and y % 2 == 1
-    if b in {0.0, INF}:
-        result = INF if (b == 0) == (y < 0) else 0.0
-    elif math.isinf(y):
-        return 1.0 if b == 1 else INF if (b > 1) == (y > 0) else 0.0
-    elif x < 0 and not is_whole:
-        return NAN
-    elif y in (1.0, 2.0, -1.0):
+    if y in (1.0, 2.0, -1.0):
         result = {1.0: b, 2.0: b * b, -1.0: 1 / b}[y]
-        result = result if result >= NORMAL else 0.0
     else:
         y = max(min(y, 2.0**70), -(2.0**70))
         h, low = log_pair(b)
         p, e = two_product(h, y)
         p, e = fast_two_sum(p, e + low * y)
-        result = exp_pair(p, e) if abs(p) < 760 else INF if p > 0 else 0.0
-    return -result if math.copysign(1.0, x) < 0 and is_odd else result
+        result = exp_pair(p, e)
+    return -result if x < 0 and y % 2 == 1 else result
 
 
 def angle(x, y):
@@ -323,8 +284,7 @@ def angle(x, y):
         if is_beyond:
             s, t = two_sum(-h, w)
             h, low = s, t + (w_low - low)
-    result = h + low
-    return result if result >= NORMAL else 0.0
+    return h + low
 
 
 def side(x):
@@ -333,23 +293,34 @@ def side(x):
     return root(*fast_two_sum(h, low - e))
 
 
-atan = odd(lambda a: HALF_PI[0] if a == INF else angle((1.0, 0.0), (a, 0.0)))
-asin = odd(lambda a: HALF_PI[0] if a == 1 else NAN if a > 1 else angle(side(a), (a, 0.0)))
+atan = odd(lambda a: angle((1.0, 0.0), (a, 0.0)))
+asin = odd(lambda a: angle(side(a), (a, 0.0)))
 
 
 def acos(x):
-    return {1.0: 0.0, -1.0: PI[0]}.get(x, NAN) if not abs(x) < 1 else angle((x, 0.0), side(x))
+    return angle((x, 0.0), side(x))
 
 
 def atan2(y, x):
-    if math.isnan(x) or math.isnan(y):
-        return NAN
-    a, b = abs(y), abs(x)
-    if INF in (a, b):
-        a, b = float(a == INF), float(b == INF)
-    b = 1.0 if a == b == 0 else b
-    return math.copysign(angle((math.copysign(b, x), 0.0), (a, 0.0)), y)
+    x = math.copysign(1.0, x) if x == y == 0 else x
+    return math.copysign(angle((x, 0.0), (abs(y), 0.0)), y)
+
+
+def as_in_c(name, formula):
+    """Return a function with the values of C where arguments or results are special, or results 0."""
+    of_c = getattr(np, "power" if name == "pow" else name if name[0] != "a" else f"arc{name[1:]}")
+
+    def function(*args):
+        with np.errstate(all="ignore"):
+            expected = float(of_c(*args))
+        if all(map(math.isfinite, args)) and expected and math.isfinite(expected):
+            result = formula(*args)
+            return result if abs(result) >= NORMAL or args == (result,) else math.copysign(0.0, result)
+        return expected
+
+    return function
 
 
 NAMES = "acos acosh asin asinh atan atan2 atanh cosh expm1 hypot log10 log1p log2 logaddexp sinh"
-REFERENCE = {"pow": pow_, **{name: globals()[name] for name in NAMES.split()}}
+log2, log10 = partial(log_to_base, PER_LN2), partial(log_to_base, PER_LN10)
+REFERENCE = {name: as_in_c(name, globals()[name]) for name in NAMES.split()} | {"pow": as_in_c("pow", pow_)}
