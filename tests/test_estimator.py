@@ -124,19 +124,18 @@ def test_probabilities_of_a_data_frame_are_one_with_the_names_of_the_classes():
 def test_a_classifier_is_recorded_and_has_a_report():
     recorded = quick(run="runs/mine").fit(X, FLOWERS)
     assert xpnet.load("runs/mine").fingerprint == quick().fit(X, FLOWERS).model_.fingerprint
-    for classifier in (recorded, quick().partial_fit(X, Y, classes=[0, 1, 2])):
-        classifier.model_.report()
-        assert b"training accuracy" in Path("report.html").read_bytes()
+    recorded.model_.report()
+    assert b"training accuracy" in Path("report.html").read_bytes()
     with pytest.raises(xpnet.ConfigError, match=r"^runs/mine: "):
         recorded.fit(X, FLOWERS)
 
 
 def test_a_random_state_fixes_the_network():
-    states = [1, 1, 2, np.random.RandomState(1), np.random.RandomState(1), None, None]
-    prints = [fingerprint(quick(random_state=state, epochs=0)) for state in states]
-    assert prints[0] == prints[1] != prints[2]
-    assert prints[3] == prints[4] != prints[0]
-    assert prints[5] != prints[6]
+    first, *others = [
+        fingerprint(quick(random_state=state, epochs=0))
+        for state in (1, 1, 2, np.random.RandomState(1), None)
+    ]
+    assert [each == first for each in others] == [True, False, False, False]
 
 
 @pytest.mark.parametrize(("rows", "size", "same", "norm"), [(20, 32, 20, False), (31, 5, 7, True)])
@@ -168,11 +167,9 @@ def test_as_many_calls_as_epochs_come_to_the_same_as_fit(settings, weights):
 
 
 def test_pieces_may_lack_classes_and_differ_in_size_and_labels_may_be_text():
-    classifier = quick(epochs=1, learning_rate=0.04, schedule="constant", arithmetic="native")
-    order = np.argsort(Y, kind="stable")
+    classifier, order = quick(epochs=1, schedule="constant"), np.argsort(Y, kind="stable")
     for part in [order[:40], order[40:75], order[75:], order[:1]] * 4:
         classifier.partial_fit(X[part], FLOWERS[part], classes=np.unique(FLOWERS))
-    assert (classifier.n_iter_, classifier.classes_.tolist()) == (16, ["setosa", "versicolor", "virginica"])
     assert classifier.score(X, FLOWERS) == np.mean(classifier.predict(X) == FLOWERS) > 0.6
 
 
@@ -192,20 +189,13 @@ UNKNOWN, WRONG = "^XPNetClassifier: unknown setting ", xpnet.ConfigError
     [
         (WRONG, "^XPNetClassifier: epochs: expected a whole number", lambda: fitted(epochs=-1)),
         (WRONG, f"{UNKNOWN}'early_stopping': did you mean patience \\(", lambda: fitted(early_stopping=True)),
-        (WRONG, f"{UNKNOWN}'warm_start': xpnet.fit has init_from \\(", lambda: fitted(warm_start=True)),
         (WRONG, f"{UNKNOWN}'seed': did you mean random_state\\?$", lambda: fitted(seed=3)),
-        (WRONG, "^patience: needs validation, the", lambda: fitted(patience=3)),
         (xpnet.DivergedError, "learning_rate, or", lambda: fitted(learning_rate=1e300, optimizer="sgd")),
-        (ValueError, "classes: expected all labels in the first", lambda: piece(classes=None)),
         (ValueError, r"labels in \[0, 1\], got \[2\]", lambda: piece(classes=[0, 1])),
         (ValueError, "those of the first call", lambda: piece(piece(), classes=[0, 1])),
-        (ValueError, "^y: expected values without a mask", lambda: piece(y=np.ma.array(Y))),
         (ValueError, "^X: expected values without a mask", lambda: piece().predict(np.ma.array(X))),
         (WRONG, "expected those that the training began with", lambda: piece(piece(), hidden=(9,))),
-        (WRONG, "validation: expected 0 for", lambda: piece(validation=10)),
-        (WRONG, "class_weight: expected a dict", lambda: piece(class_weight="balanced")),
         (WRONG, "^run: expected None for partial_fit", lambda: piece(run="runs/mine")),
-        (WRONG, "^fit: track: expected run too", lambda: fitted(track=["mlflow"])),
     ],
 )
 def test_calls_that_cannot_be(error, message, call):

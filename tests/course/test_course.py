@@ -32,9 +32,6 @@ RESULTS = {
     "layer": lambda e: {"Z": e["product"]},
     "activate": lambda e: {"softmax": [[p] for p in e["probabilities"]]},
     "loss": lambda e: {"losses": e["losses"]},
-    "update": lambda e: {name: e["steps"][-1][name] for name in "Wb"},
-    "optimize": lambda e: {name: e["steps"][-1][name] for name in "Wb"},
-    "drop": lambda e: {"A": [[e["s"] * (u not in row) for row in e["dropped"]] for u in range(e["units"])]},
     "normalize": lambda e: {"Y": e["y"], "dZ": e["dz"], "mean": e["mean after"], "dgamma": e["dgamma"]},
 }
 """What an entry of docs/vectors has of the results of a function."""
@@ -97,15 +94,11 @@ def test_a_right_program_in_python_is_right(run, python):
 
 
 @SLOW
-def test_all_of_a_right_program_in_python_is_right(run, python):
-    code, lines = run("--all", "--seed", 1, "--", *python)
-    assert (code, lines[-1], len(lines)) == (0, "10 of 10 are right", 11)
-
-
-@SLOW
 @NEEDS_NODE
-def test_all_of_a_right_program_in_javascript_is_right(run):
-    assert run("--all", "--", *NODE)[0] == 0
+@pytest.mark.parametrize("language", [0, 1])
+def test_all_of_a_right_program_is_right(run, python, language):
+    code, lines = run("--all", "--seed", 1, "--", *(python, NODE)[language])
+    assert (code, lines[-1], len(lines)) == (0, "10 of 10 are right", 11)
 
 
 @SLOW
@@ -130,7 +123,7 @@ def test_a_wrong_fingerprint_is_wrong(run, python, monkeypatch):
     "function", [pytest.param(f, marks=() if f in {"layer", "update"} else SLOW) for f in check.FUNCTIONS]
 )
 def test_no_two_known_mistakes_have_the_same_bits(function):
-    cases = made_cases(function, 0) + published_cases(function) * (function == "drop")
+    cases = made_cases(function, 0)
     answers = [json.dumps(solve(function, cases, edits)) for edits in ((), *MISTAKES[function].values())]
     assert len({*answers}) == len(answers)
 
@@ -150,14 +143,6 @@ def test_each_planted_mistake_is_found_and_named(number, tmp_path):
         assert trouble is not None, edits
         named.append((trouble.partition("; the usual cause: ")[2], cause))
     assert [pair for pair in named if pair[0] != pair[1]] == []
-
-
-def test_a_mistake_in_some_results_alone_is_named():
-    cases, sign = made_cases("update", 0), "the sign: the gradient is added"
-    right, wrong = solve("update", cases), solve("update", cases, MISTAKES["update"][sign])
-    answers = [{"W": a["W"], "b": b["b"]} for a, b in zip(right, wrong, strict=True)]
-    assert check.judge("update", cases, right) is None
-    assert check.judge("update", cases, answers).endswith(f"; the usual cause: {sign}")
 
 
 # Programs that give no answer
@@ -208,9 +193,7 @@ def test_without_a_command_the_task_is_printed_with_exact_numbers(run):
     assert (code, json.loads(line)["cases"][0]["Z"]) == (0, made_cases("activate", 5)[0]["Z"].tolist())
 
 
-def test_what_the_user_breaks_off_or_lacks_is_no_traceback():
-    piped = ["sh", "-c", f"'{sys.executable}' '{COURSE}/check.py' 2 | true"]
-    assert subprocess.run(piped, capture_output=True, check=True).stderr == b""
+def test_what_the_user_lacks_is_no_traceback():
     process = subprocess.run([sys.executable, "-S", COURSE / "check.py"], capture_output=True, check=False)
     assert (process.returncode, process.stderr.count(b"\n")) == (2, 1)
 
