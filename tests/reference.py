@@ -258,6 +258,6 @@ def tree_sum(sums):
     return total
 
 
-def fingerprint_of(network):
-    """Return the SHA-256 of all numbers of a network (13)."""
-    return hashlib.sha256(b"".join(array.tobytes() for layer in network for array in layer)).hexdigest()
+def fingerprint_of(numbers):
+    """Return the SHA-256 of the numbers of a network (13)."""
+    return hashlib.sha256(numbers.tobytes()).hexdigest()

@@ -2,7 +2,6 @@
 
 import math
 from decimal import Decimal, localcontext
-from typing import NamedTuple
 
 import numpy as np
 from reference import AUGMENTATION, first_words, product, uniform
@@ -53,15 +52,15 @@ def sine_and_cosine(degrees):
     return [(s, c), (c, -s), (-s, -c), (-c, s)][int(n) % 4]
 
 
-def transform(r, settings, width, height):
+def transform(r, settings, side):
     """Return a, b and c for the column and for the row (12.1)."""
     shift, rotate, scale, shear = (settings[f"augment_{name}"] for name in SETTINGS[:4])
     sine, cosine = sine_and_cosine(rotate * r[2])
     size, k = 1 + scale * r[3], shear * r[4]
     s, c = sine / size, cosine / size
     return [
-        (a, b, (length - 1) / 2 - (a * (shift * r[0]) + b * (shift * r[1])))
-        for a, b, length in ((c + k * s, (-s) + k * c, width), (s, c, height))
+        (a, b, (side - 1) / 2 - (a * (shift * r[0]) + b * (shift * r[1])))
+        for a, b in ((c + k * s, (-s) + k * c), (s, c))
     ]
 
 
@@ -76,13 +75,11 @@ def gaussian(side, sigma):
 
 
 def displacements(integers, settings, f):
-    """Return D across and down from the integers of an image of these columns and rows (12.2)."""
-    width, _, height = integers.shape
-    sigma = settings["augment_elastic_sigma"] or 4.0
-    of_rows, of_columns = gaussian(height, sigma), gaussian(width, sigma)
+    """Return D across and down from the integers of an image of as many columns as rows (12.2)."""
+    g = gaussian(len(integers), settings["augment_elastic_sigma"] or 4.0)
     amount = settings["augment_elastic_alpha"] * 2.0**-8
     u = integers * f // 256
-    return [product(product(u[:, t], of_rows).T, of_columns * amount) for t in (0, 1)]
+    return [product(product(u[:, t], g).T, g * amount) for t in (0, 1)]
 
 
 def place(axis, x, y, d):
@@ -110,48 +107,41 @@ def interpolated(image, column, row):
 
 def thickened(p, k):
     """Return an image with thicker or thinner lines (12.4)."""
-    (height, width), padded = p.shape, np.pad(p, 1)
+    side, padded = len(p), np.pad(p, 1)
     places = (0, 1), (1, 0), (1, 1), (1, 2), (2, 1)
-    around = [padded[y : y + height, x : x + width] for y, x in places]
+    around = [padded[y : y + side, x : x + side] for y, x in places]
     distance = np.max(around, axis=0) - p if k > 0 else p - np.min(around, axis=0)
     return p + (distance * k + 64) // 128
 
 
-class Drawn(NamedTuple):
-    """The random parts of a variant: r1 to r6, and D across and down, 0 if there is none."""
-
-    r: np.ndarray
-    d: list
-
-
-def draw(settings, width, height, **place):
-    """Return the random parts of the variant of a sample (12.1, 12.2)."""
+def draw(settings, side, **place):
+    """Return r1 to r6, and D across and down, 0 if there is none, of the variant of a sample (12.1, 12.2)."""
     f = strength(settings, place["epoch"])
     first = 6 if settings["augment_thickness"] > 0 else 5
-    w = first_words(first + 2 * width * height // 4 + 1, AUGMENTATION, **place)
+    w = first_words(first + side * side // 2 + 1, AUGMENTATION, **place)
     r = (2 * uniform(w[:6]) - 1) * f / 256
     if not settings["augment_elastic_alpha"] > 0:
-        return Drawn(r, [np.zeros((height, width))] * 2)
-    integers = w[first:].view("<i2").astype(int)[: 2 * width * height]
-    return Drawn(r, displacements(integers.reshape(width, 2, height), settings, f))
+        return r, np.zeros((2, side, side))
+    integers = w[first:].view("<i2").astype(int)[: 2 * side * side]
+    return r, displacements(integers.reshape(side, 2, side), settings, f)
 
 
-def warped(image, settings, drawn):
+def warped(image, settings, r, d):
     """Return all pixels of 12.3."""
-    height, width = image.shape
-    x, y = np.arange(width) - (width - 1) / 2, np.arange(height)[:, np.newaxis] - (height - 1) / 2
-    axes = zip(transform(drawn.r, settings, width, height), drawn.d, (width, height), strict=True)
-    return interpolated(image, *(clamped(place(axis, x, y, d), length) for axis, d, length in axes))
+    side = len(image)
+    x = np.arange(side) - (side - 1) / 2
+    places = zip(transform(r, settings, side), d, strict=True)
+    return interpolated(image, *(clamped(place(axis, x, x[:, np.newaxis], d), side) for axis, d in places))
 
 
-def variant_of(image, settings, drawn):
+def variant_of(image, settings, r, d):
     """Return the variant of an image (12)."""
-    result, thickness = warped(image, settings, drawn), settings["augment_thickness"]
-    return thickened(result, math.floor(128 * (thickness * drawn.r[5]))) if thickness > 0 else result
+    result, thickness = warped(image, settings, r, d), settings["augment_thickness"]
+    return thickened(result, math.floor(128 * (thickness * r[5]))) if thickness > 0 else result
 
 
 def variant(pixels, settings, **place):
     """Return the features of the variant of a sample, whose features are a square image (12)."""
     side = math.isqrt(len(pixels))
     image = pixels.reshape(side, side).astype(int)
-    return variant_of(image, settings, draw(settings, side, side, **place)).ravel()
+    return variant_of(image, settings, *draw(settings, side, **place)).ravel()

@@ -21,6 +21,17 @@ class Layer(NamedTuple):
     variance: np.ndarray
 
 
+def pack(network):
+    """Return all numbers of a network, in the order of the fingerprint (13)."""
+    return np.concatenate([array.ravel() for layer in network for array in layer])
+
+
+def unpack(numbers, like):
+    """Return the network of these numbers, with the shapes of another."""
+    parts = iter(np.split(numbers, np.cumsum([array.size for layer in like for array in layer])))
+    return [Layer(*(next(parts).reshape(array.shape) for array in layer)) for layer in like]
+
+
 # The data
 
 SMALLEST = {"pixels": 0.0, "floats": 2.0**-1022, "float32": 2.0**-126}
@@ -149,31 +160,22 @@ def total(rows):
     return folded_sum(rows.T)[:, np.newaxis]
 
 
-class Normalised(NamedTuple):
-    """Batch normalisation of a block: what its backward pass takes, and S and Q (9.3)."""
-
-    z_hat: np.ndarray
-    r: np.ndarray
-    s: np.ndarray
-    q: np.ndarray
-
-
 def batch_norm(z, gamma, beta):
-    """Return Y of a block, and what its backward pass takes (9.3)."""
+    """Return Y of a block, what its backward pass takes, and S and Q (9.3)."""
     h = 1 / z.shape[1]
     s = total(z)
     c = z - s * h
     q = total(c * c)
     r = 1 / sqrt(q * h + 1e-5)
     z_hat = c * r
-    return gamma * z_hat + beta, Normalised(z_hat, r, s, q)
+    return gamma * z_hat + beta, (z_hat, r), (s, q)
 
 
-def batch_norm_backward(dy, gamma, of):
+def batch_norm_backward(dy, gamma, z_hat, r):
     """Return dZ of a block, dgamma and dbeta (9.3)."""
     h = 1 / dy.shape[1]
-    dgamma, dbeta = total(dy * of.z_hat), total(dy)
-    return (gamma * of.r) * (dy - (dbeta + of.z_hat * dgamma) * h), dgamma, dbeta
+    dgamma, dbeta = total(dy * z_hat), total(dy)
+    return (gamma * r) * (dy - (dbeta + z_hat * dgamma) * h), dgamma, dbeta
 
 
 def batch_norm_evaluation(z, gamma, beta, mean, variance):
@@ -181,8 +183,9 @@ def batch_norm_evaluation(z, gamma, beta, mean, variance):
     return gamma * ((z - mean) * (1 / sqrt(variance + 1e-5))) + beta
 
 
-def update_statistics(layer, s, q, samples):
+def update_statistics(layer, sums, samples):
     """Return the layer with the running statistics after a batch with these S and Q (9.3)."""
     of_mean, of_variance = 1 / samples, 1 / max(samples - len(blocks(samples)), 1)
-    mean = tiny(layer.mean + (s * of_mean - layer.mean) * 0.1)
-    return layer._replace(mean=mean, variance=tiny(layer.variance + (q * of_variance - layer.variance) * 0.1))
+    mean = tiny(layer.mean + (sums.mean * of_mean - layer.mean) * 0.1)
+    variance = tiny(layer.variance + (sums.variance * of_variance - layer.variance) * 0.1)
+    return layer._replace(mean=mean, variance=variance)

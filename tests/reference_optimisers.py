@@ -3,7 +3,7 @@
 import numpy as np
 from reference import folded_sum, sqrt, tiny
 from reference_images import cosine_share
-from reference_network import Layer
+from reference_network import pack, unpack
 
 
 def power(base, exponent):
@@ -34,11 +34,6 @@ def learning_rate(settings, t, steps):
     return alpha * ((t + 1) / warmup) if t < warmup else alpha
 
 
-def parameters(network):
-    """Return W, b, gamma and beta of each layer, one after the other."""
-    return [array for layer in network for array in layer[:4]]
-
-
 class Optimiser:
     """The steps of an optimiser (10.3)."""
 
@@ -47,48 +42,45 @@ class Optimiser:
         decay, momentum = settings["weight_decay"], settings["momentum"]
         self.decay = decay if decay is not None else 0.01 if self.kind == "adamw" else 0.0
         self.momentum = 0.9 if momentum is None else momentum
-        self.m = self.v = [np.zeros_like(p) for p in parameters(network)]
+        fields = pack([[np.full(array.shape, i) for i, array in enumerate(layer)] for layer in network])
+        self.is_parameter = fields < 4
+        self.is_weight = fields[self.is_parameter] == 0
+        self.m = self.v = np.zeros(len(self.is_weight))
         self.c1 = self.c2 = 0.0
 
     def step(self, network, gradient, alpha):
         """Return the network after a step."""
-        p, g = parameters(network), parameters(gradient)
+        numbers = pack(network)
+        p, g = numbers[self.is_parameter], gradient[self.is_parameter]
         if self.clip:
-            entries = np.concatenate([array.ravel() for array in g])
-            norm = sqrt(folded_sum(entries * entries))
-            g = [array * (self.clip / max(self.clip, norm)) for array in g]
+            g = g * (self.clip / max(self.clip, sqrt(folded_sum(g * g))))
         if self.decay > 0:
-            self._decayed(p, g, alpha)
-        p = list(self._updated(p, g, alpha))
+            p, g = self._decayed(p, g, alpha)
+        numbers[self.is_parameter] = self._updated(p, g, alpha)
+        network = unpack(numbers, network)
         if self.max_norm:
-            p[::4] = map(self._limited, p[::4])
-        return [Layer(*p[4 * i : 4 * i + 4], *layer[4:]) for i, layer in enumerate(network)]
+            network = [layer._replace(weight=self._limited(layer.weight)) for layer in network]
+        return network
 
     def _decayed(self, p, g, alpha):
-        decay = self.decay
         if self.kind == "adamw":
-            p[::4] = [w - alpha * tiny(decay * w) for w in p[::4]]
-        else:
-            g[::4] = [tiny(dw + decay * w) for dw, w in zip(g[::4], p[::4], strict=True)]
+            return np.where(self.is_weight, p - alpha * tiny(self.decay * p), p), g
+        return p, np.where(self.is_weight, tiny(g + self.decay * p), g)
 
     def _updated(self, p, g, alpha):
-        mu = self.momentum
+        mu, beta1, beta2, epsilon = self.momentum, 0.9, 0.999, 1e-8
         if self.kind == "sgd":
-            return map(lambda p, g: p - alpha * g, p, g)
+            return p - alpha * g
         if self.kind in {"momentum", "nesterov"}:
-            self.v = list(map(lambda v, g: tiny(mu * v + g), self.v, g))
-            if self.kind == "momentum":
-                return map(lambda p, v: p - alpha * v, p, self.v)
-            return map(lambda p, g, v: p - alpha * (g + mu * v), p, g, self.v)
+            self.v = tiny(mu * self.v + g)
+            return p - alpha * (self.v if self.kind == "momentum" else g + mu * self.v)
         assert self.kind in {"adam", "adamw"}, self.kind
-        beta1, beta2, epsilon = 0.9, 0.999, 1e-8
         rest1, rest2 = 1 - beta1, 1 - beta2
-        self.m = list(map(lambda m, g: tiny(beta1 * m + rest1 * g), self.m, g))
-        self.v = list(map(lambda v, g: tiny(beta2 * v + rest2 * (g * g)), self.v, g))
+        self.m = tiny(beta1 * self.m + rest1 * g)
+        self.v = tiny(beta2 * self.v + rest2 * (g * g))
         self.c1 = beta1 * self.c1 + rest1
         self.c2 = beta2 * self.c2 + rest2
-        rate, factor = alpha * (1 / self.c1), 1 / self.c2
-        return map(lambda p, m, v: p - rate * (m / (sqrt(v * factor) + epsilon)), p, self.m, self.v)
+        return p - (alpha * (1 / self.c1)) * (self.m / (sqrt(self.v * (1 / self.c2)) + epsilon))
 
     def _limited(self, w):
         norm = sqrt(folded_sum((w * w).T))[:, np.newaxis]

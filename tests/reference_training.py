@@ -114,51 +114,40 @@ class Training:
     # A step
 
     def _block(self, samples, epoch):
-        """Return the gradients of a block, and S and Q (9)."""
+        """Return the gradients of a block, and S and Q in the place of running statistics (9)."""
         inputs, passed = [self._inputs(samples, epoch)], []
         *hidden, last = self.network
         for index, layer in enumerate(hidden, start=1):
-            z, of = spec.product(layer.weight, *inputs[-1]) + layer.bias, None
+            z, of, sums = spec.product(layer.weight, *inputs[-1]) + layer.bias, (), ()
             if layer.gamma.size:
-                z, of = nn.batch_norm(z, layer.gamma, layer.beta)
+                z, of, sums = nn.batch_norm(z, layer.gamma, layer.beta)
             kept, s = self._kept(index, samples, epoch, len(z), self._settings["dropout"])
             a = self._activation(z)
-            passed.append((z, a, kept, s, of))
+            passed.append((layer, z, a, kept, s, of, sums))
             inputs.append((np.where(kept, a * s, 0.0), None))
         positions = [position for _, position in samples]
         logits = spec.product(last.weight, *inputs[-1]) + last.bias
         dz = self._loss_backward(logits, self._targets(self._labels[positions])) * self._factors[positions]
-        result = [self._gradient(dz, *inputs.pop())]
+        result, above = [spec.gradients(dz, *inputs.pop())], last
         while passed:
-            z, a, kept, s, of = passed.pop()
-            da = spec.product(self.network[len(inputs)].weight.T, dz)
-            dz, more = self._derivative(np.where(kept, da * s, 0.0), z, a), []
+            layer, z, a, kept, s, of, sums = passed.pop()
+            da = spec.product(above.weight.T, dz)
+            dz, above, more = self._derivative(np.where(kept, da * s, 0.0), z, a), layer, ()
             if of:
-                dz, *more = nn.batch_norm_backward(dz, self.network[len(inputs) - 1].gamma, of)
-                more += [of.s, of.q]
-            result.insert(0, self._gradient(dz, *inputs.pop(), *more))
-        return result
-
-    @staticmethod
-    def _gradient(dz, a, factor, *more):
-        return Layer(*spec.gradients(dz, a, factor), *(more or [np.zeros((0, 1))] * 4))
+                dz, *more = nn.batch_norm_backward(dz, layer.gamma, *of)
+            result.insert(0, (*spec.gradients(dz, *inputs.pop()), *more, *sums))
+        return nn.pack(result)
 
     def _targets(self, labels):
         return nn.targets(labels, self._data.classes, self._settings["label_smoothing"])
 
     def step(self, batch, epoch, alpha):
         """Update the network by a batch (10.2, 10.3)."""
-        of_blocks = [self._block(batch[places], epoch) for places in spec.blocks(len(batch))]
-        total = [
-            Layer(*map(spec.tree_sum, zip(*layers, strict=True))) for layers in zip(*of_blocks, strict=True)
-        ]
+        total = spec.tree_sum(self._block(batch[places], epoch) for places in spec.blocks(len(batch)))
         mean = 1 / len(batch)
-        gradient = [[g * mean for g in layer] for layer in total]
-        network = self._optimiser.step(self.network, gradient, alpha)
-        of_totals = zip(network, total, strict=True)
-        self.network = [
-            nn.update_statistics(layer, of.mean, of.variance, len(batch)) for layer, of in of_totals
-        ]
+        network = self._optimiser.step(self.network, total * mean, alpha)
+        of_layers = zip(network, nn.unpack(total, network), strict=True)
+        self.network = [nn.update_statistics(layer, sums, len(batch)) for layer, sums in of_layers]
 
     def train_epoch(self, epoch):
         """Train for an epoch (10.1)."""
@@ -215,13 +204,11 @@ class Training:
 
 def mean_of(networks):
     """Return the mean of the values after the last epochs (10.6)."""
-    total = networks[0]
-    for network in networks[1:]:
-        total = [
-            Layer(*map(lambda s, v: spec.tiny(s + v), *pair)) for pair in zip(total, network, strict=True)
-        ]
+    total, *others = map(nn.pack, networks)
+    for numbers in others:
+        total = spec.tiny(total + numbers)
     factor = 1 / len(networks)
-    return [Layer(*(spec.tiny(s * factor) for s in layer)) for layer in total]
+    return nn.unpack(spec.tiny(total * factor), networks[0])
 
 
 def fit(settings, data, own=None, of_classes=None):
@@ -250,10 +237,10 @@ def fit(settings, data, own=None, of_classes=None):
         final = mean_of(networks[-settings["average_epochs"] :])
     return {
         "sizes": training.sizes,
-        "fingerprints": list(map(spec.fingerprint_of, networks)),
+        "fingerprints": [spec.fingerprint_of(nn.pack(network)) for network in networks],
         "history": history,
         **({"best epoch": best} if settings["patience"] else {}),
-        "fingerprint": spec.fingerprint_of(final),
+        "fingerprint": spec.fingerprint_of(nn.pack(final)),
         "test": training.evaluate(final, data.x_test, data.labels_test),
         "probabilities": nn.softmax(training.logits(final, data.x_test[:2])).T,
     }

@@ -190,10 +190,10 @@ def batch_normalisation(of, case):
     """Check a block of batch normalisation."""
     names = ("z", "dy", "gamma", "beta", "mean before", "variance before")
     z, dy, *parameters = (np.array(real(case[name])) for name in names)
-    y, of_block = of.batch_norm(z, *parameters[:2])
-    dz, dgamma, dbeta = of.batch_norm_backward(dy, parameters[0], of_block)
+    y, of_block, sums = of.batch_norm(z, *parameters[:2])
+    dz, dgamma, dbeta = of.batch_norm_backward(dy, parameters[0], *of_block)
     layer = of.Layer([], [], *parameters)
-    after = of.update_statistics(layer, of_block.s, of_block.q, z.shape[1])
+    after = of.update_statistics(layer, layer._replace(mean=sums[0], variance=sums[1]), z.shape[1])
     computed = {"y": y, "dz": dz, "y in evaluation": of.batch_norm_evaluation(z, *parameters)}
     computed |= {"dgamma": dgamma, "dbeta": dbeta, "mean after": after.mean, "variance after": after.variance}
     return same(computed, {name: real(case[name]) for name in computed})
@@ -211,10 +211,10 @@ def optimiser(of, case):
     state = layer(case["W"], case["b"])
     steps = of.Optimiser(OF_OPTIMISERS | settings, state)
     for step in case["steps"]:
-        state = steps.step(state, layer(step["dW"], step["db"]), real(step["rate"]))
+        state = steps.step(state, of.pack(layer(step["dW"], step["db"])), real(step["rate"]))
         if not same(state, layer(step["W"], step["b"])):
             return False
-    return "v" not in case or same(steps.v[0], real(case["v"]))
+    return "v" not in case or same(steps.v[steps.is_weight].reshape(state[0].weight.shape), real(case["v"]))
 
 
 def images(of, entry, case):
@@ -224,26 +224,26 @@ def images(of, entry, case):
     settings = OF_IMAGES | {name: real(value) for name, value in case["settings"].items()}
     image, pixel = np.array(case["image"]), case["pixel"]
     side, row, column = len(image), pixel["row"], pixel["column"]
-    drawn = of.draw(settings, side, side, seed=whole(case["seed"]), epoch=case["epoch"], index=case["index"])
-    degrees = settings["augment_rotate"] * drawn.r[2]
+    r, d = of.draw(settings, side, seed=whole(case["seed"]), epoch=case["epoch"], index=case["index"])
+    degrees = settings["augment_rotate"] * r[2]
     expected = [real(pixel[name]) for name in ("r", "degrees", "sine", "cosine")]
-    if not same([drawn.r[:5], degrees, *of.sine_and_cosine(degrees)], expected):
+    if not same([r[:5], degrees, *of.sine_and_cosine(degrees)], expected):
         return False
     places = []
-    for number, axis in enumerate(of.transform(drawn.r, settings, side, side)):
+    for number, axis in enumerate(of.transform(r, settings, side)):
         values = real(list(pixel["for the row" if number else "for the column"].values()))
-        d = drawn.d[number][row][column]
-        place = of.place(axis, column - (side - 1) / 2, row - (side - 1) / 2, d)
-        if not same([*axis, place, d][: len(values)], values):
+        of_pixel = d[number][row][column]
+        place = of.place(axis, column - (side - 1) / 2, row - (side - 1) / 2, of_pixel)
+        if not same([*axis, place, of_pixel][: len(values)], values):
             return False
         places.append(of.clamped(place, side))
     if places != [
         128 * (at + 1) + rest for at, rest in zip(pixel["P at"][::-1], pixel["fx, fy"], strict=True)
     ]:
         return False
-    if of.warped(image, settings, drawn)[row][column] != pixel["value"]:
+    if of.warped(image, settings, r, d)[row][column] != pixel["value"]:
         return False
-    return same(of.variant_of(image, settings, drawn), case["result"])
+    return same(of.variant_of(image, settings, r, d), case["result"])
 
 
 def training(of, entry, case):

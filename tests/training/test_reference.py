@@ -6,6 +6,7 @@ import sys
 import pytest
 import reference
 import reference_images
+import reference_network
 import reference_training
 from checkout import ROOT
 from fingerprints import real_data
@@ -37,10 +38,12 @@ def test_fingerprints_at_the_start_and_after_one_epoch(images):
     data = real_data(images)
     x, labels = data.x_train.reshape(images, -1), data.y_train
     training = reference_training.Training(DEFAULTS, reference_training.Data(True, x, labels, [], [], 10))
-    assert reference.fingerprint_of(training.network) == on_the_page(r"\| initial \| ")
+    assert reference.fingerprint_of(reference_network.pack(training.network)) == on_the_page(
+        r"\| initial \| "
+    )
     expected = on_the_page(rf"\| {images:,} images \| ")
     training.train_epoch(1)
-    assert reference.fingerprint_of(training.network) == expected
+    assert reference.fingerprint_of(reference_network.pack(training.network)) == expected
     trainer = Trainer(TrainConfig(epochs=1), data, make("numpy", "cpu"))
     assert fingerprint(trainer.model(trainer.fit().state).layers) == expected
 
