@@ -55,10 +55,15 @@ def test_a_file_of_settings_is_a_recipe_of_which_those_of_files_and_output_are_i
 
 def test_every_setting_of_the_command_that_is_not_about_files_is_taken_and_classes_and_numpy_numbers():
     settings = {field.name: field.default for field in fields(TrainConfig)}
+    settings |= {
+        "epochs": np.int64(1),
+        "hidden": np.array([5]),
+        "learning_rate": np.float32(0.5),
+        "classes": 6,
+    }
     settings = {name: value for name, value in settings.items() if name not in COMMAND_LINE_ONLY}
-    numbers = {"epochs": np.int64(1), "hidden": np.array([5]), "learning_rate": np.float32(0.5)}
-    model = xpnet.fit(X.astype(np.int64), Y, classes=6, **{**settings, **numbers})  # pixels, too
-    expected = xpnet.fit(X, Y, classes=6, epochs=1, hidden=np.int64(5), learning_rate=0.5)
+    model = xpnet.fit(X.astype(np.int64), Y, **settings)  # pixels, too
+    expected = xpnet.fit(X, Y, classes=6, epochs=1, hidden=5, learning_rate=0.5)
     assert (model.fingerprint, model.sizes) == (expected.fingerprint, (12, 5, 6))
 
 

@@ -35,33 +35,22 @@ def arrow(frame):
     return import_module("pyarrow").table(frame)
 
 
-def table(make, *needed, **options):
-    return pytest.param(make, marks=pytest.mark.needs(*needed) if needed else (), **options)
+ARROW = pytest.mark.needs("pyarrow")
+LIBRARIES = [
+    pytest.param(polars, marks=pytest.mark.needs("polars", "pyarrow"), id="polars"),
+    pytest.param(arrow, marks=ARROW, id="pyarrow"),
+]
 
 
-LIBRARIES = [table(polars, "polars", "pyarrow", id="polars"), table(arrow, "pyarrow", id="pyarrow")]
-
-
-@pytest.mark.parametrize(
-    "form", [numbered, lambda frame: frame, *LIBRARIES, table(interchanged, "pyarrow", id="interchange")]
-)
+@pytest.mark.parametrize("form", [numbered, *LIBRARIES, pytest.param(interchanged, marks=ARROW)])
 def test_columns_are_found_by_their_names(form):
     model = xpnet.fit(form(FRAME), Y, **QUICK, validation_data=(form(BACKWARDS), Y))
     expected = xpnet.fit(X, Y, **QUICK, validation_data=(X, Y))
     names = (*"012",) if form is numbered else (*"abc",)
     assert (model.feature_names, model.history) == (names, expected.history)
     assert np.array_equal(model.predict_proba(form(BACKWARDS)), expected.predict_proba(X))
-    assert model.evaluate(form(BACKWARDS), Y).loss == expected.evaluate(X, Y).loss
     with pytest.raises(xpnet.DataError, match=r"^X: its columns are not those .*, with x, y, z$"):
         model.predict(FRAME.set_axis([*"xyz"], axis=1))
-
-
-@pytest.mark.needs("sklearn")
-def test_the_classifier_finds_columns_by_names_that_are_no_text():
-    names, expected = (
-        xpnet.XPNetClassifier(epochs=1).partial_fit(rows, Y, classes=[0, 1]) for rows in (numbered(FRAME), X)
-    )
-    assert np.array_equal(names.predict_proba(numbered(BACKWARDS)), expected.predict_proba(X))
 
 
 @pytest.mark.needs("sklearn")
@@ -77,30 +66,20 @@ def test_the_model_of_the_classifier_and_its_file_keep_the_names(classes):
     assert loaded.evaluate(BACKWARDS, labels).accuracy == classifier.score(FRAME, labels) > 0.9
 
 
-def encoded(frame):
-    rows = arrow(frame)
-    return rows.set_column(0, "zip", rows["zip"].dictionary_encode())
-
-
-TEXTS = [
-    lambda frame: frame.astype({"zip": "category"}),
-    lambda frame: frame.assign(zip=[text.encode() for text in frame["zip"]]),
-    *LIBRARIES,
-    table(encoded, "pyarrow", id="dictionary of pyarrow"),
-]
+TEXTS = [lambda frame: frame.astype({"zip": "category"}), *LIBRARIES]
 
 
 @pytest.mark.parametrize("make", TEXTS)
 def test_text_is_no_number(make):
     rows, y = make(pd.DataFrame({"zip": ["1", "nan"], "b": [1.5, 2.5]})), [0, 1]
     model = xpnet.fit(pd.DataFrame({"zip": [1.0, 2.0], "b": [1.5, 2.5]}), y, epochs=0)
-    with pytest.raises(xpnet.DataError, match="^X: columns that are no numbers: zip "):
+    with pytest.raises(xpnet.DataError, match=r"^X: columns that are no numbers: zip "):
         xpnet.fit(rows, y, missing="mean")
-    with pytest.raises(xpnet.DataError, match="^X, column 'zip': expected numbers, got text"):
+    with pytest.raises(xpnet.DataError, match=r"^X, column 'zip': expected numbers, got text"):
         model.predict(rows)
 
 
-@pytest.mark.parametrize("make", [TEXTS[0], *LIBRARIES])
+@pytest.mark.parametrize("make", TEXTS)
 def test_text_is_encoded_as_pandas_does_and_found_by_name_in_every_table(make):
     zips = np.array(["é", "00501", "b"], object)[np.arange(60) % 3]
     frame = pd.DataFrame({"id": range(60), "zip": zips, "b": X[:, 0], "c": [None, *X[1:, 1]]})
@@ -113,25 +92,20 @@ def test_text_is_encoded_as_pandas_does_and_found_by_name_in_every_table(make):
     assert model.history == expected.history
     assert model.network.columns.inputs == expected.feature_names == ("b", "c", "zip=00501", "zip=b", "zip=é")
     assert np.array_equal(model.predict_proba(validation), expected.predict_proba(dummies[::-1]))
-    for other, problem in (
-        (make(frame.assign(zip=["b", "7"] * 30)), ", row 2, column zip: '7' is none of the categories 00501"),
-        (frame.drop(columns="zip"), ": its columns are not those of the training: without zip$"),
-    ):
-        with pytest.raises(xpnet.DataError, match=f"^X{problem}"):
-            model.predict(other)
+    with pytest.raises(xpnet.DataError, match=r"^X, row 2, column zip: '7' is none of the categories 00501"):
+        model.predict(make(frame.assign(zip=["b", "7"] * 30)))
 
 
-TWELVE = pd.DataFrame({f"t{i}": [f"{i}, {j % 3}" for j in range(60)] for i in range(12)})
+TWELVE = pd.DataFrame({f"t{i}": ["a", "b", "b"] * 20 for i in range(12)})
 DAYS = FRAME.assign(day=pd.to_datetime(["2026-01-01"] * 60))
 
 
 @pytest.mark.parametrize(
     ("settings", "rows", "message"),
     [
-        ({}, TWELVE, ", ".join(f"t{i} \\(3 values, as '{i}, 0'\\)" for i in range(12))),
+        ({}, TWELVE, ", ".join(f"t{i} \\(2 values, as 'a'\\)" for i in range(12))),
         ({}, DAYS, r"columns that are no numbers: day \(dates, of which .*drop=\['day'\] leaves columns out"),
         ({"drop": ["b"]}, X, "X: has no column named b"),
-        ({"encode": "onehot"}, TWELVE.set_axis(["t"] * 12, axis=1), "columns of text need names, all diff"),
     ],
 )
 def test_columns_that_cannot_be_are_named_at_once(settings, rows, message):
@@ -176,14 +150,11 @@ def test_training_and_validation_rows_are_taken_for_the_same():
     assert computed == history(WHOLE.astype(float), GAP.astype("Float64"))
 
 
-@pytest.mark.needs("sklearn", "polars", "pyarrow")
-@pytest.mark.parametrize("trained", [WHOLE, WHOLE * 3.0], ids=["pixels", "floats"])
-def test_a_model_predicts_integers_as_it_does_floats(trained):
-    rows, classifier = WHOLE * 9, xpnet.XPNetClassifier(epochs=3).fit(trained, OF_THREE)
-    for each in (xpnet.fit(trained, OF_THREE, **QUICK), classifier):
-        expected = each.predict_proba(rows.astype(float))
-        for given in (rows, rows.astype("Int64"), polars(rows), arrow(rows)):
-            assert np.array_equal(each.predict_proba(given), expected)
+@pytest.mark.needs("polars", "pyarrow")
+def test_a_model_predicts_integers_as_it_does_floats():
+    rows, model = WHOLE * 9, xpnet.fit(WHOLE * 3.0, OF_THREE, **QUICK)
+    for given in (rows, rows.astype("Int64"), polars(rows), arrow(rows)):
+        assert np.array_equal(model.predict_proba(given), model.predict_proba(rows.astype(float)))
 
 
 @pytest.mark.parametrize("make", [pd.DataFrame.to_numpy, *LIBRARIES])
@@ -200,5 +171,3 @@ def test_a_record_that_took_nullable_integers_for_floats_is_verified_as_such():
     with pytest.warns(UserWarning, match=f"^{FLOATS}, as in older$") as caught:
         assert xpnet.verify("older", rows, OF_THREE)
     assert caught[0].filename == __file__
-    with pytest.raises(xpnet.ConfigError, match=r"^older: was trained on other data"):
-        xpnet.verify("older", WHOLE.iloc[::-1].astype(float), OF_THREE)

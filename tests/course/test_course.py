@@ -81,14 +81,6 @@ def test_matmul_and_sum_samples_have_the_results_of_the_vectors(case):
     np.testing.assert_array_equal(given.sum_samples(rows, columns)[:, 0], real(case["sums"]))
 
 
-@pytest.mark.parametrize(
-    ("function", "part", "terms"), [("fold", "folded", "terms"), ("tree", "tree", "blocks")]
-)
-def test_fold_and_tree_have_the_results_of_the_vectors(function, part, terms):
-    cases = read_vectors("sums", part)
-    assert [getattr(given, function)(case[terms]) for case in cases] == [case["sum"] for case in cases]
-
-
 def test_a_right_program_in_python_is_right(run, python):
     assert run(1, "--", *python) == (0, ["exercise 1: right"])
 
