@@ -70,15 +70,7 @@ def test_the_solution_has_the_results_of_the_vectors(function):
 @pytest.mark.parametrize("name", ["exp", "log", "sqrt"])
 def test_the_given_functions_have_the_results_of_the_vectors(name):
     x, y = np.array(real(read("functions")[name])).T
-    np.testing.assert_array_equal(getattr(given, name)(x), y, strict=True)
-
-
-@pytest.mark.parametrize("case", read("contractions")["gradients"], ids=lambda case: case["name"])
-def test_matmul_and_sum_samples_have_the_results_of_the_vectors(case):
-    rows, columns = (np.array(real(case[name]), float) for name in ("rows", "columns"))
-    columns = columns.astype(np.uint8) if "factor" in case else columns
-    np.testing.assert_array_equal(given.matmul(rows, columns.T), real(case["product"]))
-    np.testing.assert_array_equal(given.sum_samples(rows, columns)[:, 0], real(case["sums"]))
+    np.testing.assert_array_equal(getattr(given, name)(x), y)
 
 
 def test_a_right_program_in_python_is_right(run, python):
@@ -176,10 +168,6 @@ def test_the_first_wrong_value_has_its_place_and_both_values(run):
     assert (code, line) == (1, f"exercise 1: case[1] Z[2][3] is {np.nextafter(right, 1)}, not {right}")
 
 
-def test_the_sign_of_a_zero_is_compared():
-    assert check.difference([-0.0], [0.0], "Z") == "Z[0] is -0, not 0"
-
-
 def test_without_a_command_the_task_is_printed_with_exact_numbers(run):
     code, [line] = run(2, "--seed", 5)
     assert (code, json.loads(line)["cases"][0]["Z"]) == (0, made_cases("activate", 5)[0]["Z"].tolist())
@@ -188,12 +176,6 @@ def test_without_a_command_the_task_is_printed_with_exact_numbers(run):
 def test_what_the_user_lacks_is_no_traceback():
     process = subprocess.run([sys.executable, "-S", COURSE / "check.py"], capture_output=True, check=False)
     assert (process.returncode, process.stderr.count(b"\n")) == (2, 1)
-
-
-@pytest.mark.parametrize("words", ["", "--all", "1 --all -- true", "1 --seed -1 -- true"])
-def test_wrong_arguments_are_refused(words):
-    with pytest.raises(SystemExit, match=r"^2$"):
-        check.main(words.split())
 
 
 # The pages
