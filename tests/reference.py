@@ -2,7 +2,7 @@
 
 Random numbers, contractions, sums, functions and the fingerprint: sections 3 to 7, 10.2 and 13.
 reference_network.py, reference_optimisers.py, reference_images.py and reference_training.py make trainings of
-them. Read them beside the page: docstrings name the sections that they follow.
+them. Read them beside the page: comments name the sections that they follow.
 
 They use the standard library and NumPy: elementwise operations of float64, each rounded, and sums of products
 of whole numbers. A matrix has a column for each sample; biases and the like are matrices of one column.
@@ -27,8 +27,7 @@ elementwise = partial(np.vectorize, otypes=[float])
 # Random numbers
 
 
-def philox(counter, key):
-    """Return the four words of one use of Philox-4x64-10 (4.1)."""
+def philox(counter, key):  # the four words of one use of Philox-4x64-10 (4.1)
     low = 2**64 - 1
     x0, x1, x2, x3 = counter
     k0, k1 = key
@@ -50,13 +49,11 @@ def first_words(number, purpose, **place):
     return np.array(list(islice(words(purpose, **place), number)), "<u8")
 
 
-def uniform(word):
-    """Return u of a word, or of an array of words (4.1)."""
+def uniform(word):  # u of a word, or of an array of words (4.1)
     return (word >> 40) * 2.0**-24
 
 
-def initial_layer(index, inputs, units, seed, init):
-    """Return the first weights and biases of a layer (4.2)."""
+def initial_layer(index, inputs, units, seed, init):  # the first weights and biases of a layer (4.2)
     u = uniform(first_words(units * (inputs + 1), INITIALISATION, index=index, seed=seed)) - 0.5
     weight, bias = u[: units * inputs].reshape(units, inputs), u[units * inputs :, np.newaxis]
     if init == "uniform":
@@ -79,8 +76,7 @@ def count_test_samples(setting, samples):
     return round(setting * samples)  # 4.3
 
 
-def count_validation_samples(setting, samples):
-    """Return V of ``--validation``, a whole number or a share (4.3)."""
+def count_validation_samples(setting, samples):  # V of ``--validation``, a whole number or a share (4.3)
     return setting if isinstance(setting, int) else max(round(setting * samples), 1)
 
 
@@ -90,8 +86,7 @@ def short_integers(purpose, *, number, units, **place):
     return first_words(4 * uses, purpose, first_use=number * uses + 1, **place).view("<u2")[:units]
 
 
-def dropout_threshold(probability):
-    """Return q (4.5) and the factor s of what is kept (9.4)."""
+def dropout_threshold(probability):  # q (4.5) and the factor s of what is kept (9.4)
     q = min(round(probability * 65536), 65535)
     return q, 65536 / (65536 - q)
 
@@ -105,13 +100,11 @@ class Rounded(NamedTuple):
     integers: np.ndarray
     unit: np.ndarray
 
-    def dot(self, other):
-        """Return the exact scalar products."""
+    def dot(self, other):  # the exact scalar products
         return (self.integers @ other.integers.T) * (self.unit * other.unit.T)
 
 
-def budget(terms, *, pixels=False):
-    """Return the bits of a slice of each operand, and the number of slices (5.1)."""
+def budget(terms, *, pixels=False):  # the bits of a slice of each operand, and the number of slices (5.1)
     free = 53 - (terms - 1).bit_length()
     first, second = (free - 8, 8) if pixels else (free // 2, free - free // 2)
     if 2 * first < 20:
@@ -120,8 +113,7 @@ def budget(terms, *, pixels=False):
     return first, second, 1 if first >= 20 else 2
 
 
-def rounded(rows, bits, slices=1):
-    """Return the slices of vectors (5.2)."""
+def rounded(rows, bits, slices=1):  # the slices of vectors (5.2)
     largest, result = np.max(np.abs(rows), axis=-1, keepdims=True), []
     fraction, exponent = np.frexp(np.maximum(largest, 2.0**-400))  # p is 2^exponent, or half of it
     unit = np.where(largest <= 2.0**400, np.ldexp(1.0, exponent - (fraction == 0.5)), np.nan)
@@ -133,8 +125,7 @@ def rounded(rows, bits, slices=1):
     return result
 
 
-def whole(rows):
-    """Return vectors of whole numbers, which are not rounded (5.1)."""
+def whole(rows):  # vectors of whole numbers, which are not rounded (5.1)
     return [Rounded(rows.astype(np.int64), np.ones((1, 1)))]
 
 
@@ -144,16 +135,14 @@ def contract(a, b, factor=1.0):
     return (a[0].dot(b[0]) + sum(low)) * factor + 0.0
 
 
-def product(a, b, factor=None):
-    """Return the product of two matrices (5). With a factor, the second is of pixels."""
+def product(a, b, factor=None):  # the product of two matrices (5). With a factor, the second is of pixels
     first, second, slices = budget(a.shape[1], pixels=factor is not None)
     if factor is None:
         return contract(rounded(a, first, slices), rounded(b.T, second, slices))
     return contract(rounded(a, first, slices), whole(b.T), factor)
 
 
-def gradients(dz, a, factor=None):
-    """Return dW = dZ Aᵀ and db (9.6, 5.4)."""
+def gradients(dz, a, factor=None):  # dW = dZ Aᵀ and db (9.6, 5.4)
     first, _, slices = budget(dz.shape[1], pixels=factor is not None)
     sums = [part.integers.sum(axis=1, keepdims=True) * part.unit for part in rounded(dz, first, slices)]
     return product(dz, a.T, factor), sum(sums) + 0.0
@@ -162,8 +151,7 @@ def gradients(dz, a, factor=None):
 # Other sums
 
 
-def folded_sum(terms):
-    """Pad with +0 to a power of two and fold the halves, along the first axis (6)."""
+def folded_sum(terms):  # pad with +0 to a power of two and fold the halves, along the first axis (6)
     terms = np.asarray(terms)
     half = 1 << (len(terms) - 1).bit_length()
     terms = np.concatenate([terms, np.zeros((half - len(terms), *terms.shape[1:]))])
@@ -188,8 +176,7 @@ TO_WHOLE = 1.5 * 2.0**52
 
 
 @elementwise
-def exp(x):
-    """Return e^x for x ≤ 709 (7)."""
+def exp(x):  # e^x for x ≤ 709 (7)
     if not x >= -670:
         return x if math.isnan(x) else 0.0
     k = (x * EXP_64_BY_LN2 + TO_WHOLE) - TO_WHOLE
@@ -201,8 +188,7 @@ def exp(x):
 
 
 @elementwise
-def log(x):
-    """Return the natural logarithm (7)."""
+def log(x):  # the natural logarithm (7)
     if not 0 < x < math.inf:
         return -math.inf if x == 0 else x if x == math.inf else math.nan
     m, e = math.frexp(x)
@@ -218,8 +204,7 @@ def log(x):
 
 
 @elementwise
-def sqrt(x):
-    """Return the square root (7)."""
+def sqrt(x):  # the square root (7)
     if not 0 < x < math.inf:
         return math.nan if x < 0 else x
     e = (math.frexp(x)[1] - 1) // 2
@@ -230,21 +215,18 @@ def sqrt(x):
     return math.ldexp(y, e)
 
 
-def tiny(x):
-    """Return [x] (3)."""
+def tiny(x):  # [x] (3)
     return (x + 2.0**-900) - 2.0**-900
 
 
 # Blocks and the tree
 
 
-def blocks(samples):
-    """Return the places of each block of a batch (10.2)."""
+def blocks(samples):  # the places of each block of a batch (10.2)
     return [slice(start, min(start + BLOCK, samples)) for start in range(0, samples, BLOCK)]
 
 
-def tree_sum(sums):
-    """Add the sums of blocks in a binary tree (10.2)."""
+def tree_sum(sums):  # add the sums of blocks in a binary tree (10.2)
     waiting = []  # (number of blocks, their sum), falling numbers
     for total in sums:
         count = 1
@@ -258,6 +240,5 @@ def tree_sum(sums):
     return total
 
 
-def fingerprint_of(numbers):
-    """Return the SHA-256 of the numbers of a network (13)."""
+def fingerprint_of(numbers):  # the SHA-256 of the numbers of a network (13)
     return hashlib.sha256(numbers.tobytes()).hexdigest()

@@ -17,8 +17,7 @@ with localcontext(prec=DIGITS):
     RADIANS_OF_A_DEGREE = float(PI / 180)
 
 
-def cosine_share(t, of):
-    """Return fl((1 + cos(π·t/T))/2) (10.4)."""
+def cosine_share(t, of):  # fl((1 + cos(π·t/T))/2) (10.4)
     with localcontext(prec=DIGITS):
         x, term, total = PI * t / of, Decimal(1), Decimal(1)
         for k in range(2, 80, 2):
@@ -31,15 +30,13 @@ def is_augmented(settings):
     return any(settings[f"augment_{name}"] > 0 for name in SETTINGS)
 
 
-def strength(settings, epoch):
-    """Return the strength of an epoch (12.1)."""
+def strength(settings, epoch):  # the strength of an epoch (12.1)
     fade = settings["augment_fade_epochs"]
     left = max(settings["epochs"] - epoch + 1, 1)
     return 256 * left // (fade + 1) if left <= fade else 256
 
 
-def sine_and_cosine(degrees):
-    """Return the sine and the cosine of θ degrees (12.1)."""
+def sine_and_cosine(degrees):  # the sine and the cosine of θ degrees (12.1)
     n = degrees * (1 / 90)
     n = math.copysign(round(n), n)
     x = (degrees - 90 * n) * RADIANS_OF_A_DEGREE
@@ -52,8 +49,7 @@ def sine_and_cosine(degrees):
     return [(s, c), (c, -s), (-s, -c), (-c, s)][int(n) % 4]
 
 
-def transform(r, settings, side):
-    """Return a, b and c for the column and for the row (12.1)."""
+def transform(r, settings, side):  # a, b and c for the column and for the row (12.1)
     shift, rotate, scale, shear = (settings[f"augment_{name}"] for name in SETTINGS[:4])
     sine, cosine = sine_and_cosine(rotate * r[2])
     size, k = 1 + scale * r[3], shear * r[4]
@@ -64,8 +60,7 @@ def transform(r, settings, side):
     ]
 
 
-def gaussian(side, sigma):
-    """Return G (12.2)."""
+def gaussian(side, sigma):  # G (12.2)
     reach = math.floor(4 * sigma + 0.5)
     with localcontext(prec=DIGITS):
         e = [(-Decimal(k * k) / (2 * Decimal(sigma) ** 2)).exp() for k in range(reach + 1)]
@@ -88,13 +83,11 @@ def place(axis, x, y, d):
     return (d + ((128 * a) * x + (128 * c + 128.5))) + (128 * b) * y
 
 
-def clamped(value, length):
-    """Return places clamped and rounded down (12.3)."""
+def clamped(value, length):  # places clamped and rounded down (12.3)
     return np.floor(np.clip(value, 0.0, 128 * (length + 1))).astype(int)
 
 
-def interpolated(image, column, row):
-    """Return the new pixels from their places, clamped and rounded down (12.3)."""
+def interpolated(image, column, row):  # the new pixels from their places, clamped and rounded down (12.3)
     padded, left, top = np.pad(image, (1, 2)), column // 128, row // 128
 
     def between(y):
@@ -105,8 +98,7 @@ def interpolated(image, column, row):
     return (upper * 128 + (lower - upper) * (row % 128) + 2**13) // 2**14
 
 
-def thickened(p, k):
-    """Return an image with thicker or thinner lines (12.4)."""
+def thickened(p, k):  # an image with thicker or thinner lines (12.4)
     side, padded = len(p), np.pad(p, 1)
     places = (0, 1), (1, 0), (1, 1), (1, 2), (2, 1)
     around = [padded[y : y + side, x : x + side] for y, x in places]
@@ -126,16 +118,14 @@ def draw(settings, side, **place):
     return r, displacements(integers.reshape(side, 2, side), settings, f)
 
 
-def warped(image, settings, r, d):
-    """Return all pixels of 12.3."""
+def warped(image, settings, r, d):  # all pixels of 12.3
     side = len(image)
     x = np.arange(side) - (side - 1) / 2
     places = zip(transform(r, settings, side), d, strict=True)
     return interpolated(image, *(clamped(place(axis, x, x[:, np.newaxis], d), side) for axis, d in places))
 
 
-def variant_of(image, settings, r, d):
-    """Return the variant of an image (12)."""
+def variant_of(image, settings, r, d):  # the variant of an image (12)
     result, thickness = warped(image, settings, r, d), settings["augment_thickness"]
     return thickened(result, math.floor(128 * (thickness * r[5]))) if thickness > 0 else result
 

@@ -21,13 +21,11 @@ class Layer(NamedTuple):
     variance: np.ndarray
 
 
-def pack(network):
-    """Return all numbers of a network, in the order of the fingerprint (13)."""
+def pack(network):  # all numbers of a network, in the order of the fingerprint (13)
     return np.concatenate([array.ravel() for layer in network for array in layer])
 
 
-def unpack(numbers, like):
-    """Return the network of these numbers, with the shapes of another."""
+def unpack(numbers, like):  # the network of these numbers, with the shapes of another
     parts = iter(np.split(numbers, np.cumsum([array.size for layer in like for array in layer])))
     return [Layer(*(next(parts).reshape(array.shape) for array in layer)) for layer in like]
 
@@ -38,8 +36,7 @@ SMALLEST = {"pixels": 0.0, "floats": 2.0**-1022, "float32": 2.0**-126}
 """The smallest normal number of each type of features."""
 
 
-def feature(x, kind):
-    """Return what features of a type count as (8.1)."""
+def feature(x, kind):  # what features of a type count as (8.1)
     return np.where(np.abs(x) < SMALLEST[kind], np.copysign(0.0, x), x)
 
 
@@ -69,8 +66,7 @@ def weights_of(labels, own, of_classes=None):
     return w if of_classes is None else w * (np.array(of_classes) / max(of_classes))[labels]
 
 
-def balance(w, labels):
-    """Return w of samples divided by the sum of those of their class (8.4)."""
+def balance(w, labels):  # w of samples divided by the sum of those of their class (8.4)
     return w / np.bincount(labels, w)[labels]
 
 
@@ -85,8 +81,7 @@ def weight_factors(labels, w, *, balanced):
 
 
 @elementwise
-def tanh(z):
-    """Return the hyperbolic tangent (9.2)."""
+def tanh(z):  # the hyperbolic tangent (9.2)
     if abs(z) < 0.625:
         s = z * z
         n = ((s + 594) * s + 45045) * s + 675675
@@ -97,14 +92,12 @@ def tanh(z):
     return -value if z < 0 else value
 
 
-def sigmoid(z):
-    """Return the logistic function (9.2)."""
+def sigmoid(z):  # the logistic function (9.2)
     t = exp(-abs(z))
     return np.where(z < 0, t, 1.0) / (1 + t)
 
 
-def elu(z):
-    """Return the exponential linear unit (9.2)."""
+def elu(z):  # the exponential linear unit (9.2)
     t = tanh(np.minimum(z, 0.0) * 0.5)
     return np.where(z > 0, z, t * 2 / (1 - t))
 
@@ -119,32 +112,27 @@ ACTIVATIONS = {
 """For each activation a from z, and dz from da, z and a (9.2)."""
 
 
-def softmax(z):
-    """Return the probabilities (9.5)."""
+def softmax(z):  # the probabilities (9.5)
     e = exp(z - np.max(z, axis=0))
     return e * (1 / folded_sum(e))
 
 
-def targets(labels, classes, smoothing):
-    """Return y (9.5)."""
+def targets(labels, classes, smoothing):  # y (9.5)
     y = np.eye(classes)[:, labels]
     return y * (1 - smoothing) + smoothing / classes if smoothing > 0 else y
 
 
-def cross_entropy(z, y):
-    """Return the losses of samples (9.5)."""
+def cross_entropy(z, y):  # the losses of samples (9.5)
     t = z - np.max(z, axis=0)
     return log(folded_sum(exp(t))) - folded_sum(np.where(y == 0, 0.0, y * t))
 
 
-def squared_error(z, y):
-    """Return the losses of samples (9.5)."""
+def squared_error(z, y):  # the losses of samples (9.5)
     d = softmax(z) - y
     return tiny(folded_sum(d * d) * 0.5)
 
 
-def squared_error_backward(z, y):
-    """Return dZ (9.5)."""
+def squared_error_backward(z, y):  # dZ (9.5)
     a = softmax(z)
     d = a - y
     return a * (d - folded_sum(a * d))
@@ -160,8 +148,7 @@ def total(rows):
     return folded_sum(rows.T)[:, np.newaxis]
 
 
-def batch_norm(z, gamma, beta):
-    """Return Y of a block, what its backward pass takes, and S and Q (9.3)."""
+def batch_norm(z, gamma, beta):  # Y of a block, what its backward pass takes, and S and Q (9.3)
     h = 1 / z.shape[1]
     s = total(z)
     c = z - s * h
@@ -171,15 +158,13 @@ def batch_norm(z, gamma, beta):
     return gamma * z_hat + beta, (z_hat, r), (s, q)
 
 
-def batch_norm_backward(dy, gamma, z_hat, r):
-    """Return dZ of a block, dgamma and dbeta (9.3)."""
+def batch_norm_backward(dy, gamma, z_hat, r):  # dZ of a block, dgamma and dbeta (9.3)
     h = 1 / dy.shape[1]
     dgamma, dbeta = total(dy * z_hat), total(dy)
     return (gamma * r) * (dy - (dbeta + z_hat * dgamma) * h), dgamma, dbeta
 
 
-def batch_norm_evaluation(z, gamma, beta, mean, variance):
-    """Return Y by the running statistics (9.3)."""
+def batch_norm_evaluation(z, gamma, beta, mean, variance):  # Y by the running statistics (9.3)
     return gamma * ((z - mean) * (1 / sqrt(variance + 1e-5))) + beta
 
 

@@ -6,8 +6,7 @@ from reference_images import cosine_share
 from reference_network import pack, unpack
 
 
-def power(base, exponent):
-    """Return f^n (10.4)."""
+def power(base, exponent):  # f^n (10.4)
     result = 1.0
     for digit in f"{exponent:b}":
         result *= result
@@ -16,8 +15,7 @@ def power(base, exponent):
     return result
 
 
-def learning_rate(settings, t, steps):
-    """Return α after t steps, with E steps in an epoch (10.4)."""
+def learning_rate(settings, t, steps):  # α after t steps, with E steps in an epoch (10.4)
     schedule, rate = settings["schedule"], settings["learning_rate"]
     factor = settings["schedule_factor"]
     if factor is None:
@@ -48,8 +46,7 @@ class Optimiser:
         self.m = self.v = np.zeros(len(self.is_weight))
         self.c1 = self.c2 = 0.0
 
-    def step(self, network, gradient, alpha):
-        """Return the network after a step."""
+    def step(self, network, gradient, alpha):  # the network after a step
         numbers = pack(network)
         p, g = numbers[self.is_parameter], gradient[self.is_parameter]
         if self.clip:

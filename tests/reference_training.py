@@ -59,8 +59,7 @@ class Training:
         zeros = np.zeros((units if self._settings["batch_norm"] and index + 2 < len(self.sizes) else 0, 1))
         return Layer(weight, bias, zeros + 1.0, zeros, zeros, zeros + 1.0)
 
-    def _reduced(self, size):
-        """Return N, or 0 for a full batch (10.1)."""
+    def _reduced(self, size):  # N, or 0 for a full batch (10.1)
         if size == "full":
             return 0
         size = min(int(size), self._samples)
@@ -141,16 +140,14 @@ class Training:
     def _targets(self, labels):
         return nn.targets(labels, self._data.classes, self._settings["label_smoothing"])
 
-    def step(self, batch, epoch, alpha):
-        """Update the network by a batch (10.2, 10.3)."""
+    def step(self, batch, epoch, alpha):  # update the network by a batch (10.2, 10.3)
         total = spec.tree_sum(self._block(batch[places], epoch) for places in spec.blocks(len(batch)))
         mean = 1 / len(batch)
         network = self._optimiser.step(self.network, total * mean, alpha)
         of_layers = zip(network, nn.unpack(total, network), strict=True)
         self.network = [nn.update_statistics(layer, sums, len(batch)) for layer, sums in of_layers]
 
-    def train_epoch(self, epoch):
-        """Train for an epoch (10.1)."""
+    def train_epoch(self, epoch):  # train for an epoch (10.1)
         batches = self.batches(epoch)
         for number, batch in enumerate(batches):
             t = (epoch - 1) * len(batches) + number
@@ -158,8 +155,7 @@ class Training:
 
     # Evaluation
 
-    def logits(self, network, x):
-        """Return the logits of samples, a column each (9, 11)."""
+    def logits(self, network, x):  # the logits of samples, a column each (9, 11)
         a, factor = (x, self._scale) if self._integers else (self._normalised(x), None)
         a = a.T
         *hidden, last = network
@@ -170,8 +166,7 @@ class Training:
             a, factor = self._activation(z), None
         return spec.product(last.weight, a, factor) + last.bias
 
-    def evaluate(self, network, x, labels):
-        """Return loss and accuracy (11)."""
+    def evaluate(self, network, x, labels):  # loss and accuracy (11)
         logits = self.logits(network, x)
         losses = self._loss(logits, self._targets(labels))
         sums = [spec.folded_sum(losses[places]) for places in spec.blocks(len(x))]
@@ -180,8 +175,7 @@ class Training:
             np.count_nonzero(logits.argmax(axis=0) == labels) / len(x),
         ]
 
-    def row(self):
-        """Return a row of the history: of the training samples, and of the validation samples (11)."""
+    def row(self):  # a row of the history: of the training samples, and of the validation samples (11)
         x, labels = self._data.x, self._data.labels
         parts = [part for part in (self._positions, self.held_out) if len(part)]
         result = [figure for part in parts for figure in self.evaluate(self.network, x[part], labels[part])]
@@ -202,8 +196,7 @@ class Training:
         return [np.cumsum(recalls)[-1] / len(recalls)]
 
 
-def mean_of(networks):
-    """Return the mean of the values after the last epochs (10.6)."""
+def mean_of(networks):  # the mean of the values after the last epochs (10.6)
     total, *others = map(nn.pack, networks)
     for numbers in others:
         total = spec.tiny(total + numbers)
@@ -246,8 +239,7 @@ def fit(settings, data, own=None, of_classes=None):
     }
 
 
-def samples_by_rule(features, samples):
-    """Return the samples of docs/vectors/trainings.json."""
+def samples_by_rule(features, samples):  # the samples of docs/vectors/trainings.json
     count = samples + 20
     w = np.array([spec.first_words(64, 0, index=index, seed=0) for index in range(count)])
     if features == "pixels":
