@@ -10,7 +10,6 @@ import shutil
 import tempfile
 from collections import Counter
 from functools import cache, wraps
-from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -32,11 +31,8 @@ settings.load_profile("xpnet")
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 ON_CUDA = {case.value for case in BackendCase if case.device.startswith("cuda")}
 ROOT = Path(__file__).resolve().parents[1]
-JAX_CACHE = {
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-}
-"""What makes JAX keep all that it compiles."""
+JAX_CACHE = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"
+"""What is -1 for JAX to keep all that it compiles."""
 ABSENT = pytest.StashKey[Counter[str]]()
 """The number of tests left out, by requirement that is missing."""
 
@@ -46,7 +42,7 @@ def pytest_configure(config):
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # of this session, for its workers and their children
         folder = tempfile.TemporaryDirectory(prefix="xpnet-jax-", ignore_cleanup_errors=True)
         config.add_cleanup(folder.cleanup)
-        os.environ |= {"JAX_COMPILATION_CACHE_DIR": folder.name, **JAX_CACHE}
+        os.environ |= {"JAX_COMPILATION_CACHE_DIR": folder.name, **dict.fromkeys(JAX_CACHE, "-1")}
     if WORKERS > 1:
         # Threads that spin while they wait for a processor, as PyTorch's do, take several times as long.
         share = max(1, available_cpus() // WORKERS)
@@ -94,16 +90,18 @@ def _deal(items):
 
     Of the quick ones, the files with tests on JAX are first, so that one worker loads it and has it compile.
     """
-    on_jax = {item.path for item in items if "jax" in _needs(item) and not item.get_closest_marker("slow")}
     slow = [item for item in items if item.get_closest_marker("slow")]
+    quick = [item for item in items if item not in slow]
+    on_jax = {item.path for item in quick if "jax" in _needs(item)}
+    quick.sort(key=lambda item: item.path not in on_jax)
     slow.sort(key=lambda item: "docs" not in item.path.parts)  # which take longest
     files = list(dict.fromkeys(item.path for item in slow))  # a file's fixtures are made by one worker
-    quick = (item for item in items if not item.get_closest_marker("slow"))
-    quick = iter(sorted(quick, key=lambda item: item.path not in on_jax))
     dealt = []
     for worker in range(WORKERS):
         share = [item for item in slow if files.index(item.path) % WORKERS == worker]
-        dealt += [*share, *islice(quick, max(0, len(items) // WORKERS - len(share)))]
+        number = max(0, len(items) // WORKERS - len(share))
+        dealt += [*share, *quick[:number]]
+        del quick[:number]
     return [*dealt, *quick]
 
 

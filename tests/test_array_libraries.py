@@ -91,6 +91,8 @@ def test_tensors_without_values_are_refused_in_one_line(model):
 @pytest.mark.needs("array-api-strict")
 def test_a_device_that_cannot_hold_the_results_is_refused_in_one_line():
     model, rows = xpnet.fit(X, Y, **QUICK), make("array-api-strict", "no_float64").from_host(X)
+    with pytest.raises(xpnet.BackendError, match=r"^array-api-strict has no float64 on no_float64: [^\n]*$"):
+        model.predict(rows)
     with pytest.raises(
         xpnet.DataError, match=r"^X: .* hold float64 results on its device no_float64: .*CPU$"
     ):

@@ -113,10 +113,10 @@ def test_a_random_state_fixes_the_network():
     assert [each == first for each in others] == [True, False, False, False]
 
 
-@pytest.mark.parametrize(("rows", "size", "same", "norm"), [(20, 32, 20, False), (31, 5, 7, True)])
-def test_a_batch_is_at_most_all_rows_and_beside_batch_norm_none_is_a_single_row(rows, size, same, norm):
-    capped, expected = (quick(batch_size=number, batch_norm=norm) for number in (size, same))
-    assert fingerprint(capped, slice(rows)) == fingerprint(expected, slice(rows))
+@pytest.mark.parametrize(("rows", "size", "same"), [(20, 32, 20), (31, 5, 7)])
+def test_a_batch_is_at_most_all_rows_and_beside_batch_norm_none_is_a_single_row(rows, size, same):
+    prints = [fingerprint(quick(batch_size=each, batch_norm=True), slice(rows)) for each in (size, same)]
+    assert prints[0] == prints[1]
 
 
 def test_uint8_features_alone_are_pixels():
