@@ -9,13 +9,10 @@ import tomllib
 from pathlib import Path
 
 import check
-import given
 import make_course
 import numpy as np
 import pytest
 from cases import MISTAKES, PUBLISHED, made_cases, published_cases, read_vectors, solve
-from make_vectors import read
-from vectors.numbers import real
 
 ROOT = Path(__file__).resolve().parents[2]
 COURSE, HERE = ROOT / "docs" / "course", ROOT / "tests" / "course"
@@ -65,12 +62,6 @@ def test_the_solution_has_the_results_of_the_vectors(function):
     results = solve(function, published_cases(function))
     named = [{name: result[name] for name in expected[0]} for result in results]
     assert named == expected
-
-
-@pytest.mark.parametrize("name", ["exp", "log", "sqrt"])
-def test_the_given_functions_have_the_results_of_the_vectors(name):
-    x, y = np.array(real(read("functions")[name])).T
-    np.testing.assert_array_equal(getattr(given, name)(x), y)
 
 
 def test_a_right_program_in_python_is_right(run, python):
