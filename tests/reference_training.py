@@ -156,8 +156,7 @@ class Training:
     # Evaluation
 
     def logits(self, network, x):  # the logits of samples, a column each (9, 11)
-        a, factor = (x, self._scale) if self._integers else (self._normalised(x), None)
-        a = a.T
+        a, factor = (x.T, self._scale) if self._integers else (self._normalised(x).T, None)
         *hidden, last = network
         for layer in hidden:
             z = spec.product(layer.weight, a, factor) + layer.bias

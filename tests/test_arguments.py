@@ -12,7 +12,6 @@ import pytest
 import xpnet
 from xpnet import reproducible
 from xpnet.config.keywords import FitSettings
-from xpnet.data import datasets
 
 pytestmark = pytest.mark.needs("sklearn")
 
@@ -82,15 +81,12 @@ def test_a_wrong_argument_is_an_error_in_one_line(work, name):
     right = {key: RIGHT[key] for key in required & RIGHT.keys()} | MORE.get(name, {})
     if any(part in name for part in PYTHON_S):
         errors += (ValueError, TypeError, OverflowError, AssertionError)
-    if name == "report.write_report":
-        right["data"] = datasets.load(FILE)
     names = signature.parameters.keys() | (FitSettings.__annotations__.keys() if name == "fit" else set())
     first = [key for key, each in signature.parameters.items() if each.kind is each.POSITIONAL_ONLY]
     before = [abs, MATRIX] if name == "parity.assert_parity" else []
     names -= {"settings", "function", "arrays", "keywords", "verbose", "options"}
     for parameter, value in product(sorted(names), WRONG):
-        more = {"run": RUN} if parameter in {"overwrite", "report", "tags", "track"} else {}
-        values = {**right, **more, parameter: value}
+        values = {**right, parameter: value}
         try:
             function(*before, *(values.pop(key) for key in first if key in values), **values)
         except errors as error:

@@ -27,15 +27,13 @@ def make_case(function, m, rng):
     def draw(*shape):
         return rng.uniform(-1, 1, shape)
 
-    Y, Z = rng.integers(10, size=m), np.where(rng.random((10, m)) < 0.1, 0.0, draw(10, m))
+    is_odd, Y = m % 2 == 1, rng.integers(10, size=m)
+    Z = np.where(rng.random((10, m)) < 0.1, 0.0, draw(10, m))
     steps = {"W": 0.01 * draw(4, 6), "b": 0.01 * draw(4, 1), "dW": draw(40, 4, 6), "db": draw(40, 4, 1)}
     steps["rates"] = rng.uniform(0.01, 0.1, 40)
     training = {"W1": 0.01 * draw(10, 5), "b1": draw(10, 1), "W2": draw(10, 10), "b2": draw(10, 1)}
     training |= {"X": rng.integers(256, size=(5, m)), "Y": Y, "alpha": 0.7, "epochs": 2}
-    results = {"X": draw(12, m), "Z1": Z, "A1": np.maximum(Z, 0), "A2": rng.random((10, m))}
-    if m % 2:
-        results["X"] = rng.integers(256, size=(12, m))
-    numbers, p, q = rng.integers(65536, size=(10, m)), *((0.1, 6554) if m % 2 else (16384.5 / 65536, 16384))
+    numbers, p, q = rng.integers(65536, size=(10, m)), *((0.1, 6554) if is_odd else (16384.5 / 65536, 16384))
     numbers[0, :2] = q - 1, q
     seed = rng.integers(2**63)
     words = [[f"0x{word:016x}" for word in philox(seed, 2, epoch, m)] for epoch in range(4)]
@@ -43,11 +41,12 @@ def make_case(function, m, rng):
         "layer": {"W": draw(m, m), "A": draw(m, m), "b": draw(m, 1)},
         "activate": {"Z": 20 * Z},
         "loss": {"Z": 5 * Z, "Y": Y},
-        "backward": {"W2": draw(10, 10), **results, "Y": Y, "m": 49 if m % 2 else m},
+        "backward": {"W2": draw(10, 10), "X": rng.integers(256, size=(12, m)) if is_odd else draw(12, m)}
+        | {"Z1": Z, "A1": np.maximum(Z, 0), "A2": rng.random((10, m)), "Y": Y, "m": 49 if is_odd else m},
         "update": steps,
         "train": training,
         "batches": training | {"words": words, "size": 3, "epochs": 3},
-        "optimize": {"kind": "adam" if m % 2 else "momentum", **steps, "decay": 0.01},
+        "optimize": {"kind": "adam" if is_odd else "momentum", **steps, "decay": 0.01},
         "drop": {"A": np.abs(Z), "dA": draw(10, m), "numbers": numbers, "p": p},
         "normalize": {"Z": Z, "dY": draw(10, m), "gamma": draw(10, 1), "beta": draw(10, 1)}
         | {"mean": 0.01 * draw(10, 1), "variance": 0.01 * rng.random((10, 1))},
