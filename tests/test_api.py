@@ -137,6 +137,7 @@ C_OF_OTHERS = (
         (lambda _: xpnet.fit(HOLES, [0, 1]), "X, row 2, column 'a': nan is not a finite number; "),
         (lambda _: xpnet.fit(X, [0, 1]), "X holds 300 samples, y holds 2 labels"),
         (lambda model: model.predict(X[:, :3]), ".*takes rows of 12 features"),
+        (lambda model: model.evaluate(X * 1e300, Y), "the data: the network's outputs are not all finite"),
         (lambda model: model.evaluate(X, Y + 1), "the data, row 15: label 4: the network tells 4 classes"),
         (lambda model: xpnet.Model(model.network, device="cuda", backend="numpy").predict(X), "the numpy"),
     ],
