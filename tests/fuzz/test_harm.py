@@ -24,8 +24,8 @@ from xpnet.storage.record import read_metrics, read_run
 pytestmark = pytest.mark.slow
 
 KILLED = 2 * int(os.environ.get("XPNET_FUZZ", "1"))
-WORDS = """--data small.npz --backend numpy --workers 1 --quiet --no-report --hidden 8 --batch-size 16 --epochs 12
---log-every 1 --name mine"""
+WORDS = """--data small.npz --backend numpy --workers 1 --quiet --no-report --hidden 8 --batch-size 16
+--epochs 12 --log-every 1 --name mine"""
 SETTINGS = {
     "adam": "--optimizer adam --batch-norm --schedule cosine --keep-checkpoint-every 2",
     "dropout": "--dropout 0.3 --optimizer momentum --augment-shift 1",

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from networks import image_data
 from recorded_runs import KEPT, QUIET, seal, train_all, weighted_arrays
-from safetensors import safe_open
+from saved_models import read_tensors
 
 import xpnet
 from xpnet import train
@@ -128,9 +128,7 @@ OF_ARRAY = {
 
 
 def change_model(run, name=None, change=None, **metadata):
-    with safe_open(run / MODEL, "numpy") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
-        old = file.metadata()
+    tensors, old = read_tensors(run / MODEL)
     tensors |= {name: OF_ARRAY[change](tensors.get(name))} if name else {}
     (run / MODEL).write_bytes(encode_tensors(tensors, old | metadata))
 

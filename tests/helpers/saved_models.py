@@ -1,8 +1,9 @@
-"""Models from tensors with the names and shapes that they have in a file."""
+"""Models from tensors with the names and shapes that they have in a file, and the tensors of files."""
 
 from itertools import zip_longest
 
 import numpy as np
+from safetensors import safe_open
 
 from xpnet.nn.inputs import Normalization
 from xpnet.nn.layers import BatchNorm, Linear, RunningStatistics
@@ -21,3 +22,9 @@ def saved_model(layers, *, norms=(), normalize="scale", normalization=None, acti
     values = {"shift": 0.0, "scale": 1 / 255 if normalize == "scale" else 1.0} | (normalization or {})
     inputs = Normalization(normalize, **{name: np.asarray(value) for name, value in values.items()})
     return TrainedNetwork(parameters, statistics, inputs, activation)
+
+
+def read_tensors(path):
+    """The tensors and the metadata in a file."""
+    with safe_open(path, "numpy") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118 - no mapping
