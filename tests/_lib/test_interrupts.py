@@ -18,36 +18,21 @@ def pythons_handler():
         yield
 
 
-def press():
-    signal.raise_signal(signal.SIGINT)
-
-
-def test_the_first_press_is_noted_and_the_second_interrupts():
-    notices = []
-    with defer_interrupts(lambda: notices.append(1)) as stop:
-        assert not stop()
-        press()
-        assert stop()
-        with pytest.raises(KeyboardInterrupt):
-            press()
-    assert notices == [1]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # as before
-
-
-@pytest.mark.parametrize("number", TERMINATION)
-def test_termination_is_deferred_too_and_told_apart(number):
-    with handled_by(signal.SIG_DFL, number):
+@pytest.mark.parametrize("number", [signal.SIGINT, *TERMINATION])
+def test_the_first_signal_is_noted_and_the_second_interrupts(number):
+    notices, default = [], signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    with handled_by(default, number):
         with terminate_as_interrupt() as terminate:
-            assert terminate.number == signal.SIGINT
-            with defer_interrupts(lambda: None) as stop:
+            with defer_interrupts(lambda: notices.append(1)) as stop:
+                assert not stop()
                 signal.raise_signal(number)
                 assert stop()
                 with pytest.raises(KeyboardInterrupt):
-                    press()
-            assert terminate.number == number
+                    signal.raise_signal(signal.SIGINT)
+            assert (notices, terminate.number) == ([1], number)
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(number)
-        assert signal.getsignal(number) is signal.SIG_DFL
+        assert signal.getsignal(number) is default  # as before
 
 
 def test_a_signal_that_is_ignored_stays_ignored():
