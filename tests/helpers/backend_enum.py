@@ -32,9 +32,10 @@ class BackendCase(Enum):
         """The device: array-api-strict pretends to have another than the host's."""
         return parse(self.value).device
 
+    @cache
     def probe(self):
         """Return the outcome of the probe, which runs once."""
-        return _probe(self)
+        return probe(self.backend_name, self.device)
 
     def make(self):
         """Return the backend."""
@@ -49,8 +50,3 @@ JAX_AT_NIGHT = [
     for case in CASES
 ]
 """The same; on JAX, where it takes many seconds, the test is for .ci/nightly."""
-
-
-@cache
-def _probe(case):
-    return probe(case.backend_name, case.device)

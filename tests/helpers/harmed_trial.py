@@ -28,27 +28,17 @@ def wait_until(condition):
         time.sleep(0.01)
 
 
-def has_begun(seed):
-    return Path("runs/long", f"seed-{seed}", "metrics.jsonl").exists()
+def press(number=signal.SIGINT, send=os.kill, of=int):
+    """Send a signal to the process that has started this one, once both seeds are trained."""
+    wait_until(lambda: all(Path("runs/long", f"seed-{seed}", "metrics.jsonl").exists() for seed in (0, 1)))
+    send(of(os.getppid()), number)
 
 
-def press_ctrl_c():
-    """Press Ctrl-C in the terminal of the process that has started this one, once seed 1 is trained too."""
-    wait_until(lambda: has_begun(1))
-    os.killpg(os.getpgid(os.getppid()), signal.SIGINT)
-
-
-def signal_parent(number=signal.SIGINT):
-    """Send a signal to the process that has started this one alone, once another seed is trained too."""
-    wait_until(lambda: has_begun(0) and has_begun(1))
-    os.kill(os.getppid(), number)
-
-
-def signal_twice():
-    """Send Ctrl-C again before this trial can end."""
-    signal_parent()
+def press_twice():
+    """Press Ctrl-C again before this trial can end."""
+    press()
     time.sleep(0.5)
-    signal_parent()
+    press()
     time.sleep(60)
 
 
@@ -58,16 +48,11 @@ def receive_signals():
         os.kill(os.getpid(), number)
 
 
-def tell(_):
-    """Return the number of the GPU."""
-    return ALONE.local_rank
-
-
 HARM = {
     "dies": lambda: os._exit(9),
-    "Ctrl-C": press_ctrl_c,
-    "Ctrl-C twice": signal_twice,
-    "SIGTERM": lambda: signal_parent(signal.SIGTERM),
+    "Ctrl-C": lambda: press(send=os.killpg, of=os.getpgid),  # of the terminal
+    "Ctrl-C twice": press_twice,
+    "SIGTERM": lambda: press(signal.SIGTERM),
     "signals": receive_signals,
 }
 """What happens to the trial."""
@@ -81,10 +66,10 @@ def harmed(what, name):
 
 
 def main():
-    """Run the trial that the argument holds."""
+    """Run the trial that the argument holds; one that tells returns the number of its GPU instead."""
     what, name = os.environ["HARM"].split(":")
     if what == "tells":
-        trials.run_trial = tell
+        trials.run_trial = lambda _: ALONE.local_rank
 
     class Harm(LoopCallback):
         def on_epoch_end(self, log):
