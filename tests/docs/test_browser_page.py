@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from checkout import ROOT
 from fingerprints import mnist
-from forgeries import OF_PAGE, by_hand, forgeries, judge, make_runs, page_verdict
+from forgeries import by_hand, judge, make_runs, of_page, page_verdict
 from report_pages import trained
 
 import xpnet
@@ -113,7 +113,7 @@ def test_both_verifiers_judge_forged_records_alike_and_believe_none_without_a_wo
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XPNET_COMPILE", "0")
     make_runs()
-    folders, listed = [], forgeries(runs=OF_PAGE)
+    folders, listed = [], of_page()
     for number, forgery in enumerate(listed):
         run = Path(shutil.copytree(f"runs/{forgery.run}", f"forged/{number}/{forgery.run}"))
         forgery.make(run.parent)

@@ -1,6 +1,6 @@
 """Forged records: honest runs, and a list of changes to them, each of which is a lie.
 
-``forgeries`` lists them: those of forgeries.json, and each key of a record changed, removed or retyped.
+They are those of forgeries.json, and for both verifiers each key of a record changed, removed or retyped.
 Both verifiers are given the same folders.
 """
 
@@ -29,7 +29,7 @@ OF_PAGE = ("plain", "mine")
 """Runs that the page in the browser takes."""
 DATA = image_data(40, 20)
 PLAIN = ["--data", "small", "--hidden", "3", "--batch-size", "10", "--epochs", "3"]
-MINE = "--epochs 4 --optimizer adam --lr 0.01 --batch-norm --validation 10 --patience 4 --dropout 0.2"
+MINE = "--epochs 4 --optimizer adam --lr 0.01 --batch-norm --validation 10 --patience 9 --dropout 0.2"
 TABLE = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
 """Lies by hand, and changes with the differences that they are, by the name of the table."""
 
@@ -200,18 +200,8 @@ STATEMENTS = {
 }
 """When, where and by what it was computed, which its results do not depend on."""
 IDLE = {*BOOKKEEPING} - {"resume", "jobs"} | {"backend", "device", "workers", "require_device", "dtype"}
-IDLE |= {"checkpoint_seconds", "resume_or_start"}
+IDLE = {("config", name) for name in IDLE | {"checkpoint_seconds", "resume_or_start"}}
 """Settings of what is printed and written, not of what is computed."""
-ENDED = {
-    ("mine", "epochs"),
-    ("mine", "patience"),
-    ("table", "columns"),
-    ("more", "warmup_epochs"),
-    ("stopped", "epochs"),
-    ("stopped", "average_epochs"),
-    ("weighted", "epochs"),
-}
-"""Runs, and settings without effect on them: either of two ends a run in that epoch, or it ended before."""
 OTHERS = {
     "normalize": "standardize",
     "best_by": "loss",
@@ -225,6 +215,7 @@ OTHERS = {
     "weight_decay": 0.01,
     "clip_norm": 0.01,
     "learning_rate": 0.2,
+    "patience": 1,
     "dropout": 0.5,
     "test_split": 0.3,
     "max_norm": 0.1,
@@ -255,30 +246,24 @@ def changed(value):
 
 
 def generate(run):
-    """Forgeries of each key in a record: changed; of two runs also removed, null and of another type."""
-    record, is_whole = record_of(Path("runs", run)), run in ("plain", "more")
+    """Forgeries of each key in a record that is of its results: changed, removed and of another type."""
+    record = record_of(Path("runs", run))
     del record["digests"]
     for path, value in leaves(record):
-        name, top, last, lies = ".".join(map(str, path)), path[0], path[-1], {}
-        if is_setting := top == "config":
-            is_idle = last in IDLE or (run, last) in ENDED
-        else:
-            is_idle = bool({top, last} & STATEMENTS) or (top == "segments" and last != "epoch")
-        if not is_idle:
-            lies["changed"] = [OTHERS.get(last, changed(value)) if is_setting else changed(value)]
-        if is_whole and not isinstance(last, int) and (is_setting or len(path) == 1 or not is_idle):
-            lies["removed"] = []
-        if is_whole and not is_idle:
-            lies["of another type"] = [float(value) if isinstance(value, int) else [value]]
-            lies |= {} if value is None else {"null": [None]}
-        for kind, values in lies.items():
-            yield Forgery(run, [["put", name, *values]], f"{run}: {name} {kind}")
+        name, top, last = ".".join(map(str, path)), path[0], path[-1]
+        if {top, last} & STATEMENTS or (top == "segments" and last != "epoch") or (top, last) in IDLE:
+            continue
+        other = OTHERS.get(last, changed(value)) if top == "config" else changed(value)
+        retyped = float(value) if isinstance(value, int) else [value]
+        for kind, values in {"changed": [other], "removed": [], "of another type": [retyped]}.items():
+            if kind != "removed" or not isinstance(last, int):
+                yield Forgery(run, [["put", name, *values]], f"{run}: {name} {kind}")
 
 
-def forgeries(*, generated=True, runs=RUNS):
-    """Forgeries of the runs in the current folder: by hand, and if `generated` also of each key."""
-    listed = [forgery for forgery in by_hand("lies") if forgery.run in runs]
-    return listed + [forgery for run in runs if generated for forgery in generate(run)]
+def of_page():
+    """Forgeries of runs of the current folder that the page takes: by hand, and of each key."""
+    by_key = [forgery for run in OF_PAGE for forgery in generate(run)]
+    return [forgery for forgery in by_hand("lies") if forgery.run in OF_PAGE] + by_key
 
 
 # Verdicts
