@@ -1,26 +1,13 @@
-"""Small networks, settings and data for the tests, and what trains them."""
-
-from types import SimpleNamespace
+"""Small networks, settings and data for the tests."""
 
 import numpy as np
-from hooks import OnEpoch
 
-from xpnet._lib.tree import tree_map
-from xpnet.arithmetic import Native, Reproducible, random
-from xpnet.compute.context import ComputeContext
-from xpnet.compute.evaluation import evaluate_groups
+from xpnet.arithmetic import Native, Reproducible
 from xpnet.config import TrainConfig
 from xpnet.data.datasets import Dataset
-from xpnet.distributed.ranks import ALONE
 from xpnet.nn.functional import ACTIVATIONS
-from xpnet.nn.init import initialize
-from xpnet.nn.inputs import fit_normalization
 from xpnet.nn.network import forward, sample_losses
-from xpnet.nn.optim import OPTIMIZERS, sgd
-from xpnet.nn.schedules import constant
-from xpnet.training.batches import BatchLoader, SampleOrder, Samples, single_batch
-from xpnet.training.loop import TrainState, fit
-from xpnet.training.step import Step, Variables
+from xpnet.nn.optim import OPTIMIZERS
 
 BASE = TrainConfig(epochs=3, batch_size=32, hidden=(8, 6), learning_rate=0.05)
 SETTINGS = {
@@ -89,64 +76,7 @@ def reproducible(backend):
     return Reproducible(backend.xp, backend.device, backend.xp.float64)
 
 
-def on_device(backend, layers):
-    """Copy host layers to the backend."""
-    return tree_map(backend.from_host, layers)
-
-
-def context_for(backend, x):
-    """The context that computes natively with inputs scaled for `x`."""
-    ops = arithmetic(backend)
-    inputs = fit_normalization("scale", x).on_device(ops, backend.from_host)
-    return ComputeContext(ops, inputs, backend)
-
-
-def loader_for(context, backend, x, labels, order=None, *, seed=0, batch_size=None):
-    """All samples, in the order that `order` gives for an epoch, by default that of the seed."""
-
-    def permutation(epoch):
-        host = random.permutation(seed, len(labels), epoch=epoch) if order is None else order(epoch)
-        return SampleOrder(host, backend.from_host(host))
-
-    samples = Samples(backend.from_host(x), backend.from_host(labels))
-    return BatchLoader(context, samples, permutation, len(labels), batch_size)
-
-
-def evaluated(context, layers, samples, **options):
-    """The evaluation of layers without batch norm on all samples."""
-    batch = single_batch(context.ops, samples)
-
-    def evaluate(group):
-        block = batch.block(group)
-        return context.block_evaluation(layers, [], block.x, block.labels)
-
-    return evaluate_groups(context, batch.size, evaluate, **options)
-
-
 def total_loss(ops, layers, x, labels, network, masks=(), weights=1.0):
     """The loss, times the weights, summed over the samples."""
     logits, _ = forward(ops, layers, x, network, masks=masks)
     return ops.sum(sample_losses(ops, logits, labels, network) * weights, axis=-1)
-
-
-def fitted(context, layers, loader, *, epochs, learning_rate=0.1, callbacks=()):
-    """Train with gradient descent; return the result and the trained layers."""
-    parts = {"step": Step(context, sgd()), "loader": loader, "learning_rate": constant(learning_rate)}
-    trainer = SimpleNamespace(**parts, ranks=ALONE)
-    result = fit(trainer, TrainState(Variables(layers, [], ())), epochs=epochs, callbacks=callbacks)
-    return result, result.state.variables.parameters
-
-
-def train(backend, x, labels, sizes, *, epochs, batch_size=None, log_every=1):
-    """Train natively from the parameters of seed 0; return layers and [(loss, accuracy), …]."""
-    context = context_for(backend, x)
-    loader = loader_for(context, backend, x, labels, batch_size=batch_size)
-    history = []
-
-    def keep(log):
-        if log.epoch % log_every == 0:
-            evaluation = evaluated(context, log.state.variables.parameters, loader.samples)
-            history.append((evaluation.loss, evaluation.accuracy))
-
-    layers = on_device(backend, initialize(sizes, 0))
-    return fitted(context, layers, loader, epochs=epochs, callbacks=[OnEpoch(keep)])[1], history

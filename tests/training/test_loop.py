@@ -4,19 +4,19 @@ import gc
 import math
 import threading
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from backend_enum import CASES
-from networks import context_for, evaluated, loader_for, pixels
+from networks import pixels
 
-from xpnet.arithmetic import blocks
+from xpnet.arithmetic import blocks, random
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
 from xpnet.data.datasets import Dataset
 from xpnet.errors import DivergedError
 from xpnet.nn.init import initialize
-from xpnet.training.batches import Samples
 from xpnet.training.callbacks import Evaluate
 from xpnet.training.loop import LoopCallback
 from xpnet.training.trainer import Trainer
@@ -31,7 +31,9 @@ def data_of(count):
 
 def test_evaluation_drops_no_sample_and_keeps_their_order():
     x, labels, layers = np.tile(X, (2, 1)), np.tile(LABELS, 2), initialize((20, 10, 5), 0)  # six blocks
-    evaluation = evaluated(context_for(NUMPY, X), layers, Samples(x, labels), predict=True)
+    config = TrainConfig(hidden=(10,), arithmetic="native", dtype="float64")
+    with Trainer.open(config, replace(data_of(len(X)), x_test=x, y_test=labels), NUMPY) as trainer:
+        evaluation = trainer.evaluate_test(trainer.initial_state())
     z1 = layers[0].weight @ (x.T / 255.0) + layers[0].bias
     z2 = layers[1].weight @ np.maximum(z1, 0) + layers[1].bias
     assert evaluation.predictions.tolist() == np.argmax(z2, axis=0).tolist()
@@ -51,15 +53,13 @@ def test_evaluation_drops_no_sample_and_keeps_their_order():
     ],
 )
 def test_batches_visit_every_sample_once_an_epoch_in_that_epochs_order(size, skip, at_once, steps):
-    def order(epoch):
-        return np.roll(np.arange(100), epoch)
-
-    loader = loader_for(context_for(NUMPY, X), NUMPY, X[:100], LABELS[:100], order, batch_size=size)
-    for epoch in (1, 2):
-        batches = list(loader.batches(epoch, skip, at_once=at_once))
+    with Trainer.open(TrainConfig(batch_size=size), data_of(100), NUMPY) as trainer:
+        epochs = {epoch: list(trainer.loader.batches(epoch, skip, at_once=at_once)) for epoch in (1, 2)}
+    for epoch, batches in epochs.items():
         assert [batch.steps for batch in batches] == steps
         visited = [batch.block(blocks.Group(0, batch.size, 1)).indices.ravel() for batch in batches]
-        assert np.concatenate(visited).tolist() == order(epoch)[size * skip :].tolist()
+        order = random.permutation(0, 100, epoch=epoch)
+        assert np.concatenate(visited).tolist() == order[size * skip :].tolist()
 
 
 class Steps(LoopCallback):
