@@ -1,21 +1,18 @@
 """Trainings on simulated ranks, disks and clocks: ``python scripts/simulate.py --schedules 10000``.
 
-tests/helpers/simulation.py says what a schedule is. Printed are what happens in those of so many seeds, how
-they end, and how often they reach each communication and write of the package. ``--replay SEED`` runs one and
-prints each communication, write and fault: seconds, job, rank, what, file and line. Exit code 1 if a schedule
-fails, or if a communication or write is reached less than 20 times in 10,000 of them.
+tests/helpers/simulation.py says what a schedule is. Printed is how often what happens to jobs and how they
+end, and each communication and write of the package. ``--replay SEED`` runs one and prints each of its
+communications and writes: seconds, job, rank, what has happened, what it does, and where. Exit code 1 if a
+schedule fails, or if a communication or write is reached less than 20 times in 10,000 of them.
 """
 
 import argparse
 import multiprocessing
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from typing import Any
 
-from checkout import ROOT, need
+from checkout import ROOT
 from shared import whole_number
 
 from xpnet._lib.machine import available_cpus
@@ -24,53 +21,38 @@ FEWEST = 20 / 10_000
 """Times that each communication and write is to be reached, for each schedule."""
 
 
-def run_schedules(seeds: Sequence[int], *, trace: bool = False) -> list[Any]:
-    """Run schedules; return counts of the faults, ends and points reached, and the failures."""
-    from simulation import Failure, Simulator
+def run_schedules(seeds: Sequence[int], *, trace: bool = False) -> tuple[Counter[str], list[str]]:
+    """Run schedules; return how many jobs end how and reach each point, and what is wrong."""
+    from simulation import simulation
 
-    failures = list[str]()
-    with Simulator() as simulator:
-        for seed in seeds:
-            try:
-                simulator.run(seed)
-            except Failure as failure:
-                failures.append(str(failure))
-        for seconds, job, rank, name, file, line in simulator.world.trace if trace else ():
-            print(f"{seconds:12.3f}  {job:8} rank {rank}  {name:24} {file}:{line}")
-        return [simulator.faults, simulator.ends, simulator.hits, failures]
+    with simulation() as world:
+        problems = [problem for problem in map(world.find_problem, seeds) if problem]
+        for seconds, *words in world.trace if trace else ():
+            print(f"{seconds:10.3f}  job {{}}  rank {{}}  {{:16}}  {{:16}}  {{}}".format(*words))
+        return world.counts, problems
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the schedules, print what they came to, and return the exit code."""
-    need("pytest", fix='pip install -e ".[test]"')
     sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "helpers")]
     parser = argparse.ArgumentParser(description="Train on simulated ranks, disks and clocks.")
-    add = parser.add_argument
-    add("--schedules", type=whole_number, default=10_000, help="how many (default: %(default)s)")
-    add("--jobs", type=whole_number, default=available_cpus(), help="processes (default: %(default)s)")
-    add("--replay", type=int, metavar="SEED", help="run one, and print what happens in it")
+    parser.add_argument("--schedules", type=whole_number, default=10_000, help="how many (default: 10000)")
+    parser.add_argument("--replay", type=int, metavar="SEED", help="run one, and print what happens in it")
     options = parser.parse_args(words)
     if options.replay is not None:
-        failures = run_schedules([options.replay], trace=True)[-1]
-        print(*failures or [f"schedule {options.replay}: right"])
-        return len(failures)
+        _, problems = run_schedules([options.replay], trace=True)
+        print(*problems or [f"schedule {options.replay}: right"])
+        return len(problems)
     from simulation import list_points
 
-    start, count, jobs = time.perf_counter(), options.schedules, options.jobs
-    spawn = multiprocessing.get_context("spawn")  # a process may have libraries that no fork survives
-    with ProcessPoolExecutor(jobs, mp_context=spawn) as executor:
-        parts = [*executor.map(run_schedules, [range(job, count, jobs) for job in range(jobs)])]
-    faults, ends, hits = (sum((part[index] for part in parts), Counter[Any]()) for index in range(3))
-    reached = {name: hits[place] for place, name in sorted(list_points().items())}
-    for title, counts in ("what happened", faults), ("how jobs ended", ends), ("what was reached", reached):
-        print(f"{title}:", *(f"{number:9}  {name}" for name, number in sorted(counts.items())), sep="\n")
-    problems = [failure for part in parts for failure in part[-1]]
-    minutes = (time.perf_counter() - start) / 60
-    print(f"{count} schedules in {minutes:.1f} minutes, {len(problems)} of them wrong")
-    problems += [
-        f"{name}: reached {number} times" for name, number in reached.items() if number < FEWEST * count
-    ]
-    print(*problems, sep="\n")
+    number, jobs = options.schedules, available_cpus()
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:  # no fork: libraries have threads
+        parts = pool.map(run_schedules, [range(job, number, jobs) for job in range(jobs)])
+    counts, points = sum((part for part, _ in parts), Counter[str]()), [*list_points().values()]
+    problems = [problem for _, problems in parts for problem in problems]
+    problems += [f"reached too seldom: {point}" for point in points if counts[point] < FEWEST * number]
+    print(*(f"{counts[name]:9}  {name}" for name in sorted({*counts, *points})), sep="\n")
+    print(f"{number} schedules", *problems, sep="\n")
     return int(bool(problems))
 
 

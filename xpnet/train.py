@@ -39,24 +39,16 @@ def main(argv: list[str] | None = None, prog: str = "xpnet train") -> int:
 
                     dry_run(command)
                 else:
-                    from xpnet.cli.train import read_extension, resume, resume_or_start, train_run
+                    from xpnet.cli.train import train
                     from xpnet.cli.trials import run_trials
                     from xpnet.distributed.ranks import connect
 
                     advise = not config.quiet and "normalize" not in command.explicit
                     trained = None
-                    if config.resume_or_start:
-                        trained = resume_or_start(command, line)
-                    elif config.resume:
-                        trained = resume(command, config.resume, line)
-                    elif config.extend:
-                        with connect().agreement():
-                            config, parent = read_extension(command, config.extend)
-                        trained = train_run(config, line, parent=parent)
-                    elif is_series:
+                    if is_series and not (config.resume or config.extend):
                         output.code = run_trials(config, line, advise=advise)
                     else:
-                        trained = train_run(config, line, advise=advise)
+                        trained = train(command, line, advise=advise)
                     if trained and trained.interrupted:
                         output.code = connect().max(128 + last_signal())
     except KeyboardInterrupt:  # while modules are loaded

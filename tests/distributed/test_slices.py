@@ -7,7 +7,8 @@ from random import Random
 import numpy as np
 import pytest
 from networks import pixels
-from simulation import Job, Simulator, outcome
+from simulated_disk import Node
+from simulation import WORDS, Job, outcome, simulation
 
 from xpnet._lib.tree import leaves
 from xpnet.arithmetic.random import permutation
@@ -20,9 +21,9 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="fi
 
 
 @pytest.fixture(scope="module")
-def simulator():
-    with Simulator() as simulator:
-        yield simulator
+def world():
+    with simulation() as world:
+        yield world
 
 
 SHARED = [
@@ -37,14 +38,13 @@ SHARED = [
 
 @pytest.mark.parametrize("settings", SHARED)
 def test_any_number_of_slices_has_the_bits_of_all_and_a_share_of_the_state(
-    simulator, settings, tmp_path, monkeypatch
+    world, settings, tmp_path, monkeypatch
 ):
     """As metrics, model and checkpoint tell."""
     x, y = pixels(2200, 5, 3)
     np.savez(tmp_path / "data.npz", x_train=x[:2100], y_train=y[:2100], x_test=x[2100:], y_test=y[2100:])
     to_host, shares, expected = SharedStep.to_host, [], None
-    words = [*simulator._start_words("start", "blocks"), "--data", str(tmp_path / "data.npz")]
-    words += ["--hidden", "6", *settings.split()]
+    words = f"{WORDS} --data {tmp_path}/data.npz --hidden 6 {settings}"
 
     def count(step, variables, **options):
         state = variables.optimizer.m if "adam" in settings else variables.optimizer
@@ -55,10 +55,10 @@ def test_any_number_of_slices_has_the_bits_of_all_and_a_share_of_the_state(
     monkeypatch.setattr(SharedStep, "to_host", count)
     for size in (1, 2, 3, 4, 5, 7):
         shares.clear()
-        simulator._begin(Random(0), tmp_path / "nothing")  # noqa: S311
-        simulator.world.run_jobs(Job("job", words, size))
-        arrays, _ = load_checkpoint(simulator.world.mine / "checkpoint.safetensors")
-        result = {name: array.tobytes() for name, array in arrays.items()}, outcome(simulator.world.mine)
+        world.reset(Random(0), Node({}))  # noqa: S311
+        world.run_jobs(Job(words, size))
+        arrays, _ = load_checkpoint(world.mine / "checkpoint.safetensors")
+        result = {name: array.tobytes() for name, array in arrays.items()}, outcome(world.mine)
         expected = expected or result
         assert result == expected, size
         assert size == 1 or sum(shares) / len(shares) == pytest.approx(1 / size)
@@ -82,7 +82,7 @@ class Reader(np.ndarray):
 
 @pytest.mark.parametrize("batch_size", [2500, 700])
 def test_a_step_reads_a_ranks_own_samples_of_a_mapped_file_and_those_that_it_compares(
-    simulator, batch_size, tmp_path, monkeypatch
+    world, batch_size, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(array_files, "MIN_MAPPED_BYTES", 0)
     monkeypatch.setattr(
@@ -92,8 +92,7 @@ def test_a_step_reads_a_ranks_own_samples_of_a_mapped_file_and_those_that_it_com
     arrays = {"x_train": x[:5100], "y_train": y[:5100], "x_test": x[5100:], "y_test": y[5100:]}
     for name, array in arrays.items():
         np.save(tmp_path / f"{name}.npy", array)
-    words = [*simulator._start_words("start", "blocks"), "--data", str(tmp_path)]
-    words += ["--batch-size", str(batch_size), "--epochs", "1"]
+    words = f"{WORDS} --data {tmp_path} --batch-size {batch_size} --epochs 1"
     in_step, steps, call = {}, Counter(), SharedStep.__call__
 
     def call_step(step, variables, batch, *rates):
@@ -121,11 +120,11 @@ def test_a_step_reads_a_ranks_own_samples_of_a_mapped_file_and_those_that_it_com
     monkeypatch.setattr(SharedStep, "__call__", call_step)
 
     def allowed_now():
-        current = in_step.get(simulator.world.connect().rank)
+        current = in_step.get(world.current.process.rank)
         return current and current()
 
     monkeypatch.setattr(Reader, "allowed", staticmethod(allowed_now))
-    simulator._begin(Random(0), tmp_path / "nothing")  # noqa: S311
-    job = Job("job", words, 3)
-    simulator.world.run_jobs(job)
+    world.reset(Random(0), Node({}))  # noqa: S311
+    job = Job(words, 3)
+    world.run_jobs(job)
     assert (job.codes, [*steps.values()], job.lines) == ([0] * 3, [5100] * 3, [])

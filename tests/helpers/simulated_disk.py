@@ -9,59 +9,40 @@ import shutil
 from pathlib import Path
 
 
-class File:
-    """Its content, and the beginning of it that was synced."""
+class Node:
+    """A file or folder: bytes, or nodes by name; what of it was synced, and the changes of names since."""
 
-    def __init__(self, content=b"", synced=b""):
-        self.content, self.synced = content, synced
-
-    def sync(self):
-        self.synced = self.content
-
-
-class Folder:
-    """Its files and folders by name, those that were synced, and the changes since: new ones by name."""
-
-    def __init__(self):
-        self.names, self.synced, self.changes = {}, {}, []
+    def __init__(self, content):
+        self.content = self.synced = content
+        self.changes = []
 
     def sync(self):
-        self.synced, self.changes = dict(self.names), []
+        self.synced, self.changes = self.content, []
 
     def put(self, changes):
-        """Give names to files and folders, or with None take them away, in one step."""
-        self.names = _apply(changes, self.names)
+        """Give names to nodes, or with None take them away, in one step."""
+        names = {**self.content, **changes}
+        self.content = {name: node for name, node in names.items() if node is not None}
         self.changes.append(changes)
 
 
-def _apply(changes, names):
-    return {name: node for name, node in (names | changes).items() if node is not None}
-
-
 class Disk:
-    """Takes the place of ``files.change`` for all below a folder."""
+    """Takes the place of ``files.change`` for all below a folder, which first holds what a node does."""
 
-    def __init__(self, root, random):
-        self.root, self._random, self.tree = root, random, self.read(root)
-        self.lies, self.has_lied, self.has_failed = False, False, False
-
-    def read(self, path):
-        """Return what a folder or file holds, as synced."""
-        if path.is_symlink() or path.is_file():
-            return File(*[b"" if path.is_symlink() else path.read_bytes()] * 2)
-        folder = Folder()
-        folder.put({each.name: self.read(each) for each in sorted(path.iterdir())})
-        folder.sync()
-        return folder
+    def __init__(self, root, random, node):
+        self.root, self._random, self.tree = root, random, node
+        self.lies, self.has_lied = False, False
+        self.restart(1)
 
     def find(self, path):
-        """Return the file or folder of a path, or of an open file; None if there is none."""
-        path, node = Path(f"/proc/self/fd/{path}").readlink() if isinstance(path, int) else path, self.tree
-        for name in str(path).removeprefix(f"{self.root}").split("/")[1:]:
-            node = node.names.get(name) if isinstance(node, Folder) else None
+        """Return the node of a path, or of an open file; None if there is none."""
+        path = Path(f"/proc/self/fd/{path}").readlink() if isinstance(path, int) else path.absolute()
+        node = self.tree
+        for name in path.relative_to(self.root).parts:
+            node = node and node.content.get(name)
         return node
 
-    def perform(self, call, arguments, options, part=1.0):
+    def perform(self, call, arguments, options, part=1):
         """Do what ``files.change`` is asked for, of a write only a part, and write it into the journal."""
         name, owner = call.__name__, getattr(call, "__self__", None)
         if name == "fsync":  # which a power cut alone tells from nothing
@@ -71,48 +52,39 @@ class Disk:
             self.find(owner.fileno()).content += data
             return call(data), owner.flush()
         path = owner if isinstance(owner, Path) else arguments[0]
-        folder, was_there, result = self.find(path.parent), os.path.lexists(path), call(*arguments, **options)
-        if name in ("open", "touch") and not was_there:
-            folder.put({path.name: File()})
-        if name == "mkdir" and not was_there:
-            folder.put({path.name: Folder()})
+        folder, node, result = self.find(path.parent), self.find(path), call(*arguments, **options)
         if name in ("rename", "replace"):
-            folder.put({path.name: None, arguments[0].name: folder.names[path.name]})
-        if name in ("unlink", "rmtree") and was_there and not os.path.lexists(path):
+            folder.put({path.name: None, arguments[0].name: node})
+        elif not os.path.lexists(path):
             self._remove(folder, path.name)
+        elif node is None:
+            folder.put({path.name: Node({} if name == "mkdir" else b"")})
         return result
 
     def _remove(self, folder, name):
-        node = folder.names.get(name)
-        for each in [*node.names] if isinstance(node, Folder) else ():
+        node = folder.content.get(name)
+        for each in node.content if node and isinstance(node.content, dict) else ():
             self._remove(node, each)
         folder.put({name: None})
 
-    def cut_power(self):
-        """Leave one of the states that the disk may be in after a power cut."""
+    def restart(self, share):
+        """Leave a state that the disk may be in after a power cut, with a share of what was not synced."""
         self.has_lied, self.lies = self.has_lied or self.lies, False
-        shutil.rmtree(self.root)
-        self._settle(self.tree, self.root, self._random.choice((0.0, 0.5, 0.9, 1.0)))
+        for path in self.root.iterdir():
+            shutil.rmtree(path)
+        self._settle(self.tree, self.root, share)
 
-    def _settle(self, folder, path, share):
-        """Write a folder, with about a share of its changes."""
-        path.mkdir()
-        folder.names = folder.synced
-        for changes in folder.changes:
-            if self._random.random() < share:
-                folder.names = _apply(changes, folder.names)
-        for name, node in folder.names.items():
-            if isinstance(node, Folder):
-                self._settle(node, path / name, share)
-            else:
-                path.joinpath(name).write_bytes(self._tear(node))
-        folder.sync()
-
-    def _tear(self, file):
-        """Return what is left of a file: of the bytes that were not synced all, some, none, or zeros."""
-        added = len(file.content) - len(file.synced)
-        kept = self._random.choice((0, added, self._random.randrange(added + 1)))
-        zeros = b"\0" * self._random.choice((0, added - kept))
-        file.content = file.content[: len(file.synced) + kept] + zeros
-        file.sync()
-        return file.content
+    def _settle(self, node, path, share):
+        content, changes, node.content, node.changes = node.content, node.changes, node.synced, []
+        if isinstance(content, bytes):
+            end = content[len(node.synced) :]
+            kept = len(end) if self._random.random() < share else self._random.randrange(len(end) + 1)
+            node.content += end[:kept] + bytes(self._random.choice((0, len(end) - kept)))
+            path.write_bytes(node.content)
+        else:
+            path.mkdir(exist_ok=True)
+            for change in changes:
+                node.put(change if self._random.random() < share else {})
+            for name, each in node.content.items():
+                self._settle(each, path / name, share)
+        node.sync()

@@ -45,6 +45,22 @@ CHANGEABLE_SETTINGS |= {"checkpoint_seconds", "keep_checkpoint_every", "report",
 """Settings that may change when a run is resumed: in reproducible arithmetic they change no result."""
 
 
+def train(command: Command, line: list[str], *, advise: bool = False) -> FitResult | None:
+    """Start, resume or extend the run that a command names, as `train_run`; None if it is complete.
+
+    Errors as in `resume` and `read_extension`.
+    """
+    config, parent = command.config, None
+    if config.resume_or_start:
+        return resume_or_start(command, line)
+    if config.resume is not None:
+        return resume(command, config.resume, line)
+    if config.extend is not None:
+        with connect().agreement():
+            config, parent = read_extension(command, config.extend)
+    return train_run(config, line, parent=parent, advise=advise and parent is None)
+
+
 def resume_or_start(command: Command, line: list[str]) -> FitResult | None:
     """Resume the run that the settings name, or start it. Return None if it is complete, and say so.
 
