@@ -18,12 +18,12 @@ def save_data(path, x_train, y_train, x_test, y_test):
     return path
 
 
-def blobs(path, features=144, classes=3, samples=300, seed=0, dtype=np.uint8, least=0):
+def blobs(path, features=144, classes=3, samples=300, seed=0):
     """Write a data set of noisy patterns, one a class, which a network tells apart in part."""
     generator = np.random.default_rng(seed)
-    patterns = generator.uniform(least, 255, (classes, features))
+    patterns = generator.uniform(0, 255, (classes, features))
     y = np.arange(2 * samples) % classes
-    x = (0.15 * patterns[y] + 0.85 * generator.uniform(least, 255, (2 * samples, features))).astype(dtype)
+    x = (0.15 * patterns[y] + 0.85 * generator.uniform(0, 255, (len(y), features))).astype(np.uint8)
     return save_data(path, x[:samples], y[:samples], x[samples:], y[samples:])
 
 
@@ -53,9 +53,8 @@ class Element:
         """Every element within this one, in order, of that name and class and with these attributes."""
         for child in (part for part in self.parts if isinstance(part, Element)):
             classes = child.attributes.get("class", "").split()
-            is_wanted = name in (None, child.name) and class_ in (None, *classes)
-            if is_wanted and attributes.items() <= child.attributes.items():
-                yield child
+            if name in (None, child.name) and class_ in (None, *classes):
+                yield from [child] * (attributes.items() <= child.attributes.items())
             yield from child.all(name, class_, **attributes)
 
     def one(self, name=None, class_=None, **attributes):
@@ -66,17 +65,12 @@ class Element:
 class Page(HTMLParser):
     """A page as a tree of elements; every element must be closed where it should be."""
 
-    def __init__(self, text):
+    def __init__(self):
         super().__init__()
-        self.root = Element("document", {})
-        self.open = [self.root]
-        self.feed(text)
-        self.close()
-        assert self.open == [self.root]
+        self.open = [Element("document", {})]
 
     def handle_starttag(self, name, attributes):
-        element = Element(name, attributes)
-        self.open[-1].parts.append(element)
+        self.open[-1].parts.append(element := Element(name, attributes))
         if name not in VOID:
             self.open.append(element)
 
@@ -88,7 +82,11 @@ class Page(HTMLParser):
 
 
 def parsed(path):
-    return Page(path.read_text("utf-8")).root
+    page = Page()
+    page.feed(path.read_text("utf-8"))
+    page.close()
+    (document,) = page.open
+    return document
 
 
 def section(page, identifier):
@@ -97,6 +95,5 @@ def section(page, identifier):
 
 def image_of(element):
     """The decoded PNG of an img element."""
-    start, data = element.attributes["src"].split(",")
-    assert start == "data:image/png;base64"
+    data = element.attributes["src"].removeprefix("data:image/png;base64,")
     return Image.open(io.BytesIO(base64.b64decode(data)))

@@ -107,7 +107,8 @@ class Simulation(Scheduler):
         """Run jobs beside each other to their ends; return how they end."""
         self.jobs += jobs
         for job in jobs:
-            hosts, delay, group = self.random.choice((1, 2)), 0.3 * self.random.choice((0, 0.5, 1)), {}
+            hosts, group = self.random.choice((1, 2)), {}
+            delay = self.random.choice((0, 0.3 * self.random.random()))
             for rank in range(job.size):
                 comm = Comm.of(self, group, rank, job.size, f"host{rank % hosts}")
                 self.spawn(process := Process(job, rank), partial(self._run_rank, process, comm, delay))
@@ -212,7 +213,8 @@ class Simulation(Scheduler):
             while {*ends} <= {"nothing: right"}:  # begin again
                 self.reset(random, node)
                 ends.clear()
-                for kind in (*random.sample([*KINDS], random.choice((1, 1, 1, 2))), *["nothing"] * 3):
+                faults = random.choices([*KINDS, "two jobs", "two jobs", "power cut"], k=random.choice((1, 2)))
+                for kind in (*faults, *["nothing"] * 3):
                     if self._status() != "completed":
                         ends.update(self._run_segment(kind, f"{WORDS} {settings} {start}", hits))
             found = outcome(self.mine)
