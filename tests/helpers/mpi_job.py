@@ -20,9 +20,9 @@ from requirements import MPIEXEC
 def mpi(ranks, *commands, harm=None, **variables):
     """Run commands, lists of words, on so many ranks; return the completed process.
 
-    Its exit code is the largest of the commands'. ``harm`` is what, rank and when: an epoch for what is in
-    `AFTER_EPOCH`, a point for `AT_POINT`, seconds for `IN_STEP`, any for `AT_START`; or the harmless "sliced"
-    and "direct", for other ways of sending. Batches of one block are shared however small they are.
+    Its exit code is the largest of the commands'. ``harm`` is what, rank and when: an epoch for a signal, a
+    point for what is in `AT_POINT`, seconds for `IN_STEP`, any for `AT_START`. Batches of one block are shared
+    however small they are.
     """
     words = json.dumps([[*map(str, command)] for command in commands])
     line = [str(MPIEXEC), "-n", str(ranks), sys.executable, __file__, words, json.dumps(harm)]
@@ -72,37 +72,25 @@ def has_other_data():
     Ranks.on_this_host = lambda self: self.comm.Split(1)
 
 
-def die_in_checkpoint(_):
-    from xpnet.storage import run
-
-    def write_half(path, data):
-        if path.name == "checkpoint.safetensors":
-            path.with_name(".0123456789abcdef.tmp").write_bytes(data[: len(data) // 2])
-            os.kill(os.getpid(), signal.SIGKILL)
-        write_atomic(path, data)
-
-    write_atomic, run.write_atomic = run.write_atomic, write_half
-
-
 def receive(number):
-    return lambda _: os.kill(os.getpid(), number)
+    return lambda *_: os.kill(os.getpid(), number)
 
 
 def fail(error):
     """A function that raises an error."""
 
-    def raise_it(_=None):
+    def raise_it(*_):
         raise error
 
     return raise_it
 
 
-AT_POINT = {
+SIGNALS = {name: receive(getattr(signal, name)) for name in ("SIGKILL", "SIGINT", "SIGTERM")}
+AT_POINT = SIGNALS | {
     "OSError": fail(OSError(errno.EIO, "Input/output error", "data.npz")),
     "MemoryError": fail(MemoryError()),
     "ValueError": fail(ValueError("no number")),
     "SystemExit": fail(SystemExit(0)),
-    "SIGTERM": receive(signal.SIGTERM),
 }
 POINTS = {
     "start": "xpnet.train",
@@ -124,25 +112,20 @@ class FailingImport:
 
     def find_spec(self, name, path, target=None):
         if name == self.module:
-            self.strike(None)
+            self.strike()
 
 
-def come_to_harm(what, point):
-    """Come to harm at a point of the command."""
-    strike = AT_POINT[what]
-    module, _, name = POINTS[point].partition(":")
-    if not name:
-        sys.meta_path.insert(0, FailingImport(strike, module))
-        return
+def replace_function(place, wrap):
+    """Put in the place of a function, ``module:name``, what is made of it."""
+    module, _, name = place.partition(":")
     owner, _, name = name.rpartition(".")
     owner = resolve_name(f"{module}:{owner}" if owner else module)
-    function = getattr(owner, name)
+    setattr(owner, name, wrap(getattr(owner, name)))
 
-    def harmed(*arguments, **options):
-        strike(None)
-        return function(*arguments, **options)
 
-    setattr(owner, name, harmed)
+def before(strike):
+    """Return what makes of a function one that calls another one first."""
+    return lambda call: lambda *arguments, **options: (strike(*arguments), call(*arguments, **options))[1]
 
 
 def lock_twice():
@@ -156,21 +139,9 @@ IN_STEP = {
     "slow": lambda number, seconds: time.sleep(seconds),
     "stopped": lambda number, _: number == 5 and os.kill(os.getpid(), signal.SIGSTOP),
     "locked": lambda number, _: number == 5 and lock_twice(),
-    "locked at first": lambda number, _: lock_twice(),
 }
 """What happens in the steps of one rank, given their number."""
-
-
-def come_to_harm_in_step(what, seconds):
-    from xpnet.training.shared_step import SharedStep
-
-    step, numbers = SharedStep.__call__, count(1)
-
-    def harmed(*arguments):
-        IN_STEP[what](next(numbers), seconds)
-        return step(*arguments)
-
-    SharedStep.__call__ = harmed
+STEP = "xpnet.training.shared_step:SharedStep"
 
 
 def halve_gradients(first):
@@ -219,16 +190,8 @@ def halve_updates(first):
 AT_START = {
     "blind": cannot_read_data,
     "elsewhere": is_elsewhere,
-    "lose": is_elsewhere,
     "other data": has_other_data,
     "other files": see_other_files,
-}
-AFTER_EPOCH = {
-    "kill": receive(signal.SIGKILL),
-    "Ctrl-C": receive(signal.SIGINT),
-    "SIGTERM": receive(signal.SIGTERM),
-    "lose": receive(signal.SIGSTOP),  # no sign of life any more
-    "checkpoint": die_in_checkpoint,
 }
 
 
@@ -243,42 +206,36 @@ def let_mpi_access_arrays():
         assert memory.xp is backend.xp
         return memory
 
-    exchange.cuda_index, exchange.is_cuda_aware, exchange.Memory = (
-        (lambda _: 0),
-        (lambda: True),
-        direct_memory,
-    )
+    exchange.cuda_index, exchange.is_cuda_aware = (lambda _: 0), (lambda: True)
+    exchange.Memory = direct_memory
 
 
-def prepare(what, rank, epoch):
+def prepare(what, rank, when):
     """Prepare the harm."""
     from xpnet.distributed import ranks
     from xpnet.distributed.launch import rank_and_size
-    from xpnet.training.callbacks import Evaluate
 
     if what == "direct":
         let_mpi_access_arrays()
     if rank_and_size()[0] != rank:
         if what == "other data":
             ranks.Ranks.on_this_host = lambda self: self.comm.Split(0)
-        return
-    if isinstance(epoch, str):
-        come_to_harm(what, epoch)
-    if what == "halves":
-        halve_gradients(epoch)
-    if what == "halves updates":
-        halve_updates(epoch)
-    if what in IN_STEP:
-        come_to_harm_in_step(what, epoch)
-    AT_START.get(what, lambda: None)()
-    evaluate = Evaluate.on_epoch_end
-
-    def on_epoch_end(self, log):
-        evaluate(self, log)
-        if log.epoch == epoch and what in AFTER_EPOCH:
-            AFTER_EPOCH[what](self._trainer)
-
-    Evaluate.on_epoch_end = on_epoch_end
+    elif isinstance(when, str) and ":" not in POINTS[when]:
+        sys.meta_path.insert(0, FailingImport(AT_POINT[what], POINTS[when]))
+    elif isinstance(when, str):
+        replace_function(POINTS[when], before(AT_POINT[what]))
+    elif what in IN_STEP:
+        numbers = count(1)
+        replace_function(f"{STEP}.__call__", before(lambda *_: IN_STEP[what](next(numbers), when)))
+    elif what in SIGNALS:
+        strike = before(lambda _, log: log.epoch == when and SIGNALS[what]())
+        replace_function("xpnet.training.callbacks:Evaluate.on_epoch_end", strike)
+    elif what == "halves":
+        halve_gradients(when)
+    elif what == "halves updates":
+        halve_updates(when)
+    else:
+        AT_START.get(what, lambda: None)()
 
 
 def main(text, harm):

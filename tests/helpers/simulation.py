@@ -202,7 +202,7 @@ class Simulation(Scheduler):
         for job in jobs:
             self.reset(Random(0), node)  # noqa: S311
             self.run_jobs(job)
-        return node, outcome(self.mine), jobs[0].hits
+        return node, (*outcome(self.mine)[:-1], True), jobs[0].hits
 
     def find_problem(self, seed):
         """Run the schedule of a seed; return what is wrong with it, or None."""
@@ -213,7 +213,9 @@ class Simulation(Scheduler):
             while {*ends} <= {"nothing: right"}:  # begin again
                 self.reset(random, node)
                 ends.clear()
-                faults = random.choices([*KINDS, "two jobs", "two jobs", "power cut"], k=random.choice((1, 2)))
+                faults = random.choices(
+                    [*KINDS, "two jobs", "two jobs", "power cut"], k=random.choice((1, 2))
+                )
                 for kind in (*faults, *["nothing"] * 3):
                     if self._status() != "completed":
                         ends.update(self._run_segment(kind, f"{WORDS} {settings} {start}", hits))
