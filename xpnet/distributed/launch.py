@@ -72,9 +72,10 @@ def end_job(code: int) -> None:
     Before this one is connected, that is the launcher's own abort: the mpiexec of MPICH and Intel MPI listens
     at a socket (PMI). That of Open MPI ends a job by itself once a process ends with an exit code above 0.
     """
+    with suppress(KeyboardInterrupt):
+        time.sleep(1)  # until the launcher has passed on what this process has printed
     if is_connected():
         sys.modules["mpi4py.MPI"].COMM_WORLD.Abort(code)
-    time.sleep(1)  # until the launcher has passed on what this process has printed
     with suppress(OSError, ValueError, KeyError):
         os.write(int(os.environ["PMI_FD"]), f"cmd=abort exitcode={code}\n".encode())
 
