@@ -20,24 +20,13 @@ from requirements import MPIEXEC
 def mpi(ranks, *commands, harm=None, **variables):
     """Run commands, lists of words, on so many ranks; return the completed process.
 
-    Its exit code is the largest of the commands'. ``harm`` is what, rank and when: an epoch for a signal, a
-    point for what is in `AT_POINT`, seconds for `IN_STEP`, any for `AT_START`. Batches of one block are shared
-    however small they are.
+    Its exit code is the largest of the commands'. ``harm`` is what, rank and when: an epoch or a point for
+    what is in `AT_POINT`, seconds for `IN_STEP`. Batches of one block are shared however small they are.
     """
     words = json.dumps([[*map(str, command)] for command in commands])
     line = [str(MPIEXEC), "-n", str(ranks), sys.executable, __file__, words, json.dumps(harm)]
     options = {"capture_output": True, "text": True, "env": {**os.environ, **variables}}
     return subprocess.run(line, check=False, timeout=240, **options)
-
-
-def cannot_read_data():
-    from xpnet.data import datasets
-
-    datasets.load = None
-
-
-def is_elsewhere():
-    platform.node = lambda: "elsewhere"
 
 
 def see_other_files():
@@ -53,23 +42,6 @@ def see_other_files():
 
     for module, name in ((os, "stat"), (os, "scandir"), (os, "open"), (io, "open")):
         setattr(module, name, redirect(getattr(module, name)))
-
-
-def has_other_data():
-    """Be on a machine of its own, with its own files, of which one has another label."""
-    from xpnet.data import datasets
-    from xpnet.distributed.ranks import Ranks
-
-    is_elsewhere()
-    load = datasets.load
-
-    def load_other(*arguments, **options):
-        data = load(*arguments, **options)
-        data.y_train[0] ^= 1
-        return data
-
-    datasets.load = load_other
-    Ranks.on_this_host = lambda self: self.comm.Split(1)
 
 
 def receive(number):
@@ -90,29 +62,15 @@ AT_POINT = SIGNALS | {
     "OSError": fail(OSError(errno.EIO, "Input/output error", "data.npz")),
     "MemoryError": fail(MemoryError()),
     "ValueError": fail(ValueError("no number")),
-    "SystemExit": fail(SystemExit(0)),
 }
 POINTS = {
-    "start": "xpnet.train",
-    "imports": "xpnet.cli.trials",
     "connect": "xpnet.distributed.ranks:initialize",
     "begin": "xpnet.cli.train:check_installed",
     "read": "xpnet.training.opening:load_shared",
     "open": "xpnet.cli.train:record",
     "step": "xpnet.training.shared_step:SharedStep.__call__",
 }
-"""Functions that are called in the course of a command, and modules that are looked for."""
-
-
-class FailingImport:
-    """Finds no module, and comes to harm when one is looked for."""
-
-    def __init__(self, strike, module):
-        self.strike, self.module = strike, module
-
-    def find_spec(self, name, path, target=None):
-        if name == self.module:
-            self.strike()
+"""Functions that are called in the course of a command."""
 
 
 def replace_function(place, wrap):
@@ -135,7 +93,6 @@ def lock_twice():
 
 
 IN_STEP = {
-    "sleeps": lambda number, seconds: time.sleep(seconds * (number == 5)),
     "slow": lambda number, seconds: time.sleep(seconds),
     "stopped": lambda number, _: number == 5 and os.kill(os.getpid(), signal.SIGSTOP),
     "locked": lambda number, _: number == 5 and lock_twice(),
@@ -170,31 +127,6 @@ def halve_gradients(first):
     SharedStep.__init__ = init_and_halve
 
 
-def halve_updates(first):
-    """Halve the learning rate of the updates of slices from a call on, as compiled functions apply it."""
-    from xpnet.training.shared_step import SharedStep
-
-    update_rows, numbers = SharedStep._update_rows, count(1)
-
-    def update_half(self, variables, sums, factors, rate, **options):
-        update = self._update
-        half = 0.5 if next(numbers) >= first else 1.0
-        self._update = lambda own, sums, factors, rate, *more: update(own, sums, factors, half * rate, *more)
-        variables = update_rows(self, variables, sums, factors, rate, **options)
-        self._update = update
-        return variables
-
-    SharedStep._update_rows = update_half
-
-
-AT_START = {
-    "blind": cannot_read_data,
-    "elsewhere": is_elsewhere,
-    "other data": has_other_data,
-    "other files": see_other_files,
-}
-
-
 def let_mpi_access_arrays():
     """Let MPI access the arrays of libraries, as if on a GPU."""
     from xpnet.distributed import exchange
@@ -212,17 +144,13 @@ def let_mpi_access_arrays():
 
 def prepare(what, rank, when):
     """Prepare the harm."""
-    from xpnet.distributed import ranks
     from xpnet.distributed.launch import rank_and_size
 
     if what == "direct":
         let_mpi_access_arrays()
     if rank_and_size()[0] != rank:
-        if what == "other data":
-            ranks.Ranks.on_this_host = lambda self: self.comm.Split(0)
-    elif isinstance(when, str) and ":" not in POINTS[when]:
-        sys.meta_path.insert(0, FailingImport(AT_POINT[what], POINTS[when]))
-    elif isinstance(when, str):
+        return
+    if isinstance(when, str):
         replace_function(POINTS[when], before(AT_POINT[what]))
     elif what in IN_STEP:
         numbers = count(1)
@@ -232,10 +160,10 @@ def prepare(what, rank, when):
         replace_function("xpnet.training.callbacks:Evaluate.on_epoch_end", strike)
     elif what == "halves":
         halve_gradients(when)
-    elif what == "halves updates":
-        halve_updates(when)
-    else:
-        AT_START.get(what, lambda: None)()
+    elif what == "elsewhere":
+        platform.node = lambda: "elsewhere"
+    elif what == "other files":
+        see_other_files()
 
 
 def main(text, harm):
