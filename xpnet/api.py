@@ -106,7 +106,7 @@ class Model:
         rows, _ = read_features(X, "X", TableOptions.of(self.network.columns))
         numbers = self.select_predictor(backend_of(X)).predict(rows)
         if self.class_names is None:
-            return like_input(numbers, backend_of(X))
+            return like_input(numbers, X)
         return np.array(self.class_names)[numbers]
 
     def predict_proba(self, X: object, *, as_frame: bool = False) -> Any:
@@ -116,11 +116,11 @@ class Model:
         ``jax_enable_x64`` is set. With `as_frame` a data frame of pandas with the names of the classes.
         """
         names = self.select_predictor(backend_of(X)).class_names if as_frame else None
-        return like_input(self._outputs(X)[1], backend_of(X), X, names)
+        return like_input(self._outputs(X)[1], X, names)
 
     def logits(self, X: object) -> Any:
         """Return the logits, the inputs of the softmax, (m, classes); dtype and errors as `predict_proba`."""
-        return like_input(self._outputs(X)[0], backend_of(X))
+        return like_input(self._outputs(X)[0], X)
 
     def evaluate(self, X: object, y: object) -> Evaluation:
         """Return metrics on rows (m, features) with labels (m,), in NumPy; the loss is the cross-entropy.

@@ -213,7 +213,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         predictor, rows = self._predictor(X)
         labels = self.classes_[predictor.predict(rows)]
-        return arrays.like_input(labels, backend_of(X)) if labels.dtype.kind in "buif" else labels
+        return arrays.like_input(labels, X) if labels.dtype.kind in "buif" else labels
 
     def predict_proba(self, X: object, *, as_frame: bool = False) -> Any:
         """Return the probability of each label in the order of ``classes_``, (m, classes).
@@ -230,7 +230,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         predictor, rows = self._predictor(X)
         names = self.classes_ if as_frame else None
-        return arrays.like_input(predictor.outputs(rows)[1], backend_of(X), X, names)
+        return arrays.like_input(predictor.outputs(rows)[1], X, names)
 
     def score(self, X: object, y: object, sample_weight: object = None) -> float:
         """Return the accuracy on rows (m, features) with labels (m,); errors as in `predict_proba`."""

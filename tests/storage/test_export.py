@@ -12,7 +12,7 @@ from safetensors import safe_open
 import xpnet
 from xpnet.nn.columns import Columns
 from xpnet.nn.functional import ACTIVATIONS
-from xpnet.storage.export import encode_onnx, encode_torch, is_of_pixels
+from xpnet.storage.export import encode_onnx, encode_torch
 
 PAGE = ROOT / "docs" / "python.md"
 ROWS, FEATURES, CLASSES = 400, 20, 5
@@ -55,7 +55,7 @@ def test_onnx_runtime_gives_the_same_logits_probabilities_and_classes(kind, sett
 
     x, network, native = trained(kind, settings)
     expected = native.logits(x)
-    pixels = is_of_pixels(network.normalization)
+    pixels = network.normalization.is_of_pixels
     assert pixels == (kind == "pixels" and network.normalization.kind != "none")
     rows = x if pixels else x.astype(expected.dtype)
     session = onnxruntime.InferenceSession(encode_onnx(network, pixels=pixels))

@@ -73,7 +73,7 @@ def main(words: Sequence[str]) -> int:
     path = out or source.with_name(target.file.format(source.stem))
     if path.exists() and path.samefile(source):
         raise ConfigError(f"{path}: is the network itself: choose another --out")
-    pixels = export.is_of_pixels(model.normalization) if rows == "auto" else rows == "uint8"
+    pixels = model.normalization.is_of_pixels if rows == "auto" else rows == "uint8"
     options = {"pixels": pixels} if target.has_rows else {}
     save(path, getattr(export, target.encoder)(model, **options), is_named=out is not None)
     sys.stdout.write(f"{plain(path)}\n")

@@ -97,12 +97,6 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
         names = {"weight_decay": self.weight_decay, "clip_norm": self.clip_norm, "max_norm": self.max_norm}
         return names if self.momentum is None else {**names, "decay": self.momentum}
 
-    @property
-    def schedule_options(self) -> dict[str, Any]:
-        """The options of the schedule, the arguments of ``xpnet.nn.schedules.build``."""
-        options = {"factor": self.schedule_factor, "warmup_epochs": self.warmup_epochs}
-        return {**options, "step_epochs": self.schedule_step_epochs}
-
 
 DEFAULTS: dict[str, object] = {field.name: field.default for field in fields(TrainConfig)}
 RULES = {name: derive_rule(hint) for name, hint in get_type_hints(TrainConfig, include_extras=True).items()}

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from xpnet._lib.text import format_names, format_shape, quote
 from xpnet._typing import HostArray, Names
-from xpnet.backends.base import Backend
 from xpnet.backends.probing import one_line
 from xpnet.backends.resolve import backend_of
 from xpnet.data.datasets import Dataset, join_halves
@@ -57,10 +56,10 @@ def _has_mask(values: object) -> bool:
     return may_have and any(map(_has_mask, values))
 
 
-def like_input(result: HostArray, backend: Backend | None, X: Any = None, names: Any = None) -> Any:
-    """Return a result as an array of the library and on the device of the input. None stands for NumPy.
+def like_input(result: HostArray, X: Any, names: Any = None) -> Any:
+    """Return a result as an array of the library and on the device of the input `X`.
 
-    With `names` of its columns it is a data frame of pandas, with the index of the rows `X`, if there is one.
+    With `names` of its columns it is a data frame of pandas, with the index of `X`, if there is one.
 
     Raises
     ------
@@ -71,6 +70,7 @@ def like_input(result: HostArray, backend: Backend | None, X: Any = None, names:
         import pandas as pd
 
         return pd.DataFrame(result, X.index if hasattr(X, "iloc") else None, [*names])
+    backend = backend_of(X)
     if backend is None:
         return result
     try:

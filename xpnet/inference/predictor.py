@@ -26,7 +26,6 @@ from xpnet.nn.inputs import flush_subnormals
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.metrics import ClassMetrics, area_under_curve, class_metrics, confusion_matrix, mean_metric
 from xpnet.nn.network import BlockResults, evaluate_logits, forward
-from xpnet.storage.export import is_of_pixels
 from xpnet.storage.find import find_newest_run, resolve_run
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import TrainedNetwork, load_model
@@ -67,7 +66,7 @@ class Predictor:
         with backend.scope():
             inputs = model.architecture, model.normalization
             context = replace(build_context(self.arithmetic, dtype.name, backend, *inputs), stack=1)
-            self.context, self.is_of_pixels = context, is_of_pixels(model.normalization)
+            self.context = context
 
             def on_device(array: HostArray) -> Array:
                 return backend.from_host(array.astype(dtype) + 0.0)
@@ -115,7 +114,8 @@ class Predictor:
         if x.ndim != 2 or x.shape[1] != features:
             problem = f"the network takes rows of {features} features, got an array of shape {x.shape}"
             raise DataError(f"{name}: {problem}")
-        if self.is_of_pixels and 0 <= x.min(initial=0) <= x.max(initial=0) <= 1 and (x % 1).any():
+        is_of_pixels = self.model.normalization.is_of_pixels
+        if is_of_pixels and 0 <= x.min(initial=0) <= x.max(initial=0) <= 1 and (x % 1).any():
             advice = "but the network was trained on pixels from 0 to 255: multiply them by 255"
             self.warn(f"{name}: its values are from 0 to 1, {advice}")
 

@@ -90,6 +90,17 @@ class Normalization:
     shift: HostArray  # () for all features, or (features,)
     scale: HostArray  # () for all features, or (features,)
 
+    @property
+    def is_of_pixels(self) -> bool:
+        """True if it was fitted to uint8 pixels, False if it does not tell.
+
+        Pixels are divided by 255, or standardised by a mean and deviation that all share.
+        """
+        if self.shift.ndim or self.scale.ndim:
+            return False
+        is_divided = self.kind == "scale" and float(self.scale) == 1.0 / 255.0
+        return is_divided or self.kind == "standardize"
+
     def on_device(self, ops: Arithmetic, from_host: Callable[[HostArray], Array]) -> Inputs:
         """Return the function that normalises."""
         columns = (from_host(np.reshape(statistic, (-1, 1))) for statistic in (self.shift, self.scale))

@@ -17,7 +17,6 @@ from xpnet._lib.extras import install_command
 from xpnet._typing import Function
 from xpnet.errors import ConfigError
 from xpnet.nn.functional import ACTIVATIONS
-from xpnet.nn.inputs import Normalization
 from xpnet.nn.layers import EPSILON
 from xpnet.storage.model_file import STATISTICS, Tensors, TrainedNetwork, encode_tensors, name_tensors
 
@@ -25,17 +24,6 @@ OPSET, IR_VERSION = 17, 8
 """Those of ONNX 1.12 (2022), which later programs read too."""
 ONNX_LIMIT = 2**31 - 2**20
 """Maximum size of the parameters in an ONNX file, in bytes: a protobuf message has less than 2 GiB."""
-
-
-def is_of_pixels(normalization: Normalization) -> bool:
-    """Return whether a normalisation was fitted to uint8 pixels, False if it does not tell.
-
-    Pixels are divided by 255, or standardised by a mean and deviation that all share.
-    """
-    if normalization.shift.ndim or normalization.scale.ndim:
-        return False
-    is_divided = normalization.kind == "scale" and float(normalization.scale) == 1.0 / 255.0
-    return is_divided or normalization.kind == "standardize"
 
 
 def encode_onnx(model: TrainedNetwork, *, pixels: bool) -> bytes:

@@ -125,8 +125,15 @@ class Trainer:
         self._score = build_score(self, validation)
         self.loader = self._build_loader(data, training, count)
         rate, steps = config.learning_rates[0], len(self.loader.bounds)
-        options = config.schedule_options
-        self.learning_rate = schedules.build(config.schedule, rate, steps, config.epochs, **options)
+        self.learning_rate = schedules.build(
+            config.schedule,
+            rate,
+            steps,
+            config.epochs,
+            step_epochs=config.schedule_step_epochs,
+            factor=config.schedule_factor,
+            warmup_epochs=config.warmup_epochs,
+        )
         self._evaluated: tuple[TrainState, SampleEvaluation] | None = None  # the last, of training samples
 
     @classmethod
