@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeAlias, get_type_hints
 
 from xpnet._lib.files import read_regular_file
 from xpnet._lib.text import join_lines
@@ -16,6 +16,9 @@ from xpnet.errors import ConfigError, in_words, setting
 
 TABLE_SETTINGS = ("test_split", "label", "missing", "columns", "drop", "encode", "unknown")
 """The settings of CSV files."""
+
+Settings: TypeAlias = dict[str, object]
+"""Settings by name."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
         return names if self.momentum is None else {**names, "decay": self.momentum}
 
 
-DEFAULTS: dict[str, object] = {field.name: field.default for field in fields(TrainConfig)}
+DEFAULTS: Settings = {field.name: field.default for field in fields(TrainConfig)}
 RULES = {name: derive_rule(hint) for name, hint in get_type_hints(TrainConfig, include_extras=True).items()}
 """The rule of each setting, by name."""
 
@@ -107,12 +110,12 @@ LARGEST = 2**20
 """Bytes that a TOML file of settings may have."""
 
 
-def to_json(config: TrainConfig) -> dict[str, object]:
+def to_json(config: TrainConfig) -> Settings:
     """Return the settings as a JSON object: paths become strings, tuples lists; None stays None."""
     return dict(json.loads(json.dumps(vars(config), default=str)))
 
 
-def recorded_defaults() -> dict[str, object]:
+def recorded_defaults() -> Settings:
     """Return the default settings as the record of a training without weights has them."""
     return to_json(TrainConfig()) | {"best_by": "accuracy"}
 
@@ -135,7 +138,7 @@ def to_toml(config: TrainConfig) -> str:
     return "".join(each if each.isprintable() or each == "\n" else f"\\U{ord(each):08x}" for each in text)
 
 
-def read_toml(file: Path) -> tuple[dict[str, object], str | None]:
+def read_toml(file: Path) -> tuple[Settings, str | None]:
     """Read a TOML file; return its checked settings and the name of its recipe, if any.
 
     Raises
@@ -162,7 +165,7 @@ def list_recipes() -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in _RECIPES.glob("*.toml")))
 
 
-def read_recipe(name: str) -> dict[str, object]:
+def read_recipe(name: str) -> Settings:
     """Return the settings of a recipe.
 
     Raises
@@ -174,7 +177,7 @@ def read_recipe(name: str) -> dict[str, object]:
     return read_toml(_RECIPES / f"{name}.toml")[0]
 
 
-def read_settings(recipe: str | Path) -> list[dict[str, object]]:
+def read_settings(recipe: str | Path) -> list[Settings]:
     """Return the settings of a recipe by its name, or of the recipe of a TOML file and of the file.
 
     Raises

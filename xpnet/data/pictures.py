@@ -33,6 +33,9 @@ from xpnet.errors import DataError
 Grey: TypeAlias = NDArray[np.float64]
 """Grey levels or ink, (height, width), mostly 0 to 255."""
 
+Integers: TypeAlias = NDArray[np.int64]
+Mask: TypeAlias = NDArray[np.bool_]
+
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 """Supported formats, by Pillow's names: those that hold only pixels and need no external program."""
 
@@ -240,7 +243,7 @@ def _extract_ink(grey: Grey) -> tuple[Grey, float]:
     return darker * (usual / np.maximum(paper, usual / 4)), _robust_deviation(rest)
 
 
-def _border_mask(shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def _border_mask(shape: tuple[int, ...]) -> Mask:
     """Return the mask of the border: 3 % of the shorter side wide, at least one pixel."""
     width = max(1, round(0.03 * min(shape)))
     border = np.ones(shape, np.bool_)
@@ -253,7 +256,7 @@ def _robust_deviation(rest: NDArray[np.float64]) -> float:
     return _DEVIATION * float(np.median(np.abs(rest)))
 
 
-def _remove_specks(ink: Grey, digit: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
+def _remove_specks(ink: Grey, digit: Mask) -> tuple[Mask, int]:
     """Return the mask `digit` without strokes of little ink, and the number of its parts."""
     height, width = ink.shape
     cell = -(-max(ink.shape) // _COARSE)
@@ -267,7 +270,7 @@ def _remove_specks(ink: Grey, digit: NDArray[np.bool_]) -> tuple[NDArray[np.bool
     return digit & kept[:height, :width], int(np.count_nonzero(mass[1:] >= PART_THRESHOLD * mass.max()))
 
 
-def _label_components(cells: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _label_components(cells: Mask) -> Integers:
     """Label the connected components of true cells, corners included. False cells are 0."""
     numbers = np.where(cells, 1 + np.arange(cells.size).reshape(cells.shape), 0)
     while not np.array_equal(numbers, largest := np.where(cells, _maximum_filter(numbers, 1), 0)):
@@ -283,13 +286,13 @@ def _maximum_filter(values: np.ndarray, reach: int) -> np.ndarray:
     return values
 
 
-def _bounding_box(digit: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _bounding_box(digit: Mask) -> tuple[Integers, Integers]:
     """Return the first row and column with a true value, and the last ones plus one."""
     indices = np.argwhere(digit)
     return indices.min(axis=0), indices.max(axis=0) + 1
 
 
-def _stroke_width(digit: NDArray[np.bool_]) -> float:
+def _stroke_width(digit: Mask) -> float:
     """Return the mean width of strokes, in pixels: twice their area over the length of their outline.
 
     The outline is estimated as π/4 times the number of pixel sides along it.
@@ -299,7 +302,7 @@ def _stroke_width(digit: NDArray[np.bool_]) -> float:
     return 2.0 * int(np.count_nonzero(digit)) / (sides * math.pi / 4) if sides else 0.0
 
 
-def _resize(ink: Grey, start: NDArray[np.int64], stop: NDArray[np.int64], side: int) -> NDArray[np.int64]:
+def _resize(ink: Grey, start: Integers, stop: Integers, side: int) -> Integers:
     """Scale the ink so that the longer side of its bounding box fills the box, with a faint edge around it.
 
     The edge is a pixel wide if the field has room for it.
@@ -321,7 +324,7 @@ def _averaging_weights(begin: float, step: float, size: int, length: int) -> NDA
     return np.asarray(np.maximum(overlap, 0.0) / step)
 
 
-def _center_in_field(digit: NDArray[np.int64], side: int) -> NDArray[np.uint8]:
+def _center_in_field(digit: Integers, side: int) -> NDArray[np.uint8]:
     """Return the field with the digit's centre of mass in the middle, without cutting the digit."""
     start, stop = _bounding_box(digit > 0)
     digit = digit[start[0] : stop[0], start[1] : stop[1]]

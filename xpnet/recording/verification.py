@@ -12,6 +12,7 @@ from functools import partial
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
+from typing import TypeAlias
 
 from xpnet._typing import Values
 from xpnet.errors import ConfigError, DivergedError, setting
@@ -27,6 +28,9 @@ from xpnet.training.console import TrainingConsole
 from xpnet.training.loop import EpochLog, FitResult, LoopCallback, TrainState
 from xpnet.training.step import Variables
 from xpnet.training.trainer import Trainer
+
+Differences: TypeAlias = Iterator[str]
+"""Yields differences in words."""
 
 
 def find_difference(run: RecordedRun, trainer: Trainer, heading: Iterable[str] = ()) -> str | None:
@@ -69,7 +73,7 @@ def find_difference(run: RecordedRun, trainer: Trainer, heading: Iterable[str] =
     return compare.difference or next(differences, None)
 
 
-def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str]:
+def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Differences:
     """Compare what the record says besides the results; raise ConfigError if the data or start are others."""
     record, config = run.record, run.config
     data = select_keys(record["schema_version"], "data", describe_data(trainer.data))
@@ -142,13 +146,13 @@ class _Compare(LoopCallback):
         """Compare."""
         self.difference = self.stop = next(self._compare_epoch(log), None)
 
-    def find_missing_rows(self) -> Iterator[str]:
+    def find_missing_rows(self) -> Differences:
         """Yield a difference if the history has more rows than the training."""
         if self._rows:
             number = json.dumps(self._rows[0].get("epoch"))
             yield f"metrics.jsonl: has a row of epoch {number}, which the training has not"
 
-    def _compare_epoch(self, log: EpochLog) -> Iterator[str]:
+    def _compare_epoch(self, log: EpochLog) -> Differences:
         kept, where = self._run.kept(log.epoch), f"epoch {log.epoch}"
         if computed := make_row(self._trainer, log):
             recorded = self._rows.popleft() if self._rows else {}
@@ -160,7 +164,7 @@ class _Compare(LoopCallback):
             yield from _compare_checkpoint(self._run, kept, self._trainer, log.state, self._final)
 
 
-def _compare_objects(where: str, recorded: Values, computed: Values) -> Iterator[str]:
+def _compare_objects(where: str, recorded: Values, computed: Values) -> Differences:
     """Yield a difference for each value, but the seconds, whose bits two JSON objects do not share."""
     # A difference of the parameters is the cause of those of the metrics.
     names = sorted({*computed, *recorded} - {"seconds"}, key=lambda name: (name != "fingerprint", name))
@@ -175,7 +179,7 @@ def _format(value: object) -> str:
     return f"{value!r} ({value.hex()})" if isinstance(value, float) else json.dumps(value)
 
 
-def _compare_arrays(where: str, recorded: Tensors, computed: Tensors) -> Iterator[str]:
+def _compare_arrays(where: str, recorded: Tensors, computed: Tensors) -> Differences:
     """Yield a difference for each array that is not the same, with its first element that differs.
 
     The parts of a state have names in place of their numbers.
@@ -196,7 +200,7 @@ def _compare_arrays(where: str, recorded: Tensors, computed: Tensors) -> Iterato
 
 def _compare_checkpoint(
     run: RecordedRun, path: Path, trainer: Trainer, state: TrainState, final: FinalParameters
-) -> Iterator[str]:
+) -> Differences:
     """Yield the differences between a checkpoint and a state, what is kept for the network included."""
     arrays, progress = checkpoint.load_checkpoint(path)
     rows = sum(records.is_number(epoch := row.get("epoch")) and epoch <= state.epoch for row in run.history)
@@ -210,7 +214,7 @@ def _compare_checkpoint(
 
 def _compare_result(
     run: RecordedRun, trainer: Trainer, final: FinalParameters, result: FitResult
-) -> Iterator[str]:
+) -> Differences:
     """Yield the differences between the record and the result of the training."""
     is_complete, status = result.state.epoch == trainer.config.epochs or final.stop, run.record["status"]
     if status == "completed" and not (is_complete or trainer.data.from_arrays):
@@ -234,7 +238,7 @@ def _compare_result(
         yield from _compare_checkpoint(run, run.checkpoint, trainer, result.state, final)
 
 
-def _compare_form(run: RecordedRun, path: Path, encode: Callable[[int], bytes]) -> Iterator[str]:
+def _compare_form(run: RecordedRun, path: Path, encode: Callable[[int], bytes]) -> Differences:
     """Yield a difference if a file, whose content is right, is in none of the forms that its xpnet wrote."""
     if path.read_bytes() not in map(encode, run.formats):
         yield f"{path.name}: has a header that no training writes, with other metadata or tensors"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeAlias, cast
 
 from xpnet._lib.tree import tree_map
 from xpnet._typing import Array, HostArray
@@ -57,11 +57,15 @@ class SampleBlock(NamedTuple):
         return self._replace(indices=cast("Array", self.indices)[number, ...], masks=masks)
 
 
+LoadBlock: TypeAlias = Callable[[Group], SampleBlock]
+"""Loads the block, or the stack of blocks, of a group."""
+
+
 class Batch(NamedTuple):
     """The samples of one step, divided into blocks; or several such batches of one block each."""
 
     size: int  # samples of a step
-    block: Callable[[Group], SampleBlock]  # loads the block, or the stack of blocks, of a group
+    block: LoadBlock  # loads the block, or the stack of blocks, of a group
     steps: int = 1  # if more, the block has all samples, the indices of each step's, (steps, size), and masks
 
 
@@ -177,7 +181,7 @@ class BatchLoader:
         return self.augment is None and self.masks is None
 
     @cached_property
-    def _fixed_blocks(self) -> Callable[[Group], SampleBlock] | None:
+    def _fixed_blocks(self) -> LoadBlock | None:
         """Loads each group of a full batch once, if it is the same in every epoch; else None."""
         if self.batch_size or not (self._is_plain and self.in_memory):
             return None
@@ -218,7 +222,7 @@ def single_batch(ops: Arithmetic, samples: Samples, order: Array | None = None) 
     return Batch(int((samples.labels if order is None else order).shape[0]), load)
 
 
-def _constant(block: SampleBlock) -> Callable[[Group], SampleBlock]:
+def _constant(block: SampleBlock) -> LoadBlock:
     return lambda _: block
 
 
