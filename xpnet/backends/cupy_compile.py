@@ -299,7 +299,9 @@ def _run(function: Function, plans: dict[Any, Any], lock: Any, *args: Any, more:
         plan: Any = plans.pop(layout, 0)  # or how many calls go without one
         if isinstance(plan, Plan) or plan == 0:
             try:
-                plan = plan or _make_plan(function, args)
+                if plan == 0:
+                    tape = ShapeTape()
+                    plan = Plan(tape, *tape.run(function, args))
                 at_once = len(runs) if plan.repeats else 1
                 results = plan(runs[:at_once])
             except Exception as error:  # noqa: BLE001  what is unknown, or the GPU refuses, raises its own
@@ -320,11 +322,6 @@ def _run(function: Function, plans: dict[Any, Any], lock: Any, *args: Any, more:
 def _in_order(x: Any) -> Any:
     """Return an array by rows, unless it is by columns; numbers as they are."""
     return cupy.ascontiguousarray(x) if hasattr(x, "flags") and not x.flags.forc else x
-
-
-def _make_plan(function: Function, args: Args) -> Plan:
-    tape = ShapeTape()
-    return Plan(tape, *tape.run(function, args))
 
 
 def _record_or_call(of_cupy: Function, of_host: Function, *args: Any, **kwargs: Any) -> Any:

@@ -23,7 +23,7 @@ flag over a recipe, say), the setting returns to its default: a recipe with mome
 
 def find_violations(config: Settings) -> Iterator[Violation]:
     """Yield the violated constraints, lazily: each is evaluated with the attributes as they are by then."""
-    checks = _check_data, _check_augmentation, _check_network, _check_training, _check_optimizer
+    checks = _check_data, _check_network, _check_training, _check_optimizer
     return chain.from_iterable(check(config) for check in checks)
 
 
@@ -33,8 +33,6 @@ def _check_data(c: Settings) -> Iterator[Violation]:
     if c.test_split is not None and c.test_data is not None:
         yield "test_split", "test_data", f"there is {setting('test_data')} already: give one of the two"
 
-
-def _check_augmentation(c: Settings) -> Iterator[Violation]:
     if c.augment_elastic_sigma is not None and c.augment_elastic_alpha == 0:
         message = f"needs {setting('augment_elastic_alpha')}, the strength of the deformation"
         yield "augment_elastic_sigma", "augment_elastic_alpha", message

@@ -12,16 +12,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import accumulate, pairwise
 from operator import mul
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from xpnet._lib.tree import Tree, leaves, tree_map
 from xpnet._typing import Array, Arrays, HostArray, Shape
+from xpnet.backends.base import Backend
 from xpnet.backends.probing import cuda_index
-
-if TYPE_CHECKING:
-    from xpnet.backends.base import Backend
 
 SLACK = 0.1
 """The part of its share by which a rank may have more or fewer blocks, so that it has few nodes."""
@@ -44,13 +42,9 @@ def share_blocks(blocks: int, ranks: int) -> list[tuple[int, int]]:
         exact, slack = rank * blocks / ranks, max(SLACK * blocks / ranks, 0.5)
         low = max(cuts[-1], math.ceil(exact - slack))
         high = max(low, math.floor(exact + slack))
-        cuts.append(max(range(low, high + 1), key=lambda cut: (_power_in(cut, blocks), -abs(cut - exact))))
+        # By the largest power of two that divides a cut; all divide 0.
+        cuts.append(max(range(low, high + 1), key=lambda cut: (cut & -cut or blocks, -abs(cut - exact))))
     return list(pairwise([*cuts, blocks]))
-
-
-def _power_in(cut: int, blocks: int) -> int:
-    """Return the largest power of two that divides a number of blocks; ``blocks`` for 0, which all divide."""
-    return cut & -cut or blocks
 
 
 @lru_cache(maxsize=16)
@@ -135,7 +129,7 @@ class Memory:
         The backend of the arrays to send.
     """
 
-    def __init__(self, comm: Any, backend: "Backend") -> None:
+    def __init__(self, comm: Any, backend: Backend) -> None:
         on_gpu = backend.writable and cuda_index(backend.device_name) is not None
         self.comm = comm
         self._backend = backend

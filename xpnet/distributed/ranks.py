@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -19,14 +19,12 @@ from xpnet._lib.extras import install_command
 from xpnet._lib.machine import allowed_cpus
 from xpnet._typing import Array, Arrays, HostArray, Names, Namespace
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
+from xpnet.backends.base import Backend
 from xpnet.distributed import exchange
 from xpnet.distributed.exchange import Gathering, Shapes, TreeSum, share_blocks, split
 from xpnet.distributed.launch import initialize, local_rank, rank_and_size
 from xpnet.distributed.watchdog import Activity, Watchdog, read_limits
 from xpnet.errors import BackendError, ConfigError, XPNetError
-
-if TYPE_CHECKING:
-    from xpnet.backends.base import Backend
 
 T = TypeVar("T")
 Exchange: TypeAlias = TreeSum | Gathering
@@ -57,7 +55,7 @@ class Ranks:
     hosts: Names = (platform.node(),)
     library: str | None = None
     comm: Any = None
-    backend: "Backend | Any" = None
+    backend: Backend | Any = None
     places: Names = ()
     activity: Activity = field(default_factory=Activity, compare=False)
     _exchanges: dict[object, Exchange] = field(default_factory=dict, init=False, compare=False)

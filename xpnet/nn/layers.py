@@ -120,7 +120,9 @@ def update_running_statistics(
     each block has a mean μ of its own; for a batch of one block this is PyTorch's convention.
     """
     parts = zip(running, moments, (mean_factor, variance_factor), strict=True)
-    return RunningStatistics(*(None if old is None else _update_average(old, x * f) for old, x, f in parts))
+    return RunningStatistics(
+        *(None if old is None else flush_tiny(old + (x * f - old) * BATCH_WEIGHT) for old, x, f in parts)
+    )
 
 
 def mean_and_variance_factors(count: int) -> tuple[float, float]:
@@ -129,10 +131,6 @@ def mean_and_variance_factors(count: int) -> tuple[float, float]:
     1 / samples and 1 / (samples - blocks); a batch of single samples has no variance, and 0 over 1.
     """
     return 1.0 / count, 1.0 / max(count - len(block_bounds(count)), 1)
-
-
-def _update_average(running: Array, batch: Array) -> Array:
-    return flush_tiny(running + (batch - running) * BATCH_WEIGHT)
 
 
 def _reciprocal_deviation(ops: Arithmetic, variance: Array) -> Array:

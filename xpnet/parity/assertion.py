@@ -182,8 +182,8 @@ def assert_parity(
         backend = make(*target)
         narrow = not (jax_x64 if backend.name == "jax" else float64)
         dtype = dtypes.get(str(target), dtypes.get(target.backend, usual))
-        run = calls.Run(backend, dtype, narrow=narrow, data_dependent_shapes=data_dependent_shapes)
-        runs.append(run._replace(may_wait=sync))
+        flags = {"narrow": narrow, "data_dependent_shapes": data_dependent_shapes, "may_wait": sync}
+        runs.append(calls.Run(backend, dtype, **flags))
     runs += [run._replace(jit=True) for run in runs if jit and run.backend.name == "jax"]
     expected = compute_expected(task)
     took_part = [NUMPY_RUN, *runs] if reference is None else runs

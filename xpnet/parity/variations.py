@@ -55,7 +55,7 @@ class Variation(NamedTuple):
     paths: Collection[str] = ()
     change: Change = np.copy
     libraries: Collection[str] = tuple(BACKENDS)
-    is_form: bool = True
+    is_form: bool = False
 
 
 def choose_variations(task: Task, *, names: bool | Sequence[str], vary: bool) -> list[Variation]:
@@ -66,27 +66,24 @@ def choose_variations(task: Task, *, names: bool | Sequence[str], vary: bool) ->
     ConfigError
         There is none of that name.
     """
+    every = [*_list_variations(task)]
     if isinstance(names, bool):
-        return [*(list_forms(task) if names else ()), *(list_values(task) if vary else ())]
-    known = {each.name: each for each in (*list_forms(task), *list_values(task))}
+        return [each for each in every if (names if each.is_form else vary)]
+    known = {each.name: each for each in every}
     if not {*names} <= {*known}:
         expected = f"True, False, or a list of some of {', '.join(map(repr, known))}"
         raise ConfigError(f"variations: expected {expected}, got {names!r}")
     return [known[name] for name in names]
 
 
-def list_forms(task: Task) -> Iterator[Variation]:
-    """Yield the variations of the form of arrays, each if it is another one."""
-    yield Variation(SECOND)
+def _list_variations(task: Task) -> Iterator[Variation]:
+    """Yield those of the form of arrays, and if there are some of float64, of sizes and values."""
+    yield Variation(SECOND, is_form=True)
     for name, (change, libraries) in FORMS.items():
         own = named_arrays(task.fixed if name == READ_ONLY else task.leaves)
         paths = [path for path, x in own.items() if _form(change(x)) != _form(x)]
         if paths:
-            yield Variation(name, paths, change, libraries)
-
-
-def list_values(task: Task) -> Iterator[Variation]:
-    """Yield the variations of sizes and values, if there are arrays of float64."""
+            yield Variation(name, paths, change, libraries, is_form=True)
     arrays = named_arrays(task.leaves)
     floats = {path: x for path, x in _floats(arrays).items() if x.size}
     if not floats:
@@ -95,11 +92,11 @@ def list_values(task: Task) -> Iterator[Variation]:
     rows = np.arange(-(-ELEMENTS * len(first) // first.size)) % len(first)
     together = [path for path, x in arrays.items() if x.ndim and len(x) == len(first)]
     for path in floats:
-        yield Variation(f"NaN in {path}", [path], _plant, is_form=False)
+        yield Variation(f"NaN in {path}", [path], _plant)
     for name, taken in (("no element", rows[:0]), ("one element", rows[:1]), (LONG, rows)):
-        yield Variation(name, together, partial(np.take, indices=taken, axis=0), is_form=False)
-    yield Variation(f"{LONG} with NaN", together, lambda x: _plant(np.take(x, rows, axis=0)), is_form=False)
-    yield Variation(HALF, libraries=("torch",), is_form=False)
+        yield Variation(name, together, partial(np.take, indices=taken, axis=0))
+    yield Variation(f"{LONG} with NaN", together, lambda x: _plant(np.take(x, rows, axis=0)))
+    yield Variation(HALF, libraries=("torch",))
 
 
 def run_variations(
@@ -119,9 +116,8 @@ def run_variations(
         leaves = {**task.leaves, **{path: variation.change(task.leaves[path]) for path in variation.paths}}
         varied = task._replace(leaves=leaves, check_memory=task.check_memory and variation.name == SECOND)
         wanted = call(varied, NUMPY_RUN, task.reference, expected)
-        if wanted.error is not None or wanted.lines:
-            continue
-        if find_differences(task, wanted, expected) if variation.is_form else wanted.warnings:
+        is_unable = wanted.error is not None or wanted.lines
+        if is_unable or (find_differences(task, wanted, expected) if variation.is_form else wanted.warnings):
             continue
         for each in chosen:
             outcome = compare(varied, each.run._replace(half=is_half), wanted, each)

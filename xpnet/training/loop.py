@@ -3,14 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self
 
 from xpnet.compute.evaluation import SampleEvaluation, to_float
 from xpnet.errors import DivergedError
 from xpnet.training.step import Variables
-
-if TYPE_CHECKING:
-    from xpnet.nn.layers import Linear
 
 Sums = list[tuple[int, Any]]
 """Of the biases of the output layer, after epochs."""
@@ -205,15 +202,13 @@ def fit(  # noqa: C901 - one function, so that a debugger shows one frame
     return result
 
 
-def _end_epoch(
-    trainer: Any, state: TrainState, callbacks: Sequence[LoopCallback], sums: Sums, last: int
-) -> None:
+def _end_epoch(trainer: Any, state: Any, callbacks: Sequence[LoopCallback], sums: Sums, last: int) -> None:
     """Call the callbacks, unless a bias of the output layer is not finite: that is a DivergedError.
 
     These biases are few, and NaN and infinities reach them in the same step. Reading their sum waits for the
     device: on a GPU, ``sums`` of several epochs are read at once where that is possible.
     """
-    context, output = trainer.step.context, cast("Linear", state.variables.parameters[-1])
+    context, output = trainer.step.context, state.variables.parameters[-1]
     sums.append((state.epoch, context.ops.xp.sum(output.bias)))
     must_wait = any(callback.needs_every_epoch for callback in callbacks) or len(sums) == MOST_UNREAD
     must_wait = must_wait or not context.backend.on_gpu or state.epoch == last

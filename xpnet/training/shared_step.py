@@ -159,8 +159,9 @@ class SharedStep(Step):
         ops, kind = context.ops, ExactPartialGradients if context.is_exact else PartialGradients
         self._ops = kind(ops.xp, ops.device, ops.dtype, ops.fuses)
         self._terms = context.compile(self._sample_terms, transient=True)
-        self._part_sums: Function = cache(  # for each number of terms too: in lists, shapes may not change
-            lambda *sizes: context.compile(partial(self._sum_terms, *sizes[:2]), transient=True)
+        # Compiled for each number of own samples, since arrays in lists are not told apart by their shapes.
+        self._part_sums: Function = cache(
+            lambda _own, *sizes: context.compile(partial(self._sum_terms, *sizes), transient=True)
         )
         self._scale_inputs = context.compile(_scale_first, donated=True)
         self._schedule = Schedule(context.ranks if context.is_exact else ALONE)
@@ -234,24 +235,22 @@ class SharedStep(Step):
         block = batch.block(Group(*own, 1))
         is_pixels = block.x.dtype == self.context.ops.xp.uint8 and block.masks.noise is None
         factor = self.context.inputs.factor if is_pixels else None  # of integers
-
-        def add_up(bounds: tuple[int, int], terms: Terms) -> Arrays:
-            return [*self._part_sums(size, factor is not None, bounds[1] - bounds[0])(maxima, terms)]
-
+        sizes = size, factor is not None
         terms, largest = self._terms(variables.parameters, block)
         maxima = largest
         if largest:
             numbers, _ = ranks.gather_numbers(largest, self.context.float_type)
             maxima = fill(largest, numbers.reshape(ranks.size, -1).max(axis=0))
             maxima = tree_map(self.context.backend.put, maxima)
-        parts = add_up(own, terms)
+        parts = self._part_sums(own[1] - own[0], *sizes)(maxima, terms)
         if self._own is not None:
             self._own.append(self._digest([*largest, *parts]))
         sums = ranks.add_up([parts], ranks.size, *self._shapes)
         if self._own is not None:
             following = share(self.context, size, self._next)
             terms, largest = self._terms(variables.parameters, batch.block(Group(*following, 1)))
-            self._following.append(self._digest([*largest, *add_up(following, terms)]))
+            their_parts = self._part_sums(following[1] - following[0], *sizes)(maxima, terms)
+            self._following.append(self._digest([*largest, *their_parts]))
         if factor is None or not self._rows[0]:
             return sums
         return self._scale_inputs(sums, factor * dropout_scale(self.context.network.input_dropout))
