@@ -229,8 +229,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             scikit-learn's validation rejects the rows.
         """
         predictor, rows = self._predictor(X)
-        names = self.classes_ if as_frame else None
-        return arrays.like_input(predictor.outputs(rows)[1], X, names)
+        return arrays.like_input(predictor.outputs(rows)[1], X, self.classes_ if as_frame else None)
 
     def score(self, X: object, y: object, sample_weight: object = None) -> float:
         """Return the accuracy on rows (m, features) with labels (m,); errors as in `predict_proba`."""

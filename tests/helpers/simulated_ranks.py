@@ -137,15 +137,15 @@ class Comm:
         self.Allgatherv(sent, [received, [sent.size] * self.size])
 
     def Allgatherv(self, sent, received):
-        memory, counts = received[:2]
-        widths, starts = counts if sent is MPI.IN_PLACE else (counts, [0, *accumulate(counts)])
+        memory, widths = received[:2]
+        starts = [0, *accumulate(widths)]
         own = memory[starts[self.rank] :][: widths[self.rank]] if sent is MPI.IN_PLACE else sent
         self._exchange("Allgather", [own] * self.size, memory, widths, starts)
 
     def Alltoallv(self, outgoing, incoming):
-        (sent, places, _), (received, (widths, starts), _) = outgoing, incoming
+        (sent, places, _), (received, widths, _) = outgoing, incoming
         parts = [sent.reshape(-1)[start:][:number] for number, start in zip(*places, strict=True)]
-        self._exchange("Alltoallv", parts, received, widths, starts)
+        self._exchange("Alltoallv", parts, received, widths, [0, *accumulate(widths)])
 
     def Allreduce(self, _, memory, operation):
         values = self._meet("Allreduce", memory.copy()).values.values()

@@ -1,7 +1,11 @@
 """Trees of arrays: nested lists, tuples and named tuples, such as parameters, gradients and states."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, TypeVar
+
+from xpnet._typing import Shape
 
 Tree = TypeVar("Tree")
 
@@ -30,3 +34,14 @@ def leaves(tree: object) -> Iterator[Any]:
             yield from leaves(part)
     elif tree is not None:
         yield tree
+
+
+def split(numbers: Any, sizes: Iterable[int]) -> list[Any]:
+    """Return the parts of these sizes of an array (numbers,)."""
+    return [numbers[start:stop] for start, stop in pairwise(accumulate(sizes, initial=0))]
+
+
+def unpack(xp: Any, numbers: Any, shapes: Sequence[Shape]) -> list[Any]:
+    """Return arrays of these shapes that lie in an array (numbers,), one after the other."""
+    parts = split(numbers, map(math.prod, shapes))
+    return [xp.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -16,16 +16,7 @@ import array_api_compat
 
 from xpnet._lib.switches import read_switch
 from xpnet._typing import AnyFunction, Array, Device, Function, HostArray, Item, Names, Namespace, Result
-from xpnet.backends.probing import (
-    GpuCount,
-    Probe,
-    Problem,
-    cuda_major,
-    expand_device,
-    find_fix,
-    is_gpu,
-    one_line,
-)
+from xpnet.backends.probing import Probe, Problem, cuda_major, expand_device, find_fix, is_gpu, one_line
 from xpnet.backends.workers import Workers
 from xpnet.errors import BackendError, ConfigError, setting
 
@@ -171,7 +162,7 @@ class Backend(ABC):
         return ("cpu",)
 
     @classmethod
-    def count_gpus(cls, library: ModuleType) -> GpuCount:
+    def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:
         """Return the number of GPUs that the library sees, and the problem that keeps it from using any."""
         return 0, None
 

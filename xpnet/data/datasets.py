@@ -191,8 +191,7 @@ def _read_dataset(data: Path | None, test_data: Path | None, options: TableOptio
         return _read_csv_dataset(data, test_data, options)
     if options not in _DEFAULTS:
         names = ", ".join(map(setting, ("label", "test_split", "missing", "drop", "encode")))
-        msg = f"{names}, --pixels, --features: go with a CSV file in {setting('data')}"
-        raise ConfigError(msg)
+        raise ConfigError(f"{names}, --pixels, --features: go with a CSV file in {setting('data')}")
     if test_data is not None:
         raise ConfigError(f"{setting('test_data')} {test_data}: goes with {setting('data')} TRAIN.csv")
     if data is None:

@@ -8,7 +8,7 @@ or as many as there are up to the last.
 import atexit
 import ctypes
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import accumulate, pairwise
 from operator import mul
@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from xpnet._lib.tree import Tree, leaves, tree_map
+from xpnet._lib.tree import Tree, leaves, tree_map, unpack
 from xpnet._typing import Array, Arrays, HostArray, Shape
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import cuda_index
@@ -113,11 +113,6 @@ def take_rows(tree: Tree, rows: Rows) -> Tree:
     return tree_map(take, tree)
 
 
-def split(numbers: Any, sizes: Iterable[int]) -> list[Any]:
-    """Return the parts of these sizes of an array (numbers,)."""
-    return [numbers[start:stop] for start, stop in pairwise(accumulate(sizes, initial=0))]
-
-
 class Memory:
     """Memory for messages: that of the host, or of a GPU whose memory the MPI library can access.
 
@@ -140,11 +135,6 @@ class Memory:
         """Return an array of any content."""
         options = {"device": self._backend.device} if self._direct else {}
         return self.xp.empty(shape, dtype=getattr(self.xp, dtype), **options)
-
-    def split(self, numbers: Any, shapes: Shapes) -> list[Any]:
-        """Return arrays of these shapes that lie in an array (numbers,), one after the other."""
-        parts = split(numbers, map(math.prod, shapes))
-        return [self.xp.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
 
     def write(self, arrays: Sequence[Array], parts: Sequence[Any]) -> None:
         """Copy the values of arrays into parts of the memory."""
@@ -181,7 +171,7 @@ class TreeSum:
         others = [[] if owner == rank else each for owner, each in enumerate(nodes)]
         received = memory.allocate((sum(map(len, others)), widths[rank]), dtype)
         self._rows = memory.allocate((own, size), dtype)
-        self._mine = [memory.split(row, shapes) for row in self._rows]
+        self._mine = [unpack(memory.xp, row, shapes) for row in self._rows]
         # The message to a rank: its slice of each of our nodes. Our own slice stays where it is.
         self._send = self._rows if own == 1 else memory.allocate((own * size,), dtype)
         counts = [0 if other == rank else own * width for other, width in enumerate(widths)]
@@ -189,12 +179,13 @@ class TreeSum:
         self._outgoing = self._send, (counts, [own * end for end in ends[:-1]]), kind
         self.sent = sum(counts) * np.dtype(dtype).itemsize
         counts = [len(each) * widths[rank] for each in others]
-        self._incoming = received, (counts, [*accumulate(counts, initial=0)][:-1]), kind
+        self._incoming = received, counts, kind
         self._terms = dict(zip([node for each in others for node in each], received, strict=True))
         self._terms |= zip(nodes[rank], self._rows[:, self._slices[rank]], strict=True)
         total = memory.allocate((size,), dtype)
         self._total = total[self._slices[rank]]
-        self._result = [*leaves(take_rows(memory.split(total, shapes), share_rows(shapes, comm.size)[rank]))]
+        parts = unpack(memory.xp, total, shapes)
+        self._result = [*leaves(take_rows(parts, share_rows(shapes, comm.size)[rank]))]
 
     def __call__(self, sums: Sequence[Sequence[Array]]) -> Arrays:
         """Return our slice of the sum, the arrays with any rows, from the sums over each of our nodes."""
@@ -218,10 +209,10 @@ class Gathering:
         self._memory, comm = memory, memory.comm
         widths = _count_numbers(shapes, comm.size)
         self._total = memory.allocate((sum(widths),), dtype)
-        self._result = memory.split(self._total, shapes)
+        self._result = unpack(memory.xp, self._total, shapes)
         self.sent = widths[comm.rank] * (comm.size - 1) * np.dtype(dtype).itemsize
         self._own = [*leaves(take_rows(self._result, share_rows(shapes, comm.size)[comm.rank]))]
-        self._message = self._total, (widths, [*accumulate(widths, initial=0)][:-1]), _datatype(dtype)
+        self._message = self._total, widths, _datatype(dtype)
 
     def __call__(self, parts: Sequence[Array]) -> Arrays:
         """Return the arrays, from our slice."""

@@ -17,11 +17,12 @@ import numpy as np
 from xpnet._lib import clock
 from xpnet._lib.extras import install_command
 from xpnet._lib.machine import allowed_cpus
+from xpnet._lib.tree import split
 from xpnet._typing import Array, Arrays, HostArray, Names, Namespace
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
 from xpnet.backends.base import Backend
 from xpnet.distributed import exchange
-from xpnet.distributed.exchange import Gathering, Shapes, TreeSum, share_blocks, split
+from xpnet.distributed.exchange import Gathering, Shapes, TreeSum, share_blocks
 from xpnet.distributed.launch import initialize, local_rank, rank_and_size
 from xpnet.distributed.watchdog import Activity, Watchdog, read_limits
 from xpnet.errors import BackendError, ConfigError, XPNetError
@@ -290,8 +291,7 @@ def _connect() -> Ranks:
     except (ImportError, RuntimeError) as error:  # RuntimeError: it finds no MPI library
         reason = " ".join(str(error).split())
         problem = f"mpiexec has started {size} processes, which need mpi4py ({reason})"
-        msg = f"{problem}: {install_command('mpi')}"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"{problem}: {install_command('mpi')}") from error
     library, number = _describe(MPI.Get_library_version()), 1
     # Under the mpiexec of Open MPI, another library would end the process with words of its own.
     if "OMPI_COMM_WORLD_SIZE" not in os.environ or library.startswith("Open MPI"):

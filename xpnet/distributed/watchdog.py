@@ -142,6 +142,9 @@ class Watchdog:
         The two of `read_limits`.
     """
 
+    _is_said = False
+    _calls, _waited = 0, 0.0
+
     def __init__(
         self, comm: Any, hosts: tuple[str, ...], activity: Activity, limits: tuple[float, float]
     ) -> None:
@@ -154,10 +157,8 @@ class Watchdog:
         self._pause = min(PAUSE, self._patience / 4)
         self._comm = comm.Dup()
         self._is_over = Event()
-        self._is_said = False
         self._states = np.zeros((comm.size, IS_OVER + 1))
         self._silent, self._looks = np.zeros(comm.size), np.zeros(comm.size)
-        self._calls, self._waited = 0, 0.0
         activity.is_watched.set()
         self._ended = clock.start(self._run) if MPI.Query_thread() == MPI.THREAD_MULTIPLE else None
 

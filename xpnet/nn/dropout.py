@@ -1,10 +1,10 @@
 """Dropout masks and noise of the inputs, drawn on the host."""
 
-from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
 
+from xpnet._lib.tree import unpack
 from xpnet._typing import Array, Arrays, Function, HostArray
 from xpnet.arithmetic import random
 from xpnet.arithmetic.base import Arithmetic
@@ -71,13 +71,11 @@ def put_packed(ops: Arithmetic, masks: Masks, put: Function, steps: int | None =
 
     inputs = [] if masks.inputs is None else [divide(masks.inputs)]
     layers = [*inputs, *(np.swapaxes(divide(mask), -1, -2) for mask in masks.hidden)]
-    stops = accumulate((layer.size for layer in layers), initial=0)
     flat = np.concatenate([np.empty(0, bool), *(layer.ravel() for layer in layers)])
     shifts = xp.arange(8, dtype=xp.uint8, device=ops.device)
     packed = xp.expand_dims(put(np.packbits(flat, bitorder="little")), axis=-1)
     bits = xp.reshape(((packed >> shifts) & 1) > 0, (-1,))
-    parts = [bits[start:stop] for start, stop in pairwise(stops)]
-    arrays = [xp.reshape(part, layer.shape) for part, layer in zip(parts, layers, strict=True)]
+    arrays = unpack(xp, bits, [layer.shape for layer in layers])
     hidden = [xp.matrix_transpose(array) for array in arrays[len(inputs) :]]
     noise = None if masks.noise is None else put(divide(masks.noise))
     return Masks(arrays[0] if inputs else None, hidden, noise)

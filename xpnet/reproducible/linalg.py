@@ -52,8 +52,7 @@ def _map(function: Function, name: str, *arrays: Array, **options: Any) -> Any:
         raise LinAlgError(f"{name}: expected square matrices, got {rows} rows and {columns} columns")
     if min(rows, columns) > SLOW.get(name, 2500):
         what = f"{name} of a matrix of {rows} rows and {columns} columns takes minutes"
-        level = 2 if name in OF_EACH else 3
-        warnings.warn(f"{what}: NumPy's is faster, with other bits", stacklevel=level)
+        warnings.warn(f"{what}: NumPy's is faster, with other bits", stacklevel=2 if name in OF_EACH else 3)
     try:
         stack = np.broadcast_shapes(*(x.shape[:-2] for x in hosts))
         count = math.prod(stack)

@@ -29,8 +29,7 @@ def _add_up(formula: Function, name: str, x: Array, /, *, dtype: DType | None = 
     if result in FLOATING:
         return in_float64_of(formula, name, x, to=result, **options)
     with place.computing.scope():
-        long = place.convert(data, "int64")
-        integers = getattr(place.xp, name)(long, dtype=place.xp.int64, **options)
+        integers = getattr(place.xp, name)(place.convert(data, "int64"), dtype=place.xp.int64, **options)
         return Array(place, place.convert(Array(place, integers).data, result))
 
 

@@ -58,8 +58,7 @@ def einsum(subscripts: str, /, *operands: Any) -> Any:
         later = {*output, *(letter for term in terms[number + 1 :] for letter in term)}
         x, axes = _sum_own(operand, own, later | {*letters})
         result, letters = contract(result, letters, x, axes, later) if number else (x, axes)
-    space = result.place.space
-    return space.permute_dims(result, tuple(letters.index(each) for each in output))
+    return result.place.space.permute_dims(result, tuple(letters.index(each) for each in output))
 
 
 def _read_subscripts(subscripts: str, operands: Sequence[Array]) -> tuple[list[str], str]:
@@ -155,8 +154,7 @@ def cov(x: Any, /, *, correction: float = 1.0) -> Any:
     """
     if x.ndim != 2:
         raise ValueError(f"cov: expected a matrix with a row for each variable, got shape {x.shape}")
-    space = x.place.space
-    deviations = x - space.mean(x, axis=1, keepdims=True)
+    deviations = x - x.place.space.mean(x, axis=1, keepdims=True)
     return (deviations @ deviations.mT) / (x.shape[1] - correction)
 
 

@@ -12,14 +12,14 @@ from dataclasses import replace
 from functools import cache, partial
 from typing import Any, TypeAlias
 
-from xpnet._lib.tree import Tree, leaves, tree_map
+from xpnet._lib.tree import Tree, leaves, split, tree_map
 from xpnet._typing import Array, Arrays, Function, HostArray
 from xpnet.arithmetic import Arithmetic, Reproducible
 from xpnet.arithmetic.base import Operand
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group
 from xpnet.arithmetic.reproducible import bit_budget
 from xpnet.compute.context import ComputeContext
-from xpnet.distributed.exchange import Rows, Shapes, share_rows, split, take_rows
+from xpnet.distributed.exchange import Rows, Shapes, share_rows, take_rows
 from xpnet.distributed.ranks import ALONE, Ranks
 from xpnet.nn import layers as L
 from xpnet.nn.dropout import dropout_scale
