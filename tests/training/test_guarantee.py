@@ -39,20 +39,20 @@ def test_the_memory_order_of_the_inputs_does_not_matter():
 def test_threads_and_settings_of_pytorch_do_not_matter():
     import torch
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(3)
-    torch.set_default_dtype(torch.float16)
-    torch.set_default_device("meta")
-    torch.set_flush_denormal(True)
-    torch.set_float32_matmul_precision("medium")
+    changes = {
+        "set_num_threads": (3, torch.get_num_threads()),
+        "set_default_dtype": (torch.float16, torch.float32),
+        "set_default_device": ("meta", None),
+        "set_flush_denormal": (True, False),
+        "set_float32_matmul_precision": ("medium", "highest"),
+    }
     try:
+        for name, (value, _) in changes.items():
+            getattr(torch, name)(value)
         digest = trained("batches of a prime size", make("torch", "cpu"))
     finally:
-        torch.set_num_threads(threads)
-        torch.set_default_dtype(torch.float32)
-        torch.set_default_device(None)
-        torch.set_flush_denormal(False)
-        torch.set_float32_matmul_precision("highest")
+        for name, (_, value) in changes.items():
+            getattr(torch, name)(value)
     assert digest == numpys("batches of a prime size")
 
 
@@ -70,32 +70,17 @@ def test_casts_and_determinism_that_a_program_asks_pytorch_for_do_not_matter():
     assert len(digests) == 1
 
 
-@pytest.mark.needs("torch")
-def test_native_training_makes_no_float64_where_there_is_none():
-    import torch
-    from torch.overrides import TorchFunctionMode
-
-    class WithoutFloat64(TorchFunctionMode):
-        def __torch_function__(self, function, types, args=(), kwargs=None):
-            result = function(*args, **(kwargs or {}))
-            assert getattr(result, "dtype", None) != torch.float64
-            return result
-
+@pytest.mark.needs("array-api-strict")
+@pytest.mark.parametrize("device", ["no_float64", "no_x64"])
+def test_native_training_needs_no_64_bit_numbers(device):
     settings = {"optimizer": "adam", "batch_norm": True, "dropout": 0.2, "normalize": "standardize"}
     config = TrainConfig(arithmetic="native", epochs=2, validation=20, batch_size=32, **settings)
-    data = real_data(300, 50)
-    data = replace(data, x_train=data.x_train / 255.0, x_test=data.x_test / 255.0)
-    backend = make("torch", "cpu")
-    backend.device_name, backend.has_float64 = "mps:0", False  # in its place
-
-    def results(backend):
-        with Trainer.open(config, data, backend) as trainer:
+    results = []
+    for name in (device, "device1"):
+        with Trainer.open(config, real_data(300, 50), make("array-api-strict", name)) as trainer:
             state = trainer.fit([Evaluate()]).state
-            return trainer.fingerprint(state), trainer.evaluate_test(state).loss
-
-    with WithoutFloat64():
-        without = results(backend)
-    assert without == results(make("torch", "cpu"))
+            results.append((trainer.fingerprint(state), trainer.evaluate_test(state).loss))
+    assert results[0] == results[1]
 
 
 ENVIRONMENTS = {
@@ -107,24 +92,22 @@ ENVIRONMENTS = {
     },
 }
 FIRST, *SLOW = ENVIRONMENTS
+NO_OLDEST = pytest.mark.skipif(OLDEST not in os.environ, reason=f"{OLDEST} names no Python with that NumPy")
 
 
-def in_process(python=sys.executable, **environment):
-    """The table of a process with these environment variables."""
-    command = [python, fingerprints.__file__]
-    return json.loads(subprocess.check_output(command, env=os.environ | environment, text=True))
-
-
-@pytest.mark.parametrize("name", [FIRST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        FIRST,
+        *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW),
+        pytest.param("the oldest NumPy", marks=[pytest.mark.slow, NO_OLDEST]),
+    ],
+)
 def test_the_environment_of_the_process_does_not_matter(name):
-    assert in_process(**ENVIRONMENTS[name]) == {network: numpys(network) for network in NETWORKS}
-
-
-@pytest.mark.slow
-def test_the_oldest_numpy_gives_the_same_bits():
-    if OLDEST not in os.environ:
-        pytest.skip(f"{OLDEST} names no Python with the oldest NumPy")
-    assert in_process(python=os.environ[OLDEST]) == {network: numpys(network) for network in NETWORKS}
+    python = sys.executable if name in ENVIRONMENTS else os.environ[OLDEST]
+    variables = os.environ | ENVIRONMENTS.get(name, {})
+    printed = subprocess.check_output([python, fingerprints.__file__], env=variables, text=True)
+    assert json.loads(printed) == {network: numpys(network) for network in NETWORKS}
 
 
 @pytest.mark.needs("torch")

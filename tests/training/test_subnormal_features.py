@@ -1,22 +1,17 @@
 """A subnormal feature counts as a zero of its sign wherever features are used, on every library (8.1)."""
 
-import json
-
 import numpy as np
 import pytest
 from backend_enum import CASES, BackendCase
 from published_vectors import FILES
 from vectors import trainings
 
-import xpnet
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
 from xpnet.data.datasets import Dataset
 from xpnet.inference.predictor import Predictor
-from xpnet.nn.inputs import flush_subnormals
 from xpnet.training.trainer import Trainer
 
-DTYPES, KINDS = [np.float32, np.float64], ["scale", "standardize", "none"]
 SAMPLES, FEATURES, ROWS = 1100, 6, {"train": slice(0, 1060), "test": slice(1060, None)}
 (VECTOR,) = (case for case in FILES["trainings"]["trainings"] if case["name"] == "subnormal features")
 
@@ -51,15 +46,6 @@ def results(data, backend, **settings):
     return model.fingerprint, figures, logits.tobytes(), probabilities.tobytes()
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_subnormal_features_become_zeros_of_their_signs(dtype):
-    x, _ = features(dtype)
-    result, expected = flush_subnormals(x), with_zeros(x)
-    assert result.tobytes() == expected.tobytes() != x.tobytes()
-    assert flush_subnormals(result) is result
-    assert np.signbit(result[3, 0])
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.value)
 def test_the_published_training_has_its_results_on_every_library(case):
     inputs = {name: VECTOR[name] for name in ("name", "features", "samples", "settings")}
@@ -67,10 +53,12 @@ def test_the_published_training_has_its_results_on_every_library(case):
 
 
 WHERE = [
-    *((BackendCase.NUMPY, kind, dtype) for kind in KINDS for dtype in DTYPES),
-    *((case, "scale", np.float32) for case in (BackendCase.TORCH, BackendCase.CUPY)),
-    pytest.param(BackendCase.JAX, "scale", np.float32, marks=pytest.mark.slow),
-    pytest.param(BackendCase.JAX, "scale", np.float64, marks=[pytest.mark.slow, pytest.mark.nightly]),
+    *((BackendCase.NUMPY, kind, np.float32) for kind in ("scale", "standardize", "none")),
+    *((BackendCase.NUMPY, "scale", np.float64), (BackendCase.TORCH, "scale", np.float32)),
+    *(
+        (BackendCase.CUPY, "scale", np.float32),
+        pytest.param(BackendCase.JAX, "scale", np.float32, marks=pytest.mark.slow),
+    ),
 ]
 
 
@@ -82,21 +70,3 @@ def test_trainings_and_predictions_are_those_of_zeros(tmp_path, case, normalize,
     x.tofile(tmp_path / "x")
     mapped = np.memmap(tmp_path / "x", dtype, "r", shape=x.shape)
     assert results(dataset(mapped, y), case.make(), normalize=normalize) == expected
-
-
-def test_means_of_missing_values_are_those_of_zeros_and_the_digest_is_that_of_the_data_as_given(tmp_path):
-    x, y = features(np.float32)
-    x[::7, :3] = np.nan
-    settings = {"epochs": 2, "learning_rate": 0.5, "normalize": "scale", "missing": "mean"}
-    models, records = [], []
-    for number, rows in enumerate((x, with_zeros(x))):
-        before, folder = rows.tobytes(), tmp_path / str(number)
-        models.append(xpnet.fit(rows, y, validation_data=(rows[:90], y[:90]), run=folder, **settings))
-        assert rows.tobytes() == before
-        records.append(json.loads((folder / "run.json").read_text()))
-    one, other = models
-    assert one.fingerprint == other.fingerprint
-    assert one.network.columns == other.network.columns
-    np.testing.assert_array_equal(one.predict_proba(x), other.predict_proba(with_zeros(x)))
-    assert records[0]["data"].pop("sha256") != records[1]["data"].pop("sha256")
-    assert records[0]["data"] == records[1]["data"]

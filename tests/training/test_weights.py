@@ -10,7 +10,6 @@ import xpnet
 from xpnet._lib.tree import leaves
 
 X, Y = pixels(120, 12, 3)
-NAMES = np.array(["a", "b", "c"])[Y]
 WEIGHTS = np.random.default_rng(0).integers(0, 4, size=120)
 KEPT, DOUBLE = WEIGHTS > 0, np.where(Y == 1, 2, 1)
 
@@ -24,7 +23,6 @@ SAME = {
     "0": ({"x": X[KEPT], "y": Y[KEPT]}, {"sample_weight": KEPT}),
     "a class of 0": ({"x": X[Y < 2], "y": Y[Y < 2], "classes": 3}, {"class_weight": {2: 0}}),
     "ratios": ({"sample_weight": WEIGHTS}, {"sample_weight": WEIGHTS * 2.0**1000}),
-    "by name": ({"sample_weight": DOUBLE, "y": NAMES}, {"class_weight": {"b": 2}, "y": NAMES}),
     "product": ({"sample_weight": WEIGHTS * DOUBLE}, {"sample_weight": WEIGHTS, "class_weight": {1: 2.0}}),
 }
 
@@ -34,17 +32,9 @@ def test_equivalent_weights_give_the_same_bits(expected, settings):
     assert fitted(**settings).fingerprint == fitted(**expected).fingerprint
 
 
-def test_weights_change_no_evaluation_but_the_score():
-    weights = [{}, {"sample_weight": DOUBLE}, {"class_weight": "balanced"}]
-    options = {"epochs": 0, "validation_data": (X[:50], Y[:50])}
-    (plain,), *rows = [fitted(**options, **each).history for each in weights]
-    assert all(
-        row.items() - plain.items() == {("validation_score", row["validation_score"])} for (row,) in rows
-    )
-
-
-@pytest.mark.parametrize(("arithmetic", "tolerance"), [("native", 1e-13), ("reproducible", 1e-6)])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize(
+    ("optimizer", "arithmetic", "tolerance"), [("sgd", "native", 1e-13), ("adam", "reproducible", 1e-6)]
+)
 def test_integer_weights_in_full_batch_are_repeated_samples(optimizer, arithmetic, tolerance):
     settings = {"batch_size": "full", "optimizer": optimizer, "arithmetic": arithmetic, "dtype": "float64"}
     repeated = fitted(X.repeat(WEIGHTS, axis=0), Y.repeat(WEIGHTS), **settings)
@@ -62,9 +52,7 @@ NUMBER, COUNT = "expected a finite number, 0 or more, got", "expected 120 number
         ({"sample_weight": [1] * 119}, f"sample_weight: {COUNT} 119"),
         ({"sample_weight": -DOUBLE}, f"sample_weight[0]: {NUMBER} "),
         ({"sample_weight": [0] * 120}, "sample_weight, class_weight: expected a sample of a weight above "),
-        ({"class_weight": {0: 1, 1: -1}}, f"class_weight[1]: {NUMBER} -1"),
         ({"class_weight": {0: 1, "1": 1}}, "class_weight: '1' is none of 0, 1, 2"),
-        ({"class_weight": "balance"}, "fit: class_weight: expected one of none, balanced, got "),
         ({"y": Y / 4 + 1}, f"y, row 1: label {Y[0] / 4 + 1}: a label is a whole number from 0 to 65535; "),
     ],
 )

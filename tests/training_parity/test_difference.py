@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from backend_enum import BackendCase
+from networks import pixels
 
 from xpnet.arithmetic import Reproducible
 from xpnet.backends.resolve import make
@@ -24,21 +25,14 @@ TWO_BLOCKS = replace(CONFIG, batch_size=1200)
 AUGMENTED = replace(EVERYTHING, augment_shift=1.0, augment_elastic_alpha=2.0)
 
 
-def dataset(samples=40, features=9):
-    generator = np.random.default_rng(0)
-    x = generator.integers(0, 256, size=(samples, features), dtype=np.uint8)
-    y = np.argmax(x[:, :3], axis=1).astype(np.int32)
-    return Dataset(x, y, x[:10], y[:10], "small")
-
-
-def trainer(config=CONFIG, backend=None, data=None, **methods):
+def trainer(config=CONFIG, backend=None, samples=40, **methods):
     """A trainer, with an arithmetic some of whose methods may be broken.
 
     Nothing is compiled: some are broken for certain values only.
     """
-    backend = backend or make("numpy", "cpu")
+    backend, (x, y) = backend or make("numpy", "cpu"), pixels(samples, 9, 3)
     with backend.scope():
-        made = Trainer(config, data or dataset(), backend)
+        made = Trainer(config, Dataset(x, y, x[:10], y[:10], "small"), backend)
         ops = type("Broken", (Reproducible,), methods)(backend.xp, backend.device, backend.xp.float64)
         made.context = replace(made.context, ops=ops, as_written=True)
     return made
@@ -49,26 +43,22 @@ def off(x):
     return x * (1.0 + 2.0**-20) + 2.0**-20
 
 
-def broken(name, condition=lambda *operands: True):
-    """A method of an arithmetic that gives another result for some operands."""
+def broken(name, columns):
+    """A method of an arithmetic that gives another result for operands with so many columns."""
     method = getattr(Reproducible, name)
 
-    def call(self, *operands, **options):
-        result = method(self, *operands, **options)
-        if not condition(*operands):
+    def call(self, a, *operands, **options):
+        result = method(self, a, *operands, **options)
+        if (a.values.shape[a.own_axis(-1)] if hasattr(a, "own_axis") else a.shape[-1]) != columns:
             return result
         return (off(result[0]), *result[1:]) if isinstance(result, tuple) else off(result)
 
     return {name: call}
 
 
-def columns(operand):
-    return operand.values.shape[operand.own_axis(-1)] if hasattr(operand, "own_axis") else operand.shape[-1]
-
-
-PRODUCT = broken("matmul", lambda a, b: columns(a) == 5)  # by the weights of layer 1
-BACKWARD = broken("matmul", lambda a, b: columns(a) == 3)  # by these, transposed
-SHORT_BLOCK = broken("weight_and_bias_gradients", lambda dz, a: columns(dz) == 176)
+PRODUCT = broken("matmul", 5)  # by the weights of layer 1
+BACKWARD = broken("matmul", 3)  # by these, transposed
+SHORT_BLOCK = broken("weight_and_bias_gradients", 176)
 ONE_ULP = {"sqrt": lambda self, x: np.nextafter(Reproducible.sqrt(self, x), np.inf)}
 
 
@@ -92,10 +82,8 @@ def test_reproducible_trainings_do_not_differ(config, case):
     ],
 )
 def test_the_operation_is_named(config, samples, methods, place, operation):
-    data = dataset(samples)
-    difference = first_difference(trainer(config, data=data), trainer(config, data=data, **methods))
-    assert (difference.epoch, difference.step, difference.block, difference.call) == place
-    assert difference.operation == operation
+    found = first_difference(trainer(config, None, samples), trainer(config, None, samples, **methods))
+    assert (found.epoch, found.step, found.block, found.call, found.operation) == (*place, operation)
 
 
 def test_a_broken_elementwise_function_is_an_operand_of_the_next_operation(monkeypatch):
@@ -106,9 +94,9 @@ def test_a_broken_elementwise_function_is_an_operand_of_the_next_operation(monke
         return softmax(ops, z) if "numpy" in ops.xp.__name__ else off(softmax(ops, z))
 
     monkeypatch.setattr(functional, "softmax", broken_softmax)
-    difference = first_difference(trainer(), trainer(backend=BackendCase.STRICT.make()))
-    assert (difference.epoch, difference.step) == (1, 0)
-    assert difference.operation == "operand of weight_and_bias_gradients in linear_backward"
+    found = first_difference(trainer(), trainer(backend=BackendCase.STRICT.make()))
+    assert (found.epoch, found.step) == (1, 0)
+    assert found.operation == "operand of weight_and_bias_gradients in linear_backward"
 
 
 def test_the_result_is_named_if_no_operation_differs():
@@ -122,15 +110,19 @@ def test_the_result_is_named_if_no_operation_differs():
         return parameters, state
 
     right.optimizer = Optimizer(right.optimizer.init, move_bias)
-    difference = first_difference(left, right)
-    assert (difference.epoch, difference.step, difference.block) == (2, 2, None)
-    assert difference.operation == "parameters.1.bias after the update"
+    found = first_difference(left, right)
+    assert (found.epoch, found.step, found.block) == (2, 2, None)
+    assert found.operation == "parameters.1.bias after the update"
 
 
-def test_other_settings_and_data_are_not_compared():
-    with pytest.raises(ConfigError, match="one seed, got 0 and 1"):
-        first_difference(trainer(), trainer(replace(CONFIG, seed=1)))
-    with pytest.raises(ConfigError, match="one dtype, got 'float64' and 'float32'"):  # automatic ones
-        first_difference(trainer(), trainer(replace(CONFIG, arithmetic="native")))
-    with pytest.raises(ConfigError, match="the same data"):
-        first_difference(trainer(), trainer(data=dataset(41)))
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"config": replace(CONFIG, seed=1)}, "one seed, got 0 and 1"),
+        ({"config": replace(CONFIG, arithmetic="native")}, "one dtype, got 'float64' and 'float32'"),
+        ({"samples": 41}, "the same data"),
+    ],
+)
+def test_other_settings_and_data_are_not_compared(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        first_difference(trainer(), trainer(**changes))
