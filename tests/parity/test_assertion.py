@@ -1,7 +1,6 @@
 """assert_parity: which functions it lets pass, and what it says of the others."""
 
 import re
-import warnings
 from dataclasses import make_dataclass
 
 import array_api_compat
@@ -238,16 +237,6 @@ def test_an_option_allows_what_is_a_failure_without_it(function, reference, opti
         assert_parity(function, np.abs(X), **options)
 
 
-def test_errors_and_warnings_of_the_reference_are_right_and_other_warnings_are_given():
-    def divide(x):
-        warnings.warn("old", DeprecationWarning, stacklevel=1)
-        return x / x * 0.0
-
-    assert_parity(lambda x: int("no"), X, reference=check_and_root, raises=(KeyError, ValueError), **BOTH)
-    with pytest.warns(DeprecationWarning, match="old"):
-        assert_parity(divide, X * 0.0, reference=lambda x: x / x, **BOTH, **EXACT)
-
-
 def test_without_float64_arguments_are_float32_and_indices_right_on_devices_that_have_none_too(monkeypatch):
     seen, options = [], {"norm": 1e-6, "float64": False, "variations": False}
 
@@ -266,25 +255,6 @@ def test_without_float64_arguments_are_float32_and_indices_right_on_devices_that
     assert seen == ["cpu"]
 
 
-def test_warnings_are_compared_by_kind_and_libraries_that_fail_alike_share_a_line():
-    zero = np.asarray([0.0, 1.0])
-    assert_parity(lambda x, xp: xp.log(x), zero, reference=lambda x: -np.log(1.0 / x), ulp=9, **BOTH)
-    text = failure(lambda x, xp: xp.sqrt(-x), zero, reference=lambda x: x + np.log(x * 0), rtol=9, **BOTH)
-    first, second = text.splitlines()
-    assert first.startswith("numpy on cpu, array-api-strict on device1: result differs ")
-    assert second.startswith("numpy on cpu: RuntimeWarning: invalid value encountered in sqrt")
-
-
-@pytest.mark.needs("torch")
-def test_loops_over_a_device_array_are_reported_with_their_place():
-    options = {"rtol": 1e-9, "backends": ["torch"], "sync": False}
-    assert_parity(lambda x: sum(x[i] for i in range(15)) + 0.0, np.arange(20.0), **options)
-    text = failure(lambda x: sum(iter(x)) + 0.0, np.arange(20.0), **options)
-    assert re.fullmatch(
-        r"torch on meta: RuntimeError: .*\(test_assertion.py:\d+\); sync=.* over arrays", text
-    )
-
-
 ONE_OF = "expected exactly one of .*, finite and 0 or more, got"
 
 
@@ -295,9 +265,7 @@ ONE_OF = "expected exactly one of .*, finite and 0 or more, got"
         ((X,), {"norm": -1.0}, ConfigError, ONE_OF),
         ((X, [{2.0}]), EXACT, TypeError, r"argument 1\[0\] is a set: expected a NumPy array, a number, text"),
         ((X,), {**EXACT, "mutates": [1]}, ConfigError, r"mutates: expected a list .*, got \[1\]"),
-        ((X,), {"rtol": "x"}, ConfigError, "rtol: expected float .*, got 'x'"),
         ((X,), {**EXACT, "variations": ["blue"]}, ConfigError, "variations: expected .*'F order'.*, got"),
-        ((X,), {**EXACT, "xfail": {"keras": ""}}, ConfigError, "unknown backend 'keras'"),
         ((X,), {**EXACT, "backends": "torch"}, ConfigError, "backends: expected a list .*, got 'torch'"),
         ((X,), {**EXACT, "backends": ["torch:cuda:99"]}, BackendError, "the torch backend cannot run on cud"),
         ((), EXACT, AssertionError, "numpy on cpu: the function returns no array"),

@@ -20,10 +20,6 @@ def by_numpy(x):
     return plain.T @ plain
 
 
-def of_library(x, xp):
-    return xp.asarray(float(len(xp.library)))
-
-
 def sorted_by_numpy(x, xp):
     return xp.asarray(np.sort(np.asarray(x), axis=0))
 
@@ -35,20 +31,12 @@ def test_functions_of_the_namespace_have_equal_bits_everywhere():
 
 
 @pytest.mark.slow
-@pytest.mark.needs("array-api-strict")
-@pytest.mark.parametrize(
-    ("function", "backends", "who", "last"),
-    [
-        (of_library, ["array-api-strict"], "array-api-strict", ""),
-        (by_numpy, [], "numpy with the kernel Nehalem", "in by_numpy"),
-    ],
-)
-def test_what_changes_bits_is_named_with_the_line_that_leaves(function, backends, who, last):
+def test_a_kernel_that_changes_bits_is_named_with_the_line_that_leaves():
     with pytest.raises(AssertionError) as raised:
-        assert_parity(function, X, reproducible=True, backends=backends)
+        assert_parity(by_numpy, X, reproducible=True, backends=[])
     lines = str(raised.value).splitlines()
-    assert f"{who}: the result: other bits than with numpy" in lines
-    assert lines[-1].endswith(last)
+    assert "numpy with the kernel Nehalem: the result: other bits than with numpy" in lines
+    assert lines[-1].endswith("in by_numpy")
 
 
 @pytest.mark.slow

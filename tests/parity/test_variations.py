@@ -43,11 +43,8 @@ LOOSE = {"check_dtype": False}
         (Swapped(*X), Pair(*X), {}, "is a named tuple of b, a, the reference's a named tuple of a, b"),
         ({"a": X}, Record(X), {}, 'is a dict of "a", the reference\'s a dataclass of a'),
         (X, (X,), {}, "is no container, the reference's a tuple of 1"),
-        ("b", "a", {}, "is of type str, the reference's is 'a'"),
-        (None, X, {}, "is a builtins.NoneType, not an array of numpy"),
         (X, None, {}, "is of type ndarray, the reference's is None"),
         (np.ma.masked_less(X, 1), X, {}, "is a masked array, which other libraries do not have: "),
-        (X, np.ma.masked_less(X, 1), {}, "is a masked array, which other libraries do not have: "),
     ],
 )
 def test_results_are_compared_as_what_they_are(ours, theirs, options, text):
@@ -130,7 +127,6 @@ def test_a_named_variation_repeats_a_failure_and_false_does_without():
         (lambda x: x + x.flags.c_contiguous, lambda x: x + x.flags.c_contiguous, {}),
         (count_calls(), count_calls(), {"variations": ["second call"]}),
         (workspace(), workspace(), {}),
-        (lambda x: np.split(x, 3, axis=1), lambda x: np.split(x.copy(), 3, axis=1), {"check_memory": False}),
         (lambda x: tuple(x.copy().T), lambda x: tuple(np.array(y) for y in x.T), {}),
     ],
 )

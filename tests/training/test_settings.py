@@ -51,15 +51,6 @@ MANY = replace(DATA, x_train=np.tile(DATA.x_train, (12, 1)), y_train=np.tile(DAT
 """Samples of three blocks."""
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_native_arithmetic_comes_close_on_every_backend_over_several_blocks(backend, dtype):
-    config = replace(BASE, batch_size=1500, hidden=(300,), **SETTINGS["batch norm"])
-    native = trained(backend, replace(config, arithmetic="native", dtype=dtype), MANY)
-    values, expected = np.frombuffer(native, dtype), np.frombuffer(trained(NUMPY, config, MANY))
-    tolerance = {"float32": 1e-4, "float64": 1e-6}[dtype]
-    np.testing.assert_allclose(values, expected, atol=tolerance * np.max(np.abs(expected)))
-
-
 def test_workers_and_stacked_blocks_change_no_bit():
     """Distortions and masks follow from a sample's place, not from the blocks."""
     config = replace(BASE, **{**EVERYTHING, "validation": 0, "epochs": 2, "batch_size": 2150})
