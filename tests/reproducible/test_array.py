@@ -27,13 +27,12 @@ def test_an_array_holds_one_of_the_library_on_its_device(case):
     assert (float(x[1, 2]), bool(x[0, 0]), 4.0 in x, f"{x[0, 1]:.2f}") == (5.0, False, True, "1.00")
 
 
-@pytest.mark.parametrize("copied", [lambda x: pickle.loads(pickle.dumps(x)), copy.deepcopy])  # noqa: S301
-def test_copies_keep_library_and_device_and_share_no_memory(wrap, xp, copied):
+def test_copies_keep_library_and_device_and_share_no_memory(wrap, xp):
     x = wrap([0.0, 1.0])
-    other = copied(x)
-    assert (other.tolist(), other.place, copied(xp)) == (x.tolist(), x.place, xp)
-    other[...] = 7.0
-    assert x.tolist() == [0.0, 1.0]
+    copied, (pickled, space) = copy.deepcopy(x), pickle.loads(pickle.dumps((x, xp)))  # noqa: S301
+    copied[...] = pickled + 7.0
+    assert (x.tolist(), copied.tolist()) == ([0.0, 1.0], [7.0, 8.0])
+    assert (copied.place, pickled.place, space) == (x.place, x.place, xp)
 
 
 @pytest.mark.parametrize("short", [*ARITHMETIC, *COMPARISONS, *UNARY])
@@ -80,7 +79,7 @@ def test_numbers_without_a_dtype_are_float64_int64_and_bool(wrap, xp):
     assert (whole.dtype, int(whole)) == (xp.uint64, 400)
 
 
-@pytest.mark.parametrize("name", ["exp", "sum", "mean", "prod", "cumulative_sum", "sqrt", "var", "log1p"])
+@pytest.mark.parametrize("name", ["exp", "sum", "cumulative_sum", "var"])
 def test_float32_is_computed_in_float64_and_rounded_once(wrap, xp, name):
     single, function = wrap([0.5, 0.25], "float32"), getattr(xp, name)
     wide = np.asarray(function(xp.astype(single, xp.float64)))

@@ -36,11 +36,9 @@ def test_zeros_and_nan_of_extrema_signs_and_sets(wrap, xp):
     assert xp.searchsorted(wrap([1.0, 2.0, NAN]), wrap([NAN, 1.5])).tolist() == [2, 1]
 
 
-@pytest.mark.parametrize(
-    ("stable", "descending", "expected"), [(True, False, [1, 3, 0, 2]), (False, True, [0, 2, 1, 3])]
-)
-def test_ties_keep_their_order(wrap, xp, stable, descending, expected):
-    indices = xp.argsort(wrap([2.0, 1.0, 2.0, 1.0]), stable=stable, descending=descending)
+@pytest.mark.parametrize(("descending", "expected"), [(False, [1, 3, 0, 2]), (True, [0, 2, 1, 3])])
+def test_ties_keep_their_order(wrap, xp, descending, expected):
+    indices = xp.argsort(wrap([2.0, 1.0, 2.0, 1.0]), stable=not descending, descending=descending)
     assert indices.tolist() == expected
 
 
@@ -57,13 +55,6 @@ def test_results_are_arrays_of_the_same_place_also_without_axes_or_elements(wrap
     assert xp.matmul(xp.zeros((0, 2, 3)), xp.ones((3, 4))).shape == (0, 2, 4)
     assert xp.sum(xp.zeros((0, 3)), axis=0).tolist() == [0.0, 0.0, 0.0]
     assert xp.clip(wrap([1, 5], "int8"), 2, 300).tolist() == [2, 5]
-
-
-def test_inspection_and_limits(wrap, xp):
-    info = xp.__array_namespace_info__()
-    assert info.dtypes(kind="real floating").keys() == {"float32", "float64"}
-    assert info.default_dtypes()["indexing"] == xp.int64
-    assert info.devices() == [info.default_device()] == [wrap([1.0]).device]
 
 
 def test_subnormal_numbers_stay_in_operators_and_are_zero_in_results_of_formulas(wrap, xp):

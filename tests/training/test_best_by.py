@@ -16,7 +16,6 @@ from recorded_runs import seal, train_and_press
 
 import xpnet
 from xpnet import train
-from xpnet.errors import XPNetError
 from xpnet.storage.record import read_run
 
 DRAW = np.random.default_rng(0)
@@ -74,13 +73,6 @@ def test_with_weights_the_trained_network_is_returned_not_the_initial_one():
     assert min(right[Y[400:] == label].mean() for label in range(2)) > 0.7
 
 
-def test_validation_samples_of_weight_0_alone_are_refused():
-    with pytest.raises(
-        XPNetError, match=r"^validation_data: all its samples have weight zero: give classes "
-    ):
-        fitted(class_weight={0: 0, 1: 0, 2: 1}, validation_data=HELD, epochs=1)
-
-
 def test_the_command_prints_records_and_verifies_what_is_best_by_what(folder, capsys):
     out = printed(capsys, "train", *WORDS, "--patience", "4", "--epochs", "30", "--name", "weighted")
     path, record = Path("runs/weighted"), read_run(Path("runs/weighted"))
@@ -110,12 +102,3 @@ def test_a_resumed_run_keeps_it_and_an_extension_by_another_begins_anew(folder, 
     assert note in printed(capsys, "train", *words)
     assert read_run(Path("runs/more"))["metrics"]["best_epoch"] >= 6
     assert xpnet.verify("runs/more")
-
-
-def test_of_several_learning_rates_the_best_is_that_of_the_highest_score(folder, capsys):
-    out = printed(capsys, "train", *WORDS, "--lr", "5e-324", "0.5", "--epochs", "8", "--name", "rates")
-    summary = json.loads(Path("runs/rates/summary.json").read_text())
-    initial, best = (trial["metrics"] for trial in summary["trials"])
-    assert initial["validation_accuracy"] > best["validation_accuracy"]
-    assert f"lr-0.5: weighted validation accuracy {best['validation_score']:.4f}, test " in out
-    assert summary["best"]["run"] == "lr-0.5"

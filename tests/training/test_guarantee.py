@@ -17,6 +17,7 @@ import xpnet
 from xpnet.arithmetic import Reproducible
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
+from xpnet.inference.predictor import Predictor
 from xpnet.training.callbacks import Evaluate
 from xpnet.training.trainer import Trainer
 
@@ -79,7 +80,8 @@ def test_native_training_needs_no_64_bit_numbers(device):
     for name in (device, "device1"):
         with Trainer.open(config, real_data(300, 50), make("array-api-strict", name)) as trainer:
             state = trainer.fit([Evaluate()]).state
-            results.append((trainer.fingerprint(state), trainer.evaluate_test(state).loss))
+            predicted = Predictor(trainer.model(state), trainer.backend).predict(trainer.data.x_test).tolist()
+            results.append((trainer.fingerprint(state), trainer.evaluate_test(state).loss, predicted))
     assert results[0] == results[1]
 
 

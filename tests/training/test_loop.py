@@ -1,14 +1,12 @@
-"""The training loop: batches, several steps at once, evaluation, divergence."""
+"""The training loop: several steps at once, divergence, memory."""
 
 import gc
 import weakref
 
-import numpy as np
 import pytest
 from backend_enum import CASES
 from networks import pixels
 
-from xpnet.arithmetic import blocks, random
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
 from xpnet.data.datasets import Dataset
@@ -23,19 +21,6 @@ NUMPY = make("numpy", "cpu")
 
 def data_of(count):
     return Dataset(X[:count], LABELS[:count], X[:10], LABELS[:10], "small")
-
-
-@pytest.mark.parametrize(
-    ("size", "skip", "at_once", "steps"), [(30, 2, 1, [1, 1]), (1, 0, 24, [20] * 5), (3, 11, 24, [22, 1])]
-)
-def test_batches_visit_every_sample_once_an_epoch_in_that_epochs_order(size, skip, at_once, steps):
-    with Trainer.open(TrainConfig(batch_size=size), data_of(100), NUMPY) as trainer:
-        epochs = {epoch: list(trainer.loader.batches(epoch, skip, at_once=at_once)) for epoch in (1, 2)}
-    for epoch, batches in epochs.items():
-        assert [batch.steps for batch in batches] == steps
-        visited = [batch.block(blocks.Group(0, batch.size, 1)).indices.ravel() for batch in batches]
-        order = random.permutation(0, 100, epoch=epoch)
-        assert np.concatenate(visited).tolist() == order[size * skip :].tolist()
 
 
 class Steps(LoopCallback):

@@ -59,14 +59,6 @@ def test_workers_and_stacked_blocks_change_no_bit():
         assert trained(beside, config, MANY, stack=2) == trained(NUMPY, config, MANY, stack=1)
 
 
-@pytest.mark.parametrize(
-    ("size", "norm", "samples", "fitted"), [(32, False, 20, 20), (5, True, 31, 7), (5, False, 31, 5)]
-)
-def test_a_batch_is_at_most_all_samples_and_with_batch_norm_none_has_one(size, norm, samples, fitted):
-    config = replace(BASE, batch_size=size, batch_norm=norm, validation=180 - samples)
-    assert Trainer(config, DATA, NUMPY).loader.batch_size == fitted
-
-
 WIDE = replace(DATA, x_train=DATA.x_train[:, :35], x_test=DATA.x_test[:, :35])
 DECIMALS = replace(DATA, x_train=DATA.x_train / 255, x_test=DATA.x_test / 255)
 
