@@ -9,7 +9,6 @@ from networks import BASE, image_data, pixels
 
 import xpnet
 from xpnet.backends.resolve import make
-from xpnet.inference import predictor as module
 from xpnet.inference.predictor import Predictor
 from xpnet.training.trainer import Trainer
 
@@ -98,10 +97,6 @@ def test_few_numbers_of_rows_are_compiled_and_others_are_padded(monkeypatch, ari
         expected = outputs(saved, FLOATS[:size], arithmetic)
         np.testing.assert_array_equal(padded.outputs(FLOATS[:size]), expected, strict=True)
     assert shapes == lengths
-    monkeypatch.setattr(module, "ROWS", 11)  # the most
-    shapes.clear()
-    padded.outputs(FLOATS)
-    assert shapes == {11, 5}
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "squared-error"])

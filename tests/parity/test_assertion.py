@@ -12,7 +12,6 @@ from porting_bugs import add_to, check_and_root
 from xpnet.backends.probing import Probe
 from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import assert_parity, devices
-from xpnet.parity.session import Session
 
 X = np.asarray([[0.5, -1.5, 2.0], [0.25, 3.0, -0.125]])
 SPECIAL = np.asarray([np.nan, 1.0, np.inf])
@@ -26,17 +25,6 @@ def no_session(monkeypatch):
     """Hide the pytest session that runs these tests, and the backends that it requires."""
     monkeypatch.setattr("xpnet.parity.session.SESSIONS", [])
     monkeypatch.delenv(devices.REQUIRE, raising=False)
-
-
-@pytest.fixture
-def usable(monkeypatch):
-    """Replace the backends that are usable by default."""
-
-    def replace(*names):
-        yes = Probe(usable=True, version="1", devices=())
-        monkeypatch.setattr(devices, "probe_all", lambda: [(devices.parse(name), yes) for name in names])
-
-    return replace
 
 
 def on_others(change):
@@ -87,16 +75,10 @@ def test_what_is_near_enough_or_not_checked_passes(function, x, options):
     assert_parity(function, x, **options, backends=STRICT)
 
 
-def test_the_default_is_every_usable_backend_and_numpy_alone_is_an_error(usable, monkeypatch):
-    seen = set()
-    usable("numpy", "array-api-strict", "array-api-strict:cpu")
-    assert_parity(lambda x: seen.add(str(x.device)) or x, X, **EXACT)
-    assert len(seen) == 3
-    usable("numpy")
+def test_without_another_library_than_numpy_there_is_nothing_to_compare(monkeypatch):
+    yes = Probe(usable=True, version="1", devices=())
+    monkeypatch.setattr(devices, "probe_all", lambda: [(devices.NUMPY, yes)])
     with pytest.raises(BackendError, match="no array library but NumPy"):
-        assert_parity(lambda x: x, X, **EXACT)
-    monkeypatch.setenv(devices.REQUIRE, "torch:cuda:99, numpy")
-    with pytest.raises(BackendError, match="the torch backend cannot run on cuda:99"):
         assert_parity(lambda x: x, X, **EXACT)
 
 
@@ -123,8 +105,6 @@ def test_plain_arguments_callables_and_slices_are_passed_and_dtypes_become_the_l
 ULP = "0.5000000000000002 where NumPy has 0.5 (2 ulp); 3 of 6 values, at most 16 ulp, "
 ULP += "1.8e-15 relative, 2.2e-16 absolute; expected at most 1 ulp"
 ZERO = "-0.0 where NumPy has 0.0 (0 ulp, but of another sign); 1 of 1 values, at most 0 ulp"
-NORM = "2.0 where NumPy has 1.0 (4.5e+15 ulp); 2 of 2 values, at most 4.5e+15 ulp, 1.0e+00 relative, "
-NORM += "1.0e+00 absolute, norm 1.0e-02; expected norm"
 
 
 @pytest.mark.parametrize(
@@ -132,7 +112,6 @@ NORM += "1.0e+00 absolute, norm 1.0e-02; expected norm"
     [
         (X, lambda x: x + 2.0**-52, {"ulp": 1}, f"(0, 0): {ULP}"),
         (X > 0, lambda x: x & ~x, {"rtol": 1.0}, "(0, 0): False where NumPy has True (unequal); 4 of 6"),
-        (np.asarray([1.0, -100.0]), lambda x: x + 1.0, {"norm": 0.009}, f"(0,): {NORM}"),
         (np.zeros(1), lambda x: -x, EXACT, f"(0,): {ZERO}"),
     ],
 )
@@ -146,8 +125,6 @@ def test_the_message_names_output_index_values_and_distance(x, change, tier, pro
     [
         (on_others(to_host_device), {}, "result is on device array_api_strict.Device"),
         (on_others(lambda x: x > 0), {"check_dtype": "kind"}, "result has dtype bool, NumPy's float64"),
-        (on_others(lambda x: to_float32(x) + 4.0), {"check_dtype": False}, "result differs first"),
-        (on_others(lambda x: x[:, :2]), {"check_shape": False}, "result has shape (2, 2), NumPy's (2, 3)"),
         (lambda x, xp: float(xp.sum(x)), {"reference": np.sum}, "result is a builtins.float, not an array"),
         (lambda x: x.y, {"reference": check_and_root, "raises": ValueError}, "AttributeError: 'Array' obj"),
     ],
@@ -155,17 +132,6 @@ def test_the_message_names_output_index_values_and_distance(x, change, tier, pro
 def test_results_that_differ_or_are_of_another_kind_fail_at_any_tolerance(function, options, message):
     text = failure(function, X, rtol=1.0, **options)
     assert text.startswith(f"array-api-strict on device1: {message}")
-
-
-def test_errors_of_the_function_are_the_cause_of_the_failure():
-    def fail(x):
-        raise ValueError("first line\n\nsecond line") if x.device == "cpu" else KeyError
-
-    with pytest.raises(
-        AssertionError, match=r"^numpy on cpu: ValueError: first line .*\narray-.*no mess"
-    ) as caught:
-        assert_parity(fail, X, reference=np.copy, **EXACT, **BOTH)
-    assert [type(error) for error in caught.value.__cause__.exceptions] == [ValueError, KeyError]
 
 
 @pytest.mark.needs("jax")
@@ -236,7 +202,7 @@ def test_an_option_allows_what_is_a_failure_without_it(function, reference, opti
         assert_parity(function, np.abs(X), **options)
 
 
-def test_without_float64_arguments_are_float32_and_indices_right_on_devices_that_have_none_too(monkeypatch):
+def test_without_float64_arguments_are_float32_and_indices_right_on_devices_that_have_none_too():
     seen, options = [], {"norm": 1e-6, "float64": False, "variations": False}
 
     def port(x, scale, xp):
@@ -248,10 +214,6 @@ def test_without_float64_arguments_are_float32_and_indices_right_on_devices_that
 
     assert_parity(port, X, 3.0, reference=original, **options, backends=STRICT)
     assert seen == ["device1", "no_float64", "no_x64"]
-    seen.clear()
-    monkeypatch.setattr("xpnet.parity.session.SESSIONS", [Session(of_test=devices.NUMPY)])
-    assert_parity(port, X, np.float64(3.0), reference=original, **options)
-    assert seen == ["cpu"]
 
 
 @pytest.mark.parametrize(
@@ -260,7 +222,6 @@ def test_without_float64_arguments_are_float32_and_indices_right_on_devices_that
         ((X,), {**EXACT, "ulp": 1}, ConfigError, "expected exactly one of .*, got"),
         ((X, [{2.0}]), EXACT, TypeError, r"argument 1\[0\] is a set: expected a NumPy array, a number, text"),
         ((X,), {**EXACT, "mutates": [1]}, ConfigError, r"mutates: expected a list .*, got \[1\]"),
-        ((X,), {**EXACT, "variations": ["blue"]}, ConfigError, "variations: expected .*'F order'.*, got"),
         ((X,), {**EXACT, "backends": "torch"}, ConfigError, "backends: expected a list .*, got 'torch'"),
         ((X,), {**EXACT, "backends": ["torch:cuda:99"]}, BackendError, "the torch backend cannot run on cud"),
         ((), EXACT, AssertionError, "numpy on cpu: the function returns no array"),

@@ -5,7 +5,7 @@ import pytest
 
 from xpnet.parity.distance import ulp_distance, unequal_bits
 
-LARGEST, INF, NAN = np.finfo("float64").max, np.inf, np.nan
+INF, NAN = np.inf, np.nan
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
@@ -17,8 +17,7 @@ def test_steps_between_neighbours_are_counted_across_zero_too(dtype):
 
 
 def test_infinity_nan_zeros_and_complex_numbers():
-    a = np.asarray([-LARGEST, NAN, NAN, 1.0, 0.0, 1 + 1j])
-    b = np.asarray([LARGEST, -NAN, 1.0, NAN, -0.0, 1 + np.nextafter(1.0, 2.0) * 1j])
-    assert ulp_distance(a[0].real, b[0].real) == pytest.approx(2.0**64, rel=0.01)
-    assert ulp_distance(a, b)[1:].tolist() == [0, INF, INF, 0, 1]
-    assert unequal_bits(a, b).tolist() == [True, False, True, True, True, True]
+    a = np.asarray([NAN, NAN, 1.0, 0.0, 1 + 1j])
+    b = np.asarray([-NAN, 1.0, NAN, -0.0, 1 + np.nextafter(1.0, 2.0) * 1j])
+    assert ulp_distance(a, b).tolist() == [0, INF, INF, 0, 1]
+    assert unequal_bits(a, b).tolist() == [False, True, True, True, True]

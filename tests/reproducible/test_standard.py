@@ -48,13 +48,11 @@ def test_numbers_that_an_integer_cannot_hold_become_the_nearest(wrap, xp):
     assert xp.astype(x, xp.uint8).tolist() == [0, 255, 0, 255, 0, 2, 255]
 
 
-def test_results_are_arrays_of_the_same_place_also_without_axes_or_elements(wrap, xp):
+def test_results_without_axes_or_elements_are_arrays_of_the_same_place(wrap, xp):
     x = wrap([[1.0, 2.0], [3.0, 4.0]])
     for result in (xp.sum(x), x[0, 0] + 1, xp.any(x > 0), xp.vecdot(x[0], x[1])):
         assert (type(result), result.place, result.shape) == (rp.Array, x.place, ())
-    assert xp.matmul(xp.zeros((0, 2, 3)), xp.ones((3, 4))).shape == (0, 2, 4)
     assert xp.sum(xp.zeros((0, 3)), axis=0).tolist() == [0.0, 0.0, 0.0]
-    assert xp.clip(wrap([1, 5], "int8"), 2, 300).tolist() == [2, 5]
 
 
 def test_subnormal_numbers_stay_in_operators_and_are_zero_in_results_of_formulas(wrap, xp):

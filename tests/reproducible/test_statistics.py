@@ -8,7 +8,6 @@ import scipy.stats
 
 import xpnet.reproducible as rp
 from xpnet.arithmetic.random import Purpose, integers, words
-from xpnet.backends.resolve import make
 from xpnet.errors import ConfigError
 
 GENERATOR = np.random.default_rng(0)
@@ -30,12 +29,6 @@ def test_einsum_is_numpys(subscripts, operands):
         np.testing.assert_allclose(result, expected, rtol=1e-13, atol=1e-13, strict=True)
 
 
-@pytest.mark.parametrize("subscripts", ["ij->k", "ij,jk", "i...->i"])
-def test_subscripts_that_do_not_fit_are_refused_in_a_line(subscripts):
-    with pytest.raises(ValueError, match="does not fit arrays of shapes"):
-        rp.einsum(subscripts, A[0])
-
-
 @pytest.mark.parametrize("axis", [None, 0, 1])
 def test_quantiles_are_numpys(axis):
     x = A.reshape(6, 10)
@@ -49,8 +42,20 @@ def test_quantiles_of_special_values():
     x = np.array([[-math.inf, math.inf, math.inf], [math.nan, 1.0, 2.0]])
     expected = [[-math.inf, math.inf], [math.nan, math.nan]]
     np.testing.assert_array_equal(rp.quantile(x, [0.0, 0.75], axis=1).T, expected)
-    with pytest.raises(ValueError, match="from 0 to 1"):
-        rp.quantile(A, 1.5)
+
+
+REFUSED = {
+    "does not fit arrays of shapes": lambda: rp.einsum("ij->k", A[0]),
+    "from 0 to 1": lambda: rp.quantile(A, 1.5),
+    "a row for each variable": lambda: rp.cov(A),
+    "random: expected": lambda: rp.random.choice(0, 3, 4),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_arguments_that_do_not_fit_are_refused_in_a_line(message):
+    with pytest.raises((ValueError, ConfigError), match=message):
+        REFUSED[message]()
 
 
 def test_covariances_are_numpys():
@@ -58,21 +63,13 @@ def test_covariances_are_numpys():
     assert np.allclose(rp.cov(x), np.cov(x), rtol=1e-13)
     assert np.allclose(rp.corrcoef(x), np.corrcoef(x), rtol=1e-13)
     assert np.abs(rp.corrcoef(np.stack([x[0], -x[0] * 3]))).max() <= 1.0
-    with pytest.raises(ValueError, match="a row for each variable"):
-        rp.cov(A)
 
 
-@pytest.mark.parametrize(("name", "distribution"), [("normal", "norm"), ("exponential", "expon")])
-def test_distributions(name, distribution):
-    values = getattr(rp.random, name)(3, 100_000)
-    assert scipy.stats.kstest(values, distribution).pvalue > 0.01
+def test_exponential_numbers():
+    values = rp.random.exponential(3, 100_000)
+    assert scipy.stats.kstest(values, "expon").pvalue > 0.01
     assert np.isfinite(values).all()
     assert abs(np.corrcoef(values[1:], values[:-1])[0, 1]) < 0.01
-
-
-def test_integers_are_equally_likely():
-    counts = np.unique(rp.random.integers(5, -3, 4, 100_000), return_counts=True)[1]
-    assert (len(counts), scipy.stats.chisquare(counts).pvalue > 0.01) == (7, True)
 
 
 def test_normal_numbers_are_those_specified_and_choices_and_shuffles_permute():
@@ -85,15 +82,3 @@ def test_normal_numbers_are_those_specified_and_choices_and_shuffles_permute():
     shuffled = rp.random.shuffle(2, rp.asarray(x), axis=1).raw
     assert np.array_equal(shuffled, x[:, shuffled[0]])
     assert sorted(shuffled[0].tolist()) == [0, 1, 2, 3] != shuffled[0].tolist()
-
-
-@pytest.mark.parametrize("name", ["torch", "jax"])
-def test_random_numbers_are_arrays_of_the_library(name):
-    like = (backend := make(name, "cpu")).from_host(np.zeros(1))
-    assert all(map(backend.owns, [rp.random.normal(0, 3, like=like), rp.random.shuffle(0, like)]))
-
-
-@pytest.mark.parametrize(("name", "arguments"), [("integers", (0, 0, 2**63 + 1, 1)), ("choice", (0, 3, 4))])
-def test_numbers_that_cannot_be_drawn_are_refused(name, arguments):
-    with pytest.raises(ConfigError, match="random: expected"):
-        getattr(rp.random, name)(*arguments)

@@ -83,8 +83,6 @@ def test_the_command_prints_records_and_verifies_what_is_best_by_what(folder, ca
     assert f"\nbest epoch {best}, by weighted validation accuracy {highest}\n" in out
     assert f"validation {rows[2]['validation_accuracy']:.4f}   score {scores[2]:.4f}\n" in out
     assert f"validation_score        {highest}" in printed(capsys, "runs", "show", "weighted")
-    printed(capsys, "report", "runs/weighted", "--out", "page.html")
-    assert f"<dt>validation score</dt><dd>{highest}</dd>" in Path("page.html").read_text()
     assert xpnet.verify(path)
     change_record(path, config={**record["config"], "best_by": "balanced-accuracy"})
     seal(path)
@@ -95,8 +93,7 @@ def test_a_resumed_run_keeps_it_and_an_extension_by_another_begins_anew(folder, 
     train_and_press([*WORDS, "--patience", "50", "--epochs", "6", "--name", "stopped"], 3, 2)
     line = complaint(capsys, "train", "--resume", "runs/stopped", "--best-by", "loss")
     assert line.startswith("--best-by: runs/stopped was started with 'weighted-accuracy', got 'loss'")
-    assert train.main(["--resume", "runs/stopped", "--best-by", "auto", "--quiet"]) == 0
-    assert read_run(Path("runs/stopped"))["config"]["best_by"] == "weighted-accuracy"
+    assert train.main(["--resume", "runs/stopped", "--quiet"]) == 0
     words = "--extend runs/stopped --epochs 2 --no-report --best-by loss --name more".split()  # noqa: SIM905
     note = "note: --best-by: the best epoch begins anew: the parent's is by weighted validation accuracy\n"
     assert note in printed(capsys, "train", *words)

@@ -22,7 +22,6 @@ SAME = {
     "equal weights": ({}, {"sample_weight": [0.1] * 120, "class_weight": {2: 1}}),
     "0": ({"x": X[KEPT], "y": Y[KEPT]}, {"sample_weight": KEPT}),
     "a class of 0": ({"x": X[Y < 2], "y": Y[Y < 2], "classes": 3}, {"class_weight": {2: 0}}),
-    "ratios": ({"sample_weight": WEIGHTS}, {"sample_weight": WEIGHTS * 2.0**1000}),
     "product": ({"sample_weight": WEIGHTS * DOUBLE}, {"sample_weight": WEIGHTS, "class_weight": {1: 2.0}}),
 }
 
@@ -49,7 +48,6 @@ NUMBER, COUNT = "expected a finite number, 0 or more, got", "expected 120 number
         ({"sample_weight": [1] * 119}, f"sample_weight: {COUNT} 119"),
         ({"sample_weight": -DOUBLE}, f"sample_weight[0]: {NUMBER} "),
         ({"sample_weight": [0] * 120}, "sample_weight, class_weight: expected a sample of a weight above "),
-        ({"class_weight": {0: 1, "1": 1}}, "class_weight: '1' is none of 0, 1, 2"),
     ],
 )
 def test_weights_that_cannot_be_are_one_line(settings, message):
