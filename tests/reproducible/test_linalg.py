@@ -7,7 +7,6 @@ import linear_calls
 import matrices
 import numpy as np
 import pytest
-from backend_enum import BackendCase
 from matrices import CASES
 from other_kernels import printed_with_others
 
@@ -71,14 +70,7 @@ def _errors(case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "cases",
-    [
-        [case for case in CASES if case[1] in (2, 7, 20) and case[2] in (0, 4)],
-        pytest.param(CASES, marks=pytest.mark.nightly),
-    ],
-    ids=len,
-)
+@pytest.mark.parametrize("cases", [CASES[::10], pytest.param(CASES, marks=pytest.mark.nightly)], ids=len)
 def test_errors_are_of_the_order_of_lapacks(cases):
     with warnings.catch_warnings(action="error"):
         for case in cases:
@@ -165,12 +157,9 @@ def _of_numpy():
     return linear_calls.digests("numpy")
 
 
-@pytest.mark.parametrize(
-    "case", [BackendCase.STRICT, BackendCase.TORCH, BackendCase.JAX], ids=lambda case: case.value
-)
 def test_every_library_has_the_bits_of_numpy(case):
-    digests = linear_calls.digests(case.backend_name)
-    assert {call for call, each in digests.items() if each != _of_numpy()[call]} == set()
+    digests = linear_calls.digests(case.backend_name).items()
+    assert {call for call, digest in digests if digest != _of_numpy()[call]} == set()
 
 
 def test_kernels_and_threads_have_the_same_bits():

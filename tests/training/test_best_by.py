@@ -77,9 +77,9 @@ def test_the_command_prints_records_and_verifies_what_is_best_by_what(folder, ca
     out = printed(capsys, "train", *WORDS, "--patience", "4", "--epochs", "30", "--name", "weighted")
     path, record = Path("runs/weighted"), read_run(Path("runs/weighted"))
     rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    scores = [row["validation_score"] for row in rows]
-    best, highest = scores.index(max(scores)), f"{max(scores):.4f}"
-    assert record["metrics"]["best_epoch"] == best
+    scores, best = [row["validation_score"] for row in rows], record["metrics"]["best_epoch"]
+    highest = f"{max(scores):.4f}"
+    assert best == scores.index(max(scores))
     assert f"\nbest epoch {best}, by weighted validation accuracy {highest}\n" in out
     assert f"validation {rows[2]['validation_accuracy']:.4f}   score {scores[2]:.4f}\n" in out
     assert f"validation_score        {highest}" in printed(capsys, "runs", "show", "weighted")

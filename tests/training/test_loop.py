@@ -16,7 +16,6 @@ from xpnet.training.loop import LoopCallback
 from xpnet.training.trainer import Trainer
 
 X, LABELS = pixels(2600, 20, 5)  # two blocks and a short one
-NUMPY = make("numpy", "cpu")
 
 
 def data_of(count):
@@ -41,11 +40,17 @@ def test_steps_at_once_give_the_model_of_single_steps(backend):
     assert [callback.ends for callback in steps] == [[21, 22], [*range(1, 23)]]
 
 
-@pytest.mark.parametrize(("batch_size", "callbacks"), [("full", [Evaluate()]), (10, [Evaluate()]), (10, ())])
-def test_values_that_are_not_finite_end_training_and_name_the_epoch(batch_size, callbacks):
-    config = TrainConfig(epochs=5, hidden=(4,), batch_size=batch_size, learning_rate=1e308)
-    trainer = Trainer(config, data_of(40), NUMPY)
-    with NUMPY.scope(), pytest.raises(DivergedError, match=r"not finite in epoch [12]:"):
+@pytest.mark.parametrize(
+    ("batch_size", "callbacks", "on_gpu"),
+    [("full", [Evaluate()], False), (10, [Evaluate()], True), (10, (), False)],
+)
+def test_values_that_are_not_finite_end_training_and_name_the_epoch(batch_size, callbacks, on_gpu):
+    """Also where a GPU is waited for in logged epochs only."""
+    backend = make("numpy", "cpu")
+    backend.on_gpu = on_gpu
+    settings = {"hidden": (4,), "batch_size": batch_size, "learning_rate": 1e308, "log_every": 5}
+    trainer = Trainer(TrainConfig(epochs=5, **settings), data_of(40), backend)
+    with backend.scope(), pytest.raises(DivergedError, match=r"not finite in epoch [12]:"):
         trainer.fit(callbacks)
 
 

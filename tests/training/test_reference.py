@@ -51,16 +51,9 @@ def test_fingerprints_at_the_start_and_after_one_epoch(images):
 def test_the_constants_in_hexadecimal_are_those_of_both_implementations():
     annex = PAGE.partition("## Annex D")[2].partition("## Annex E")[0]
     values = [float.fromhex(text) for text in re.findall(r"0x\w+\.\w+p[+-]\d+", annex)]
-    first = 1022 * 64
-    assert values == [
-        elementary.PER_STEP,
-        elementary.STEP_HIGH,
-        elementary.STEP_LOW,
-        elementary.LN2_HIGH,
-        elementary.LN2_LOW,
-        host._RADIANS,
-        *elementary.powers_of_two()[first : first + 64],
-    ]
+    steps = (elementary.PER_STEP, elementary.STEP_HIGH, elementary.STEP_LOW)
+    ours = (*steps, elementary.LN2_HIGH, elementary.LN2_LOW, host._RADIANS)
+    assert values == [*ours, *elementary.powers_of_two()[1022 * 64 : 1023 * 64]]
     of_exp = (reference.EXP_64_BY_LN2, reference.EXP_H, reference.EXP_L)
     of_log = (reference.LOG_H, reference.LOG_L)
     assert values == [*of_exp, *of_log, reference_images.RADIANS_OF_A_DEGREE, *reference.EXP_T]
