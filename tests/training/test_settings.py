@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from backend_enum import CASES
 from networks import BASE, SETTINGS, image_data
+from published_vectors import FILES
+from vectors import trainings
 
 from xpnet._lib.tree import leaves
 from xpnet.backends.resolve import make
@@ -37,6 +39,18 @@ def trained(backend, config, data=DATA, stack=None):
 def test_every_backend_gives_the_same_bits_with_everything_on(backend):
     config = replace(BASE, **EVERYTHING)
     assert trained(backend, config) == trained(NUMPY, config)
+
+
+PUBLISHED = {case["name"]: case for case in FILES["trainings"]["trainings"]}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.value)
+@pytest.mark.parametrize(
+    "name", ["subnormal features", "distortions that fade", "equal logits and equal epochs"]
+)
+def test_published_trainings_have_their_results_on_every_library(name, case):
+    inputs = {key: PUBLISHED[name][key] for key in ("name", "features", "samples", "settings")}
+    assert trainings.train(inputs, case.make()) == PUBLISHED[name]
 
 
 MANY = replace(DATA, x_train=np.tile(DATA.x_train, (12, 1)), y_train=np.tile(DATA.y_train, 12))
