@@ -65,6 +65,12 @@ def test_workers_and_stacked_blocks_change_no_bit():
         assert trained(beside, config, MANY, stack=2) == trained(NUMPY, config, MANY, stack=1)
 
 
+@pytest.mark.parametrize(("batch_norm", "fitted"), [(True, 7), (False, 5)])
+def test_with_batch_norm_no_batch_has_a_single_sample(batch_norm, fitted):
+    config = replace(BASE, batch_size=5, batch_norm=batch_norm, validation=180 - 31)
+    assert Trainer(config, DATA, NUMPY).loader.batch_size == fitted
+
+
 WIDE = replace(DATA, x_train=DATA.x_train[:, :35], x_test=DATA.x_test[:, :35])
 DECIMALS = replace(DATA, x_train=DATA.x_train / 255, x_test=DATA.x_test / 255)
 
