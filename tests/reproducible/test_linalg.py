@@ -51,13 +51,10 @@ def _errors(case):
     exact, of_eigh = np.linalg.svd(a, compute_uv=False), np.linalg.eigvalsh(s)
     errors = {
         "qr": _from(q @ r, a),
-        "q": _from_orthogonal(q),
         "svd": _from(u[:, :count] * values @ vh[:count], a),
-        "u": _from_orthogonal(u),
-        "v": _from_orthogonal(vh.T),
         "singular values": np.max(np.abs([values - exact, _call("svdvals", a) - exact])) / exact[0],
         "eigh": _from(v * eigenvalues @ v.T, s),
-        "eigenvectors": _from_orthogonal(v),
+        **{f"orthogonality {i}": _from_orthogonal(each) for i, each in enumerate((q, u, vh.T, v))},
         "eigenvalues": np.max(np.abs([eigenvalues - of_eigh, _call("eigvalsh", s) - of_eigh])) / _norm(s),
         "cholesky": _from(lower @ lower.T, p),
         "solve": _of_solution(p, _call("solve", p, b), b),

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from backend_enum import CASES
 from commands import complaint, printed
 from folders import change_record
 from recorded_runs import seal, train_and_press
@@ -54,13 +53,6 @@ def test_held_out_samples_have_weights_of_their_own(folder):
     right, weights = model.predict(X[held]) == Y[held], WEIGHTS[held] / WEIGHTS.max()
     assert model.history[-1]["validation_score"] == share(right, weights)
     assert xpnet.verify("runs/held", X[:400], Y[:400], sample_weight=WEIGHTS)
-
-
-@pytest.mark.parametrize("case", CASES[1:], ids=lambda case: case.value)
-def test_every_library_has_the_same_score(case):
-    settings = {"sample_weight": WEIGHTS, "validation": 112, "epochs": 2, "log_every": 1}  # whole batches
-    model = fitted(**settings, backend=case.backend_name, device=case.device)
-    assert model.history == fitted(**settings, backend="numpy").history
 
 
 def test_with_weights_the_trained_network_is_returned_not_the_initial_one():

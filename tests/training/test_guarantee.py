@@ -97,14 +97,11 @@ FIRST, *SLOW = ENVIRONMENTS
 NO_OLDEST = pytest.mark.skipif(OLDEST not in os.environ, reason=f"{OLDEST} names no Python with that NumPy")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        FIRST,
-        *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW),
-        pytest.param("the oldest NumPy", marks=[pytest.mark.slow, NO_OLDEST]),
-    ],
-)
+NAMES = [FIRST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+NAMES += [pytest.param("the oldest NumPy", marks=[pytest.mark.slow, NO_OLDEST])]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_environment_of_the_process_does_not_matter(name):
     python = sys.executable if name in ENVIRONMENTS else os.environ[OLDEST]
     variables = os.environ | ENVIRONMENTS.get(name, {})
