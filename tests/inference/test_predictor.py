@@ -44,7 +44,6 @@ def formula(saved, x):
 @pytest.mark.parametrize("normalize", ["scale", "standardize", "none"])
 @pytest.mark.parametrize("x", [X, X / 255.0 - 0.5], ids=["pixels", "floats"])
 def test_outputs_are_those_of_the_formula(x, normalize, arithmetic, tolerance):
-    """To within the tolerance of the largest logit: reproducible products are of numbers on a grid."""
     saved = network(x, normalize=normalize)
     logits, probabilities = outputs(saved, x, arithmetic)
     expected = formula(saved, x)

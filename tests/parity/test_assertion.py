@@ -46,9 +46,6 @@ def to_host_device(x):
     return x.to_device(namespace(x).Device("CPU_DEVICE"))
 
 
-# What passes
-
-
 @pytest.mark.parametrize("case", [BackendCase.STRICT, BackendCase.TORCH, BackendCase.JAX, BackendCase.DPNP])
 def test_equal_results_pass_also_nested_nan_integers_and_truth_values(case):
     def function(x, y):
@@ -66,7 +63,6 @@ def test_equal_results_pass_also_nested_nan_integers_and_truth_values(case):
         (on_others(lambda x: x + 1e-6), np.asarray([1e-8, -100.0, np.inf, np.nan]), {"norm": 1.1e-8}),
         (on_others(lambda x: namespace(x).reshape(x, (3, 2))), X, {**EXACT, "check_shape": False}),
         (on_others(to_host_device), X, {**EXACT, "check_device": False}),
-        # Numbers of Python in the original may be numbers or arrays in the port.
         (lambda x, xp: (xp.sum(x), 3), X, {**EXACT, "reference": lambda x: (float(x.sum()), 3)}),
     ],
 )
@@ -89,9 +85,6 @@ def test_plain_arguments_callables_and_slices_are_passed_and_dtypes_become_the_l
     options = {**EXACT, "backends": STRICT, "variations": False, "reference": original}
     assert_parity(port, *arguments, y=X, mode="same", axis=None, kwargs={"norm": 2}, **options)
     assert seen == [(plain, {"mode": "same", "axis": None})]
-
-
-# What fails
 
 
 ULP = "0.5000000000000002 where NumPy has 0.5 (2 ulp); 3 of 6 values, at most 16 ulp, "
@@ -153,8 +146,6 @@ def test_without_x64_jax_computes_in_32_bits_and_the_dtypes_follow_its_rule():
     text = failure(lambda x, xp: x - xp.min(x), np.asarray([2**32, 1]), norm=1e-3, **NARROW)
     assert text.startswith("jax on cpu, 32 bits: result has dtype int32, NumPy's int64")
 
-
-# Nested arguments, and what is expected of a function besides its result
 
 Record = make_dataclass("Record", ["weight", "scale"], frozen=True)
 

@@ -15,9 +15,8 @@ def covariance(x, xp, scale=1.0):
 
 
 def by_numpy(x):
-    """A product by the library's BLAS, whose bits depend on the kernel."""
     plain = np.asarray(x)
-    return plain.T @ plain
+    return plain.T @ plain  # by its BLAS, whose bits depend on the kernel
 
 
 def sorted_by_numpy(x, xp):

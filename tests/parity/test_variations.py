@@ -23,9 +23,6 @@ def message(port, reference, **options):
     return str(caught.value).removeprefix("numpy on cpu: ").removeprefix("the reference: ")
 
 
-# Results
-
-
 LOOSE = {"check_dtype": False}
 
 
@@ -58,9 +55,6 @@ def test_equal_integers_named_tuples_text_and_none_pass_and_the_librarys_own_nam
     assert_parity(results(Other), X, reference=results(Pair), **EXACT, backends=ALL, jit=False)
     assert_parity(lambda x: np.float64(2**53), X, reference=lambda x: 2**53, **EXACT, backends=NUMPY, **LOOSE)
     assert_parity(lambda x, xp: xp.linalg.eigh(x @ x.T), X, norm=1e-9, backends=ALL[1:], jit=True)
-
-
-# The forms of arguments, and further calls
 
 
 def test_arguments_reach_the_port_in_the_form_that_the_user_passes():
@@ -113,7 +107,6 @@ def test_a_named_variation_repeats_a_failure_and_false_does_without():
 @pytest.mark.parametrize(
     ("port", "reference", "options"),
     [
-        # The original's own result depends on the form, is not repeated, or it needs to write.
         (lambda x: x + x.flags.c_contiguous, lambda x: x + x.flags.c_contiguous, {}),
         (count_calls(), count_calls(), {"variations": ["second call"]}),
         (workspace(), workspace(), {}),

@@ -1,5 +1,3 @@
-"""Arrays of rp on each library."""
-
 from functools import cache
 
 import numpy as np

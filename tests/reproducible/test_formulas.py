@@ -40,7 +40,6 @@ JOINTS = {
     "tanh": [0.625, *HALVES[np.abs(HALVES * STEP) < 40] * STEP / 2, 2.0**-28],
     "exp": [*HALVES[np.abs(HALVES * STEP) < 700] * STEP, -708.39, 600.0, -600.0, -670.0],
 }
-"""Where formulas and entries of tables meet."""
 LOWEST = {**dict.fromkeys(("log", "log2", "log10"), 5e-324), "sqrt": 0.0, "log1p": -0.9999999}
 
 

@@ -43,7 +43,6 @@ def _of_solution(a, x, b):
 
 
 def _errors(case):
-    """Return the errors of all decompositions and solutions, over 50 n 2^-53."""
     a, s, p = matrices.general(*case), matrices.symmetric(*case), matrices.symmetric(*case, positive=True)
     b = np.random.default_rng(0).normal(size=(len(s), 3)) * _norm(a)
     (q, r), (u, values, vh), (eigenvalues, v) = _call("qr", a), _call("svd", a), _call("eigh", s)

@@ -17,15 +17,12 @@ from xpnet.training.trainer import Trainer
 
 
 class Refreshed(TrainingConsole):
-    """Draws the progress bar whenever it moves, in however short a time."""
-
     def _move(self, state, metrics=""):
         super()._move(state, metrics)
         self._progress.refresh()
 
 
 def train(monkeypatch, *, terminal, width=100, callbacks=()):
-    """Train a small network and return what is printed, without escape sequences."""
     output = io.StringIO()
     console = Console(file=output, force_terminal=terminal, width=width, soft_wrap=True)
     monkeypatch.setattr(console_module, "make_console", lambda **_: console)

@@ -17,13 +17,11 @@ from xpnet.training.trainer import Trainer
 PAGE = ROOT / "docs" / "reproducibility.md"
 ROW = re.compile(r"^\| (?:initial|after (\d+) epochs?) \| `([0-9a-f]{64})` \|$", re.MULTILINE)
 GOLDEN = {int(epoch or 0): digest for epoch, digest in ROW.findall(PAGE.read_text())}
-"""The fingerprints in the page's table, by epoch."""
 EPOCHS = [
     *((BackendCase.NUMPY, 10), (BackendCase.STRICT, 1), (BackendCase.CUPY, 10), (BackendCase.DPNP, 10)),
     *(pytest.param(case, 10, marks=pytest.mark.slow) for case in (BackendCase.TORCH, BackendCase.JAX)),
     *(pytest.param(case, 100, marks=[pytest.mark.slow, pytest.mark.nightly]) for case in [*BackendCase][2:]),
 ]
-"""Backends and epochs; NumPy is trained for 100 below, and array-api-strict takes long."""
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ from xpnet.training.callbacks import Evaluate
 from xpnet.training.trainer import Trainer
 
 OLDEST = "XPNET_OLDEST_PYTHON"
-"""Names a Python that has the oldest NumPy that xpnet admits."""
 
 
 @cache

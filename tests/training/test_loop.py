@@ -45,7 +45,6 @@ def test_steps_at_once_give_the_model_of_single_steps(backend):
     [("full", [Evaluate()], False), (10, [Evaluate()], True), (10, (), False)],
 )
 def test_values_that_are_not_finite_end_training_and_name_the_epoch(batch_size, callbacks, on_gpu):
-    """Also where a GPU is waited for in logged epochs only."""
     backend = make("numpy", "cpu")
     backend.on_gpu = on_gpu
     settings = {"hidden": (4,), "batch_size": batch_size, "learning_rate": 1e308, "log_every": 5}

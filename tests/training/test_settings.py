@@ -41,12 +41,8 @@ def test_every_backend_gives_the_same_bits_with_everything_on(backend):
     assert trained(backend, config) == trained(NUMPY, config)
 
 
-NAMES = (
-    "subnormal features",
-    "distortions that fade",
-    "equal logits and equal epochs",
-    "best by balanced weights",
-)
+NAMES = ["subnormal features", "distortions that fade"]
+NAMES += ["equal logits and equal epochs", "best by balanced weights"]
 PUBLISHED = {case["name"]: case for case in FILES["trainings"]["trainings"]}
 
 
@@ -58,11 +54,9 @@ def test_published_trainings_have_their_results_on_every_library(name, case):
 
 
 MANY = replace(DATA, x_train=np.tile(DATA.x_train, (12, 1)), y_train=np.tile(DATA.y_train, 12))
-"""Samples of three blocks."""
 
 
 def test_workers_and_stacked_blocks_change_no_bit():
-    """Distortions and masks follow from a sample's place, not from the blocks."""
     config = replace(BASE, **{**EVERYTHING, "validation": 0, "epochs": 2, "batch_size": 2150})
     beside = make("numpy", "cpu")
     with beside.workers(3):

@@ -39,17 +39,14 @@ def test_integer_weights_in_full_batch_are_repeated_samples():
         np.testing.assert_allclose(array, expected, rtol=0, atol=1e-13)
 
 
-NUMBER, COUNT = "expected a finite number, 0 or more, got", "expected 120 numbers, one for each sample, got"
+WRONG = {
+    "sample_weight: expected 120 numbers, one for each sample, got 119": [1] * 119,
+    "sample_weight[0]: expected a finite number, 0 or more, got ": -DOUBLE,
+    "sample_weight, class_weight: expected a sample of a weight above ": [0] * 120,
+}
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"sample_weight": [1] * 119}, f"sample_weight: {COUNT} 119"),
-        ({"sample_weight": -DOUBLE}, f"sample_weight[0]: {NUMBER} "),
-        ({"sample_weight": [0] * 120}, "sample_weight, class_weight: expected a sample of a weight above "),
-    ],
-)
-def test_weights_that_cannot_be_are_one_line(settings, message):
+@pytest.mark.parametrize(("message", "weights"), WRONG.items())
+def test_weights_that_cannot_be_are_one_line(message, weights):
     with pytest.raises(xpnet.XPNetError, match=f"^{re.escape(message)}[^\n]*$"):
-        fitted(**settings)
+        fitted(sample_weight=weights)

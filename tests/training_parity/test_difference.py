@@ -64,7 +64,6 @@ def test_reproducible_trainings_do_not_differ(config, case):
 @pytest.mark.parametrize(
     ("config", "samples", "methods", "place", "operation"),
     [
-        # The evaluation before the first epoch is the first to compute these.
         (CONFIG, 40, PRODUCT, (0, None, 0, 1), "matmul in linear"),
         # A batch of two blocks, with 1,024 and 176 samples.
         (TWO_BLOCKS, 1300, SHORT_BLOCK, (1, 0, 1, 0), "weight_and_bias_gradients in linear_backward"),
@@ -76,7 +75,6 @@ def test_the_operation_is_named(config, samples, methods, place, operation):
 
 
 def test_a_broken_elementwise_function_is_an_operand_of_the_next_operation(monkeypatch):
-    """Broken in training alone: the loss of an evaluation does without softmax."""
     softmax = functional.softmax
 
     def broken_softmax(ops, z):
