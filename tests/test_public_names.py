@@ -40,14 +40,6 @@ def test_nothing_public_is_missing_or_has_another_default():
     assert {line for line in gone if not GONE.match(line)} == {*RENAMED.splitlines()}
 
 
-def test_calls_that_another_signature_does_not_allow_are_found():
-    promise, other = (
-        public_names.of_function("f", function)
-        for function in (lambda x, y, *, c=1: None, lambda y, x, z=0, *, c=2, d=3: None)
-    )
-    assert promise - other == {"f: 0 x", "f: 1 y", "f: keyword-only c=1"}
-
-
 @pytest.mark.needs("sklearn")
 @pytest.mark.parametrize("package", [xpnet, xpnet.parity], ids=lambda package: package.__name__)
 def test_type_checkers_are_told_of_the_names_that_there_are(package):
