@@ -55,9 +55,9 @@ class Disk:
         folder, node, result = self.find(path.parent), self.find(path), call(*arguments, **options)
         if name in ("rename", "replace"):
             folder.put({path.name: None, arguments[0].name: node})
-        elif not os.path.lexists(path):
+        elif node and not os.path.lexists(path):
             self._remove(folder, path.name)
-        elif node is None:
+        elif not node and os.path.lexists(path):
             folder.put({path.name: Node({} if name == "mkdir" else b"")})
         return result
 

@@ -8,7 +8,7 @@ order of messages and of sums, is drawn.
 from functools import reduce
 from itertools import accumulate, count
 from math import inf
-from threading import Event, Semaphore, Thread
+from threading import Event, Lock, Thread
 from types import SimpleNamespace
 
 import numpy as np
@@ -38,7 +38,8 @@ class Task:
     """A thread, which runs while it has the baton."""
 
     def __init__(self, process):
-        self.process, self.ready, self.deadline, self.baton = process, lambda: True, inf, Semaphore(0)
+        self.process, self.ready, self.deadline, self.baton = process, lambda: True, inf, Lock()
+        self.baton.acquire()
 
 
 class Scheduler:

@@ -214,7 +214,7 @@ class Simulation(Scheduler):
                 self.reset(random, node)
                 ends.clear()
                 faults = random.choices(
-                    [*KINDS, "two jobs", "two jobs", "power cut"], k=random.choice((1, 2))
+                    [*KINDS, "two jobs", "two jobs", "power cut"], k=random.choice((1, 1, 1, 2))
                 )
                 for kind in (*faults, *["nothing"] * 3):
                     if self._status() != "completed":
