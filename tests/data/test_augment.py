@@ -39,8 +39,8 @@ def test_variants_are_those_of_the_reference(side, limits):
     for epoch in (3, 4, 5):
         result = variants(reproducible(NUMPY), limits, rows, indices, epoch, side, strength=fade)
         for row, image, index in zip(result, rows, indices, strict=True):
-            drawn = reference_images.draw(settings, side, side, seed=SEED, epoch=epoch, index=index)
-            expected = reference_images.variant_of(image.reshape(side, side).astype(int), settings, drawn)
+            drawn = reference_images.draw(settings, side, seed=SEED, epoch=epoch, index=index)
+            expected = reference_images.variant_of(image.reshape(side, side).astype(int), settings, *drawn)
             assert np.array_equal(row.reshape(side, side), expected)
 
 

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from commands import complaint, printed, printed_json
+from mpi_job import mpi
 
 import xpnet
 from xpnet import train
-from xpnet.storage import record
+from xpnet.storage import model_file, record
 
 ROWS = 240
 DRAW = np.random.default_rng(3)
@@ -64,6 +65,37 @@ def test_the_run_takes_the_full_table_in_any_order(capsys):
 def test_a_run_on_a_table_with_text_is_verified_on_every_library(capsys, backend):
     out = printed(capsys, "verify", "runs/mine", "--device", "cpu", "--backend", backend)
     assert "\nverified      runs/mine: epochs 1 to 4, model and metrics are the same bits\n" in out
+
+
+def test_a_data_frame_is_verified():
+    X, y = TABLE.drop(columns="kind"), TABLE["kind"]
+    settings = {"drop": ["key"], "encode": "onehot", "missing": "category", "recipe": "tabular"}
+    xpnet.fit(X, y, **settings, epochs=2, run="runs/frame", report=False, device="cpu")
+    assert xpnet.verify("runs/frame", X, y)
+    with pytest.raises(xpnet.ConfigError, match="was trained on other data"):
+        xpnet.verify("runs/frame", X.assign(shape=X["shape"].str.replace("flat", "round")), y)
+
+
+@pytest.mark.slow
+@pytest.mark.needs("mpi")
+def test_ranks_encode_as_one_process_does():
+    job = mpi(2, ["train", *FLAGS, "--name", "ranks", "--quiet"], ["verify", "runs/mine", "--device", "cpu"])
+    assert job.returncode == 0, job.stderr
+    first, second = (record.read_run(Path("runs", name)) for name in ("mine", "ranks"))
+    assert (first["fingerprint"], first["data"]) == (second["fingerprint"], second["data"])
+
+
+def test_only_models_of_such_columns_have_the_new_format_which_an_older_xpnet_refuses(tmp_path, monkeypatch):
+    X, y = TABLE[["weight", "size"]], TABLE["kind"]
+    for settings, version in (({}, "2"), ({"drop": ["size"]}, "3")):
+        xpnet.fit(X, y, **settings, missing="mean", recipe="tabular", epochs=0).save(tmp_path / version)
+        with model_file.open_tensors(tmp_path / version) as file:
+            assert file.metadata()["format_version"] == version
+    monkeypatch.setattr(model_file, "FORMAT_VERSION", 2)
+    xpnet.load(tmp_path / "2")
+    line = r"3: written by a newer xpnet \(format version 3, this one reads up to 2\): update xpnet$"
+    with pytest.raises(xpnet.DataError, match=line):
+        xpnet.load(tmp_path / "3")
 
 
 @pytest.mark.needs("onnx")

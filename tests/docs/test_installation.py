@@ -1,5 +1,6 @@
-"""Installations in a fresh environment: the base, and a project that requires it."""
+"""Installations in fresh environments: the base, a project that requires it, and a hosted notebook."""
 
+import json
 import os
 import re
 import subprocess
@@ -75,3 +76,37 @@ def test_the_base_and_a_project_whose_tests_require_xpnet_get_two_packages(tmp_p
     assert "3 passed" in printed
     words = "-m", "mypy", "--strict", "--python-executable", python, "foreign.py"
     run(sys.executable, *words, folder=tmp_path)
+
+
+NOTEBOOK = """
+import sys
+import nbformat
+from nbclient import NotebookClient
+
+notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(sys.argv[1])])
+NotebookClient(notebook, timeout=540, kernel_name="fresh").execute()
+nbformat.write(notebook, "executed.ipynb")
+"""
+
+
+@pytest.mark.nightly
+@pytest.mark.needs("notebook")
+def test_the_cell_for_hosted_notebooks_installs_trains_and_shows_the_report(tmp_path, monkeypatch):
+    run("git", "clone", "-q", ROOT, tmp_path / "source", folder=ROOT)
+    run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "env", folder=ROOT)
+    python = tmp_path / "env/bin/python"
+    install(python, "ipykernel", "pip")
+    kernel = {"argv": [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]}
+    (tmp_path / "kernels/fresh").mkdir(parents=True)
+    (tmp_path / "kernels/fresh/kernel.json").write_text(json.dumps({**kernel, "display_name": "fresh"}))
+    for name in ("JUPYTER_PATH", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+    page = (ROOT / "docs/devices.md").read_text(encoding="utf-8")
+    cell = re.search(r"^```python\n(%pip .*?)^```", page, re.DOTALL | re.MULTILINE)[1]
+    address = f"file://localhost{tmp_path}/source"  # pip takes no address without a host
+    run(sys.executable, "-c", NOTEBOOK, cell.replace("ADDRESS", address), folder=tmp_path)
+    (executed,) = json.loads((tmp_path / "executed.ipynb").read_text(encoding="utf-8"))["cells"]
+    printed = "".join("".join(output.get("text", "")) for output in executed["outputs"])
+    assert "b00fc7558dade97bc173aadd7c73276e52148bdb0c44bb116c21efe0f4c64e61" in printed
+    shown = ["".join(output["data"]["text/html"]) for output in executed["outputs"] if "data" in output]
+    assert shown[-1].startswith('<iframe srcdoc="&lt;!doctype html&gt;')

@@ -112,6 +112,9 @@ def test_without_a_file_of_the_record_no_part_is_verified_and_without_the_model_
     (RUN / "checkpoint-4.safetensors").unlink()
     problem = "--between: runs/mine lacks checkpoint-4.safetensors, of which its record has the digest: only "
     assert complaint(capsys, "verify", RUN, "--between", "2:6").startswith(problem)
+    missing = "verified, but for checkpoint-4.safetensors, which is missing: runs/mine: epochs 1 to 6, "
+    assert printed(capsys, "verify", RUN, "--quiet").startswith(missing)
+    assert xpnet.verify(RUN).not_compared == ("checkpoint-4.safetensors",)
     (RUN / "model.safetensors").unlink()
     assert differing(capsys, RUN) == "model.safetensors: is missing"
 

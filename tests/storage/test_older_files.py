@@ -121,6 +121,23 @@ def test_runs_of_every_kind_are_verified(then, name):
     assert xpnet.verify(f"runs/{name}", *arrays)
 
 
+def test_with_weights_the_best_epoch_of_an_older_run_is_that_of_the_highest_accuracy(tmp_path, monkeypatch):
+    """0.4.0.dev0 made these, before there was a setting for it; weighted accuracy chooses other epochs."""
+    monkeypatch.chdir(shutil.copytree(FIXTURES / "0.4.0.dev0", tmp_path / "files"))
+    with np.load("rare.npz") as data:
+        x, y, held = data["x_train"], data["y_train"], (data["x_test"], data["y_test"])
+    weights, before = np.where(y == 0, 0.1, 1.5), record("balanced")
+    assert xpnet.verify("runs/weighted", x, y, validation_data=held, sample_weight=weights)
+    assert main(["train", "--resume", "runs/stopped", "--quiet"]) == 0
+    resumed = record("stopped")
+    assert (resumed["schema_version"], "best_by" in resumed["config"]) == (3, False)
+    assert (resumed["fingerprint"], resumed["metrics"]["best_epoch"]) == (before["fingerprint"], 12)
+    assert xpnet.verify("runs/stopped")
+    assert main(["train", "--extend", "runs/balanced", "--epochs", "1", "--name", "more", "--quiet"]) == 0
+    more = record("more")
+    assert (more["config"]["best_by"], more["metrics"]["best_epoch"]) == ("accuracy", 12)
+
+
 @pytest.mark.parametrize("version", EXPECTED)
 @pytest.mark.parametrize(("name", "file"), [("printed", "printed"), ("by-hand", "by-hand-printed")])
 def test_settings_mean_what_they_meant_but_for_those_of_a_recipe(then, name, file, capsys):
