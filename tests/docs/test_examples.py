@@ -96,7 +96,7 @@ def compare(example):
     put = {"gap": "(?:.*\n)*?", "varying": f"(?:{varies})", "number": f"({NUMBER})"}
     shown, position = squeeze(example.parsed), 0
     for match in re.finditer(tokens, shown, re.MULTILINE):
-        numbers += [float(match[0])] * (match.lastgroup == "number")
+        numbers += [float(match[0])] if match.lastgroup == "number" else []
         expected += re.escape(shown[position : match.start()]) + put[match.lastgroup]
         position = match.end()
     found = re.fullmatch(expected + re.escape(shown[position:]), squeeze(output))

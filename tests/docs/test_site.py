@@ -16,7 +16,8 @@ import xpnet
 pytestmark = [pytest.mark.tooling, pytest.mark.slow, pytest.mark.needs("site")]
 
 DOCS = ROOT / "docs"
-SEARCHES = {"learning rate": "training", "GPU": "devices", "imbalanced": "training", "missing values": "data"}
+SEARCHES = {"learning rate": "training", "class weight": "training", "imbalanced": "training"}
+SEARCHES |= {"GPU": "devices", "missing values": "data", "regression": "data"}
 """The page that the search shows first, by what is searched for."""
 
 
@@ -49,7 +50,7 @@ def test_links_lead_to_files_of_the_site_which_has_copies_of_those_outside_of_do
     }
     assert [file for file in files if not file.is_file()] == []
     copies = {file.name: file.read_bytes() for file in files if "_downloads" in file.parts}
-    for path in (ROOT / "README.md", ROOT / "examples" / "notebook.ipynb"):
+    for path in (ROOT / "examples" / "numpy_only.py", ROOT / "examples" / "notebook.ipynb"):
         assert copies[path.name] == path.read_bytes()
 
 
