@@ -32,11 +32,11 @@ def rows() -> Iterator[str]:
     """Yield the rows of the table: bugs found in the same way, and how many both find."""
     need("array_api_extra", "array_api_strict", "torch", "jax", fix='pip install -e ".[test-all,torch]"')
     bugs: dict[tuple[str, str], list[str]] = {}
-    for bug in BUGS:
-        options = [f"{name}={getattr(value, '__name__', value)}" for name, value in bug.options.items()]
+    for name, bug in BUGS.items():
+        options = [f"{key}={getattr(value, '__name__', value)}" for key, value in bug.options.items()]
         found = f"with `{options[0]}`" if options else "yes"
         by_parity, by_recipe = found if parity_finds(bug) else "no", "yes" if recipe_finds(bug) else "no"
-        bugs.setdefault((by_parity, by_recipe), []).append(bug.name)
+        bugs.setdefault((by_parity, by_recipe), []).append(name)
     for (by_parity, by_recipe), names in bugs.items():
         shown = f"{len(names)} more" if by_parity == by_recipe else "; ".join(names)
         yield f"| {shown} | {by_parity} | {by_recipe} |"

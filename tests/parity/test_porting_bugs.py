@@ -33,7 +33,9 @@ FINDINGS = [
 
 
 @pytest.mark.parametrize(
-    "bug", [pytest.param(bug, marks=pytest.mark.needs(bug.backend.partition(":")[0])) for bug in BUGS]
+    "bug",
+    [pytest.param(bug, marks=pytest.mark.needs(bug.backend.partition(":")[0])) for bug in BUGS.values()],
+    ids=BUGS,
 )
 def test_a_bug_is_found_in_one_line_with_library_and_place(bug):
     options = bug.options if "raises" in bug.options else {"rtol": 1e-12, **bug.options}
