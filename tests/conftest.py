@@ -62,7 +62,6 @@ def _needs(item):
 
 
 def pytest_itemcollected(item):
-    """Mark a test on a GPU, so that ``-m cuda`` selects it."""
     if _needs(item) & ON_CUDA:
         item.add_marker(pytest.mark.cuda)
 
@@ -175,7 +174,6 @@ def copied(recorded, tmp_path, monkeypatch):
 
 @pytest.fixture
 def empty_folder(tmp_path, monkeypatch):
-    """Work in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("XPNET_REQUIRE_DEVICE", raising=False)
 
@@ -193,7 +191,6 @@ def pytest_testnodedown(node):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """Name each missing requirement once."""
     absent = config.stash[ABSENT]
     if absent:
         terminalreporter.section("not tested, because it is missing")

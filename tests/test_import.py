@@ -138,11 +138,6 @@ def test_help_version_and_doctor_need_the_base_alone(word):
     assert ('  to fix it: pip install -e ".[train]"' in process.stdout) == (word == "doctor")
 
 
-def test_outside_a_checkout_the_message_names_the_package(monkeypatch, tmp_path):
-    monkeypatch.setattr(extras, "__file__", str(tmp_path / "site-packages/xpnet/_lib/extras.py"))
-    assert extras.install_command("mpi") == 'pip install "xpnet[mpi]"'
-
-
 def test_the_estimator_says_what_it_needs(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.base", None)
     monkeypatch.delitem(sys.modules, "xpnet.estimator", raising=False)

@@ -1,9 +1,7 @@
 """The shape of the package, as far as the import contract in pyproject.toml does not say it."""
 
-import ast
 import re
 import traceback
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +10,10 @@ from networks import pixels
 
 import xpnet
 from xpnet import train
-from xpnet.config.training import RULES
-from xpnet.errors import flag
 from xpnet.nn import layers
 
 PACKAGE = Path(xpnet.__file__).resolve().parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-SETTINGS = {flag(name) for name in (*RULES, "recipe")}
 
 
 def name(path):
@@ -27,37 +22,6 @@ def name(path):
 
 def test_no_file_is_long():
     assert [name(file) for file in FILES if len(file.read_text().splitlines()) > 420] == []
-
-
-OF_COMMANDS = ("cli/", "emulation/", "config/flags.py", "__main__.py", "train.py")
-FLAGS = """distributed/watchdog.py --debug
-inference/predictor.py --resume
-nn/optim.py --momentum
-recording/recorded_run.py --resume
-recording/recorder.py --resume
-recording/training.py --resume
-report/page.py --data
-storage/checkpoint.py --resume
-storage/environment.py --debug
-storage/find.py --out
-storage/find.py --overwrite
-storage/run.py --epochs
-storage/run.py --extend
-trackers.py --track"""
-"""Flags in commands to type, and of a page."""
-
-
-def test_messages_name_settings_by_a_function_that_knows_who_reads_them():
-    """A flag in a message that Python's callers may get, too, would be one that they cannot give."""
-    found = set()
-    for file in FILES:
-        tree = ast.parse(file.read_text())
-        docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-        nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in docs)
-        words = (re.findall(r"--[a-z-]+", node.value) for node in nodes if isinstance(node.value, str))
-        if not name(file).startswith(OF_COMMANDS):
-            found |= {f"{name(file)} {word}" for word in chain(*words) if word in SETTINGS}
-    assert found == {*FLAGS.splitlines()}
 
 
 def test_a_step_is_few_calls_from_the_command_to_the_product_as_the_page_shows(tmp_path, monkeypatch):

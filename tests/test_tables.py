@@ -128,13 +128,6 @@ def test_a_table_of_integers_is_one_of_floats_if_one_is_missing_and_a_line_says_
         assert lines == ([(note, __file__)] if note and (rows is frame or note != PIXELS) else [])
 
 
-def test_training_and_validation_rows_are_taken_for_the_same():
-    data = {"validation_data": (GAP, OF_THREE), "missing": "mean"}
-    with pytest.warns(UserWarning, match=r"^X.*: its integers are taken for floats, not for pixels"):
-        model = xpnet.fit(WHOLE, OF_THREE, **QUICK, **data)
-    assert model.fingerprint == xpnet.fit(WHOLE.astype(float), OF_THREE, **QUICK).fingerprint
-
-
 @pytest.mark.needs("polars", "pyarrow")
 def test_a_model_predicts_integers_as_it_does_floats():
     rows, model = WHOLE * 9, xpnet.fit(WHOLE * 3.0, OF_THREE, **QUICK)

@@ -14,7 +14,6 @@ MISTAKES = tomllib.loads((HERE / "mistakes.toml").read_text(encoding="utf-8"))
 
 
 def philox(seed, purpose, epoch, number, index=0):
-    """Return random words: section 4.1 of docs/reproducibility.md."""
     return np.random.Philox(key=int(seed), counter=[0, index, epoch, purpose]).random_raw(number)
 
 
@@ -93,7 +92,6 @@ PUBLISHED = {
 
 
 def published_cases(function):
-    """Return cases of docs/vectors, if there are any for the function."""
     if function not in PUBLISHED:
         return []
     file, part, which, arguments = PUBLISHED[function]

@@ -12,7 +12,7 @@ import check
 import make_course
 import numpy as np
 import pytest
-from cases import MISTAKES, PUBLISHED, made_cases, published_cases, read_vectors, solve
+from cases import PUBLISHED, made_cases, published_cases, read_vectors, solve
 
 ROOT = Path(__file__).resolve().parents[2]
 COURSE, HERE = ROOT / "docs" / "course", ROOT / "tests" / "course"
@@ -94,15 +94,6 @@ def test_a_wrong_fingerprint_is_wrong(run, python, monkeypatch):
 # The mistakes
 
 
-@pytest.mark.parametrize(
-    "function", [pytest.param(f, marks=() if f in {"layer", "update"} else SLOW) for f in check.FUNCTIONS]
-)
-def test_no_two_known_mistakes_have_the_same_bits(function):
-    cases = made_cases(function, 0)
-    answers = [json.dumps(solve(function, cases, edits)) for edits in ((), *MISTAKES[function].values())]
-    assert len({*answers}) == len(answers)
-
-
 @SLOW
 @NEEDS_NODE
 @pytest.mark.parametrize("number", range(1, 11))
@@ -128,10 +119,7 @@ def test_each_planted_mistake_is_found_and_named(number, tmp_path):
     [
         ("while True: print('x' * 2**20)", 2, "printed more than 16 MB"),
         ("raise ValueError('no such\\nthing')", 2, "exit code 1: ValueError: no such"),
-        ("import os; os.kill(os.getpid(), 9)", 2, "exit code -9: no message"),
         ("print('Z = 3')", 2, "not one JSON text, but Z = 3"),
-        ("print('[' * 10**6)", 2, "not one JSON text"),
-        ("print([])", 1, "the answer has 0 results, not 2"),
         ("print('[null, null]')", 1, "case[0] is null, not an object with Z"),
         ("print('[{\"Z\": [[%s]]}, {}]' % ('9' * 5000))", 1, "case[0] Z is a list of 1, not a list of 10"),
     ],

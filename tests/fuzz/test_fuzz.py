@@ -53,7 +53,6 @@ DIGIT = Image.fromarray(np.pad(np.full((20, 4), 255, np.uint8), ((8, 8), (16, 16
 
 
 def saved(save, *arguments, **options):
-    """What a function writes into a file."""
     file = io.BytesIO()
     save(file, *arguments, **options)
     return file.getvalue()
@@ -100,7 +99,6 @@ def other_checkpoint(rng):
 
 
 def other_model(rng):
-    """Return a model with other tensors or metadata."""
     tensors, metadata = read_tensors(MODEL)
     if rng.random() < 0.3:
         kinds = {name: (x, x.T, x.astype("f4"), *ARRAYS) for name, x in tensors.items()}

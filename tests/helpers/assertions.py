@@ -22,7 +22,6 @@ def assert_same(actual, expected, backend, *, rtol=None, atol=None):
 
 
 def assert_on_backend(actual, backend):
-    """Assert that `actual` is an array of the backend's library, on the backend's device."""
     kind = f"{type(actual).__module__}.{type(actual).__qualname__}"
     assert array_api_compat.is_array_api_obj(actual), f"a {kind} is not an array"
     xp = array_api_compat.array_namespace(actual)

@@ -24,7 +24,6 @@ class BackendCase(Enum):
 
     @property
     def backend_name(self):
-        """The library's name, as in ``--backend``."""
         return self.value.partition(":")[0]
 
     @property
@@ -38,7 +37,6 @@ class BackendCase(Enum):
         return probe(self.backend_name, self.device)
 
     def make(self):
-        """Return the backend."""
         return make(self.backend_name, self.device)
 
 

@@ -9,6 +9,5 @@ UNFILLED = re.compile(r".{0,40}(?:\{\{|\{%|\b(?:None|nan|inf|Undefined)\b(?![.:]
 
 
 def checked(path):
-    """The page in a file, as a tree of elements."""
     assert UNFILLED.findall(NO_TEXT.sub("", path.read_text("utf-8"))) == []
     return parsed(path)

@@ -14,7 +14,6 @@ def printed(capsys, *words):
 
 
 def printed_json(capsys, *words):
-    """What such a command prints as JSON."""
     return json.loads(printed(capsys, *words, "--json"))
 
 

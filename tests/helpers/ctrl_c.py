@@ -26,7 +26,6 @@ def handled_by(handler, number=signal.SIGINT):
 
 
 def pressed(epoch, words, **options):
-    """Return the completed process of a training in which Ctrl-C is pressed after an epoch."""
     command, streams = [sys.executable, __file__, str(epoch), *words], {"capture_output": True, "text": True}
     with handled_by(signal.default_int_handler):
         return subprocess.run(command, check=False, start_new_session=True, **streams, **options)
@@ -43,7 +42,6 @@ def train_and_press(epoch, words, press):
 
 
 def interrupted(epoch, words):
-    """Train in this process, with Ctrl-C pressed after an epoch."""
     with handled_by(signal.default_int_handler):
         assert train_and_press(epoch, [*map(str, words)], lambda: signal.raise_signal(signal.SIGINT)) == 130
 

@@ -34,7 +34,6 @@ mnist = cache(datasets.load)
 
 
 def real_data(train=2100, test=300):
-    """Return the first images of MNIST."""
     data, sizes = mnist(), {"train": train, "test": test}
     parts = {f"{kind}_{part}": size for part, size in sizes.items() for kind in "xy"}
     return replace(data, **{name: getattr(data, name)[:size] for name, size in parts.items()})

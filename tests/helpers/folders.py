@@ -8,7 +8,6 @@ import pytest
 
 
 def tree(folder):
-    """Every path below a folder, with the content of the files."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
         for path in sorted(folder.rglob("*"))
@@ -16,13 +15,11 @@ def tree(folder):
 
 
 def change_record(folder, **changes):
-    """Replace keys of a run.json."""
     path = folder / "run.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 def fail_with(error):
-    """A function that raises an error, whatever it is given."""
 
     def fail(*_, **__):
         raise error

@@ -35,7 +35,6 @@ TABLE = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8
 
 
 def make_runs():
-    """Write data and honest runs into the current folder."""
     Path("small").mkdir()
     for role in ("x_train", "y_train", "x_test", "y_test"):
         np.save(f"small/{role}.npy", getattr(DATA, role))
@@ -66,7 +65,6 @@ class Forgery(NamedTuple):
     outcome: str = ""
 
     def make(self, folder):
-        """Change a copy of the run in a folder of runs."""
         run = folder / self.run
         for operation, *arguments in self.changes:
             OPERATIONS[operation](run, *arguments)
@@ -75,7 +73,6 @@ class Forgery(NamedTuple):
 
 
 def by_hand(table):
-    """The forgeries of a table of forgeries.json: lies, differences, page."""
     return [Forgery(**entry) for entry in TABLE[table]]
 
 
@@ -100,20 +97,17 @@ def put(run, path, *values):
 
 
 def edit(run, name, old, new):
-    """Replace text in a file, where it occurs first."""
     content = (run / name).read_bytes()
     assert old.encode() in content, old
     (run / name).write_bytes(content.replace(old.encode(), new.encode(), 1))
 
 
 def rows(run, *parts):
-    """Write a history of texts, and of rows by their number."""
     old = (run / ROWS).read_text().splitlines(keepends=True)
     (run / ROWS).write_text("".join(old[part] if isinstance(part, int) else part for part in parts))
 
 
 def row(run, values, number=1, without=None):
-    """Set values in a row of the history, or remove one."""
     old = (run / ROWS).read_text().splitlines(keepends=True)[number]
     changed = {name: x for name, x in (json.loads(old) | values).items() if name != without}
     edit(run, ROWS, old, json.dumps(changed) + "\n")
@@ -153,7 +147,6 @@ def downgrade(run, version, changes=()):
 
 
 def of_parent(run, operation, *arguments):
-    """Change runs/plain, which the run extends."""
     OPERATIONS[operation](run.parent / "plain", *arguments)
     seal(run.parent / "plain")
 
@@ -164,7 +157,6 @@ def extend_again(_):
 
 
 def flip_a_bit(run):
-    """Flip the last bit of the first number of the model."""
     content = bytearray((run / MODEL).read_bytes())
     content[8 + int.from_bytes(content[:8], "little")] ^= 1
     (run / MODEL).write_bytes(content)
@@ -233,7 +225,6 @@ def leaves(values, path=()):
 
 
 def changed(value):
-    """Another value of the same type."""
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
@@ -282,7 +273,6 @@ def python_verdict(run):
 
 
 def page_verdict(result):
-    """The verdict of the page, and why."""
     is_limited = result["outcome"] == "same" and ("word" in result or "; not compared: " in result["line"])
     return "but" if is_limited else result["outcome"], result["line"]
 

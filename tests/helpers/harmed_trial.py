@@ -43,7 +43,6 @@ def press_twice():
 
 
 def receive_signals():
-    """Receive what a terminal and a batch system send."""
     for number in (signal.SIGINT, *TERMINATION):
         os.kill(os.getpid(), number)
 
@@ -55,12 +54,10 @@ HARM = {
     "SIGTERM": lambda: press(signal.SIGTERM),
     "signals": receive_signals,
 }
-"""What happens to the trial."""
 
 
 @contextmanager
 def harmed(what, name):
-    """Let the trial of a name come to harm."""
     with patch.object(trials, "MODULE", "harmed_trial"), patch.dict(os.environ, HARM=f"{what}:{name}"):
         yield
 

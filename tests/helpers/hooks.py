@@ -8,8 +8,6 @@ from xpnet.training.loop import LoopCallback
 
 
 class OnEpoch(LoopCallback):
-    """Calls a function with the log of each epoch."""
-
     def __init__(self, function):
         self._function = function
 
@@ -18,8 +16,6 @@ class OnEpoch(LoopCallback):
 
 
 class OnStep(LoopCallback):
-    """Calls a function with the state after each step."""
-
     needs_every_step = True
 
     def __init__(self, function):

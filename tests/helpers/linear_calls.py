@@ -47,11 +47,9 @@ CALLS = [
     ("svd", "tall", {"full_matrices": False}),
     ("qr", "tall", {"mode": "complete"}),
 ]
-"""Functions, matrices and options."""
 
 
 def digests(name):
-    """The digest of each call on a library."""
     backend = make(name, "cpu")
     wrapped = {key: rp.asarray(backend.from_host(x)) for key, x in MATRICES.items()}
     square, stack, tall, wide = (wrapped[key] for key in ("square", "stack", "tall", "wide"))

@@ -44,7 +44,6 @@ def _make(kind, shape, generator, signs=1.0, *, is_symmetric=False):
 
 
 def general(kind, n, shape):
-    """Return a matrix of a kind."""
     return _make(kind, SHAPES[shape](n), np.random.default_rng([n, shape, len(kind)]))
 
 

@@ -51,7 +51,6 @@ SETTINGS = {
 
 
 def image_data(train=180, test=50):
-    """Random images of 6 by 6 pixels, and labels that depend on them."""
     generator = np.random.default_rng(1)
     x = generator.integers(0, 256, size=(230, 36), dtype=np.uint8)
     y = np.argmax(x[:, :4].astype(int) + x[:, 4:8], axis=1).astype(np.int32)
@@ -67,16 +66,13 @@ def pixels(samples, features, classes, seed=0):
 
 
 def arithmetic(backend, dtype="float64"):
-    """The native arithmetic on a backend."""
     return Native(backend.xp, backend.device, getattr(backend.xp, dtype))
 
 
 def reproducible(backend):
-    """The reproducible arithmetic on a backend."""
     return Reproducible(backend.xp, backend.device, backend.xp.float64)
 
 
 def total_loss(ops, layers, x, labels, network, masks=(), weights=1.0):
-    """The loss, times the weights, summed over the samples."""
     logits, _ = forward(ops, layers, x, network, masks=masks)
     return ops.sum(sample_losses(ops, logits, labels, network) * weights, axis=-1)

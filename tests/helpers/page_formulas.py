@@ -7,7 +7,6 @@ from functools import cache, partial
 QUARTER = Decimal(
     "1.57079632679489661923132169163975144209858469968755291048747229615390820314310449931401741"
 )
-"""π/2."""
 
 
 @cache
@@ -22,7 +21,6 @@ def long_quarter():
 
 
 def sine_of_the_page(quarters, x):
-    """The sine of x plus so many quarters of a turn."""
     parts, rest = [], QUARTER
     for end in (32, 65, 98):
         parts.append(math.floor(rest * 2**end) * 2.0**-end)

@@ -140,10 +140,7 @@ BUGS = {
     ),
     "data-dependent shape": Bug(SQUARE, lambda x: x[x > 0], lambda x, xp: x[x > 0], "True allows it", STRICT),
     "new warning": Bug(
-        ZERO,
-        lambda x: np.where(x != 0, 1 / np.where(x != 0, x, 1), 0),
-        lambda x, xp: xp.where(x != 0, 1 / x, 0),
-        "divide by zero",
+        ZERO, lambda x: (x != 0) * 1.0, lambda x, xp: xp.where(x != 0, x / x, 0.0), "invalid value"
     ),
     "result that shares memory": Bug(SQUARE, np.copy, lambda x, xp: xp.asarray(x), "result shares memory"),
     "host synchronization": Bug(
@@ -177,10 +174,7 @@ BUGS = {
         SQUARE, lambda x: (x + 1, (x + 1) * 2), two_of_one, "result[0] differs"
     ),
     "cached result": Bug(
-        SQUARE,
-        lambda x: np.arange(4.0) + 0 * x.sum(),
-        lambda x, xp: indices(xp, device(x)),
-        "an earlier call",
+        SQUARE, lambda x: np.arange(4.0), lambda x, xp: indices(xp, device(x)), "an earlier call"
     ),
     "indices in int32": Bug(SQUARE, np.argsort, lambda x, xp: xp.astype(xp.argsort(x), xp.int32), "dtype"),
     "mask subtracted as a number": Bug(
@@ -194,19 +188,14 @@ BUGS = {
         SQUARE * (1 + 1j), lambda a: a.conj().T @ a, lambda a, xp: xp.matrix_transpose(a) @ a
     ),
     "sum in float32": Bug(
-        np.float32(DECIMALS),
-        lambda x: x.sum(dtype=np.float64),
-        lambda x, xp: xp.astype(xp.sum(x), xp.float64),
+        np.float32(DECIMALS), lambda x: x.sum(dtype=float), lambda x, xp: xp.astype(xp.sum(x), xp.float64)
     ),
     "choices of `where` swapped": Bug(
         SQUARE, lambda x: np.where(x > 0, x, 0.1 * x), lambda x, xp: xp.where(x > 0, 0.1 * x, x)
     ),
     "`tile` for `repeat`": Bug(DECIMALS, lambda x: np.repeat(x, 2), lambda x, xp: xp.tile(x, (2,))),
     "no value for no element": Bug(
-        np.zeros((0, 3)),
-        lambda x: np.max(x, axis=0, initial=0.0),
-        lambda x, xp: xp.max(x, axis=0),
-        "zero-size array",
+        np.zeros((0, 3)), lambda x: x.max(axis=0, initial=0.0), lambda x, xp: xp.max(x, axis=0), "zero-size"
     ),
     "write in place of the same values": Bug(
         (DECIMALS, 1.0), lambda x, s: x * s, scale_in_place, "['read-only']"
@@ -219,34 +208,21 @@ BUGS = {
         "torch",
     ),
     "named tuple becomes a tuple": Bug(
-        SQUARE,
-        lambda x: Moments(x.sum(), x.mean()),
-        lambda x, xp: (xp.sum(x), xp.mean(x)),
-        "the reference's a named tuple",
+        SQUARE, lambda x: Moments(x.sum(), x.mean()), lambda x, xp: (xp.sum(x), xp.mean(x)), "a named tuple"
     ),
     "read-only result": Bug(
-        SQUARE,
-        lambda x: np.full(3, 2.0),
-        lambda x, xp: xp.broadcast_to(xp.asarray(2.0, dtype=x.dtype, device=device(x)), (3,)),
-        "result is read-only",
+        LINE, lambda x: np.stack([x, x]), lambda x, xp: xp.broadcast_to(x + 0, (2, 40)), "result is read-only"
     ),
     "int32 product overflows": Bug(
-        np.int32([50_000, 60_000]),
-        lambda x: np.sum(x.astype(np.int64) * 100_000),
-        lambda x, xp: xp.sum(xp.astype(x * 100_000, xp.int64)),
+        np.int32([50_000]), lambda x: x.astype(int) * 100_000, lambda x, xp: xp.astype(x * 100_000, xp.int64)
     ),
     "subnormals flushed": Bug(
-        np.float64([3e-308, 1.0]),
-        lambda x: x * 0.5,
-        lambda x, xp: xp.where(xp.abs(x) < 4e-308, xp.zeros_like(x), x * 0.5),
-        "are subnormal",
+        np.float64([3e-308]), lambda x: x / 2, lambda x, xp: xp.where(x < 4e-308, 0.0, x / 2), "are subnormal"
     ),
     "NaN sorted first": Bug(GAP, lambda x: -np.sort(-x), lambda x, xp: xp.flip(xp.sort(x))),
     "sign by a quotient": Bug(ZERO, np.sign, lambda x, xp: x / xp.abs(x)),
     "int64 through float64": Bug(
-        np.asarray([2**53 + 1, 5]),
-        lambda x: x // 1,
-        lambda x, xp: xp.astype(xp.astype(x, xp.float64), xp.int64),
+        np.asarray([2**53 + 1]), np.positive, lambda x, xp: xp.astype(xp.astype(x, xp.float64), xp.int64)
     ),
     "closed-over array changed": Bug(
         LINE, lambda x: x * np.ones(40), weigh_and_change, "differs first at (0,)"
@@ -255,27 +231,13 @@ BUGS = {
         LINE, in_workspace, lambda x, xp: in_workspace(x, xp, 3 if isinstance(x, np.ndarray) else 2)
     ),
     "NaN becomes zero": Bug(
-        ZERO,
-        root,
-        lambda x, xp: xp.sqrt(xp.where(x > 0, x, xp.zeros_like(x))),
-        "['NaN in argument 0']",
-        options=VARY,
+        ZERO, root, lambda x, xp: xp.sqrt(xp.where(x > 0, x, 0.0)), "['NaN in argument 0']", options=VARY
     ),
     "NaN gradient behind `where`": Bug(
-        ZERO,
-        root,
-        lambda x, xp: xp.where(x > 0, xp.sqrt(x), x * 0.0),
-        "argument 0 is nan at [0]",
-        "torch",
-        GRADIENTS,
+        ZERO, root, lambda x, xp: xp.where(x > 0, xp.sqrt(x), 0.0), "is nan at [0]", "torch", GRADIENTS
     ),
     "gradient cut by `detach`": Bug(
-        SQUARE,
-        lambda x: x * x,
-        lambda x: x * (x.detach() if hasattr(x, "detach") else x),
-        "in a random direction",
-        "torch",
-        GRADIENTS,
+        ZERO, np.square, lambda x: x * getattr(x, "detach", lambda: x)(), "direction", "torch", GRADIENTS
     ),
     "NaN lost in many elements": Bug(
         SQUARE, lambda x: x.max(), lambda x, xp: xp.max(x), "['5000 elements with NaN']", "jax", VARY
@@ -289,11 +251,6 @@ BUGS = {
         {**VARY, "rtol": 1e-6},
     ),
     "loop over elements": Bug(
-        LINE,
-        lambda x: (x * x).sum(),
-        lambda x: sum(x[i] * x[i] for i in range(x.shape[0])),
-        "16 subscripts",
-        "torch",
-        SYNC,
+        LINE, lambda x: x @ x, lambda x: sum(x[i] * x[i] for i in range(40)), "16 subscripts", "torch", SYNC
     ),
 }

@@ -33,7 +33,6 @@ def decoded(value):
 
 @cache
 def compiled(name):
-    """Return the code of a module of the reference."""
     path = TESTS / f"{name}.py"
     return compile(path.read_text(encoding="utf-8"), str(path), "exec")
 

@@ -40,13 +40,11 @@ def seal(folder, **absent):
 
 
 def weighted_arrays(data=None):
-    """The arguments of ``fit`` that made runs/weighted."""
     data = data or image_data()
     return {"X": data.x_train, "y": data.y_train, "sample_weight": np.linspace(0, 1, len(data.y_train))}
 
 
 def train_and_press(words, epoch, batch):
-    """Train, with Ctrl-C after a step of the epoch after this one."""
 
     def press(state):
         if (state.epoch, state.batch) == (epoch, batch):

@@ -84,7 +84,6 @@ def missing(name):
 
 
 def _other_versions():
-    """Return the reason if libraries have other versions than those that an extra pins."""
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
     pinned = [
         line.split("==") for line in project["project"]["optional-dependencies"]["others"] if "==" in line
@@ -110,7 +109,6 @@ def required():
 
 
 def chromium():
-    """Return the path of a Chromium, if there is one."""
     return next(filter(None, map(shutil.which, CHROMIUMS)), None)
 
 

@@ -25,6 +25,5 @@ def saved_model(layers, *, norms=(), normalize="scale", normalization=None, acti
 
 
 def read_tensors(path):
-    """The tensors and the metadata in a file."""
     with safe_open(path, "numpy") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118 - no mapping

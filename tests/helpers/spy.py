@@ -76,7 +76,6 @@ class SpyNamespace:
         return tree_map(self.wrap, result)
 
     def wrap(self, value):
-        """Return arrays as arrays whose operators are recorded."""
         return SpyArray(value, self) if isinstance(value, np.ndarray | np.generic) else value
 
 
@@ -123,18 +122,15 @@ def _is_table(arg):
 
 
 def arrays_of(args):
-    """Return the arrays among arguments."""
     nested = [arg for arg in args if not _is_table(arg)]
     return [value for value in leaves(nested) if isinstance(value, np.ndarray)]
 
 
 def size(args):
-    """Return the number of entries of all arrays among arguments."""
     return sum(array.size for array in arrays_of(args))
 
 
 def describe(name, args, keywords):
-    """Return the form and the dtype of a call."""
     arrays = arrays_of(args)
     numbers = [array for array in arrays if array.dtype != bool] or arrays
     dtype = numbers[0].dtype if numbers else np.dtype(keywords["dtype"])
