@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from importlib import import_module
 
 import pytest
 from checkout import ROOT
@@ -136,11 +135,3 @@ def test_help_version_and_doctor_need_the_base_alone(word):
     process = run_base(COMMAND.replace("MAIN", f"[{word!r}]"))
     assert (process.returncode, process.stderr) == (0, "")
     assert ('  to fix it: pip install -e ".[train]"' in process.stdout) == (word == "doctor")
-
-
-def test_the_estimator_says_what_it_needs(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.base", None)
-    monkeypatch.delitem(sys.modules, "xpnet.estimator", raising=False)
-    message = f"XPNetClassifier needs scikit-learn 1.6 or newer: {extras.install_command('sklearn')}"
-    with pytest.raises(ImportError, match=f"^{re.escape(message)}$"):
-        import_module("xpnet.estimator")
