@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,6 @@ import pandas as pd
 import pytest
 
 import xpnet
-from xpnet.config import TrainConfig
-from xpnet.config.keywords import ARGUMENTS, COMMAND_LINE_ONLY
-from xpnet.config.training import read_recipe
 
 pytestmark = [pytest.mark.needs("sklearn"), pytest.mark.usefixtures("empty_folder")]
 
@@ -52,15 +48,6 @@ def test_every_check_of_scikit_learn_passes():
     count, *failed = subprocess.check_output(words, env=environment, text=True).split()
     assert int(count) >= 60
     assert failed == ["check_sample_weight_equivalence_on_dense_data"]  # which full batches pass
-
-
-def test_the_parameters_are_the_settings_of_the_command():
-    left_out = COMMAND_LINE_ONLY | ARGUMENTS | {"seed", "init_from", "drop", "encode", "unknown"}
-    settings = {field.name: field.default for field in fields(TrainConfig) if field.name not in left_out}
-    own = {"class_weight": None, "verbose": False, "random_state": 0, "callbacks": None, "log_every": 1}
-    own |= {"run": None, "track": ()}
-    own |= read_recipe("tabular") | {"schedule_factor": None}  # as in the recipe, for its schedule alone
-    assert xpnet.XPNetClassifier().get_params() == {**settings, **own}
 
 
 def test_a_clone_trains_as_the_interface_does():

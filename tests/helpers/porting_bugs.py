@@ -145,8 +145,8 @@ BUGS = {
     ),
     "float64 taken for granted": Bug(
         SQUARE,
-        lambda x: x * 0.5,
-        lambda x, xp: x * xp.astype(xp.asarray(0.5, dtype=xp.float64, device=device(x)), x.dtype),
+        lambda x: x / 2,
+        lambda x, xp: xp.astype(xp.astype(x, xp.float64) / 2, x.dtype),
         "no_float64",
         NARROW,
         {"float64": False},
@@ -193,7 +193,7 @@ BUGS = {
     ),
     "`view` of a transposed tensor": Bug(
         SQUARE,
-        lambda x: x.reshape(-1),
+        np.ravel,
         lambda x, xp: x.view(-1) if hasattr(x, "data_ptr") else xp.reshape(x, (-1,)),
         "['F order']",
         "torch",
