@@ -131,6 +131,7 @@ UNKNOWN, WRONG = "^XPNetClassifier: unknown setting ", xpnet.ConfigError
         (WRONG, f"{UNKNOWN}'seed': did you mean random_state\\?$", lambda: quick(seed=3).fit(X, Y)),
         (ValueError, r"labels in \[0, 1\], got \[2\]", lambda: piece(classes=[0, 1])),
         (ValueError, "those of the first call", lambda: piece(piece(), classes=[0, 1])),
+        (ValueError, "^X: expected values without a mask", lambda: piece().predict(np.ma.array(X))),
         (WRONG, "expected those that the training began with", lambda: piece(piece(), hidden=(9,))),
         (WRONG, "^run: expected None for partial_fit", lambda: piece(run="runs/mine")),
     ],
