@@ -30,9 +30,8 @@ def test_a_container_and_a_limit_of_the_process_limit_the_memory(cgroups, monkey
     (cgroups / "memory.max").write_text("2097152")
     assert machine.available_memory() == 2**21
     resource = pytest.importorskip("resource")
-    limits, kind = resource.getrlimit, getattr(resource, name)
-    limited = lambda asked: (2**20, limits(asked)[1]) if asked == kind else limits(asked)  # noqa: E731
-    monkeypatch.setattr(resource, "getrlimit", limited)
+    kind, none = getattr(resource, name), resource.RLIM_INFINITY
+    monkeypatch.setattr(resource, "getrlimit", lambda asked: (2**20 if asked == kind else none, none))
     assert machine.available_memory() == 2**20
 
 

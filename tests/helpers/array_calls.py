@@ -46,7 +46,7 @@ def _results(xp, x, y):
         for name in names.split():
             yield name, [getattr(xp, name)(*(x, y)[:count])]
     yield "float32 functions", [function(single) for function in (xp.exp, xp.sin, xp.log1p, xp.tanh)]
-    yield "float32 operators", [single / 3.0, single * xp.astype(of_y, xp.float32), single + 0.1, single**2]
+    yield "float32 operators", [single / 3.0, single * xp.astype(of_y, xp.float32), single + 0.1]
     yield "quotients", [1.0 / x, xp.reshape(x[:4000], (40, 100)) / y[:100]]
     yield "x ** n", [x**3, 2.0 ** xp.clip(x, -50, 50), abs(x) ** 0.5]
     yield "sums", [xp.sum(tame), xp.sum(left, axis=1), xp.mean(left, axis=0), xp.std(tame[:999])]
@@ -60,7 +60,7 @@ def _results(xp, x, y):
     yield "argsort", [xp.argsort(ties, descending=True, stable=False)]
     yield "unique", [*xp.unique_all(ties), xp.unique_values(special), *xp.unique_inverse(ties)]
     yield "searchsorted", [xp.searchsorted(xp.sort(ties), of_y, side=side) for side in ("left", "right")]
-    yield "linspace", [xp.linspace(-1.0, 3.0, 1000), xp.linspace(0, 10, 7, dtype=xp.float32)]
+    yield "linspace", [xp.linspace(-1.0, 3.0, 1000)]
     yield (
         "clip",
         [xp.clip(x, -1.0, 1.0), xp.clip(x, y, None), xp.where(x > y, x, 0), xp.arange(0.0, 7.0, 0.1)],

@@ -20,7 +20,6 @@ def change_record(folder, **changes):
 
 
 def fail_with(error):
-
     def fail(*_, **__):
         raise error
 

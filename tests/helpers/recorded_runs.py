@@ -45,7 +45,6 @@ def weighted_arrays(data=None):
 
 
 def train_and_press(words, epoch, batch):
-
     def press(state):
         if (state.epoch, state.batch) == (epoch, batch):
             signal.raise_signal(signal.SIGINT)
