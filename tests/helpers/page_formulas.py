@@ -4,10 +4,6 @@ import math
 from decimal import Decimal, localcontext
 from functools import cache, partial
 
-QUARTER = Decimal(
-    "1.57079632679489661923132169163975144209858469968755291048747229615390820314310449931401741"
-)
-
 
 @cache
 def long_quarter():
@@ -21,7 +17,7 @@ def long_quarter():
 
 
 def sine_of_the_page(quarters, x):
-    parts, rest = [], QUARTER
+    parts, rest = [], long_quarter()
     for end in (32, 65, 98):
         parts.append(math.floor(rest * 2**end) * 2.0**-end)
         rest -= Decimal(parts[-1])
