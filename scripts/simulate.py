@@ -10,29 +10,22 @@ import argparse
 import multiprocessing
 import sys
 from collections import Counter
-from collections.abc import Sequence
 
 from checkout import ROOT
 from shared import whole_number
 
 from xpnet._lib.machine import available_cpus
 
-FEWEST = 20 / 10_000
-"""Times that each communication and write is to be reached, for each schedule."""
 
-
-def run_schedules(seeds: Sequence[int], *, trace: bool = False) -> tuple[Counter[str], list[str]]:
-    """Run schedules; return how many jobs end how and reach each point, and what is wrong."""
+def run_schedules(seeds: range) -> tuple[Counter[str], list[str], list[tuple[object, ...]]]:
+    """Run schedules; return how many jobs end how and reach each point, what is wrong, and the last trace."""
     from simulation import simulation
 
     with simulation() as world:
-        problems = [problem for problem in map(world.find_problem, seeds) if problem]
-        for seconds, *words in world.trace if trace else ():
-            print(f"{seconds:10.3f}  job {{}}  rank {{}}  {{:16}}  {{:16}}  {{}}".format(*words))
-        return world.counts, problems
+        return world.counts, [*filter(None, map(world.find_problem, seeds))], world.trace
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(words: list[str] | None = None) -> int:
     """Run the schedules, print what they came to, and return the exit code."""
     sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "helpers")]
     parser = argparse.ArgumentParser(description="Train on simulated ranks, disks and clocks.")
@@ -40,7 +33,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--replay", type=int, metavar="SEED", help="run one, and print what happens in it")
     options = parser.parse_args(words)
     if options.replay is not None:
-        _, problems = run_schedules([options.replay], trace=True)
+        _, problems, trace = run_schedules(range(options.replay, options.replay + 1))
+        for reached in trace:
+            print("{:10.3f}  job {}  rank {}  {:16}  {:16}  {}".format(*reached))
         print(*problems or [f"schedule {options.replay}: right"])
         return len(problems)
     from simulation import list_points
@@ -48,9 +43,9 @@ def main(words: Sequence[str] | None = None) -> int:
     number, jobs = options.schedules, available_cpus()
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:  # no fork: libraries have threads
         parts = pool.map(run_schedules, [range(job, number, jobs) for job in range(jobs)])
-    counts, points = sum((part for part, _ in parts), Counter[str]()), [*list_points().values()]
-    problems = [problem for _, problems in parts for problem in problems]
-    problems += [f"reached too seldom: {point}" for point in points if counts[point] < FEWEST * number]
+    counts, points = sum((part for part, *_ in parts), Counter[str]()), [*list_points().values()]
+    problems = [problem for _, problems, _ in parts for problem in problems]
+    problems += [f"reached too seldom: {point}" for point in points if counts[point] < number / 500]
     print(*(f"{counts[name]:9}  {name}" for name in sorted({*counts, *points})), sep="\n")
     print(f"{number} schedules", *problems, sep="\n")
     return int(bool(problems))

@@ -6,14 +6,12 @@ order of messages and of sums, is drawn.
 """
 
 from functools import reduce
-from itertools import accumulate, count
+from itertools import count
 from math import inf
 from threading import Event, Lock, Thread
 from types import SimpleNamespace
 
 import numpy as np
-
-from xpnet.distributed.ranks import ALONE
 
 LONGEST = 1e5
 """Seconds that a schedule may last."""
@@ -28,10 +26,10 @@ class BrokenProtocol(BaseException):
 
 
 class Process:
-    """A rank of a job."""
+    """A rank of a job, with a function that connects it to the others."""
 
-    def __init__(self, job=None, rank=0):
-        self.job, self.rank, self.ranks, self.is_dead = job, rank, ALONE, False
+    def __init__(self, job=None, rank=0, connect=None):
+        self.job, self.rank, self.connect, self.is_dead = job, rank, connect, False
 
 
 class Task:
@@ -103,16 +101,13 @@ class Scheduler:
 
 
 class Comm:
-    """A communicator of one rank, with the methods of mpi4py's that the package calls."""
+    """A communicator of one rank, with the methods of mpi4py's that the package calls.
 
-    def __init__(self, comm):  # as mpi4py's, a copy of another one
-        vars(self).update(vars(comm))
+    Ranks have in common their `group`: what they give in calls, by their number, and letters, by their way.
+    """
 
-    @classmethod
-    def of(cls, world, group, rank, size, host):
-        """Return one of a group: what its ranks give in calls, by their number, and letters, by their way."""
-        facts = {"world": world, "group": group, "rank": rank, "size": size, "host": host}
-        return cls(SimpleNamespace(**facts, calls=count()))
+    def __init__(self, comm=None, **facts):  # as mpi4py's, a copy of another one
+        vars(self).update(vars(comm or self), calls=count(), **facts)
 
     def _meet(self, name, value, sources=None):
         """Give a value in the next collective call, and wait for those of the ranks whose data are needed."""
@@ -126,27 +121,25 @@ class Comm:
         self.world.switch(lambda: needed <= meeting.values.keys())
         return meeting
 
-    def _exchange(self, name, parts, memory, widths, starts):
-        """Give each rank a part, and receive one of each, of these sizes, at these places in the memory."""
+    def _exchange(self, name, parts, memory, widths):
+        """Give each rank a part, and receive one of each, of these sizes, one after the other."""
         sources = [rank for rank, width in enumerate(widths) if width]
         values = self._meet(name, [part.copy() for part in parts], sources).values
-        for source in sources:
-            part = values[source][self.rank].reshape(widths[source])
-            memory.reshape(-1)[starts[source] :][: part.size] = part
+        received = [values[rank][self.rank].reshape(widths[rank]) for rank in sources]
+        memory.reshape(-1)[: sum(widths)] = np.concatenate([memory[:0].reshape(-1), *received])
 
     def Allgather(self, sent, received):
         self.Allgatherv(sent, [received, [sent.size] * self.size])
 
     def Allgatherv(self, sent, received):
         memory, widths = received[:2]
-        starts = [0, *accumulate(widths)]
-        own = memory[starts[self.rank] :][: widths[self.rank]] if sent is MPI.IN_PLACE else sent
-        self._exchange("Allgather", [own] * self.size, memory, widths, starts)
+        own = memory[sum(widths[: self.rank]) :][: widths[self.rank]] if sent is MPI.IN_PLACE else sent
+        self._exchange("Allgather", [own] * self.size, memory, widths)
 
     def Alltoallv(self, outgoing, incoming):
         (sent, places, _), (received, widths, _) = outgoing, incoming
         parts = [sent.reshape(-1)[start:][:number] for number, start in zip(*places, strict=True)]
-        self._exchange("Alltoallv", parts, received, widths, [0, *accumulate(widths)])
+        self._exchange("Alltoallv", parts, received, widths)
 
     def Allreduce(self, _, memory, operation):
         values = self._meet("Allreduce", memory.copy()).values.values()
@@ -165,11 +158,10 @@ class Comm:
         meeting = self._meet(name, color)
         members = [rank for rank in range(self.size) if meeting.values[rank] == color]
         group, rank = meeting.shared.setdefault(color, {}), members.index(self.rank)
-        return Comm.of(self.world, group, rank, len(members), self.host)
+        return Comm(self, group=group, rank=rank, size=len(members))
 
     def Free(self):
-        self.world.point("Free")
-        self.world = None
+        vars(self).pop("world").point("Free")
 
     def Isend(self, sent, rank):
         self.world.point("Isend")

@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 from collections import Counter
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from copy import deepcopy
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -28,8 +28,9 @@ from simulated_disk import Disk, Node
 from simulated_ranks import MPI, Comm, Killed, Process, Scheduler
 
 import xpnet
+from xpnet.cli.guard import read_command
 from xpnet.cli.train import train
-from xpnet.config import parse
+from xpnet.config import Command, parse
 from xpnet.distributed.ranks import make_ranks
 from xpnet.errors import XPNetError
 from xpnet.storage.environment import collect_environment
@@ -56,10 +57,6 @@ SECONDS = 30.0
 """Of waiting, after which a job ends."""
 
 
-class Failure(Exception):  # noqa: N818
-    """What a schedule has found."""
-
-
 class Job:
     """A command on some ranks, with a fault: what happens, on which rank, where, and the how manieth time."""
 
@@ -68,12 +65,12 @@ class Job:
         self.codes, self.lines, self.hits = [], [], Counter()
 
     def judge(self, *, is_doubtful):
-        """Return how the job has ended; raise Failure if what has happened does not explain it."""
+        """Return how the job has ended; AssertionError if what has happened does not explain it."""
         end = {(0,): "right", (2,): "refused"}.get((*{*self.codes},), "killed")
         allowed, reason = KINDS.get(self.kind, ("right", ""))
         is_said = re.search(reason.format(*self.fault[1:2]), "\n".join(self.lines))
-        if end != "right" and not (end == allowed and is_said) and not (is_doubtful and end == "refused"):
-            raise Failure(f"the job is {end} after {self.kind}, with {self.codes}: {self.lines}")
+        is_right = end == "right" or (end == allowed and is_said) or (end == "refused" and is_doubtful)
+        assert is_right, f"the job is {end} after {self.kind}, with {self.codes}: {self.lines}"
         return f"{self.kind}: {end}"
 
 
@@ -110,24 +107,20 @@ class Simulation(Scheduler):
             hosts, group = self.random.choice((1, 2)), {}
             delay = self.random.choice((0, 0.3 * self.random.random()))
             for rank in range(job.size):
-                comm = Comm.of(self, group, rank, job.size, f"host{rank % hosts}")
-                self.spawn(process := Process(job, rank), partial(self._run_rank, process, comm, delay))
+                host = f"host{rank % hosts}"
+                comm = Comm(world=self, group=group, rank=rank, size=job.size, host=host)
+                process = Process(job, rank, cache(partial(make_ranks, comm, host, "simulated MPI")))
+                self.spawn(process, partial(self._run_rank, process, delay))
         self.switch(lambda: len(self.tasks) == 1)
-        for problem in self.problems:
-            raise Failure(f"{type(problem).__name__}: {problem}") from problem
+        assert not self.problems, self.problems
         return [job.judge(is_doubtful=self.disk.has_lied) for job in jobs]
 
-    def _run_rank(self, process, comm, delay):
-        job = process.job
+    def _run_rank(self, process, delay):
+        job, words = process.job, process.job.words.split()
         self.sleep(delay)
         try:
-            command, together = read(job.words), nullcontext()
-            if job.size > 1:
-                process.ranks = make_ranks(comm, comm.host, "simulated MPI")
-                together = process.ranks.together(debug=False)
-            with together:
-                process.ranks.compare(command.list_facts())
-                train(command, job.words.split())
+            with read_command("train", words, partial(read, job.words), Command.list_facts) as command:
+                train(command, words)
             job.codes.append(0)
         except (XPNetError, OSError) as error:
             if process.is_dead:
@@ -147,6 +140,9 @@ class Simulation(Scheduler):
         for task in self.tasks:
             task.process.is_dead |= task.process.job is job
 
+    def rank_and_size(self):
+        return self.current.process.rank, self.current.process.job.size
+
     def kill_process(self):
         self.current.process.is_dead = True
         self._end(self.current.process.job)
@@ -163,8 +159,8 @@ class Simulation(Scheduler):
         job.hits[process.rank, place] += 1
         is_struck = (process.rank, place, job.hits[process.rank, place]) == job.fault[1:]
         job.kind = job.fault[0] if is_struck else job.kind
-        reached = self.time, self.jobs.index(job), process.rank, job.kind, name, list_points()[place]
-        self.trace.append(reached)
+        where = process.rank, job.kind, name, list_points()[place]
+        self.trace.append((self.time, self.jobs.index(job), *where))
         if not is_struck:
             return
         if job.kind == "rank late":
@@ -217,10 +213,9 @@ class Simulation(Scheduler):
                 for kind in (*faults, *["nothing"] * 3):
                     if self._status() != "completed":
                         ends.update(self._run_segment(kind, f"{WORDS} {settings} {start}", hits))
-            found = outcome(self.mine)
-            if found[0] != expected[0] or (found != expected and not self.disk.has_lied):
-                raise Failure(f"expected {expected}, found {found}")  # noqa: TRY301
-        except (Failure, OSError, ValueError) as failure:
+            compared = slice(1 if self.disk.has_lied else None)
+            assert outcome(self.mine)[compared] == expected[compared]
+        except (AssertionError, OSError, ValueError) as failure:
             return f"schedule {seed}: {failure}: scripts/simulate.py --replay {seed} prints what happened"
         self.counts += ends + Counter(place for *_, place in self.trace)
         return None
@@ -247,13 +242,10 @@ class Simulation(Scheduler):
         is_saved = mine and "checkpoint.safetensors" in mine.synced and self._status() != "none"
         if jobs[0].kind.startswith("power cut"):
             disk.restart(random.choice((0, 0.5, 0.9)))
-        if is_saved and self._status() == "none" and not disk.has_lied:
-            raise Failure("a run with a saved checkpoint is lost")
+        is_lost = is_saved and self._status() == "none"
+        assert not is_lost or disk.has_lied, "a run with a saved checkpoint is lost"
         if ends == ["nothing: refused"]:  # a lying disk has left a damaged run
             disk.perform(shutil.rmtree, [self.mine], {})
-        left = {path.name for path in disk.root.glob("runs/*")} - {"mine", "parent"}
-        if left and is_start and jobs[0].kind == "nothing" and not disk.has_lied:
-            raise Failure(f"a start leaves {left}")
         return ends
 
     def _status(self):
@@ -287,12 +279,14 @@ def simulation():
         for name, value in {
             "_lib.files.change": world.change,
             "_lib.files.draw_name": lambda: f"{world.random.getrandbits(64):016x}",
+            "_lib.source.digest_source": lambda: "the same on all ranks",
             "_lib.clock.now": lambda: datetime.fromtimestamp(1.8e9 + world.time - world.set_back, UTC),
             "_lib.clock.seconds": lambda: world.time,
             "_lib.clock.wait": world.wait,
             "_lib.clock.start": world.start,
-            "distributed.ranks.rank_and_size": lambda: (0, 2),
-            "distributed.ranks._connect": lambda: world.current.process.ranks,
+            "cli.guard.rank_and_size": world.rank_and_size,
+            "distributed.ranks.rank_and_size": world.rank_and_size,
+            "distributed.ranks._connect": lambda: world.current.process.connect(),  # noqa: PLW0108
             "distributed.watchdog.kill_process": world.kill_process,
             "distributed.watchdog.complain": lambda line: world.current.process.job.lines.append(line),  # noqa: PLW0108
             "storage.run.collect_environment": cache(collect_environment),
