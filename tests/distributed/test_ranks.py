@@ -5,19 +5,22 @@ import platform
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from checkout import ROOT
 from commands import complaint
 from harmed_trial import harmed
+from simulated_ranks import MPI
 
 from xpnet._lib.extras import install_command
 from xpnet.arithmetic.blocks import tree_sum
 from xpnet.backends import resolve
 from xpnet.cli.trials import Trial, TrialProcesses
 from xpnet.config import TrainConfig
-from xpnet.distributed.exchange import finish_tree, list_nodes, node_size
+from xpnet.distributed.exchange import Gathering, Memory, TreeSum, finish_tree, list_nodes, node_size
 from xpnet.distributed.launch import end_job, rank_and_size
 from xpnet.distributed.ranks import ALONE, Ranks, count_sharing
 from xpnet.distributed.watchdog import read_limits
@@ -94,6 +97,24 @@ def test_the_nodes_of_all_ranks_are_few_and_add_up_to_the_bits_of_the_tree():
         finish_tree(sums, blocks, np.add, total)
         np.testing.assert_array_equal(total, tree_sum(terms[:, None])[0])
         assert (sum(map(len, parts)), len(nodes) <= 4 * ranks) == (blocks, True)
+
+
+@pytest.mark.tooling
+@pytest.mark.parametrize("ranks", [2, 8, 64, 1000])
+@pytest.mark.parametrize("blocks", [59, 1000])
+def test_the_page_has_what_many_ranks_send_and_wait_for(monkeypatch, blocks, ranks):
+    monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=MPI))
+    sizes = pairwise((784, 1024, 1024, 10))
+    shapes = tuple(shape for inputs, units in sizes for shape in ((units, inputs), (units, 1)))
+    sent, context = [], SimpleNamespace(size=ranks)
+    for context.rank in range(ranks):
+        memory = Memory(context, resolve.make("numpy", "cpu"))
+        exchanges = TreeSum(memory, blocks, shapes, "float64"), Gathering(memory, shapes, "float64")
+        sent.append(sum(exchange.sent for exchange in exchanges) / 1e6)
+    shares = [len(share) for share in Ranks(size=ranks).shares(1024 * blocks)]
+    most, mean = max(shares), np.mean(sent)
+    row = f"| {np.count_nonzero(shares)} | {most} | {blocks / most:.1f} | {max(sent):.1f} | {mean:.1f} |\n"
+    assert f"\n| {blocks} | {ranks} {row}" in (ROOT / "docs" / "scaling.md").read_text()
 
 
 @pytest.mark.slow
