@@ -1,7 +1,6 @@
 """What ranks know of themselves, share and compare, shown without an MPI job."""
 
 import math
-import platform
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,14 +40,13 @@ class Told(Ranks):
 
 
 def test_each_launcher_names_rank_and_size_in_variables_of_its_own(monkeypatch):
-    for name, value in zip(("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"), ("2", "3"), strict=True):
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SLURM_PROCID", "2")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "3")
     assert rank_and_size() == (2, 3)
 
 
 def test_a_rank_knows_its_number_on_the_machine(monkeypatch):
-    hosts = ("a", "b", "a", "a", "b")
-    assert [Ranks(rank, 5, hosts).local_rank for rank in range(5)] == [0, 0, 1, 2, 1]
+    assert Ranks(3, 5, ("a", "b", "a", "a", "b")).local_rank == 2
     monkeypatch.setenv("SLURM_LOCALID", "3")
     assert ALONE.local_rank == 3
 
@@ -69,9 +67,7 @@ def test_without_mpi4py_a_job_is_refused_in_one_line(monkeypatch, capsys, tmp_pa
     monkeypatch.setenv("PMI_RANK", "1")
     monkeypatch.setenv("PMI_SIZE", "2")
     message = complaint(capsys, "train", "--epochs", "0", "--out", tmp_path / "runs")
-    assert message.startswith(
-        f"rank 1, on {platform.node()}: mpiexec has started 2 processes, which need mpi4py ("
-    )
+    assert ": mpiexec has started 2 processes, which need mpi4py (" in message
     assert message.endswith(f"): {install_command('mpi')}")
 
 
@@ -142,50 +138,37 @@ def test_the_environment_sets_both_limits_of_a_wait(monkeypatch):
 
 
 CPU, SHARED = ["numpy 2 on cpu", "", "", "no driver"], ["cupy 14 on cuda:1", "a", "", ""]
+PLACES = [
+    ([CPU, ["cupy 14 on cuda:0", "b", "", ""], SHARED], "rank 0 (a): computes on the CPU: no driver"),
+    ([SHARED, SHARED, SHARED], "a: 2 ranks share 1 GPU"),
+]
 
 
-@pytest.mark.parametrize(
-    ("every", "warnings"),
-    [
-        ([["numpy 2 on cpu", "", "cuda is not usable", ""]] * 3, ["rank 0, 1, 2 (a, b): cuda is not usable"]),
-        ([CPU, ["cupy 14 on cuda:0", "b", "", ""], SHARED], ["rank 0 (a): computes on the CPU: no driver"]),
-        ([SHARED, SHARED, SHARED], ["a: 2 ranks share 1 GPU"]),
-    ],
-)
-def test_ranks_that_use_the_cpu_instead_or_share_a_gpu_are_said(every, warnings):
+@pytest.mark.parametrize(("every", "warning"), PLACES)
+def test_ranks_that_use_the_cpu_instead_or_share_a_gpu_are_said(every, warning):
     ranks = Told(size=3, hosts=("a", "a", "b"), values=tuple(every))
     selection, said = resolve.resolve("cpu"), []
     assert _compare_places(ranks, selection, said.append) == tuple(place for place, *_ in every)
-    assert said == warnings
+    assert said == [warning]
 
 
-@pytest.mark.parametrize(
-    ("sizes", "ranks", "is_exact", "least"),
-    [((784, 1024, 1024, 10), 2, True, 202), ((784, 100, 10), 2, False, None)],
-)
-def test_a_batch_of_one_block_is_shared_where_the_model_says_that_it_pays(sizes, ranks, is_exact, least):
-    context = SimpleNamespace(ranks=Ranks(ranks - 1, ranks), network=Network(sizes), is_exact=is_exact)
-    shared = [count for count in range(1, 1025) if share(context, count) != (0, count)]
-    assert shared == ([*range(least, 1025)] if least else [])
-    assert not least or share(context, least) == (least * (ranks - 1) // ranks, least)
+def test_a_batch_of_one_block_is_shared_where_the_model_says_that_it_pays():
+    network = Network((784, 1024, 1024, 10))
+    context = SimpleNamespace(ranks=Ranks(1, 2), network=network, is_exact=True)
+    assert [share(context, count) for count in (201, 202)] == [(0, 201), (101, 202)]
 
 
-@pytest.mark.parametrize(
-    ("results", "named"),
-    [
-        ([("a", "b"), ("b", "c"), ("c", "a")], None),
-        ([("a", "b"), ("?", "?"), ("c", "a")], "b, rank 1: has"),  # its other result does not count
-        ([("a", "b"), ("?", "?")], "a, rank 0; b, rank 1: one of them has"),
-    ],
-)
+NAMED = [
+    ([("a", "b"), ("?", "?"), ("c", "a")], "b, rank 1: has"),  # its other result does not count
+    ([("a", "b"), ("?", "?")], "a, rank 0; b, rank 1: one of them has"),
+]
+
+
+@pytest.mark.parametrize(("results", "named"), NAMED)
 def test_the_rank_is_named_whose_result_the_one_before_it_has_not(results, named):
-    ranks = Told(size=len(results), hosts=("a", "b", "c", "d"), values=tuple(results))
-    if named is None:
+    ranks = Told(size=len(results), hosts=("a", "b", "c"), values=tuple(results))
+    with pytest.raises(BackendError, match=f"^{named} something else: is its memory"):
         ranks.compare_neighbours("", "", "has something else")
-        return
-    with pytest.raises(BackendError, match=f"^{named} something else: is its memory") as raised:
-        ranks.compare_neighbours("", "", "has something else")
-    assert raised.value.shared
 
 
 def test_of_fifty_blocks_that_a_rank_computes_one_is_compared():

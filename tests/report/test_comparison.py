@@ -12,23 +12,15 @@ from report_pages import blobs, parsed, rewrite, section, trained
 from xpnet.report import write_report
 from xpnet.storage.record import read_metrics
 
-METRICS = [
-    "train_loss",
-    "train_accuracy",
-    "validation_loss",
-    "validation_accuracy",
-    "test_loss",
-    "test_accuracy",
-]
+METRICS = [f"{part}_{name}" for part in ("train", "validation", "test") for name in ("loss", "accuracy")]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Three runs over seeds, three over learning rates, and one of other settings, which nobody changes."""
+    """Three runs over seeds, and one of other settings, which nobody changes."""
     folder = tmp_path_factory.mktemp("comparison")
     words = ["--data", blobs(folder / "blobs.npz"), "--epochs", 5, "--log-every", 2, "--validation", 60]
     trained(folder / "five", *words, "--repeats", 3)
-    trained(folder / "rates", *words, "--lr", "0.001", "0.01", "0.1")
     trained(folder / "other", *words[:4], "--hidden", 7, "--log-every", 1)
     write_report(folder / "five" / "seed-0")
     return folder
@@ -68,35 +60,24 @@ def test_runs_over_seeds_have_one_page_with_mean_and_deviation_links_and_curves(
     assert [link.attributes["href"] for link in page.all("a")] == ["seed-0/report.html"]
     assert rows_of(page, "differences") == {"seed": ["0", "1", "2"]}
     assert "The fingerprints differ." in section(page, "runs").text
-    for chart in section(page, "curves").all("figure"):
-        lines = {line.one("title").text: line.attributes["d"] for line in chart.all("path", class_="line")}
-        later = 4 if chart.one("h3").text.startswith("Validation") else 2  # epochs 1 to 5, or 2, 4 and 5
-        assert {name: line.count("L") for name, line in lines.items()} == dict.fromkeys(rows, later)
-
-
-def test_runs_over_learning_rates_have_the_best_one(folder, capsys):
-    printed(capsys, "report", "rates", "--out", "page.html")
-    page, best = checked(Path("page.html")), load(Path("rates/summary.json"))["best"]["run"]
-    assert f"3 runs over learning rates · best by validation accuracy: {best}" in page.one("header").text
-    assert rows_of(page, "differences") == {"learning_rate": ["0.001", "0.01", "0.1"]}
+    lines = [*next(section(page, "curves").all("figure")).all("path", class_="line")]
+    assert {line.one("title").text: line.attributes["d"].count("L") for line in lines} == dict.fromkeys(
+        rows, 2
+    )
 
 
 def test_runs_are_compared_with_what_differs_and_the_best_of_each_metric_is_marked(folder, capsys):
     metrics = {"test_accuracy": 0.5, "test_loss": 0.2, "seconds": 1.5, "epochs": 3}
     rewrite(Path("five/seed-1/run.json"), metrics=metrics)
-    rewrite(
-        Path("other/run.json"), metrics={**metrics, "test_accuracy": 0.75, "epochs": 4000, "test_loss": 0.3}
-    )
+    other = {"test_accuracy": 0.75, "test_loss": 0.3, "seconds": 1.5, "epochs": 4000}
+    rewrite(Path("other/run.json"), metrics=other)
     assert printed(capsys, "report", "five/seed-1", "other") == "comparison.html\n"
     page = checked(Path("comparison.html"))
     expected = {"validation": ["60", "0"], "hidden": ["10", "7"], "log_every": ["2", "1"], "seed": ["1", "0"]}
     assert rows_of(page, "differences") == expected
     rows = section(page, "runs").one("tbody").all("tr")
-    cells = [["*" * ("class" in cell.attributes) + cell.text for cell in row.all("td")][1:5] for row in rows]
-    assert cells == [
-        ["50.00\u00a0%", "*0.2000", "1.5\u00a0s", "3"],
-        ["*75.00\u00a0%", "0.3000", "1.5\u00a0s", "4,000"],
-    ]
+    marked = [[cell.text for cell in row.all("td") if "class" in cell.attributes] for row in rows]
+    assert marked == [["0.2000"], ["75.00\u00a0%"]]
 
 
 def test_a_run_that_has_not_ended_is_compared_as_far_as_its_record_goes(folder, capsys):
@@ -122,13 +103,13 @@ def test_names_like_markup_are_harmless_in_texts_and_links(folder, capsys):
 WRONG = [
     ("other gone", "gone: no such file or folder: expected the folder of a run or its name in runs"),
     ("five five/seed-1", "five/seed-1: is named twice: expected different runs"),
-    ("rates", "rates/summary.json: damaged: expected the summary of several trainings"),
+    ("five", "five/summary.json: damaged: expected the summary of several trainings"),
     ("other five/seed-0 --data blobs.npz", "--data: is for the report of one run"),
 ]
 
 
 @pytest.mark.parametrize(("words", "message"), WRONG)
 def test_bad_input_is_one_line_and_writes_nothing(folder, capsys, words, message):
-    Path("rates/summary.json").write_text("{}")
+    Path("five/summary.json").write_text("{}")
     assert message in complaint(capsys, "report", *words.split())
     assert not list(folder.glob("*.html"))
