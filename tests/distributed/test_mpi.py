@@ -195,7 +195,6 @@ def start_ranks(folder, line, script=""):
 
 
 DIFFER = [
-    ('set -- "$@" --dropout 0.2', "--dropout: differs between the ranks: 0.0 on rank 0, 2 (HOST); 0.2 on"),
     ('set -- "$@" --bogus', "HOST, rank 1: unrecognized arguments: --bogus"),
     ("exit 0", "rank 0, on HOST: 1 of the ranks on this machine ended before all were connected"),
 ]

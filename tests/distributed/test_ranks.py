@@ -132,9 +132,6 @@ def test_the_environment_sets_both_limits_of_a_wait(monkeypatch):
     assert read_limits(debug=False) == (300, 3600)
     monkeypatch.setenv("XPNET_RANK_TIMEOUT", "600")
     assert (read_limits(debug=False), read_limits(debug=True)) == ((600, 600), (math.inf, math.inf))
-    monkeypatch.setenv("XPNET_RANK_TIMEOUT", "nan")
-    with pytest.raises(ConfigError, match="TIMEOUT: expected seconds above 0, got 'nan'"):
-        read_limits(debug=False)
 
 
 CPU, SHARED = ["numpy 2 on cpu", "", "", "no driver"], ["cupy 14 on cuda:1", "a", "", ""]

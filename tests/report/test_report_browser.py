@@ -96,7 +96,6 @@ def test_a_digit_drawn_with_the_mouse_is_read(tmp_path, opened):
     assert (len(shares), sum(shares), np.argmax(shares)) == (10, pytest.approx(100, abs=1), 7)
     assert page.locator("#reading").inner_text().startswith("Reads as 7, with a probability")
     draw(page, [(6, 14), (22, 14)])
-    assert [float(text[:-2]) for text in shares_of(page)] != pytest.approx(shares, abs=0.2)
     page.click("#undo")
     assert [float(text[:-2]) for text in shares_of(page)] == pytest.approx(shares, abs=0.2)
     page.click("#clear")
