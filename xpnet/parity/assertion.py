@@ -150,8 +150,7 @@ def assert_parity(
         these.
     """
     __tracebackhide__ = True
-    named: dict[int | str, Any] = dict(enumerate(arrays))
-    named.update({**keywords, **(kwargs or {})}.items())
+    named = dict(enumerate(arrays)) | keywords | dict(kwargs or {})
     leaves = calls.name_leaves(named, named)
     if reproducible:
         from xpnet.parity.reproducible import assert_reproducible
@@ -182,8 +181,7 @@ def assert_parity(
         backend = make(*target)
         narrow = not (jax_x64 if backend.name == "jax" else float64)
         dtype = dtypes.get(str(target), dtypes.get(target.backend, usual))
-        flags = {"narrow": narrow, "data_dependent_shapes": data_dependent_shapes, "may_wait": sync}
-        runs.append(calls.Run(backend, dtype, **flags))
+        runs.append(calls.Run(backend, dtype, narrow, data_dependent_shapes, sync))
     runs += [run._replace(jit=True) for run in runs if jit and run.backend.name == "jax"]
     expected = compute_expected(task)
     took_part = [NUMPY_RUN, *runs] if reference is None else runs
@@ -259,9 +257,8 @@ def _report(expected: calls.Outcome, outcomes: Sequence[calls.Outcome], xfail: M
             problems.append(f"{name}: does not fail, for which xfail has the reason: {reason}")
     if problems:
         errors = [each.error for each in kept if each.error is not None]
-        if len(errors) > 1:
-            errors = [ExceptionGroup("raised by the function", errors)]
-        raise AssertionError("\n".join(problems)) from (errors[0] if errors else None)
+        cause = ExceptionGroup("raised by the function", errors) if errors[1:] else next(iter(errors), None)
+        raise AssertionError("\n".join(problems)) from cause
 
 
 def _find_targets(
@@ -281,12 +278,11 @@ def _find_targets(
         targets = [session.of_test]
         simulated = [each for each in simulated if each.backend == session.of_test.backend]
     elif session.selected:
-        targets = session.selected
+        targets = [*session.selected]
     else:
         probes = devices.probe_all()
         session.absence |= {str(target): str(probe.reason) for target, probe in probes if not probe.usable}
-        usable = [target for target, probe in probes if probe.usable]
-        everywhere = *usable, *devices.find_required()
+        everywhere = *(target for target, probe in probes if probe.usable), *devices.find_required()
         targets = [each for each in everywhere if has_reference or each != devices.NUMPY]
         if not targets:
             msg = "there is no array library but NumPy to compare with: pip install array-api-strict"

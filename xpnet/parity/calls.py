@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import operator
 import sys
 import traceback
 import warnings
@@ -39,11 +40,11 @@ class Run(NamedTuple):
 
     backend: Backend
     dtype: DtypeCheck = True  # of results, to be compared
-    jit: bool = False
     narrow: bool = False  # float64 and int64 become what the device, or the user of JAX, has instead
-    half: bool = False  # float16 is PyTorch's default dtype
     data_dependent_shapes: bool = False  # array-api-strict allows them
     may_wait: bool = True  # for the device, which the emulated one counts
+    jit: bool = False
+    half: bool = False  # float16 is PyTorch's default dtype
 
     @property
     def target(self) -> BackendDevice:
@@ -144,7 +145,7 @@ def call(
     run: Run,
     function: Function,
     earlier: Outcome | None = None,
-    transform: Function = lambda apply, arrays: apply(arrays),
+    transform: Function = operator.call,
 ) -> Outcome:
     """Call a function of a task with copies of the arguments on the device.
 
@@ -153,9 +154,9 @@ def call(
     """
     __tracebackhide__ = True
     backend, given = run.backend, {**task.leaves}
-    arrays: dict[str, Any] = {}
-    changed: list[str] = []
-    outputs: dict[str, Any] = {}
+    arrays = dict[str, Any]()
+    changed = list[str]()
+    outputs = dict[str, Any]()
 
     def apply(values: Leaves) -> Leaves:
         __tracebackhide__ = True
@@ -210,8 +211,8 @@ def _copy(array: HostArray) -> HostArray:
 
     A view of little in large memory becomes contiguous.
     """
-    low, high = (0, 0) if array.flags.forc else np.lib.array_utils.byte_bounds(array)
-    if not low or array.dtype.hasobject or high - low > max(16 * array.nbytes, 1 << 20):
+    low, high = np.lib.array_utils.byte_bounds(array)
+    if array.flags.forc or array.dtype.hasobject or high - low > max(16 * array.nbytes, 1 << 20):
         copied = array.copy(order="K")
     else:
         memory, offset = np.empty(high - low, np.uint8), array.ctypes.data - low
@@ -224,7 +225,8 @@ def _copy(array: HostArray) -> HostArray:
 def _find_aliases(outputs: Leaves, arrays: Leaves, earlier: Outcome | None) -> Iterator[tuple[str, str]]:
     """Yield the pairs of an output and an array that share memory."""
     others = [*arrays.items()]
-    others += [("that of an earlier call", x) for x in (earlier.arrays.values() if earlier else ())]
+    if earlier:
+        others += [("that of an earlier call", x) for x in earlier.arrays.values()]
     for path, array in outputs.items():
         if path not in arrays:
             for name, x in others:
@@ -235,14 +237,14 @@ def _find_aliases(outputs: Leaves, arrays: Leaves, earlier: Outcome | None) -> I
 
 def _sort_warnings(caught: Iterable[warnings.WarningMessage]) -> dict[str, str]:
     """Return RuntimeWarnings by kind: text and place. Pass others on."""
-    found: dict[str, str] = {}
+    found = dict[str, str]()
     for each in caught:
-        text, place = f"{each.category.__name__}: {each.message}", f"{Path(each.filename).name}:{each.lineno}"
-        is_runtime = issubclass(each.category, RuntimeWarning)
-        kind = text.partition(" encountered in ")[0] if is_runtime else ""
-        found.setdefault(kind, f"{text} ({place})")
-        if not is_runtime:
+        text, kind = f"{each.category.__name__}: {each.message}", ""
+        if issubclass(each.category, RuntimeWarning):
+            kind, *_ = text.split(" encountered in ")
+        else:
             warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+        found.setdefault(kind, f"{text} ({Path(each.filename).name}:{each.lineno})")
     return found
 
 
@@ -284,9 +286,7 @@ def bind(function: Function, arguments: Arguments) -> Function:
     accepts_xp = False
     with suppress(TypeError, ValueError):  # it is an argument already, or a C function has no signature
         signature = inspect.signature(function)
-        if "xp" in signature.parameters:
-            signature.bind_partial(*positional, **dict.fromkeys(keywords), xp=None)
-            accepts_xp = True
+        accepts_xp = "xp" in signature.bind_partial(*positional, **dict.fromkeys(keywords), xp=None).arguments
 
     def bound(xp: Namespace, leaves: Leaves) -> tuple[Any, Arguments]:
         __tracebackhide__ = True

@@ -27,12 +27,11 @@ class BackendDevice(NamedTuple):
     device: str
 
     def __str__(self) -> str:
-        return self.backend if self.is_default else f"{self.backend}:{self.device.removesuffix(':0')}"
-
-    @property
-    def is_default(self) -> bool:
-        """True for the device that the backend has by default."""
-        return self.device == DEFAULT_DEVICES[self.backend]
+        return (
+            self.backend
+            if self in DEFAULT_DEVICES.items()
+            else f"{self.backend}:{self.device.removesuffix(':0')}"
+        )
 
     @property
     def where(self) -> str:
@@ -109,9 +108,10 @@ def find_installed() -> list[BackendDevice]:
 
     Nothing is imported, so some may be unusable.
     """
-    has_driver = cuda_driver_version() is not None
-    likely = [each for each in USUAL if each.is_default or (has_driver and each.device == "cuda:0")]
-    return [each for each in likely if _is_installed(each.backend)]
+    found = {*DEFAULT_DEVICES.items()}
+    if cuda_driver_version() is not None:
+        found |= {each for each in USUAL if each.device == "cuda:0"}
+    return [each for each in USUAL if each in found and _is_installed(each.backend)]
 
 
 def describe_absence(target: BackendDevice) -> str | None:

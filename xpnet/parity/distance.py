@@ -31,8 +31,7 @@ def ulp_distance(a: HostArray, b: HostArray) -> HostArray:
             # The difference of two int64 may need 64 bits without a sign, which is what wrapping leaves.
             wrapped = np.where(left > right, left - right, right - left)
             distance = wrapped.astype(np.uint64).astype(np.float64)
-    distance = np.where(np.isnan(a) & np.isnan(b), 0.0, distance)
-    return np.where(np.isnan(a) ^ np.isnan(b), np.inf, distance)
+    return np.where(np.isnan(a) ^ np.isnan(b), np.inf, np.where(np.isnan(a), 0.0, distance))
 
 
 def unequal_bits(a: HostArray, b: HostArray) -> HostArray:
@@ -50,8 +49,8 @@ def unequal_bits(a: HostArray, b: HostArray) -> HostArray:
 
 def _ordinals(a: HostArray) -> HostArray:
     """Return integers that count the floating-point numbers from zero: neighbours differ by 1."""
-    patterns = a.view(np.dtype(f"i{a.dtype.itemsize}"))
-    bits, lowest = patterns.astype(np.int64), np.int64(np.iinfo(patterns.dtype).min)
+    patterns = a.view(f"i{a.dtype.itemsize}")
+    bits, lowest = patterns.astype(np.int64), np.iinfo(patterns.dtype).min
     return np.where(bits < 0, lowest - bits, bits)
 
 

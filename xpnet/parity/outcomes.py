@@ -1,7 +1,7 @@
 """The outcome of a call with an array library, compared with that of the reference."""
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -51,11 +51,9 @@ def compare(task: Task, run: Run, expected: Outcome, earlier: Outcome | None = N
     if outcome.error is not None:
         if not isinstance(outcome.error, task.raises):
             lines.append(describe_error(run, outcome.error))
-    elif task.raises:
-        error = describe_error(run, cast("Exception", expected.error))
-        lines = [
-            f"raises no {' or '.join(each.__name__ for each in task.raises)}, {task.whose} does: {error}"
-        ]
+    elif expected.error is not None:
+        names = " or ".join(error.__name__ for error in task.raises)
+        lines = [f"raises no {names}, {task.whose} does: {describe_error(run, expected.error)}"]
     elif outcome.outputs and run.has_values:
         lines += find_differences(task, outcome, expected)
         lines += _find_effects(task, outcome, expected, memory=task.check_memory and not lines)
@@ -68,39 +66,38 @@ def find_differences(task: Task, outcome: Outcome, expected: Outcome) -> list[st
     with np.errstate(all="ignore"):
         for path in {**expected.outputs, **outcome.outputs}:
             ours, theirs = (each.outputs.get(path) for each in (outcome, expected))
-            kinds = [x if isinstance(x, Container) else "no container" for x in (ours, theirs)]
-            if kinds[0] != kinds[1]:
-                return [f"{path} is {kinds[0]}, {task.whose}'s {kinds[1]}"]
-            problem = _find_problem(task, outcome.run, ours, theirs)
-            if problem:
+            kind, wanted = (x if isinstance(x, Container) else "no container" for x in (ours, theirs))
+            if kind != wanted:
+                return [f"{path} is {kind}, {task.whose}'s {wanted}"]
+            if problem := _find_problem(task, outcome.run, ours, theirs):
                 lines.append(f"{path} {problem}")
     return lines
 
 
 def _find_effects(task: Task, outcome: Outcome, expected: Outcome, *, memory: bool) -> Iterator[str]:
     """Describe new warnings of a call with NumPy, and results in another memory."""
-    whose = task.whose
     if outcome.run.backend.name != "numpy":
         return
-    for output, partner in sorted({*outcome.aliases} ^ {*expected.aliases}) if memory else ():
-        if (output, partner) in outcome.aliases:
-            yield f"{output} shares memory with {partner}, {whose}'s does not: return a copy"
-        elif partner.startswith("argument"):
-            yield f"{output} shares no memory with {partner}, {whose}'s does"
-    for output, array in outcome.arrays.items() if memory else ():
-        if expected.arrays.get(output, array).flags.writeable and not array.flags.writeable:
-            yield f"{output} is read-only, {whose}'s is not: return a copy"
+    if memory:
+        for output, partner in sorted({*outcome.aliases} ^ {*expected.aliases}):
+            if (output, partner) in outcome.aliases:
+                yield f"{output} shares memory with {partner}, {task.whose}'s does not: return a copy"
+            elif partner.startswith("argument"):
+                yield f"{output} shares no memory with {partner}, {task.whose}'s does"
+        for output, array in outcome.arrays.items():
+            if expected.arrays.get(output, array).flags.writeable and not array.flags.writeable:
+                yield f"{output} is read-only, {task.whose}'s is not: return a copy"
     for kind, text in outcome.warnings.items() if task.check_warnings else ():
         if kind and kind not in expected.warnings:
-            yield f"{text}, which {whose} does not give"
+            yield f"{text}, which {task.whose} does not give"
 
 
 def _find_problem(task: Task, run: Run, value: Any, reference: Any) -> str | None:
     """Describe how an output differs from the expected one, None if it does not."""
-    backend, whose = run.backend, task.whose
+    backend = run.backend
     if isinstance(reference, str | None):
         is_same = type(value) is type(reference) and value == reference
-        return None if is_same else f"is of type {type(value).__name__}, {whose}'s is {reference!r}"
+        return None if is_same else f"is of type {type(value).__name__}, {task.whose}'s is {reference!r}"
     is_array, is_number = backend.owns(value), type(reference) in NUMBERS
     is_masked = isinstance(value, np.ma.MaskedArray)
     if is_masked or not (is_array or (is_number and type(value) in NUMBERS)):
@@ -113,17 +110,17 @@ def _find_problem(task: Task, run: Run, value: Any, reference: Any) -> str | Non
     try:
         host = backend.to_host(value) if is_array else np.asarray(value)
     except TypeError as error:  # a dtype that NumPy does not have
-        return f"has dtype {value.dtype}, {whose}'s {np.asarray(reference).dtype}: {first_line(error)}"
+        return f"has dtype {value.dtype}, {task.whose}'s {np.asarray(reference).dtype}: {first_line(error)}"
     wanted = np.asarray(reference)
     if is_number:
         if dtype and type(np.zeros((), host.dtype).tolist()) is not type(reference):
-            return f"has dtype {host.dtype}, {whose} a Python {type(reference).__name__}"
+            return f"has dtype {host.dtype}, {task.whose} a Python {type(reference).__name__}"
         dtype = False
     elif (run.narrow or not task.float64) and NARROWER.get(wanted.dtype.name) == host.dtype.name:
         narrowed = wanted.astype(host.dtype)  # which is compared, if it holds the values
         if np.allclose(narrowed, wanted, rtol=1e-6, atol=1e-37, equal_nan=True):
             wanted = narrowed
-    problem = find_difference(host, wanted, task.tolerance, whose, dtype)
+    problem = find_difference(host, wanted, task.tolerance, task.whose, dtype)
     return problem and problem + _find_hint(task, run, host, wanted, problem)
 
 

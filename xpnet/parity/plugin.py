@@ -70,8 +70,7 @@ def pytest_configure(config: pytest.Config) -> None:
     session = Session()
     SESSIONS.append(session)
     config.add_cleanup(partial(SESSIONS.remove, session))
-    names = config.getoption(OPTION)
-    if names is not None:
+    if (names := config.getoption(OPTION)) is not None:
         session.selected = _parse([names], OPTION, pytest.UsageError)
 
 
@@ -81,12 +80,11 @@ def pytest_report_header() -> list[str]:
 
     emulation = sys.modules.get("xpnet.emulation")
     lines = [emulation.describe()] if emulation and emulation.is_installed() else []
-    selected = current_session().selected
-    if selected is None:
-        return lines
-    probes = {str(target): probe(*target) for target in selected}
-    missing = {name: str(outcome.reason) for name, outcome in probes.items() if not outcome.usable}
-    return [*lines, _describe(probes, missing)]
+    if selected := current_session().selected:
+        probes = {str(target): probe(*target) for target in selected}
+        missing = {name: str(outcome.reason) for name, outcome in probes.items() if not outcome.usable}
+        lines.append(_describe(probes, missing))
+    return lines
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -112,7 +110,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if not _reaches_plugin(metafunc):
         return
     targets = current_session().selected
-    if targets is None:
+    if not targets:
         from xpnet.parity import devices
 
         with _raise_as(pytest.Collector.CollectError):
@@ -151,20 +149,18 @@ def xp_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
 
     target = request.param
     session, outcome = current_session(), probe(*target)
+    session.absence[str(target)] = outcome.reason or ""
     if not outcome.usable:
-        session.absence[str(target)] = str(outcome.reason)
         message = f"{target.where}: {outcome.reason}; to fix it: {outcome.fix}"
-        source = OPTION if session.selected else devices.REQUIRE
-        if session.selected is not None or target in devices.find_required():
-            pytest.fail(f"{message} ({source} names it)", pytrace=False)
+        if session.selected or target in devices.find_required():
+            pytest.fail(
+                f"{message} ({OPTION if session.selected else devices.REQUIRE} names it)", pytrace=False
+            )
         pytest.skip(message)
-    session.absence[str(target)] = ""
     backend = make(*target)
-    session.of_test = target
-    try:
-        with backend.scope():
-            yield backend
-    finally:
+    with backend.scope():
+        session.of_test = target
+        yield backend
         session.of_test = None
 
 
@@ -197,7 +193,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     absent = {}
     for target in [devices.parse(name) for name in names if session.absence.get(name) != ""]:
         reason = devices.describe_absence(target) or session.absence.get(str(target), "no test ran on it")
-        is_selected = session.selected is None or target in session.selected
+        is_selected = not session.selected or target in session.selected
         absent[str(target)] = reason if is_selected else f"{OPTION} does not name it"
     terminalreporter.write_line(_describe(names, absent))
 

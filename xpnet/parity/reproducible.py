@@ -57,16 +57,16 @@ def assert_reproducible(
     words = [sys.executable, "-c", _CHILD, file, name, text]
     modules = os.pathsep.join(filter(None, sys.path))
     for kernel in KERNELS:
-        env, data = {**os.environ, "OPENBLAS_CORETYPE": kernel, "PYTHONPATH": modules}, archive.getvalue()
-        printed = subprocess.run(words, input=data, env=env, check=True, capture_output=True)  # noqa: S603 - our own
+        env = {**os.environ, "OPENBLAS_CORETYPE": kernel, "PYTHONPATH": modules}
+        printed = subprocess.run(words, input=archive.getvalue(), env=env, check=True, capture_output=True)  # noqa: S603 - our own
         found[f"numpy with the kernel {kernel}"] = json.loads(printed.stdout.splitlines()[-1])
     problems = [
         f"{name}: {path or 'the result'}: other bits than with numpy"
         for name, digests in found.items()
         for path in sorted({path for path, _ in digests.items() ^ found["numpy"].items()})
     ]
-    texts = dict.fromkeys(str(each.message) for each in caught)
-    lines = [text for text in texts if "leaves xpnet.reproducible" in text]
+    texts = (str(each.message) for each in caught)
+    lines = dict.fromkeys(text for text in texts if "leaves xpnet.reproducible" in text)
     if problems:
         raise AssertionError("\n".join([*problems, *lines]))
     for line in lines:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from xpnet.parity.devices import BackendDevice
 
 
@@ -19,22 +21,22 @@ class Session:
     Attributes
     ----------
     selected
-        The backends that ``--xp-backends`` names; None without the option.
+        The backends that ``--xp-backends`` names; none without the option.
     of_test
         The backend of the running test, if it has one of its own.
     absence
         The reasons why backends could not take part, by name; empty for those on which tests ran.
     """
 
-    selected: list[BackendDevice] | None = None
+    selected: Sequence[BackendDevice] = ()
     of_test: BackendDevice | None = None
     absence: dict[str, str] = field(default_factory=dict)
 
 
-SESSIONS: list[Session] = []
-"""The pytest sessions in this process; the last one is running."""
+SESSIONS = [Session()]
+"""The pytest sessions in this process, the last one running, after one that selects nothing."""
 
 
 def current_session() -> Session:
-    """Return the running pytest session; outside of pytest, one that selects nothing."""
-    return SESSIONS[-1] if SESSIONS else Session()
+    """Return the running pytest session; outside of pytest, the one that selects nothing."""
+    return SESSIONS[-1]

@@ -3,7 +3,7 @@
 Variations are other forms of its arrays, a second call, other sizes and values.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -21,17 +21,8 @@ SECOND = "second call"
 LONG = f"{ELEMENTS} elements"
 HALF = "default dtype"
 READ_ONLY = "read-only"
-Change = Callable[[HostArray], HostArray]
 ORDERED = ("numpy", "cupy", "torch", "dpnp", "array-api-strict")
 """The libraries whose arrays have a memory order."""
-FORMS: Mapping[str, tuple[Change, Collection[str]]] = {
-    "C order": (partial(np.array, order="C"), ORDERED),
-    "F order": (partial(np.array, order="F"), ORDERED),
-    "strided": (lambda x: np.repeat(x, 2, axis=-1)[..., ::2] if x.ndim else x, ("numpy",)),
-    READ_ONLY: (lambda x: np.broadcast_to(x, x.shape), ("numpy",)),
-}
-"""The functions that give arrays another form, by name, and the libraries that they are for."""
-
 NEAR, STEP = 1e-3, 6e-6
 """The relative distance of a point, and of those for differences: about the cube root of the precision."""
 TOLERANCE, NOISE = 1e-4, 1e-9
@@ -43,19 +34,30 @@ class Variation(NamedTuple):
 
     Attributes
     ----------
-    paths, change
-        The arrays that are others, and the function that makes them.
+    change
+        The function that makes the others.
     libraries
         Those that it is for.
+    paths
+        The arrays that are others.
     is_form
         True if the reference should return what it returned before.
     """
 
     name: str
-    paths: Collection[str] = ()
-    change: Change = np.copy
+    change: Function = np.copy
     libraries: Collection[str] = tuple(BACKENDS)
+    paths: Collection[str] = ()
     is_form: bool = False
+
+
+FORMS = (
+    Variation("C order", partial(np.array, order="C"), ORDERED),
+    Variation("F order", partial(np.array, order="F"), ORDERED),
+    Variation("strided", lambda x: np.repeat(x, 2, axis=-1)[..., ::2] if x.ndim else x, ("numpy",)),
+    Variation(READ_ONLY, lambda x: np.broadcast_to(x, x.shape), ("numpy",)),
+)
+"""Those that give arrays another form."""
 
 
 def choose_variations(task: Task, *, names: bool | Sequence[str], vary: bool) -> list[Variation]:
@@ -66,10 +68,9 @@ def choose_variations(task: Task, *, names: bool | Sequence[str], vary: bool) ->
     ConfigError
         There is none of that name.
     """
-    every = [*_list_variations(task)]
+    known = {each.name: each for each in _list_variations(task)}
     if isinstance(names, bool):
-        return [each for each in every if (names if each.is_form else vary)]
-    known = {each.name: each for each in every}
+        return [each for each in known.values() if (names if each.is_form else vary)]
     if not {*names} <= {*known}:
         expected = f"True, False, or a list of some of {', '.join(map(repr, known))}"
         raise ConfigError(f"variations: expected {expected}, got {names!r}")
@@ -79,11 +80,10 @@ def choose_variations(task: Task, *, names: bool | Sequence[str], vary: bool) ->
 def _list_variations(task: Task) -> Iterator[Variation]:
     """Yield those of the form of arrays, and if there are some of float64, of sizes and values."""
     yield Variation(SECOND, is_form=True)
-    for name, (change, libraries) in FORMS.items():
-        own = named_arrays(task.fixed if name == READ_ONLY else task.leaves)
-        paths = [path for path, x in own.items() if _form(change(x)) != _form(x)]
-        if paths:
-            yield Variation(name, paths, change, libraries, is_form=True)
+    for form in FORMS:
+        own = named_arrays(task.fixed if form.name == READ_ONLY else task.leaves)
+        if paths := [path for path, x in own.items() if _form(form.change(x)) != _form(x)]:
+            yield form._replace(paths=paths, is_form=True)
     arrays = named_arrays(task.leaves)
     floats = {path: x for path, x in _floats(arrays).items() if x.size}
     if not floats:
@@ -92,10 +92,10 @@ def _list_variations(task: Task) -> Iterator[Variation]:
     rows = np.arange(-(-ELEMENTS * len(first) // first.size)) % len(first)
     together = [path for path, x in arrays.items() if x.ndim and len(x) == len(first)]
     for path in floats:
-        yield Variation(f"NaN in {path}", [path], _plant)
+        yield Variation(f"NaN in {path}", _plant, paths=[path])
     for name, taken in (("no element", rows[:0]), ("one element", rows[:1]), (LONG, rows)):
-        yield Variation(name, together, partial(np.take, indices=taken, axis=0))
-    yield Variation(f"{LONG} with NaN", together, lambda x: _plant(np.take(x, rows, axis=0)))
+        yield Variation(name, partial(np.take, indices=taken, axis=0), paths=together)
+    yield Variation(f"{LONG} with NaN", lambda x: _plant(np.take(x, rows, axis=0)), paths=together)
     yield Variation(HALF, libraries=("torch",))
 
 
