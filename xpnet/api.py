@@ -103,8 +103,8 @@ class Model:
         DataError
             The rows are not numbers, or do not have the network's features.
         """
-        rows, _ = read_features(X, "X", TableOptions.of(self.network.columns))
-        numbers = self.select_predictor(backend_of(X)).predict(rows)
+        predictor, rows = self._predictor(X)
+        numbers = predictor.predict(rows)
         if self.class_names is None:
             return like_input(numbers, X)
         return np.array(self.class_names)[numbers]
@@ -115,12 +115,13 @@ class Model:
         float64 in reproducible arithmetic, else of the dtype of the parameters; JAX has 32 bits unless
         ``jax_enable_x64`` is set. With `as_frame` a data frame of pandas with the names of the classes.
         """
-        names = self.select_predictor(backend_of(X)).class_names if as_frame else None
-        return like_input(self._outputs(X)[1], X, names)
+        predictor, rows = self._predictor(X)
+        return like_input(predictor.outputs(rows)[1], X, predictor.class_names if as_frame else None)
 
     def logits(self, X: object) -> Any:
         """Return the logits, the inputs of the softmax, (m, classes); dtype and errors as `predict_proba`."""
-        return like_input(self._outputs(X)[0], X)
+        predictor, rows = self._predictor(X)
+        return like_input(predictor.outputs(rows)[0], X)
 
     def evaluate(self, X: object, y: object) -> Evaluation:
         """Return metrics on rows (m, features) with labels (m,), in NumPy; the loss is the cross-entropy.
@@ -201,10 +202,10 @@ class Model:
     def _predictors(self) -> dict[tuple[str, str] | None, Predictor]:
         return {}
 
-    def _outputs(self, X: object) -> tuple[HostArray, HostArray]:
-        """Return logits and probabilities of rows, in NumPy."""
+    def _predictor(self, X: object) -> tuple[Predictor, HostArray]:
+        """Return the predictor of rows, and the rows in NumPy."""
         rows, _ = read_features(X, "X", TableOptions.of(self.network.columns))
-        return self.select_predictor(backend_of(X)).outputs(rows)
+        return self.select_predictor(backend_of(X)), rows
 
     def __getstate__(self) -> Json:
         # The predictors, which hold a library's arrays, are rebuilt after unpickling; data are left out.

@@ -278,16 +278,16 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         frame, labels = arrays.take_apart(X, "X"), [arrays.host_array(each, "y") for each in y]
         if frame.texts:
-            names = ", ".join(map(shorten, frame.texts))
             remedy = "leave them out, or encode them, as by make_column_transformer"
-            raise DataError(f"X: {names} hold text or dates: {remedy}")
+            raise DataError(f"X: {', '.join(map(shorten, frame.texts))} hold text or dates: {remedy}")
         array = np.asarray(rows := arrays.host_array(frame.rows, "X"))
         if arrays.holds_text(array):
             raise DataError(f"X: {arrays.TEXT}")
         if array.dtype.kind in "iu" and array.ndim == 2:
             arrays.check_exact(array, "X", frame.names or ())
         if frame.names is not None:
-            rows = frame.to_pandas(getattr(X, "columns", None) if hasattr(X, "iloc") else frame.names or None)
+            headings = getattr(X, "columns", None) if hasattr(X, "iloc") else frame.names or None
+            rows = arrays.like_input(frame.rows, X, headings)
         finite = {"ensure_all_finite": True if self.missing == "error" else "allow-nan"}
         checked = validate_data(self, rows, *labels, dtype=DTYPES, reset=reset, **finite)
         rows, *labels = checked if y else (checked,)

@@ -152,7 +152,7 @@ def fit(
         config = replace(config, validation=len(data.y_test))
     scales = None if "normalize" in explicit or parent else scale_note(data.x_train)
     quantities = None if data.columns.classes else quantity_note(data.y_train)
-    counts = None if parent is not None else count_note(data.x_train, data.columns)
+    counts = None if parent else count_note(data.x_train, data.columns)
     absent = absent_note(data) if classes is None and data.weights is None else None
     for note in filter(None, (*data.notes, scales, quantities, counts, absent)):
         warn_user(note)

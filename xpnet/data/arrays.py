@@ -91,15 +91,8 @@ class Frame(NamedTuple):
     @property
     def features(self) -> Names | None:
         """The names that a network keeps: None if one is empty or stands twice."""
-        if not self.names or "" in self.names:
-            return None
-        return self.names if len({*self.names}) == len(self.names) else None
-
-    def to_pandas(self, labels: Any) -> Any:
-        """Return the rows as a data frame of pandas with these labels of its columns."""
-        import pandas as pd
-
-        return pd.DataFrame(self.rows, columns=labels, copy=False)
+        names = self.names or ("",)
+        return names if len({"", *names}) > len(names) else None
 
     def sort(self, rows: HostArray, columns: Columns, source: str) -> HostArray:
         """Return rows with their columns in the order of the training, if both have names.
@@ -225,7 +218,7 @@ def table_from_arrays(X: Any, y: Any, source: str, options: TableOptions, *, flo
 def _to_labels(y: object, source: str, columns: Columns | None) -> tuple[NDArray[np.int32], Names | None]:
     """Return the numbers of labels, and the names of the classes if the labels are text."""
     labels = to_numbers(y, source, allow_text=True)
-    if (columns is None or columns.classes is None) and not holds_text(labels, str):
+    if not (columns and columns.classes) and not holds_text(labels, str):
         return as_labels(labels, source), None
     codes, numbers = LabelCodes(columns, allow_new=False), list[int]()
     for row, label in enumerate(map(str, labels.reshape(-1).tolist()), start=1):
@@ -318,8 +311,7 @@ def weigh_samples(
         if unknown and set(labels) - class_weight.keys():  # if none is missing, the samples may lack a class
             msg = f"class_weight: {min(map(repr, unknown))} is none of {format_names([*map(str, labels)])}"
             raise DataError(msg)
-        by_class = [class_weight.get(label, 1.0) for label in labels]
-        of_classes = _to_weights("class_weight", by_class, labels)
+        of_classes = _to_weights("class_weight", [class_weight.get(label, 1.0) for label in labels], labels)
         weights = weights * of_classes[data.y_train]
     elif sample_weight is None:
         return data
@@ -389,8 +381,8 @@ def join_tables(training: Table, validation: Table | None = None, classes: int |
     for source, label in largest.items():
         if label >= classes:
             raise DataError(f"{source}: expected labels from 0 to {classes - 1}, got {label}")
-    if training.columns.classes is not None and classes != len(training.columns.classes):
+    if training.columns.classes and classes != len(training.columns.classes):
         msg = f"classes: expected {len(training.columns.classes)}, as many as there are names, got {classes}"
         raise DataError(msg)
-    data, is_validation = join_halves("arrays", training, test), bool(len(test.y))
-    return replace(data, from_arrays=True, test_is_validation=is_validation, number_of_classes=classes)
+    data = join_halves("arrays", training, test)
+    return replace(data, from_arrays=True, test_is_validation=len(test.y) > 0, number_of_classes=classes)

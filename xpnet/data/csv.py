@@ -68,8 +68,7 @@ def read_csv(path: Path, options: TableOptions, texts: AbstractSet[int] = frozen
         line += text.count(b"\n", 0, len(text) - len(rest))
         first, _, others = rest.partition(b"\n")
         layout = _Layout(path, line, first, options, texts)
-        start = (line + 1, others) if layout.names else (line, rest)
-        for number, piece in chain([start], pieces):
+        for number, piece in chain([(line + 1, others) if layout.names else (line, rest)], pieces):
             more, block = _read_block(layout, number, piece)
             if layout.found:
                 return read_csv(path, options, texts | layout.found)
@@ -81,17 +80,16 @@ def read_csv(path: Path, options: TableOptions, texts: AbstractSet[int] = frozen
             check_memory(path, rows * (len(layout.features) * (1 if layout.pixels else 8) + 24))
     if not rows:
         raise DataError(f"{path}: has a header but no rows")
-    y = np.full(rows, -1, np.int32)
-    classes = None
     place = layout.label or 0
     names = layout.names
-    if layout.label is not None:
-        y, classes = layout.labels.finish(codes, path)
+    unknown = np.full(rows, -1, np.int32), None
+    y, classes = unknown if layout.label is None else layout.labels.finish(codes, path)
     columns = Columns(position=place, classes=classes)
     if names and options.columns != "0.1.0":
         columns = replace(columns, features=tuple(names[i] for i in layout.features), label=names[place])
-    kind = "pixel column" if layout.pixels else "feature column"
-    note = pluralize(len(layout.features), kind) + layout.reason
+    note = (
+        pluralize(len(layout.features), f"{'pixel' if layout.pixels else 'feature'} column") + layout.reason
+    )
     note += f", label column {quote(names[place]) if names else place + 1}"
     words = {names[i] if names else str(i + 1): layout.texts[i] for i in layout.features if i in layout.texts}
     return Table(np.concatenate(blocks), y, str(path), str(path), columns, note, np.concatenate(lines), words)
@@ -153,7 +151,7 @@ class _Layout:
         self.names = names = cells if _is_header(cells, options) else None
         known = options.known or NO_COLUMNS
         predicted = options.predicted
-        width = len(cells)
+        self.width = width = len(cells)
         if names and options.columns != "0.1.0":
             _check_names(path, names)
         options.check_dropped(path, names or ())
@@ -176,7 +174,6 @@ class _Layout:
         self.pixels &= not texts
         self.path = path
         self.options = options
-        self.width = width
         self.features = places
         self.reason = ""
         self.labels = LabelCodes(options.known, allow_new=predicted is None)
@@ -237,9 +234,9 @@ def _read_block(layout: _Layout, line: int, text: bytes) -> CodedBlock:
     codes, x = _read_at_once(layout, text) or _read_cells(layout, line, text)
     if layout.pixels and x.dtype != np.uint8:
         is_pixel = (x >= 0) & (x <= 255) & (x == np.floor(x)) & (layout.options.columns != "0.1.0")
-        layout.pixels = bool(is_pixel.all())
-        if layout.pixels:
+        if is_pixel.all():
             return codes, x.astype(np.uint8)
+        layout.pixels = False
         row, feature = np.argwhere(~is_pixel)[0]
         layout.reason = f" ({x[row, feature]:g} in column {layout.features[feature] + 1} is no pixel)"
     return codes, x
@@ -247,15 +244,10 @@ def _read_block(layout: _Layout, line: int, text: bytes) -> CodedBlock:
 
 def _read_at_once(layout: _Layout, text: bytes) -> CodedBlock | None:
     """Read a piece by NumPy or pandas; None if neither reads it, or a number is infinite or missing."""
-    if (
-        layout.texts
-        or b"\r" in text
-        or (b'"' in text and any(row.count(b'"') % 2 for row in text.split(b"\n")))
-    ):
+    is_unclosed = b'"' in text and any(row.count(b'"') % 2 for row in text.split(b"\n"))
+    if layout.texts or b"\r" in text or is_unclosed:
         return None  # the two disagree about line breaks in quotes, which are refused
-    readers: list[Callable[[_Layout, bytes], CodedBlock]] = []
-    if layout.pixels:
-        readers.append(_read_by_numpy)
+    readers: list[Callable[[_Layout, bytes], CodedBlock]] = [_read_by_numpy] if layout.pixels else []
     if layout.options.columns != "pixels":
         readers.append(_read_by_pandas)
     for read in readers:
@@ -275,9 +267,9 @@ def _read_by_numpy(layout: _Layout, text: bytes, dtype: type[np.generic] = np.ui
         labels.append(cell.strip())
         return 0
 
-    form: dict[str, Any] = {"delimiter": layout.delimiter, "quotechar": '"', "comments": None, "ndmin": 2}
-    form["converters"] = None if layout.label is None else {layout.label: take_label}
-    cells: NDArray[Any] = np.loadtxt(text.decode().split("\n"), dtype, **form)
+    converters: Any = None if layout.label is None else {layout.label: take_label}
+    lines = text.decode().split("\n")
+    cells: NDArray[Any] = np.loadtxt(lines, dtype, None, layout.delimiter, converters, ndmin=2, quotechar='"')
     if cells.shape[1] != layout.width:
         raise ValueError
     return layout.labels.encode(labels), cells[:, layout.features]
@@ -294,8 +286,8 @@ def _read_by_pandas(layout: _Layout, text: bytes) -> CodedBlock:
         raise ValueError  # pandas takes what a short row lacks for missing values, and warns of a long row
     form: dict[str, Any] = {"sep": layout.delimiter, "names": range(layout.width), "header": None}
     form |= {"index_col": False, "na_filter": fills, "keep_default_na": False}
-    form["na_values"] = dict.fromkeys(layout.features, MISSING)
-    form["dtype"] = defaultdict(lambda: np.float64, {layout.label: object})
+    dtypes = defaultdict(lambda: np.float64, {layout.label: object})
+    form |= {"na_values": dict.fromkeys(layout.features, MISSING), "dtype": dtypes}
     if np.lib.NumpyVersion(pd.__version__) < "3.1.0":
         form["float_precision"] = "round_trip"
     frame = pd.read_csv(io.BytesIO(text), **form)
@@ -327,8 +319,7 @@ def _read_cells(layout: _Layout, line: int, piece: bytes) -> CodedBlock:
                 if may_be_text and not NUMBER.fullmatch(cell) and cell not in _NO_TEXT:
                     layout.found.add(column)
                 name = f" ({shorten(layout.names[column])})" if layout.names else ""
-                place = {"line": number, "column": f"{column + 1}{name}"}
-                defect = defect or DataError.at(layout.path, error, **place)
+                defect = defect or DataError.at(layout.path, error, line=number, column=f"{column + 1}{name}")
     if defect and not layout.found:
         raise defect
     return codes, np.array(rows).reshape(-1, layout.width)[:, layout.features]

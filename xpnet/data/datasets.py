@@ -187,8 +187,8 @@ def _read_dataset(data: Path | None, test_data: Path | None, options: TableOptio
     """Read a dataset, by the kind of `data`."""
     if data is not None:
         refuse_foreign(data)
-    if data is not None and is_csv(data) and not data.is_dir():
-        return _read_csv_dataset(data, test_data, options)
+        if is_csv(data) and not data.is_dir():
+            return _read_csv_dataset(data, test_data, options)
     if options not in _DEFAULTS:
         names = ", ".join(map(setting, ("label", "test_split", "missing", "drop", "encode")))
         raise ConfigError(f"{names}, --pixels, --features: go with a CSV file in {setting('data')}")
@@ -213,9 +213,8 @@ def _read_csv_dataset(data: Path, test_data: Path | None, options: TableOptions)
     train = read_csv(data, options)
     if test_data is None:
         train, test = _split_rows(train, options.test_split or 0.0)
-        train = train.fit(options)
-    else:
-        train = train.fit(options)
+    train = train.fit(options)
+    if test_data is not None:
         if options.columns != "0.1.0":
             options = options._replace(columns="pixels" if train.x.dtype == np.uint8 else "features")
         test = read_csv(test_data, options._replace(known=train.columns))
@@ -290,11 +289,11 @@ def join_halves(name: str, train: Table, test: Table) -> Dataset:
             raise DataError(f"{pixels.x_from}: {problem}")
         check_memory(train.x_from, np.dtype(np.float64).itemsize * x_train.size)
         x_train, x_test = x_train.astype(np.float64), x_test.astype(np.float64)
-    note = quantity_note(train.y) if train.columns.classes is None else None
-    notes = () if note is None else (f"notice: {note}",)
+    samples = x_train, train.y, x_test, test.y
+    note = None if train.columns.classes else quantity_note(train.y)
+    notes = (f"notice: {note}",) if note else ()
     file = "" if test.lines is None else test.x_from
-    dataset = Dataset(x_train, train.y, x_test, test.y, name, train.columns, notes)
-    return replace(dataset, test_rows=test.lines, test_file=file)
+    return Dataset(*samples, name, train.columns, notes, test_rows=test.lines, test_file=file)
 
 
 Rows: TypeAlias = tuple[HostArray, NDArray[np.int32] | None]
@@ -343,8 +342,7 @@ def read_rows(path: Path, expected: int, columns: Columns = NO_COLUMNS) -> Rows:
 
 def _choose_rows(keys: Sequence[str]) -> list[str]:
     """Return the name of the features in an archive, and that of their labels if it has them."""
-    names = ["x_test", "x", *(keys if len(keys) == 1 else ())]
-    key = next((name for name in names if name in keys), "")
+    key = next((name for name in ("x_test", "x") if name in keys), keys[0] if len(keys) == 1 else "")
     labels = {"x_test": "y_test", "x": "y"}.get(key, key)
     return [name for name in dict.fromkeys((key, labels)) if name in keys]
 
@@ -388,7 +386,7 @@ def load_shared(ranks: Ranks, data: Path | None, test_data: Path | None, **optio
 
 def _describe(data: Dataset) -> dict[str, Any]:
     """Return what the other ranks of the machine need to know."""
-    arrays = {name: getattr(data, name) for name in ROLES}
-    shared = {name: (array.shape, array.dtype.str) for name, array in arrays.items() if not is_mapped(array)}
+    arrays = ((name, getattr(data, name)) for name in ROLES)
+    shared = {name: (array.shape, array.dtype.str) for name, array in arrays if not is_mapped(array)}
     words = {"name": data.name, "notes": data.notes, "columns": data.columns.to_json()}
     return {**words, "classes": data.classes, "shared": shared}

@@ -64,23 +64,20 @@ class Table:
         check_texts(self.x_from, self.texts, options.encode)
         if self.texts and not self.columns.features:
             raise DataError(f"{self.x_from}: columns of text need names, all different, to be encoded")
-        columns = replace(self.columns, dropped=options.drop, zeros=options.unknown == "zeros")
         numbers, texts = np.split(self.x.T, [self.x.shape[1] - len(self.texts)])
-        if options.missing != "error":
-            means = []
-            for place, column in enumerate(numbers):
-                values = flush_subnormals(column[~np.isnan(column)]).tolist()
-                if not values:
-                    name = shorten(columns.features[place]) if columns.features else place + 1
-                    problem = f"feature {name} has no value in the training rows: remove it"
-                    raise DataError(f"{self.x_from}: {problem}")
-                means.append(math.fsum(values) / len(values))
-            columns = replace(columns, means=tuple(means) or None)
+        means = []
+        for place, column in enumerate(numbers if options.missing != "error" else ()):
+            values = flush_subnormals(column[~np.isnan(column)]).tolist()
+            if not values:
+                name = shorten(self.columns.features[place]) if self.columns.features else place + 1
+                raise DataError(f"{self.x_from}: feature {name} has no value in the training rows: remove it")
+            means.append(math.fsum(values) / len(values))
         categories, absent = {}, set() if options.missing == "category" else {""}
         for (name, words), codes in zip(self.texts.items(), texts, strict=True):
             found = {word for word, code in words.items() if code in codes}
             categories[name] = tuple(sorted(found - absent))
-        columns = replace(columns, categories=categories)
+        columns = replace(self.columns, means=tuple(means) or None, categories=categories)
+        columns = replace(columns, dropped=options.drop, zeros=options.unknown == "zeros")
         return replace(self, columns=columns).encode(columns)
 
     def encode(self, columns: Columns) -> Self:
@@ -174,9 +171,8 @@ def as_features(
         raise DataError(f"{where}: holds no values (its shape is {format_shape(values.shape)})")
     rows = values.reshape(len(values), -1)
     if rows.dtype.kind in "iu" and rows.dtype != np.uint8:
-        if rows.min() < 0 or rows.max() > 255:
-            problem = f"is outside 0 to 255: {PIXEL_RULE}; store other numbers as float32 or float64"
-            refuse_first(where, rows, names, lambda part: (part < 0) | (part > 255), problem)
+        problem = f"is outside 0 to 255: {PIXEL_RULE}; store other numbers as float32 or float64"
+        refuse_first(where, rows, names, lambda part: (part < 0) | (part > 255), problem)
     elif rows.dtype.kind == "f":
         rows = rows.astype(np.float64 if rows.dtype.itemsize > 4 else np.float32, copy=False)
         if not (np.isfinite(rows.min()) and np.isfinite(rows.max())):
@@ -239,7 +235,7 @@ def refuse_first(
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         defects = np.argwhere(wrong(rows[start : start + _ROWS_AT_ONCE]))
         if len(defects):
-            row, column = start + int(defects[0, 0]), int(defects[0, 1])
+            row, column = (defects[0] + (start, 0)).tolist()
             name = quote(names[column]) if names else column + 1
             raise DataError.at(where, f"{rows[row, column]} {problem}", row=row + 1, column=name)
 
@@ -278,8 +274,7 @@ def open_data_file(path: Path, expected: str = "a file") -> Iterator[BinaryIO]:
             other = FOREIGN.get(start) or FOREIGN.get(start[:2])
             if other and path.suffix.lower() != ".npz":
                 raise DataError(f"{path}: is {other}).to_csv('new.csv', index=False) makes a CSV file of it")
-            packed = start.startswith(GZIP_MAGIC)
-            yield cast("BinaryIO", gzip.GzipFile(fileobj=file)) if packed else file
+            yield cast("BinaryIO", gzip.GzipFile(fileobj=file)) if start.startswith(GZIP_MAGIC) else file
     except EOFError as error:
         raise DataError(f"{path}: the gzip data ends too early: download the file again") from error
     except (gzip.BadGzipFile, zlib.error) as error:

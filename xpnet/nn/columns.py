@@ -76,9 +76,8 @@ class Columns:
         """
         count = x.shape[1] - len(texts)
         numbers = x[:, :count]
-        missing = np.isnan(numbers) if self.means is not None and x.dtype.kind == "f" else np.False_
-        if missing.any():
-            numbers = np.where(missing, np.asarray(self.means, x.dtype), numbers)
+        if self.means is not None and x.dtype.kind == "f":
+            numbers = np.where(np.isnan(numbers), np.asarray(self.means, x.dtype), numbers)
         parts = [numbers]
         for codes, (name, categories) in zip(x.T[count:], self.categories.items(), strict=True):
             words = np.array([*texts[name]], object)[codes.astype(np.int64)]
@@ -88,10 +87,8 @@ class Columns:
                 row = int(known.argmin())
                 remedy = setting("unknown", "zeros") if words[row] else setting("missing", "category")
                 place = {"row": row + 1} if lines is None else {"line": lines[row]}
-                problem = (
-                    f"{quote(words[row])} is none of the categories {format_names(categories)}: training "
-                    f"with {remedy} takes it"
-                )
+                hint = f"training with {remedy} takes it"
+                problem = f"{quote(words[row])} is none of the categories {format_names(categories)}: {hint}"
                 raise DataError.at(where, problem, **place, column=shorten(name))
             parts.append(ones)
         return np.hstack(parts) if texts else numbers
@@ -111,7 +108,7 @@ class Columns:
             It is another text.
         """
         try:
-            values: dict[str, Any] = dict(json.loads(text or "{}").items())
+            values: dict[str, Any] = json.loads(text or "{}")
             lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
             texts = {name: tuple(each) for name, each in values.get("categories", {}).items()}
             columns = cls(**values | lists | {"categories": texts})
@@ -119,9 +116,8 @@ class Columns:
             found = columns.inputs or range(features), columns.classes or range(classes)
             means = columns.means or (0.0,) * (features - ones)
             is_valid = (*map(len, found), len(means)) == (features, classes, features - ones)
-            is_valid &= all(
-                matches(getattr(columns, name), kind) for name, kind in get_type_hints(cls).items()
-            )
+            kinds = get_type_hints(cls).items()
+            is_valid &= all(matches(getattr(columns, name), kind) for name, kind in kinds)
             is_valid &= all(map(math.isfinite, means)) and len(columns.features or texts) >= len(texts)
             is_valid &= 0 <= columns.position <= features + len(columns.dropped)
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):

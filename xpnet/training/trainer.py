@@ -153,8 +153,7 @@ class Trainer:
             workers = config.workers
         else:
             name = setting("workers")
-            problem = f"the {backend.name} backend has threads of its own: leave {name} out"
-            raise ConfigError(f"{name}: {problem}")
+            raise ConfigError(f"{name}: the {backend.name} backend has threads of its own: leave {name} out")
         with backend.scope(), backend.workers(workers):
             trainer = cls(config, data, backend, **options, workers=workers)
             try:
