@@ -76,8 +76,7 @@ def _format_report(report: Values) -> str:
         problem = f"commands, trainings and reports: not installed: {', '.join(missing)}"
         lines += ["", problem, f"  to fix it: {report['train']['fix']}"]
     if without_driver:
-        lines += ["", "NVIDIA GPUs: there is no NVIDIA driver"]
-        lines += [f"  to fix it: {DRIVER_FIX}"]
+        lines += ["", "NVIDIA GPUs: there is no NVIDIA driver", f"  to fix it: {DRIVER_FIX}"]
     for backend in report["backends"]:
         for trouble in backend["troubles"]:
             if without_driver and cuda_index(trouble["device"]) is not None:

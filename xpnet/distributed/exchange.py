@@ -161,7 +161,9 @@ class TreeSum:
     """
 
     def __init__(self, memory: Memory, blocks: int, shapes: Shapes, dtype: str) -> None:
-        self._memory, self._blocks, comm = memory, blocks, memory.comm
+        self._memory = memory
+        self._blocks = blocks
+        comm = memory.comm
         nodes, rank = list_nodes(blocks, comm.size), comm.rank
         own = len(nodes[rank])
         widths = _count_numbers(shapes, comm.size)
