@@ -118,8 +118,8 @@ C_OF_OTHERS = (
         (lambda _: xpnet.fit(X, Y, C=5), C_OF_OTHERS),
         (lambda _: xpnet.fit(X, Y, hidden=True), "fit: hidden: expected whole numbers, each 1 or more, got"),
         (
-            lambda _: xpnet.fit(X, Y, learning_rate=1e300),
-            "training diverged: the loss is not finite in epoch",
+            lambda _: xpnet.fit(X * 1e300, Y, normalize="none", epochs=0),
+            "training diverged: the loss is not finite in epoch 0",
         ),
         (lambda _: xpnet.fit(HOLES, [0, 1]), "X, row 2, column 'a': nan is not a finite number; "),
         (lambda _: xpnet.fit(X, [0, 1]), "X holds 300 samples, y holds 2 labels"),
