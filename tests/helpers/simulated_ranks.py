@@ -13,6 +13,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from xpnet.distributed.ranks import ALONE
+
 LONGEST = 1e5
 """Seconds that a schedule may last."""
 
@@ -26,10 +28,10 @@ class BrokenProtocol(BaseException):
 
 
 class Process:
-    """A rank of a job, with a function that connects it to the others."""
+    """A rank of a job."""
 
-    def __init__(self, job=None, rank=0, connect=None):
-        self.job, self.rank, self.connect, self.is_dead = job, rank, connect, False
+    def __init__(self, job=None, rank=0):
+        self.job, self.rank, self.ranks, self.is_dead = job, rank, ALONE, False
 
 
 class Task:
