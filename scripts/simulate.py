@@ -10,6 +10,7 @@ import argparse
 import multiprocessing
 import sys
 from collections import Counter
+from typing import Any
 
 from checkout import ROOT
 from shared import whole_number
@@ -17,7 +18,7 @@ from shared import whole_number
 from xpnet._lib.machine import available_cpus
 
 
-def run_schedules(seeds: range) -> tuple[Counter[str], list[str], list[tuple[object, ...]]]:
+def run_schedules(seeds: range) -> tuple[Counter[str], list[str], list[tuple[Any, ...]]]:
     """Run schedules; return how many jobs end how and reach each point, what is wrong, and the last trace."""
     from simulation import simulation
 
