@@ -10,8 +10,9 @@ from simulated_disk import Node
 from simulation import WORDS, Job, outcome, simulation
 
 from xpnet._lib.tree import leaves
+from xpnet.data import array_files
 from xpnet.storage.checkpoint import load_checkpoint
-from xpnet.training.batches import BatchLoader
+from xpnet.training import trainer
 from xpnet.training.shared_step import SharedStep
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds open files in /proc")
@@ -58,17 +59,43 @@ def test_any_number_of_slices_has_the_bits_of_all_and_a_share_of_the_state(
         assert size == 1 or max(shares) < 1 / size + 0.15
 
 
-def test_a_step_takes_a_ranks_own_samples_and_those_that_it_compares(world, tmp_path, monkeypatch):
+class Reader(np.ndarray):
+    """Rows in a mapped file, which tells which ones are read."""
+
+    note = staticmethod(lambda rows: None)
+
+    def __array_function__(self, function, types, arguments, options):
+        if function is np.take:
+            self.note(arguments[1].tolist())
+        return super().__array_function__(function, types, arguments, options)
+
+
+def test_a_step_reads_a_ranks_own_samples_of_a_mapped_file_and_those_that_it_compares(
+    world, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(array_files, "MIN_MAPPED_BYTES", 0)
+    monkeypatch.setattr(
+        trainer, "with_random_access", lambda x: array_files.with_random_access(x).view(Reader)
+    )
     x, y = pixels(5100, 5, 3)
-    np.savez(tmp_path / "data.npz", x_train=x[:5000], y_train=y[:5000], x_test=x[5000:], y_test=y[5000:])
-    rows, load = [set(), set(), set()], BatchLoader._load
+    arrays = {"x_train": x[:5000], "y_train": y[:5000], "x_test": x[5000:], "y_test": y[5000:]}
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    rows, in_step, call = [set(), set(), set()], set(), SharedStep.__call__
 
-    def note(loader, order, epoch, begin, group):
-        rows[world.current.process.rank] |= {*order.host[begin:][group.start : group.stop].tolist()}
-        return load(loader, order, epoch, begin, group)
+    def call_step(step, *arguments):
+        in_step.add(step.context.ranks.rank)
+        variables = call(step, *arguments)
+        in_step.remove(step.context.ranks.rank)
+        return variables
 
-    monkeypatch.setattr(BatchLoader, "_load", note)
+    def note(numbers):
+        rank = world.current.process.rank
+        rows[rank] |= {*numbers} if rank in in_step else set()
+
+    monkeypatch.setattr(SharedStep, "__call__", call_step)
+    monkeypatch.setattr(Reader, "note", staticmethod(note))
     world.reset(Random(0), Node({}))  # noqa: S311
-    world.run_jobs(Job(f"{WORDS} --data {tmp_path}/data.npz --batch-size 2500 --epochs 1", 3))
+    world.run_jobs(Job(f"{WORDS} --data {tmp_path} --batch-size 2500 --epochs 1", 3))
     # Of each of two batches a rank has one block of 1,024, and of the first it compares that of another one.
     assert (len(set.union(*rows)), max(map(len, rows))) == (5000, 3 * 1024)
