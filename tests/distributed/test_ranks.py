@@ -92,7 +92,8 @@ def test_the_nodes_of_all_ranks_are_few_and_add_up_to_the_bits_of_the_tree():
         total = np.empty(3)
         finish_tree(sums, blocks, np.add, total)
         np.testing.assert_array_equal(total, tree_sum(terms[:, None])[0])
-        assert (sum(map(len, parts)), len(nodes) <= 4 * ranks) == (blocks, True)
+        sizes = [node_size(node, blocks) for node in nodes]
+        assert (sum(sizes), len(nodes) <= 4 * ranks) == (blocks, True)
 
 
 @pytest.mark.tooling

@@ -5,6 +5,7 @@ import errno
 import pytest
 from folders import fail_with
 
+from xpnet.errors import ConfigError
 from xpnet.storage.locks import Lock, is_locked
 
 
@@ -27,6 +28,12 @@ def test_a_lock_is_held_by_one_and_leaves_no_file_but_that_of_the_next(path):
     assert path.exists()
     del new  # nobody refers to it
     assert Lock.take(path) is not None
+
+
+def test_a_folder_that_was_moved_away_is_not_made_again(path):
+    with pytest.raises(ConfigError, match="cannot be written"):
+        Lock.take(path.parent / "gone" / "lock")
+    assert not (path.parent / "gone").exists()
 
 
 def test_without_locks_in_the_file_system_everybody_has_one(path, monkeypatch):
