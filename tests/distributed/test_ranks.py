@@ -19,10 +19,10 @@ from xpnet.arithmetic.blocks import tree_sum
 from xpnet.backends import resolve
 from xpnet.cli.trials import Trial, TrialProcesses
 from xpnet.config import TrainConfig
+from xpnet.distributed import watchdog
 from xpnet.distributed.exchange import Gathering, Memory, TreeSum, finish_tree, list_nodes, node_size
 from xpnet.distributed.launch import end_job, rank_and_size
 from xpnet.distributed.ranks import ALONE, Ranks, count_sharing
-from xpnet.distributed.watchdog import read_limits
 from xpnet.errors import BackendError, ConfigError
 from xpnet.nn.architecture import Network
 from xpnet.training.opening import _compare_places
@@ -81,6 +81,16 @@ def test_a_rank_that_ends_the_job_first_lets_the_launcher_pass_on_its_words(monk
     assert calls == ["pause", 2]
 
 
+def test_a_rank_ends_unless_all_have_connected_in_time(monkeypatch, capsys):
+    ended = []
+    monkeypatch.setenv("XPNET_RANK_TIMEOUT", "0.01")
+    monkeypatch.setattr(watchdog, "kill_process", lambda: ended.append(True))
+    watchdog.Activity().end_if_unwatched()
+    assert ended == [True]
+    line = "xpnet: the ranks have not all connected after 0 s, and the job ends\n"
+    assert capsys.readouterr().err == line
+
+
 def test_the_nodes_of_all_ranks_are_few_and_add_up_to_the_bits_of_the_tree():
     generator, ranks = np.random.default_rng(0), 7
     for blocks in (*range(1, 40), 127, 128, 129, 1000):
@@ -130,9 +140,12 @@ def test_each_rank_takes_the_gpu_of_its_number(monkeypatch):
 
 
 def test_the_environment_sets_both_limits_of_a_wait(monkeypatch):
-    assert read_limits(debug=False) == (300, 3600)
+    assert watchdog.read_limits(debug=False) == (300, 3600)
     monkeypatch.setenv("XPNET_RANK_TIMEOUT", "600")
-    assert (read_limits(debug=False), read_limits(debug=True)) == ((600, 600), (math.inf, math.inf))
+    assert (watchdog.read_limits(debug=False), watchdog.read_limits(debug=True)) == (
+        (600, 600),
+        (math.inf, math.inf),
+    )
 
 
 CPU, SHARED = ["numpy 2 on cpu", "", "", "no driver"], ["cupy 14 on cuda:1", "a", "", ""]
