@@ -67,11 +67,8 @@ def test_any_function_has_the_bits_of_numpy(cupy, capsys, shape, dtype):
     assert capsys.readouterr().err == ""
 
 
-WARNING = "xpnet: warning: not compiling a function for cupy, which is slower: "
-
-
 def test_a_function_that_is_not_known_runs_as_it_is_after_a_warning(cupy, capsys):
     x = cupy.from_host(np.array([-1.5, 0.0, 3.5]))
     (result,) = cupy.compile(lambda x: [cupy.xp.floor(x) * 2.0], exact=True)(x)
     assert cupy.to_host(result).tolist() == [-4.0, 0.0, 6.0]
-    assert capsys.readouterr().err.startswith(WARNING)
+    assert "warning: not compiling a function for cupy, which is slower: " in capsys.readouterr().err

@@ -27,7 +27,6 @@ def streams():
 
 
 def test_a_predictor_gives_two_streams_their_own_answers(streams, monkeypatch):
-    """The first stream pauses before each step of a plan in turn, while the other predicts."""
     import cupy
 
     from xpnet.backends.cupy_compile import Plan

@@ -38,7 +38,6 @@ LEVEL_ZERO, SECOND = device("level_zero", "gpu"), device("level_zero", "gpu")
     ],
 )
 def test_the_cpu_and_each_gpu_have_a_name_and_perhaps_float64(monkeypatch, devices, expected):
-    """Stand-ins take the place of dpnp and dpctl, where there are these SYCL devices."""
 
     def get_devices(backend="all", device_type="all"):
         return [each for each in devices if backend in ("all", each.backend) and device_type == each.kind]
@@ -53,9 +52,6 @@ def test_the_cpu_and_each_gpu_have_a_name_and_perhaps_float64(monkeypatch, devic
     for name, each in expected.items():
         assert library.of(array_on(each)).device_name == name
         assert library.make(name).has_float64 == each.has_aspect_fp64
-
-
-# dpnp itself, on its CPU device
 
 
 @pytest.mark.needs("dpnp")

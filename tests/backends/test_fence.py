@@ -48,9 +48,7 @@ def test_compiled_functions_have_the_bits_of_numpy(jax, dtype):
 
     args = operands(dtype)
     results = zip(PROGRAMS, jax.compile(programs, exact=True)(*args), programs(*args), strict=True)
-    assert [
-        name for name, result, expected in results if np.asarray(result).tobytes() != expected.tobytes()
-    ] == []
+    assert [name for name, result, right in results if np.asarray(result).tobytes() != right.tobytes()] == []
 
 
 def test_fences_hold_in_the_body_of_a_loop(jax):

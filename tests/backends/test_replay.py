@@ -106,8 +106,7 @@ def test_the_shapes_and_dtypes_of_array_arguments_may_change():
 
 def test_native_results_do_not_depend_on_how_often_a_thread_has_called_before():
     images, weight = RNG.normal(size=(1024, 784)).astype(np.float32), np.full((10, 784), 0.1, np.float32)
-    fast = NUMPY.compile(
-        lambda w, x: NUMPY.xp.matmul(w, NUMPY.xp.matrix_transpose(x * 2.0)) + 1.0, exact=False
-    )
+    xp = NUMPY.xp
+    fast = NUMPY.compile(lambda w, x: xp.matmul(w, xp.matrix_transpose(x * 2.0)) + 1.0, exact=False)
     first, *others = (fast(weight, images) for _ in range(3))
     assert_same(others, [first, first])
