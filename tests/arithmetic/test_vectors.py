@@ -1,8 +1,4 @@
-"""docs/vectors: NumPy and tests/reference.py compute what the files of test vectors hold.
-
-Other libraries compute the functions, contractions and public functions; in the rest they agree with
-NumPy, as test_closed_world.py shows.
-"""
+"""docs/vectors: NumPy and tests/reference.py compute what the files of test vectors hold."""
 
 import re
 from dataclasses import fields
@@ -36,16 +32,15 @@ def test_every_backend_computes_the_functions_contractions_and_public_functions(
 
 CHECKS = dict(checks(load_reference()))
 OF_TRAININGS = {f"trainings {case['name']}": case for case in FILES["trainings"]["trainings"]}
-LONG = [name for name, case in OF_TRAININGS.items() if case["samples"] > 1000]
+SLOW = {True: [pytest.mark.slow], False: []}
+TRAININGS = [pytest.param(x, marks=SLOW[case["samples"] > 1000]) for x, case in OF_TRAININGS.items()]
 
 
 def test_the_reference_computes_every_vector_but_the_trainings():
     assert [name for name in CHECKS if name not in OF_TRAININGS and not CHECKS[name]()] == []
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(x, marks=[pytest.mark.slow] if x in LONG else []) for x in OF_TRAININGS]
-)
+@pytest.mark.parametrize("name", TRAININGS)
 def test_the_reference_trains_as_the_file_says(name):
     assert CHECKS[name]()
 
