@@ -1,7 +1,4 @@
-"""By what an epoch is the best: what is chosen by the score, and where it is shown.
-
-The scores themselves, and the order of equal ones, are among the trainings of docs/vectors.
-"""
+"""By what an epoch is the best: what is chosen by the score, and where it is shown."""
 
 import json
 import math

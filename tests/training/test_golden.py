@@ -24,9 +24,7 @@ EPOCHS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("backend", "epochs"), EPOCHS, indirect=["backend"], ids=lambda value: getattr(value, "value", value)
-)
+@pytest.mark.parametrize(("backend", "epochs"), EPOCHS, indirect=["backend"])
 def test_the_default_run(backend, epochs):
     digests = {}
 

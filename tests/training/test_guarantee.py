@@ -94,8 +94,6 @@ ENVIRONMENTS = {
 }
 FIRST, *SLOW = ENVIRONMENTS
 NO_OLDEST = pytest.mark.skipif(OLDEST not in os.environ, reason=f"{OLDEST} names no Python with that NumPy")
-
-
 NAMES = [FIRST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 NAMES += [pytest.param("the oldest NumPy", marks=[pytest.mark.slow, NO_OLDEST])]
 

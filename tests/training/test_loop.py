@@ -54,7 +54,7 @@ def test_values_that_are_not_finite_end_training_and_name_the_epoch(batch_size, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.value)
+@pytest.mark.parametrize("case", CASES)
 def test_the_memory_of_a_training_ends_with_it(case):
     config = TrainConfig(batch_size=26, epochs=3, hidden=(4,))  # whole batches
     gc.disable()  # it would find cycles of references, but who knows when

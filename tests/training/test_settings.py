@@ -16,6 +16,8 @@ from xpnet.training.trainer import Trainer
 
 DATA = image_data()
 NUMPY = make("numpy", "cpu")
+MANY = replace(DATA, x_train=np.tile(DATA.x_train, (12, 1)), y_train=np.tile(DATA.y_train, 12))
+DECIMALS = replace(DATA, x_train=DATA.x_train / 255, x_test=DATA.x_test / 255)
 OF_EVERY_KIND = (
     *("tanh", "glorot", "batch norm", "loss", "label smoothing", "class weight", "weight decay of adamw"),
     *("clipping", "max-norm", "cosine", "warm-up", "dropout", "input dropout of standardised inputs"),
@@ -26,7 +28,6 @@ EVERYTHING |= {"validation": 52}  # which leaves whole batches: JAX compiles the
 
 
 def trained(backend, config, data=DATA, stack=None):
-    """The bytes of all parameters and running statistics."""
     with Trainer.open(config, data, backend) as trainer:
         if stack is not None:
             trainer.context = replace(trainer.context, stack=stack)
@@ -35,25 +36,21 @@ def trained(backend, config, data=DATA, stack=None):
         return b"".join(array.tobytes() for array in arrays)
 
 
-@pytest.mark.parametrize("backend", CASES[1:], indirect=True, ids=lambda case: case.value)
+@pytest.mark.parametrize("backend", CASES[1:], indirect=True)
 def test_every_backend_gives_the_same_bits_with_everything_on(backend):
     config = replace(BASE, **EVERYTHING)
     assert trained(backend, config) == trained(NUMPY, config)
 
 
-NAMES = ["subnormal features", "distortions that fade"]
-NAMES += ["equal logits and equal epochs", "best by balanced weights"]
+SETS = "subnormal features, distortions that fade, equal logits and equal epochs, best by balanced weights"
 PUBLISHED = {case["name"]: case for case in FILES["trainings"]["trainings"]}
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.value)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", SETS.split(", "))
 def test_published_trainings_have_their_results_on_every_library(name, case):
     inputs = {key: PUBLISHED[name][key] for key in ("name", "features", "samples", "settings")}
     assert trainings.train(inputs, case.make()) == PUBLISHED[name]
-
-
-MANY = replace(DATA, x_train=np.tile(DATA.x_train, (12, 1)), y_train=np.tile(DATA.y_train, 12))
 
 
 def test_workers_and_stacked_blocks_change_no_bit():
@@ -67,9 +64,6 @@ def test_workers_and_stacked_blocks_change_no_bit():
 def test_with_batch_norm_no_batch_has_a_single_sample(batch_norm, fitted):
     config = replace(BASE, batch_size=5, batch_norm=batch_norm, validation=180 - 31)
     assert Trainer(config, DATA, NUMPY).loader.batch_size == fitted
-
-
-DECIMALS = replace(DATA, x_train=DATA.x_train / 255, x_test=DATA.x_test / 255)
 
 
 @pytest.mark.parametrize(

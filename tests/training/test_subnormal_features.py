@@ -25,7 +25,6 @@ def results(x, normalize):
 
 
 def tiny(dtype):
-    """Features of which many are subnormal, and zeros in their place."""
     smallest, scales = np.finfo(dtype).smallest_normal, np.array([0.5, 1.0, 2.0, 4.0, 8.0, 0.0])
     x = (np.random.default_rng(0).uniform(-1.0, 1.0, (1100, 6)) * scales * float(smallest)).astype(dtype)
     return x, np.where(np.abs(x) < smallest, np.copysign(dtype(0), x), x)
