@@ -17,6 +17,10 @@ X = np.asarray([[0.5, -1.5, 2.0], [0.25, 3.0, -0.125]])
 SPECIAL = np.asarray([np.nan, 1.0, np.inf])
 EXACT, STRICT, JAX = {"tier": "bitwise"}, ["array-api-strict"], {"backends": ["jax"]}
 BOTH, NARROW = {"backends": ["numpy", *STRICT]}, {**JAX, "jax_x64": False}
+ULP = "0.5000000000000002 where NumPy has 0.5 (2 ulp); 3 of 6 values, at most 16 ulp, "
+ULP += "1.8e-15 relative, 2.2e-16 absolute; expected at most 1 ulp"
+ZERO = "-0.0 where NumPy has 0.0 (0 ulp, but of another sign); 1 of 1 values, at most 0 ulp"
+Record = make_dataclass("Record", ["weight", "scale"], frozen=True)
 is_numpy, namespace = array_api_compat.is_numpy_array, array_api_compat.array_namespace
 
 
@@ -33,7 +37,6 @@ def on_others(change):
 
 
 def failure(function, *arguments, **options):
-    """The message of a failure, with array-api-strict unless told otherwise."""
     with pytest.raises(AssertionError) as caught:
         assert_parity(function, *arguments, **{"backends": STRICT, **options})
     return str(caught.value)
@@ -86,11 +89,6 @@ def test_plain_arguments_callables_and_slices_are_passed_and_dtypes_become_the_l
     options = {**EXACT, "backends": STRICT, "variations": False, "reference": original}
     assert_parity(port, *arguments, y=X, mode="same", axis=None, kwargs={"norm": 2}, **options)
     assert seen == [(plain, {"mode": "same", "axis": None})]
-
-
-ULP = "0.5000000000000002 where NumPy has 0.5 (2 ulp); 3 of 6 values, at most 16 ulp, "
-ULP += "1.8e-15 relative, 2.2e-16 absolute; expected at most 1 ulp"
-ZERO = "-0.0 where NumPy has 0.0 (0 ulp, but of another sign); 1 of 1 values, at most 0 ulp"
 
 
 @pytest.mark.parametrize(
@@ -146,9 +144,6 @@ def test_without_x64_jax_computes_in_32_bits_and_the_dtypes_follow_its_rule():
     assert dtypes == ["float64", "float32"]
     text = failure(lambda x, xp: x - xp.min(x), np.asarray([2**32, 1]), norm=1e-3, **NARROW)
     assert text.startswith("jax on cpu, 32 bits: result has dtype int32, NumPy's int64")
-
-
-Record = make_dataclass("Record", ["weight", "scale"], frozen=True)
 
 
 def test_arguments_and_results_may_be_nested_in_lists_tuples_dicts_and_dataclasses():

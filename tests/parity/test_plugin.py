@@ -10,6 +10,7 @@ from xpnet.parity import devices
 
 pytest_plugins = ["pytester"]
 
+OPTIONS = ("-p", "xpnet.parity.plugin", "--strict-markers", "-ra", "-v")
 STRICT_CPU = "array-api-strict:cpu"
 HEAD = "import numpy as np, pytest\nfrom xpnet.parity import assert_close, assert_parity\n"
 MARKED = """
@@ -41,24 +42,19 @@ class TestClass:
 
 @pytest.fixture(scope="module", autouse=True)
 def imported():
-    """Import NumPy, array-api-strict and assert_parity, for which NumPy can be imported only once.
-
-    What a session in this process imports is forgotten after it.
-    """
+    """Import what the sessions in this process would forget; NumPy can be imported only once."""
     devices.probe_all(["numpy", "array-api-strict"])
     import_module("xpnet.parity.assertion")
 
 
 @pytest.fixture
 def session(pytester, monkeypatch):
-    """Run tests with this plugin and no other, whether or not the package is installed."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.delenv(devices.REQUIRE, raising=False)
 
     def run(*words, marked="'numpy', 'array-api-strict'", tests=MARKED):
         pytester.makepyfile(HEAD + tests.replace("MARKED", marked))
-        words = ["-p", "xpnet.parity.plugin", "--strict-markers", "-ra", "-v", *words]
-        return pytester.runpytest_inprocess(*words)
+        return pytester.runpytest_inprocess(*OPTIONS, *words)
 
     return run
 
@@ -79,7 +75,6 @@ def here(monkeypatch):
 
 
 def names(result):
-    """The names of the tests in an output."""
     return [line.partition("::")[2].partition(" ")[0] for line in result.outlines if "::test_" in line]
 
 
@@ -98,11 +93,8 @@ def test_option_fixture_and_markers_choose_the_libraries(
     monkeypatch.setattr(devices, "probe_all", lambda: usable)
     result = session(*words, marked=marked, tests=MARKED + PARITY)
     tests = ("test_all", "test_fixture", "TestClass::test_it")
-    expected = [
-        "test_plain",
-        f"test_some[{some}]",
-        *(f"{test}[{name}]" for test in tests for name in libraries),
-    ]
+    expected = [f"{test}[{name}]" for test in tests for name in libraries]
+    expected += ["test_plain", f"test_some[{some}]"]
     assert sorted(names(result)) == sorted(expected)
     result.assert_outcomes(passed=len(expected))
 

@@ -30,6 +30,8 @@ FINDINGS = [
     ("setdiff1d", np.setdiff1d, (COUNTS, COUNTS[:1]), "array-api-strict on device1: .* data-dependent shap"),
     ("at", lambda x, y: np.asarray([y, *x[1:]]), (X, 9.0), ".*: argument 0 is changed in place"),
 ]
+FUNCTIONS = [(name, arguments) for names, arguments in PASSING for name in names.split()]
+OPTIONS = {"rtol": 1e-12, "backends": parity_table.BACKENDS}
 
 
 @pytest.mark.parametrize(
@@ -52,10 +54,6 @@ def test_a_bug_is_found_in_one_line_with_library_and_place(bug):
 def test_the_page_says_who_finds_which_bug():
     table = PAGE.read_text().partition("| bugs | `assert_parity` | array-api-extra |\n|---|---|---|\n")[2]
     assert table.partition("\n\n")[0].splitlines() == list(parity_table.rows())
-
-
-FUNCTIONS = [(name, arguments) for names, arguments in PASSING for name in names.split()]
-OPTIONS = {"rtol": 1e-12, "backends": parity_table.BACKENDS}
 
 
 @NEEDED

@@ -14,16 +14,13 @@ X, BIG = np.arange(6.0).reshape(2, 3) + 0.5, 2**53 + 1
 EXACT, NUMPY, ALL = {"tier": "bitwise"}, ["numpy"], ["numpy", "array-api-strict", "torch", "jax"]
 Pair, Other = (NamedTuple("Pair", [("a", object), ("b", object)]) for _ in range(2))
 Record = make_dataclass("Record", ["a"])
+LOOSE, SIMPLE = {"check_dtype": False}, {"check_memory": False, "variations": False}
 
 
 def message(port, reference, **options):
-    """What is said of a port."""
     with pytest.raises(AssertionError) as caught:
         assert_parity(port, X, reference=reference, rtol=1e-9, backends=NUMPY, **options)
     return str(caught.value).removeprefix("numpy on cpu: ").removeprefix("the reference: ")
-
-
-LOOSE = {"check_dtype": False}
 
 
 @pytest.mark.parametrize(
@@ -41,9 +38,7 @@ LOOSE = {"check_dtype": False}
     ],
 )
 def test_results_are_compared_as_what_they_are(ours, theirs, options, text):
-    found = message(
-        lambda x: (x, ours), lambda x: (x, theirs), check_memory=False, variations=False, **options
-    )
+    found = message(lambda x: (x, ours), lambda x: (x, theirs), **SIMPLE, **options)
     assert found.startswith(f"result[1] {text}")
 
 

@@ -11,14 +11,13 @@ from xpnet.reproducible import places, standard
 CASES = [BackendCase.NUMPY, BackendCase.STRICT, BackendCase.TORCH, BackendCase.JAX]
 
 
-@pytest.fixture(params=CASES, ids=lambda case: case.value)
+@pytest.fixture(params=CASES)
 def case(request):
     return request.param
 
 
 @pytest.fixture
 def wrap(case):
-    """The wrapper of a list, by way of a plain array of the library."""
     backend = make(case.backend_name, "cpu")
     return lambda values, dtype=None: rp.asarray(backend.from_host(np.array(values, dtype)))
 

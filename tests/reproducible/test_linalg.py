@@ -148,14 +148,12 @@ def test_a_large_matrix_warns_before_it_takes_minutes(monkeypatch):
     assert record[0].filename == __file__
 
 
-@cache
-def _of_numpy():
-    return linear_calls.digests("numpy")
+digests = cache(linear_calls.digests)
 
 
 def test_every_library_has_the_bits_of_numpy(case):
-    digests = linear_calls.digests(case.backend_name).items()
-    assert {call for call, digest in digests if digest != _of_numpy()[call]} == set()
+    found, expected = digests(case.backend_name), digests("numpy")
+    assert {call for call, digest in found.items() if digest != expected[call]} == set()
 
 
 def test_kernels_and_threads_have_the_same_bits():

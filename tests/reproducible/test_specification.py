@@ -11,7 +11,6 @@ from xpnet.arithmetic import pairs
 
 FUNCTIONS = read("arrays")["functions"]
 ELSEWHERE = {"exp", "log", "sqrt", "tanh", "tan"}
-"""Of the functions with vectors, those that other pages specify, and tan."""
 
 
 @pytest.mark.parametrize("name", reference_arrays.REFERENCE)
