@@ -23,9 +23,8 @@ from xpnet.errors import ConfigError
 from xpnet.storage import environment
 
 # The same examples in every run, however busy the machine is.
-settings.register_profile(
-    "xpnet", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+SLOW = [HealthCheck.too_slow]
+settings.register_profile("xpnet", deadline=None, derandomize=True, suppress_health_check=SLOW)
 settings.load_profile("xpnet")
 
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
@@ -55,7 +54,6 @@ def pytest_configure(config):
 
 
 def _needs(item):
-    """Return the requirements of a test: those of its marks, and the backends among its parameters."""
     names = {name for mark in item.iter_markers("needs") for name in mark.args}
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
     return names | {case.value for case in parameters if isinstance(case, BackendCase)}
@@ -139,7 +137,6 @@ def one_question_to_git():
 
 @pytest.fixture(params=CASES, ids=lambda case: case.value)
 def backend(request):
-    """Every backend in turn, inside its scope."""
     made = request.param.make()
     with made.scope():
         yield made
@@ -167,7 +164,6 @@ def small_data(recorded, tmp_path, monkeypatch):
 
 @pytest.fixture
 def copied(recorded, tmp_path, monkeypatch):
-    """Work in a copy of the folder of the recorded runs, and return it."""
     monkeypatch.chdir(shutil.copytree(recorded, tmp_path / "copy"))
     return tmp_path / "copy"
 
@@ -200,7 +196,6 @@ def pytest_terminal_summary(terminalreporter, config):
 
 @pytest.fixture(scope="module")
 def browser():
-    """Chromium without a window, for the tests of a module."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:

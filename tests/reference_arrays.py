@@ -21,9 +21,8 @@ with localcontext(prec=70):
     LN2 = Decimal(2).ln()
     L2 = float.fromhex("0x1.9ef35793c7p-41")
     L3 = float(LN2 - Decimal(LOG_H) - Decimal(L2))
-    LN2_PAIR, PER_LN2, PER_LN10, HALF_PI, PI = map(
-        pair, (LN2, 1 / LN2, 1 / Decimal(10).ln(), ALL_OF_PI / 2, ALL_OF_PI)
-    )
+    LN2_PAIR, PER_LN2, PER_LN10 = pair(LN2), pair(1 / LN2), pair(1 / Decimal(10).ln())
+    HALF_PI, PI = pair(ALL_OF_PI / 2), pair(ALL_OF_PI)
 
 
 @cache

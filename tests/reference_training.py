@@ -69,9 +69,8 @@ class Training:
 
     def batches(self, epoch):
         """Return the batches of an epoch: number in the epoch and position of each sample (10.1, 4.4)."""
-        order = spec.sorted_words(
-            spec.ORDER, self._samples, epoch=epoch if self._batch_size else 0, seed=self._seed
-        )
+        number = epoch if self._batch_size else 0
+        order = spec.sorted_words(spec.ORDER, self._samples, epoch=number, seed=self._seed)
         visited = list(enumerate(order.tolist()))
         size = self._batch_size or self._samples
         return [visited[start : start + size] for start in range(0, self._samples, size)]
@@ -88,9 +87,8 @@ class Training:
         x = self._data.x[indices]
         if images.is_augmented(settings):
             place = {"seed": self._seed, "epoch": epoch}
-            x = np.array(
-                [images.variant(self._data.x[index], settings, index=index, **place) for index in indices]
-            )
+            variants = zip(x, indices, strict=True)
+            x = np.array([images.variant(row, settings, index=index, **place) for row, index in variants])
         integers = self._integers and not noise
         x = (x if integers else self._normalised(x)).T
         kept, s = self._kept(0, samples, epoch, len(x), settings["input_dropout"])
@@ -169,10 +167,8 @@ class Training:
         logits = self.logits(network, x)
         losses = self._loss(logits, self._targets(labels))
         sums = [spec.folded_sum(losses[places]) for places in spec.blocks(len(x))]
-        return [
-            spec.tree_sum(sums) * (1 / len(x)),
-            np.count_nonzero(logits.argmax(axis=0) == labels) / len(x),
-        ]
+        right = np.count_nonzero(logits.argmax(axis=0) == labels)
+        return [spec.tree_sum(sums) * (1 / len(x)), right / len(x)]
 
     def row(self):  # a row of the history: of the training samples, and of the validation samples (11)
         x, labels = self._data.x, self._data.labels

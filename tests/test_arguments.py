@@ -52,7 +52,6 @@ def work(tmp_path_factory):
 
 
 def bind(name):
-    """The function of that name, of an estimator or a model that is trained."""
     owner, _, method = name.rpartition(".")
     if name == "XPNetClassifier":
         return lambda **settings: xpnet.XPNetClassifier(**settings).fit(X, Y)

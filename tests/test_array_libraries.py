@@ -16,8 +16,6 @@ RESULTS = ("predict", "predict_proba", "logits")
 
 
 class WhereItComputes(xpnet.Callback):
-    """Keeps copies of the parameters before the first step, as the library has them."""
-
     def on_train_begin(self, state):
         self.parameters = [array + 0.0 for array in leaves(state.variables.parameters)]
 
@@ -27,9 +25,7 @@ def model():
     return xpnet.fit(X, Y, **QUICK, device="cpu")
 
 
-def test_the_library_of_the_rows_trains_and_predicts_on_their_device_unless_a_setting_says_otherwise(
-    backend, model
-):
+def test_the_library_of_the_rows_trains_and_predicts_on_their_device_unless_told_otherwise(backend, model):
     put, where = backend.from_host, WhereItComputes()
     trained = xpnet.fit(put(X), put(Y), **QUICK, callbacks=[where])
     for array in where.parameters:

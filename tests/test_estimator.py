@@ -81,10 +81,8 @@ def test_a_classifier_is_recorded_and_has_a_report():
 
 
 def test_a_random_state_fixes_the_network():
-    first, *others = [
-        fingerprint(quick(random_state=state, epochs=0))
-        for state in (1, 1, 2, np.random.RandomState(1), None)
-    ]
+    states = (1, 1, 2, np.random.RandomState(1), None)
+    first, *others = [fingerprint(quick(random_state=state, epochs=0)) for state in states]
     assert [each == first for each in others] == [True, False, False, False]
 
 
@@ -96,9 +94,8 @@ def test_a_batch_is_at_most_all_rows_and_beside_batch_norm_none_is_a_single_row(
 
 def test_uint8_features_alone_are_pixels():
     x = (10 * X + 128).clip(0, 255)
-    of_pixels, of_floats = (
-        quick(epochs=1).fit(x.astype(dtype), Y).model_.network.normalization for dtype in (np.uint8, int)
-    )
+    models = [quick(epochs=1).fit(x.astype(dtype), Y).model_ for dtype in (np.uint8, int)]
+    of_pixels, of_floats = (model.network.normalization for model in models)
     assert (of_pixels.shift.shape, of_floats.shift.shape) == ((), (4,))
 
 

@@ -82,7 +82,6 @@ OTHER += [(f"import {MODULES}, {COMMANDS}", ARRAYS), (HELP, ARRAYS)]
 
 @pytest.mark.parametrize("steps", [ONE, OTHER], ids=["package", "commands"])
 def test_code_loads_no_heavy_module_that_it_does_not_need(steps):
-    """Code that may load more from step to step, and what must not be loaded after each."""
     code = "import sys\n" + "".join(f"{step}\nprint('modules:', *sys.modules)\n" for step, _ in steps)
     printed = subprocess.check_output([sys.executable, "-c", code], text=True)
     lines = [line for line in printed.splitlines() if line.startswith("modules:")]
@@ -101,7 +100,6 @@ def test_before_a_command_can_be_interrupted_quietly_nothing_is_loaded():
 
 
 def run_base(code, *more, folder=None):
-    """Run code where only the base installation, and more packages, can be imported."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("XPNET_")}
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])

@@ -31,7 +31,6 @@ DAMAGED = {
 
 @pytest.fixture(scope="module")
 def work(recorded, tmp_path_factory):
-    """A copy of the recorded runs, with damaged ones and files that do not fit them."""
     folder = tmp_path_factory.mktemp("errors") / "work"
     with chdir(shutil.copytree(recorded, folder)):
         for name, changes in DAMAGED.items():

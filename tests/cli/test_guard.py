@@ -9,7 +9,6 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 from commands import complaint
@@ -46,7 +45,7 @@ def test_errors_of_the_system_are_told_in_one_line(capsys, monkeypatch, error, l
 
 
 def test_a_traceback_is_shown_with_debug_only(capsys, monkeypatch):
-    monkeypatch.setattr(trainer, "estimate_memory", Mock(side_effect=RuntimeError("out of\nluck")))
+    monkeypatch.setattr(trainer, "estimate_memory", fail_with(RuntimeError("out of\nluck")))
     assert main(TRAIN) == 1
     expected = "xpnet: unexpected RuntimeError: out of luck (--debug shows where)\n"
     assert capsys.readouterr().err == expected
@@ -136,7 +135,6 @@ STRANGE = [
 
 @pytest.fixture(scope="module")
 def trained(recorded, tmp_path_factory):
-    """A folder with a run, a copy that has another name, one with another record, and data."""
     folder = tmp_path_factory.mktemp("strange")
     shutil.copy(recorded / "small.npz", folder / f"{EVIL}.npz")
     for name in "run", "strange", EVIL:

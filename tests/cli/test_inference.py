@@ -27,7 +27,6 @@ HEADINGS = ["predicted", "probability", "p_a", "p_b", "p_c", "p_d"]
 
 @pytest.fixture(scope="module")
 def work(recorded, tmp_path_factory):
-    """The recorded runs and one of named classes, with pictures and three rows as tables."""
     folder = Path(shutil.copytree(recorded, tmp_path_factory.mktemp("inference") / "work"))
     with chdir(folder):
         assert main([*TRAIN.split(), *QUIET]) == 0

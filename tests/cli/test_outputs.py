@@ -27,7 +27,6 @@ OUTPUTS = [
     "parity --data small.npz --epochs 1 --hidden 2 --json FILE",
     f"report {RUN} runs/mine --out FILE",
 ]
-"""The commands that write a file that the user names."""
 
 
 @pytest.fixture(autouse=True)

@@ -19,13 +19,12 @@ from xpnet.storage.record import read_run
 USABLE = Probe(usable=True, version="1.0", devices=())
 GONE = Probe(False, None, (), "cupy is not installed", 'pip install "cupy-cuda12x[ctk]"')
 pytestmark = pytest.mark.usefixtures("small_data")
-NAN = float("nan")
+FACTORS = [(1.0 + 1e-7, []), (1.0 + 1e-4, ["more than 1e-7"]), (float("nan"), ["diverged"] * 2)]
 WORDS = ("--data", "small.npz", "--epochs", "2", "--hidden", "5")
 
 
 @pytest.fixture
 def run(monkeypatch):
-    """Run the command where there are NumPy and array-api-strict, and no CuPy."""
     strict, cupy = BackendDevice("array-api-strict", "device1"), BackendDevice("cupy", "cuda:0")
     monkeypatch.setattr(devices, "probe_all", lambda: [(NUMPY, USABLE), (strict, USABLE), (cupy, GONE)])
     return lambda *words: main(["parity", *WORDS, *words])
@@ -86,9 +85,7 @@ def test_a_reproducible_difference_fails_and_is_located(run, broken, capsys):
     assert (failed["epoch"], failed["layer"], failed["problem"]) == (1, 1, "not the bits of NumPy")
 
 
-@pytest.mark.parametrize(
-    ("factor", "failures"), [(1.0 + 1e-7, []), (1.0 + 1e-4, ["more than 1e-7"]), (NAN, ["diverged"] * 2)]
-)
+@pytest.mark.parametrize(("factor", "failures"), FACTORS)
 def test_the_native_tolerances_decide(run, broken, capsys, factor, failures):
     """A relative error of the gradients moves the parameters by about a hundredth of it."""
 

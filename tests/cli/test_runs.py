@@ -27,14 +27,12 @@ METRICS = {"train_loss": 0.25, "test_loss": 0.5, "test_accuracy": 0.8, "epochs":
 
 @pytest.fixture(autouse=True)
 def base(recorded, tmp_path, monkeypatch):
-    """Work in a folder with a run, of which others are made."""
     shutil.copytree(recorded / "runs/plain", tmp_path / "base")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
 
 
 def make(name, metrics=METRICS, out=RUNS, **changes):
-    """A run with changed settings, or with other changes of its record."""
     folder = Path(shutil.copytree("base", out / name))
     record = read_run(folder)
     settings = {key: changes.pop(key) for key in [*changes] if key in record["config"] and key not in record}
@@ -79,7 +77,6 @@ LARGE, SMALL, IRIS_RUN = "large", "project/five/small", "five/iris"
 
 @pytest.fixture
 def several():
-    """Runs in folders of several levels, of which one has no metrics."""
     make("large", metrics=None, learning_rate=2.0, tags=["first"], started="2026-01-01")
     metrics = METRICS | {"test_accuracy": 0.1, "test_loss": 0.2}
     make(SMALL, metrics=metrics, tags=["first", "plain"], started="2026-01-02")

@@ -23,7 +23,6 @@ RUN = Path("runs/run")
 
 
 def run(*words):
-    """Train on the small data into runs/run, by default without a report; return the exit code."""
     settings = ["--data", "small.npz", "--name", "run", "--overwrite", "--no-report"]
     return train.main([*settings, *map(str, words)])
 
@@ -103,7 +102,6 @@ def test_an_extension_counts_the_epochs_that_it_adds(recorded, capsys):
 
 
 COMMAND = [*SETTINGS, "--epochs", "6", "--log-every", "2", "--keep-checkpoint-every", "2", "--no-report"]
-"""The command of the recorded run runs/mine."""
 
 
 def outcome(folder):

@@ -29,7 +29,6 @@ pytestmark = pytest.mark.usefixtures("small_data")
 
 
 def run(*words):
-    """Train, by default without reports; return the exit code."""
     settings = ["--data", "small.npz", "--batch-size", "40", "--epochs", "3", "--no-report"]
     return train.main([*settings, *words])
 
@@ -75,7 +74,6 @@ def test_a_summary_that_lies_is_found(capsys, lie, message):
 
 
 def statuses(name):
-    """The status of each training in a folder, which holds no summary."""
     folder = Path("runs", name)
     assert not (folder / "summary.json").exists()
     return {path.parent.name: read_run(path.parent)["status"] for path in folder.glob("*/run.json")}

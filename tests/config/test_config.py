@@ -26,7 +26,6 @@ def parsed(*argv):
 
 @pytest.fixture
 def toml(tmp_path):
-    """Write a file of settings, and return its path."""
     path = tmp_path / "settings.toml"
     return lambda text: path.write_text(text, encoding="utf-8") and str(path)
 
@@ -66,7 +65,6 @@ KIND_OF = {name: kind for names, *kind in KINDS for name in names.split()}
 
 
 def to_flags(config):
-    """Return a command line that gives all settings that are not None."""
     argv = []
     for name, value in to_json(config).items():
         if isinstance(value, bool):
@@ -195,7 +193,6 @@ PROMISED = {
     "softmax": {"hidden": (), "loss": "cross-entropy"},
     "tabular": {"hidden": (100,), "normalize": "standardize", "arithmetic": "reproducible"},
 }
-"""What the names of some recipes say."""
 
 
 @pytest.mark.parametrize("name", list_recipes())

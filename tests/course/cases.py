@@ -56,13 +56,11 @@ def make_case(function, m, rng):
 def made_cases(function, seed):
     """Return cases of random numbers: of 10 and 13 samples, and for an epoch of four blocks."""
     more = {"train": [3100], "loss": [*range(30, 50)]}  # four blocks; means whose roundings differ
-    return [
-        make_case(function, m, np.random.default_rng([seed, m])) for m in (10, 13, *more.get(function, ()))
-    ]
+    numbers = (10, 13, *more.get(function, ()))
+    return [make_case(function, m, np.random.default_rng([seed, m])) for m in numbers]
 
 
 def read_vectors(file, part):
-    """Return the entries of a part of a file of docs/vectors, with numbers in place of texts."""
 
     def real(value):
         if isinstance(value, str) and value.lstrip("-").startswith("0x") and "p" in value:

@@ -16,9 +16,8 @@ from cases import PUBLISHED, made_cases, published_cases, read_vectors, solve
 
 ROOT = Path(__file__).resolve().parents[2]
 COURSE, HERE = ROOT / "docs" / "course", ROOT / "tests" / "course"
-STUB, SOLUTION, STUDENT = (
-    path.read_text() for path in (COURSE / "stub.py", HERE / "solution.py", HERE / "student.mjs")
-)
+PROGRAMS = COURSE / "stub.py", HERE / "solution.py", HERE / "student.mjs"
+STUB, SOLUTION, STUDENT = (path.read_text() for path in PROGRAMS)
 PLANTED = [
     (number, cause, edits)
     for number, (function, causes) in enumerate(tomllib.loads((HERE / "planted.toml").read_text()).items(), 1)
@@ -48,11 +47,7 @@ def python(tmp_path):
 
 @pytest.fixture
 def run(capsys):
-    """Run the checker, and return its exit code and what it printed, line by line."""
     return lambda *words: (check.main([*map(str, words)]), capsys.readouterr().out.splitlines())
-
-
-# The answers
 
 
 @pytest.mark.parametrize("function", PUBLISHED)
@@ -83,9 +78,6 @@ def test_the_sixth_exercise_prints_the_fingerprint_of_100_epochs(run, python):
     assert [run(6, "--", *command) for command in (python, NODE)] == [(0, ["exercise 6: right"])] * 2
 
 
-# The mistakes
-
-
 @SLOW
 @NEEDS_NODE
 @pytest.mark.parametrize("number", range(1, 11))
@@ -101,9 +93,6 @@ def test_each_planted_mistake_is_found_and_named(number, tmp_path):
         assert trouble is not None, edits
         named.append((trouble.partition("; the usual cause: ")[2], cause))
     assert [pair for pair in named if pair[0] != pair[1]] == []
-
-
-# Programs that give no answer
 
 
 @pytest.mark.parametrize(
@@ -147,9 +136,6 @@ def test_without_a_command_the_task_is_printed_with_exact_numbers(run):
 def test_what_the_user_lacks_is_no_traceback():
     process = subprocess.run([sys.executable, "-S", COURSE / "check.py"], capture_output=True, check=False)
     assert (process.returncode, process.stderr.count(b"\n")) == (2, 1)
-
-
-# The pages
 
 
 def test_there_are_ten_exercises_with_a_picture_and_a_stub_in_two_languages():

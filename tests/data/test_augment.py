@@ -12,9 +12,8 @@ from xpnet.backends.resolve import make
 from xpnet.config.settings import AugmentationSettings
 from xpnet.data import augment, datasets
 
-ALL = AugmentationSettings(
-    augment_shift=2, augment_rotate=15, augment_scale=0.15, augment_shear=0.15, augment_elastic_alpha=34
-)
+MOVED = AugmentationSettings(augment_shift=2, augment_rotate=15, augment_scale=0.15, augment_shear=0.15)
+ALL = replace(MOVED, augment_elastic_alpha=34)
 THICK = replace(ALL, augment_thickness=0.75)
 FAR = AugmentationSettings(augment_shift=9, augment_rotate=180, augment_scale=0.9)
 SEED = 3
@@ -30,23 +29,16 @@ def variants(ops, settings, rows, indices, epoch, side=28, backend=NUMPY, **opti
     return function(backend.from_host(rows), np.asarray(indices), epoch)
 
 
-@pytest.mark.parametrize(
-    ("side", "limits"), [(28, ALL), (9, FAR), (28, THICK), (7, THICK), (1, THICK)], ids=str
-)
+@pytest.mark.parametrize(("side", "limits"), [(28, ALL), (9, FAR), (28, THICK), (7, THICK), (1, THICK)])
 def test_variants_are_those_of_the_reference(side, limits):
     rows, indices, fade = images(2, side), [7, 12345], augment.build_fade(2, 5)
     settings = {**asdict(limits), "augment_fade_epochs": 2, "epochs": 5}
-    for epoch in (3, 4, 5):
+    for epoch in (3, 4, 6):
         result = variants(reproducible(NUMPY), limits, rows, indices, epoch, side, strength=fade)
         for row, image, index in zip(result, rows, indices, strict=True):
             drawn = reference_images.draw(settings, side, seed=SEED, epoch=epoch, index=index)
             expected = reference_images.variant_of(image.reshape(side, side).astype(int), settings, *drawn)
             assert np.array_equal(row.reshape(side, side), expected)
-
-
-def test_the_strength_falls_in_the_last_epochs_to_almost_nothing():
-    strength = augment.build_fade(3, 8)
-    assert [strength(epoch) for epoch in range(1, 11)] == [256] * 5 + [192, 128, 64, 64, 64]
 
 
 def test_every_backend_gives_the_same_bytes(backend):

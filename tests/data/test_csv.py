@@ -32,8 +32,6 @@ def refused(read, *arguments, **options):
     return str(caught.value)
 
 
-# Forms
-
 PLAIN = "label,1x1,1x2,2x1,2x2\n0,1,2,3,4\n2,5,60,7,255\n1,0,0,0,9\n"
 ROWS = PLAIN.split("\n", 1)[1]
 FORMS = {
@@ -101,8 +99,6 @@ def test_a_table_that_pandas_writes_is_read_back_exactly(path):
     assert table.columns.classes == tuple(f"{letter}; 'é\"" for letter in "abcde")
 
 
-# Defects
-
 HEAD = "label,1x1,1x2\n"
 TEXTS, USE = ": columns that are no numbers: ", ": --encode onehot takes up to 50 texts a column, --drop "
 WORDS = "city,c,label\n" + "".join(f'{i}a,"3,{i}",{i % 2}\n' for i in range(51))
@@ -141,9 +137,6 @@ def test_what_a_small_file_unpacks_to_must_fit_in_memory(path, monkeypatch):
     monkeypatch.setattr("xpnet.data.table.available_memory", lambda: 5000)
     monkeypatch.setattr(csv, "PIECE_SIZE", 64)
     assert "values, this machine has 5000 bytes" in refused(read, path, gzip.compress(b"0,1\n" * 999))
-
-
-# Training and test data
 
 
 def pair(folder, train, test, **options):
@@ -193,8 +186,6 @@ def test_settings_of_tables_go_with_tables(tmp_path):
     assert "go with a CSV file in --data" in refused(load, tmp_path, test_split=0.2)
 
 
-# Rows to predict
-
 KNOWN = Columns(("a", "b"), "kind", 2, ("cat", "dog"))
 
 
@@ -203,8 +194,6 @@ def test_a_label_that_the_training_has_not_is_refused(path):
     message = f"{path}, line 2, column 3 (kind): label 'lion': the classes are cat, dog"
     assert refused(read_rows, path, 2, KNOWN) == message
 
-
-# Columns of text
 
 MIXED = 'id,b,"size, cm",kind,a,class\n7,x,1.5,"dog, big",1,0\n8,x,NA,cat,True,1\n9, y ,3,cat,2,0\n'
 

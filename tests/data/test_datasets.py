@@ -78,9 +78,6 @@ def form(request, monkeypatch):
     monkeypatch.setattr(array_files, "MIN_MAPPED_BYTES", request.param)
 
 
-# What is read
-
-
 def test_the_bundled_mnist_is_the_notebooks_data():
     mnist = load()
     assert (mnist.name, mnist.features, mnist.classes) == ("mnist", 784, 10)
@@ -113,11 +110,7 @@ def test_every_format_gives_the_arrays_of_a_table_and_their_digest(tmp_path, wri
     assert digest(dataset) == digest(load(*write_csv(tmp_path, arrays), columns=kind))
 
 
-# Defects: which arguments, then IDX, CSV, NPZ
-
-
 def refused(data, test_data=None, **options):
-    """Return the message of the refusal, which must be one line."""
     with pytest.raises((DataError, ConfigError)) as caught:
         load(data, test_data, **options)
     assert str(caught.value).isprintable()
@@ -140,7 +133,6 @@ def npy(array, **kwargs):
 
 
 def npz_bytes(x_train, compression=zipfile.ZIP_DEFLATED):
-    """Return an archive whose x_train.npy is made of the given bytes."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression, compresslevel=1) as archive:
         archive.writestr("x_train.npy", x_train)

@@ -17,7 +17,6 @@ pytestmark = pytest.mark.parametrize(
 
 
 def fingerprint(data, out, words, epochs):
-    """Train with few weights; return the fingerprint of the result and the digest of the data."""
     words = [*words, "--epochs", epochs, "--hidden", "2", "--device", "cpu", "--workers", "2", "--no-report"]
     assert train.main(["--data", str(data), "--out", str(out), "--name", epochs, "--overwrite", *words]) == 0
     record = json.loads((out / epochs / "run.json").read_text())

@@ -7,8 +7,6 @@ import numpy as np
 
 
 class Oracle(NamedTuple):
-    """An activation by other means than xpnet's, elementwise."""
-
     formula: Callable[[Any], Any]  # of a NumPy array z
     derivative: Callable[[Any], Any]  # the formula's, of a NumPy array z
     torch: Callable[[Any, Any], Any] | None = None  # (torch, z), if PyTorch has it

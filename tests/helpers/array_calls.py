@@ -17,10 +17,8 @@ def _numbers(seed):
     signs = generator.choice([-1.0, 1.0], COUNT)
     a = np.meshgrid(SPECIAL, SPECIAL)[seed].ravel()
     normal = generator.normal(size=COUNT) * 2.0 ** generator.uniform(-60, 60, COUNT)
-    ties, wide = (
-        generator.integers(-9, 9, COUNT) * 0.5,
-        signs * 2.0 ** generator.uniform(-1074, 1023.9, COUNT),
-    )
+    ties = generator.integers(-9, 9, COUNT) * 0.5
+    wide = signs * 2.0 ** generator.uniform(-1074, 1023.9, COUNT)
     return np.concatenate([normal, ties, wide, generator.uniform(-2, 2, COUNT), a])
 
 
@@ -60,11 +58,8 @@ def _results(xp, x, y):
     yield "argsort", [xp.argsort(ties, descending=True, stable=False)]
     yield "unique", [*xp.unique_all(ties), xp.unique_values(special), *xp.unique_inverse(ties)]
     yield "searchsorted", [xp.searchsorted(xp.sort(ties), of_y, side=side) for side in ("left", "right")]
-    yield "linspace", [xp.linspace(-1.0, 3.0, 1000)]
-    yield (
-        "clip",
-        [xp.clip(x, -1.0, 1.0), xp.clip(x, y, None), xp.where(x > y, x, 0), xp.arange(0.0, 7.0, 0.1)],
-    )
+    yield "linspace", [xp.linspace(-1.0, 3.0, 1000), xp.arange(0.0, 7.0, 0.1)]
+    yield "clip", [xp.clip(x, -1.0, 1.0), xp.clip(x, y, None), xp.where(x > y, x, 0)]
     yield "diff", [xp.diff(tame), xp.diff(left, axis=0, n=2)]
     yield "integers", [integers // 7, integers % -7, integers << 2, abs(integers) ** 3, integers / 3]
     yield "conversions", [xp.astype(x, getattr(xp, name)) for name in bits]

@@ -33,7 +33,6 @@ class BackendCase(Enum):
 
     @cache
     def probe(self):
-        """Return the outcome of the probe, which runs once."""
         return probe(self.backend_name, self.device)
 
     def make(self):

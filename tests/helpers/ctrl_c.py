@@ -32,7 +32,6 @@ def pressed(epoch, words, **options):
 
 
 def train_and_press(epoch, words, press):
-    """Train, with Ctrl-C pressed after an epoch; return the exit code."""
     from hooks import OnEpoch, calling
 
     from xpnet import train

@@ -26,7 +26,6 @@ from xpnet.storage.schemas import list_keys
 MODEL, ROWS, RECORD = "model.safetensors", "metrics.jsonl", "run.json"
 RUNS = ("plain", "mine", "table", "started", "more", "stopped", "weighted")
 OF_PAGE = ("plain", "mine")
-"""Runs that the page in the browser takes."""
 DATA = image_data(40, 20)
 PLAIN = ["--data", "small", "--hidden", "3", "--batch-size", "10", "--epochs", "3"]
 MINE = "--epochs 4 --optimizer adam --lr 0.01 --batch-norm --validation 10 --patience 9 --dropout 0.2"
@@ -181,7 +180,6 @@ OPERATIONS = {
     "extend again": extend_again,
     "flip a bit": flip_a_bit,
 }
-"""The changes of a run, by their names in the table."""
 
 # Each key of a record, generated
 
@@ -213,11 +211,9 @@ OTHERS = {
     "max_norm": 0.1,
     "arithmetic": "native",
 }
-"""Another value of settings that have no next larger one."""
 
 
 def leaves(values, path=()):
-    """The path and value of each value in a JSON object, those of lists of objects included."""
     for key, value in values.items() if isinstance(values, dict) else enumerate(values):
         parts = value if isinstance(value, list) else [value]
         is_nested = any(isinstance(part, dict) for part in parts)
@@ -252,12 +248,8 @@ def generate(run):
 
 
 def of_page():
-    """Forgeries of runs of the current folder that the page takes: by hand, and of each key."""
     by_key = [forgery for run in OF_PAGE for forgery in generate(run)]
     return [forgery for forgery in by_hand("lies") if forgery.run in OF_PAGE] + by_key
-
-
-# Verdicts
 
 
 def python_verdict(run):
@@ -278,7 +270,6 @@ def page_verdict(result):
 
 
 def judge(listed):
-    """The Python verdict on each forgery, by its name; the runs are as before afterwards."""
     verdicts, backup = {}, Path(shutil.copytree("runs", "backup"))
     for forgery in listed:
         forgery.make(Path("runs"))

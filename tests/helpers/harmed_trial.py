@@ -21,7 +21,6 @@ from xpnet.training.loop import LoopCallback
 
 
 def wait_until(condition):
-    """Wait until a condition holds, a minute at most."""
     end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
@@ -35,7 +34,6 @@ def press(number=signal.SIGINT, send=os.kill, of=int):
 
 
 def press_twice():
-    """Press Ctrl-C again before this trial can end."""
     press()
     time.sleep(0.5)
     press()

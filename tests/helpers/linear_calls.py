@@ -75,7 +75,6 @@ def digests(name):
 
 
 def of_all():
-    """The digest of these and the other calls of rp.Array on NumPy."""
     calls = digests("numpy"), array_calls.digests(make("numpy", "cpu"))
     return hashlib.sha256(repr(calls).encode()).hexdigest()
 

@@ -29,7 +29,6 @@ def mpi(ranks, *commands, harm=None, **variables):
 
 
 def see_other_files():
-    """See other files in the folder runs: those in the folder "elsewhere"."""
 
     def redirect(function):
         def call(path, *arguments, **options):
@@ -60,7 +59,6 @@ POINTS = {
     "open": "xpnet.cli.train:record",
     "step": "xpnet.training.shared_step:SharedStep.__call__",
 }
-"""Functions that are called in the course of a command."""
 
 
 def replace_function(place, wrap):
@@ -72,7 +70,6 @@ def replace_function(place, wrap):
 
 
 def before(strike):
-    """Return what makes of a function one that calls another one first."""
     return lambda call: lambda *arguments, **options: (strike(*arguments), call(*arguments, **options))[1]
 
 
@@ -118,7 +115,6 @@ def halve_gradients(first):
 
 
 def let_mpi_access_arrays():
-    """Let MPI access the arrays of libraries, as if on a GPU."""
     from xpnet.distributed import exchange
 
     make = exchange.Memory
@@ -133,7 +129,6 @@ def let_mpi_access_arrays():
 
 
 def prepare(what, rank, when):
-    """Prepare the harm."""
     from xpnet.distributed.launch import rank_and_size
 
     if what == "direct":

@@ -46,7 +46,6 @@ def image_data(train=180, test=50):
 
 
 def pixels(samples, features, classes, seed=0):
-    """Random 8-bit images (samples, features) and labels (samples,) that depend on them."""
     generator = np.random.default_rng(seed)
     x = generator.integers(0, 256, size=(samples, features), dtype=np.uint8)
     mixture = generator.normal(size=(features, classes))

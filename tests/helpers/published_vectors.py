@@ -22,7 +22,6 @@ DEFAULTS = trainings.read_settings({"settings": FILES["trainings"]["defaults"]})
 
 
 def decoded(value):
-    """A value with numbers in place of their texts."""
     if isinstance(value, str):
         kinds = {r"0x[0-9a-f]{16}": partial(int, base=16), r"-?(0x.*|inf)|nan": float.fromhex}
         return next((read(value) for text, read in kinds.items() if re.fullmatch(text, value)), value)
@@ -185,7 +184,7 @@ def named(of, case, name, arguments, result):
     return getattr(of, name)(*(case[each] for each in arguments)), case[result]
 
 
-OF_NAMES = {
+ROWS = {
     **{name: (name, [0], 1) for name in ("exp", "log", "sqrt", "tanh", "sigmoid")},
     "numbers": ("uniform", [0], 1),
     "[x]": ("tiny", [0], 1),
@@ -198,9 +197,7 @@ OF_NAMES = {
 }
 """Functions, arguments and results of the entries that are of one function."""
 ENTRIES = {
-    **{
-        entry: partial(named, name=row[0], arguments=row[1], result=row[2]) for entry, row in OF_NAMES.items()
-    },
+    **{entry: partial(named, name=row[0], arguments=row[1], result=row[2]) for entry, row in ROWS.items()},
     "sine and cosine": lambda of, case: (of.sine_and_cosine(case[0]), case[1:]),
     "streams": streams,
     "orders": lambda of, case: (

@@ -2,7 +2,7 @@
 
 import base64
 import io
-import json
+import re
 from html.parser import HTMLParser
 
 import numpy as np
@@ -11,37 +11,26 @@ from PIL import Image
 from xpnet import train
 
 VOID = {"meta", "link", "img", "br"}
-
-
-def save_data(path, x_train, y_train, x_test, y_test):
-    np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
-    return path
+NO_TEXT = re.compile(r"<(script|style)\b.*?</\1>|data:image[^\"]*", re.DOTALL)
+UNFILLED = re.compile(r".{0,40}(?:\{\{|\{%|\b(?:None|nan|inf|Undefined)\b(?![.:]))")
 
 
 def blobs(path, features=144, classes=3, samples=300, seed=0):
-    """Write a data set of noisy patterns, one a class, which a network tells apart in part."""
     generator = np.random.default_rng(seed)
     patterns = generator.uniform(0, 255, (classes, features))
     y = np.arange(2 * samples) % classes
     x = (0.15 * patterns[y] + 0.85 * generator.uniform(0, 255, (len(y), features))).astype(np.uint8)
-    return save_data(path, x[:samples], y[:samples], x[samples:], y[samples:])
+    np.savez(path, x_train=x[:samples], y_train=y[:samples], x_test=x[samples:], y_test=y[samples:])
+    return path
 
 
 def trained(folder, *flags):
-    """Train, and return the run's folder."""
     words = ["--out", folder.parent, "--name", folder.name, "--quiet", "--no-report", *flags]
     assert train.main([*map(str, words)]) == 0
     return folder
 
 
-def rewrite(path, **changes):
-    """Change keys of a JSON object in a file."""
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-
 class Element:
-    """An element of a page; its parts are texts and elements."""
-
     def __init__(self, name, attributes):
         self.name, self.attributes, self.parts = name, dict(attributes), []
 
@@ -89,11 +78,16 @@ def parsed(path):
     return document
 
 
+def checked(path):
+    """A page, which has no text of a template and no missing value."""
+    assert UNFILLED.findall(NO_TEXT.sub("", path.read_text("utf-8"))) == []
+    return parsed(path)
+
+
 def section(page, identifier):
     return page.one("section", id=identifier)
 
 
 def image_of(element):
-    """The decoded PNG of an img element."""
     data = element.attributes["src"].removeprefix("data:image/png;base64,")
     return Image.open(io.BytesIO(base64.b64decode(data)))

@@ -85,9 +85,8 @@ def missing(name):
 
 def _other_versions():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
-    pinned = [
-        line.split("==") for line in project["project"]["optional-dependencies"]["others"] if "==" in line
-    ]
+    lines = project["project"]["optional-dependencies"]["others"]
+    pinned = [line.split("==") for line in lines if "==" in line]
     names = [name for name, version in pinned if metadata.version(name) != version]
     return f"{', '.join(names)}: another version than that of the extra others" if names else None
 

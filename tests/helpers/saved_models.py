@@ -9,7 +9,6 @@ from xpnet.storage.model_file import TrainedNetwork
 
 
 def saved_model(layers, *, normalize="scale", normalization=None):
-    """A model of layers (weight, bias)."""
     parameters = [Linear(layer["weight"], layer["bias"].reshape(-1, 1)) for layer in layers]
     values = normalization or {"shift": 0.0, "scale": 1 / 255 if normalize == "scale" else 1.0}
     inputs = Normalization(normalize, **{name: np.asarray(value) for name, value in values.items()})

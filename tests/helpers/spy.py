@@ -24,8 +24,6 @@ ELEMENTWISE = {*METHODS, "abs", "where", "maximum", "minimum"} - {"getitem", "fl
 
 
 class SpyArray:
-    """A NumPy array whose operators are recorded."""
-
     __hash__ = None
     __array_priority__ = 1000
 
@@ -66,7 +64,6 @@ class SpyNamespace:
         return lambda *args, **keywords: self.call(name, value, *args, **keywords)
 
     def call(self, name, function, *args, **keywords):
-        """Call a function on the arrays themselves, and record it."""
         args = [arg if _is_table(arg) else tree_map(unwrap, arg) for arg in args]
         result = function(*args, **keywords)
         form = describe(name, args, keywords)
@@ -112,7 +109,6 @@ class SpyBackend(Backend):
 
 
 def unwrap(value):
-    """Return the NumPy array of a `SpyArray`, and anything else as it is."""
     return value.array if isinstance(value, SpyArray) else value
 
 

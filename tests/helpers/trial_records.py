@@ -22,7 +22,6 @@ def summary(name):
 
 
 def outcome(name):
-    """The records, histories, models and summary in a folder of trials, as far as they are to be the same."""
     folders = sorted(folder.parent for folder in Path("runs", name).glob("*/run.json"))
     return [
         lasting(summary(name)),

@@ -25,7 +25,6 @@ VERIFIED = "verified      runs/plain: epochs 1 to 3, model and metrics are the s
 
 
 def differing(capsys, *words):
-    """What differs, in the last line of a verification."""
     assert main(["verify", *map(str, words)]) == 1
     return capsys.readouterr().out.splitlines()[-1].removeprefix("differs       ")
 
@@ -149,11 +148,7 @@ def test_a_run_of_the_command_is_verified_from_python(capsys):
     assert not xpnet.verify(str(RUN))
 
 
-# Extensions: new runs that go on from the end of a complete one
-
-
 def trained(name, *words):
-    """Train, and return the record and the rows of metrics without the times."""
     assert train.main([*map(str, words), "--name", name, *QUIET]) == 0
     return outcome(name)
 

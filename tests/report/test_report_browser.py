@@ -22,7 +22,6 @@ NETWORKS = [
 
 @pytest.mark.parametrize("flags", NETWORKS)
 def test_the_page_computes_what_python_does(tmp_path, opened, flags):
-    """Logits and probabilities, of every kind of network, for the raw rows."""
     data = blobs(tmp_path / "blobs.npz")
     run = trained(tmp_path / "run", "--data", data, "--epochs", 2, "--batch-size", 100, *flags.split())
     pixels = datasets.load(data).x_test
@@ -72,7 +71,6 @@ def opened(browser):
 
 
 SEVEN = [(7, 6), (20, 6), (13, 24)]
-"""A digit as a line of (x, y), in pixels of an image."""
 
 
 def draw(page, line):

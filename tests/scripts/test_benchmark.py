@@ -24,7 +24,8 @@ from xpnet.training.trainer import Trainer
 pytestmark = pytest.mark.tooling
 
 LIMITS = Limits(float32=100e9, float64=50e9, bandwidth=10e9)
-NATIVE, OTHERS = "xpnet:native:numpy", ("torch", "torch-manual", "jax")
+NATIVE = "xpnet:native:numpy"
+OTHERS = [pytest.param(who, marks=pytest.mark.needs(who[:5])) for who in ("torch", "torch-manual", "jax")]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,6 @@ def small():
 
 @pytest.fixture(scope="module")
 def one_epoch(small):
-    """The start, the order and the parameters of an epoch of xpnet, by batch size."""
     x, y = small.x_train, small.y_train
     trained = {}
     for batch in (None, 16):
@@ -50,16 +50,13 @@ def one_epoch(small):
 
 
 @pytest.mark.parametrize("batch", [None, 16], ids=str)
-@pytest.mark.parametrize(
-    "who", ["notebook", *(pytest.param(who, marks=pytest.mark.needs(who.split("-")[0])) for who in OTHERS)]
-)
+@pytest.mark.parametrize("who", ["notebook", *OTHERS])
 def test_contenders_have_the_parameters_of_xpnet_after_an_epoch(who, batch, small, one_epoch, monkeypatch):
     start, order, end = one_epoch[batch]
     monkeypatch.setattr(peers, "initial_layers", lambda _: [[*map(np.float32, layer)] for layer in start])
     monkeypatch.setattr(peers, "order_of", lambda _: order)
-    monkeypatch.setattr(
-        peers.Torch, "batches", lambda self, task: self.torch.from_numpy(order).split(task.batch)
-    )
+    batches = lambda self, task: self.torch.from_numpy(order).split(task.batch)  # noqa: E731
+    monkeypatch.setattr(peers.Torch, "batches", batches)
     one = contenders.contender(who, small)
     assert one.inference(Task("inference", rows=20))(1) > 0
     one.training(Task(batch=batch, rows=len(order), learning_rate=0.5))(1)

@@ -70,7 +70,6 @@ PLANTED = {
     "a sum in float32": ("y[0] = a; *(float*)(y + 1) = (float)n + 0.5f;", ("flushes to zero: FADD.FTZ",)),
     "another rounding": ("y[0] = __dadd_rd(a, b);", ("does not round to nearest: DADD.RM",)),
 }
-"""The body of a kernel, and what is reported."""
 OPTIONS = ("-ftz=true", "--device-as-default-execution-space")
 
 

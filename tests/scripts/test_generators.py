@@ -23,7 +23,6 @@ examples/browser/browser_page"""
 
 
 def run(path, *options, **variables):
-    """Run a script that is refused with code 2; return the line after the name of the script."""
     words = [sys.executable, *options, str(ROOT / f"{path}.py")]
     process = subprocess.run(words, env=variables or None, capture_output=True, text=True, check=False)
     assert (process.stdout, process.returncode) == ("", 2)
@@ -38,7 +37,6 @@ def test_without_xpnet_a_script_is_one_line_and_code_2(path):
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory):
-    """A folder with a copy of xpnet."""
     folder = tmp_path_factory.mktemp("other")
     shutil.copytree(ROOT / "xpnet", folder / "xpnet", ignore=shutil.ignore_patterns("__pycache__"))
     return folder

@@ -24,7 +24,6 @@ CARD = "NVIDIA H100 80GB HBM3, 580.65, 81559 MiB"
 
 @pytest.fixture
 def check(monkeypatch, tmp_path):
-    """A check of a machine with these libraries, whose processes all end at once, in a way of their own."""
 
     def run(*words, libraries=(CUPY, TORCH, NO_JAX), ends=lambda *_: ""):
         monkeypatch.setattr(gpu_check.Check, "describe_libraries", lambda _: [*libraries])

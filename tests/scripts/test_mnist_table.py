@@ -17,7 +17,6 @@ TEXTS = {"training": "cross-entropy", "source": "nobody 2026", "theirs": "the la
 
 @pytest.fixture
 def record(tmp_path, monkeypatch):
-    """The record beside a page in tmp_path, of a row that is trained in a moment."""
     x, y = pixels(600, 784, 10)
     np.savez(tmp_path / "digits.npz", x_train=x, y_train=y, x_test=x[:100], y_test=y[:100])
     flags = f"--data {tmp_path / 'digits.npz'} --hidden 3 --init he --batch-size 50 --epochs 2"

@@ -54,7 +54,6 @@ def test_a_changed_byte_or_a_truncation_anywhere_is_noticed(tmp_path):
 
 
 def header(facts="{}", **metadata):
-    """The content of a file without arrays."""
     checksum = f"{zlib.crc32(facts.encode()):08x}"
     whole = {"format": "xpnet-snapshot", "format_version": "1", "facts": facts, "checksum": checksum}
     text = json.dumps({"__metadata__": {**whole, **metadata}}).encode()

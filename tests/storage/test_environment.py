@@ -36,7 +36,6 @@ def git(folder, *words):
 
 
 def repository(folder):
-    """Make a repository with one commit of the files in a folder, and return the commit."""
     git(folder, "init", "--quiet")
     git(folder, "add", ".")
     git(folder, "commit", "--quiet", "-m", "m", "--allow-empty")
@@ -44,7 +43,6 @@ def repository(folder):
 
 
 def commits():
-    """The commits of the working folder and of xpnet."""
     actual = collect_environment()
     return actual["working_folder_commit"], actual["xpnet_commit"]
 
@@ -86,9 +84,8 @@ def test_a_package_that_is_no_checkout_has_no_commit_though_it_is_in_one(folders
     assert commits()[1] is None
 
 
-PROGRAMS = (
-    "core.fsmonitor core.pager diff.external diff.f.textconv filter.f.clean filter.f.process pager.ls-files"
-)
+PROGRAMS = """core.fsmonitor core.pager diff.external diff.f.textconv filter.f.clean filter.f.process
+pager.ls-files"""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no POSIX shell")

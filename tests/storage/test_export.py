@@ -27,7 +27,6 @@ MISSING = {"missing": "mean", "normalize": "standardize"}
 
 
 def trained(kind, settings):
-    """Raw rows, a network trained on them, and its model in native arithmetic."""
     generator = np.random.default_rng(0)
     x = generator.integers(0, 256, (ROWS, FEATURES), np.uint8)
     y = np.argmax((x / 255 - 0.5) @ generator.normal(size=(FEATURES, CLASSES)), axis=1)
@@ -40,16 +39,13 @@ def trained(kind, settings):
 
 
 def assert_same(actual, expected):
-    """The same up to rounding, in the same dtype."""
     assert (actual.dtype, expected.std() > 0.01) == (expected.dtype, True)
     tolerance = 1e-5 if expected.dtype == np.float32 else 1e-13
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
 @pytest.mark.needs("onnx")
-@pytest.mark.parametrize(
-    ("kind", "settings"), [*NETWORKS.values(), ("floats", MISSING)], ids=[*NETWORKS, "missing values"]
-)
+@pytest.mark.parametrize(("kind", "settings"), [*NETWORKS.values(), ("floats", MISSING)])
 def test_onnx_runtime_gives_the_same_logits_probabilities_and_classes(kind, settings):
     import onnxruntime
 
@@ -83,7 +79,6 @@ def test_pytorch_gives_the_same_logits(kind, settings, tmp_path):
 
 @pytest.fixture
 def named():
-    """A network whose features and classes have names."""
     network = xpnet.fit([[0.0, 1.0], [1.0, 0.0]], [0, 1], epochs=0, device="cpu").network
     return replace(network, columns=Columns(("a", "b"), "kind", 2, ("é", "z"), (0.5, 0.25)))
 

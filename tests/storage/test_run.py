@@ -32,7 +32,6 @@ def start(out, name=None, *, overwrite=False):
 
 
 def stopped(out, status="interrupted", name="mine"):
-    """Return the folder of a run that has ended after two rows, with a checkpoint."""
     run = start(out, name)
     for epoch in range(2):
         run.log({"epoch": epoch})
@@ -64,7 +63,6 @@ def test_what_is_no_run_is_never_replaced(tmp_path, name):
 
 
 def refused(folder, match, *actions):
-    """Assert that actions are refused, and change nothing in a folder."""
     before = tree(folder)
     for action in actions:
         with pytest.raises(ConfigError, match=match):
@@ -131,9 +129,8 @@ def test_what_killed_starts_left_is_put_back_or_removed_unless_it_is_in_use(tmp_
     shutil.copytree(mine, tmp_path / ".replaced-0b")
     shutil.copytree(halfway, tmp_path / ".starting-0c")
     halfway.rename(tmp_path / ".replaced-0c")
-    assert (
-        "is halfway, which --overwrite was replacing when it was killed" in find.survey(tmp_path).damaged[0]
-    )
+    (note,) = find.survey(tmp_path).damaged
+    assert "is halfway, which --overwrite was replacing when it was killed" in note
     (tmp_path / ".starting-1b").mkdir()
     with FileLock(tmp_path / ".starting-1b.lock"):
         start(tmp_path, "next")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import schemas
 from checkout import ROOT
+from forgeries import put
 from recorded_runs import seal
 
 import xpnet
@@ -36,9 +37,7 @@ def test_a_name_that_its_schema_version_has_not_is_a_difference(place, tmp_path,
     shutil.copy(files / "shapes.npz", tmp_path)
     run = Path(shutil.copytree(files / "runs" / "stopped", tmp_path / "run"))
     monkeypatch.chdir(tmp_path)
-    record = json.loads((run / "run.json").read_text())
-    (record["config"] if place == "config" else record["segments"][0])["best_by"] = "accuracy"
-    (run / "run.json").write_text(json.dumps(record))
+    put(run, f"{place.replace('[0]', '.0')}.best_by", "accuracy")
     seal(run)
     difference = f"run.json: {place}.best_by: is no key of a record of schema version 3"
     assert xpnet.verify(run).difference == difference

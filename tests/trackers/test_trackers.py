@@ -42,10 +42,8 @@ def no_variables(small_data, monkeypatch):
 
 @pytest.fixture(scope="module")
 def mirrored(request, recorded, tmp_path_factory):
-    """A folder with a run that all tested trackers have, interrupted and resumed."""
-    names = {
-        item.callspec.params["name"] for item in request.session.items if "mirrored" in item.fixturenames
-    }
+    tests = [item for item in request.session.items if "mirrored" in item.fixturenames]
+    names = {item.callspec.params["name"] for item in tests}
     folder = tmp_path_factory.mktemp("mirrored")
     shutil.copy(recorded / "small.npz", folder)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
@@ -61,7 +59,6 @@ def mirrored(request, recorded, tmp_path_factory):
 
 
 def text_of(tracker, folder):
-    """All that a tracker holds: the log that wandb uploads later, or a data base."""
     if tracker == "wandb":
         logs = (folder / "runs/wandb").glob("*/*.wandb")
         return "".join(log.read_bytes().decode(errors="replace") for log in logs)
