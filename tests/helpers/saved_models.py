@@ -8,11 +8,9 @@ from xpnet.nn.layers import Linear
 from xpnet.storage.model_file import TrainedNetwork
 
 
-def saved_model(layers, *, normalize="scale", normalization=None):
+def saved_model(layers, *, shift=0.0, scale=1.0):
     parameters = [Linear(layer["weight"], layer["bias"].reshape(-1, 1)) for layer in layers]
-    values = normalization or {"shift": 0.0, "scale": 1 / 255 if normalize == "scale" else 1.0}
-    inputs = Normalization(normalize, **{name: np.asarray(value) for name, value in values.items()})
-    return TrainedNetwork(parameters, [], inputs, "relu")
+    return TrainedNetwork(parameters, [], Normalization("none", np.asarray(shift), np.asarray(scale)), "relu")
 
 
 def read_tensors(path):

@@ -18,7 +18,7 @@ NORM = ("weight", "bias", "running_mean", "running_var")
 
 def test_arrays_are_aligned_for_readers_that_map_the_file():
     statistics = {"shift": np.zeros(2), "scale": np.ones(2)}
-    data = encode_model(saved_model([{"weight": ones(5, 2), "bias": ones(5)}], normalization=statistics))
+    data = encode_model(saved_model([{"weight": ones(5, 2), "bias": ones(5)}], **statistics))
     (length,) = struct.unpack("<Q", data[:8])
     names = json.loads(data[8 : 8 + length])
     assert (8 + length) % 8 == 0
