@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
+from contextlib import chdir
 from functools import cache, wraps
 from pathlib import Path
 
@@ -148,8 +149,7 @@ def recorded(tmp_path_factory):
     from recorded_runs import train_all
 
     folder = tmp_path_factory.mktemp("recorded")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
+    with chdir(folder):
         train_all()
     return folder
 

@@ -29,7 +29,7 @@ SAME = {
 @pytest.mark.parametrize("settings", SAME.values(), ids=SAME)
 def test_the_command_gives_the_same_network_and_history_and_a_folder_to_load(settings):
     np.savez("small.npz", x_train=X, y_train=Y, x_test=X_TEST, y_test=Y_TEST)
-    words = [str(part) for key, value in settings.items() for part in (f"--{key.replace('_', '-')}", value)]
+    words = [f"--{key.replace('_', '-')}={value}" for key, value in settings.items()]
     assert train.main(["--data", "small.npz", "--name", "run", "--quiet", "--no-report", *words]) == 0
     record = read_run(Path("runs/run"))
     model, loaded = xpnet.fit(X, Y, **settings), xpnet.load("runs/run")

@@ -1,6 +1,7 @@
 """Wrong arguments of every public function: the error is one of xpnet's, in one line."""
 
 import inspect
+from contextlib import chdir
 from itertools import product
 from pathlib import Path
 from pkgutil import resolve_name
@@ -44,8 +45,7 @@ PYTHON_S = ("XPNetClassifier", "asarray", "quantile", "median", "cov", "corrcoef
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("arguments"))
+    with chdir(tmp_path_factory.mktemp("arguments")):
         xpnet.fit(X, Y, **TINY, run=RUN, report=False)
         np.savez(FILE, x_train=X, y_train=Y, x_test=X, y_test=Y)
         yield

@@ -152,10 +152,9 @@ def trained(recorded, tmp_path_factory):
 def test_every_command_escapes_what_cannot_be_shown(trained, tmp_path, monkeypatch, words, encoding):
     monkeypatch.chdir(shutil.copytree(trained, tmp_path / "copy"))
     streams = [io.TextIOWrapper(io.BytesIO(), encoding, errors) for errors in ("strict", "backslashreplace")]
-    with monkeypatch.context() as patch:
-        patch.setattr(sys, "stdout", streams[0])
-        patch.setattr(sys, "stderr", streams[1])
-        assert main(list(words)) == 0
+    monkeypatch.setattr(sys, "stdout", streams[0])
+    monkeypatch.setattr(sys, "stderr", streams[1])
+    assert main(words) == 0
     text = "".join(stream.seek(0) or stream.read() for stream in streams)
     assert text.replace("\n", "").isprintable()
     assert "owned" in text

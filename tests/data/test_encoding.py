@@ -1,5 +1,6 @@
 """Columns of text from the table to the exported file: the same bits from every library and rank."""
 
+from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,8 +36,7 @@ def work(tmp_path_factory):
     """A folder with the table, and a run on it."""
     folder = tmp_path_factory.mktemp("encoding")
     TABLE.to_csv(folder / "table.csv", index=False)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
+    with chdir(folder):
         assert train.main([*FLAGS, "--name", "mine", "--quiet"]) == 0
     return folder
 

@@ -115,10 +115,9 @@ def test_a_failed_start_leaves_the_old_run_and_nothing_else(tmp_path, monkeypatc
     def failing_rename(self, target):
         return (fail_with(error) if step in self.name + target.name else rename)(self, target)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", failing_rename)
-        with pytest.raises((ConfigError, KeyboardInterrupt)):
-            start(tmp_path, "mine", overwrite=True)
+    monkeypatch.setattr(Path, "rename", failing_rename)
+    with pytest.raises((ConfigError, KeyboardInterrupt)):
+        start(tmp_path, "mine", overwrite=True)
     assert tree(tmp_path) == before
 
 
@@ -153,11 +152,10 @@ def test_a_full_disk_is_one_line_keeps_what_was_written_and_no_lock(tmp_path, mo
     run.log({"epoch": 1})
     assert is_locked(run.folder / ".lock")
     message = r": cannot be written \(No space left on device\): "
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fail_with(NO_SPACE))
-        refused(tmp_path, message, partial(run.finish, "completed"), partial(run.resume, 0, **HERE))
-        with pytest.raises(ConfigError, match=message):
-            run.fail(DataError("no space"))
+    monkeypatch.setattr(os, "fsync", fail_with(NO_SPACE))
+    refused(tmp_path, message, partial(run.finish, "completed"), partial(run.resume, 0, **HERE))
+    with pytest.raises(ConfigError, match=message):
+        run.fail(DataError("no space"))
     assert run.record == read_run(run.folder)
     assert not is_locked(run.folder / ".lock")
 
