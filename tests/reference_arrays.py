@@ -166,8 +166,8 @@ def half_exp(a):
     return exp_pair(h, low - LN2_PAIR[1])
 
 
-def odd(compute, tiny=2.0**-28):
-    return lambda x: x if abs(x) < tiny else math.copysign(compute(abs(x)), x)
+def odd(compute):
+    return lambda x: x if abs(x) < 2.0**-28 else math.copysign(compute(abs(x)), x)
 
 
 @odd

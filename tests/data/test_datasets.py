@@ -110,9 +110,9 @@ def test_every_format_gives_the_arrays_of_a_table_and_their_digest(tmp_path, wri
     assert digest(dataset) == digest(load(*write_csv(tmp_path, arrays), columns=kind))
 
 
-def refused(data, test_data=None, **options):
+def refused(*data):
     with pytest.raises((DataError, ConfigError)) as caught:
-        load(data, test_data, **options)
+        load(*data)
     assert str(caught.value).isprintable()
     return str(caught.value)
 

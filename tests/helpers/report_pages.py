@@ -15,12 +15,11 @@ NO_TEXT = re.compile(r"<(script|style)\b.*?</\1>|data:image[^\"]*", re.DOTALL)
 UNFILLED = re.compile(r".{0,40}(?:\{\{|\{%|\b(?:None|nan|inf|Undefined)\b(?![.:]))")
 
 
-def blobs(path, features=144, classes=3, samples=300, seed=0):
+def blobs(path, seed=0):
     generator = np.random.default_rng(seed)
-    patterns = generator.uniform(0, 255, (classes, features))
-    y = np.arange(2 * samples) % classes
-    x = (0.15 * patterns[y] + 0.85 * generator.uniform(0, 255, (len(y), features))).astype(np.uint8)
-    np.savez(path, x_train=x[:samples], y_train=y[:samples], x_test=x[samples:], y_test=y[samples:])
+    patterns, y = generator.uniform(0, 255, (3, 144)), np.arange(600) % 3
+    x = (0.15 * patterns[y] + 0.85 * generator.uniform(0, 255, (600, 144))).astype(np.uint8)
+    np.savez(path, x_train=x[:300], y_train=y[:300], x_test=x[300:], y_test=y[300:])
     return path
 
 

@@ -22,22 +22,6 @@ JAX, NO_JAX = library("jax", "cuda:0"), library("jax", troubles=[TROUBLE])
 CARD = "NVIDIA H100 80GB HBM3, 580.65, 81559 MiB"
 
 
-@pytest.fixture
-def check(monkeypatch, tmp_path):
-
-    def run(*words, libraries=(CUPY, TORCH, NO_JAX), ends=lambda *_: ""):
-        monkeypatch.setattr(gpu_check.Check, "describe_libraries", lambda _: [*libraries])
-        monkeypatch.setattr(gpu_check, "ask_card", lambda _: CARD)
-        monkeypatch.setattr(gpu_check, "run_logged", ends)
-        monkeypatch.setattr(runs.Process, "module", "stand_in_contender")
-        code = gpu_check.main([*map(str, words), "--out", str(tmp_path)])
-        (file,) = tmp_path.glob("*.json")
-        return code, json.loads(file.read_bytes()), file.with_suffix(".md").read_text()
-
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "helpers"))
-    return run
-
-
 def test_without_a_gpu_or_a_package_it_is_one_line_and_code_2(monkeypatch, capsys):
     doctor = SimpleNamespace(stdout=json.dumps({"backends": [library("numpy", "cpu"), NO_JAX]}), returncode=2)
     monkeypatch.setattr(gpu_check.subprocess, "run", lambda *_, **__: doctor)
@@ -61,14 +45,19 @@ HARMED = {
 }
 
 
-def test_each_contender_fails_alone_and_its_reason_is_kept(check, monkeypatch):
+def test_each_contender_fails_alone_and_its_reason_is_kept(monkeypatch, tmp_path):
     monkeypatch.setattr(gpu_check, "LIMIT", 2.0)
-    code, content, page = check("--quick", "--only", "steps", libraries=(CUPY, TORCH, JAX))
-    rows = {row["who"]: row for row in content["rows"]}
+    monkeypatch.setattr(gpu_check.Check, "describe_libraries", lambda _: [CUPY, TORCH, JAX])
+    monkeypatch.setattr(gpu_check, "ask_card", lambda _: CARD)
+    monkeypatch.setattr(runs.Process, "module", "stand_in_contender")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "helpers"))
+    code = gpu_check.main(["--quick", "--only", "steps", "--out", str(tmp_path)])
+    (file,) = tmp_path.glob("*.json")
+    rows = {row["who"]: row for row in json.loads(file.read_bytes())["rows"]}
     assert {who: row["result"] for who, row in rows.items() if who != gpu_check.CARD} == HARMED
     values = rows["xpnet reproducible, CuPy"]["values"]
     assert (code, values) == (1, {"µs": 2000.0, "host µs": 1000.0, "operations": 7.0})
-    assert "| 2,000 | 1,000 | 7 |" in page
+    assert "| 2,000 | 1,000 | 7 |" in file.with_suffix(".md").read_text()
 
 
 ENDLESS = """import signal, subprocess, time

@@ -31,12 +31,12 @@ def start(out, name=None, *, overwrite=False):
     return WritableRun.start(out, name, GIVEN, overwrite=overwrite)
 
 
-def stopped(out, status="interrupted", name="mine"):
+def stopped(out, name="mine"):
     run = start(out, name)
     for epoch in range(2):
         run.log({"epoch": epoch})
     run.write("checkpoint.safetensors", b"state")
-    run.finish(status, metrics={"train_loss": 0.5}, fingerprint="cd", error="why")
+    run.finish("interrupted", metrics={"train_loss": 0.5}, fingerprint="cd", error="why")
     return run.folder
 
 
