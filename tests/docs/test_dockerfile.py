@@ -15,9 +15,7 @@ SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def test_the_build_gets_what_the_wheel_is_made_of_and_nothing_else():
-    copied = {
-        source for rest in re.findall(r"^COPY +(.+)$", BUILD, re.M) for source in shlex.split(rest)[:-1]
-    }
+    copied = {path for rest in re.findall(r"^COPY +(.+)$", BUILD, re.M) for path in shlex.split(rest)[:-1]}
     kept = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.M)
     wheel = SETTINGS["tool"]["hatch"]["build"]["targets"]["wheel"]
     needed = ["README.md", *SETTINGS["project"]["license-files"], *wheel["only-include"], "pyproject.toml"]

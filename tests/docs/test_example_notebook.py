@@ -35,7 +35,6 @@ def shown(path):
 @pytest.mark.nightly
 @pytest.mark.needs("notebook")
 def test_it_prints_what_is_stored_in_it(tmp_path):
-    """By a new kernel, in an empty folder."""
     own = {name: str(tmp_path / name) for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "MPLCONFIGDIR")}
     command = [sys.executable, "-c", EXECUTE, NOTEBOOK, "executed.ipynb"]
     subprocess.run(command, cwd=tmp_path, env={**os.environ, **own}, check=True)

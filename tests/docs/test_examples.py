@@ -45,7 +45,6 @@ MARKS = ("run with", "exit", "varies", "within", "prepare")
 
 
 def run(command):
-    """Run commands, which print on one stream and have no terminal."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
@@ -75,7 +74,7 @@ def run_python(example):
 
 
 def mark(example):
-    name, value = example.parsed
+    name, value = example.parsed["directive"], example.parsed["arguments"]
     if name == "prepare":
         run(value).check_returncode()
     else:
@@ -83,7 +82,6 @@ def mark(example):
 
 
 def squeeze(text):
-    """Return the text without the blanks that fill columns, which move with what varies."""
     return "".join(f"{' '.join(line.split())}\n" for line in text.splitlines())
 
 
@@ -94,7 +92,8 @@ def compare(example):
     varies, expected, numbers = "|".join([*VARIES, *filter(None, [marks.get("varies")])]), "", []
     tokens = f"(?P<gap>^…\n)|(?P<varying>{varies})" + rf"|(?P<number>{NUMBER})" * ("within" in marks)
     put = {"gap": "(?:.*\n)*?", "varying": f"(?:{varies})", "number": f"({NUMBER})"}
-    shown, position = squeeze(example.parsed), 0
+    text = example.parsed["source"]
+    shown, position = squeeze(text), 0
     for match in re.finditer(tokens, shown, re.MULTILINE):
         numbers += [float(match[0])] if match.lastgroup == "number" else []
         expected += re.escape(shown[position : match.start()]) + put[match.lastgroup]
@@ -103,37 +102,25 @@ def compare(example):
     pairs = zip(map(float, found.groups()), numbers, strict=True) if found else [(0.0, math.inf)]
     if all(abs(new - old) <= float(marks.get("within", 0)) for new, old in pairs):
         return None
-    return "\n".join(difflib.unified_diff(example.parsed.splitlines(), output.splitlines(), "page", "run"))
-
-
-def parse_marks(document):
-    from sybil import Region
-    from sybil.parsers.markdown.lexers import DirectiveInHTMLCommentLexer
-
-    for region in DirectiveInHTMLCommentLexer("|".join(MARKS))(document):
-        found = region.lexemes
-        yield Region(region.start, region.end, (found["directive"], found["arguments"]), mark)
-
-
-def parse_outputs(document):
-    from sybil import Region
-    from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
-
-    for region in RawFencedCodeBlockLexer()(document):
-        yield Region(region.start, region.end, region.lexemes["source"], compare)
+    return "\n".join(difflib.unified_diff(text.splitlines(), output.splitlines(), "page", "run"))
 
 
 def parse(page):
-    """The blocks of a page and the comments before them."""
+    from sybil import Region
     from sybil.document import Document
-    from sybil.parsers.markdown import CodeBlockParser, SkipParser
+    from sybil.parsers.markdown import CodeBlockParser, SkipParser, lexers
+
+    def parse_others(document):
+        marks = lexers.DirectiveInHTMLCommentLexer("|".join(MARKS))
+        for lexer, evaluate in ((marks, mark), (lexers.RawFencedCodeBlockLexer(), compare)):
+            for region in lexer(document):
+                yield Region(region.start, region.end, region.lexemes, evaluate)
 
     blocks = CodeBlockParser("sh", run_shell), CodeBlockParser("python", run_python)
-    return Document.parse(str(page), *blocks, SkipParser(), parse_marks, parse_outputs)
+    return Document.parse(str(page), *blocks, SkipParser(), parse_others)
 
 
 def make_folder(folder):
-    """Put into a folder what the pages use: links into the checkout, and a table."""
     from sklearn.datasets import load_iris
 
     for name in SHOWN:

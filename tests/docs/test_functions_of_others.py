@@ -9,16 +9,13 @@ from script_processes import run
 
 SCRIPT = ROOT / "docs" / "functions_of_others.py"
 PAGE = (ROOT / "docs" / "functions-of-others.md").read_text(encoding="utf-8")
-TABLE, LEAVING = (
-    re.search(rf"<!-- {name} -->(.*?)<!--", PAGE, re.DOTALL)[1] for name in ("functions", "leaving")
-)
+TABLE = re.search("<!-- functions -->(.*?)<!--", PAGE, re.DOTALL)[1]
+LEAVING = re.search("<!-- leaving -->(.*?)<!--", PAGE, re.DOTALL)[1]
 SHOWN = dict(re.findall(r"^\| `([^`]+)` \| ([0-9a-f]{12}) \|", TABLE, re.MULTILINE))
-pytestmark = [
-    pytest.mark.tooling,
-    pytest.mark.slow,
-    pytest.mark.needs("others", "torch", "jax", "array-api-strict"),
-]
+NEEDED = pytest.mark.needs("others", "torch", "jax", "array-api-strict")
+pytestmark = [pytest.mark.tooling, pytest.mark.slow, NEEDED]
 CODE = "import functions_of_others as script, json; print(json.dumps({}))"
+LIBRARIES = (SCRIPT, "--digests", "numpy", "torch", "jax", "array-api-strict")
 KERNELS = CODE.format("{kernel: script.digests_with(kernel) for kernel in script.KERNELS}")
 
 
@@ -27,11 +24,7 @@ def test_the_table_has_sixty_functions_and_more_of_three_libraries():
     assert len(SHOWN) >= 60
 
 
-@pytest.mark.parametrize(
-    "words",
-    [(SCRIPT, "--digests", "numpy", "torch", "jax", "array-api-strict"), ("-c", KERNELS)],
-    ids=["libraries", "kernels"],
-)
+@pytest.mark.parametrize("words", [LIBRARIES, ("-c", KERNELS)], ids=["libraries", "kernels"])
 def test_every_digest_is_that_of_the_table(words):
     (line,) = run("-W", "ignore", *words)
     for where, digests in json.loads(line).items():

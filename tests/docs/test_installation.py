@@ -50,7 +50,6 @@ def run(*words, folder):
 
 
 def install(python, *words):
-    """Install into an environment; return the names of its packages."""
     pip = sys.executable, "-m", "pip", "--python", python
     run(*pip, "install", "-q", "--no-compile", *words, folder=ROOT)
     run(*pip, "check", folder=ROOT)

@@ -64,7 +64,6 @@ def test_the_example_of_parity_runs(tmp_path):
 
 
 def test_the_page_of_commands_has_the_words_of_every_help():
-    """Their layout is up to the libraries that print it, and to their versions."""
     texts = (TEXTS[ROOT / "docs" / "cli.md"], cli_reference.page())
     page, printed = (re.sub(r"[\u2500-\u257f]", " ", text).split() for text in texts)
     assert page == printed, "run python scripts/cli_reference.py"
@@ -79,7 +78,6 @@ def test_contributing_and_readme_are_short_and_name_files_that_exist():
 
 
 def test_links_lead_to_files_and_to_headings():
-    """Those of pages, and the anchors that messages name."""
 
     def anchors(page):
         text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
@@ -100,7 +98,6 @@ def test_links_lead_to_files_and_to_headings():
 
 
 def test_nothing_installs_xpnet_from_an_index():
-    """But the message for those who have it from one, and pages that say so."""
     install = re.compile(r"(xpnet\[|pip install (-\S+ )*\"?xpnet\b)(?!\[?train\] @ git)")
     naming = {path.name for path, text in (TEXTS | SOURCES).items() if install.search(text)}
     assert naming == {"extras.py", "parity.md", "arithmetic.md", "emulated-cupy.md"}

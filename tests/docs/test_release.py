@@ -34,14 +34,12 @@ def test_changelog_citation_and_package_have_the_same_version_and_date():
 def test_outputs_in_the_pages_have_the_version_of_the_newest_section():
     blocks = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
     versions = re.compile(r'(?:^(?:# )?xpnet |"xpnet": ")(\d[\w.]*)', re.MULTILINE)
-    pages = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
-    shown = [
-        (path.name, x)
-        for path, text in pages.items()
-        for x in versions.findall("".join(blocks.findall(text)))
-    ]
-    assert len(shown) > 3
-    assert [pair for pair in shown if pair[1] != RELEASED[0][0]] == []
+    pages = {
+        path.name: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))
+    }
+    shown = {name: versions.findall("".join(blocks.findall(text))) for name, text in pages.items()}
+    assert sum(map(len, shown.values())) > 3
+    assert {name: found for name, found in shown.items() if {*found} - {RELEASED[0][0]}} == {}
 
 
 def test_the_long_description_names_the_files_that_readme_links_to_without_dead_links():

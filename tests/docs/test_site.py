@@ -18,7 +18,6 @@ pytestmark = [pytest.mark.tooling, pytest.mark.slow, pytest.mark.needs("site")]
 DOCS = ROOT / "docs"
 SEARCHES = {"learning rate": "training", "class weight": "training", "imbalanced": "training"}
 SEARCHES |= {"GPU": "devices", "missing values": "data", "regression": "data"}
-"""The page that the search shows first, by what is searched for."""
 
 
 @pytest.fixture(scope="module")
@@ -52,19 +51,6 @@ def test_links_lead_to_files_of_the_site_which_has_copies_of_those_outside_of_do
     copies = {file.name: file.read_bytes() for file in files if "_downloads" in file.parts}
     for path in (ROOT / "examples" / "numpy_only.py", ROOT / "examples" / "notebook.ipynb"):
         assert copies[path.name] == path.read_bytes()
-
-
-@pytest.fixture
-def page(browser):
-    """A page on a phone without a network, which asks for nothing but files."""
-    opened, trouble = browser.new_page(viewport={"width": 390, "height": 800}), []
-    opened.context.set_offline(True)
-    opened.on("console", lambda message: trouble.append(message.text))
-    opened.on("pageerror", lambda error: trouble.append(str(error)))
-    opened.on("request", lambda request: trouble.append(request.url))
-    yield opened
-    opened.context.close()
-    assert [text for text in trouble if not text.startswith(("file:", "data:"))] == []
 
 
 @pytest.mark.needs("browser")

@@ -1,6 +1,6 @@
 """The one list of backends that the tests run on."""
 
-from enum import Enum
+from enum import StrEnum
 from functools import cache
 
 import pytest
@@ -9,7 +9,7 @@ from xpnet.backends.resolve import make, probe
 from xpnet.parity.devices import parse
 
 
-class BackendCase(Enum):
+class BackendCase(StrEnum):
     """A library on a device; the value names it in marks and in the environment."""
 
     NUMPY = "numpy"

@@ -1,12 +1,9 @@
 """The default run, on all of MNIST, has the fingerprints of docs/reproducibility.md, on every backend."""
 
-import re
-
 import numpy as np
 import pytest
 from backend_enum import BackendCase
-from checkout import ROOT
-from fingerprints import mnist
+from fingerprints import GOLDEN, mnist
 from hooks import OnEpoch
 
 from xpnet.backends.resolve import make
@@ -14,9 +11,6 @@ from xpnet.config import TrainConfig
 from xpnet.storage.model_file import fingerprint
 from xpnet.training.trainer import Trainer
 
-PAGE = ROOT / "docs" / "reproducibility.md"
-ROW = re.compile(r"^\| (?:initial|after (\d+) epochs?) \| `([0-9a-f]{64})` \|$", re.MULTILINE)
-GOLDEN = {int(epoch or 0): digest for epoch, digest in ROW.findall(PAGE.read_text())}
 EPOCHS = [
     *((BackendCase.NUMPY, 10), (BackendCase.STRICT, 1), (BackendCase.CUPY, 10), (BackendCase.DPNP, 10)),
     *(pytest.param(case, 10, marks=pytest.mark.slow) for case in (BackendCase.TORCH, BackendCase.JAX)),

@@ -10,11 +10,10 @@ from functools import cache
 import fingerprints
 import numpy as np
 import pytest
-from fingerprints import NETWORKS, leave_unrounded, real_data, trained
+from fingerprints import NETWORKS, real_data, trained
 from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 
 import xpnet
-from xpnet.arithmetic import Reproducible
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
 from xpnet.inference.predictor import Predictor
@@ -104,10 +103,3 @@ def test_the_environment_of_the_process_does_not_matter(name):
     variables = os.environ | ENVIRONMENTS.get(name, {})
     printed = subprocess.check_output([python, fingerprints.__file__], env=variables, text=True)
     assert json.loads(printed) == {network: numpys(network) for network in NETWORKS}
-
-
-@pytest.mark.needs("torch")
-def test_without_rounding_these_tests_would_fail(monkeypatch):
-    monkeypatch.setattr(Reproducible, "_round_to_grid", leave_unrounded)
-    ours, theirs = (trained("deep", make(name, "cpu"), real_data(300, 50)) for name in ("numpy", "torch"))
-    assert ours != theirs

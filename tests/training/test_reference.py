@@ -8,8 +8,7 @@ import reference
 import reference_images
 import reference_network
 import reference_training
-from checkout import ROOT
-from fingerprints import real_data
+from fingerprints import PAGE, real_data
 from published_vectors import DEFAULTS, MODULES, TESTS
 
 from xpnet.arithmetic import elementary, host
@@ -17,8 +16,6 @@ from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
 from xpnet.storage.model_file import fingerprint
 from xpnet.training.trainer import Trainer
-
-PAGE = (ROOT / "docs" / "reproducibility.md").read_text(encoding="utf-8")
 
 
 def test_reference_imports_only_the_standard_library_and_numpy():
