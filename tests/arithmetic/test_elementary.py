@@ -8,6 +8,7 @@ import function_errors
 import numpy as np
 import pytest
 import reference
+from array_calls import SPECIAL
 from checkout import ROOT
 from function_bounds import BOUNDS
 from networks import reproducible
@@ -19,9 +20,7 @@ from xpnet.backends.resolve import make
 from xpnet.nn import functional as F
 
 INF, NORMAL = math.inf, 2.0**-1022
-SPECIAL = [0.0, -0.0, INF, -INF, math.nan, 5e-324, -1e-310, NORMAL, 2.0**20, 800.0, -800.0, 1e300]
-END = -708.3964185322641
-"""The logarithm of 2^-1022."""
+END = -708.3964185322641  # the logarithm of 2^-1022
 ULPS = {name: BOUNDS[name] for name in ("exp", "log", "sqrt", "tanh", "sin", "cos")} | {"sigmoid": 3.3}
 RANGES = {"exp": (LOWEST, 709.0), "log": (NORMAL, INF), "sqrt": (NORMAL, INF), "tanh": (2.0**-20, 20.0)}
 """Of the network, which needs exponentials up to 0 and has no sines."""

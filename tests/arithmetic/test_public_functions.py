@@ -10,6 +10,7 @@ from functools import reduce
 import numpy as np
 import pytest
 import reference
+from array_calls import X
 from assertions import assert_same
 from checkout import ROOT
 from networks import reproducible
@@ -21,7 +22,7 @@ from xpnet.backends.resolve import make
 from xpnet.errors import BackendError, ConfigError, DataError
 
 PAGE = (ROOT / "docs" / "arithmetic.md").read_text("utf-8")
-INF, NAN, NORMAL = math.inf, math.nan, 2.0**-1022
+INF, NAN = math.inf, math.nan
 HALF_ULP = Fraction(1, 1 << 53)
 
 
@@ -135,24 +136,18 @@ def test_random_numbers_are_the_upper_53_bits_of_the_words_and_their_order():
     assert rp.random.permutation(5, 20).tolist() == sorted(range(20), key=drawn.__getitem__)
 
 
-GENERATOR = np.random.default_rng(1)
-SPECIAL = [0.0, INF, 5e-324, 1e-310, NORMAL, math.nextafter(INF, 0.0), 1.0, 800.0, 709.782712893384, 1e-200]
-EDGES = np.array([*SPECIAL, *(-x for x in SPECIAL), NAN, *wide(GENERATOR, 500, -1074, 1024)])
 SUBNORMAL = np.array([2.0**-128, -(2.0**-128), 2.0**-126, -0.0, NAN, INF], dtype=np.float32)
-LONG = wide(GENERATOR, (3, 20_001))
+LONG = wide(np.random.default_rng(1), (3, 20_001))
 CLASSES = np.array([[2, 0, 7], [-1, 1, 2]])
 NOTHING, NUMBER = np.ones((2, 0)), np.array(0.5)
 CALLS = {
-    **{name: (getattr(rp, name), EDGES) for name in ("exp", "log", "sqrt", "tanh", "sigmoid", "sin", "cos")},
+    **{name: (getattr(rp, name), X) for name in ("exp", "log", "sqrt", "tanh", "sigmoid", "sin", "cos")},
     "exp of bool": (rp.exp, CLASSES > 0),
     "sqrt of subnormal float32 numbers": (rp.sqrt, SUBNORMAL),
-    "log of a number": (rp.log, NUMBER),
-    "sum in pieces": (lambda x: rp.sum(x, axis=1), LONG),
     "var": (lambda x: rp.var(x, axis=-1, correction=1), LONG),
     "logsumexp of nothing": (lambda x: rp.logsumexp(x, axis=1), NOTHING),
     "one-hot": (lambda x: rp.one_hot(x, 3, axis=0), CLASSES),
     "matmul in blocks": (lambda x: rp.matmul(x, x.T, slices=1, block=1024), LONG),
-    "uniform": (lambda x: rp.random.uniform(5, (2, 3), like=x), NUMBER),
     "permutation": (lambda x: rp.random.permutation(5, 20, like=x), NUMBER),
 }
 

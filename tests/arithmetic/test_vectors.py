@@ -15,6 +15,10 @@ from xpnet.config import TrainConfig
 from xpnet.config.training import DEFAULTS
 
 NUMPY = make("numpy", "cpu")
+CHECKS = dict(checks(load_reference()))
+OF_TRAININGS = {f"trainings {case['name']}": case for case in FILES["trainings"]["trainings"]}
+SLOW = {True: [pytest.mark.slow], False: []}
+TRAININGS = [pytest.param(x, marks=SLOW[case["samples"] > 1000]) for x, case in OF_TRAININGS.items()]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -25,15 +29,9 @@ def test_numpy_computes_what_the_file_holds(name):
 
 
 @pytest.mark.parametrize("name", ["functions", "contractions", "public", "arrays"])
-@pytest.mark.parametrize("backend", CASES[1:], indirect=True, ids=lambda case: case.value)
+@pytest.mark.parametrize("backend", CASES[1:], indirect=True)
 def test_every_backend_computes_the_functions_contractions_and_public_functions(backend, name):
     assert make_vectors.content(name, backend) == FILES[name]
-
-
-CHECKS = dict(checks(load_reference()))
-OF_TRAININGS = {f"trainings {case['name']}": case for case in FILES["trainings"]["trainings"]}
-SLOW = {True: [pytest.mark.slow], False: []}
-TRAININGS = [pytest.param(x, marks=SLOW[case["samples"] > 1000]) for x, case in OF_TRAININGS.items()]
 
 
 def test_the_reference_computes_every_vector_but_the_trainings():

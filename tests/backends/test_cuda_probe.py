@@ -21,8 +21,6 @@ from xpnet.parity.devices import probe_all
 
 
 class Gpus:
-    """The current GPUs, that of the inner scope last, and those that were current as arrays were copied."""
-
     def __init__(self):
         self.current, self.used = [0], set()
 
@@ -44,7 +42,6 @@ class CUDARuntimeError(RuntimeError):
 
 
 def answer(value):
-    """Return a function that returns the value, or raises it if it is an error."""
     return Mock(side_effect=value) if isinstance(value, Exception) else lambda *_, **__: value
 
 

@@ -30,7 +30,6 @@ def cupy():
 
 
 def programs(xp, a, b, rows, rate):
-    """Return the results of several functions of two matrices, numbers of their rows, and a number."""
     counts = [xp.sum(xp.astype(a > b, xp.float64), axis=axis, keepdims=True) for axis in (0, -1)]
     columns = xp.max(b, axis=1, keepdims=True)
     products = a * b + b * rate  # in several results

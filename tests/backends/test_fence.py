@@ -23,7 +23,6 @@ PROGRAMS = {
     "quotients by a column": lambda a, b, c: a / b[:, :1],
     "folded products": lambda a, b, c: (a * b)[:, :8] + (a * b)[:, 8:],
 }
-"""Functions of matrices whose bits the compiler alone would change, that of some JAX at least."""
 
 
 def operands(dtype):

@@ -45,7 +45,6 @@ def assert_same(result, expected):
 
 OPERATIONS = {
     "add": lambda xp, x, y: x + y * 0.5,
-    "mul": lambda xp, x, y: x * y,
     "divide": lambda xp, x, y: x / (xp.full_like(y, 3.0) + xp.ones_like(x)),
     "max": lambda xp, x, y: xp.maximum(x, y),
     "where": lambda xp, x, y: xp.where((x > y) & (x >= -0.5), x, 0.5),

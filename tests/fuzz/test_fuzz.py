@@ -38,14 +38,11 @@ from xpnet.storage.record import read_metrics, read_run
 from xpnet.training.callbacks import EarlyStopping
 from xpnet.training.trainer import Trainer
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(sys.platform != "linux", reason="forks, and limits memory as Linux does"),
-]
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="forks, and limits memory as Linux does")
+pytestmark = [pytest.mark.slow, LINUX]
 
 INPUTS = 500 * int(os.environ.get("XPNET_FUZZ", "1"))
-SECONDS, MEMORY = 60, 200 << 20
-"""What an input may take, and bytes that all may take, beyond those of this process and of a picture."""
+SECONDS, MEMORY = 60, 200 << 20  # of an input, and of all beside this process and a picture
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 X, Y = np.random.default_rng(0).integers(0, 256, (20, 9), np.uint8), np.arange(20, dtype=np.uint8) % 3
@@ -71,9 +68,7 @@ PICTURES = [
 ]
 MODEL, *_ = sorted(FIXTURES.rglob("plain.safetensors"))
 CHECKPOINT, *_ = sorted(FIXTURES.rglob("checkpoint.safetensors"))
-RUNS, METRICS = (
-    [path.read_bytes() for path in FIXTURES.rglob(name)] for name in ("run.json", "metrics.jsonl")
-)
+RUNS, METRICS = ([x.read_bytes() for x in FIXTURES.rglob(name)] for name in ("run.json", "metrics.jsonl"))
 ARRAYS = [np.zeros(3), np.zeros((0, 2)), np.full((3, 4), np.nan), np.array(7), np.ones((4, 9), "i1")]
 ODD = [None, True, -1, 2, 0.5, 2**70, 10**400, float("nan"), float("inf"), "", "x", "3", [], [1], {}]
 ODD += [["a"] * 9, [0.5] * 9, {"0": 1}, [10**400] * 9, [True] * 3, [1, "0.5", 0], ["a", "b", "c"], [[]] * 9]
@@ -90,7 +85,6 @@ def trainer():
 
 
 def other_checkpoint(rng):
-    """Return a checkpoint with a right checksum, and a fact or an array that may be wrong."""
     _, arrays, facts = trainer()
     names = *arrays, "state", "state.x", "state.0.9", "best", "best.0", "", "a\n"
     changed = arrays | {rng.choice(names): rng.choice([None, *ARRAYS])}
@@ -105,9 +99,8 @@ def other_model(rng):
         tensors = {name: rng.choice(arrays) for name, arrays in kinds.items()}
     columns = {rng.choice(("features", "classes", "means", "position", "label", "more")): rng.choice(ODD)}
     metadata["columns"] = json.dumps(columns)
-    return encode_tensors(
-        tensors, {**metadata, rng.choice([*metadata, "format_version"]): str(rng.choice(ODD))}
-    )
+    metadata[rng.choice([*metadata, "format_version"])] = str(rng.choice(ODD))
+    return encode_tensors(tensors, metadata)
 
 
 def idx(array):
@@ -146,14 +139,12 @@ KINDS = {
     "toml": ("x.toml", [TOML], [read_toml]),
     "picture": ("x", PICTURES, [read_digit]),
 }
-"""The name of the file, original contents or functions that return others, and the functions that read it."""
 
 TOKENS = rb'null true -1 1e999 NaN [] {} "" 0x1p3 True None () (0, \u0000 \ud800'.split()
 TOKENS += [b"9" * 400, b"[" * 2000, b"\xff", b"\x00", b"\n", b"\r", b'"', b",", b":", b"'"]
 
 
 def mutate(content, rng):
-    """Return the content with bytes changed, cut, repeated, moved, or numbers and words replaced."""
     data = bytearray(content)
     for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
         at, size = rng.randrange(len(data) + 1), rng.choice((1, 1, 2, 4, 8, rng.randrange(1, 64)))
@@ -169,7 +160,6 @@ def mutate(content, rng):
 
 
 def read_damaged(kind, folder):
-    """Read damaged files; raise what no reader may raise."""
     name, originals, functions = KINDS[kind]
     path, rng = folder / name, random.Random(kind)  # noqa: S311
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -26,7 +26,6 @@ is_numpy, namespace = array_api_compat.is_numpy_array, array_api_compat.array_na
 
 @pytest.fixture(autouse=True)
 def no_session(monkeypatch):
-    """Hide the pytest session that runs these tests, and the backends that it requires."""
     monkeypatch.setattr("xpnet.parity.session.SESSIONS", [Session()])
     monkeypatch.delenv(devices.REQUIRE, raising=False)
 

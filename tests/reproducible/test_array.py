@@ -85,7 +85,7 @@ def test_float32_is_computed_in_float64_and_rounded_once(wrap, xp, name):
     assert np.asarray(function(single)).tobytes() == wide.astype("float32").tobytes()
 
 
-def check_views(wrap, xp):
+def test_slices_write_through_and_other_views_refuse(wrap, xp):
     x = wrap(np.zeros((2, 3)))
     row = x[0, :]
     row += 1.0
@@ -109,15 +109,11 @@ def check_views(wrap, xp):
     assert y.tolist() == [[2.0], [3.0]]
 
 
-def test_slices_write_through_and_other_views_refuse(wrap, xp):
-    check_views(wrap, xp)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("case", [BackendCase.JAX], indirect=True)
 def test_so_do_those_of_jaxs_own_way(own_way, wrap, xp):
     assert xp.place(None).is_functional
-    check_views(wrap, xp)
+    test_slices_write_through_and_other_views_refuse(wrap, xp)
 
 
 def test_negative_steps_masks_and_index_arrays_select_as_in_numpy(wrap):

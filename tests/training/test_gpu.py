@@ -18,6 +18,9 @@ from xpnet.training.trainer import Trainer
 DATA = image_data()
 STEPS = replace(BASE, batch_size=6, log_every=3)  # 30 in an epoch
 MASKED = {"dropout": 0.4, "input_dropout": 0.2, "input_noise": 0.3, "schedule": "cosine"}
+EVERYTHING = {"batch_norm": True, "optimizer": "adamw", "clip_norm": 0.1, "max_norm": 0.5, **MASKED}
+EVERYTHING |= {"class_weight": "balanced", "label_smoothing": 0.1, "weight_decay": 0.01}
+DISTORTED = {"augment_rotate": 9.0, "augment_elastic_alpha": 8.0, "batch_size": "full"}
 
 
 def on_gpu(name="numpy", device="cpu"):
@@ -58,11 +61,6 @@ def test_a_gpu_is_waited_for_in_logged_epochs_and_draws_the_next_order_meanwhile
     trainer.fit([OnEpoch(lambda _: ends.append(len(calls)))])
     assert ends == [1, 1, 1, 4]
     assert trainer.loader.order.cache_info().misses == 4
-
-
-EVERYTHING = {"batch_norm": True, "optimizer": "adamw", "clip_norm": 0.1, "max_norm": 0.5, **MASKED}
-EVERYTHING |= {"class_weight": "balanced", "label_smoothing": 0.1, "weight_decay": 0.01}
-DISTORTED = {"augment_rotate": 9.0, "augment_elastic_alpha": 8.0, "batch_size": "full"}
 
 
 @pytest.mark.needs("torch")

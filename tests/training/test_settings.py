@@ -25,6 +25,9 @@ OF_EVERY_KIND = (
 )
 EVERYTHING = {key: value for name in OF_EVERY_KIND for key, value in SETTINGS[name].items()}
 EVERYTHING |= {"validation": 52}  # which leaves whole batches: JAX compiles the step for one size
+NAMES = ["subnormal features", "distortions that fade"]
+NAMES += ["equal logits and equal epochs", "best by balanced weights"]
+PUBLISHED = {case["name"]: case for case in FILES["trainings"]["trainings"]}
 
 
 def trained(backend, config, data=DATA, stack=None):
@@ -40,11 +43,6 @@ def trained(backend, config, data=DATA, stack=None):
 def test_every_backend_gives_the_same_bits_with_everything_on(backend):
     config = replace(BASE, **EVERYTHING)
     assert trained(backend, config) == trained(NUMPY, config)
-
-
-NAMES = ["subnormal features", "distortions that fade"]
-NAMES += ["equal logits and equal epochs", "best by balanced weights"]
-PUBLISHED = {case["name"]: case for case in FILES["trainings"]["trainings"]}
 
 
 @pytest.mark.parametrize("case", CASES)
