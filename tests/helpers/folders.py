@@ -26,10 +26,11 @@ def fail_with(error):
     return fail
 
 
-def put_device(path):
-    """Make a device like /dev/null."""
+def put_device(path, minor=3, kind=stat.S_IFCHR):
+    """Make a device: like /dev/null, with the number 7 like /dev/full; a disk is never opened."""
     try:
-        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
-        path.open("ab").close()  # which a file system may refuse
+        os.mknod(path, kind | 0o666, os.makedev(1, minor))
+        if kind == stat.S_IFCHR:
+            path.open("ab").close()  # which a file system may refuse
     except PermissionError as error:
         pytest.skip(f"makes no devices: {error}")
