@@ -121,19 +121,20 @@ def test_a_slow_rank_is_named_once(alone, tmp_path):
 
 
 WRONG = [
-    (4, 3, 1, "--batch-size full", "rank 3"),  # from the first step on
-    pytest.param(2, 0, 10, "--batch-size 1500", "rank 0; HOST, rank 1: one of them", marks=NIGHTLY),
+    ("halves", 4, 3, 1, "--batch-size full", "rank 3"),  # from the first step on
+    ("halves updates", 3, 1, 10, "--batch-size 2600", "rank 1"),
+    pytest.param("halves", 2, 0, 10, "--batch-size 1500", "rank 0; HOST, rank 1: one of them", marks=NIGHTLY),
 ]
-"""The number of ranks, the wrong one, from which call on, settings, and who is named."""
+"""What is wrong, the number of ranks, the wrong one, from which call on, settings, and who is named."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ranks", "wrong", "begin", "settings", "named"), WRONG)
+@pytest.mark.parametrize(("what", "ranks", "wrong", "begin", "settings", "named"), WRONG)
 def test_a_rank_with_wrong_gradients_or_updates_is_named(
-    alone, ranks, wrong, begin, settings, named, tmp_path
+    alone, what, ranks, wrong, begin, settings, named, tmp_path
 ):
     line = [*words("full", tmp_path), "--epochs", "99", "--optimizer", "sgd", *settings.split()]
-    result = mpi(ranks, line, harm=("halves", wrong, begin))
+    result = mpi(ranks, line, harm=(what, wrong, begin))
     problem = r"has (computed a wrong gradient or update in step (\d+)|other parameters after epoch 1)"
     found = re.match(f"xpnet: {HOST}, {named.replace('HOST', HOST)}:? {problem}", result.stderr)
     assert (result.returncode, found is not None) == (2, True), result.stderr

@@ -114,6 +114,22 @@ def halve_gradients(first):
     SharedStep.__init__ = init_and_halve
 
 
+def halve_updates(first):
+    """Halve the learning rate of the updates of slices from a call on, as compiled functions apply it."""
+    from xpnet.training.shared_step import SharedStep
+
+    update_rows, numbers = SharedStep._update_rows, count(1)
+
+    def update_half(self, variables, sums, factors, rate):
+        update, half = self._update, 0.5 if next(numbers) >= first else 1.0
+        self._update = lambda own, sums, factors, rate, *more: update(own, sums, factors, half * rate, *more)
+        variables = update_rows(self, variables, sums, factors, rate)
+        self._update = update
+        return variables
+
+    SharedStep._update_rows = update_half
+
+
 def let_mpi_access_arrays():
     from xpnet.distributed import exchange
 
@@ -145,6 +161,8 @@ def prepare(what, rank, when):
         replace_function("xpnet.training.callbacks:Evaluate.on_epoch_end", strike)
     elif what == "halves":
         halve_gradients(when)
+    elif what == "halves updates":
+        halve_updates(when)
     elif what == "elsewhere":
         platform.node = lambda: "elsewhere"
     elif what == "other files":
