@@ -5,6 +5,7 @@ Time passes when nothing else can happen. `MPI` stands for the module of mpi4py:
 order of messages and of sums, is drawn.
 """
 
+import gc
 from functools import reduce
 from itertools import count
 from math import inf
@@ -60,6 +61,7 @@ class Scheduler:
             except BaseException as error:  # noqa: BLE001
                 self.problems += [error] * (not process.is_dead)
                 process.is_dead = True
+                gc.collect()  # a process that ends holds no locks
             self.tasks.remove(task)
             self._pass_on()
 
