@@ -91,8 +91,9 @@ class Frame(NamedTuple):
     @property
     def features(self) -> Names | None:
         """The names that a network keeps: None if one is empty or stands twice."""
-        names = self.names or ("",)
-        return names if len({"", *names}) > len(names) else None
+        if not self.names or "" in self.names:
+            return None
+        return self.names if len({*self.names}) == len(self.names) else None
 
     def sort(self, rows: HostArray, columns: Columns, source: str) -> HostArray:
         """Return rows with their columns in the order of the training, if both have names.
