@@ -8,7 +8,7 @@ imported at its first use.
 
 import sys
 
-__version__ = "0.4.0.dev0"
+__version__ = "0.4.0"
 
 _MODULES = {
     **dict.fromkeys(("Callback", "Epoch", "Model", "load"), "api"),
