@@ -10,7 +10,7 @@ import numpy as np
 
 from xpnet._lib.files import save
 from xpnet._lib.kinds import check_arguments
-from xpnet._typing import HostArray, Json
+from xpnet._typing import HostArray, Json, Names
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import backend_of, resolve
 from xpnet.config import TrainConfig
@@ -84,12 +84,12 @@ class Model:
         return self.network.fingerprint
 
     @property
-    def class_names(self) -> tuple[str, ...] | None:
+    def class_names(self) -> Names | None:
         """The names of the classes, in the order of their numbers; None if they have none."""
         return self.network.columns.classes
 
     @property
-    def feature_names(self) -> tuple[str, ...] | None:
+    def feature_names(self) -> Names | None:
         """The names of the features; None if they have none."""
         return self.network.columns.features
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from xpnet._lib.kinds import check_arguments
 from xpnet._lib.tree import tree_map
-from xpnet._typing import Json
+from xpnet._typing import Json, Names
 from xpnet.api import Callback, EpochFunction, Model, UserCallbacks
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import Selection, backend_of
@@ -300,7 +300,7 @@ class Verification:
     start: tuple[Path, str | None] | None = None
     """The file that the training was computed from, and its SHA-256; None if it starts from the seed."""
 
-    not_compared: tuple[str, ...] = ()
+    not_compared: Names = ()
     """The files that are missing, although the record has their digest, and those that no training writes."""
 
     def __bool__(self) -> bool:

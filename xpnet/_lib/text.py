@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import Timer
 
+from xpnet._typing import Shape
+
 
 def plain(text: object) -> str:
     r"""Return `text` on one line, with escapes for control and other unprintable characters.
@@ -53,7 +55,7 @@ def did_you_mean(word: str, choices: Iterable[str], prefix: str = "") -> str:
     return f": did you mean {prefix}{near[0]}?" if near else ""
 
 
-def format_shape(shape: tuple[int, ...]) -> str:
+def format_shape(shape: Shape) -> str:
     """Return a shape for a message, such as 60000x28x28."""
     return "x".join(map(str, shape)) or "()"
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, TypeVar
 
-from xpnet._typing import Shape
+from xpnet._typing import Json, Shape
 
 Tree = TypeVar("Tree")
 
@@ -18,7 +18,7 @@ def tree_map(change: Callable[[Any], Any], tree: Tree) -> Tree:
     return change(tree) if tree is not None else tree
 
 
-def leaves_by_path(prefix: str, tree: object) -> dict[str, Any]:
+def leaves_by_path(prefix: str, tree: object) -> Json:
     """Return the leaves by their paths: that at ``tree[0].weight`` is named ``<prefix>.0.weight``."""
     if not isinstance(tree, list | tuple):
         return {} if tree is None else {prefix: tree}

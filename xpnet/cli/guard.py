@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TextIO, TypeVar
@@ -15,6 +15,7 @@ from typing import TextIO, TypeVar
 from xpnet import __version__
 from xpnet._lib.interrupts import last_signal, terminate_as_interrupt
 from xpnet._lib.text import complain, encodable, join_lines, print_errors
+from xpnet._typing import Values
 from xpnet.distributed.launch import end_job, is_connected, rank_and_size
 from xpnet.errors import XPNetError
 
@@ -154,7 +155,7 @@ def report_error(error: Exception, *, debug: bool, source: str = "") -> int:
 
 @contextmanager
 def read_command(
-    name: str, words: Sequence[str], read: Callable[[], T], list_facts: Callable[[T], Mapping[str, object]]
+    name: str, words: Sequence[str], read: Callable[[], T], list_facts: Callable[[T], Values]
 ) -> Iterator[T]:
     """Give the body what ``read`` makes of the command line, once all ranks of an MPI job have read the same.
 

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -17,6 +17,7 @@ from xpnet._lib.files import save
 from xpnet._lib.interrupts import TERMINATION, defer_interrupts
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.text import plain, print_errors
+from xpnet._typing import Values
 from xpnet.cli.guard import BAD_INPUT, INTERRUPTED, UNEXPECTED, report_error
 from xpnet.cli.train import train_run
 from xpnet.config import TrainConfig, from_json, to_json
@@ -195,7 +196,7 @@ def _obey() -> None:
     os._exit(1)
 
 
-def _format_summary(summary: Mapping[str, Any], best_by: str) -> Iterator[str]:
+def _format_summary(summary: Values, best_by: str) -> Iterator[str]:
     """Yield the lines to print of a summary."""
     if best := summary.get("best"):
         score, test = (best["metrics"][name] for name in (get_score_name(best), "test_accuracy"))

@@ -1,10 +1,11 @@
 """Constraints between settings: combinations that are refused."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
+from xpnet._typing import Values
 from xpnet.config.settings import DISTORTIONS
 from xpnet.errors import setting
 
@@ -109,9 +110,7 @@ def _too_many(c: Settings, epochs: int) -> str:
     return f"expected at most the number of {setting('epochs')}, {c.epochs}, got {epochs}"
 
 
-def merge_settings(
-    defaults: Mapping[str, object], sources: Sequence[Mapping[str, object]]
-) -> tuple[SimpleNamespace, frozenset[str]]:
+def merge_settings(defaults: Values, sources: Sequence[Values]) -> tuple[SimpleNamespace, frozenset[str]]:
     """Return all settings as attributes, and the names of those that a source sets.
 
     `sources` hold settings that are valid one by one; later sources win. A setting that a later source

@@ -22,13 +22,14 @@ import argparse
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from xpnet._lib.text import did_you_mean
+from xpnet._typing import Json, Values
 from xpnet.config.constraints import merge_settings
 from xpnet.config.rules import SWITCH, suggest
 from xpnet.config.training import DEFAULTS, RULES, TrainConfig, list_recipes, read_recipe, read_toml, to_json
@@ -143,7 +144,7 @@ class Command:
     explicit: frozenset[str] = frozenset()
     dry_run: bool = False
 
-    def list_facts(self) -> dict[str, object]:
+    def list_facts(self) -> Json:
         """Return what all ranks of an MPI job must have: all but the device's number and workers."""
         values = {**to_json(self.config), "device": self.config.device.partition(":")[0], "workers": "any"}
         facts = {flag(name): "none" if value is None else value for name, value in values.items()}
@@ -177,7 +178,7 @@ def parse(argv: Sequence[str], prog: str) -> Command:
 
 
 def add_settings(
-    parser: "argparse._ActionsContainer", names: Iterable[str], defaults: Mapping[str, object] = DEFAULTS
+    parser: "argparse._ActionsContainer", names: Iterable[str], defaults: Values = DEFAULTS
 ) -> None:
     """Add the flags of settings, with the defaults in their help.
 
@@ -206,7 +207,7 @@ def add_settings(
                 add(action="store_const", const=kind, help=f"Short for --columns {kind}.")
 
 
-def get_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+def get_settings(arguments: argparse.Namespace) -> Json:
     """Return the settings whose flags are on the command line, by name."""
     return {name: RULES[name].read(value) for name, value in vars(arguments).items() if name in RULES}
 

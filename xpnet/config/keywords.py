@@ -6,6 +6,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict, TypeVar, get_type_hints
 
+from xpnet._typing import Json, Values
 from xpnet.config import settings
 from xpnet.config.constraints import merge_settings
 from xpnet.config.rules import suggest
@@ -29,7 +30,7 @@ OF_FIT = ARGUMENTS | {*RULES} - COMMAND_LINE_ONLY
 NO_PARAMETERS = {"drop", "encode", "unknown", "init_from", "class_weight", "seed"}
 """The settings of ``xpnet.fit`` that ``XPNetClassifier`` has not, or in a form of its own."""
 
-OTHER_TYPES: dict[str, Any] = {"hidden": int | Sequence[int], "init_from": str | Path, "learning_rate": float}
+OTHER_TYPES: Json = {"hidden": int | Sequence[int], "init_from": str | Path, "learning_rate": float}
 OTHER_TYPES |= {"class_weight": Literal["none", "balanced"] | Mapping[Any, float], "drop": Sequence[str]}
 """The types of keywords that are not those of their settings: Python has other ways for them."""
 
@@ -77,7 +78,7 @@ def with_keywords(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def show_settings(
-    kind: type, defaults: Mapping[str, object] = DEFAULTS, *, variadic: bool = True
+    kind: type, defaults: Values = DEFAULTS, *, variadic: bool = True
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Return a decorator of a function with the keywords `kind`: its signature names each, with its default.
 
@@ -104,7 +105,7 @@ def to_python(value: Any) -> object:
 
 
 def from_keywords(
-    arguments: Mapping[str, object], source: str, recipe: str | Path | None = None
+    arguments: Values, source: str, recipe: str | Path | None = None
 ) -> tuple[TrainConfig, frozenset[str]]:
     """Return the settings from keyword arguments and a recipe, and the names of those that either sets.
 

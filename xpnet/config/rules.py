@@ -10,6 +10,7 @@ from types import NoneType
 from typing import Any, Literal, TypeGuard, get_args, get_origin
 
 from xpnet._lib.text import did_you_mean
+from xpnet._typing import Names
 from xpnet.errors import ConfigError, flag
 
 INT_LIMIT = 2**63
@@ -41,7 +42,7 @@ class Rule:
     kind: Callable[[str], object] = str
     nargs: str | None = None
     metavar: str | None = None
-    choices: tuple[str, ...] = ()
+    choices: Names = ()
 
     def parse(self, word: str) -> object:
         """Convert a word of the command line to `kind`; return it unchanged if it is empty or that fails."""
@@ -104,7 +105,7 @@ def derive_rule(hint: object) -> Rule:
 # Words and switches
 
 
-def one_of(choices: tuple[str, ...]) -> Rule:
+def one_of(choices: Names) -> Rule:
     """Return the rule that allows one of these words."""
     expected, metavar = f"one of {', '.join(choices)}", f"{{{','.join(choices)}}}"
     return Rule(expected, lambda value: value in choices, metavar=metavar, choices=choices)
@@ -124,7 +125,7 @@ def several(expected: str, item: Rule, nargs: str = "*") -> Rule:
     return replace(item, expected=expected, allows=are_allowed, nargs=nargs)
 
 
-def some_of(choices: tuple[str, ...]) -> Rule:
+def some_of(choices: Names) -> Rule:
     """Return the rule that allows a tuple of these words, each at most once."""
     return several(f"some of {', '.join(choices)}, each once", one_of(choices))
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
+from xpnet._typing import Names
 from xpnet.config import rules
 
 Normalize = Literal["scale", "standardize", "none"]
@@ -75,7 +76,7 @@ class DataSettings:
     test_split: Annotated[float | None, rules.SHARE] = None
     label: Annotated[str | None, rules.COLUMN] = None
     missing: Literal["error", "mean", "category"] = "error"
-    drop: Annotated[tuple[str, ...], rules.COLUMNS] = ()
+    drop: Annotated[Names, rules.COLUMNS] = ()
     encode: Literal["none", "onehot"] = "none"
     unknown: Literal["error", "zeros"] = "error"
     columns: Literal["auto", "pixels", "features", "0.1.0"] = "auto"
@@ -333,7 +334,7 @@ class RunSettings:
     out: Annotated[Path, rules.PATH] = Path("runs")
     name: Annotated[str | None, rules.FOLDER_NAME] = None
     overwrite: bool = False
-    tags: Annotated[tuple[str, ...], rules.TAGS] = ()
+    tags: Annotated[Names, rules.TAGS] = ()
     report: bool = True
     track: Annotated[tuple[TrackerName, ...], rules.some_of(get_args(TrackerName))] = ()
     quiet: bool = False

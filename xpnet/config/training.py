@@ -2,13 +2,13 @@
 
 import json
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeAlias, get_type_hints
+from typing import TypeAlias, get_type_hints
 
 from xpnet._lib.files import read_regular_file
 from xpnet._lib.text import join_lines
+from xpnet._typing import Json, Names, Values
 from xpnet.config import settings
 from xpnet.config.constraints import find_violations
 from xpnet.config.rules import derive_rule, format_value, one_of, suggest
@@ -90,12 +90,12 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
         return range(self.seed, self.seed + self.repeats)
 
     @property
-    def table_options(self) -> dict[str, Any]:
+    def table_options(self) -> Json:
         """The settings of CSV files, keyword arguments of ``xpnet.data.datasets.load``."""
         return {name: getattr(self, name) for name in TABLE_SETTINGS}
 
     @property
-    def optimizer_options(self) -> dict[str, Any]:
+    def optimizer_options(self) -> Json:
         """The options of the optimiser, arguments of ``xpnet.nn.optim.build``."""
         names = {"weight_decay": self.weight_decay, "clip_norm": self.clip_norm, "max_norm": self.max_norm}
         return names if self.momentum is None else {**names, "decay": self.momentum}
@@ -160,7 +160,7 @@ def read_toml(file: Path) -> tuple[Settings, str | None]:
     return convert(table, str(file)), recipe
 
 
-def list_recipes() -> tuple[str, ...]:
+def list_recipes() -> Names:
     """Return the names of all recipes."""
     return tuple(sorted(file.stem for file in _RECIPES.glob("*.toml")))
 
@@ -195,7 +195,7 @@ def read_settings(recipe: str | Path) -> list[Settings]:
     return [read_recipe(recipe)]
 
 
-def from_json(settings: Mapping[str, object], source: str) -> TrainConfig:
+def from_json(settings: Values, source: str) -> TrainConfig:
     """Return the settings from the JSON object that ``to_json`` returns.
 
     Missing settings and null have their defaults, but `best_by` is accuracy: older records lack it. Without
@@ -211,7 +211,7 @@ def from_json(settings: Mapping[str, object], source: str) -> TrainConfig:
     return TrainConfig(**convert(values, source))
 
 
-def convert(table: Mapping[str, object], source: str) -> dict[str, Any]:
+def convert(table: Values, source: str) -> Json:
     """Convert TOML, JSON or Python values to the types of the settings, and check them.
 
     Raises

@@ -8,7 +8,6 @@ from datetime import date
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet._lib.text import format_names, format_shape, quote
 from xpnet._typing import HostArray, Names
@@ -216,7 +215,7 @@ def table_from_arrays(X: Any, y: Any, source: str, options: TableOptions, *, flo
     return table if options.known else table.fit(options)
 
 
-def _to_labels(y: object, source: str, columns: Columns | None) -> tuple[NDArray[np.int32], Names | None]:
+def _to_labels(y: object, source: str, columns: Columns | None) -> tuple[HostArray, Names | None]:
     """Return the numbers of labels, and the names of the classes if the labels are text."""
     labels = to_numbers(y, source, allow_text=True)
     if not (columns and columns.classes) and not holds_text(labels, str):
@@ -325,7 +324,7 @@ def weigh_samples(
     return replace(data, weights=weights[used], class_weights=of_classes)
 
 
-def _to_weights(name: str, values: object, keys: Sequence[object]) -> NDArray[np.float64]:
+def _to_weights(name: str, values: object, keys: Sequence[object]) -> HostArray:
     """Return checked numbers, one for each key, divided by the largest: products cannot overflow."""
     numbers = to_numbers(values, name).astype(np.float64)
     if numbers.shape != (len(keys),):

@@ -9,10 +9,8 @@ computed on the device.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet._typing import Array, HostArray
 from xpnet.arithmetic import random
@@ -22,8 +20,7 @@ from xpnet.arithmetic.host import gaussian_matrix, sine_and_cosine
 from xpnet.config.settings import DISTORTIONS, AugmentationSettings
 from xpnet.errors import ConfigError, setting
 
-Floats = NDArray[np.float64]
-Augmenter = Callable[[Array, NDArray[np.integer], int], Array]
+Augmenter = Callable[[Array, HostArray, int], Array]
 """Computes the augmented pixels from pixels, uint8 (m, height · width) on the device, the samples' indices
 (m,) in the data set, on the host, and the epoch."""
 CHUNK = 64
@@ -101,15 +98,16 @@ def build_augmenter(
     smooth = build_smoother(ops, gaussian, settings.augment_elastic_alpha * random.NOISE_STEP)
     warp = build_warper(ops, side)
 
-    def make_variants(rows: Array, indices: NDArray[np.integer], epoch: int) -> Array:
+    def make_variants(rows: Array, indices: HostArray, epoch: int) -> Array:
         drawn = draw_distortions(settings, side, seed, epoch, indices, strength(epoch))
-        field = None if drawn.noise is None else smooth(from_host(drawn.noise))
-        images = warp(xp.reshape(rows, (-1, side, side)), from_host(drawn.transforms), field)
-        if drawn.thickness is not None:
-            images = thicken(ops, images, from_host(drawn.thickness))
+        transforms, noise, thickness = (None if array is None else from_host(array) for array in drawn)
+        field = None if noise is None else smooth(noise)
+        images = warp(xp.reshape(rows, (-1, side, side)), transforms, field)
+        if thickness is not None:
+            images = thicken(ops, images, thickness)
         return xp.reshape(images, rows.shape)
 
-    def augment(rows: Array, indices: NDArray[np.integer], epoch: int, /) -> Array:
+    def augment(rows: Array, indices: HostArray, epoch: int, /) -> Array:
         bounds = block_bounds(len(indices), CHUNK)
         parts = [make_variants(rows[start:stop, :], indices[start:stop], epoch) for start, stop in bounds]
         return parts[0] if len(parts) == 1 else xp.concat(parts)
@@ -117,23 +115,18 @@ def build_augmenter(
     return augment
 
 
-class Distortions(NamedTuple):
-    """The distortions of m images."""
-
-    transforms: NDArray[np.float64]  # (2, m, 3), of compute_transforms
-    noise: NDArray[np.int16] | None  # (columns, 2, m, rows); None without elastic deformation
-    thickness: NDArray[np.int16] | None  # (m,) in 1/128 pixel; None if it does not change
-
-
 def draw_distortions(
     settings: AugmentationSettings,
     side: int,
     seed: int,
     epoch: int,
-    indices: NDArray[np.integer],
+    indices: HostArray,
     strength: int = FULL_STRENGTH,
-) -> Distortions:
-    """Return the distortions of the samples with these (m,) indices.
+) -> "tuple[HostArray, HostArray | None, HostArray | None]":
+    """Return the distortions of the samples with these (m,) indices: transforms, noise and thickness.
+
+    The transforms are those of `compute_transforms`, (2, m, 3). The noise, (columns, 2, m, rows), is None
+    without elastic deformation, and the thickness, (m,) in 1/128 pixel, None if it does not change.
 
     The first 5 random words of a sample give shift across, shift down, rotation, scale and shear, from -1
     to 1, and with ``augment_thickness`` the next gives the thickness. The rest hold signed 16-bit integers,
@@ -155,10 +148,10 @@ def draw_distortions(
             noise = noise.astype(np.int32) * strength // FULL_STRENGTH
         noise = np.moveaxis(noise.reshape(-1, side, 2, side), 0, 2)
         noise = np.ascontiguousarray(noise, dtype=np.int16)
-    return Distortions(transforms, noise, thickness)
+    return transforms, noise, thickness
 
 
-def compute_transforms(settings: AugmentationSettings, side: int, amounts: Floats) -> Floats:
+def compute_transforms(settings: AugmentationSettings, side: int, amounts: HostArray) -> HostArray:
     """Return the inverse affine transforms (2, m, 3) for (m, 5) amounts in [-1, 1).
 
     With a, b, c = result[0] and (X, Y) a pixel's position relative to the image's centre, Y downwards, the

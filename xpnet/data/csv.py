@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet._lib.text import did_you_mean, format_names, pluralize, quote, shorten
+from xpnet._typing import HostArray
 from xpnet.data.table import LabelCodes, Table, check_memory, open_data_file
 from xpnet.data.texts import MISSING, NUMBER, TableOptions, TextCodes, mean_hint
 from xpnet.errors import DataError, setting
@@ -37,7 +37,7 @@ _NO_TEXT = {*MISSING, "inf", "-inf"}
 _LABEL_NAMES = ("label", "target", "class")  # the names by which the column of the labels is found
 _PIXEL_NAME = re.compile(r"(?:(?:pixel|pix|px)[ _.-]?)?\d+(?:[x_ .-]\d+)?", re.ASCII | re.IGNORECASE)
 
-CodedBlock = tuple[list[int], NDArray[Any]]
+CodedBlock = tuple[list[int], HostArray]
 """The codes of m labels, if there are any, and features (m, features)."""
 
 
@@ -57,7 +57,7 @@ def read_csv(path: Path, options: TableOptions, texts: AbstractSet[int] = frozen
         options = options._replace(missing="mean")  # the text is what the table is refused for
     codes = []
     blocks = []
-    lines = list[NDArray[np.int64]]()
+    lines = list[HostArray]()
     rows = 0
     with open_data_file(path) as file:
         pieces = _read_pieces(path, file)
@@ -95,7 +95,7 @@ def read_csv(path: Path, options: TableOptions, texts: AbstractSet[int] = frozen
     return Table(np.concatenate(blocks), y, str(path), str(path), columns, note, np.concatenate(lines), words)
 
 
-def _number_rows(first: int, text: bytes, rows: int) -> NDArray[np.int64]:
+def _number_rows(first: int, text: bytes, rows: int) -> HostArray:
     """Return the numbers of the lines of a piece that are rows, not blank. `first` is that of the first."""
     if text.count(b"\n") + (not text.endswith(b"\n")) == rows:
         return np.arange(first, first + rows)
@@ -269,7 +269,7 @@ def _read_by_numpy(layout: _Layout, text: bytes, dtype: type[np.generic] = np.ui
 
     converters: Any = None if layout.label is None else {layout.label: take_label}
     lines = text.decode().split("\n")
-    cells: NDArray[Any] = np.loadtxt(lines, dtype, None, layout.delimiter, converters, ndmin=2, quotechar='"')
+    cells: HostArray = np.loadtxt(lines, dtype, None, layout.delimiter, converters, ndmin=2, quotechar='"')
     if cells.shape[1] != layout.width:
         raise ValueError
     return layout.labels.encode(labels), cells[:, layout.features]

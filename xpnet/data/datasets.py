@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet._lib.kinds import check_arguments
 from xpnet._lib.text import format_names
-from xpnet._typing import HostArray
+from xpnet._typing import HostArray, Json, Names
 from xpnet.arithmetic import random
 from xpnet.data.array_files import is_array_file, is_mapped, read_array, read_halves, read_npz
 from xpnet.data.csv import read_csv
@@ -40,7 +39,7 @@ class Dataset:
     x_train, x_test
         Features (m, features), C-contiguous: uint8 pixels, float32 or float64, of one dtype.
     y_train, y_test
-        Labels (m,), from 0.
+        Labels (m,), from 0, int32.
     name
         The name of the file or folder.
     columns
@@ -62,18 +61,18 @@ class Dataset:
     """
 
     x_train: HostArray
-    y_train: NDArray[np.int32]
+    y_train: HostArray
     x_test: HostArray
-    y_test: NDArray[np.int32]
+    y_test: HostArray
     name: str
     columns: Columns = NO_COLUMNS
-    notes: tuple[str, ...] = ()
-    weights: NDArray[np.float64] | None = None
-    class_weights: NDArray[np.float64] | None = None
+    notes: Names = ()
+    weights: "HostArray | None" = None
+    class_weights: "HostArray | None" = None
     test_is_validation: bool = False
     from_arrays: bool = False
     number_of_classes: int = 0
-    test_rows: NDArray[np.int64] | None = None
+    test_rows: "HostArray | None" = None
     test_file: str = ""
 
     @property
@@ -296,7 +295,7 @@ def join_halves(name: str, train: Table, test: Table) -> Dataset:
     return Dataset(*samples, name, train.columns, notes, test_rows=test.lines, test_file=file)
 
 
-Rows: TypeAlias = tuple[HostArray, NDArray[np.int32] | None]
+Rows: TypeAlias = tuple[HostArray, "HostArray | None"]
 """The features (m, features) and the labels (m,) of samples; None if the file has no labels."""
 
 
@@ -372,7 +371,7 @@ def load_shared(ranks: Ranks, data: Path | None, test_data: Path | None, **optio
     if len(described["shared"]) < len(ROLES):
         with ranks.agreement():
             found = found or load(data, test_data, **options)
-    arrays: dict[str, Any] = {}
+    arrays: Json = {}
     for name, (shape, dtype) in described["shared"].items():
         arrays[name] = share_memory(here.comm, tuple(shape), dtype)
         if here.rank == 0:
@@ -384,7 +383,7 @@ def load_shared(ranks: Ranks, data: Path | None, test_data: Path | None, **optio
     return Dataset(**arrays, name=described["name"], columns=columns, notes=tuple(described["notes"]))
 
 
-def _describe(data: Dataset) -> dict[str, Any]:
+def _describe(data: Dataset) -> Json:
     """Return what the other ranks of the machine need to know."""
     arrays = ((name, getattr(data, name)) for name in ROLES)
     shared = {name: (array.shape, array.dtype.str) for name, array in arrays if not is_mapped(array)}

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import BinaryIO, Self, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_memory
 from xpnet._lib.text import format_names, format_shape, join_lines, quote, shorten
@@ -37,12 +36,12 @@ class Table:
     """Samples as rows: features `x` (m, features), labels `y` (m,), and their files for messages."""
 
     x: HostArray  # uint8, float32 or float64, C-contiguous, perhaps a map of a file
-    y: NDArray[np.int32]
+    y: HostArray  # int32
     x_from: str
     y_from: str
     columns: Columns = NO_COLUMNS
     note: str = ""  # what was read, in words
-    lines: NDArray[np.int64] | None = None  # of a CSV file, from 1, in which the samples stand
+    lines: "HostArray | None" = None  # of a CSV file, int64 from 1, in which the samples stand
     texts: Texts = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -104,7 +103,7 @@ class LabelCodes(dict[str, int]):
         """Return a code for each label. Raise ValueError for the first one that is not allowed."""
         return [self[label] for label in labels]
 
-    def finish(self, codes: list[int], where: str | Path) -> tuple[NDArray[np.int32], Names | None]:
+    def finish(self, codes: list[int], where: str | Path) -> tuple[HostArray, Names | None]:
         """Return the number of each label from its code, and the names of the classes if they are text.
 
         Raises
@@ -183,7 +182,7 @@ def as_features(
     return np.ascontiguousarray(rows, dtype=np.uint8)
 
 
-def as_labels(values: HostArray, where: object) -> NDArray[np.int32]:
+def as_labels(values: HostArray, where: object) -> HostArray:
     """Return checked labels of shape (m,) or (m, 1) as int32 (m,).
 
     Raises

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet._lib.text import format_names, pluralize, quote, shorten
 from xpnet._typing import HostArray, Names
@@ -110,7 +109,7 @@ def count_note(x: HostArray, columns: Columns) -> str | None:
     return f"{format_names(found)} may only count the rows: {name_dropped(found)} leaves such columns out"
 
 
-def quantity_note(labels: NDArray[np.int32]) -> str | None:
+def quantity_note(labels: HostArray) -> str | None:
     """Return a note if labels (m,) that are numbers have more than 100 values, most with under 10 samples."""
     counts = np.bincount(labels)
     counts = counts[counts > 0]

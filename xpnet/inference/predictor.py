@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.text import complain, plain
 from xpnet._lib.tree import tree_map
-from xpnet._typing import Array, Arrays, Function, HostArray, Json, Notify
+from xpnet._typing import Array, Arrays, Function, HostArray, Json, Names, Notify
 from xpnet.arithmetic.blocks import Group, block_bounds
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import resolve
@@ -246,12 +245,12 @@ class Evaluation:
     loss
         The mean of `loss_name` with `label_smoothing`.
     confusion
-        Confusion matrix (classes, classes): counts by true class (row) and predicted class (column).
+        Confusion matrix (classes, classes), int64: counts by true class (row) and predicted class (column).
         None with more than 1,000 classes.
     classes
         Precision, recall, F1 and support of each class.
     predicted, probabilities
-        Predicted classes (m,) and probabilities (m, classes).
+        Predicted classes (m,), int64, and probabilities (m, classes).
     class_names
         The names of the classes; None if they have none.
     majority
@@ -266,11 +265,11 @@ class Evaluation:
     loss: float
     loss_name: str
     label_smoothing: float
-    confusion: NDArray[np.int64] | None
+    confusion: "HostArray | None"
     classes: list[ClassMetrics]
-    predicted: NDArray[np.int64]
-    probabilities: NDArray[np.floating]
-    class_names: tuple[str, ...] | None = None
+    predicted: HostArray
+    probabilities: HostArray
+    class_names: Names | None = None
     majority: float = 0.0
     balanced_accuracy: float | None = None
     macro_f1: float | None = None

@@ -9,7 +9,7 @@ from itertools import zip_longest
 import numpy as np
 from PIL import Image
 
-from xpnet._typing import HostArray
+from xpnet._typing import HostArray, Json
 from xpnet.data.datasets import Dataset
 from xpnet.nn.layers import EPSILON
 from xpnet.storage.model_file import TENSORS, TrainedNetwork
@@ -78,7 +78,7 @@ def full_ink(data: Dataset) -> float:
     return 255.0 if data.x_test.dtype == np.uint8 else float(data.x_test.max()) or 1.0
 
 
-def encode_network(model: TrainedNetwork, data: Dataset) -> dict[str, object]:
+def encode_network(model: TrainedNetwork, data: Dataset) -> Json:
     """Return the network as a JSON object for the page's script, with the side and the full ink of images.
 
     The inputs are (raw - shift) · scale, and each layer computes Z = W A + b, with the activation between

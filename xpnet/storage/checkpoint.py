@@ -7,17 +7,14 @@ would silently compute other parameters.
 
 import json
 import zlib
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from xpnet._lib.tree import leaves_by_path, tree_map
-from xpnet._typing import Json, Values
+from xpnet._typing import HostArray, Json, Values
 from xpnet.errors import DataError
-from xpnet.storage.model_file import encode_tensors, open_tensors, read_arrays, to_little_endian
+from xpnet.storage.model_file import Tensors, encode_tensors, open_tensors, read_arrays, to_little_endian
 from xpnet.storage.record import is_number
 
 FORMAT, FORMAT_VERSION = "xpnet-snapshot", 2
@@ -28,11 +25,9 @@ RESTART = "remove the file, and --resume starts from the first epoch"
 _UNUSABLE = "not a checkpoint of a training that this xpnet can resume"
 _MANY = 1 << 53
 
-Arrays = Mapping[str, np.ndarray]
-
 
 def encode_checkpoint(
-    arrays: Arrays, facts: Values, specification: int | None = None, version: int = FORMAT_VERSION
+    arrays: Tensors, facts: Values, specification: int | None = None, version: int = FORMAT_VERSION
 ) -> bytes:
     """Return the content of a checkpoint, which depends on nothing but the arguments.
 
@@ -52,7 +47,7 @@ def encode_checkpoint(
     return encode_tensors(arrays, {**metadata, "checksum": _compute_checksum(arrays, text)})
 
 
-def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], Json]:
+def load_checkpoint(path: Path) -> tuple[dict[str, HostArray], Json]:
     """Return the arrays, which are writable copies, and the facts of a checkpoint.
 
     Among the facts are epoch, batch and rows, counts from 0; seconds; and best, the best epoch with its
@@ -102,7 +97,7 @@ def _parse_facts(text: str) -> Json | None:
     return None
 
 
-def _compute_checksum(arrays: Arrays, text: str) -> str:
+def _compute_checksum(arrays: Tensors, text: str) -> str:
     """Return the CRC-32 of the facts and of the arrays' names, dtypes, shapes and values, in hexadecimal."""
     checksum = zlib.crc32(text.encode())
     for name in sorted(arrays):
@@ -115,7 +110,7 @@ def _compute_checksum(arrays: Arrays, text: str) -> str:
 # Parameters and optimiser states from named arrays
 
 
-def unflatten(path: Path, prefix: str, like: object, arrays: Arrays, remedy: str = RESTART) -> Any:
+def unflatten(path: Path, prefix: str, like: object, arrays: Tensors, remedy: str = RESTART) -> Any:
     """Return a tree of the structure of `like` from named arrays: the inverse of `leaves_by_path`.
 
     `path` names the checkpoint in messages, which end with the `remedy`.
@@ -136,6 +131,6 @@ def unflatten(path: Path, prefix: str, like: object, arrays: Arrays, remedy: str
     return tree_map(lambda _: arrays[next(remaining)], like)
 
 
-def _describe(array: np.ndarray | None) -> str:
+def _describe(array: "HostArray | None") -> str:
     """Return dtype and shape of an array, for messages."""
     return "no such array" if array is None else f"{array.dtype} of shape {array.shape}"

@@ -311,7 +311,7 @@ def to_little_endian(array: HostArray) -> HostArray:
     return array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
 
 
-def encode_tensors(arrays: Mapping[str, HostArray], metadata: Mapping[str, str]) -> bytes:
+def encode_tensors(arrays: Tensors, metadata: Mapping[str, str]) -> bytes:
     """Return the bytes of a .safetensors file, which depend on nothing but the arguments.
 
     The writer of the safetensors library does not keep the order of the metadata.

@@ -20,12 +20,13 @@ def variant(device: Device, case: Content) -> Content:
     augment = build_augmenter(ops, config, side, seed, put)
     result = device.get(augment(put(image.reshape(1, -1)), index, epoch)).reshape(side, side)
 
-    drawn, field = draw_distortions(config, side, seed, epoch, index), None
-    if drawn.noise is not None:
+    transforms, noise, thickness = draw_distortions(config, side, seed, epoch, index)
+    field = None
+    if noise is not None:
         matrix = device.put(gaussian_matrix(side, config.augment_elastic_sigma or ELASTIC_SIGMA))
         smooth = build_smoother(ops, matrix, config.augment_elastic_alpha * random.NOISE_STEP)
-        field = smooth(put(drawn.noise))
-    warped = device.get(build_warper(ops, side)(put(image[None]), put(drawn.transforms), field))[0]
+        field = smooth(put(noise))
+    warped = device.get(build_warper(ops, side)(put(image[None]), put(transforms), field))[0]
 
     row, column = case["pixel"]["row"], case["pixel"]["column"]
     words = random.words(seed, Purpose.AUGMENT, 6, epoch=epoch, index=case["index"])
@@ -38,7 +39,7 @@ def variant(device: Device, case: Content) -> Content:
     x, y = column - (side - 1) / 2, row - (side - 1) / 2
     corner, rest = [], []
     for axis, name in enumerate(("for the column", "for the row")):
-        a, b, c = drawn.transforms[axis, 0].tolist()
+        a, b, c = transforms[axis, 0].tolist()
         offset = {} if field is None else {"D": device.get(field)[axis, 0, row, column]}
         place = (offset.get("D", 0.0) + ((128.0 * a) * x + (128.0 * c + 128.5))) + (128.0 * b) * y
         values = {"a": a, "b": b, "c": c, "place": place, **offset}
@@ -53,14 +54,14 @@ def variant(device: Device, case: Content) -> Content:
         "fx, fy": rest,
         "value": int(warped[row, column]),
     }
-    if drawn.thickness is not None:
+    if thickness is not None:
         rows = np.array([row, row, row - 1, row + 1])
         columns = np.array([column - 1, column + 1, column, column])
         around = np.pad(warped, 1)[rows + 1, columns + 1]
         pixel["thickness"] = {
             "word": word_texts(words)[5],
             "r": hexadecimal(amounts[5]),
-            "k": int(drawn.thickness[0]),
+            "k": int(thickness[0]),
             "left, right, above, below": around.tolist(),
             "value": int(result[row, column]),
         }
