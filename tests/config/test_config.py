@@ -12,7 +12,7 @@ import keyword_types
 import pytest
 
 from xpnet import train
-from xpnet.config import TrainConfig, constraints, from_json, list_recipes, parse, to_json, to_toml
+from xpnet.config import TrainConfig, constraints, from_json, list_recipes, parse, to_json, to_toml, training
 from xpnet.config.training import read_recipe
 from xpnet.errors import ConfigError, XPNetError, flag
 
@@ -142,9 +142,9 @@ def test_a_setting_falls_where_a_later_source_leaves_it_without_sense(values):
     defaults = dict(vars(DEFAULT))
     earlier = {key: value for key, value in values.items() if key != winner}
     later = {winner: values.get(winner, defaults[winner])}
-    merged, explicit = constraints.merge_settings(defaults, [earlier, later])
+    merged, explicit = training.merge_settings([earlier, later])
     assert (getattr(merged, name), name in explicit) == (defaults[name], False)
-    merged, _ = constraints.merge_settings(defaults, [later, earlier])
+    merged, _ = training.merge_settings([later, earlier])
     assert getattr(merged, name) == values[name]
 
 

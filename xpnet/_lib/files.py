@@ -6,14 +6,13 @@ import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from xpnet._typing import Result
 from xpnet.errors import ConfigError, DataError
 
-T = TypeVar("T")
 
-
-def change(call: Callable[..., T], *arguments: Any, **options: Any) -> T:
+def change(call: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
     """Return the result of a call that writes, syncs, renames or removes; there are no other such calls.
 
     A simulation of disks takes its place: other modules call it as ``files.change``.

@@ -2,18 +2,17 @@
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache, wraps
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, ParamSpec, TypeVar, Union, Unpack, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, Unpack, cast, get_args, get_origin, get_type_hints
 
+from xpnet._typing import AnyFunction
 from xpnet.errors import ConfigError
 
-P = ParamSpec("P")
-T = TypeVar("T")
 CLASSES: dict[Any, Any] = {int: Integral, float: Real, Path: PathLike, tuple: (list, tuple), Any: object}
 """The classes of values for some types."""
 
@@ -40,7 +39,7 @@ def matches(value: object, kind: Any) -> bool:
     return all(matches(item, options[isinstance(value, Mapping)]) for item in items)
 
 
-def check_arguments(function: Callable[P, T]) -> Callable[P, T]:
+def check_arguments(function: AnyFunction) -> AnyFunction:
     """Decorate a function to raise ConfigError for an argument of another type than that of its annotation.
 
     Booleans are not checked: any value is true or false.
@@ -49,7 +48,7 @@ def check_arguments(function: Callable[P, T]) -> Callable[P, T]:
     positional = [each.name for each in parameters if each.kind <= each.POSITIONAL_OR_KEYWORD]
 
     @wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+    def call(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
         hints = find_kinds(function)
         for name, value in (*zip(positional, args, strict=False), *kwargs.items()):
@@ -60,4 +59,4 @@ def check_arguments(function: Callable[P, T]) -> Callable[P, T]:
                 raise ConfigError(f"{function.__qualname__}: {problem}")
         return function(*args, **kwargs)
 
-    return call
+    return cast("AnyFunction", call)

@@ -10,16 +10,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TextIO, TypeVar
+from typing import TextIO
 
 from xpnet import __version__
 from xpnet._lib.interrupts import last_signal, terminate_as_interrupt
 from xpnet._lib.text import complain, encodable, join_lines, print_errors
-from xpnet._typing import Values
+from xpnet._typing import Result, Values
 from xpnet.distributed.launch import end_job, is_connected, rank_and_size
 from xpnet.errors import XPNetError
-
-T = TypeVar("T")
 
 INTERRUPTED = 130
 BAD_INPUT = XPNetError.exit_code
@@ -155,8 +153,8 @@ def report_error(error: Exception, *, debug: bool, source: str = "") -> int:
 
 @contextmanager
 def read_command(
-    name: str, words: Sequence[str], read: Callable[[], T], list_facts: Callable[[T], Values]
-) -> Iterator[T]:
+    name: str, words: Sequence[str], read: Callable[[], Result], list_facts: Callable[[Result], Values]
+) -> Iterator[Result]:
     """Give the body what ``read`` makes of the command line, once all ranks of an MPI job have read the same.
 
     They are connected, but for ``--help``, and leave the body together.

@@ -1,11 +1,9 @@
 """Constraints between settings: combinations that are refused."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
-from types import SimpleNamespace
 from typing import Any, TypeAlias
 
-from xpnet._typing import Values
 from xpnet.config.settings import DISTORTIONS
 from xpnet.errors import setting
 
@@ -108,20 +106,3 @@ def _check_optimizer(c: Settings) -> Iterator[Violation]:
 
 def _too_many(c: Settings, epochs: int) -> str:
     return f"expected at most the number of {setting('epochs')}, {c.epochs}, got {epochs}"
-
-
-def merge_settings(defaults: Values, sources: Sequence[Values]) -> tuple[SimpleNamespace, frozenset[str]]:
-    """Return all settings as attributes, and the names of those that a source sets.
-
-    `sources` hold settings that are valid one by one; later sources win. A setting that a later source
-    rules out returns to its default (see ``Violation``).
-    """
-    rank = {name: position for position, source in enumerate(sources) for name in source}
-    settings = SimpleNamespace(**defaults)
-    for source in sources:
-        vars(settings).update(source)
-    for name, overridden_by, _ in find_violations(settings):
-        if overridden_by is not None and rank[name] < rank.get(overridden_by, -1):
-            setattr(settings, name, defaults[name])
-            del rank[name]
-    return settings, frozenset(rank)

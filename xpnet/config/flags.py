@@ -30,9 +30,17 @@ from typing import Any, NoReturn
 
 from xpnet._lib.text import did_you_mean
 from xpnet._typing import Json, Values
-from xpnet.config.constraints import merge_settings
 from xpnet.config.rules import SWITCH, suggest
-from xpnet.config.training import DEFAULTS, RULES, TrainConfig, list_recipes, read_recipe, read_toml, to_json
+from xpnet.config.training import (
+    DEFAULTS,
+    RULES,
+    TrainConfig,
+    list_recipes,
+    merge_settings,
+    read_recipe,
+    read_toml,
+    to_json,
+)
 from xpnet.errors import ConfigError, flag
 
 EXIT_CODES = "Exit codes: 0 done, 2 bad input, 130 interrupted."
@@ -173,7 +181,7 @@ def parse(argv: Sequence[str], prog: str) -> Command:
     for name, value in flags.items():
         RULES[name].check(flag(name), value)
     sources = [read_recipe(arguments.recipe or recipe or "notebook"), file, flags]
-    values, explicit = merge_settings(DEFAULTS, sources)
+    values, explicit = merge_settings(sources)
     return Command(TrainConfig(**vars(values)), arguments.print_config, explicit, arguments.dry_run)
 
 

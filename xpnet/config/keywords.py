@@ -4,17 +4,13 @@ import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, get_type_hints
 
-from xpnet._typing import Json, Values
+from xpnet._typing import AnyFunction, Json, Values
 from xpnet.config import settings
-from xpnet.config.constraints import merge_settings
 from xpnet.config.rules import suggest
-from xpnet.config.training import DEFAULTS, RULES, TrainConfig, convert, read_settings
+from xpnet.config.training import DEFAULTS, RULES, TrainConfig, convert, merge_settings, read_settings
 from xpnet.errors import IN_PYTHON, ConfigError
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 ARGUMENTS = {"recipe", "validation_data", "classes", "sample_weight", "callback", "callbacks", "verbose"}
 ARGUMENTS |= {"run", "overwrite", "report", "track", "tags", "extend"}
@@ -63,29 +59,29 @@ def check_names(names: Iterable[str], known: Collection[str], source: str) -> No
         raise ConfigError(f"{source}: {problem}")
 
 
-def with_keywords(function: Callable[P, T]) -> Callable[P, T]:
+def with_keywords(function: AnyFunction) -> AnyFunction:
     """Decorate a function whose errors and warnings name keywords in place of flags."""
 
     @wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+    def call(*args: Any, **kwargs: Any) -> Any:
         token = IN_PYTHON.set(True)
         try:
             return function(*args, **kwargs)
         finally:
             IN_PYTHON.reset(token)
 
-    return call
+    return cast("AnyFunction", call)
 
 
 def show_settings(
     kind: type, defaults: Values = DEFAULTS, *, variadic: bool = True
-) -> Callable[[Callable[P, T]], Callable[P, T]]:
+) -> Callable[[AnyFunction], AnyFunction]:
     """Return a decorator of a function with the keywords `kind`: its signature names each, with its default.
 
     Completion, help and scikit-learn read it. With `variadic`, the ``**`` parameter stays.
     """
 
-    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+    def decorate(function: AnyFunction) -> AnyFunction:
         shown, by_name = inspect.signature(function), inspect.Parameter.KEYWORD_ONLY
         *named, others = shown.parameters.values()
         for name, hint in kind.__annotations__.items():
@@ -126,7 +122,7 @@ def from_keywords(
     chosen = {name: value for name, value in keywords.items() if value is not None}
     recipes = [] if recipe is None else read_settings(recipe)
     sources = [{name: value for name, value in each.items() if name not in ignored} for each in recipes]
-    values, explicit = merge_settings(DEFAULTS, [*sources, convert(chosen, source)])
+    values, explicit = merge_settings([*sources, convert(chosen, source)])
     rates = values.learning_rate
     if isinstance(rates, tuple) and len(rates) > 1:
         raise ConfigError(f"{source}: learning_rate: expected one number, got {list(rates)}")

@@ -2,8 +2,10 @@
 
 import json
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TypeAlias, get_type_hints
 
 from xpnet._lib.files import read_regular_file
@@ -108,6 +110,23 @@ RULES = {name: derive_rule(hint) for name, hint in get_type_hints(TrainConfig, i
 _RECIPES = Path(__file__).resolve().parent / "recipes"
 LARGEST = 2**20
 """Bytes that a TOML file of settings may have."""
+
+
+def merge_settings(sources: Sequence[Values]) -> tuple[SimpleNamespace, frozenset[str]]:
+    """Return all settings as attributes, and the names of those that a source sets.
+
+    `sources` hold settings that are valid one by one; later sources win. A setting that a later source
+    rules out returns to its default (see ``Violation``).
+    """
+    rank = {name: position for position, source in enumerate(sources) for name in source}
+    settings = SimpleNamespace(**DEFAULTS)
+    for source in sources:
+        vars(settings).update(source)
+    for name, overridden_by, _ in find_violations(settings):
+        if overridden_by is not None and rank[name] < rank.get(overridden_by, -1):
+            setattr(settings, name, DEFAULTS[name])
+            del rank[name]
+    return settings, frozenset(rank)
 
 
 def to_json(config: TrainConfig) -> Settings:

@@ -11,10 +11,9 @@ import numpy as np
 
 from xpnet.arithmetic import SPECIFICATION_VERSION
 from xpnet.backends.resolve import Selection
-from xpnet.config.constraints import merge_settings
 from xpnet.config.rules import format_value
 from xpnet.config.settings import RunSettings, names_of
-from xpnet.config.training import DEFAULTS, TABLE_SETTINGS, TrainConfig, to_json
+from xpnet.config.training import DEFAULTS, TABLE_SETTINGS, TrainConfig, merge_settings, to_json
 from xpnet.data.datasets import Dataset, digest
 from xpnet.errors import ConfigError, DataError, setting
 from xpnet.storage.folder import RunFolder, digest_file
@@ -146,7 +145,7 @@ def extend_settings(
     shared = {name: value for name, value in vars(recorded).items() if name not in OWN_SETTINGS}
     inherited = {name: value for name, value in shared.items() if value != DEFAULTS[name]}
     added = {name: getattr(config, name) for name in explicit - {"extend"}}
-    values, _ = merge_settings(DEFAULTS, [inherited, added | {"epochs": parent.epochs + config.epochs}])
+    values, _ = merge_settings([inherited, added | {"epochs": parent.epochs + config.epochs}])
     if values.average_epochs > config.epochs:
         difference = f"expected at most the {config.epochs} epochs to add, got {values.average_epochs}"
         raise ConfigError(f"{setting('average_epochs')}: {difference}")

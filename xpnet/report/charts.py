@@ -3,11 +3,9 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import TypeVar
 
-from xpnet._typing import Json, Values
+from xpnet._typing import Item, Json, Values
 
-Item = TypeVar("Item")
 Points = Sequence[tuple[float, float]]
 Rows = Sequence[Values]
 """The rows of metrics.jsonl."""
