@@ -64,8 +64,7 @@ def _run_command(command: str = "", *words: str) -> int:
     problem = f"unknown command {command!r}" if command else "no command given"
     if command == "augment":
         problem += ", now examples/augment_preview.py of the source"
-    hint = did_you_mean(command, COMMANDS)
-    complain(f"{problem}: expected {', '.join(COMMANDS)}{hint} (xpnet --help)")
+    complain(f"{problem}: expected {', '.join(COMMANDS)}{did_you_mean(command, COMMANDS)} (xpnet --help)")
     return 2
 
 

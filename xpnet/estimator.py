@@ -150,8 +150,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             The loss became infinite or NaN.
         """
         config = self._parse_settings()
-        files = {"overwrite": False, "report": True, "track": self.track, "tags": ()}
-        config = replace(config, **read_folder(self.run, None, files))
+        config = replace(config, **read_folder(self.run, track=self.track))
         rows, columns, labels = self._validate(X, y, reset=True)
         self.classes_ = np.unique(labels)
         data = self._make_dataset(rows, columns, labels, sample_weight)

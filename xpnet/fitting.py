@@ -131,8 +131,7 @@ def fit(
         The loss became infinite or NaN.
     """
     keywords.check_names(settings, keywords.OF_FIT, "fit")
-    files = {"overwrite": overwrite, "report": report, "track": track, "tags": tags}
-    folder = read_folder(run, extend, files)
+    folder = read_folder(run, extend, overwrite=overwrite, report=report, track=track, tags=tags)
     own = {} if validation_data is None else {"validation": 1}  # which a patience needs
     if own and settings.get("validation"):
         msg = "fit: validation: takes rows out of X, but there are validation_data: give one of the two"
@@ -175,7 +174,7 @@ def _make_recorded(run: RunFolder, *arrays: Any) -> Dataset:
     return make_dataset(options, *arrays)
 
 
-def read_folder(run: str | Path | None, extend: object, settings: Json) -> Json:
+def read_folder(run: str | Path | None, extend: object = None, **settings: Any) -> Json:
     """Return the settings of the folder of a run, with its path.
 
     Raises
@@ -183,12 +182,12 @@ def read_folder(run: str | Path | None, extend: object, settings: Json) -> Json:
     ConfigError
         One is not allowed, or there is no folder for it.
     """
-    for name in "track", "tags":
+    for name in settings.keys() & {"track", "tags"}:
         words = settings[name]
         settings[name] = (words,) if isinstance(words, str) else tuple(words)
     if run is None:
         for name in "overwrite", "extend", "track", "tags":
-            if {**settings, "extend": extend}[name]:
+            if {**settings, "extend": extend}.get(name):
                 raise ConfigError(f"fit: {name}: expected run too, the folder of the record")
         return {}
     settings |= {"out": Path(run).parent, "name": Path(run).name}
@@ -231,14 +230,13 @@ def train_model(
         if config.name is not None:
             run, result = _fit_recorded(trainer, selection, users, parent, verbose=verbose)
         else:
-            state, last = None, config.epochs if epochs is None else epochs
+            state, last = trainer.initial_state(), config.epochs if epochs is None else epochs
             if start:
-                expected = tree_map(np.shape, trainer.initial_state().variables)
-                if tree_map(np.shape, start[1].variables) != expected:
+                if tree_map(np.shape, start[1].variables) != tree_map(np.shape, state.variables):
                     msg = "hidden, batch_norm, optimizer: expected those that the training began with"
                     raise ConfigError(msg)
                 state = start[1]._replace(variables=trainer.to_device(start[1].variables))
-            final = build_final(config, 0 if state is None else state.epoch, last)
+            final = build_final(config, state.epoch, last)
             order = order_callbacks(Evaluate(last=max(config.epochs, last), final=final), users.order)
             if verbose:
                 from xpnet.training.console import TrainingConsole

@@ -130,7 +130,7 @@ def _load_samples(
         dataset = datasets.load(data, test_data)
     else:
         run.check_files("name labelled samples with --data")
-        dataset = datasets.load(run.config.data, run.config.test_data, **run.config.table_options)
+        dataset = datasets.load_shared(run.config)
         if datasets.digest(dataset) != run.record["data"]["sha256"]:
             remedy = "name it with --data to evaluate on it all the same"
             raise DataError(f"{dataset.name}: is no longer what {run.path} was trained on: {remedy}")

@@ -78,7 +78,7 @@ def main(words: Sequence[str]) -> int:
     if file and not file.parent.is_dir():
         raise ConfigError(f"--json: the folder of {file} does not exist: make it first")
     with announce(f"reading {config.data or 'mnist'}"):
-        data = datasets.load(config.data, config.test_data, **config.table_options)
+        data = datasets.load_shared(config)
     usable, absent = _probe_devices(required)
     with Live(console=make_console(stderr=True), transient=True) as live:
         rows = list(runs.compare_backends(config, data, usable, partial(live.update, refresh=True)))

@@ -28,9 +28,8 @@ def make_column(heading: Cell, cells: Iterable[Cell], *, right: bool = True) -> 
     """Return a column, right-aligned as for numbers, or left-aligned."""
     lines = [*style_text(heading, "bold").split("\n"), *map(style_text, cells)]
     width = max(line.cell_len for line in lines)
-    for number, line in enumerate(lines):
-        space = " " * (width - line.cell_len)
-        lines[number] = Text.assemble(space, line) if right else Text.assemble(line, space)
+    for line in lines:
+        line.align("right" if right else "left", width)
     return lines
 
 

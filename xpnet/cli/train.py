@@ -192,16 +192,17 @@ def describe_training(selection: Selection, trainer: Trainer, parent: RunFolder 
     config = trainer.config
     data = trainer.data
     ranks = trainer.ranks
+    loader = trainer.loader
+    size = loader.samples_per_step
     reason = f" ({selection.reason})" if selection.reason else ""
     if ranks.size > 1:
-        hosts = pluralize(len(set(ranks.hosts)), "host")
-        yield f"{ranks.size} ranks on {hosts} ({ranks.library})"
+        yield f"{ranks.size} ranks on {pluralize(len(set(ranks.hosts)), 'host')} ({ranks.library})"
     yield f"xpnet {__version__}: {backend.name} {backend.version} on {backend.device_name}{reason}"
     index = cuda_index(backend.device_name)
     ratio = None if index is None or config.float_type != "float64" else float64_ratio(index)
     if ratio is not None and ratio > SLOW_FLOAT64:
         yield f"float64 is 1/{ratio} as fast as float32 on this GPU: --arithmetic native computes in float32"
-    multiplications = trainer.loader.samples_per_step * trainer.network.multiplications
+    multiplications = size * trainer.network.multiplications
     if selection.device_requested == "auto" and backend.on_gpu and multiplications < FEW_MULTIPLICATIONS:
         yield "a step is so small that the CPU is likely faster (an estimate): --device cpu"
     if not is_compiled(debug=config.debug):
@@ -211,7 +212,6 @@ def describe_training(selection: Selection, trainer: Trainer, parent: RunFolder 
     yield f"{data.name}: {samples}, {data.features} features, {data.classes} classes"
     network = f"{format_sizes(trainer.network.sizes)}, {config.arithmetic} {config.float_type}"
     rate = f"learning rate {config.learning_rate}"
-    loader, size = trainer.loader, trainer.loader.samples_per_step
     batch_size = loader.batch_size or "full"
     asked = "" if batch_size == config.batch_size else f" in place of {config.batch_size}"
     yield f"network {network}, batch size {batch_size}{asked}, {rate}, seed {config.seed}"

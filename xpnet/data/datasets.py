@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,12 +13,13 @@ from xpnet._lib.kinds import check_arguments
 from xpnet._lib.text import format_names
 from xpnet._typing import HostArray, Json, Names
 from xpnet.arithmetic import random
+from xpnet.config import TrainConfig
 from xpnet.data.array_files import is_array_file, is_mapped, read_array, read_halves, read_npz
 from xpnet.data.csv import read_csv
 from xpnet.data.table import MAPPING_HINT, ROLES, Table, as_features, check_memory, make_table, refuse_foreign
 from xpnet.data.texts import TableOptions, count_note, quantity_note
 from xpnet.distributed.exchange import share_memory
-from xpnet.distributed.ranks import Ranks
+from xpnet.distributed.ranks import ALONE, Ranks
 from xpnet.errors import ConfigError, DataError, setting
 from xpnet.nn.columns import NO_COLUMNS, Columns
 
@@ -250,10 +252,9 @@ def _unite_classes(train: Table, test: Table) -> tuple[Table, Table]:
     if known == other:
         return train, test
     classes = tuple(sorted({*(known or ()), *(other or ())}))
-    numbers = {name: number for number, name in enumerate(classes)}
 
     def renumber(table: Table) -> Table:
-        new = np.array([numbers[name] for name in table.columns.classes or ()], np.int32)
+        new = np.searchsorted(classes, table.columns.classes or ()).astype(np.int32)
         return replace(table, y=new[table.y], columns=replace(table.columns, classes=classes))
 
     return renumber(train), renumber(test)
@@ -349,8 +350,8 @@ def _choose_rows(keys: Sequence[str]) -> list[str]:
 # One copy for the ranks of an MPI job on a machine
 
 
-def load_shared(ranks: Ranks, data: Path | None, test_data: Path | None, **options: Any) -> Dataset:
-    """Read a data set with `load`, once on each machine. The ranks there share the memory.
+def load_shared(config: TrainConfig, ranks: Ranks = ALONE) -> Dataset:
+    """Read the data set of settings with `load`, once on each machine. The ranks there share the memory.
 
     Each rank maps mapped files itself.
 
@@ -359,18 +360,19 @@ def load_shared(ranks: Ranks, data: Path | None, test_data: Path | None, **optio
     ConfigError, DataError
         A rank cannot read the data, or machines have different ones: some rows of mapped features count.
     """
+    read = partial(load, config.data, config.test_data, **config.table_options)
     if ranks.comm is None:
-        return load(data, test_data, **options)
+        return read()
     comm = ranks.on_this_host()
     here = replace(ranks, rank=comm.rank, size=comm.size, comm=comm)
     with ranks.agreement():
-        found = load(data, test_data, **options) if here.rank == 0 else None
+        found = read() if here.rank == 0 else None
     if len(set(ranks.hosts)) > 1:  # each of which reads its own files
         ranks.compare({"the data's SHA-256": here.gather(found and digest(found, some=True))[0]})
     described = here.gather({} if found is None else _describe(found))[0]
     if len(described["shared"]) < len(ROLES):
         with ranks.agreement():
-            found = found or load(data, test_data, **options)
+            found = found or read()
     arrays: Json = {}
     for name, (shape, dtype) in described["shared"].items():
         arrays[name] = share_memory(here.comm, tuple(shape), dtype)

@@ -120,8 +120,7 @@ def read_grey(path: Path) -> Grey:
             with warnings.catch_warnings(action="ignore"), _discard_stderr():
                 return _decode_grey(Image.open(file, formats=FORMATS))
         except UnidentifiedImageError as error:
-            formats = ", ".join(FORMATS)
-            raise DataError(f"{path}: is no image that can be read: expected {formats}") from error
+            raise DataError(f"{path}: is no image that can be read: expected {', '.join(FORMATS)}") from error
         except Exception as error:  # decoders raise almost any exception for damaged bytes
             reason = join_lines(error) or type(error).__name__
             raise DataError(f"{path}: the image is too large, damaged or cut short ({reason})") from error

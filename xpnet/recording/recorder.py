@@ -14,7 +14,7 @@ from xpnet.errors import DataError, setting
 from xpnet.storage.checkpoint import RESTART, encode_checkpoint, load_checkpoint, unflatten
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import encode_model
-from xpnet.storage.record import CHECKPOINT_FILE, KEPT_CHECKPOINT, MODEL_FILE, SCHEMA_VERSION
+from xpnet.storage.record import CHECKPOINT_FILE, KEPT_CHECKPOINT, MODEL_FILE, SCHEMA_VERSION, Metrics
 from xpnet.storage.run import WritableRun
 from xpnet.trackers import Tracker
 from xpnet.training.callbacks import CompareRanks, Evaluate, FinalParameters, build_final, order_callbacks
@@ -23,8 +23,6 @@ from xpnet.training.loop import EpochLog, FitResult, LoopCallback, TrainState
 from xpnet.training.score import SCORE_NAMES
 from xpnet.training.step import Variables
 from xpnet.training.trainer import Trainer
-
-Metrics = dict[str, float | list[float | None] | None]
 
 
 def make_row(trainer: Trainer, log: EpochLog) -> dict[str, int | float | str]:

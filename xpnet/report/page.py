@@ -24,7 +24,7 @@ from xpnet.backends.resolve import make
 from xpnet.config import from_json
 from xpnet.config.settings import BOOKKEEPING
 from xpnet.config.training import recorded_defaults
-from xpnet.data.datasets import Dataset, digest, load
+from xpnet.data.datasets import Dataset, digest, load_shared
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate_rows
 from xpnet.nn.functional import ACTIVATIONS
@@ -59,7 +59,7 @@ def render_page(folder: Path, data: Dataset | None, sha256: str | None) -> bytes
         run.check_files("its report is in its folder, and the model that xpnet.fit returns writes it anew")
         config = run.config
         try:
-            data = load(config.data, config.test_data, **config.table_options)
+            data = load_shared(config)
         except (DataError, ConfigError) as error:
             raise DataError(f"{run.path}: name its data with --data: {error}") from error
     if problem := run.find_other_data(data.name, sha256 or digest(data)):

@@ -31,6 +31,9 @@ SUMMARY_FILE = "summary.json"
 RECORD_LIMIT, METRICS_LIMIT = 8 * 2**20, 256 * 2**20
 """Maximum sizes of a file that is one JSON object and of metrics.jsonl, in bytes."""
 
+Metrics = dict[str, float | list[float | None] | None]
+"""Numbers, or lists of numbers by class; None in place of non-finite ones."""
+
 CURVES = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy", "validation_score")
 """The metrics of an epoch."""
 
@@ -147,7 +150,7 @@ class RunOutcome(TypedDict):
     """
 
     ended: str | None
-    metrics: dict[str, float | list[float | None] | None] | None
+    metrics: Metrics | None
     fingerprint: str | None
     error: str | None
     digests: dict[str, str] | None

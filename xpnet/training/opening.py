@@ -71,7 +71,7 @@ def open_training(
     ranks.compare(facts)
     if data is None:
         with announce(f"reading {config.data or 'mnist'}", quiet=config.quiet or ranks.rank > 0):
-            data = load_shared(ranks, config.data, config.test_data, **config.table_options)
+            data = load_shared(config, ranks)
     normalization = normalization or normalize_inputs(config, data, ranks)
     jobs *= count_sharing(ranks)[ranks.rank]
     with ExitStack() as stack:

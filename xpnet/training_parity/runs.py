@@ -85,12 +85,15 @@ class ParityResult:
         return f"{self.target.where}, {self.kind}"
 
 
+Digests = list[tuple[int, int | None, str]]
+"""Digests by epoch and layer."""
+
+
 class _RecordEpochs(LoopCallback):
     """Records digests of each epoch, which are small enough to keep; called after ``Evaluate``."""
 
     def __init__(self, notify: Callable[[int], object]) -> None:
-        self._notify = notify
-        self.digests: list[tuple[int, int | None, str]] = []  # by epoch and layer
+        self._notify, self.digests = notify, Digests()
 
     def on_epoch_end(self, log: EpochLog) -> None:
         """Record digests of each layer, of the other variables and of the metrics."""
@@ -103,7 +106,7 @@ class _RecordEpochs(LoopCallback):
 
 class _Run(NamedTuple):
     facts: Json  # of the result
-    digests: list[tuple[int, int | None, str]]
+    digests: Digests
     parameters: list[HostArray]
     test: tuple[float, float]
 
