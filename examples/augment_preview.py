@@ -3,6 +3,7 @@
 
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -11,7 +12,7 @@ from xpnet.arithmetic import Reproducible
 from xpnet.backends.resolve import make
 from xpnet.cli.guard import handle_errors
 from xpnet.config import TrainConfig
-from xpnet.config.flags import Parser, add_settings, get_settings, path_ending_in
+from xpnet.config.flags import Parser, add_settings, get_settings
 from xpnet.config.settings import AugmentationSettings, DataSettings
 from xpnet.data import datasets
 from xpnet.data.augment import build_augmenter, square_side
@@ -41,10 +42,11 @@ def draw_preview(config):
 if __name__ == "__main__":
     with handle_errors(debug="--debug" in sys.argv) as output:
         parser = Parser(description=__doc__)
-        path = path_ending_in(".png")
-        parser.add_argument("--preview", type=path, metavar="FILE.png", required=True, help="The picture.")
+        parser.add_argument("--preview", type=Path, metavar="FILE.png", required=True, help="The picture.")
         add_settings(parser, sorted(DATA | AMOUNTS | {"seed"}))
         args = parser.parse_args()
+        if args.preview.suffix.lower() != ".png":
+            parser.error(f"argument --preview: expected a file name that ends in .png, got {args.preview}")
         Image.fromarray(draw_preview(TrainConfig(**get_settings(args)))).save(args.preview)
         print(args.preview)
     raise SystemExit(output.code)

@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from xpnet._lib.extras import install_command, is_installed
 from xpnet._lib.files import write_atomic
-from xpnet._lib.text import complain
+from xpnet._lib.text import complain, join_lines
 from xpnet._typing import Json, Notify
 from xpnet.errors import ConfigError, DataError, setting
 from xpnet.storage.folder import RunFolder
@@ -108,7 +108,7 @@ def main() -> None:
             source = TrackedRun(sys.argv[1], Path(sys.argv[2]))
             answer.write(copy_to_mlflow(source) if source.tracker == "mlflow" else copy_to_wandb(source))
         except BaseException as error:
-            answer.write(" ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")[:300])
+            answer.write(join_lines(f"{type(error).__name__}: {error}").rstrip(".")[:300])
             raise
 
 
@@ -137,8 +137,7 @@ class TrackedRun:
         used = {"backend_used": record["backend"], "device_used": record["device_used"]}
         self.settings: Json = {**record["config"], **data, **used, "started": record["started"]}
         unique = f"{self.started:x}"[-8:]
-        saved: Json
-        saved = read_json(self._path, "damaged", "expected a file") if self._path.exists() else {}
+        saved: Json = read_json(self._path, "damaged", "expected a file") if self._path.exists() else {}
         self.state = {"name": f"{folder.name}-{unique}", "run": unique, "tags": [], "epoch": -1, **saved}
         faulthandler.dump_traceback_later(LIMIT, exit=True)
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from xpnet._typing import Function
+
 TERMINATION = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}  # Windows has no SIGHUP
 
 
@@ -58,7 +60,7 @@ def defer_interrupts(notice: Callable[[], object]) -> Iterator[Callable[[], bool
     first signal; a second one raises KeyboardInterrupt. Nothing is deferred outside the main thread, which
     alone receives signals, or if another handler is installed.
     """
-    handlers, pressed = dict[int, Callable[[int, FrameType | None], object]](), threading.Event()
+    handlers, pressed = dict[int, Function](), threading.Event()
     for number in (signal.SIGINT, *TERMINATION):
         handler = signal.getsignal(number)
         if handler is signal.default_int_handler or isinstance(handler, Terminate):

@@ -40,7 +40,7 @@ from xpnet._lib.text import announce, format_json, plain
 from xpnet._typing import HostArray, Values
 from xpnet.cli.predict import build_network_parser, write_predictions
 from xpnet.cli.tables import format_metric, make_columns, print_table
-from xpnet.config.flags import path_ending_in
+from xpnet.config.flags import csv_path
 from xpnet.errors import DataError
 from xpnet.training.terminal import make_console
 
@@ -65,7 +65,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--test-data", type=Path)
     parser.add_argument("--split", choices=("test", "train"), default="test")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--predictions", type=path_ending_in(".csv"), metavar="FILE.csv")
+    parser.add_argument("--predictions", type=csv_path, metavar="FILE.csv")
     arguments = parser.parse_args(words)
     from xpnet.inference.predictor import MEANS, evaluate_rows, load_for_inference
 

@@ -42,7 +42,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from xpnet._lib.files import read_start, save
 from xpnet._lib.text import align, complain, csv_field, format_json, join_lines, plain
 from xpnet._typing import Args, HostArray, Json
-from xpnet.config.flags import Parser, path_ending_in
+from xpnet.config.flags import Parser, csv_path
 from xpnet.config.rules import DEVICE
 from xpnet.errors import DataError
 from xpnet.storage.find import resolve_run
@@ -81,7 +81,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("files", type=Path, metavar="FILE", nargs="*")
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--out", type=path_ending_in(".csv"), metavar="FILE.csv")
+    parser.add_argument("--out", type=csv_path, metavar="FILE.csv")
     # Python 3.11 parses words after -- that begin with a dash as options.
     end = words.index("--") if "--" in words else len(words)
     arguments = parser.parse_intermixed_args(words[:end])

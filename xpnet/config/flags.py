@@ -22,7 +22,7 @@ import argparse
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -120,15 +120,11 @@ def _read_path(text: str) -> Path:
     return Path(text)
 
 
-def path_ending_in(suffix: str) -> Callable[[str], Path]:
-    """Return an argument type for output files that end in `suffix`; it refuses other names."""
-
-    def read(text: str) -> Path:
-        if not text.lower().endswith(suffix):
-            raise argparse.ArgumentTypeError(f"expected a file name that ends in {suffix}, got {text}")
-        return Path(text)
-
-    return read
+def csv_path(text: str) -> Path:
+    """Return the path of an output file that ends in .csv, as the type of an argument; refuse other names."""
+    if not text.lower().endswith(".csv"):
+        raise argparse.ArgumentTypeError(f"expected a file name that ends in .csv, got {text}")
+    return Path(text)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnet._lib import clock
-from xpnet._lib.text import complain
+from xpnet._lib.text import complain, join_lines
 from xpnet._lib.tree import leaves_by_path
 from xpnet._typing import HostArray, Json, Notify
 from xpnet.errors import DataError, setting
@@ -92,58 +92,24 @@ def load_parent(
     return state
 
 
-class Saver(LoopCallback):
-    """Takes part in saving checkpoints, and in the last evaluation, on a rank that writes nothing."""
-
-    needs_every_epoch = True
-
-    def __init__(self) -> None:
-        self._last_save = clock.seconds()
-
-    def on_step_end(self, state: TrainState) -> None:
-        """Save a checkpoint if the last one is `checkpoint_seconds` old."""
-        interval = self._trainer.config.checkpoint_seconds
-        if interval is not None and self._trainer.ranks.max(clock.seconds() - self._last_save >= interval):
-            self._save(state)
-
-    def on_epoch_end(self, log: EpochLog) -> None:
-        """Save the checkpoints of an epoch."""
-        interval = self._trainer.config.keep_checkpoint_every
-        if log.epoch == 0:
-            return
-        if interval is not None and log.epoch % interval == 0:
-            # Before the other one, so that a resumed run has kept all up to its epoch.
-            self._save(log.state, KEPT_CHECKPOINT.format(log.epoch))
-        if log.epoch < self._trainer.config.epochs:
-            self._save(log.state)
-
-    def on_train_end(self, result: FitResult) -> None:
-        """Save the last state, and evaluate the result."""
-        self._save(result.state)
-        evaluate_result(self._trainer, result)
-
-    def _save(self, state: TrainState, name: str = CHECKPOINT_FILE) -> None:  # noqa: ARG002
-        """Give this rank's part of a checkpoint."""
-        self._trainer.step.to_host(state.variables, keep=False)
-        self._last_save = clock.seconds()
-
-
-class Recorder(Saver):
+class Recorder(LoopCallback):
     """Writes the record of a run: a row for each epoch with metrics, checkpoints, and the outcome.
 
     Rows of logged epochs have a fingerprint. A checkpoint is saved after each epoch, every
     `checkpoint_seconds`, and when training ends; every `keep_checkpoint_every` epochs a copy is kept, in a
     file that is named by the epoch. At the end, the trained model is saved and evaluated, the record
-    completed and printed, and the report written.
+    completed and printed, and the report written. Without a run, on a rank that writes nothing, it takes part
+    in saving checkpoints, and in the last evaluation.
     """
 
-    def __init__(self, run: WritableRun, final: FinalParameters, console: TrainingConsole) -> None:
-        super().__init__()
+    needs_every_epoch = True
+
+    def __init__(self, run: WritableRun | None, final: FinalParameters, console: TrainingConsole) -> None:
         self._run = run
         self._final = final
         self._console = console
         self._rows, self._earlier_seconds = 0, 0.0
-        self._start = self._last_save
+        self._start = self._last_save = clock.seconds()
 
     def resume(self, trainer: Trainer, state: TrainState, progress: Json, first: int) -> None:
         """Open the record of a run that began with epoch `first` again, from a state on.
@@ -157,19 +123,36 @@ class Recorder(Saver):
         self._rows = int(progress["rows"]) if (state.epoch, state.batch) != (first, 0) else 0
         self._earlier_seconds = float(progress["seconds"])
         backend = trainer.backend
-        self._run.resume(self._rows, state.epoch, backend.name, backend.device_name, trainer.ranks)
+        if self._run:
+            self._run.resume(self._rows, state.epoch, backend.name, backend.device_name, trainer.ranks)
+
+    def on_step_end(self, state: TrainState) -> None:
+        """Save a checkpoint if the last one is `checkpoint_seconds` old."""
+        interval = self._trainer.config.checkpoint_seconds
+        if interval is not None and self._trainer.ranks.max(clock.seconds() - self._last_save >= interval):
+            self._save(state)
 
     def on_epoch_end(self, log: EpochLog) -> None:
         """Write the row and the checkpoints of an epoch."""
-        if row := make_row(self._trainer, log):
+        if self._run and (row := make_row(self._trainer, log)):
             self._run.log({**row, "seconds": self._seconds})
             self._rows += 1
-        super().on_epoch_end(log)
+        interval = self._trainer.config.keep_checkpoint_every
+        if log.epoch == 0:
+            return
+        if interval is not None and log.epoch % interval == 0:
+            # Before the other one, so that a resumed run has kept all up to its epoch.
+            self._save(log.state, KEPT_CHECKPOINT.format(log.epoch))
+        if log.epoch < self._trainer.config.epochs:
+            self._save(log.state)
 
     def on_train_end(self, result: FitResult) -> None:
         """Save the last state, from which the run can be resumed or extended, and complete the record."""
         self._save(result.state)
         run = self._run
+        if run is None:
+            evaluate_result(self._trainer, result)
+            return
         print_line = self._console.print_line
         epochs = result.state.epoch
         model = self._trainer.model(result.best)
@@ -190,11 +173,11 @@ class Recorder(Saver):
         print_line(f"fingerprint   {fingerprint}")
         print_line(f"run           {run.folder}")
         if self._trainer.config.report:
-            self._write_report()
+            self._write_report(run)
 
     def close(self) -> None:
         """Mark the run failed or interrupted if an error ended training."""
-        if (error := sys.exception()) is not None:
+        if self._run and (error := sys.exception()):
             self._run.fail(error)
 
     @property
@@ -204,21 +187,23 @@ class Recorder(Saver):
 
     def _save(self, state: TrainState, name: str = CHECKPOINT_FILE) -> None:
         """Save a checkpoint."""
-        content = describe_state(self._trainer, state, self._final, self._rows, self._seconds)
-        self._run.write(name, encode_checkpoint(*content, self._run.record["specification_version"]))
+        if self._run:
+            content = describe_state(self._trainer, state, self._final, self._rows, self._seconds)
+            self._run.write(name, encode_checkpoint(*content, self._run.record["specification_version"]))
+        else:
+            self._trainer.step.to_host(state.variables, keep=False)
         self._last_save = clock.seconds()
 
-    def _write_report(self) -> None:
+    def _write_report(self, run: WritableRun) -> None:
         """Write the report; print a warning if that fails."""
-        folder = self._run.folder
         try:
             from xpnet.report import write_report
 
-            digest = self._run.record["data"]["sha256"]
-            path = folder / write_report(self._run.path, self._trainer.data, sha256=digest).name
+            digest = run.record["data"]["sha256"]
+            path = run.folder / write_report(run.path, self._trainer.data, sha256=digest).name
         except Exception as error:  # noqa: BLE001 - the network is trained and saved
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            complain(f"warning: no report: {reason}: xpnet report {folder} tries again")
+            reason = join_lines(f"{type(error).__name__}: {error}")
+            complain(f"warning: no report: {reason}: xpnet report {run.folder} tries again")
         else:
             self._console.print_line(f"report        {path}")
 
@@ -300,16 +285,13 @@ def record(
             else:
                 state = trainer.initial_state()
         others = [*users, CompareRanks()] if trainer.ranks.size > 1 else users
-        order = order_callbacks(Evaluate(first, final=final), others, console)
-        if run is None:
-            order.append(Saver())
-        else:
-            recorder = Recorder(run, final, console)
-            if resumed:
-                recorder.resume(trainer, state, progress, first)
-            order.append(recorder)
-            for name in trainer.config.track:
-                order.append(Tracker(name, run.folder, console.print_line, debug=trainer.config.debug))
+        recorder = Recorder(run, final, console)
+        if resumed:
+            recorder.resume(trainer, state, progress, first)
+        order = [*order_callbacks(Evaluate(first, final=final), others, console), recorder]
+        if run:
+            write, debug = console.print_line, trainer.config.debug
+            order += [Tracker(name, run.folder, write, debug=debug) for name in trainer.config.track]
         yield order, state, first
     except BaseException as error:
         if run:

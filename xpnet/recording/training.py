@@ -12,15 +12,15 @@ import numpy as np
 from xpnet.arithmetic import SPECIFICATION_VERSION
 from xpnet.backends.resolve import Selection
 from xpnet.config.rules import format_value
-from xpnet.config.settings import RunSettings, names_of
-from xpnet.config.training import DEFAULTS, TABLE_SETTINGS, TrainConfig, merge_settings, to_json
+from xpnet.config.settings import DataSettings, RunSettings, names_of
+from xpnet.config.training import DEFAULTS, TrainConfig, merge_settings, to_json
 from xpnet.data.datasets import Dataset, digest
 from xpnet.errors import ConfigError, DataError, setting
 from xpnet.storage.folder import RunFolder, digest_file
 from xpnet.storage.record import CHECKPOINT_FILE, MODEL_FILE, DataInfo, ParentInfo, RunInfo
 from xpnet.training.score import resolve_best_by
 
-KEPT_SETTINGS = {"data", "test_data", *TABLE_SETTINGS, "validation", "normalize"}
+KEPT_SETTINGS = names_of(DataSettings)
 KEPT_SETTINGS |= {"hidden", "activation", "batch_norm", "init", "init_from", "optimizer", "seed", "repeats"}
 KEPT_SETTINGS |= {"arithmetic", "dtype", "loss", "class_weight"}
 """Settings that an extension shares with its parent: data, network, state of the optimiser, loss."""
