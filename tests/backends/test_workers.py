@@ -18,11 +18,11 @@ def test_two_threads_work_at_the_same_time_few_results_wait_and_errors_reach_the
         return x * x
 
     with NUMPY.workers(2):
-        assert list(NUMPY.map_blocks(square, range(8))) == [x * x for x in range(8)]
-        next(NUMPY.map_blocks(started.append, range(1000)))
+        assert list(NUMPY.pool.map(square, range(8))) == [x * x for x in range(8)]
+        next(NUMPY.pool.map(started.append, range(1000)))
         assert len(started) <= 2 * MAX_PENDING
         with pytest.raises(ZeroDivisionError):
-            list(NUMPY.map_blocks(lambda x: 1 // x, [1, 0, 1]))
+            list(NUMPY.pool.map(lambda x: 1 // x, [1, 0, 1]))
 
 
 def test_an_error_in_another_thread_reaches_the_caller():

@@ -5,17 +5,17 @@ A library file beside this one holds a subclass of `Backend`.
 
 import importlib
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from types import ModuleType
 from typing import Any, Self
 
 import array_api_compat
+import numpy as np
 
 from xpnet._lib.switches import read_switch
-from xpnet._typing import AnyFunction, Array, Device, Function, HostArray, Item, Names, Namespace, Result
+from xpnet._typing import AnyFunction, Array, Device, Function, HostArray, Names, Namespace
 from xpnet.backends.probing import Probe, Problem, cuda_major, expand_device, find_fix, is_gpu, one_line
 from xpnet.backends.workers import Workers
 from xpnet.errors import BackendError, ConfigError, setting
@@ -26,7 +26,7 @@ WHOLE_BATCHES = "XPNET_WHOLE_BATCHES"
 """The environment variable, a switch, that has a GPU take a step on large stacks of blocks in one call."""
 
 
-class Backend(ABC):
+class Backend:
     """One array library on one device.
 
     Attributes
@@ -72,6 +72,8 @@ class Backend(ABC):
         True if slices may have negative steps.
     hidden_devices
         Devices of the library that are not offered to users.
+    pool
+        The threads of `workers`, whose ``map`` yields the results of a function for several blocks in order.
     """
 
     name: str
@@ -101,10 +103,10 @@ class Backend(ABC):
         if self.on_gpu:
             self.takes_batches = read_switch(WHOLE_BATCHES)
             self.stack = LARGE_STACK if self.takes_batches else GPU_STACK
-        self._workers = Workers()
+        self.pool = Workers()
         self.set_up(device)
 
-    def set_up(self, device: str) -> None:  # noqa: B027
+    def set_up(self, device: str) -> None:
         """Set the namespace, the device, and what else is the library's own."""
 
     @classmethod
@@ -197,7 +199,7 @@ class Backend(ABC):
         return array_api_compat.array_namespace(self.xp.zeros(0))
 
     def workers(self, count: int) -> AbstractContextManager[None]:
-        """Return the context in which `map_blocks` computes `count` blocks in parallel.
+        """Return the context in which the ``pool`` computes `count` blocks in parallel.
 
         Libraries without `parallel_blocks` manage their own threads and take one block at a time.
         """
@@ -210,19 +212,19 @@ class Backend(ABC):
         """
         return nullcontext()
 
-    @abstractmethod
     def from_host(self, array: HostArray) -> Array:
         """Put a NumPy array on the device, keeping its dtype.
 
         The result may share memory with `array`, so do not write to `array` afterwards.
         """
+        return self.xp.asarray(array, device=self.device)
 
-    @abstractmethod
     def to_host(self, array: Array) -> HostArray:
         """Return `array` as a NumPy array, waiting for the device.
 
         The result may share memory with `array` and may be read-only.
         """
+        return np.asarray(array)
 
     def narrow(self, array: HostArray) -> HostArray:
         """Convert float64 to float32, and int64 to int32, if the device has none."""
@@ -236,10 +238,6 @@ class Backend(ABC):
     def to_user(self, array: HostArray) -> Array:
         """Put results on the device, in the dtypes that the user has allowed the library."""
         return self.from_host(array)
-
-    def map_blocks(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Yield the result of `function` for each item, in the order of the items, by the `workers`."""
-        return self._workers.map(function, items)
 
     def compile(
         self, function: AnyFunction, *, exact: bool, donated: bool = False, transient: bool = False

@@ -67,10 +67,6 @@ class DpnpBackend(Backend):
         backend.device = array.device
         return backend
 
-    def from_host(self, array: HostArray) -> Array:
-        """Copy a NumPy array to the device, keeping its dtype."""
-        return self.library.asarray(array, device=self.device)
-
     def to_host(self, array: Array) -> HostArray:
         """Copy `array` to a NumPy array, waiting for the device."""
         return cast("HostArray", self.library.asnumpy(array))

@@ -130,10 +130,6 @@ class JaxBackend(Backend):
         """
         return self.library.device_put(array, self.device)
 
-    def to_host(self, array: Array) -> HostArray:
-        """Return `array` as a read-only NumPy array, waiting for the device."""
-        return np.asarray(array)
-
     @classmethod
     def probe(cls, device: str) -> Probe:
         """Probe JAX, which takes a GPU's memory as it needs it: at its start it would take most of it."""

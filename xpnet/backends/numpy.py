@@ -29,7 +29,7 @@ class NumPyBackend(Backend):
 
     def set_up(self, device: str) -> None:  # noqa: ARG002
         """Give the BLAS one thread while blocks are computed in parallel."""
-        self._workers = Workers(lambda: find_blas().limit(limits=1))
+        self.pool = Workers(lambda: find_blas().limit(limits=1))
 
     def scope(self) -> AbstractContextManager[None]:
         """Silence floating-point warnings: the training loop checks for infinities and NaN."""
@@ -43,7 +43,7 @@ class NumPyBackend(Backend):
         one block with a multi-threaded BLAS.
         """
         ignore = partial(np.seterr, all="ignore")
-        with find_blas().limit(limits=1), self._workers.start(count, ignore):
+        with find_blas().limit(limits=1), self.pool.start(count, ignore):
             yield
 
     @contextmanager
@@ -52,7 +52,7 @@ class NumPyBackend(Backend):
 
         Waiting for the next product, the threads of the BLAS keep all others from the processors.
         """
-        workers, threaded = self._workers, multiplications in BLAS_MULTIPLICATIONS
+        workers, threaded = self.pool, multiplications in BLAS_MULTIPLICATIONS
         workers.sharing = not threaded
         try:
             with find_blas().limit(limits=workers.count if threaded else 1):
@@ -62,12 +62,8 @@ class NumPyBackend(Backend):
 
     def compile(self, function: AnyFunction, **options: Any) -> AnyFunction:
         """Return a function that replays `function` in preallocated memory; see `xpnet.backends.replay`."""
-        return compile_replay(function, workers=self._workers, **options)
+        return compile_replay(function, workers=self.pool, **options)
 
     def from_host(self, array: HostArray) -> Array:
         """Return `array` itself."""
         return array
-
-    def to_host(self, array: Array) -> HostArray:
-        """Return `array` itself."""
-        return np.asarray(array)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet._typing import Array, HostArray, Names
+from xpnet._typing import HostArray, Names
 from xpnet.backends.base import Backend
 from xpnet.backends.workers import find_blas
 
@@ -56,10 +56,6 @@ class StrictBackend(Backend):
         """Give the BLAS of NumPy one thread: the products of a block gain nothing from more."""
         with find_blas().limit(limits=1):
             yield
-
-    def from_host(self, array: HostArray) -> Array:
-        """Put a NumPy array on the device, keeping its dtype."""
-        return self.xp.asarray(array, device=self.device)
 
     def to_host(self, array: Any) -> HostArray:
         """Return `array` as a NumPy array, via the one device that allows the conversion."""

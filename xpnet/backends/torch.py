@@ -73,7 +73,7 @@ class TorchBackend(Backend):
         if not self.parallel_blocks:
             yield
             return
-        with self._limit_threads(1), self._workers.start(count, partial(_prepare_thread, self.library)):
+        with self._limit_threads(1), self.pool.start(count, partial(_prepare_thread, self.library)):
             yield
 
     @contextmanager
@@ -89,7 +89,7 @@ class TorchBackend(Backend):
         """Let operations use all threads if the products are large enough to outweigh synchronisation."""
         if not self.parallel_blocks:
             return nullcontext()
-        return self._limit_threads(self._workers.count if multiplications >= THREADED_MULTIPLICATIONS else 1)
+        return self._limit_threads(self.pool.count if multiplications >= THREADED_MULTIPLICATIONS else 1)
 
     def compile(self, function: AnyFunction, *, exact: bool, **options: Any) -> AnyFunction:
         """Return a function that replays `function` in preallocated memory, on the CPU."""

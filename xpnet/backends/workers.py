@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
@@ -50,20 +50,16 @@ class Workers:
             self._pool = None
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Return the results in order while the next ones are computed; ``MAX_PENDING`` bounds the memory."""
+        """Yield the results in order while the next ones are computed; ``MAX_PENDING`` bounds the memory."""
         items = list(items)
         if self._pool is None or len(items) == 1:  # a single block gains nothing from the threads
-            return map(function, items)
-        return self._map_in_threads(self._pool, function, items)
-
-    def _map_in_threads(
-        self, pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item]
-    ) -> Iterator[Result]:
-        pending: deque[Future[Result]] = deque()
+            yield from map(function, items)
+            return
+        pending = deque[Future[Result]]()
         with self._parallel():
             try:
                 for item in items:
-                    pending.append(pool.submit(function, item))
+                    pending.append(self._pool.submit(function, item))
                     if len(pending) == MAX_PENDING:
                         yield pending.popleft().result()
                 while pending:
@@ -81,27 +77,16 @@ class Workers:
         """The number of threads that `share` uses at most."""
         return self.count if self.sharing and self._pool is not None else 1
 
-    def share(self, function: Callable[[Item], object], items: Iterable[Item]) -> None:
-        """Apply `function` to the items in any order, in this thread and those of the pool that are free.
+    def share(self, work: Callable[[Item], object], lanes: Sequence[Item]) -> None:
+        """Do `work` with the first of some lanes in this thread, and with others in those that are free.
 
-        If not ``sharing``, in this thread alone.
+        If not ``sharing``, in this thread alone: the work of the others is left to the first.
         """
-        pending = list(items)
-
-        def work() -> None:
-            while pending:
-                try:
-                    item = pending.pop()
-                except IndexError:  # another thread took the last one
-                    return
-                function(item)
-
-        pool, helpers = self._pool, min(self.sharers, len(pending)) - 1
-        futures = [] if pool is None else [pool.submit(work) for _ in range(helpers)]
+        pool = self._pool if self.sharing else None
+        futures = [pool.submit(work, lane) for lane in lanes[1:]] if pool else []
         try:
-            work()
+            work(lanes[0])
         finally:
-            pending.clear()
             for future in futures:
                 if not future.cancel():
                     future.result()

@@ -48,7 +48,7 @@ def evaluate_groups(
         # Counts are small whole numbers: their sums are exact.
         return unstack(group, [loss, correct]), predicted if predict else None
 
-    ranks, map_blocks = context.ranks, context.backend.map_blocks
+    ranks, map_blocks = context.ranks, context.backend.pool.map
     nodes = ranks.chunks(samples, context.stack)
     results = [list(map_blocks(evaluate_group, chain.from_iterable(chunks))) for chunks in nodes]
     sums = [tree_sum(chain.from_iterable(terms for terms, _ in groups)) for groups in results]

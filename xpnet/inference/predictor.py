@@ -126,7 +126,7 @@ class Predictor:
 
         bounds = block_bounds(len(x), ROWS)
         with backend.scope(), backend.workers(max(min(available_cpus(), len(bounds)), 1)):
-            for (begin, end), block in zip(bounds, backend.map_blocks(compute, bounds), strict=True):
+            for (begin, end), block in zip(bounds, backend.pool.map(compute, bounds), strict=True):
                 for result, part in zip(results, block, strict=True):
                     result[begin:end] = backend.to_host(part)[: end - begin]
 

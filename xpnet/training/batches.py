@@ -152,7 +152,7 @@ class BatchLoader:
             return Batch(end - begin, block)
 
         # Augmentation takes about as long as a step: prepare the next batches in the meantime.
-        yield from (self.context.backend.map_blocks if self.augment else map)(prepare, bounds)
+        yield from (self.context.backend.pool.map if self.augment else map)(prepare, bounds)
 
     def _stack_steps(self, order: SampleOrder, epoch: int, bounds: Bounds, at_once: int) -> Iterator[Batch]:
         """Yield batches of several steps; the last few steps are left out."""

@@ -91,7 +91,7 @@ class Step:
                 sums += self._group_sums(parameters, batch, group)
             return tree_sum(sums, self._add)
 
-        return tree_sum(self.context.backend.map_blocks(chunk_sum, chunks), self._add)
+        return tree_sum(self.context.backend.pool.map(chunk_sum, chunks), self._add)
 
     def _group_sums(self, parameters: L.Parameters, batch: Batch, group: Group) -> list[Arrays]:
         """Return `block_sums` of each block of a group."""
