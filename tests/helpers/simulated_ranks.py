@@ -141,8 +141,8 @@ class Comm:
         self._exchange("Allgather", [own] * self.size, memory, widths)
 
     def Alltoallv(self, outgoing, incoming):
-        (sent, places, _), (received, widths, _) = outgoing, incoming
-        parts = [sent.reshape(-1)[start:][:number] for number, start in zip(*places, strict=True)]
+        (sent, counts, _), (received, widths, _) = outgoing, incoming
+        parts = np.split(sent.reshape(-1), np.cumsum(counts)[:-1])
         self._exchange("Alltoallv", parts, received, widths)
 
     def Allreduce(self, _, memory, operation):

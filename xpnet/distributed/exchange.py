@@ -157,7 +157,7 @@ class Memory:
 class TreeSum:
     """The sum over all blocks of a batch: each rank adds up its slice of all nodes of the tree.
 
-    It receives that slice of the others' nodes, and sends the other slices of its own.
+    It receives that slice of all nodes, and sends the other slices of its own.
     """
 
     def __init__(self, memory: Memory, blocks: int, shapes: Shapes, dtype: str) -> None:
@@ -170,20 +170,17 @@ class TreeSum:
         ends = [*accumulate(widths, initial=0)]
         size = ends[-1]
         self._slices = [slice(*bounds) for bounds in pairwise(ends)]
-        others = [[] if owner == rank else each for owner, each in enumerate(nodes)]
-        received = memory.allocate((sum(map(len, others)), widths[rank]), dtype)
+        every = [node for each in nodes for node in each]
+        received = memory.allocate((len(every), widths[rank]), dtype)
         self._rows = memory.allocate((own, size), dtype)
         self._mine = [unpack(memory.xp, row, shapes) for row in self._rows]
-        # The message to a rank: its slice of each of our nodes. Our own slice stays where it is.
+        # The message to a rank, itself too: its slice of each of our nodes.
         self._send = self._rows if own == 1 else memory.allocate((own * size,), dtype)
-        counts = [0 if other == rank else own * width for other, width in enumerate(widths)]
         kind = _datatype(dtype)
-        self._outgoing = self._send, (counts, [own * end for end in ends[:-1]]), kind
-        self.sent = sum(counts) * np.dtype(dtype).itemsize
-        counts = [len(each) * widths[rank] for each in others]
-        self._incoming = received, counts, kind
-        self._terms = dict(zip([node for each in others for node in each], received, strict=True))
-        self._terms |= zip(nodes[rank], self._rows[:, self._slices[rank]], strict=True)
+        self._outgoing = self._send, [own * width for width in widths], kind
+        self.sent = own * (size - widths[rank]) * np.dtype(dtype).itemsize
+        self._incoming = received, [len(each) * widths[rank] for each in nodes], kind
+        self._terms = dict(zip(every, received, strict=True))
         total = memory.allocate((size,), dtype)
         self._total = total[self._slices[rank]]
         parts = unpack(memory.xp, total, shapes)
