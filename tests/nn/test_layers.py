@@ -24,7 +24,7 @@ def test_the_variance_over_several_blocks_has_no_bias():
     blocks = [z[:, start:stop] for start, stop in block_bounds(count)]
     squares = sum(block.shape[1] * block.var(axis=1, keepdims=True) for block in blocks)
     moments = BatchMoments(z.sum(axis=1, keepdims=True), squares)
-    running = update_running_statistics(zeros, moments, *mean_and_variance_factors(count))
+    running = update_running_statistics(zeros, moments, mean_and_variance_factors(count))
     np.testing.assert_allclose(running.mean, 0.1 * z.mean(axis=1, keepdims=True), rtol=1e-12)
     np.testing.assert_allclose(running.variance, 0.1 * squares / (count - 3), rtol=1e-14)
 

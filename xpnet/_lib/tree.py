@@ -10,12 +10,12 @@ from xpnet._typing import Json, Shape
 Tree = TypeVar("Tree")
 
 
-def tree_map(change: Callable[[Any], Any], tree: Tree) -> Tree:
-    """Return the tree with ``change`` applied to each leaf; None is not a leaf."""
+def tree_map(change: Callable[..., Any], tree: Tree, *others: Any) -> Tree:
+    """Return the tree with ``change`` applied to each leaf, and those of others; None is not a leaf."""
     if isinstance(tree, list | tuple):
-        parts = [tree_map(change, part) for part in tree]
+        parts = [tree_map(change, *each) for each in zip(tree, *others, strict=True)]
         return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
-    return change(tree) if tree is not None else tree
+    return change(tree, *others) if tree is not None else tree
 
 
 def leaves_by_path(prefix: str, tree: object) -> Json:

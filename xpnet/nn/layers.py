@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from xpnet._lib.tree import tree_map
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.arithmetic.blocks import block_bounds
@@ -111,18 +112,19 @@ def batch_norm_inference(ops: Arithmetic, layer: BatchNorm, running: RunningStat
 
 
 def update_running_statistics(
-    running: RunningStatistics, moments: BatchMoments, mean_factor: float, variance_factor: float
+    running: RunningStatistics, moments: BatchMoments, factors: tuple[float, float]
 ) -> RunningStatistics:
     """Return running + 0.1 (batch - running), after a batch.
 
-    ``moments`` are those of the batch's blocks, added up, and the factors ``mean_and_variance_factors``.
+    ``moments`` are those of the batch's blocks, added up, and ``factors`` `mean_and_variance_factors`.
     The batch's mean is Σ z / samples; its variance is Σ (z - μ)² / (samples - blocks), without bias because
     each block has a mean μ of its own; for a batch of one block this is PyTorch's convention.
     """
-    parts = zip(running, moments, (mean_factor, variance_factor), strict=True)
-    return RunningStatistics(
-        *(None if old is None else flush_tiny(old + (x * f - old) * BATCH_WEIGHT) for old, x, f in parts)
-    )
+
+    def update(old: Array, total: Array, factor: float) -> Array:
+        return flush_tiny(old + (total * factor - old) * BATCH_WEIGHT)
+
+    return tree_map(update, running, moments, factors)
 
 
 def mean_and_variance_factors(count: int) -> tuple[float, float]:

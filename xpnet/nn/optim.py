@@ -59,7 +59,7 @@ def sgd() -> Optimizer:
     """Gradient descent: W := W - α dW, b := b - α db."""
 
     def update(gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float) -> Update:
-        return _map(lambda p, g: p - learning_rate * g, parameters, gradients), state
+        return tree_map(lambda p, g: p - learning_rate * g, parameters, gradients), state
 
     return Optimizer(lambda _: (), update)
 
@@ -72,9 +72,9 @@ def momentum(ops: Arithmetic, decay: float = 0.9, *, nesterov: bool = False) -> 
     """
 
     def update(gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float) -> Update:
-        velocity = _map(lambda v, g: flush_tiny(decay * v + g), state, gradients)
-        directions = _map(lambda g, v: g + decay * v, gradients, velocity) if nesterov else velocity
-        return _map(lambda p, d: p - learning_rate * d, parameters, directions), velocity
+        velocity = tree_map(lambda v, g: flush_tiny(decay * v + g), state, gradients)
+        directions = tree_map(lambda g, v: g + decay * v, gradients, velocity) if nesterov else velocity
+        return tree_map(lambda p, d: p - learning_rate * d, parameters, directions), velocity
 
     return Optimizer(partial(_zeros_like, ops), update)
 
@@ -99,14 +99,14 @@ def adam(ops: Arithmetic, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8)
         return AdamState(_zeros_like(ops, parameters), _zeros_like(ops, parameters), m_total, v_total)
 
     def update(gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float) -> Update:
-        m = _map(lambda m, g: flush_tiny(average(m, g, b1)), state.m, gradients)
-        v = _map(lambda v, g: flush_tiny(average(v, g * g, b2)), state.v, gradients)
+        m = tree_map(lambda m, g: flush_tiny(average(m, g, b1)), state.m, gradients)
+        v = tree_map(lambda v, g: flush_tiny(average(v, g * g, b2)), state.v, gradients)
         state = AdamState(m, v, average(state.m_total, 1.0, b1), average(state.v_total, 1.0, b2))
         rate = learning_rate * ops.reciprocal(state.m_total)
         unbias = ops.reciprocal(state.v_total)
 
         roots = _map_joined(lambda v: ops.sqrt(v * unbias) + eps, ops, state.v)
-        return _map(lambda p, m, root: p - rate * (m / root), parameters, state.m, roots), state
+        return tree_map(lambda p, m, root: p - rate * (m / root), parameters, state.m, roots), state
 
     return Optimizer(init, update)
 
@@ -134,7 +134,7 @@ def clip_gradients(ops: Arithmetic, gradients: Parameters, norm: float, every: o
     arrays in their order, row by row (Pascanu et al. 2013). If not all are given, ``every`` has them.
     """
     factor = _norm_factor(ops, _join(ops, every or gradients), norm)
-    return _map(lambda g: g * factor, gradients)
+    return tree_map(lambda g: g * factor, gradients)
 
 
 def limit_norms(ops: Arithmetic, parameters: Parameters, limit: float) -> Parameters:
@@ -219,20 +219,14 @@ def map_layers(change: Function, state: Any) -> Any:
 # Helpers
 
 
-def _map(function: Function, first: Parameters, *others: Parameters) -> Parameters:
-    """Apply a function to each array, or to corresponding arrays of several lists."""
-    arrays = [leaves(layers) for layers in others]
-    return tree_map(lambda array: function(array, *map(next, arrays)), first)
-
-
 def _map_joined(function: Function, ops: Arithmetic, layers: Parameters) -> Parameters:
     """Apply an elementwise function with a root to all entries, joined as (1, entries) if that is faster."""
     stops = [0, *accumulate(math.prod(x.shape) for x in leaves(layers))]
     if ops.has_native_roots or not 0 < stops[-1] <= MOST_JOINED:
-        return _map(function, layers)
+        return tree_map(function, layers)
     entries = function(_join(ops, layers))
     parts = (entries[:, start:stop] for start, stop in pairwise(stops))
-    return _map(lambda x: ops.xp.reshape(next(parts), x.shape), layers)
+    return tree_map(lambda x: ops.xp.reshape(next(parts), x.shape), layers)
 
 
 def _join(ops: Arithmetic, arrays: object) -> Array:
@@ -251,7 +245,7 @@ def _map_weights(function: Function, *layers: Parameters) -> Parameters:
 
 
 def _zeros_like(ops: Arithmetic, parameters: Parameters) -> Parameters:
-    return _map(lambda p: ops.xp.zeros_like(p, device=ops.device), parameters)
+    return tree_map(lambda p: ops.xp.zeros_like(p, device=ops.device), parameters)
 
 
 def _norm_factor(ops: Arithmetic, x: Array, limit: float) -> Array:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xpnet._lib.interrupts import defer_interrupts
-from xpnet._lib.tree import leaves, tree_map
+from xpnet._lib.tree import tree_map
 from xpnet._typing import Notify
 from xpnet.arithmetic.elementary import flush_tiny
 from xpnet.config import TrainConfig
@@ -148,8 +148,7 @@ class WeightAveraging(FinalParameters):
         if self.kept is None:
             self.kept = tree_map(lambda array: array * 1.0, epoch)
         else:
-            arrays = leaves(epoch)
-            self.kept = tree_map(lambda total: flush_tiny(total + next(arrays)), self.kept)
+            self.kept = tree_map(lambda total, array: flush_tiny(total + array), self.kept, epoch)
         self._added = state.epoch
 
     def _finish(self, kept: ParametersAndStatistics, state: TrainState) -> ParametersAndStatistics:

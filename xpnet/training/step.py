@@ -72,15 +72,13 @@ class Step:
             groups = block_groups(batch.size, self.context.stack)
             if self.context.backend.takes_batches and len(groups) <= 2:
                 return self._batch_step(variables, factors, learning_rates[0], *map(batch.block, groups))
-            return self._update(variables, self._batch_sums(variables, batch), factors, *learning_rates)
+            chunks = block_chunks(batch.size, self.context.stack)
+            sums = self._sum_chunks(variables.parameters, batch, chunks)
+            return self._update(variables, sums, factors, *learning_rates)
         block = batch.block(Group(0, batch.size, 1))
         if batch.steps == 1:
             return self._step(variables, block, *learning_rates)
         return cast("Variables", self._steps(variables, block, learning_rates))
-
-    def _batch_sums(self, variables: Variables, batch: Batch) -> Arrays:
-        """Return `block_sums` over a batch, added up in the tree of its blocks."""
-        return self._sum_chunks(variables.parameters, batch, block_chunks(batch.size, self.context.stack))
 
     def _sum_chunks(self, parameters: L.Parameters, batch: Batch, chunks: list[list[Group]]) -> Arrays:
         """Return `block_sums` over the blocks of chunks, each of which is a subtree."""
@@ -127,7 +125,7 @@ class Step:
         gradients = tree_map(lambda _: next(arrays) * factors[0], parameters)
         moments = [L.BatchMoments(*tree_map(lambda _: next(arrays), running)) for running in statistics]
         pairs = zip(statistics, moments, strict=True)
-        statistics = [L.update_running_statistics(*pair, *factors) for pair in pairs]
+        statistics = [L.update_running_statistics(*pair, factors) for pair in pairs]
         everything = ([array * factors[0] for array in arrays] for arrays in more)
         parameters, state = self.optimizer.update(gradients, state, parameters, rate, *everything)
         return Variables(parameters, statistics, state)

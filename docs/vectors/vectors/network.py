@@ -67,7 +67,7 @@ def batch_norm(device: Device, case: Content) -> Content:
     y, normalized = L.batch_norm(device.ops, layer, inputs["z"])
     gradient, dz = L.batch_norm_backward(device.ops, layer, normalized, inputs["dy"])
     factors = L.mean_and_variance_factors(len(case["z"][0]))
-    updated = L.update_running_statistics(running, normalized.sums, *factors)
+    updated = L.update_running_statistics(running, normalized.sums, factors)
     evaluated = L.batch_norm_inference(device.ops, layer, running, inputs["z"])
     computed = {"y": y, "dgamma": gradient.gamma, "dbeta": gradient.beta, "dz": dz}
     computed |= {"mean after": updated.mean, "variance after": updated.variance, "y in evaluation": evaluated}
