@@ -86,7 +86,7 @@ class JaxBackend(Backend):
         from xpnet.backends.fence import UnknownPrimitiveError, fenced
 
         in_loop: Function = fenced(step) if exact else lambda _, *args: step(*args)
-        is_compiled, xp = True, self.xp
+        xp = self.xp
 
         def scan(zero: Any, variables: Any, block: Any, rates: Any) -> Any:
             indices, samples = block.indices, block._replace(indices=None, masks=None)
@@ -108,13 +108,10 @@ class JaxBackend(Backend):
         put_rates = put if self.on_gpu else np.asarray
 
         def take_steps(variables: Any, block: Any, rates: Sequence[float]) -> Any:
-            nonlocal is_compiled
-            if is_compiled:
-                try:
-                    return loop(zero, variables, block, put_rates(rates))
-                except UnknownPrimitiveError:
-                    is_compiled = False
-            return one_by_one(variables, block, rates)
+            try:
+                return loop(zero, variables, block, put_rates(rates))
+            except UnknownPrimitiveError:  # of which the compiled step warns
+                return one_by_one(variables, block, rates)
 
         return take_steps
 

@@ -13,6 +13,7 @@ from xpnet.compute.evaluation import SampleEvaluation
 from xpnet.config import TrainConfig
 from xpnet.data.datasets import Dataset
 from xpnet.errors import DataError, setting
+from xpnet.nn.metrics import class_metrics
 from xpnet.training.loop import FitResult
 
 SCORE_NAMES = {"accuracy": "validation accuracy", "loss": "negative validation loss"}
@@ -58,12 +59,11 @@ def build_score(trainer: Any, validation: NDArray[np.int64] | None) -> Function 
         weights = weigh_validation(data, labels, validation, trainer.config.class_weight)
         total = math.fsum(weights)
         return lambda evaluation: math.fsum(weights[to_host(evaluation.predictions) == labels]) / total
-    support = np.bincount(labels)
 
     def mean_recall(evaluation: SampleEvaluation) -> float:
-        hits = np.bincount(labels[to_host(evaluation.predictions) == labels], minlength=len(support))
-        recalls = (hits[support > 0] / support[support > 0]).tolist()
-        return float(reduce(add, recalls) / len(recalls))  # Python's sum depends on its version
+        metrics = class_metrics(to_host(evaluation.predictions), labels, data.classes)
+        recalls = [each.recall for each in metrics if each.recall is not None]
+        return reduce(add, recalls) / len(recalls)  # Python's sum depends on its version
 
     return mean_recall
 
