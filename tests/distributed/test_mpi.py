@@ -16,7 +16,7 @@ from checkout import ROOT
 from ctrl_c import interrupted
 from folders import tree
 from harmed_trial import wait_until
-from mpi_job import POINTS, mpi
+from mpi_job import mpi
 from networks import pixels
 from requirements import MPIEXEC
 
@@ -28,11 +28,10 @@ pytestmark = [pytest.mark.needs("mpi")]
 HOST = platform.node()
 SETTINGS = {
     "full": "--epochs 2 --hidden 6 5 --optimizer nesterov --validation 1200 --best-by balanced-accuracy",
-    "everything": "--epochs 3 --batch-size 700 --dropout 0.2 --input-dropout 0.1 --input-noise 0.3 --lr 0.01 "
-    "--normalize standardize --average-epochs 2 --optimizer adam --class-weight balanced",
+    "everything": "--epochs 2 --hidden 200 165 --batch-size 1024 --dropout 0.2 --input-dropout 0.1 --lr 0.01 "
+    "--input-noise 0.3 --normalize standardize --average-epochs 2 --optimizer adam --class-weight balanced",
     "batch-norm": "--epochs 2 --batch-norm --batch-size 2100",
-    "native": "--epochs 2 --arithmetic native --batch-size 700",
-    "torch": "--epochs 1 --backend torch --batch-size 1700 --normalize standardize",
+    "native": "--epochs 2 --arithmetic native --batch-size 1024 --hidden 360 300",
     "long": "--epochs 9 --optimizer adam --batch-size 1500",
 }
 NIGHTLY = pytest.mark.slow, pytest.mark.nightly
@@ -70,15 +69,18 @@ def alone(tmp_path_factory):
 
 JOBS = [
     (3, None, ["full", "everything", "batch-norm", "native"]),
-    pytest.param(3, "direct", ["torch"], marks=NIGHTLY),  # MPI may access the arrays of a library
+    pytest.param(3, "direct", ["full"], marks=[*NIGHTLY, pytest.mark.needs("emulated-cuda")]),
     pytest.param(4, "elsewhere", ["everything"], marks=NIGHTLY),
 ]
 
 
 @pytest.mark.parametrize(("ranks", "how", "names"), JOBS)
 def test_any_number_of_ranks_gives_the_bits_of_one_process(alone, ranks, how, names, tmp_path):
-    result = mpi(ranks, *(words(name, tmp_path) for name in names), harm=how and (how, 1, 0))
-    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    on_gpu = how == "direct"  # whose memory MPI may access
+    place = ["--backend", "cupy", "--device", "cuda"] * on_gpu
+    result = mpi(ranks, *([*words(name, tmp_path), *place] for name in names), harm=how and (how, 1, 0))
+    warning = f"xpnet: warning: {HOST}: 3 ranks share 1 GPU\n" * on_gpu
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", warning)
     for name in names:
         ours, theirs = outcome(tmp_path / name), alone(name)
         if name.startswith("native"):
@@ -106,7 +108,7 @@ SAID = r"^xpnet: rank (\d) on \S+ has been in step 5 for \d+ s: the others wait,
 @pytest.mark.slow
 @pytest.mark.parametrize("harm", ["locked", pytest.param("stopped", marks=NIGHTLY)])  # the first answers
 def test_a_rank_that_hangs_is_named_and_ends_the_job(alone, harm, tmp_path):
-    result = mpi(3, words("long", tmp_path), harm=(harm, 1, 0), XPNET_RANK_TIMEOUT="10")
+    result = mpi(3, words("long", tmp_path), harm=(harm, 1, 5), XPNET_RANK_TIMEOUT="10")
     warning, *_, end = [end for rank, end in re.findall(SAID, result.stderr, re.MULTILINE) if rank == "1"]
     assert re.fullmatch(r" after \d+ s", warning)
     assert (end, result.returncode != 0) == ("", True)
@@ -120,12 +122,13 @@ def test_a_slow_rank_is_named_once(alone, tmp_path):
     assert re.findall(r"warning: rank (\d) on \S+ is slow: it takes [\d.]+ ms a block", text) == ["1"]
 
 
+BOTH = "rank 0; HOST, rank 1: one of them"
 WRONG = [
-    ("halves", 4, 3, 1, "--batch-size full", "rank 3"),  # from the first step on
+    ("halves", 4, 3, 1, "--class-weight balanced --batch-size full", "rank 3"),  # from the first step on
     ("halves updates", 3, 1, 10, "--batch-size 2600", "rank 1"),
-    pytest.param("halves", 2, 0, 10, "--batch-size 1500", "rank 0; HOST, rank 1: one of them", marks=NIGHTLY),
+    pytest.param("halves", 2, 0, 10, "--class-weight balanced --batch-size 1500", BOTH, marks=NIGHTLY),
 ]
-"""What is wrong, the number of ranks, the wrong one, from which call on, settings, and who is named."""
+"""What is wrong, the number of ranks, the wrong one, from which step on, settings, and who is named."""
 
 
 @pytest.mark.slow
@@ -151,9 +154,15 @@ def test_a_signal_to_one_rank_saves_what_all_have_trained(alone, name, code, tmp
     assert outcome(tmp_path / "long") == alone("long")
 
 
+POINTS = (2, "import mpi4py"), (2, "import xpnet.cli.train"), (0, "open data.npz"), (0, "os.mkdir runs")
+"""Before the ranks are connected and once they are, while data are read and the folder of the run is made."""
 ALONE_AT = [
-    (("MemoryError", 1, "begin"), 2, "the memory does not suffice (no details): a smaller network"),
-    *(pytest.param(("SIGTERM", 2, point), 143, None, marks=NIGHTLY) for point in POINTS),
+    (
+        ("MemoryError", 1, "import xpnet.cli.train"),
+        2,
+        "the memory does not suffice (no details): a smaller network",
+    ),
+    *(pytest.param(("SIGTERM", *at), 143, None, marks=NIGHTLY) for at in POINTS),
 ]
 """What ends one rank, the exit code of all, and what is said of the one that has come to harm."""
 

@@ -1,5 +1,6 @@
 """Commands of xpnet, one after the other, on the ranks of an MPI job, of which one may come to harm."""
 
+import ctypes
 import io
 import json
 import os
@@ -9,8 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import count
-from pkgutil import resolve_name
 from threading import Lock
 
 from requirements import MPIEXEC
@@ -19,8 +18,8 @@ from requirements import MPIEXEC
 def mpi(ranks, *commands, harm=None, **variables):
     """Run commands, lists of words, on so many ranks; return the completed process.
 
-    Its exit code is the largest of the commands'. ``harm`` is what, rank and when: an epoch or a point for
-    what is in `AT_POINT`, seconds for `IN_STEP`. Batches of one block are shared however small they are.
+    Its exit code is the largest of the commands'. ``harm`` is what, rank and when: for what is in `AT_ONCE`
+    an epoch, or an event of ``sys.audit`` and the end of its first argument; the number of `IN_STEP`.
     """
     words = json.dumps([[*map(str, command)] for command in commands])
     line = [str(MPIEXEC), "-n", str(ranks), sys.executable, __file__, words, json.dumps(harm)]
@@ -43,34 +42,15 @@ def see_other_files():
 
 
 def receive(number):
-    return lambda *_: os.kill(os.getpid(), number)
+    return lambda: os.kill(os.getpid(), number)
 
 
-def exhaust_memory(*_):
+def exhaust_memory():
     raise MemoryError
 
 
-SIGNALS = {name: receive(getattr(signal, name)) for name in ("SIGKILL", "SIGINT", "SIGTERM")}
-AT_POINT = SIGNALS | {"MemoryError": exhaust_memory}
-POINTS = {
-    "connect": "xpnet.distributed.ranks:initialize",
-    "begin": "xpnet.cli.train:check_installed",
-    "read": "xpnet.training.opening:load_shared",
-    "open": "xpnet.cli.train:record",
-    "step": "xpnet.training.shared_step:SharedStep.__call__",
-}
-
-
-def replace_function(place, wrap):
-    """Put in the place of a function, ``module:name``, what is made of it."""
-    module, _, name = place.partition(":")
-    owner, _, name = name.rpartition(".")
-    owner = resolve_name(f"{module}:{owner}" if owner else module)
-    setattr(owner, name, wrap(getattr(owner, name)))
-
-
-def before(strike):
-    return lambda call: lambda *arguments, **options: (strike(*arguments), call(*arguments, **options))[1]
+AT_ONCE = {name: receive(getattr(signal, name)) for name in ("SIGKILL", "SIGINT", "SIGTERM")}
+AT_ONCE["MemoryError"] = exhaust_memory
 
 
 def lock_twice():
@@ -79,103 +59,94 @@ def lock_twice():
         lock.acquire()
 
 
+def halve_weights(trainer):
+    """Halve the weights of the samples in the memory of the rank, and thereby its gradients."""
+    trainer.samples.weights[...] *= 0.5
+
+
+def halve_rates(trainer):
+    """Halve the learning rate of the following steps, and thereby the updates of the rank."""
+    find_rate = trainer.learning_rate
+    trainer.learning_rate = lambda step: 0.5 * find_rate(step)
+
+
 IN_STEP = {
-    "slow": lambda number, seconds: time.sleep(seconds),
-    "stopped": lambda number, _: number == 5 and os.kill(os.getpid(), signal.SIGSTOP),
-    "locked": lambda number, _: number == 5 and lock_twice(),
+    "slow": lambda _trainer, _number, seconds: time.sleep(seconds),
+    "stopped": lambda _, number, first: number == first and os.kill(os.getpid(), signal.SIGSTOP),
+    "locked": lambda _, number, first: number == first and lock_twice(),
+    "halves": lambda trainer, number, first: number == first and halve_weights(trainer),
+    "halves updates": lambda trainer, number, first: number == first and halve_rates(trainer),
 }
-"""What happens in the steps of one rank, given their number."""
-STEP = "xpnet.training.shared_step:SharedStep"
+"""What happens in the steps of one rank, given its trainer and their number."""
 
 
-def halve_gradients(first):
-    """Halve the gradient of the first layer from a call on, as compiled functions return it."""
-    from xpnet.training.shared_step import SharedStep
+def act_in_steps(act, when):
+    """Return a callback that lets Python act in each step, at the first call or return of a function."""
+    from xpnet.training.loop import LoopCallback
 
-    init = SharedStep.__init__
+    class InStep(LoopCallback):
+        last = 0
 
-    def init_and_halve(self, *arguments):
-        init(self, *arguments)
-        numbers, make, step, steps = count(1), self._part_sums, self._step, self._steps
+        def on_train_begin(self, state):
+            trainer = self._trainer
 
-        def halved(function):
-            def call(*arguments):
-                dw, *others = function(*arguments)
-                return [dw * (0.5 if next(numbers) >= first else 1.0), *others]
+            def look(*_):
+                if trainer.ranks.activity.step > self.last:
+                    self.last += 1
+                    act(trainer, self.last, when)
 
-            return call
+            sys.setprofile(look)
 
-        self._block_sums = halved(self._block_sums)
-        self._part_sums = lambda *sizes: halved(make(*sizes))
-        # Of plain SGD: half of the rate is half of the gradient.
-        self._step = lambda variables, block, rate: step(variables, block, 0.5 * rate)
-        self._steps = lambda variables, block, rates: steps(variables, block, [0.5 * rate for rate in rates])
-
-    SharedStep.__init__ = init_and_halve
+    return InStep()
 
 
-def halve_updates(first):
-    """Halve the learning rate of the updates of slices from a call on, as compiled functions apply it."""
-    from xpnet.training.shared_step import SharedStep
+def strike_at(point, strike):
+    kind, _, name = point.partition(" ")
+    strikes = [strike]
 
-    update_rows, numbers = SharedStep._update_rows, count(1)
+    def look(event, arguments):
+        if strikes and event == kind and str(arguments[0]).endswith(name):
+            strikes.pop()()
 
-    def update_half(self, variables, sums, factors, rate):
-        update, half = self._update, 0.5 if next(numbers) >= first else 1.0
-        self._update = lambda own, sums, factors, rate, *more: update(own, sums, factors, half * rate, *more)
-        variables = update_rows(self, variables, sums, factors, rate)
-        self._update = update
-        return variables
-
-    SharedStep._update_rows = update_half
+    sys.addaudithook(look)
 
 
-def let_mpi_access_arrays():
-    from xpnet.distributed import exchange
+def use_gpu():
+    """Compute on an emulated GPU, of which the MPI library says that it can access its memory."""
+    from xpnet.emulation.device import install
 
-    make = exchange.Memory
+    class Library(ctypes.CDLL):
+        MPIX_Query_cuda_support = staticmethod(lambda: 1)
 
-    def direct_memory(comm, backend):
-        memory = make(comm, backend)
-        assert memory.xp is backend.xp
-        return memory
-
-    exchange.cuda_index, exchange.is_cuda_aware = (lambda _: 0), (lambda: True)
-    exchange.Memory = direct_memory
+    ctypes.CDLL = Library
+    install()
 
 
 def prepare(what, rank, when):
-    from xpnet.distributed.launch import rank_and_size
-
     if what == "direct":
-        let_mpi_access_arrays()
-    if rank_and_size()[0] != rank:
+        use_gpu()
+    if int(os.environ["PMI_RANK"]) != rank:
         return
-    if isinstance(when, str):
-        replace_function(POINTS[when], before(AT_POINT[what]))
-    elif what in IN_STEP:
-        numbers = count(1)
-        replace_function(f"{STEP}.__call__", before(lambda *_: IN_STEP[what](next(numbers), when)))
-    elif what in SIGNALS:
-        strike = before(lambda _, log: log.epoch == when and SIGNALS[what]())
-        replace_function("xpnet.training.callbacks:Evaluate.on_epoch_end", strike)
-    elif what == "halves":
-        halve_gradients(when)
-    elif what == "halves updates":
-        halve_updates(when)
-    elif what == "elsewhere":
+    if what == "elsewhere":
         platform.node = lambda: "elsewhere"
     elif what == "other files":
         see_other_files()
+    elif isinstance(when, str):
+        strike_at(when, AT_ONCE[what])
+    elif what != "direct":
+        from hooks import OnEpoch
+
+        from xpnet.cli.train import CALLBACKS
+
+        at_epoch = OnEpoch(lambda log: log.epoch == when and AT_ONCE[what]())
+        CALLBACKS.append(act_in_steps(IN_STEP[what], when) if what in IN_STEP else at_epoch)
 
 
 def main(text, harm):
     if harm := json.loads(harm):
         prepare(*harm)
     from xpnet.__main__ import main as command
-    from xpnet.training import shared_step
 
-    shared_step.SENT_SAMPLES = shared_step.WAIT_MULTIPLICATIONS = 0
     return max(command(words) for words in json.loads(text))
 
 

@@ -28,7 +28,7 @@ from xpnet.storage.folder import RunFolder
 from xpnet.storage.run import WritableRun
 from xpnet.trackers import check_installed
 from xpnet.training.console import TrainingConsole
-from xpnet.training.loop import FitResult, TrainState
+from xpnet.training.loop import FitResult, LoopCallback, TrainState
 from xpnet.training.opening import open_training
 from xpnet.training.score import initial_note
 from xpnet.training.terminal import make_console
@@ -43,6 +43,9 @@ FEW_MULTIPLICATIONS = 1 << 22
 CHANGEABLE_SETTINGS = {"backend", "device", "require_device", "workers", "debug", "quiet"}
 CHANGEABLE_SETTINGS |= {"checkpoint_seconds", "keep_checkpoint_every", "report", "tags", "track"}
 """Settings that may change when a run is resumed: in reproducible arithmetic they change no result."""
+
+CALLBACKS: list[LoopCallback] = []
+"""Callbacks of the trainings of commands in this process, to which a script appends its own."""
 
 
 def train(command: Command, line: list[str], *, advise: bool = False) -> FitResult | None:
@@ -173,7 +176,9 @@ def train_run(
             info = describe_run(config, selection, data, parent, *command)
             return WritableRun.start(config.out, config.name, info, trainer.ranks, overwrite=config.overwrite)
 
-        recorded = record(trainer, ranks.on_first(open_run), console, parent, resumed=resumed)
+        recorded = record(
+            trainer, ranks.on_first(open_run), console, parent, resumed=resumed, users=CALLBACKS
+        )
         with recorded as (callbacks, state, first):
             for text in describe_training(selection, trainer, parent):
                 console.print_line(text)

@@ -148,10 +148,10 @@ class Memory:
             return [*parts]
         return [self._backend.put(part.copy()) for part in parts]  # the library may use it as its own
 
-    def wait(self, memory: Any) -> None:
-        """Wait until a GPU has written the memory, for which MPI does not wait."""
+    def wait(self) -> None:
+        """Wait until a GPU has done with the memory, for which MPI does not wait."""
         if self._direct:
-            self._backend.to_host(self.xp.reshape(memory, (-1,))[-1:])
+            self._backend.to_host(self.allocate((1,), "float32"))
 
 
 class TreeSum:
@@ -195,7 +195,7 @@ class TreeSum:
             for part in self._slices:
                 message = self._send[own * part.start : own * part.stop]
                 self._memory.xp.reshape(message, (own, -1))[...] = self._rows[:, part]
-        self._memory.wait(self._send)
+        self._memory.wait()
         self._memory.comm.Alltoallv(self._outgoing, self._incoming)
         finish_tree(self._terms, self._blocks, self._memory.xp.add, self._total)
         return self._memory.read(self._result)
@@ -218,7 +218,7 @@ class Gathering:
         from mpi4py import MPI
 
         self._memory.write(parts, self._own)
-        self._memory.wait(self._total)
+        self._memory.wait()
         self._memory.comm.Allgatherv(MPI.IN_PLACE, self._message)
         return self._memory.read(self._result)
 
