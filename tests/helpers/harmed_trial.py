@@ -1,23 +1,17 @@
 """Trainings side by side, of which one comes to harm after its epoch 2.
 
 ``python harmed_trial.py HARM NAME COMMAND...`` runs a command of xpnet, of which the trial of that name comes
-to harm; with one argument this is the process of a trial.
+to harm: its process imports `sitecustomize`.
 """
 
 import os
 import signal
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
-from hooks import calling
-
 from xpnet._lib.interrupts import TERMINATION
-from xpnet.cli import trials
-from xpnet.distributed.ranks import ALONE
-from xpnet.training.loop import LoopCallback
 
 
 def wait_until(condition):
@@ -54,30 +48,29 @@ HARM = {
 }
 
 
-@contextmanager
 def harmed(what, name):
-    with patch.object(trials, "MODULE", "harmed_trial"), patch.dict(os.environ, HARM=f"{what}:{name}"):
-        yield
+    return patch.dict(os.environ, HARM=f"{what}:{name}")
 
 
-def main():
-    """Run the trial that the argument holds; one that tells returns the number of its GPU instead."""
+def prepare():
+    """Let a trial of the name come to harm in this process, or tell its GPU's number by the exit code."""
+    from hooks import OnEpoch
+
+    from xpnet.cli.train import CALLBACKS
+    from xpnet.distributed.ranks import ALONE
+
     what, name = os.environ["HARM"].split(":")
     if what == "tells":
-        trials.run_trial = lambda _: ALONE.local_rank
+        os._exit(ALONE.local_rank)
 
-    class Harm(LoopCallback):
-        def on_epoch_end(self, log):
-            if log.epoch == 2 and self._trainer.config.name == name:
-                HARM[what]()
+    def strike(log):
+        if log.epoch == 2 and harm._trainer.config.name == name:
+            HARM[what]()
 
-    with calling(Harm()):
-        trials.main()
+    CALLBACKS.append(harm := OnEpoch(strike))
 
 
 if __name__ == "__main__":
-    if not sys.argv[2:]:
-        sys.exit(main())
     from xpnet.__main__ import main as command
 
     with harmed(*sys.argv[1:3]):
