@@ -5,11 +5,11 @@ Time passes when nothing else can happen. `MPI` stands for the module of mpi4py:
 order of messages and of sums, is drawn.
 """
 
-import gc
 from functools import reduce
 from itertools import count
 from math import inf
 from threading import Event, Lock, Thread
+from traceback import clear_frames
 from types import SimpleNamespace
 
 import numpy as np
@@ -61,7 +61,9 @@ class Scheduler:
             except BaseException as error:  # noqa: BLE001
                 self.problems += [error] * (not process.is_dead)
                 process.is_dead = True
-                gc.collect()  # a process that ends holds no locks
+                while error:  # a process that ends holds no locks, which cycles of frames would keep
+                    clear_frames(error.__traceback__)
+                    error = error.__context__
             self.tasks.remove(task)
             self._pass_on()
 
