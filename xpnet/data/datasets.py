@@ -254,7 +254,7 @@ def _unite_classes(train: Table, test: Table) -> tuple[Table, Table]:
     classes = tuple(sorted({*(known or ()), *(other or ())}))
 
     def renumber(table: Table) -> Table:
-        new = np.searchsorted(classes, table.columns.classes or ()).astype(np.int32)
+        new = np.array([classes.index(name) for name in table.columns.classes or ()], np.int32)
         return replace(table, y=new[table.y], columns=replace(table.columns, classes=classes))
 
     return renumber(train), renumber(test)
