@@ -21,7 +21,6 @@ from xpnet.cli.guard import handle_errors
 from xpnet.errors import BackendError
 from xpnet.storage.checkpoint import load_checkpoint
 from xpnet.storage.record import read_run
-from xpnet.training import trainer
 
 pytestmark = pytest.mark.usefixtures("small_data")
 
@@ -39,17 +38,17 @@ TRAIN = ["train", "--data", "small.npz", "--epochs", "3", "--log-every", "1", "-
         (PermissionError(13, "Denied", "a.npz"), "a.npz: cannot be used (Denied): check its permissions, "),
     ],
 )
-def test_errors_of_the_system_are_told_in_one_line(capsys, monkeypatch, error, line):
-    monkeypatch.setattr("xpnet.data.datasets.load", fail_with(error))
-    assert complaint(capsys, *TRAIN).startswith(line)
+def test_errors_of_the_system_are_told_in_one_line(capsys, error, line):
+    with calling(OnEpoch(fail_with(error))):
+        assert complaint(capsys, *TRAIN, "--quiet").startswith(line)
 
 
-def test_a_traceback_is_shown_with_debug_only(capsys, monkeypatch):
-    monkeypatch.setattr(trainer, "estimate_memory", fail_with(RuntimeError("out of\nluck")))
-    assert main(TRAIN) == 1
+def test_a_traceback_is_shown_with_debug_only(capsys):
     expected = "xpnet: unexpected RuntimeError: out of luck (--debug shows where)\n"
-    assert capsys.readouterr().err == expected
-    assert main([*TRAIN, "--debug", "--overwrite"]) == 1
+    with calling(OnEpoch(fail_with(RuntimeError("out of\nluck")))):
+        assert main(TRAIN) == 1
+        assert capsys.readouterr().err == expected
+        assert main([*TRAIN, "--debug", "--overwrite"]) == 1
     assert re.fullmatch(f"Traceback.*{re.escape(expected)}", capsys.readouterr().err, re.DOTALL)
 
 

@@ -5,6 +5,7 @@ from random import Random
 
 import numpy as np
 import pytest
+from hooks import OnStep, calling
 from networks import pixels
 from simulated_disk import Node
 from simulation import WORDS, Job, outcome, simulation
@@ -13,7 +14,6 @@ from xpnet._lib.tree import leaves
 from xpnet.data import array_files
 from xpnet.storage.checkpoint import load_checkpoint
 from xpnet.training import trainer
-from xpnet.training.shared_step import SharedStep
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds open files in /proc")
 
@@ -33,25 +33,23 @@ SHARED = [
 
 
 @pytest.mark.parametrize("settings", SHARED)
-def test_any_number_of_slices_has_the_bits_of_all_and_a_share_of_the_state(
-    world, settings, tmp_path, monkeypatch
-):
+def test_any_number_of_slices_has_the_bits_of_all_and_a_share_of_the_state(world, settings, tmp_path):
     x, y = pixels(2200, 5, 3)
     np.savez(tmp_path / "data.npz", x_train=x[:2100], y_train=y[:2100], x_test=x[2100:], y_test=y[2100:])
-    to_host, shares, expected = SharedStep.to_host, [], None
+    shares, expected = [], None
     words = f"{WORDS} --data {tmp_path}/data.npz --hidden 6 {settings}"
 
-    def count(step, variables, **options):
-        state = variables.optimizer.m if "adam" in settings else variables.optimizer
-        own, every = (sum(array.size for array in leaves(each)) for each in (state, variables.parameters))
+    def count(state):
+        parameters, _, kept = state.variables
+        kept = kept.m if "adam" in settings else kept
+        own, every = (sum(array.size for array in leaves(each)) for each in (kept, parameters))
         shares.append(own / every)
-        return to_host(step, variables, **options)
 
-    monkeypatch.setattr(SharedStep, "to_host", count)
     for size in (1, 2, 3, 5):
         shares.clear()
         world.reset(Random(0), Node({}))  # noqa: S311
-        world.run_jobs(Job(words, size))
+        with calling(OnStep(count)):
+            world.run_jobs(Job(words, size))
         arrays, _ = load_checkpoint(world.mine / "checkpoint.safetensors")
         result = {name: array.tobytes() for name, array in arrays.items()}, outcome(world.mine)
         expected = expected or result
@@ -81,19 +79,12 @@ def test_a_step_reads_a_ranks_own_samples_of_a_mapped_file_and_those_that_it_com
     arrays = {"x_train": x[:5000], "y_train": y[:5000], "x_test": x[5000:], "y_test": y[5000:]}
     for name, array in arrays.items():
         np.save(tmp_path / f"{name}.npy", array)
-    rows, in_step, call = [set(), set(), set()], set(), SharedStep.__call__
-
-    def call_step(step, *arguments):
-        in_step.add(step.context.ranks.rank)
-        variables = call(step, *arguments)
-        in_step.remove(step.context.ranks.rank)
-        return variables
+    rows = [set(), set(), set()]
 
     def note(numbers):
-        rank = world.current.process.rank
-        rows[rank] |= {*numbers} if rank in in_step else set()
+        process = world.current.process
+        rows[process.rank] |= {*numbers} if process.ranks.activity.phase else set()
 
-    monkeypatch.setattr(SharedStep, "__call__", call_step)
     monkeypatch.setattr(Reader, "note", staticmethod(note))
     world.reset(Random(0), Node({}))  # noqa: S311
     world.run_jobs(Job(f"{WORDS} --data {tmp_path} --batch-size 2500 --epochs 1", 3))
