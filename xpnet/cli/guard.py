@@ -141,7 +141,7 @@ def report_error(error: Exception, *, debug: bool, source: str = "") -> int:
         error = XPNetError(f"{os.fsdecode(error.filename)}: {problem}")
     code = error.exit_code if isinstance(error, XPNetError) else UNEXPECTED
     text = join_lines(error) or "no details"
-    if not isinstance(error, XPNetError):
+    if code == UNEXPECTED:
         text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
     if size > 1 and not is_shared:
         from platform import node

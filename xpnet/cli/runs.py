@@ -20,7 +20,6 @@ names
 """
 
 import csv
-import json
 import shlex
 import sys
 from argparse import Namespace
@@ -35,13 +34,13 @@ from rich.console import Console
 from xpnet._lib.text import complain, csv_field, did_you_mean, format_command_line, format_json, plain
 from xpnet.cli import comparison, tables
 from xpnet.cli.comparison import higher_is_better, to_columns
-from xpnet.cli.tables import Cell, format_cell, format_metric, make_column, print_pairs
+from xpnet.cli.tables import Cell, format_cell, format_metric, make_column, print_pairs, to_line
 from xpnet.config.flags import Parser
 from xpnet.config.training import recorded_defaults
 from xpnet.errors import ConfigError
 from xpnet.report.charts import select_evenly
-from xpnet.storage import find, record as records
-from xpnet.storage.find import FoundRun
+from xpnet.storage import record as records
+from xpnet.storage.find import OUT, FoundRun, find_newest_run, find_runs, read_runs, resolve_run
 from xpnet.storage.summary import compare_summary
 from xpnet.training.terminal import make_console, style_text
 
@@ -102,13 +101,13 @@ def main(words: Sequence[str]) -> int:
 def _build_parser() -> Parser:
     parser = Parser("xpnet runs", __doc__)
     actions = parser.add_subparsers(metavar="ACTION", required=True)
-    folder_help = f"where the runs are (default: {find.OUT})"
+    folder_help = f"where the runs are (default: {OUT})"
     add = {}
     for name, (run, summary) in ACTIONS.items():
         action = actions.add_parser(name, help=summary, description=f"{summary.capitalize()}.", doc=__doc__)
         action.set_defaults(run=run)
         root, form = action.add_mutually_exclusive_group(), action.add_mutually_exclusive_group()
-        root.add_argument("--out", default=find.OUT, metavar="FOLDER", type=Path, help=folder_help)
+        root.add_argument("--out", default=OUT, metavar="FOLDER", type=Path, help=folder_help)
         if name == "list":
             root.add_argument("folder", nargs="?", metavar="FOLDER", type=Path, help=folder_help)
         if name != "show":
@@ -126,7 +125,7 @@ def _build_parser() -> Parser:
 
 def _list_runs(arguments: Namespace) -> Result:
     folder, sort = arguments.folder or arguments.out, arguments.sort
-    runs = _select_tagged(find.find_runs(folder), arguments.tags)
+    runs = _select_tagged(find_runs(folder), arguments.tags)
     names = [*_list_metrics(runs), *FIELDS]
     if not runs:
         complain(f"note: no run in {' with tag '.join(map(str, [folder, *arguments.tags]))}")
@@ -141,9 +140,9 @@ def _list_runs(arguments: Namespace) -> Result:
 
 def _show_run(arguments: Namespace) -> Result:
     name, out = arguments.name, arguments.out
-    name = find.find_newest_run(out, trained=False).folder if name is None else name
-    folder = find.resolve_run(name, out)
-    runs = find.read_runs(folder, out)
+    name = find_newest_run(out, trained=False).folder if name is None else name
+    folder = resolve_run(name, out)
+    runs = read_runs(folder, out)
     run = runs[0]
     if run.folder != folder:
         return _make_list(runs, partial(_print_trials, folder=folder, runs=runs))
@@ -154,7 +153,7 @@ def _show_run(arguments: Namespace) -> Result:
 
 def _compare_runs(arguments: Namespace) -> Result:
     out = arguments.out
-    runs = [run for name in arguments.names for run in find.read_runs(find.resolve_run(name, out), out)]
+    runs = [run for name in arguments.names for run in read_runs(resolve_run(name, out), out)]
     value = comparison.compare_runs(_select_tagged(runs, arguments.tags), everything=arguments.all)
     rows: list[list[object]] = [["kind", "name", *value["runs"]]]
     for kind in "setting", "surrounding", "metric":
@@ -195,7 +194,7 @@ def _format_field(value: object) -> object:
     """Convert a value to a CSV field: None to an empty field, a list to JSON."""
     if value is None or isinstance(value, int | float):
         return value
-    return csv_field(plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
+    return csv_field(to_line(value))
 
 
 def _suggest_commands(run: FoundRun) -> dict[str, str]:

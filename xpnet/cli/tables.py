@@ -39,11 +39,16 @@ def make_columns(headings: Iterable[Cell], rows: Iterable[Sequence[Cell]], *, le
     return [make_column(heading, cells, right=number >= left) for number, (heading, *cells) in columns]
 
 
+def to_line(value: object) -> str:
+    """Return text, or another JSON value as text, on one line."""
+    return plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
 def format_cell(value: object) -> str:
     """Format a setting, a name or another JSON value as a cell; long values lose their middle."""
     if value is None:
         return "-"
-    text = plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    text = to_line(value)
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2 - 2]}...{text[1 - LONGEST // 2 :]}"
 
 

@@ -53,14 +53,12 @@ def train(command: Command, line: list[str], *, advise: bool = False) -> FitResu
 
     Errors as in `resume` and `read_extension`.
     """
-    config, parent = command.config, None
+    config = command.config
     if config.resume_or_start:
         return resume_or_start(command, line)
     if config.resume is not None:
         return resume(command, config.resume, line)
-    if config.extend is not None:
-        with connect().agreement():
-            config, parent = read_extension(command, config.extend)
+    config, parent = read_extension(command)
     return train_run(config, line, parent=parent, advise=advise and parent is None)
 
 
@@ -122,8 +120,8 @@ def resume(command: Command, folder: Path, line: list[str]) -> FitResult:
             run.release()
 
 
-def read_extension(command: Command, folder: Path) -> tuple[TrainConfig, RunFolder]:
-    """Return the settings of the extension of the completed run in a folder, and that run.
+def read_extension(command: Command) -> tuple[TrainConfig, RunFolder | None]:
+    """Return the settings of a command, and the completed run that it extends, if it extends one.
 
     Raises
     ------
@@ -132,9 +130,13 @@ def read_extension(command: Command, folder: Path) -> tuple[TrainConfig, RunFold
     DataError
         The run is damaged, or was trained on arrays in Python.
     """
-    path = resolve_run(folder, command.config.out)
-    config, parent = extend_settings(path, command.config, command.explicit)
-    parent.check_files("xpnet.fit extends it")
+    config = command.config
+    if config.extend is None:
+        return config, None
+    with connect().agreement():
+        path = resolve_run(config.extend, config.out)
+        config, parent = extend_settings(path, config, command.explicit)
+        parent.check_files("xpnet.fit extends it")
     return config, parent
 
 
@@ -247,14 +249,10 @@ def dry_run(command: Command) -> None:
     ConfigError
         The command resumes a run.
     """
-    config = command.config
-    parent = None
     ranks = connect()
-    if config.resume is not None:
+    if command.config.resume is not None:
         raise ConfigError("--dry-run: expected a new training, not --resume")
-    with ranks.agreement():
-        if config.extend is not None:
-            config, parent = read_extension(command, config.extend)
+    config, parent = read_extension(command)
     with open_training(config, None, ranks) as (trainer, selection):
         with ranks.agreement():
             if parent:

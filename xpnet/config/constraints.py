@@ -1,7 +1,6 @@
 """Constraints between settings: combinations that are refused."""
 
 from collections.abc import Iterator
-from itertools import chain
 from typing import Any, TypeAlias
 
 from xpnet.config.settings import DISTORTIONS
@@ -20,13 +19,9 @@ flag over a recipe, say), the setting returns to its default: a recipe with mome
 """
 
 
-def find_violations(config: Settings) -> Iterator[Violation]:
+def find_violations(c: Settings) -> Iterator[Violation]:  # noqa: C901, PLR0912, PLR0915 - one list
     """Yield the violated constraints, lazily: each is evaluated with the attributes as they are by then."""
-    checks = _check_data, _check_network, _check_training, _check_optimizer
-    return chain.from_iterable(check(config) for check in checks)
-
-
-def _check_data(c: Settings) -> Iterator[Violation]:
+    # Data
     if c.test_data is not None and c.data is None:
         yield "test_data", None, f"needs {setting('data')} TRAIN.csv beside it, got {c.test_data} alone"
     if c.test_split is not None and c.test_data is not None:
@@ -40,9 +35,7 @@ def _check_data(c: Settings) -> Iterator[Violation]:
         yield "augment_fade_epochs", None, message
     if c.augment_fade_epochs > c.epochs:
         yield "augment_fade_epochs", "epochs", _too_many(c, c.augment_fade_epochs)
-
-
-def _check_network(c: Settings) -> Iterator[Violation]:
+    # Network
     needs_hidden = f"needs hidden layers: leave it out, or give {setting('hidden')} their units"
     if c.activation != "relu" and not c.hidden:
         yield "activation", "hidden", needs_hidden
@@ -69,9 +62,7 @@ def _check_network(c: Settings) -> Iterator[Violation]:
     if c.resume_or_start and (c.repeats > 1 or isinstance(c.learning_rate, tuple)):
         message = f"expected one training, not {setting('repeats')} or several learning rates"
         yield "resume_or_start", None, message
-
-
-def _check_training(c: Settings) -> Iterator[Violation]:
+    # Training
     if c.patience is not None and c.validation == 0:
         yield "patience", "validation", f"needs {setting('validation')}, the samples that tell when to stop"
     if c.best_by != "auto" and c.validation == 0:
@@ -87,9 +78,7 @@ def _check_training(c: Settings) -> Iterator[Violation]:
     if c.jobs != 1 and c.repeats == 1 and not isinstance(c.learning_rate, tuple):
         remedy = f"add {setting('repeats')}, or several {setting('learning_rate')}"
         yield "jobs", "repeats", f"needs several trainings: {remedy}"
-
-
-def _check_optimizer(c: Settings) -> Iterator[Violation]:
+    # Optimizer
     if c.momentum is not None and c.optimizer not in ("momentum", "nesterov"):
         message = f"needs {setting('optimizer', 'momentum')} or nesterov, got {c.optimizer}"
         yield "momentum", "optimizer", message

@@ -107,8 +107,9 @@ class Parser(argparse.ArgumentParser):
         ConfigError
             Always.
         """
-        unknown = message.partition("unrecognized arguments: --")[2].partition(" ")[0].partition("=")[0]
-        hint = suggest(f"--{unknown}", self._option_string_actions) if unknown else ""
+        hint = ""
+        if unknown := re.search(r"unrecognized arguments: (--[^ =]+)", message):
+            hint = suggest(unknown[1], self._option_string_actions)
         if choice := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
             hint = did_you_mean(choice[1], re.findall(r"[\w-]+", choice[2]))
         raise ConfigError(f"{message}{hint} ({self.prog} --help)")

@@ -118,8 +118,8 @@ def from_keywords(
     keywords = {name: to_python(value) for name, value in arguments.items()}
     if isinstance(keywords.get("class_weight"), Mapping):  # which weigh the samples instead
         keywords["class_weight"] = "none"
-    ignored = COMMAND_LINE_ONLY | ARGUMENTS | {name for name, value in keywords.items() if value is None}
     chosen = {name: value for name, value in keywords.items() if value is not None}
+    ignored = COMMAND_LINE_ONLY | ARGUMENTS | (keywords.keys() - chosen.keys())
     recipes = [] if recipe is None else read_settings(recipe)
     sources = [{name: value for name, value in each.items() if name not in ignored} for each in recipes]
     values, explicit = merge_settings([*sources, convert(chosen, source)])

@@ -117,12 +117,12 @@ def choose_ticks(low: float, high: float, *, whole: bool = False) -> list[float]
 
 def _read_lines(rows: Rows, metric: str) -> dict[str, Points]:
     """Return the points of training and validation, those of them that have any."""
-    kept = [row for row in rows if row.get("epoch") is not None]
-    lines = {
-        part: [(row["epoch"], y) for row in kept if (y := row.get(f"{part}_{metric}")) is not None]
-        for part in PARTS
-    }
-    return {part: points for part, points in lines.items() if points}
+    lines = {}
+    for part in PARTS:
+        pairs = ((row.get("epoch"), row.get(f"{part}_{metric}")) for row in rows)
+        if points := [(epoch, y) for epoch, y in pairs if None not in (epoch, y)]:
+            lines[part] = points
+    return lines
 
 
 def _make_axis(values: Sequence[float], begin: float, end: float) -> Callable[[float], float]:

@@ -95,6 +95,7 @@ class FoundRun(RunFolder):
         data = self.record["data"]
         get = self.record["config"].get
         hidden, arithmetic, dtype, tags = map(get, ("hidden", "arithmetic", "dtype", "tags"))
+        optimizer, rate = map(get, ("optimizer", "learning_rate"))
         sizes = [data.get("features"), *(hidden if isinstance(hidden, list) else [None]), data.get("classes")]
         if arithmetic == "native":
             arithmetic = "native float32" if dtype == "auto" else f"native {dtype}"
@@ -105,8 +106,8 @@ class FoundRun(RunFolder):
             "started": record["started"],
             "data": data["name"],
             "network": None if None in sizes else "-".join(map(str, sizes)),
-            "optimizer": None if get("optimizer") is None else str(get("optimizer")),
-            "learning_rate": get("learning_rate") if is_number(get("learning_rate")) else None,
+            "optimizer": None if optimizer is None else str(optimizer),
+            "learning_rate": rate if is_number(rate) else None,
             "arithmetic": None if arithmetic is None else str(arithmetic),
             "backend": record["backend"] + device,
             "tags": list(map(str, tags)) if isinstance(tags, list) else [],
