@@ -172,11 +172,11 @@ class Model:
         from xpnet.report.page import render_training
 
         path = Path(path)
-        if self._training is not None:
+        if self._training:
             data, make_record = self._training
             record = make_record()
             save(path, render_training(record["id"], record, self.network, self.history, data))
-        elif self.run is not None:
+        elif self.run:
             write_report(self.run, out=path)
         else:
             known = "a model that xpnet.fit has returned or that was loaded from a run's folder"
@@ -192,7 +192,7 @@ class Model:
         """Return the network on the backend of the user's arrays, if `device` and `backend` are "auto"."""
         if not self.device == self.backend == "auto":
             like = None
-        key = None if like is None else (like.name, like.device_name)
+        key = (like.name, like.device_name) if like else None
         if key not in self._predictors:
             backend = resolve(self.device, self.backend, like=like).backend
             self._predictors[key] = Predictor(self.network, backend, self.arithmetic)
@@ -280,7 +280,7 @@ class Callback(loop.LoopCallback):
         ConfigError
             There is no training at the moment.
         """
-        if self._now is None:
+        if not self._now:
             raise ConfigError("callbacks: expected `model` to be read during training, in one of the hooks")
         trainer, state = self._now
         return Model.from_settings(trainer.model(state), trainer.config)
@@ -322,7 +322,7 @@ class UserCallbacks(loop.LoopCallback):
 
     def on_epoch_end(self, log: loop.EpochLog) -> None:
         """Keep the metrics."""
-        if log.training is None and any(user.stop for user in self.order):
+        if not log.training and any(user.stop for user in self.order):
             log.training = self._trainer.evaluate(log.state)
         if log.metrics:
             self.rows.append({"epoch": log.epoch, **log.metrics})

@@ -154,7 +154,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rows, columns, labels = self._validate(X, y, reset=True)
         self.classes_ = np.unique(labels)
         data = self._make_dataset(rows, columns, labels, sample_weight)
-        if self.classes_.dtype.kind in "iuf" and (note := quantity_note(data.y_train)) is not None:
+        if self.classes_.dtype.kind in "iuf" and (note := quantity_note(data.y_train)):
             warn_user(note)
         self._train(config, backend_of(X), data, one_epoch=False)
         return self
@@ -252,7 +252,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labels, classes = np.searchsorted(self.classes_, y).astype(np.int32), self.classes_.tolist()
         columns = replace(columns, classes=tuple(classes) if {*map(type, classes)} == {str} else None)
         table = Table(as_features(X, "X", fills=True), labels, "X", "y", columns)
-        if columns.means is None:  # of a first call
+        if not columns.means:  # of a first call
             table = table.fit(TableOptions(missing=self.missing))
         data = arrays.join_tables(table, classes=len(classes))
         return arrays.weigh_samples(data, sample_weight, self.class_weight, classes)

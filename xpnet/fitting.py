@@ -132,7 +132,7 @@ def fit(
     """
     keywords.check_names(settings, keywords.OF_FIT, "fit")
     folder = read_folder(run, extend, overwrite=overwrite, report=report, track=track, tags=tags)
-    own = {} if validation_data is None else {"validation": 1}  # which a patience needs
+    own = {"validation": 1} if validation_data else {}  # which a patience needs
     if own and settings.get("validation"):
         msg = "fit: validation: takes rows out of X, but there are validation_data: give one of the two"
         raise ConfigError(msg)
@@ -147,7 +147,7 @@ def fit(
     arrays = (X, y), validation_data, weights, classes
     options = TableOptions(**config.table_options)
     data = _make_recorded(parent, *arrays) if parent else make_dataset(options, *arrays)
-    if validation_data is not None:
+    if validation_data:
         config = replace(config, validation=len(data.y_test))
     scales = None if "normalize" in explicit or parent else scale_note(data.x_train)
     quantities = None if data.columns.classes else quantity_note(data.y_train)
@@ -167,7 +167,7 @@ def _make_recorded(run: RunFolder, *arrays: Any) -> Dataset:
     options = TableOptions(**run.config.table_options)
     with suppress(DataError):
         data = make_dataset(options, *arrays, floats=True)
-        if run.find_other_data(data.name, digest(data)) is None:
+        if not run.find_other_data(data.name, digest(data)):
             for note in data.notes:
                 warn_user(f"{note}, as in {run.path}")
             return replace(data, notes=())
@@ -200,7 +200,7 @@ def read_folder(run: str | Path | None, extend: object = None, **settings: Any) 
 def warn_user(text: str) -> None:
     """Warn at the line of the first frame outside of this package."""
     frame, level = sys._getframe(), 1
-    while frame.f_back is not None and frame.f_globals["__name__"].startswith(("xpnet.", "contextlib")):
+    while frame.f_back and frame.f_globals["__name__"].startswith(("xpnet.", "contextlib")):
         frame, level = frame.f_back, level + 1
     warnings.warn(text, stacklevel=level)
 
@@ -223,11 +223,11 @@ def train_model(
     ``like`` is the backend of the user's arrays. Errors as in ``fit``.
     """
     begin = time.time()
-    normalization = None if start is None else start[0].network.normalization
+    normalization = start[0].network.normalization if start else None
     run = None
     opened = open_training(config, data, like=like, normalization=normalization, warn=warn_user)
     with opened as (trainer, selection):
-        if config.name is not None:
+        if config.name:
             run, result = _fit_recorded(trainer, selection, users, parent, verbose=verbose)
         else:
             state, last = trainer.initial_state(), config.epochs if epochs is None else epochs
@@ -262,9 +262,8 @@ def train_model(
 
     model = Model.from_settings(network, config, rows)
     model.best_epoch = best
-    if run is None:
-        model._training = data, make_record
-    else:
+    model._training = data, make_record
+    if run:
         model.run = run.folder
         model._training = data, lambda: run.record
     return model, state

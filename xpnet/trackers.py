@@ -78,7 +78,7 @@ class Tracker(LoopCallback):
 
     def on_train_end(self, result: FitResult) -> None:  # noqa: ARG002
         """Signal the child process that the record is complete."""
-        if self._process.stdin is not None:
+        if self._process.stdin:
             self._process.stdin.close()
             self._process.stdin = None
 

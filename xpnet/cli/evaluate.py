@@ -73,7 +73,7 @@ def main(words: Sequence[str]) -> int:
     path, predictor, run = load_for_inference(arguments.run, *place)
     with announce(f"reading {arguments.data or 'the data of the training'}"):
         name, x, labels = _load_samples(predictor, run, arguments)
-    loss = {} if run is None else {"loss": run.config.loss, "label_smoothing": run.config.label_smoothing}
+    loss = {"loss": run.config.loss, "label_smoothing": run.config.label_smoothing} if run else {}
     evaluation = evaluate_rows(predictor, x, labels, name, **loss)
     if arguments.predictions:
         names = predictor.class_names
@@ -121,12 +121,12 @@ def _load_samples(
     split = arguments.split
     is_table = data and test_data is None and split == "test" and data.is_file()
     if is_table or (data and datasets.is_csv(data) and not data.is_dir()):
-        table = test_data if split == "test" and test_data is not None else data
+        table = test_data if split == "test" and test_data else data
         x, labels = datasets.read_rows(table, predictor.model.sizes[0], predictor.model.columns)
         if labels is None:
             raise DataError(f"{table}: has no labels to compare with: xpnet predict takes such files")
         return str(table), x, labels
-    if run is None or data or test_data:
+    if not run or data or test_data:
         dataset = datasets.load(data, test_data)
     else:
         run.check_files("name labelled samples with --data")

@@ -93,7 +93,7 @@ def main(words: Sequence[str]) -> int:
         console.print(f"  {device.where}: {probe.reason}")
     failed = [row for row in rows if row.verdict == "FAIL"]
     for row in failed:
-        is_located = row.fingerprint is not None and row.kind.tolerance is None
+        is_located = row.fingerprint and row.kind.tolerance is None
         reason = runs.first_operation(config, data, row) if is_located else row.problem
         console.print(f"\n{row}: {reason}")
     if failed:

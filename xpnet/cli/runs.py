@@ -139,9 +139,8 @@ def _list_runs(arguments: Namespace) -> Result:
 
 
 def _show_run(arguments: Namespace) -> Result:
-    name, out = arguments.name, arguments.out
-    name = find_newest_run(out, trained=False).folder if name is None else name
-    folder = resolve_run(name, out)
+    out = arguments.out
+    folder = resolve_run(arguments.name or find_newest_run(out, trained=False).folder, out)
     runs = read_runs(folder, out)
     run = runs[0]
     if run.folder != folder:

@@ -56,10 +56,10 @@ def train(command: Command, line: list[str], *, advise: bool = False) -> FitResu
     config = command.config
     if config.resume_or_start:
         return resume_or_start(command, line)
-    if config.resume is not None:
+    if config.resume:
         return resume(command, config.resume, line)
     config, parent = read_extension(command)
-    return train_run(config, line, parent=parent, advise=advise and parent is None)
+    return train_run(config, line, parent=parent, advise=advise and not parent)
 
 
 def resume_or_start(command: Command, line: list[str]) -> FitResult | None:
@@ -131,7 +131,7 @@ def read_extension(command: Command) -> tuple[TrainConfig, RunFolder | None]:
         The run is damaged, or was trained on arrays in Python.
     """
     config = command.config
-    if config.extend is None:
+    if not config.extend:
         return config, None
     with connect().agreement():
         path = resolve_run(config.extend, config.out)
@@ -250,7 +250,7 @@ def dry_run(command: Command) -> None:
         The command resumes a run.
     """
     ranks = connect()
-    if command.config.resume is not None:
+    if command.config.resume:
         raise ConfigError("--dry-run: expected a new training, not --resume")
     config, parent = read_extension(command)
     with open_training(config, None, ranks) as (trainer, selection):

@@ -100,7 +100,7 @@ def _verify_run(folder: Path, ranks: "Ranks", arguments: argparse.Namespace, pla
     with ranks.agreement():
         run = RecordedRun(folder)
     difference = ranks.from_first(partial(find_file_difference, run, all_files=arguments.files))
-    if difference is None and not arguments.files:
+    if not (difference or arguments.files):
         from xpnet.cli.train import describe_training
         from xpnet.recording.verification import find_difference
         from xpnet.training.opening import open_training

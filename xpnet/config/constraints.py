@@ -22,12 +22,12 @@ flag over a recipe, say), the setting returns to its default: a recipe with mome
 def find_violations(c: Settings) -> Iterator[Violation]:  # noqa: C901, PLR0912, PLR0915 - one list
     """Yield the violated constraints, lazily: each is evaluated with the attributes as they are by then."""
     # Data
-    if c.test_data is not None and c.data is None:
+    if c.test_data and not c.data:
         yield "test_data", None, f"needs {setting('data')} TRAIN.csv beside it, got {c.test_data} alone"
-    if c.test_split is not None and c.test_data is not None:
+    if c.test_split and c.test_data:
         yield "test_split", "test_data", f"there is {setting('test_data')} already: give one of the two"
 
-    if c.augment_elastic_sigma is not None and c.augment_elastic_alpha == 0:
+    if c.augment_elastic_sigma and c.augment_elastic_alpha == 0:
         message = f"needs {setting('augment_elastic_alpha')}, the strength of the deformation"
         yield "augment_elastic_sigma", "augment_elastic_alpha", message
     if c.augment_fade_epochs > 0 and not any(getattr(c, name) for name in DISTORTIONS):
@@ -47,27 +47,27 @@ def find_violations(c: Settings) -> Iterator[Violation]:  # noqa: C901, PLR0912,
     if c.dropout > 0 and not c.hidden:
         remedy = f"give {setting('hidden')} their units; {setting('input_dropout')} drops inputs"
         yield "dropout", "hidden", f"needs hidden layers: {remedy}"
-    if c.init != "uniform" and c.init_from is not None:
+    if c.init != "uniform" and c.init_from:
         message = f"the initial parameters come from {setting('init_from')}: give one of the two"
         yield "init", "init_from", message
     if c.arithmetic == "reproducible" and c.dtype == "float32":
         remedy = f"add {setting('arithmetic', 'native')}"
         message = f"reproducible arithmetic takes auto or float64, got float32: {remedy}"
         yield "dtype", "arithmetic", message
-    if c.overwrite and c.name is None:
+    if c.overwrite and not c.name:
         yield "overwrite", None, f"needs {setting('name')} NAME, the run that it replaces"
-    if c.resume_or_start and (c.name is None or c.overwrite):
+    if c.resume_or_start and (not c.name or c.overwrite):
         message = f"needs {setting('name')} NAME, the run to go on with, and no {setting('overwrite')}"
         yield "resume_or_start", None, message
     if c.resume_or_start and (c.repeats > 1 or isinstance(c.learning_rate, tuple)):
         message = f"expected one training, not {setting('repeats')} or several learning rates"
         yield "resume_or_start", None, message
     # Training
-    if c.patience is not None and c.validation == 0:
+    if c.patience and c.validation == 0:
         yield "patience", "validation", f"needs {setting('validation')}, the samples that tell when to stop"
     if c.best_by != "auto" and c.validation == 0:
         yield "best_by", "validation", f"needs {setting('validation')}, the samples that it judges by"
-    if c.average_epochs > 1 and c.patience is not None:
+    if c.average_epochs > 1 and c.patience:
         yield "average_epochs", "patience", f"there is {setting('patience')} already: give one of the two"
     if c.average_epochs > max(c.epochs, 1):
         yield "average_epochs", "epochs", _too_many(c, c.average_epochs)
@@ -84,9 +84,9 @@ def find_violations(c: Settings) -> Iterator[Violation]:  # noqa: C901, PLR0912,
         yield "momentum", "optimizer", message
     if isinstance(c.learning_rate, tuple) and c.validation == 0:
         yield "learning_rate", None, f"several need {setting('validation')}, the samples to compare them on"
-    if c.schedule_step_epochs is not None and c.schedule != "step":
+    if c.schedule_step_epochs and c.schedule != "step":
         yield "schedule_step_epochs", "schedule", f"needs {setting('schedule', 'step')}, got {c.schedule}"
-    if c.schedule_factor is not None and c.schedule == "constant":
+    if c.schedule_factor and c.schedule == "constant":
         message = f"needs {setting('schedule', 'step')}, exponential or cosine, got constant"
         yield "schedule_factor", "schedule", message
     if c.warmup_epochs > c.epochs:

@@ -174,7 +174,7 @@ def parse(argv: Sequence[str], prog: str) -> Command:
     """
     arguments = _build_parser(prog).parse_args(map(replace_underscores, argv))
     flags = get_settings(arguments)
-    file, recipe = ({}, None) if arguments.config is None else read_toml(arguments.config)
+    file, recipe = read_toml(arguments.config) if arguments.config else ({}, None)
     for name, value in flags.items():
         RULES[name].check(flag(name), value)
     sources = [read_recipe(arguments.recipe or recipe or "notebook"), file, flags]

@@ -56,7 +56,7 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
             raise ConfigError(
                 f"{setting(second)}: there is {setting(first)}{place} already: give one of the two"
             )
-        if self.resume is None and self.extend is None:
+        if not (self.resume or self.extend):
             for name, _, message in find_violations(self):
                 raise ConfigError(f"{setting(name)}: {message}")
 
@@ -71,7 +71,7 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
     def log_interval(self) -> int:
         """Epochs from one logged epoch to the next, with `log_every` "auto" resolved."""
         if self.log_every == "auto":
-            return 1 if self.epochs <= 20 or self.patience is not None else self.epochs // 10
+            return 1 if self.epochs <= 20 or self.patience else self.epochs // 10
         return self.log_every
 
     def validation_samples(self, count: int) -> int:
@@ -123,7 +123,7 @@ def merge_settings(sources: Sequence[Values]) -> tuple[SimpleNamespace, frozense
     for source in sources:
         vars(settings).update(source)
     for name, overridden_by, _ in find_violations(settings):
-        if overridden_by is not None and rank[name] < rank.get(overridden_by, -1):
+        if overridden_by and rank[name] < rank.get(overridden_by, -1):
             setattr(settings, name, DEFAULTS[name])
             del rank[name]
     return settings, frozenset(rank)

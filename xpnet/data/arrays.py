@@ -122,7 +122,7 @@ def take_apart(X: Any, source: str, options: TableOptions = TRAINING, *, floats:
     DataError
         A column holds neither numbers nor text, or integers that float64 does not hold.
     """
-    if backend_of(X) is not None or not {"columns", "__dataframe__"}.intersection(dir(X)):
+    if backend_of(X) or not {"columns", "__dataframe__"}.intersection(dir(X)):
         options.check_dropped(source, ())
         return Frame(X)
     X, labels, kinds = _read_labels(X)
@@ -357,7 +357,7 @@ def make_dataset(
     set or one is missing.
     """
     table, other = table_from_arrays(*training, "", options, floats=floats), None
-    if validation is not None:
+    if validation:
         is_float, known = table.x.dtype != np.uint8, TableOptions.of(table.columns)
         other = table_from_arrays(*validation, " in validation_data", known, floats=is_float)
         if other.note and other.x.dtype == np.float64 and not is_float:
@@ -375,7 +375,7 @@ def join_tables(training: Table, validation: Table | None = None, classes: int |
     DataError
         The tables do not match, or a label is not below the number of classes.
     """
-    test = Table(training.x[:0], training.y[:0], "", "") if validation is None else validation
+    test = validation or Table(training.x[:0], training.y[:0], "", "")
     largest = {table.y_from: int(table.y.max(initial=0)) for table in (training, test)}
     classes = classes or max(largest.values()) + 1
     for source, label in largest.items():

@@ -168,7 +168,7 @@ class _Layout:
         self.texts = {place: TextCodes() for place in texts | others}
         self.found = set[int]()
         self.pixels = math.isqrt(len(places)) ** 2 == len(places)
-        self.pixels &= names is None or all(_PIXEL_NAME.fullmatch(names[place]) for place in places)
+        self.pixels &= not names or all(_PIXEL_NAME.fullmatch(names[place]) for place in places)
         if options.columns != "auto":
             self.pixels = options.columns != "features"
         self.pixels &= not texts
@@ -215,7 +215,7 @@ def _find_label(path: Path, names: list[str] | None, width: int, options: TableO
         return names.index(known.label)
     if (options.known or wanted is None) and (names is None or options.columns == "0.1.0"):
         return min(known.position, width - 1)
-    if wanted is not None and wanted.isdecimal() and 1 <= int(wanted) <= width:
+    if wanted and wanted.isdecimal() and 1 <= int(wanted) <= width:
         return int(wanted) - 1
     if names and wanted in names:
         return names.index(wanted)

@@ -186,16 +186,16 @@ def find_bundled_folder() -> Path:
 
 def _read_dataset(data: Path | None, test_data: Path | None, options: TableOptions) -> Dataset:
     """Read a dataset, by the kind of `data`."""
-    if data is not None:
+    if data:
         refuse_foreign(data)
         if is_csv(data) and not data.is_dir():
             return _read_csv_dataset(data, test_data, options)
     if options not in _DEFAULTS:
         names = ", ".join(map(setting, ("label", "test_split", "missing", "drop", "encode")))
         raise ConfigError(f"{names}, --pixels, --features: go with a CSV file in {setting('data')}")
-    if test_data is not None:
+    if test_data:
         raise ConfigError(f"{setting('test_data')} {test_data}: goes with {setting('data')} TRAIN.csv")
-    if data is None:
+    if not data:
         return join_halves("mnist", *read_halves(find_bundled_folder()))
     if data.is_dir() or (data.exists() and data.suffix.lower() == ".npz"):
         return join_halves(data.resolve().name if data.is_dir() else _stem(data), *read_halves(data))
@@ -209,13 +209,13 @@ def _read_csv_dataset(data: Path, test_data: Path | None, options: TableOptions)
     if test_data is None and options.test_split is None:
         needed = f"{setting('test_data')} TEST.csv beside it, or {setting('test_split')} 0.2"
         raise ConfigError(f"{setting('data')} {data}: a CSV file needs {needed}")
-    if test_data is not None and not is_csv(test_data):
+    if test_data and not is_csv(test_data):
         raise ConfigError(f"{setting('test_data')} {test_data}: is not a .csv or .csv.gz file")
     train = read_csv(data, options)
-    if test_data is None:
+    if not test_data:
         train, test = _split_rows(train, options.test_split or 0.0)
     train = train.fit(options)
-    if test_data is not None:
+    if test_data:
         if options.columns != "0.1.0":
             options = options._replace(columns="pixels" if train.x.dtype == np.uint8 else "features")
         test = read_csv(test_data, options._replace(known=train.columns))
@@ -369,7 +369,7 @@ def load_shared(config: TrainConfig, ranks: Ranks = ALONE) -> Dataset:
         found = read() if here.rank == 0 else None
     if len(set(ranks.hosts)) > 1:  # each of which reads its own files
         ranks.compare({"the data's SHA-256": here.gather(found and digest(found, some=True))[0]})
-    described = here.gather({} if found is None else _describe(found))[0]
+    described = here.gather(_describe(found) if found else {})[0]
     if len(described["shared"]) < len(ROLES):
         with ranks.agreement():
             found = found or read()
@@ -379,7 +379,7 @@ def load_shared(config: TrainConfig, ranks: Ranks = ALONE) -> Dataset:
         if here.rank == 0:
             arrays[name][...] = getattr(found, name)
     here.comm.Barrier()
-    if found is not None:
+    if found:
         return replace(found, **arrays)
     columns = Columns.from_json(described["columns"], arrays["x_train"].shape[1], described["classes"])
     return Dataset(**arrays, name=described["name"], columns=columns, notes=tuple(described["notes"]))

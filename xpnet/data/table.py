@@ -301,6 +301,6 @@ def check_memory(where: str | Path, declared: int, hint: str = MAPPING_HINT) -> 
         `declared` is more than the memory of the machine or the container.
     """
     memory = available_memory()
-    if memory is not None and declared > memory > 0:
+    if memory and declared > memory > 0:
         problem = f"holds {declared} bytes of values, this machine has {memory} bytes of memory: {hint}"
         raise DataError(f"{where}: {problem}")

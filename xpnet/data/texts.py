@@ -44,12 +44,12 @@ class TableOptions(NamedTuple):
     @classmethod
     def of(cls, known: Columns, **options: Any) -> Self:
         """Return the options for other tables than that of the training, with its columns."""
-        missing = "error" if known.means is None else "mean"
+        missing = "mean" if known.means else "error"
         return cls(missing=missing, drop=known.dropped, known=known, **options)
 
     def check_dropped(self, where: object, names: Sequence[str]) -> None:
         """Raise DataError if a training has no column of a name that is to be left out."""
-        if self.known is None and (absent := [name for name in self.drop if name not in names]):
+        if not self.known and (absent := [name for name in self.drop if name not in names]):
             raise DataError(f"{where}: has no column named {format_names(absent)}")
 
 

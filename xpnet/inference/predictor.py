@@ -173,7 +173,7 @@ def load_for_inference(
     if folder:
         arithmetic = arithmetic or folder.config.arithmetic
     selection = resolve(device, backend)
-    if selection.warning is not None:
+    if selection.warning:
         complain(f"warning: {selection.warning}")
     predictor = Predictor(model, selection.backend, arithmetic)
     if folder and (note := _chance_note(folder.record)):
@@ -208,7 +208,7 @@ def load_network(run: Path | None) -> tuple[Path, TrainedNetwork, RunFolder | No
     DataError
         The run or file is missing or damaged, or the run has not ended.
     """
-    path = find_newest_run().folder if run is None else resolve_run(run, others=", or a .safetensors file")
+    path = resolve_run(run, others=", or a .safetensors file") if run else find_newest_run().folder
     if not path.is_dir():
         return path, load_model(path), None
     folder = RunFolder(path)

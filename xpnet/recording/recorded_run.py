@@ -78,7 +78,7 @@ class RecordedRun(RunFolder):
             return self.kept(self.first), digest_file(self.kept(self.first))
         if parent:
             return RunFolder(Path(parent["run"])).checkpoint, parent["checkpoint_sha256"]
-        return None if start is None else (start, self.record["init_from_sha256"])
+        return (start, self.record["init_from_sha256"]) if start else None
 
     def describe(self) -> str:
         """Return what is verified and from what file it is computed, in words."""
@@ -93,7 +93,7 @@ class RecordedRun(RunFolder):
         results = ", model and metrics" if self.has_end else ""
         start, digest = self.initial_file or (None, None)
         named = ", whose SHA-256 is not recorded" if digest is None else f", {digest[:16]}…"
-        origin = "" if start is None else f", starting from {start}{named}"
+        origin = f", starting from {start}{named}" if start else ""
         if self.is_older:
             origin += ", by a record of schema version 1 or 2, which has no digests of files"
         return f"{' and '.join(parts)}{results} are the same bits{origin}"
@@ -150,24 +150,23 @@ def check_recorded(run: RecordedRun, epochs: tuple[int, int] | None = None) -> N
         The training has not ended, was in native arithmetic or followed another version of the
         specification, or it has no checkpoint to start from or nothing to compare with.
     """
-    folder = run.path
     record = run.record
     config = run.config
     for where, values, names in _list_parts(run):
         for name in sorted(names - values.keys()):
-            raise DataError(f"{folder / records.RECORD_FILE}: {where}{name}: is missing")
+            raise DataError(f"{run.path / records.RECORD_FILE}: {where}{name}: is missing")
     replace(config, resume=None, extend=None)  # whose settings may not contradict each other
     if record["status"] not in ("completed", "interrupted"):
-        raise ConfigError(f"{folder}: is {record['status']}: expected a training that has ended")
+        raise ConfigError(f"{run.path}: is {record['status']}: expected a training that has ended")
     if record["specification_version"] is None or config.arithmetic == "native":
         problem = "native arithmetic, which gives other bits on other libraries and machines"
-        raise ConfigError(f"{folder}: was trained in {problem}: only --files can be verified")
+        raise ConfigError(f"{run.path}: was trained in {problem}: only --files can be verified")
     run.check_specification()
     if run.checkpoint.exists():
         run.batch = int(run.progress["batch"])
     elif record["status"] == "interrupted":
         problem = "was interrupted, and has no checkpoint that says after which step"
-        raise ConfigError(f"{folder}: {problem}: xpnet train --resume {folder} completes it")
+        raise ConfigError(f"{run.path}: {problem}: xpnet train --resume {run.path} completes it")
     _ = run.history  # which may be damaged
     if epochs:
         _select_epochs(run, *epochs)
@@ -237,7 +236,7 @@ def find_contradictions(run: RecordedRun) -> Iterator[str]:
     if config.repeats > 1 or isinstance(config.learning_rate, tuple):
         several = f"repeats {config.repeats} and learning_rate {config.learning_rate}"
         yield f"run.json: config: {several}, expected those of one training"
-    if config.resume is not None or str(config.extend) != str(parent and parent["run"]):
+    if config.resume or str(config.extend) != str(parent and parent["run"]):
         yield f"run.json: config.extend: recorded {config.extend} with parent {parent and parent['run']}"
     if run.batch and record["status"] == "completed":
         yield f"{records.CHECKPOINT_FILE}: has {run.batch} steps after the last epoch of a completed training"

@@ -129,7 +129,7 @@ class Recorder(LoopCallback):
     def on_step_end(self, state: TrainState) -> None:
         """Save a checkpoint if the last one is `checkpoint_seconds` old."""
         interval = self._trainer.config.checkpoint_seconds
-        if interval is not None and self._trainer.ranks.max(clock.seconds() - self._last_save >= interval):
+        if interval and self._trainer.ranks.max(clock.seconds() - self._last_save >= interval):
             self._save(state)
 
     def on_epoch_end(self, log: EpochLog) -> None:
@@ -140,7 +140,7 @@ class Recorder(LoopCallback):
         interval = self._trainer.config.keep_checkpoint_every
         if log.epoch == 0:
             return
-        if interval is not None and log.epoch % interval == 0:
+        if interval and log.epoch % interval == 0:
             # Before the other one, so that a resumed run has kept all up to its epoch.
             self._save(log.state, KEPT_CHECKPOINT.format(log.epoch))
         if log.epoch < self._trainer.config.epochs:
@@ -150,7 +150,7 @@ class Recorder(LoopCallback):
         """Save the last state, from which the run can be resumed or extended, and complete the record."""
         self._save(result.state)
         run = self._run
-        if run is None:
+        if not run:
             evaluate_result(self._trainer, result)
             return
         print_line = self._console.print_line
@@ -216,10 +216,9 @@ def evaluate_result(
     Those on validation and test samples are printed.
     """
     metrics: Metrics = {**trainer.evaluate(result.best).metrics("train")}
-    if version > 3 and (recalls := trainer.training_recalls(result.best)) is not None:
+    if version > 3 and (recalls := trainer.training_recalls(result.best)):
         metrics["train_accuracy_per_class"] = recalls
-    validation = trainer.validate(result.best)
-    if validation is not None:
+    if validation := trainer.validate(result.best):
         metrics |= validation.metrics("validation")
         if console:
             console.print_evaluation("validation", validation)

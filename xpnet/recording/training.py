@@ -43,7 +43,7 @@ def describe_run(
         "config": to_json(config) | {"best_by": resolve_best_by(config, data.weights)},
         "seed": config.seed,
         "parent": describe_parent(parent) if parent else None,
-        "init_from_sha256": digest_file(start) if start is not None and start.is_file() else None,
+        "init_from_sha256": digest_file(start) if start and start.is_file() else None,
         "specification_version": SPECIFICATION_VERSION if config.arithmetic == "reproducible" else None,
         "device_requested": selection.device_requested,
         "device_used": selection.device_used,
@@ -106,7 +106,7 @@ def check_start(run: RunFolder, init_from: Path | None) -> None:
         It is not.
     """
     recorded = run.record["init_from_sha256"]
-    if init_from is None or recorded is None or (found := digest_file(init_from)) == recorded:
+    if not init_from or recorded is None or (found := digest_file(init_from)) == recorded:
         return
     difference = f"expected SHA-256 {recorded[:16]}…, found {init_from} with {found[:16]}…"
     raise ConfigError(f"{run.path}: started from another model: {difference}: restore the file")
@@ -133,7 +133,7 @@ def extend_settings(
     if "epochs" not in explicit or config.epochs < 1:
         needed = f"{setting('epochs')} N beside it, the epochs to add to the {parent.epochs} of {folder}"
         raise ConfigError(f"{setting('extend')}: expected {needed}")
-    if config.name is not None and (config.out / config.name).resolve() == folder.resolve():
+    if config.name and (config.out / config.name).resolve() == folder.resolve():
         problem = f"{folder}: expected another folder for the new run, got that of its parent"
         raise ConfigError(f"{setting('extend')}: {problem}")
     for name in sorted(KEPT_SETTINGS & explicit):

@@ -104,7 +104,7 @@ def _load_start(run: RecordedRun, trainer: Trainer, final: FinalParameters) -> T
     remedy = "expected the files of the training"
     if run.first != run.initial_epoch:
         return load_state(trainer, final, run.kept(run.first), remedy)[0]
-    if recorded is None or parent is None:
+    if not (recorded and parent):
         return trainer.initial_state()
     state = load_parent(trainer, final, parent, remedy)
     for name, value in describe_parent(parent).items():
@@ -117,7 +117,7 @@ def _load_start(run: RecordedRun, trainer: Trainer, final: FinalParameters) -> T
     for name in sorted(KEPT_SETTINGS - {"data", "test_data", "init_from"}):
         if getattr(run.config, name) != getattr(settings, name):
             difference = f"config.{name} is another"
-    is_last = settings.patience is None and settings.average_epochs == 1
+    is_last = not settings.patience and settings.average_epochs == 1
     fingerprint = trainer.fingerprint(state) if is_last else parent.model.fingerprint
     if recorded["fingerprint"] != fingerprint:
         difference = f"its state has the fingerprint {fingerprint[:16]}…"

@@ -117,10 +117,10 @@ def choose_ticks(low: float, high: float, *, whole: bool = False) -> list[float]
 
 def _read_lines(rows: Rows, metric: str) -> dict[str, Points]:
     """Return the points of training and validation, those of them that have any."""
-    lines = {}
+    lines = dict[str, Points]()
     for part in PARTS:
         pairs = ((row.get("epoch"), row.get(f"{part}_{metric}")) for row in rows)
-        if points := [(epoch, y) for epoch, y in pairs if None not in (epoch, y)]:
+        if points := [(epoch, y) for epoch, y in pairs if epoch is not None and y is not None]:
             lines[part] = points
     return lines
 

@@ -88,7 +88,7 @@ def encode_network(model: TrainedNetwork, data: Dataset) -> Json:
     layers = []
     for layer, norm in zip_longest(model.layers, model.norms):
         weight, bias = layer["weight"], layer["bias"]
-        if norm is not None:
+        if norm:
             gamma, beta, mean, variance = (norm[name].astype(np.float64) for name in TENSORS["norms"])
             gain = gamma / np.sqrt(variance + EPSILON)
             weight, bias = weight * gain[:, None], (bias - mean) * gain + beta

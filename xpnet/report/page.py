@@ -55,11 +55,10 @@ def render_page(folder: Path, data: Dataset | None, sha256: str | None) -> bytes
     """Return the HTML page of a run as UTF-8. Parameters and errors as in ``xpnet.report.write_report``."""
     run = RunFolder(folder)
     model = run.model
-    if data is None:
+    if not data:
         run.check_files("its report is in its folder, and the model that xpnet.fit returns writes it anew")
-        config = run.config
         try:
-            data = load_shared(config)
+            data = load_shared(run.config)
         except (DataError, ConfigError) as error:
             raise DataError(f"{run.path}: name its data with --data: {error}") from error
     if problem := run.find_other_data(data.name, sha256 or digest(data)):
@@ -74,10 +73,9 @@ def render_training(name: str, record: Record, model: TrainedNetwork, history: R
     predictor = Predictor(model, make("numpy", "cpu"), "native" if is_native else None)
     evaluation = evaluate_rows(predictor, samples.x_test, samples.y_test, name=data.name)
     side = images.image_side(data)
-    has_field = side is not None and images.can_draw(model, samples)
-    names = [str(name) for name in model.columns.classes or range(model.classes)]
+    has_field = side and images.can_draw(model, samples)
+    names = [*map(str, predictor.class_names)]
     shown = model.layers[0]["weight"][:MOST_UNITS]
-    draw = images.draw_weight_image
     best = (record["metrics"] or {}).get("best_epoch")
     defaults = recorded_defaults()
     settings = ((name, value) for name, value in record["config"].items() if name not in BOOKKEEPING)
@@ -98,7 +96,7 @@ def render_training(name: str, record: Record, model: TrainedNetwork, history: R
         classes=summarize_classes(samples.y_test, evaluation, names),
         mistakes=list(_select_mistakes(samples, evaluation)),
         file=Path(samples.test_file).name,
-        weights=list(_weigh_features(model, samples) if side is None else map(draw, shown)),
+        weights=list(map(images.draw_weight_image, shown) if side else _weigh_features(model, samples)),
         command=format_command_line(record["command"]),
         commits=format_commits(record),
         settings=[(name, value, value != defaults.get(name, value)) for name, value in settings],
@@ -247,7 +245,7 @@ def _select_mistakes(data: Dataset, evaluation: Evaluation) -> Iterator[tuple[ob
     predicted, probabilities = evaluation.predicted, evaluation.probabilities
     wrong = np.flatnonzero(predicted != data.y_test)
     order = np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")[:MOST_MISTAKES]
-    has_image = images.image_side(data) is not None
+    has_image = images.image_side(data)
     for row in wrong[order].tolist():
         image = images.draw_ink_image(data.x_test[row], images.full_ink(data)) if has_image else None
         number = row if data.test_rows is None else data.test_rows[row]

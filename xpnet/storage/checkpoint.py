@@ -42,7 +42,7 @@ def encode_checkpoint(
     """
     text = json.dumps(dict(facts))
     metadata = {"format": FORMAT, "format_version": str(version), "facts": text}
-    if specification is not None and version > 1:
+    if specification and version > 1:
         metadata["specification"] = str(specification)
     return encode_tensors(arrays, {**metadata, "checksum": _compute_checksum(arrays, text)})
 
@@ -70,7 +70,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, HostArray], Json]:
     if metadata.get("checksum") != _compute_checksum(arrays, text):
         raise DataError(f"{path}: damaged: its content is not what was written (the checksum differs)")
     facts = _parse_facts(text)
-    if facts is None:
+    if not facts:
         raise DataError(f"{path}: {_UNUSABLE} (its facts are {json.dumps(text[:60])})")
     return arrays, facts
 

@@ -108,7 +108,7 @@ def _build_graph(model: TrainedNetwork, onnx: Any, *, pixels: bool) -> Any:
         arrays = {f"layers.{index}.{name}": array for name, array in layer.items()}
         is_last = index == len(model.layers) - 1
         value = add("Gemm", value, arrays=arrays, output="logits" if is_last else "", transB=1)
-        if norm is not None:
+        if norm:
             arrays = {**norm, "running_var": norm["running_var"] + rest}
             arrays = {f"norms.{index}.{name}": array for name, array in arrays.items()}
             value = add("BatchNormalization", value, arrays=arrays, epsilon=EPSILON)
@@ -148,7 +148,7 @@ def encode_torch(model: TrainedNetwork) -> bytes:
         if index:
             modules.append(([_find_form(model.activation, "torch", "PyTorch")], {}))
         modules.append((["Linear", *sizes], layer))
-        if norm is not None:
+        if norm:
             modules.append((["BatchNorm1d", sizes[1]], {**norm, "num_batches_tracked": np.asarray(0)}))
     tensors = {f"{i}.{name}": array for i, (_, part) in enumerate(modules) for name, array in part.items()}
     described = json.dumps([module for module, _ in modules])

@@ -191,7 +191,7 @@ def acquire_lock(folder: Path) -> Lock:
         Another process holds the lock, or it cannot be created.
     """
     lock = Lock.take(folder / records.LOCK_FILE)
-    if lock is None:
+    if not lock:
         raise ConfigError(f"{folder}: {IN_USE}")
     return lock
 

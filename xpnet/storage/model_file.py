@@ -150,9 +150,9 @@ def encode_model(model: TrainedNetwork, version: int = PLAIN_VERSION) -> bytes:
     metadata = {"format_version": str(version), "sizes": json.dumps(list(model.sizes))}
     metadata |= {"classes": str(model.classes), "activation": model.activation}
     metadata["normalize"] = model.normalization.kind
-    if (columns := model.columns.to_json()) is not None:
+    if columns := model.columns.to_json():
         metadata["columns"] = columns
-    if model.specification is not None and version > 1:
+    if model.specification and version > 1:
         metadata["specification"] = str(model.specification)
     return encode_tensors(name_tensors(model), metadata)
 
@@ -239,7 +239,7 @@ def _build_model(tensors: Tensors, metadata: Mapping[str, str]) -> TrainedNetwor
     features, *_, classes = model.sizes
     columns = Columns.from_json(metadata.get("columns"), features, classes)
     version = metadata.get("specification")
-    return replace(model, columns=columns, specification=None if version is None else int(version))
+    return replace(model, columns=columns, specification=int(version) if version else None)
 
 
 def _as_row(values: Array) -> HostArray:

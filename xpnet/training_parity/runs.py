@@ -145,7 +145,7 @@ def first_operation(config: TrainConfig, data: Dataset, row: ParityResult) -> st
     numpy, library = (_configure(config, row.kind, target) for target in (NUMPY, row.target))
     with open_training(numpy, data) as (left, _), open_training(library, data) as (right, _):
         difference = first_difference(left, right)
-    if difference is None:
+    if not difference:
         return f"epoch {row.epoch} differs, but not when computed again: a backend does not repeat itself"
     return f"{difference}, NumPy's value first"
 
