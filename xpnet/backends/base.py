@@ -15,7 +15,7 @@ import array_api_compat
 import numpy as np
 
 from xpnet._lib.switches import read_switch
-from xpnet._typing import AnyFunction, Array, Device, Function, HostArray, Names, Namespace
+from xpnet._typing import Array, Device, Function, HostArray, Names, Namespace
 from xpnet.backends.probing import Probe, Problem, cuda_major, expand_device, find_fix, is_gpu, one_line
 from xpnet.backends.workers import Workers
 from xpnet.errors import BackendError, ConfigError, setting
@@ -240,8 +240,8 @@ class Backend:
         return self.from_host(array)
 
     def compile(
-        self, function: AnyFunction, *, exact: bool, donated: bool = False, transient: bool = False
-    ) -> AnyFunction:
+        self, function: Function, *, exact: bool, donated: bool = False, transient: bool = False
+    ) -> Function:
         """Return a function equivalent to `function`, perhaps faster.
 
         Arguments and results are arrays, Python numbers, None, and lists, tuples and named tuples of

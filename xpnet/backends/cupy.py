@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any, cast
 
-from xpnet._typing import AnyFunction, Array, Function, HostArray, Names
+from xpnet._typing import Array, Function, HostArray, Names
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import DRIVER_FIX, NO_GPU_FIX, GpuCount, Problem, cuda_index, one_line
 
@@ -43,7 +43,7 @@ class CuPyBackend(Backend):
         """Return the context in which this GPU is the current one, on which CuPy puts its results."""
         return cast("AbstractContextManager[object]", self.library.cuda.Device(cuda_index(self.device_name)))
 
-    def compile(self, function: AnyFunction, **_: object) -> AnyFunction:
+    def compile(self, function: Function, **_: object) -> Function:
         """Return a function that runs in a few kernels; see `xpnet.backends.cupy_compile`."""
         from xpnet.backends.cupy_compile import compile_kernels
 

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import cupy
 import numpy as np
@@ -21,7 +21,7 @@ import numpy as np
 from xpnet._lib.switches import read_switch
 from xpnet._lib.text import complain
 from xpnet._lib.tree import leaves, tree_map
-from xpnet._typing import AnyFunction, Args, Array, DType, Function, HostArray, Shape
+from xpnet._typing import Args, Array, DType, Function, HostArray, Shape
 from xpnet.backends.base import WHOLE_BATCHES, replace_functions
 from xpnet.backends.cuda_source import BARRIER, REDUCTIONS, VIEWS, Calls, KernelSource, Operation
 from xpnet.backends.probing import is_out_of_memory, one_line
@@ -279,13 +279,13 @@ def find_levels(calls: Calls, stored: set[int]) -> list[list[list[Operation]]]:
     return [[groups[key] for key in keys] for _, keys in groupby(sorted(groups), itemgetter(0))]
 
 
-def compile_kernels(function: AnyFunction) -> AnyFunction:
+def compile_kernels(function: Function) -> Function:
     """Return a function equivalent to `function` that runs in a few kernels, unless something is unknown.
 
     Arguments and results are arrays, floats, None, and lists, tuples and named tuples of them. The results
     are the first argument of another call for each tuple of others, of the same shapes, in ``more``.
     """
-    return cast("AnyFunction", partial(_run, function, {}, threading.Lock()))
+    return partial(_run, function, {}, threading.Lock())
 
 
 def _run(function: Function, plans: dict[Any, Any], lock: Any, *args: Any, more: Any = ()) -> Any:

@@ -15,7 +15,7 @@ from jax import lax, numpy as jnp
 from jax.extend.core import Literal
 
 from xpnet._lib.text import complain
-from xpnet._typing import AnyFunction
+from xpnet._typing import Function
 from xpnet.errors import BackendError
 
 ZERO = np.int64(0)
@@ -40,7 +40,7 @@ class UnknownPrimitiveError(BackendError):
     """A primitive is not known to be exact or rounded once."""
 
 
-def fenced(function: AnyFunction) -> AnyFunction:
+def fenced(function: Function) -> Function:
     """Return a function of ``(ZERO, *args)`` with the results of ``function(*args)``, for ``jax.jit``.
 
     JAX must trace it, as a whole or as the body of a loop. The zero must be an argument of the compiled
@@ -57,10 +57,10 @@ def fenced(function: AnyFunction) -> AnyFunction:
         results = _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves(args), zero)
         return jax.tree.unflatten(jax.tree.structure(shapes), results)
 
-    return cast("AnyFunction", run)
+    return run
 
 
-def compile_fenced(function: AnyFunction, *, donated: bool = False, zero: Any = ZERO) -> AnyFunction:
+def compile_fenced(function: Function, *, donated: bool, zero: Any) -> Function:
     """Return `function` compiled with fences; in a function that JAX traces, it is `function` itself.
 
     If ``donated``, the memory of the first argument may be used for the results; ``zero`` is ZERO, perhaps
@@ -79,7 +79,7 @@ def compile_fenced(function: AnyFunction, *, donated: bool = False, zero: Any = 
                 complain(f"warning: {error}: not compiling it, which is slower")
         return function(*args)
 
-    return cast("AnyFunction", run)
+    return run
 
 
 def _evaluate(jaxpr: Any, constants: Sequence[Any], args: Sequence[Any], zero: Any) -> list[Any]:

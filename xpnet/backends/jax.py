@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property, lru_cache
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from xpnet._typing import AnyFunction, Array, Function, HostArray, Names
+from xpnet._typing import Array, Function, HostArray, Names
 from xpnet.backends.base import Backend, replace_functions
 from xpnet.backends.probing import GpuCount, Probe, Problem, cuda_major, missing_driver_or, one_line
 
@@ -53,17 +53,18 @@ class JaxBackend(Backend):
         ):
             yield
 
-    def compile(self, function: AnyFunction, *, exact: bool, donated: bool = False, **_: Any) -> AnyFunction:
+    def compile(self, function: Function, *, exact: bool, donated: bool = False, **_: Any) -> Function:
         """Return `function` compiled by XLA, which may fuse and reorder operations unless `exact`.
 
         On a GPU, numbers among the arguments are kept there: each would be copied in every call.
         """
+        compiled: Function
         if exact:
             from xpnet.backends.fence import compile_fenced
 
             compiled = compile_fenced(function, donated=donated, zero=self._zero)
         else:
-            compiled = cast("AnyFunction", self.library.jit(function, donate_argnums=(0,) if donated else ()))
+            compiled = self.library.jit(function, donate_argnums=(0,) if donated else ())
         if not self.on_gpu:
             return compiled
         number = lru_cache(MOST_NUMBERS)(self.library.numpy.asarray)  # whose dtype gives way, as a number's
@@ -71,7 +72,7 @@ class JaxBackend(Backend):
         def run(*args: object) -> object:
             return compiled(*(number(arg) if isinstance(arg, float) else arg for arg in args))
 
-        return cast("AnyFunction", run)
+        return run
 
     @cached_property
     def _zero(self) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet._typing import AnyFunction, Array, HostArray
+from xpnet._typing import Array, Function, HostArray
 from xpnet.backends.base import Backend
 from xpnet.backends.replay import compile_replay
 from xpnet.backends.tape import xp
@@ -60,7 +60,7 @@ class NumPyBackend(Backend):
         finally:
             workers.sharing = True
 
-    def compile(self, function: AnyFunction, **options: Any) -> AnyFunction:
+    def compile(self, function: Function, **options: Any) -> Function:
         """Return a function that replays `function` in preallocated memory; see `xpnet.backends.replay`."""
         return compile_replay(function, workers=self.pool, **options)
 

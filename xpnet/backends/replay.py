@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 import numpy as np
 
 from xpnet._lib.tree import Tree, tree_map
-from xpnet._typing import AnyFunction, Args, Function, HostArray
+from xpnet._typing import Args, Function, HostArray
 from xpnet.backends.chunks import Chunks, Local, Member, aligned_memory, find_groups
 from xpnet.backends.tape import RecordedCall, Tape, TracedArray, traced_leaves, untrace
 from xpnet.backends.workers import Workers
@@ -218,8 +218,8 @@ class PlanBuilder:
 
 
 def compile_replay(
-    function: AnyFunction, tape_type: type[Tape] = Tape, *, exact: bool = True, **options: Any
-) -> AnyFunction:
+    function: Function, tape_type: type[Tape] = Tape, *, exact: bool = True, **options: Any
+) -> Function:
     """Return a function equivalent to `function` that is faster from its third call on.
 
     Arguments and results are arrays, numbers, None, and lists, tuples and named tuples of them. The shapes
@@ -254,7 +254,7 @@ def compile_replay(
             _RECORDING.active = False
             _ENGINES.append(engine)
 
-    return cast("AnyFunction", run)
+    return run
 
 
 def _take(size: int, *pools: Blocks) -> HostArray:

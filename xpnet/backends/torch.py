@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from xpnet._typing import AnyFunction, Array, HostArray, Names
+from xpnet._typing import Array, Function, HostArray, Names
 from xpnet.backends.base import Backend, replace_functions
 from xpnet.backends.probing import NO_GPU_FIX, GpuCount, Problem, cuda_index, missing_driver_or, one_line
 from xpnet.backends.replay import compile_replay
@@ -91,7 +91,7 @@ class TorchBackend(Backend):
             return nullcontext()
         return self._limit_threads(self.pool.count if multiplications >= THREADED_MULTIPLICATIONS else 1)
 
-    def compile(self, function: AnyFunction, *, exact: bool, **options: Any) -> AnyFunction:
+    def compile(self, function: Function, *, exact: bool, **options: Any) -> Function:
         """Return a function that replays `function` in preallocated memory, on the CPU."""
         if self.device_name != "cpu":
             return function

@@ -13,6 +13,8 @@ from xpnet._typing import Item, Result
 
 MAX_PENDING = 4
 """Items submitted to the threads at a time."""
+THREADS = "xpnet-blocks"
+"""The beginning of their names."""
 
 
 @cache
@@ -32,7 +34,6 @@ class Workers:
     def __init__(self, parallel: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
         self.count, self._parallel = 1, parallel
         self.sharing = True  # whether `share` uses the threads
-        self._thread = threading.local()
         self._pool: ThreadPoolExecutor | None = None
         self._kept: tuple[tuple[int, int], ThreadPoolExecutor] | None = None  # with its count and process
 
@@ -42,7 +43,7 @@ class Workers:
         key = count, os.getpid()  # a process that is forked has no threads of its parent
         if count > 1 and (self._kept is None or self._kept[0] != key):
             # The threads live as long as this object, so what they hold must not lead to it.
-            self._kept = key, ThreadPoolExecutor(count, "", _begin, (self._thread, prepare_thread))
+            self._kept = key, ThreadPoolExecutor(count, THREADS, prepare_thread)
         self.count, self._pool = count, self._kept[1] if self._kept is not None and count > 1 else None
         try:
             yield
@@ -69,8 +70,8 @@ class Workers:
 
     @property
     def includes_caller(self) -> bool:
-        """True in one of the threads."""
-        return getattr(self._thread, "is_own", False)
+        """True in one of the threads, or in those of another pool."""
+        return threading.current_thread().name.startswith(THREADS)
 
     @property
     def sharers(self) -> int:
@@ -90,8 +91,3 @@ class Workers:
             for future in futures:
                 if not future.cancel():
                     future.result()
-
-
-def _begin(thread: threading.local, prepare_thread: Callable[[], object]) -> None:
-    thread.is_own = True
-    prepare_thread()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 from xpnet._lib.switches import read_switch
 from xpnet._typing import AnyFunction, Array
@@ -30,7 +30,7 @@ COMPILE = "XPNET_COMPILE"
 """The environment variable, a switch that is on by default; off, the mathematics runs as it is written."""
 
 
-def is_compiled(*, debug: bool = False) -> bool:
+def is_compiled(*, debug: bool) -> bool:
     """Return True if functions are compiled, or recorded and replayed: not with ``--debug``.
 
     Raises
@@ -61,7 +61,9 @@ class ComputeContext:
 
     def compile(self, function: AnyFunction, **options: Any) -> AnyFunction:
         """Return an equivalent function, by `Backend.compile` unless ``as_written``."""
-        return function if self.as_written else self.backend.compile(function, exact=self.is_exact, **options)
+        if self.as_written:
+            return function
+        return cast("AnyFunction", self.backend.compile(function, exact=self.is_exact, **options))
 
     def steps_at_once(self, samples: int) -> int:
         """Return the number of steps with this number of samples to compute in one call."""
