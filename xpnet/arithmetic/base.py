@@ -6,7 +6,7 @@ Native arithmetic is fast, in float32 or float64. Backends agree to within round
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 from xpnet._typing import Array, Device, DType, Namespace
 
@@ -30,6 +30,10 @@ class Operand:
         return -3 - axis if self.transposed else axis
 
 
+Matrix: TypeAlias = Array | Operand
+"""A factor of a product of matrices."""
+
+
 @dataclass(frozen=True)
 class Arithmetic:
     """Matrix products, sums, exp, log and square root over one array namespace, device and float dtype.
@@ -50,7 +54,7 @@ class Arithmetic:
     name: ClassVar[str] = "native"
     has_native_roots: ClassVar[bool] = True  # True if a square root is one operation of the library
 
-    def operand(self, matrix: Array) -> Array | Operand:
+    def operand(self, matrix: Array) -> Matrix:
         """Prepare a matrix (..., rows, columns) for several products."""
         return matrix
 
@@ -58,13 +62,13 @@ class Arithmetic:
         """Return the operand ``factor`` times ``values`` (..., rows, columns), integers 0 … 255."""
         return Operand(self.xp.astype(values, self.dtype), factor, integer=True)
 
-    def transpose(self, matrix: Array | Operand) -> Array | Operand:
+    def transpose(self, matrix: Matrix) -> Matrix:
         """Exchange the last two axes of an operand."""
         if isinstance(matrix, Operand):
             return Operand(self.xp.matrix_transpose(matrix.values), matrix.factor)
         return self.xp.matrix_transpose(matrix)
 
-    def matmul(self, a: Array | Operand, b: Array | Operand) -> Array:
+    def matmul(self, a: Matrix, b: Matrix) -> Array:
         """Return the matrix product of two operands, (..., n, k) times (..., k, m) -> (..., n, m)."""
         if isinstance(a, Operand):
             return self.matmul(a.values, b) * a.factor
@@ -74,7 +78,7 @@ class Arithmetic:
             return self.xp.matmul(a * b.factor, b.values)
         return self.xp.matmul(a, b.values) * b.factor
 
-    def weight_and_bias_gradients(self, dz: Array | Operand, a: Array | Operand) -> tuple[Array, Array]:
+    def weight_and_bias_gradients(self, dz: Matrix, a: Matrix) -> tuple[Array, Array]:
         """Return dZ Aᵀ and Σ dZ, the contractions over the m samples.
 
         (..., n, m) and an operand (..., k, m) -> (..., n, k) and (..., n, 1).

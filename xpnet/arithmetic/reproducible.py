@@ -16,9 +16,10 @@ from functools import reduce
 from itertools import pairwise
 from typing import NamedTuple
 
+from xpnet._lib.tree import unpack
 from xpnet._typing import Array, Arrays, Function
 from xpnet.arithmetic import elementary
-from xpnet.arithmetic.base import Arithmetic, Operand
+from xpnet.arithmetic.base import Arithmetic, Matrix, Operand
 from xpnet.errors import ConfigError, setting
 
 SIGNIFICAND_BITS = 53
@@ -64,12 +65,12 @@ class Reproducible(Arithmetic):
         """Return the matrix with a cache of the powers of two of its grids."""
         return Operand(matrix, is_shared=True)
 
-    def transpose(self, matrix: Array | Operand) -> Operand:
+    def transpose(self, matrix: Matrix) -> Operand:
         """Exchange the last two axes."""
         operand = _as_operand(matrix)
         return replace(operand, transposed=not operand.transposed)
 
-    def matmul(self, a: Array | Operand, b: Array | Operand) -> Array:
+    def matmul(self, a: Matrix, b: Matrix) -> Array:
         """Return the exact product of the rounded operands, (..., n, k) times (..., k, m).
 
         Raises
@@ -80,7 +81,7 @@ class Reproducible(Arithmetic):
         a, b = _as_operand(a), _as_operand(b)
         return self._product(*self._round_factors(a, b), a.factor * b.factor)
 
-    def weight_and_bias_gradients(self, dz: Array | Operand, a: Array | Operand) -> tuple[Array, Array]:
+    def weight_and_bias_gradients(self, dz: Matrix, a: Matrix) -> tuple[Array, Array]:
         """Return dZ Aᵀ and Σ dZ over the samples, both exact, from the same rounding of dZ."""
         inputs = self.transpose(a)
         left, right = self._round_factors(_as_operand(dz), inputs)
@@ -132,11 +133,9 @@ class Reproducible(Arithmetic):
             return
         maxima = [self.largest(x.values, axis) for x, axis in both]
         powers = self._find_powers(xp.concat([xp.reshape(largest, (-1,)) for largest in maxima]))
-        start = 0
-        for (operand, axis), largest in zip(both, maxima, strict=True):
-            stop = start + math.prod(largest.shape)
-            operand.powers[axis] = xp.reshape(powers[start:stop], largest.shape)
-            start = stop
+        parts = unpack(xp, powers, [largest.shape for largest in maxima])
+        for (operand, axis), part in zip(both, parts, strict=True):
+            operand.powers[axis] = part
 
     def largest(self, x: Array, axis: int) -> Array:
         """Return the largest magnitudes along an axis, which is kept."""
@@ -234,5 +233,5 @@ def check_budgets(sizes: Sequence[int]) -> None:
             raise ConfigError(f"layer {layer} ({inputs} inputs, {units} units): {error}") from error
 
 
-def _as_operand(matrix: Array | Operand) -> Operand:
+def _as_operand(matrix: Matrix) -> Operand:
     return matrix if isinstance(matrix, Operand) else Operand(matrix)

@@ -58,7 +58,7 @@ def dropout_masks(network: Network, seed: int, epoch: int, start: int, stop: int
     return Masks(inputs, [draw_mask(network.hidden_dropout, layer) for layer in hidden], noise)
 
 
-def put_packed(ops: Arithmetic, masks: Masks, put: Function, steps: int | None = None) -> Masks:
+def put_packed(ops: Arithmetic, masks: Masks, put: Function, steps: int | None) -> Masks:
     """Put masks on the device in one copy, as packed bits, and noise in another.
 
     ``put`` copies an array to the device. If ``steps`` are given, among which the samples are divided, the

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xpnet._typing import Array, HostArray
-from xpnet.arithmetic.base import Arithmetic, Operand
+from xpnet.arithmetic.base import Arithmetic, Matrix
 from xpnet.arithmetic.random import NOISE_STEP
 from xpnet.config.settings import Normalize
 from xpnet.errors import DataError, setting
@@ -56,7 +56,7 @@ class Inputs:
     factor: float | None
     flushes: bool = False
 
-    def __call__(self, rows: Array, masks: Masks = NO_MASKS, network: Network = NOTEBOOK) -> Array | Operand:
+    def __call__(self, rows: Array, masks: Masks = NO_MASKS, network: Network = NOTEBOOK) -> Matrix:
         """Return the inputs, with dropout and noise of the magnitudes of the network.
 
         Those where the mask (samples, features) is true are multiplied by ``dropout_scale``, the others are

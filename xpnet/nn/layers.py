@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from xpnet._lib.tree import tree_map
 from xpnet._typing import Array
-from xpnet.arithmetic.base import Arithmetic, Operand
+from xpnet.arithmetic.base import Arithmetic, Matrix
 from xpnet.arithmetic.blocks import block_bounds
 from xpnet.arithmetic.elementary import flush_tiny
 
@@ -16,12 +16,12 @@ class Linear(NamedTuple):
     bias: Array  # (units, 1), the notebook's b
 
 
-def linear(ops: Arithmetic, layer: Linear, a: Array | Operand) -> Array:
+def linear(ops: Arithmetic, layer: Linear, a: Matrix) -> Array:
     """Return Z = W A + b: (inputs, samples) -> (units, samples)."""
     return ops.matmul(layer.weight, a) + layer.bias
 
 
-def linear_backward(ops: Arithmetic, a: Array | Operand, dz: Array | Operand) -> Linear:
+def linear_backward(ops: Arithmetic, a: Matrix, dz: Matrix) -> Linear:
     """Return the gradients with respect to the parameters, summed over the samples: dW = dZ Aᵀ, db = Σ dZ.
 
     ``a`` (inputs, samples) is the layer's input, ``dz`` (units, samples) the gradient of the loss with
@@ -30,7 +30,7 @@ def linear_backward(ops: Arithmetic, a: Array | Operand, dz: Array | Operand) ->
     return Linear(*ops.weight_and_bias_gradients(dz, a))
 
 
-def linear_backward_input(ops: Arithmetic, layer: Linear, dz: Array | Operand) -> Array:
+def linear_backward_input(ops: Arithmetic, layer: Linear, dz: Matrix) -> Array:
     """Return the gradient with respect to the input, dA = Wᵀ dZ: (units, samples) -> (inputs, samples)."""
     return ops.matmul(ops.transpose(layer.weight), dz)
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from xpnet._typing import Array
-from xpnet.arithmetic.base import Arithmetic, Operand
+from xpnet.arithmetic.base import Arithmetic, Matrix
 from xpnet.nn import functional as F, layers as L
 from xpnet.nn.architecture import NOTEBOOK, Network
 from xpnet.nn.dropout import dropout_scale
 
-Cache: TypeAlias = "list[tuple[Any, Array | Operand | None, Array]]"
+Cache: TypeAlias = list[tuple[Any, Matrix | None, Array]]
 """For the backward pass, from each layer: its input A before and after dropout, and its output Z; from a
 batch normalisation, the cache that ``batch_norm`` returns, None, and Y."""
 
@@ -21,7 +21,7 @@ batch normalisation, the cache that ``batch_norm`` returns, None, and Y."""
 def forward(
     ops: Arithmetic,
     layers: L.Parameters,
-    x: Array | Operand,
+    x: Matrix,
     network: Network = NOTEBOOK,
     *,
     running: Sequence[L.RunningStatistics] = (),
@@ -89,7 +89,7 @@ def backward(
     return gradients[::-1]
 
 
-def sample_losses(ops: Arithmetic, logits: Array, labels: Array, network: Network = NOTEBOOK) -> Array:
+def sample_losses(ops: Arithmetic, logits: Array, labels: Array, network: Network) -> Array:
     """Return the loss of each sample, (..., 1, samples), label smoothing included."""
     y = F.targets(ops, labels, logits.shape[-2], network.label_smoothing)
     return F.LOSSES[network.loss].per_sample(ops, logits, y)
@@ -114,9 +114,9 @@ def evaluate_logits(ops: Arithmetic, logits: Array, labels: Array, network: Netw
 def gradients_and_moments(
     ops: Arithmetic,
     layers: L.Parameters,
-    x: Array | Operand,
+    x: Matrix,
     labels: Array,
-    network: Network = NOTEBOOK,
+    network: Network,
     *,
     masks: Sequence[Array] = (),
     weights: Array | None = None,

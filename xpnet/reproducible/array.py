@@ -66,7 +66,6 @@ QUIET = copy_context()
 """A context whose copies run functions of NumPy without warnings, in a fifth of the time of its errstate."""
 QUIET.run(np.seterr, all="ignore")
 
-SCALARS = (bool, int, float)
 BASIC = (int, slice, type(None), type(...))
 
 

@@ -11,9 +11,9 @@ from xpnet.arithmetic import angles, pairs
 from xpnet.arithmetic.elementary import SMALLEST_NORMAL
 from xpnet.arithmetic.full_range import FullRange
 from xpnet.nn import functional as F
-from xpnet.reproducible.array import DIRECT, QUIET, SCALARS, Array
+from xpnet.reproducible.array import DIRECT, QUIET, Array
 from xpnet.reproducible.places import Place
-from xpnet.reproducible.promotion import FLOATING, INTEGRAL, Scalar, kind_of, name_of, promote
+from xpnet.reproducible.promotion import DEFAULTS, FLOATING, INTEGRAL, Scalar, kind_of, name_of, promote
 
 Data = Any
 """An array of the library that computes."""
@@ -29,7 +29,7 @@ def as_operand(name: str, value: Any) -> Array | Scalar:
     """
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, (Array, *SCALARS)):
+    if isinstance(value, Array | Scalar):
         return value
     kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
     if isinstance(value, complex):
@@ -185,7 +185,7 @@ def clip(x: Any, /, min: Any = None, max: Any = None) -> Array:  # noqa: A002  a
     with place.scope():
         result = place.copy(data)
         for limit, is_outside in ((min, operator.lt), (max, operator.gt)):
-            is_beyond = limits and type(limit) in SCALARS and not limits.min <= limit <= limits.max
+            is_beyond = limits and type(limit) in DEFAULTS and not limits.min <= limit <= limits.max
             if limit is not None and not is_beyond:
                 _, (bound,), _ = operands("clip", limit, place=place, dtype=dtype)
                 chosen = is_outside(result, bound) | (bound != bound)  # noqa: PLR0124  NaN

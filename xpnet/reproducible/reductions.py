@@ -75,8 +75,8 @@ def contract(a: Array, of_a: Axes, b: Array, of_b: Axes, kept: Collection[Any] |
     """
     space, lengths = a.place.space, dict(zip((*of_a, *of_b), (*a.shape, *b.shape), strict=True))
     left, right = [x for x in of_a if x not in of_b], [x for x in of_b if x not in of_a]
-    both = [x for x in of_a if x in of_b]
-    batch, summed = [x for x in both if x in (kept or ())], [x for x in both if x not in (kept or ())]
+    batch = [x for x in of_a if x in of_b and x in (kept or ())]
+    summed = [x for x in of_a if x in of_b and x not in batch]
 
     def arrange(array: Array, names: Axes, *groups: Axes) -> Any:
         moved = space.permute_dims(array, tuple(names.index(x) for x in (*batch, *groups[0], *groups[1])))

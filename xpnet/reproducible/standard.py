@@ -70,11 +70,9 @@ def _delegate(name: str, *args: Any, **options: Any) -> Any:
     return results if isinstance(results, Array) or name == "unstack" else several
 
 
-def _join(name: str, arrays: Any, /, **options: Any) -> Array:
+def _join(name: str, arrays: Any, /, **options: Any) -> Any:
     """Join arrays in the dtype to which they promote."""
-    place, data, _ = elementwise.operands(name, *arrays)
-    with place.scope():
-        return Array(place, getattr(place.xp, name)(data, **options))
+    return elementwise.call(lambda place, _, *data: getattr(place.xp, name)(data, **options), name, *arrays)
 
 
 class Namespace:

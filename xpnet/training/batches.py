@@ -208,16 +208,16 @@ def gather_rows(ops: Arithmetic, block: SampleBlock) -> Samples:
     return tree_map(lambda array: ops.xp.take(array, indices, axis=0), samples)
 
 
-def single_batch(ops: Arithmetic, samples: Samples, order: Array | None = None) -> Batch:
+def single_batch(ops: Arithmetic, samples: Samples, order: Array | None) -> Batch:
     """Return samples as one batch: all of them, or those with the indices in ``order``."""
 
     def load(group: Group) -> SampleBlock:
         start, stop, blocks = group
         if order is None:
-            block = SampleBlock(*tree_map(lambda array: array[start:stop, ...], samples))
+            rows = tree_map(lambda array: array[start:stop, ...], samples)
         else:
-            block = SampleBlock(*gather_rows(ops, SampleBlock(*samples, order[start:stop])))
-        return _stack_blocks(ops, block, blocks)
+            rows = gather_rows(ops, SampleBlock(*samples, order[start:stop]))
+        return _stack_blocks(ops, SampleBlock(*rows), blocks)
 
     return Batch(int((samples.labels if order is None else order).shape[0]), load)
 

@@ -252,7 +252,7 @@ class CompareRanks(LoopCallback):
 
 
 def order_callbacks(
-    evaluate: Evaluate, users: Sequence[LoopCallback] = (), console: Any = None
+    evaluate: Evaluate, users: Sequence[LoopCallback], console: Any = None
 ) -> list[LoopCallback]:
     """Return the callbacks of a training in the order of their calls; those that write files come after them.
 

@@ -108,10 +108,7 @@ class TrainingConsole(LoopCallback):
         self.print_line(f"{name:<14}{_format_evaluation(evaluation)}")
 
     def print_test_evaluation(
-        self,
-        evaluation: SampleEvaluation,
-        per_class: Sequence[float | None],
-        names: Sequence[str] | None = None,
+        self, evaluation: SampleEvaluation, per_class: Sequence[float | None], names: Sequence[str] | None
     ) -> None:
         """Print loss, accuracy and the accuracies by class on the test data."""
         self.print_evaluation("test", evaluation)

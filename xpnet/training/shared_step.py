@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from xpnet._lib.tree import Tree, leaves, split, tree_map
 from xpnet._typing import Array, Arrays, Function, HostArray
 from xpnet.arithmetic import Arithmetic, Reproducible
-from xpnet.arithmetic.base import Operand
+from xpnet.arithmetic.base import Matrix, Operand
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group
 from xpnet.arithmetic.reproducible import bit_budget
 from xpnet.compute.context import ComputeContext
@@ -59,11 +59,11 @@ def share(context: ComputeContext, samples: int, rank: int | None = None) -> tup
 class PartialGradients(Arithmetic):
     """Native arithmetic whose backward pass keeps the factors of gradients, to be multiplied later."""
 
-    def weight_and_bias_gradients(self, dz: Array | Operand, a: Array | Operand) -> tuple[Any, Any]:
+    def weight_and_bias_gradients(self, dz: Matrix, a: Matrix) -> tuple[Any, Any]:
         """Return the factors A and dZ, for `partial_gradients`."""
         return a, dz.values if isinstance(dz, Operand) else dz
 
-    def sample_maxima(self, dz: Array, a: Array | Operand) -> Arrays:  # noqa: ARG002
+    def sample_maxima(self, dz: Array, a: Matrix) -> Arrays:  # noqa: ARG002
         """Return what `partial_gradients` has to know of all samples, as maxima over these samples.
 
         (n, m) and an operand (k, m) -> arrays (..., 1), none in native arithmetic. A row with NaN gives NaN,
@@ -74,7 +74,7 @@ class PartialGradients(Arithmetic):
     def partial_gradients(
         self,
         dz: Array,
-        a: Array | Operand,
+        a: Matrix,
         samples: int,  # noqa: ARG002
         maxima: Iterator[Array],  # noqa: ARG002
     ) -> tuple[Array, Array]:
@@ -89,12 +89,12 @@ class PartialGradients(Arithmetic):
 class ExactPartialGradients(PartialGradients, Reproducible):
     """`PartialGradients` in reproducible arithmetic: all ranks round by the maxima over all samples."""
 
-    def sample_maxima(self, dz: Array, a: Array | Operand) -> Arrays:
+    def sample_maxima(self, dz: Array, a: Matrix) -> Arrays:
         """Return the largest magnitude of each row of dZ and, unless it has integers, of A."""
         return [self.largest(x, -1) for x in ([dz] if isinstance(a, Operand) else [dz, a])]
 
     def partial_gradients(
-        self, dz: Array, a: Array | Operand, samples: int, maxima: Iterator[Array]
+        self, dz: Array, a: Matrix, samples: int, maxima: Iterator[Array]
     ) -> tuple[Array, Array]:
         """Return the exact dZ Aᵀ, without the factor of A, and Σ dZ, rounded by the batch's maxima."""
         xp, is_integer = self.xp, isinstance(a, Operand)

@@ -304,7 +304,7 @@ class Trainer:
             host = dropout_masks(network, config.seed, epoch, begin, end)
             if backend.on_gpu:
                 return put_packed(ops, host, put, steps)
-            return tree_map(lambda mask: put(np.asarray(mask)), host)
+            return tree_map(put, host)
 
         samples = self.samples
         if memory_mapped and backend.on_host:
