@@ -15,8 +15,7 @@ import numpy as np
 
 from xpnet._lib.kinds import check_arguments
 from xpnet._typing import Args, Device, Function, HostArray
-from xpnet.reproducible.places import Place
-from xpnet.reproducible.promotion import INTEGRAL, name_of
+from xpnet.reproducible.places import INTEGRAL, Place, name_of
 
 Base: Any = object  # for type checkers, as operators are made from tables
 Policy = Literal["allow", "warn", "refuse"]

@@ -10,7 +10,7 @@ from xpnet._lib.tree import tree_map
 from xpnet._typing import DType, Functions
 from xpnet.reproducible.array import Array
 from xpnet.reproducible.elementwise import as_operand
-from xpnet.reproducible.promotion import FLOATING, INTEGRAL, name_of, promote
+from xpnet.reproducible.places import FLOATING, INTEGRAL, name_of, promote
 
 
 def asarray(

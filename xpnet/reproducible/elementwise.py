@@ -12,8 +12,7 @@ from xpnet.arithmetic.elementary import SMALLEST_NORMAL
 from xpnet.arithmetic.full_range import FullRange
 from xpnet.nn import functional as F
 from xpnet.reproducible.array import DIRECT, QUIET, Array
-from xpnet.reproducible.places import Place
-from xpnet.reproducible.promotion import DEFAULTS, FLOATING, INTEGRAL, Scalar, kind_of, name_of, promote
+from xpnet.reproducible.places import DEFAULTS, FLOATING, INTEGRAL, Place, Scalar, kind_of, name_of, promote
 
 Data = Any
 """An array of the library that computes."""

@@ -15,7 +15,7 @@ from xpnet.reproducible import functions
 from xpnet.reproducible.array import Array
 from xpnet.reproducible.elementwise import operands
 from xpnet.reproducible.functions import Axis
-from xpnet.reproducible.promotion import FLOATING, name_of
+from xpnet.reproducible.places import FLOATING, name_of
 from xpnet.reproducible.reductions import OWN as REDUCTIONS
 
 RESULTS: Functions = {

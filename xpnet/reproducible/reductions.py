@@ -13,8 +13,7 @@ from xpnet._typing import DType, Function, Functions
 from xpnet.reproducible import elementwise, functions
 from xpnet.reproducible.array import Array
 from xpnet.reproducible.elementwise import Data, by_numpy, call, in_float64_of, operands, with_plain_zeros
-from xpnet.reproducible.places import Place
-from xpnet.reproducible.promotion import FLOATING, name_of
+from xpnet.reproducible.places import FLOATING, Place, name_of
 
 Axes = Sequence[Any]
 

@@ -13,10 +13,9 @@ from xpnet._lib.tree import leaves, tree_map
 from xpnet._typing import Device, DType, Function, Functions, HostArray
 from xpnet.backends.resolve import BACKENDS, backend_of, import_backend
 from xpnet.errors import BackendError
-from xpnet.reproducible import creation, elementwise, linalg, promotion, reductions
+from xpnet.reproducible import creation, elementwise, linalg, reductions
 from xpnet.reproducible.array import Array
-from xpnet.reproducible.places import Place, place_of_array
-from xpnet.reproducible.promotion import DTYPES, name_of
+from xpnet.reproducible.places import DTYPES, Place, isdtype, kind_of, name_of, place_of_array, promote
 
 VERSION = "2024.12"
 CONSTANTS = {"e": math.e, "inf": math.inf, "nan": math.nan, "pi": math.pi, "newaxis": None}
@@ -167,8 +166,8 @@ def _name_of(x: Any) -> str:
 
 def _result_type(space: Namespace, *values: Any) -> DType:
     """Return the dtype to which arrays, dtypes and numbers promote."""
-    kinds = (promotion.kind_of(x.dtype if isinstance(x, Array) else x) for x in values)
-    return getattr(space, promotion.promote(*kinds))
+    kinds = (kind_of(x.dtype if isinstance(x, Array) else x) for x in values)
+    return getattr(space, promote(*kinds))
 
 
 def _can_cast(from_: Any, to: DType, /) -> bool:
@@ -196,7 +195,7 @@ NAMES: Functions = {
     **elementwise.OWN,
     **reductions.OWN,
     "can_cast": _can_cast,
-    "isdtype": promotion.isdtype,
+    "isdtype": isdtype,
 }
 """The functions of the namespace, by name."""
 EXTENSIONS: dict[str, Functions] = {
