@@ -84,23 +84,16 @@ class CuPyBackend(Backend):
         """Return the number of GPUs that the CUDA runtime reports, or 0 and the problem."""
         runtime = library.cuda.runtime
         try:
-            if problem := _find_driver_problem(runtime):
-                return 0, problem
+            driver, needed = int(runtime.driverGetVersion()), int(runtime.runtimeGetVersion()) // 1000
+            major, minor = driver // 1000, driver % 1000 // 10
+            if driver == 0:
+                return 0, Problem("there is no NVIDIA driver", DRIVER_FIX)
+            if major < needed:
+                wheel = f", or in place of this CuPy: {cls.install.format(major)}" if major >= 12 else ""
+                reason = f"the NVIDIA driver supports CUDA {major}.{minor} and this CuPy needs CUDA {needed}"
+                return 0, Problem(reason, DRIVER_FIX + wheel)
             count = int(runtime.getDeviceCount())
         except runtime.CUDARuntimeError as error:
             unlisted = Problem(f"CUDA does not start: {one_line(error)}", DRIVER_FIX)
             return 0, RUNTIME_PROBLEMS.get(error.status, unlisted)
         return count, None if count else RUNTIME_PROBLEMS[NO_DEVICE]
-
-
-def _find_driver_problem(runtime: ModuleType) -> Problem | None:
-    """Return the problem that the driver is missing or older than CuPy's CUDA, else None."""
-    driver, needed = int(runtime.driverGetVersion()), int(runtime.runtimeGetVersion()) // 1000
-    if driver == 0:
-        return Problem("there is no NVIDIA driver", DRIVER_FIX)
-    major, minor = driver // 1000, driver % 1000 // 10
-    if major >= needed:
-        return None
-    wheel = f", or in place of this CuPy: {CuPyBackend.install.format(major)}" if major >= 12 else ""
-    reason = f"the NVIDIA driver supports CUDA {major}.{minor} and this CuPy needs CUDA {needed}"
-    return Problem(reason, DRIVER_FIX + wheel)

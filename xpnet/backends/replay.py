@@ -90,7 +90,7 @@ class PlanBuilder:
 
     def build(self) -> Function:
         """Return the plan: a function of the tuple of arguments that makes the calls and returns outputs."""
-        counts = list[int]()
+        counts = []
         for stage in self.stages:
             for group, in_chunks in stage:
                 self._prepare_chunks(group) if in_chunks else self._prepare(group[0].call)

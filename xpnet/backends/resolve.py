@@ -201,7 +201,7 @@ def _find_gpu_backend(device: str, backend: str) -> tuple[str, Problem | None]:
     if backend == "auto" and kind == "cuda" and probing.cuda_driver_version() is None:
         fix = f"{probing.DRIVER_FIX}; or pass {setting('device', 'cpu')}"
         return "numpy", Problem("there is no NVIDIA driver", fix)
-    problems: list[Probe] = []
+    problems = []
     for name in DEVICE_KINDS[kind] if backend == "auto" else [backend]:
         outcome = probe(name, device)
         if outcome.usable:

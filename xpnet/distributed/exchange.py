@@ -133,8 +133,8 @@ class Memory:
 
     def allocate(self, shape: Shape, dtype: str) -> Any:
         """Return an array of any content."""
-        options = {"device": self._backend.device} if self._direct else {}
-        return self.xp.empty(shape, dtype=getattr(self.xp, dtype), **options)
+        device = self._backend.device if self._direct else "cpu"
+        return self.xp.empty(shape, dtype=getattr(self.xp, dtype), device=device)
 
     def write(self, arrays: Sequence[Array], parts: Sequence[Any]) -> None:
         """Copy the values of arrays into parts of the memory."""

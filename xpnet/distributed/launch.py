@@ -95,7 +95,7 @@ def count_ended() -> int:
             parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
             words = (folder / "environ").read_bytes().split(b"\0")  # empty of a zombie
             ranks |= {int(folder.name): word for word in words if word.startswith(names)}
-    launchers = dict[int, int]()
+    launchers = {}
     for process in ranks:
         launchers[process] = process
         while launchers[process] in ranks:

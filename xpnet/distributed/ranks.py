@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import chain
 from typing import Any, TypeAlias, TypeVar, cast
@@ -20,7 +20,6 @@ from xpnet._lib.machine import allowed_cpus
 from xpnet._lib.tree import split
 from xpnet._typing import Array, Arrays, HostArray, Names, Namespace
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
-from xpnet.backends.base import Backend
 from xpnet.distributed import exchange
 from xpnet.distributed.exchange import Gathering, Shapes, TreeSum, share_blocks
 from xpnet.distributed.launch import initialize, local_rank, rank_and_size
@@ -56,7 +55,7 @@ class Ranks:
     hosts: Names = (platform.node(),)
     library: str | None = None
     comm: Any = None
-    backend: Backend | Any = None
+    backend: Any = None
     places: Names = ()
     activity: Activity = field(default_factory=Activity, compare=False)
     _exchanges: dict[object, Exchange] = field(default_factory=dict, init=False, compare=False)
@@ -139,7 +138,11 @@ class Ranks:
 
     def gather(self, value: T) -> list[T]:
         """Return the JSON values of all processes."""
-        return [value] if self.comm is None else _gather_values(self.comm, value)
+        if self.comm is None:
+            return [value]
+        text = np.frombuffer(json.dumps(value).encode(), np.uint8)  # mpi4py would send pickles
+        joined, sizes = _gather_arrays(self.comm, text)
+        return [json.loads(each.tobytes()) for each in split(joined, sizes)]
 
     def compare(self, facts: Mapping[str, object]) -> None:
         """Check that all processes have the same facts, JSON values by name.
@@ -251,12 +254,6 @@ class Ranks:
 ALONE: Ranks = Ranks()
 
 
-def _gather_values(comm: Any, value: T) -> list[T]:
-    """Return the JSON values of all ranks. mpi4py would send pickles."""
-    joined, sizes = _gather_arrays(comm, np.frombuffer(json.dumps(value).encode(), np.uint8))
-    return [json.loads(text.tobytes()) for text in split(joined, sizes)]
-
-
 def _gather_arrays(comm: Any, array: HostArray) -> tuple[HostArray, list[int]]:
     """Return the arrays (n,) of all ranks, of one dtype, joined, and their lengths."""
     sizes = np.empty(comm.size, np.int64)
@@ -308,8 +305,8 @@ def make_ranks(comm: Any, host: str, library: str) -> Ranks:
     """Return the ranks of a communicator of mpi4py, of which this one is on a machine of a name."""
     comm = (activity := Activity()).watched(comm)
     clock.start(activity.end_if_unwatched)
-    hosts = tuple(_gather_values(comm, host))
-    return Ranks(int(comm.rank), int(comm.size), hosts, library, comm, activity=activity)
+    ranks = Ranks(int(comm.rank), int(comm.size), (), library, comm, activity=activity)
+    return replace(ranks, hosts=tuple(ranks.gather(host)))
 
 
 def count_sharing(ranks: Ranks) -> list[int]:

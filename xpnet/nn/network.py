@@ -72,7 +72,7 @@ def backward(
     """
     activation_backward = F.ACTIVATIONS[network.activation].backward
     hidden_masks = iter(masks[::-1])
-    gradients: list[Any] = []
+    gradients = []
     gradient: L.Linear | L.BatchNorm
     for index in reversed(range(len(layers))):
         layer, (cached, dropped, _) = layers[index], cache[index]

@@ -154,7 +154,7 @@ def call(
     """
     __tracebackhide__ = True
     backend, given = run.backend, {**task.leaves}
-    arrays = dict[str, Any]()
+    arrays = {}
     changed = list[str]()
     outputs = dict[str, Any]()
 

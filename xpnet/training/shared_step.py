@@ -20,7 +20,6 @@ from xpnet.arithmetic.blocks import BLOCK_SIZE, Group
 from xpnet.arithmetic.reproducible import bit_budget
 from xpnet.compute.context import ComputeContext
 from xpnet.distributed.exchange import Rows, Shapes, share_rows, take_rows
-from xpnet.distributed.ranks import ALONE, Ranks
 from xpnet.nn import layers as L
 from xpnet.nn.dropout import dropout_scale
 from xpnet.nn.optim import Optimizer, map_layers
@@ -110,14 +109,11 @@ class ExactPartialGradients(PartialGradients, Reproducible):
 class Schedule:
     """The steps in which gradients are compared: the first, and one in so many blocks.
 
-    Parameters
-    ----------
-    ranks
-        The processes that share the training.
+    Without an arithmetic that is exact, none is.
     """
 
-    def __init__(self, ranks: Ranks) -> None:
-        self._computed = -math.inf if ranks.comm is None else BLOCKS
+    def __init__(self, *, is_exact: bool) -> None:
+        self._computed = BLOCKS if is_exact else -math.inf
 
     def is_due(self, blocks: int) -> bool:
         """Return True if a step is one of these, in which a rank computes so many blocks or more."""
@@ -164,7 +160,7 @@ class SharedStep(Step):
             lambda _own, *sizes: context.compile(partial(self._sum_terms, *sizes), transient=True)
         )
         self._scale_inputs = context.compile(_scale_first, donated=True)
-        self._schedule = Schedule(context.ranks if context.is_exact else ALONE)
+        self._schedule = Schedule(is_exact=context.is_exact)
 
     def __call__(self, variables: Variables, batch: Batch, *learning_rates: float) -> Variables:
         """Return the variables after each step of a batch, as `Step` does."""
@@ -243,10 +239,9 @@ class SharedStep(Step):
             maxima = fill(largest, numbers.reshape(ranks.size, -1).max(axis=0))
             maxima = tree_map(self.context.backend.put, maxima)
         parts = self._part_sums(own[1] - own[0], *sizes)(maxima, terms)
-        if self._own is not None:
-            self._own.append(self._digest([*largest, *parts]))
         sums = ranks.add_up([parts], ranks.size, *self._shapes)
         if self._own is not None:
+            self._own.append(self._digest([*largest, *parts]))
             following = share(self.context, size, self._next)
             terms, largest = self._terms(variables.parameters, batch.block(Group(*following, 1)))
             their_parts = self._part_sums(following[1] - following[0], *sizes)(maxima, terms)
