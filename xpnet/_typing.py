@@ -5,6 +5,7 @@ backend computes them as NumPy does, is tested as they run; see `tests/arithmeti
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ Function: TypeAlias = Callable[..., Any]
 
 Functions: TypeAlias = dict[str, Function]
 """Functions by name."""
+
+Context: TypeAlias = AbstractContextManager[object]
+"""What a ``with`` statement takes, whose value is not used."""
 
 Notify: TypeAlias = Callable[[str], object]
 """Receives a line of text."""

@@ -9,7 +9,7 @@ from commands import complaint
 
 from xpnet import train
 from xpnet.__main__ import main
-from xpnet.arithmetic import ARITHMETICS, Native, Reproducible
+from xpnet.arithmetic import ARITHMETICS, Arithmetic, Reproducible
 from xpnet.backends.base import PRECISION_VARIABLES
 from xpnet.backends.probing import Probe
 from xpnet.parity import devices
@@ -90,10 +90,10 @@ def test_the_native_tolerances_decide(run, broken, capsys, factor, failures):
     """A relative error of the gradients moves the parameters by about a hundredth of it."""
 
     def weight_and_bias_gradients(self, dz, a):
-        dw, db = Native.weight_and_bias_gradients(self, dz, a)
+        dw, db = Arithmetic.weight_and_bias_gradients(self, dz, a)
         return dw * factor, db
 
-    broken(Native, weight_and_bias_gradients=weight_and_bias_gradients)
+    broken(Arithmetic, weight_and_bias_gradients=weight_and_bias_gradients)
     assert run() == bool(failures)
     out = capsys.readouterr().out
     assert out.count("FAIL") == len(failures)

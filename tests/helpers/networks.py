@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from xpnet.arithmetic import Native, Reproducible
+from xpnet.arithmetic import Arithmetic, Reproducible
 from xpnet.config import TrainConfig
 from xpnet.data.datasets import Dataset
 from xpnet.nn.functional import ACTIVATIONS
@@ -53,7 +53,7 @@ def pixels(samples, features, classes):
 
 
 def arithmetic(backend, dtype="float64"):
-    return Native(backend.xp, backend.device, getattr(backend.xp, dtype))
+    return Arithmetic(backend.xp, backend.device, getattr(backend.xp, dtype))
 
 
 def reproducible(backend):

@@ -3,7 +3,7 @@
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.reproducible import Reproducible
 
-__all__ = ["ARITHMETICS", "SPECIFICATION_VERSION", "Arithmetic", "Native", "Reproducible"]
+__all__ = ["ARITHMETICS", "SPECIFICATION_VERSION", "Arithmetic", "Reproducible"]
 
 SPECIFICATION_VERSION = 1
 """The version of the specification, docs/reproducibility.md, that `Reproducible` and all that uses it follow.
@@ -11,8 +11,5 @@ SPECIFICATION_VERSION = 1
 It is increased when any bit changes that the specification fixes.
 """
 
-Native = Arithmetic
-"""The library's own operations."""
-
-ARITHMETICS = {arithmetic.name: arithmetic for arithmetic in (Reproducible, Native)}
+ARITHMETICS = {arithmetic.name: arithmetic for arithmetic in (Reproducible, Arithmetic)}
 """The arithmetics by name, as in ``--arithmetic``."""

@@ -6,7 +6,7 @@ A library file beside this one holds a subclass of `Backend`.
 import importlib
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import cached_property
 from types import ModuleType
 from typing import Any, Self
@@ -15,7 +15,7 @@ import array_api_compat
 import numpy as np
 
 from xpnet._lib.switches import read_switch
-from xpnet._typing import Array, Device, Function, HostArray, Names, Namespace
+from xpnet._typing import Array, Context, Device, Function, HostArray, Names, Namespace
 from xpnet.backends.probing import Probe, Problem, cuda_major, expand_device, find_fix, is_gpu, one_line
 from xpnet.backends.workers import Workers
 from xpnet.errors import BackendError, ConfigError, setting
@@ -185,11 +185,11 @@ class Backend:
             reason = f"gave {total} where 12 is right"
         return Problem(f"a test computation {reason}", self.install_gpu.format(cuda_major()))
 
-    def scope(self) -> AbstractContextManager[object]:
+    def scope(self) -> Context:
         """Return the context in which to compute with this backend."""
         return nullcontext()
 
-    def operation_scope(self) -> AbstractContextManager[object]:
+    def operation_scope(self) -> Context:
         """Return the context of one operation of `standard`, of arrays on the device."""
         return self.scope()
 
@@ -198,14 +198,14 @@ class Backend:
         """The library's functions by the array-API standard, none replaced by a faster one."""
         return array_api_compat.array_namespace(self.xp.zeros(0))
 
-    def workers(self, count: int) -> AbstractContextManager[None]:
+    def workers(self, count: int) -> Context:
         """Return the context in which the ``pool`` computes `count` blocks in parallel.
 
         Libraries without `parallel_blocks` manage their own threads and take one block at a time.
         """
         return nullcontext()
 
-    def single_blocks(self, multiplications: int) -> AbstractContextManager[object]:
+    def single_blocks(self, multiplications: int) -> Context:
         """Return the context for batches of a single block, in which the library may use all threads.
 
         ``multiplications`` are those of a block, from the inputs to the logits.

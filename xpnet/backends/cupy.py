@@ -6,11 +6,10 @@ checks the driver, then the runtime, and returns the first problem.
 """
 
 import importlib
-from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any, cast
 
-from xpnet._typing import Array, Function, HostArray, Names
+from xpnet._typing import Array, Context, Function, HostArray, Names
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import DRIVER_FIX, NO_GPU_FIX, GpuCount, Problem, cuda_index, one_line
 
@@ -39,9 +38,9 @@ class CuPyBackend(Backend):
         self.xp = make_namespace(importlib.import_module("array_api_compat.cupy"))
         self.device = self.library.cuda.Device(cuda_index(device))
 
-    def scope(self) -> AbstractContextManager[object]:
+    def scope(self) -> Context:
         """Return the context in which this GPU is the current one, on which CuPy puts its results."""
-        return cast("AbstractContextManager[object]", self.library.cuda.Device(cuda_index(self.device_name)))
+        return cast("Context", self.library.cuda.Device(cuda_index(self.device_name)))
 
     def compile(self, function: Function, **_: object) -> Function:
         """Return a function that runs in a few kernels; see `xpnet.backends.cupy_compile`."""

@@ -1,13 +1,13 @@
 """NumPy, on the CPU: the backend that is always available."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from xpnet._typing import Array, Function, HostArray
+from xpnet._typing import Array, Context, Function, HostArray
 from xpnet.backends.base import Backend
 from xpnet.backends.replay import compile_replay
 from xpnet.backends.tape import xp
@@ -31,7 +31,7 @@ class NumPyBackend(Backend):
         """Give the BLAS one thread while blocks are computed in parallel."""
         self.pool = Workers(lambda: find_blas().limit(limits=1))
 
-    def scope(self) -> AbstractContextManager[None]:
+    def scope(self) -> Context:
         """Silence floating-point warnings: the training loop checks for infinities and NaN."""
         return np.errstate(all="ignore")
 

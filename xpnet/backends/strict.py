@@ -5,13 +5,13 @@ operation, indexing and type promotion outside the standard.
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from xpnet._typing import HostArray, Names
+from xpnet._typing import Context, HostArray, Names
 from xpnet.backends.base import Backend
 from xpnet.backends.workers import find_blas
 
@@ -47,7 +47,7 @@ class StrictBackend(Backend):
                 module.device_supports_dtype = lambda device, dtype: dtype == int64 or supports(device, dtype)
             yield
 
-    def operation_scope(self) -> AbstractContextManager[object]:
+    def operation_scope(self) -> Context:
         """Silence floating-point warnings."""
         return np.errstate(all="ignore")
 

@@ -4,7 +4,7 @@ import importlib
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from operator import attrgetter
 from threading import Lock
@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from xpnet._typing import Array, Function, HostArray, Names
+from xpnet._typing import Array, Context, Function, HostArray, Names
 from xpnet.backends.base import Backend, replace_functions
 from xpnet.backends.probing import NO_GPU_FIX, GpuCount, Problem, cuda_index, missing_driver_or, one_line
 from xpnet.backends.replay import compile_replay
@@ -40,7 +40,7 @@ class TorchBackend(Backend):
         """Set the namespace and the device."""
         self.xp = _make_namespace(self.library)
         self.device: Any = self.library.device(device)
-        self._current: Callable[[], AbstractContextManager[object]] = nullcontext
+        self._current: Callable[[], Context] = nullcontext
         if cuda_index(device) is not None:
             self._current = partial(self.library.cuda.device, self.device)  # makes it the current GPU
         self.has_float64 = not device.startswith("mps")
@@ -60,7 +60,7 @@ class TorchBackend(Backend):
         with torch.no_grad(), casts, self._current(), _full_precision(torch), default:
             yield
 
-    def operation_scope(self) -> AbstractContextManager[object]:
+    def operation_scope(self) -> Context:
         """Compute on this device."""
         return self._current()
 
@@ -85,7 +85,7 @@ class TorchBackend(Backend):
         finally:
             self.library.set_num_threads(before)
 
-    def single_blocks(self, multiplications: int) -> AbstractContextManager[object]:
+    def single_blocks(self, multiplications: int) -> Context:
         """Let operations use all threads if the products are large enough to outweigh synchronisation."""
         if not self.parallel_blocks:
             return nullcontext()
@@ -99,7 +99,7 @@ class TorchBackend(Backend):
 
         return compile_replay(function, TorchTape, **options)
 
-    def forbid_loops(self) -> AbstractContextManager[object]:
+    def forbid_loops(self) -> Context:
         """Return a context in which it is an error to take the elements of a tensor one by one."""
         tensor, counts = self.library.Tensor, Counter[Any]()
 

@@ -5,11 +5,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
-from xpnet._typing import Item, Result
+from xpnet._typing import Context, Item, Result
 
 MAX_PENDING = 4
 """Items submitted to the threads at a time."""
@@ -31,20 +31,20 @@ class Workers:
     ``parallel`` returns the context in which they compute.
     """
 
-    def __init__(self, parallel: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
+    def __init__(self, parallel: Callable[[], Context] = nullcontext) -> None:
         self.count, self._parallel = 1, parallel
         self.sharing = True  # whether `share` uses the threads
         self._pool: ThreadPoolExecutor | None = None
-        self._kept: tuple[tuple[int, int], ThreadPoolExecutor] | None = None  # with its count and process
+        self._pools: dict[tuple[int, int], ThreadPoolExecutor] = {}  # the last one, by its count and process
 
     @contextmanager
     def start(self, count: int, prepare_thread: Callable[[], object]) -> Iterator[None]:
         """Compute in `count` threads, each of which calls `prepare_thread` first."""
         key = count, os.getpid()  # a process that is forked has no threads of its parent
-        if count > 1 and (self._kept is None or self._kept[0] != key):
+        if count > 1 and key not in self._pools:
             # The threads live as long as this object, so what they hold must not lead to it.
-            self._kept = key, ThreadPoolExecutor(count, THREADS, prepare_thread)
-        self.count, self._pool = count, self._kept[1] if self._kept is not None and count > 1 else None
+            self._pools = {key: ThreadPoolExecutor(count, THREADS, prepare_thread)}
+        self.count, self._pool = count, self._pools.get(key)
         try:
             yield
         finally:

@@ -97,9 +97,10 @@ def count_ended() -> int:
             ranks |= {int(folder.name): word for word in words if word.startswith(names)}
     launchers = {}
     for process in ranks:
-        launchers[process] = process
-        while launchers[process] in ranks:
-            launchers[process] = parents[launchers[process]]
+        launcher = process
+        while launcher in ranks:
+            launcher = parents[launcher]
+        launchers[process] = launcher
     own = launchers.get(os.getpid())
     if not own:  # without /proc, or in a container of its own, which does not show the others
         return 0

@@ -6,7 +6,7 @@ import platform
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import chain
@@ -18,7 +18,7 @@ from xpnet._lib import clock
 from xpnet._lib.extras import install_command
 from xpnet._lib.machine import allowed_cpus
 from xpnet._lib.tree import split
-from xpnet._typing import Array, Arrays, HostArray, Names, Namespace
+from xpnet._typing import Array, Arrays, Context, HostArray, Names, Namespace
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
 from xpnet.distributed import exchange
 from xpnet.distributed.exchange import Gathering, Shapes, TreeSum, share_blocks
@@ -176,11 +176,9 @@ class Ranks:
             by default a wrong gradient or update.
         """
         every = self.gather([own, following])
-        accused = {
-            rank: (rank - 1) % self.size for rank, (own, _) in enumerate(every) if every[rank - 1][1] != own
-        }
+        accused = [rank for rank, (own, _) in enumerate(every) if every[rank - 1][1] != own]
         # The result with which an accused rank accuses another may itself be wrong.
-        named = [rank for rank, before in accused.items() if before not in accused] or [*accused]
+        named = [rank for rank in accused if (rank - 1) % self.size not in accused] or accused
         if named:
             names = "; ".join(f"{self.hosts[rank]}, rank {rank}" for rank in sorted(named))
             problem = problem or f"has computed a wrong gradient or update in step {self.activity.step}"
@@ -243,7 +241,7 @@ class Ranks:
             raise
         watchdog.stop()
 
-    def in_step(self, number: int, samples: int) -> AbstractContextManager[None]:
+    def in_step(self, number: int, samples: int) -> Context:
         """Let the body be the step of a number, or several, on so many samples."""
         if self.comm is None:
             return nullcontext()

@@ -159,7 +159,6 @@ class SharedStep(Step):
         self._part_sums: Function = cache(
             lambda _own, *sizes: context.compile(partial(self._sum_terms, *sizes), transient=True)
         )
-        self._scale_inputs = context.compile(_scale_first, donated=True)
         self._schedule = Schedule(is_exact=context.is_exact)
 
     def __call__(self, variables: Variables, batch: Batch, *learning_rates: float) -> Variables:
@@ -248,7 +247,7 @@ class SharedStep(Step):
             self._following.append(self._digest([*largest, *their_parts]))
         if factor is None or not self._rows[0]:
             return sums
-        return self._scale_inputs(sums, factor * dropout_scale(self.context.network.input_dropout))
+        return [sums[0] * (factor * dropout_scale(self.context.network.input_dropout)), *sums[1:]]
 
     def _update_rows(
         self, variables: Variables, sums: Arrays, factors: tuple[float, float], rate: float
@@ -302,10 +301,6 @@ class SharedStep(Step):
         largest, inputs = iter(maxima), Operand(terms[0], integer=True) if pixels else terms[0]
         layers = zip([inputs, *terms[2::2]], terms[1::2], strict=True)
         return [x + 0.0 for a, dz in layers for x in self._ops.partial_gradients(dz, a, samples, largest)]
-
-
-def _scale_first(arrays: Arrays, factor: float) -> Arrays:
-    return [arrays[0] * factor, *arrays[1:]]
 
 
 def fill(like: Tree, numbers: HostArray) -> Tree:
