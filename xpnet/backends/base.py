@@ -12,7 +12,6 @@ from types import ModuleType
 from typing import Any, Self
 
 import array_api_compat
-import numpy as np
 
 from xpnet._lib.switches import read_switch
 from xpnet._typing import Array, Context, Device, Function, HostArray, Names, Namespace
@@ -224,6 +223,8 @@ class Backend:
 
         The result may share memory with `array` and may be read-only.
         """
+        import numpy as np
+
         return np.asarray(array)
 
     def narrow(self, array: HostArray) -> HostArray:
