@@ -46,8 +46,8 @@ def run(backend: Backend) -> None:
         model = xpnet.fit(x, y, epochs=1, batch_size=batch_size, backend=backend.name, device="cuda")
         model.evaluate(x, y)
     with backend.scope():
-        x = np.random.default_rng(2).uniform(0.1, 3.0, size=(3, 40, 50))
-        stacks = [x, x[0], x[0, :, ::2].T, x[0, 0], x[0, 0, 0], np.ones((2, 3000))]
+        x = np.random.default_rng(2).uniform(0.1, 3.0, size=(3, 20, 24))
+        stacks = [x, x[0], x[0, :, ::2].T, x[0, 0], x[0, 0, 0], np.ones((2, 1200))]
         for function in FUNCTIONS.values():
             for stack in stacks:
                 for dtype in DTYPES:
