@@ -50,10 +50,10 @@ def count_all() -> dict[str, dict[str, Any]]:
 
     x = np.random.default_rng(0).integers(0, 256, (BATCH * STEPS, 784), np.uint8)
     y, moments = (x[:, 0] % 10).astype(np.int32), dict[str, list[list[int]]]()
-    own: dict[str, Any] = {"backend": "cupy", "device": "cuda", "batch_size": BATCH, "epochs": 4}
+    own: dict[str, Any] = {"backend": "cupy", "device": "cuda", "batch_size": BATCH, "epochs": 3}
     for name, settings in NETWORKS.items():
         ends = moments[name] = []  # of epochs, of which the last one alone is evaluated
-        own |= {"log_every": 4, "callback": lambda _, ends=ends: ends.append([*read_counts().values()])}
+        own |= {"log_every": 3, "callback": lambda _, ends=ends: ends.append([*read_counts().values()])}
         xpnet.fit(x, y, **own, **settings)
     run = CuPy(Images(x, y, x, y)).training(Task(batch=BATCH, rows=len(x)))
     moments["784-10-10 by hand, float32"] = [(run(1), [*read_counts().values()])[1] for _ in range(4)]
