@@ -83,9 +83,10 @@ def check_files(sdist: Path, wheel: Path) -> None:
 
 def make_environment(folder: Path, *words: str) -> Path:
     """Install what pip's words name into a fresh environment; return the folder of its programs."""
-    call(sys.executable, "-m", "venv", folder)
+    call(sys.executable, "-m", "venv", "--without-pip", folder)
     programs = folder / BIN
-    call(programs / "python", "-m", "pip", "install", "--quiet", "--no-compile", *words)
+    pip = sys.executable, "-m", "pip", "--python", programs / "python"
+    call(*pip, "install", "--quiet", "--no-compile", *words)
     return programs
 
 
@@ -105,7 +106,7 @@ def check_sdist(sdist: Path, work: Path, tests: Sequence[str]) -> None:
     with tarfile.open(sdist) as archive:
         archive.extractall(work, filter="data")
     folder = work / sdist.name.removesuffix(".tar.gz")
-    programs = make_environment(work / "sdist", f"{folder}[{'test' if tests else 'test-all'}]")
+    programs = make_environment(work / "sdist", f"{folder}[{'test' if tests else 'test-all'}]", "pip")
     # The program pytest, unlike python -m pytest, imports the package that is installed.
     call(programs / "pytest", "-n", "auto", "-m", "", *tests, folder=folder)
 
