@@ -12,6 +12,10 @@ pytestmark = [pytest.mark.tooling, pytest.mark.needs("emulated-cuda")]
 
 ANSWER = 'extern "C" __attribute__((visibility("default"))) int answer() { return 42; }'
 
+DAMAGES = pytest.mark.parametrize(
+    "damage", [lambda x: x[:-1], lambda x: x[:5000] + b"?" + x[5001:], lambda _: b""]
+)
+
 
 @pytest.fixture(autouse=True)
 def empty_cache(tmp_path, monkeypatch):
@@ -43,7 +47,7 @@ def test_a_source_that_changes_is_compiled_anew(tmp_path):
         assert answer(build.build("answer.so", [file])) == number
 
 
-@pytest.mark.parametrize("damage", [lambda x: x[:-1], lambda x: x[:5000] + b"?" + x[5001:], lambda _: b""])
+@DAMAGES
 def test_a_damaged_library_is_compiled_anew(damage):
     library = build.build("answer.so", (), ANSWER)
     whole = library.read_bytes()
@@ -52,7 +56,7 @@ def test_a_damaged_library_is_compiled_anew(damage):
     assert library.read_bytes() == whole
 
 
-@pytest.mark.parametrize("damage", [lambda x: x[:-1], lambda x: x[:5000] + b"?" + x[5001:], lambda _: b""])
+@DAMAGES
 def test_a_damaged_compiled_header_is_compiled_anew(damage):
     text, flags = "#define ANSWER 42\n", ("-O2", "-Werror=invalid-pch", "-Winvalid-pch")
     compiled = build.precompile(text, flags).with_suffix(".h.gch")

@@ -85,23 +85,13 @@ def test_a_step_asks_no_more_of_the_device_than_its_budget():
 @pytest.mark.parametrize(
     ("place", "name", "value", "problem"),
     [
-        (
-            build.shutil,
-            "which",
-            lambda _: None,
-            "g++ is not on the PATH: install it, for example with apt install",
-        ),
+        (build.shutil, "which", lambda _: None, "g++ is not on the PATH: install it, for example with apt"),
         (wheels, "KNOWN", {"cupy-cuda12x": ("9.0",)}, "cupy-cuda12x 9.0 alone, but found {} {}: pip"),
         (wheels, "OTHERS", ("numpy", "scipy"), "numpy and scipy are installed, of which one"),
         (wheels, "OTHERS", (), "CuPy is not installed; the emulated device knows cupy-cuda12x"),
         (build, "OLDEST", 99, "is too old: install version 99 or newer"),
         (build, "CPU_FLAGS", ("amx3",), "the processor lacks amx3: the emulated device needs one of 2015"),
-        (
-            device,
-            "CARDS",
-            ("/dev/null",),
-            "/dev/null is a CUDA device: use it, or set XPNET_EMULATED_CUDA=force",
-        ),
+        (device, "CARDS", ("/dev/null",), "/dev/null is a CUDA device: use it, or set XPNET_EMULATED_CUDA=f"),
         (device.platform, "machine", lambda: "aarch64", "needs Linux on x86-64, not linux on aarch64"),
     ],
 )
@@ -163,18 +153,12 @@ def test_it():
 """
 
 
-def run_pytest(folder, **environment):
+def run_pytest(folder, text=TEST, **environment):
     (folder / "conftest.py").write_text("import cupy\n")
-    (folder / "test_it.py").write_text(TEST)
+    (folder / "test_it.py").write_text(text)
+    words = [sys.executable, "-m", "pytest"]
     environment = os.environ | environment
-    return subprocess.run(
-        [sys.executable, "-m", "pytest"],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_pytest_installs_it_before_a_conftest_imports_cupy_and_its_header_says_so(tmp_path):
@@ -184,11 +168,8 @@ def test_pytest_installs_it_before_a_conftest_imports_cupy_and_its_header_says_s
 
 
 def test_unset_nothing_of_it_is_imported(tmp_path):
-    (tmp_path / "test_it.py").write_text(
-        "import sys\ndef test_it():\n    assert 'xpnet.emulation' not in sys.modules\n"
-    )
-    process = subprocess.run(
-        [sys.executable, "-m", "pytest"], cwd=tmp_path, capture_output=True, text=True, check=False
+    process = run_pytest(
+        tmp_path, "def test_it():\n    import sys\n    assert 'xpnet.emulation' not in sys.modules\n"
     )
     assert "1 passed" in process.stdout
     assert "emulated" not in process.stdout

@@ -50,6 +50,19 @@ def test_kernels_that_leave_their_loop_early_and_those_that_do_not_fuse_are_righ
     assert lines == ["[0 1 2 2 2]", "[0. 0. 2. 3.]", "[0 2 1 2]", "True False", "False True"]
 
 
+REDUCTION = """
+import cupy
+from xpnet.emulation import build
+headers, built = [], build.build
+build.build = lambda *words: headers.append(words[-1]) or built(*words)
+print(cupy.arange(600).reshape(20, 30).sum(axis=1)[19], "FIBERS" in headers[-1])
+"""
+
+
+def test_cupys_reductions_are_loops():
+    assert run("-c", REDUCTION) == "17535 False\n"
+
+
 SPECIAL = """
 import cupy, numpy
 import cupyx.scipy.special as ours

@@ -26,6 +26,17 @@ WARP_STEP = re.compile(r"for \([^;]*;[^;]*; \w+ \+= 32\)|(?<!int )\bx = 0;")
 INCLUDES = re.compile(r"\A\s*(?:#include.*\s+)*")
 OWN_INCLUDE = re.compile(r"#include\s*[<\"](?!cupy/|cub/|thrust/|cuda)")
 """Of a file that is neither CuPy's nor one of CUDA: it may have changed."""
+REDUCTION = re.compile(
+    r"(?s)unsigned int _tid = threadIdx.x;(.*?)(_type_reduce _s =.*?_sdata\[_tid\] = _s;)\s+"
+    r"__syncthreads\(\);(.*?)if \(_tid < _block\) {\s+_REDUCE\(_block\);\s+}\s+__syncthreads\(\);(\s+})\s+"
+    r"if \(_tid < _block_stride\) {\s+_s = _sdata\[_tid\];\s+}\s+if \(_tid < _block_stride && (_i < .*?{)"
+)
+LOOPS = r"""unsigned _tid = 0;\1for (_tid = 0; _tid < sizeof _sdata_raw / sizeof(_type_reduce); _tid++) {
+      _J_offset = _tid / _block_stride, _j_offset = _J_offset * _out_ind.size();
+      \2 }\3for (_tid = 0; _tid < _block; _tid++) _REDUCE(_block)\4
+    for (_tid = 0; _tid < _block_stride; _tid++) if (ptrdiff_t _i = _i_base + _tid; \5
+      _type_reduce _s = _sdata[_tid];"""
+"""CuPy's reductions, and loops in place of their threads, which fibers take ten times as long for."""
 COMPLEX = re.compile(r"\bcomplex<(?:float|double)>|\bthrust::")
 
 
@@ -41,11 +52,15 @@ def build_kernels(source: str, options: Sequence[str], expressions: Sequence[str
     """
     code = re.sub(r"#include.*", "", source) + " ".join(expressions)
     is_loop = "CUPY_FOR" in source and not THREADS.search(source)
+    loops, count = REDUCTION.subn(LOOPS, source)
+    leaves = LEAVES.search(source) or RAW_OUTPUT.search(source)
+    if count and not leaves and THREADS.findall(loops) == ["blockIdx", "gridDim"]:
+        source, is_loop = loops, True
     kinds = {
         "EMULATED_COMPLEX": COMPLEX.search(code),
         "EMULATED_FIBERS": not is_loop,
         "EMULATED_GRID": "wait_for_all((" in source,
-        "EMULATED_SEQUENCE": is_loop and (LEAVES.search(source) or RAW_OUTPUT.search(source)),
+        "EMULATED_SEQUENCE": is_loop and leaves,
     }
     has_own = OWN_INCLUDE.search(source)
     includes = "" if has_own else INCLUDES.findall(source)[0]

@@ -84,9 +84,8 @@ def redirect(module: str, libraries: dict[str, ctypes.CDLL], driver: ctypes.CDLL
             target = getattr(library, name, None)
             code = b"" if target else b"\x48\xbf" + struct.pack("<Q", _keep(name))  # mov rdi, name
             target = target or (driver.emulated_throw if name.startswith("_Z") else driver.emulated_missing)
-            code += (
-                b"\x48\xb8" + struct.pack("<Q", _address_of(target)) + b"\xff\xe0"
-            )  # mov rax, target; jmp rax
+            # mov rax, target; jmp rax
+            code += b"\x48\xb8" + struct.pack("<Q", _address_of(target)) + b"\xff\xe0"
             page = (base + addresses[name]) & ~4095
             if libc.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(8192), 7):
                 msg = "the system refuses to change machine code in memory: allow it, or use another machine"

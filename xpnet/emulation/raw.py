@@ -29,8 +29,7 @@ def preload_sanitizer() -> None:
     words = ["g++", f"-print-file-name={SANITIZER}"]
     file = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
     if file == SANITIZER or "LD_PRELOAD" in os.environ:
-        msg = "the address sanitizer cannot be loaded: install libasan, and do not set LD_PRELOAD"
-        raise BackendError(msg)
+        raise BackendError("cannot load the address sanitizer: install libasan, and do not set LD_PRELOAD")
     options = OPTIONS + os.environ.get("ASAN_OPTIONS", "")
     environment = os.environ | {"LD_PRELOAD": file, "ASAN_OPTIONS": options}
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
@@ -71,9 +70,7 @@ def check_arguments(cupy: Any, kernel: Any, arguments: Sequence[Any]) -> None:
     for number, argument in enumerate(arguments):
         kind = declared.types[3 * number : 3 * number + 3].decode()
         if problem := _find_problem(cupy, argument, kind[0] == "*", kind[1:]):
-            name = NAMES.get(kind[1:], "a structure")
-            if kind[0] == "*":
-                name += " *"
+            name = NAMES.get(kind[1:], "a structure") + " *" * (kind[0] == "*")
             msg = f"kernel {kernel.name}: argument {number} is {problem}, but the parameter is {name}"
             raise TypeError(msg)
 
