@@ -53,7 +53,7 @@ def main(words: Sequence[str]) -> int:
     """
     parser = Parser("xpnet export", __doc__)
     parser.add_argument("run", type=Path, metavar="RUN", nargs="?")
-    parser.add_argument("--to", choices=tuple(FORMATS), required=True)
+    parser.add_argument("--to", choices=FORMATS, required=True)
     parser.add_argument("--out", type=Path, metavar="FILE")
     parser.add_argument("--rows", choices=("auto", "uint8", "float"), default="auto")
     arguments = parser.parse_args(words)

@@ -123,7 +123,7 @@ def report_error(error: Exception, *, debug: bool, source: str = "") -> int:
     share is printed by the first, and that of one of them with its rank.
     """
     (rank, size), is_shared = rank_and_size(), getattr(error, "shared", False)
-    if rank > 0 and isinstance(error, XPNetError) and is_shared:
+    if rank and isinstance(error, XPNetError) and is_shared:
         time.sleep(not is_connected())  # a launcher may end all when one ends
         return error.exit_code
     time.sleep(min(rank, MOST_DELAYED) / 4)  # the end of one that prints the reason may end all

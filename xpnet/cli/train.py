@@ -185,7 +185,7 @@ def train_run(
             for text in describe_training(selection, trainer, parent):
                 console.print_line(text)
             if resumed:
-                steps = f" and {pluralize(state.batch, 'step')}" if state.batch > 0 else ""
+                steps = f" and {pluralize(state.batch, 'step')}" if state.batch else ""
                 console.print_line(f"goes on after epoch {state.epoch}{steps}")
             result = trainer.fit(callbacks, state, first_epoch=first)
             if note := initial_note(trainer.best_by, result):

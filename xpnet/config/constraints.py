@@ -27,10 +27,10 @@ def find_violations(c: Settings) -> Iterator[Violation]:  # noqa: C901, PLR0912,
     if c.test_split and c.test_data:
         yield "test_split", "test_data", f"there is {setting('test_data')} already: give one of the two"
 
-    if c.augment_elastic_sigma and c.augment_elastic_alpha == 0:
+    if c.augment_elastic_sigma and not c.augment_elastic_alpha:
         message = f"needs {setting('augment_elastic_alpha')}, the strength of the deformation"
         yield "augment_elastic_sigma", "augment_elastic_alpha", message
-    if c.augment_fade_epochs > 0 and not any(getattr(c, name) for name in DISTORTIONS):
+    if c.augment_fade_epochs and not any(getattr(c, name) for name in DISTORTIONS):
         message = f"needs a distortion that fades, such as {setting('augment_rotate')} 10"
         yield "augment_fade_epochs", None, message
     if c.augment_fade_epochs > c.epochs:
@@ -44,7 +44,7 @@ def find_violations(c: Settings) -> Iterator[Violation]:  # noqa: C901, PLR0912,
     if c.batch_norm and c.batch_size == 1:
         message = f"needs a {setting('batch_size')} of 2 or more, got 1: one sample has no variance"
         yield "batch_norm", "batch_size", message
-    if c.dropout > 0 and not c.hidden:
+    if c.dropout and not c.hidden:
         remedy = f"give {setting('hidden')} their units; {setting('input_dropout')} drops inputs"
         yield "dropout", "hidden", f"needs hidden layers: {remedy}"
     if c.init != "uniform" and c.init_from:
@@ -63,9 +63,9 @@ def find_violations(c: Settings) -> Iterator[Violation]:  # noqa: C901, PLR0912,
         message = f"expected one training, not {setting('repeats')} or several learning rates"
         yield "resume_or_start", None, message
     # Training
-    if c.patience and c.validation == 0:
+    if c.patience and not c.validation:
         yield "patience", "validation", f"needs {setting('validation')}, the samples that tell when to stop"
-    if c.best_by != "auto" and c.validation == 0:
+    if c.best_by != "auto" and not c.validation:
         yield "best_by", "validation", f"needs {setting('validation')}, the samples that it judges by"
     if c.average_epochs > 1 and c.patience:
         yield "average_epochs", "patience", f"there is {setting('patience')} already: give one of the two"
@@ -82,7 +82,7 @@ def find_violations(c: Settings) -> Iterator[Violation]:  # noqa: C901, PLR0912,
     if c.momentum is not None and c.optimizer not in ("momentum", "nesterov"):
         message = f"needs {setting('optimizer', 'momentum')} or nesterov, got {c.optimizer}"
         yield "momentum", "optimizer", message
-    if isinstance(c.learning_rate, tuple) and c.validation == 0:
+    if isinstance(c.learning_rate, tuple) and not c.validation:
         yield "learning_rate", None, f"several need {setting('validation')}, the samples to compare them on"
     if c.schedule_step_epochs and c.schedule != "step":
         yield "schedule_step_epochs", "schedule", f"needs {setting('schedule', 'step')}, got {c.schedule}"

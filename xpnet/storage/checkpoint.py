@@ -40,7 +40,7 @@ def encode_checkpoint(
     ValueError, TypeError
         An array has another dtype, or a fact is no JSON value.
     """
-    text = json.dumps(dict(facts))
+    text = json.dumps(facts)
     metadata = {"format": FORMAT, "format_version": str(version), "facts": text}
     if specification and version > 1:
         metadata["specification"] = str(specification)

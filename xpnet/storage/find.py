@@ -1,7 +1,7 @@
 """Search of a folder for training runs."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -154,7 +154,7 @@ def survey(root: Path, out: Path | None = None) -> Survey:
     return Survey(tuple(sorted(runs, key=lambda run: (run.record["started"], run.id))), tuple(damaged))
 
 
-def find_runs(folder: Path, out: Path | None = None) -> list[FoundRun]:
+def find_runs(folder: Path, out: Path | None = None) -> Sequence[FoundRun]:
     """Return the runs in `folder`, sorted by start time; report unreadable ones on standard error.
 
     Ids are relative to `out`, by default to the folder.
@@ -162,10 +162,10 @@ def find_runs(folder: Path, out: Path | None = None) -> list[FoundRun]:
     result = survey(folder, out)
     for problem in result.damaged:
         complain(f"note: a run is left out: {problem}")
-    return list(result.runs)
+    return result.runs
 
 
-def read_runs(folder: Path, out: Path) -> list[FoundRun]:
+def read_runs(folder: Path, out: Path) -> Sequence[FoundRun]:
     """Return the run in a folder, or the runs below it; ids are relative to `out`.
 
     Raises

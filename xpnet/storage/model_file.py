@@ -147,7 +147,7 @@ def encode_model(model: TrainedNetwork, version: int = PLAIN_VERSION) -> bytes:
     """Return the bytes of the .safetensors file of `model`, which depend on nothing but the arguments."""
     if model.columns.categories or model.columns.dropped:
         version = FORMAT_VERSION
-    metadata = {"format_version": str(version), "sizes": json.dumps(list(model.sizes))}
+    metadata = {"format_version": str(version), "sizes": json.dumps(model.sizes)}
     metadata |= {"classes": str(model.classes), "activation": model.activation}
     metadata["normalize"] = model.normalization.kind
     if columns := model.columns.to_json():
@@ -324,14 +324,14 @@ def encode_tensors(arrays: Tensors, metadata: Mapping[str, str]) -> bytes:
     # Sorting by item size keeps each array aligned.
     names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
     whole = {name: to_little_endian(arrays[name]) for name in names}
-    header: Json = {"__metadata__": dict(metadata)}
+    header: Json = {"__metadata__": metadata}
     offset = 0
     for name, array in whole.items():
         if array.dtype.str not in CODES or name in header:
             raise ValueError(f"{name!r} of dtype {array.dtype}: has no place in a .safetensors file")
         begin, offset = offset, offset + array.nbytes
-        code, shape = CODES[array.dtype.str], list(array.shape)
-        header[name] = {"dtype": code, "shape": shape, "data_offsets": [begin, offset]}
+        code = CODES[array.dtype.str]
+        header[name] = {"dtype": code, "shape": array.shape, "data_offsets": [begin, offset]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return b"".join([struct.pack("<Q", len(text)), text, *(array.data for array in whole.values())])

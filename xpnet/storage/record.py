@@ -235,9 +235,9 @@ def read_content(folder: Path) -> Json:
     return read_json(folder / RECORD_FILE, "not a run record", hint)
 
 
-def check_run(folder: Path, content: Values) -> Record:
+def check_run(folder: Path, content: Json) -> Record:
     """Return the content of a run.json as the record of a run; errors as in `read_run`."""
-    path, values = folder / RECORD_FILE, copy.deepcopy(dict(content))
+    path, values = folder / RECORD_FILE, copy.deepcopy(content)
     version = values.get("schema_version")
     if is_number(version) and version > SCHEMA_VERSION:
         raise DataError.of_newer_format(path, "schema version", version, SCHEMA_VERSION)

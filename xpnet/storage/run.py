@@ -156,7 +156,7 @@ class WritableRun(RunFolder):
 
     def log(self, values: Values) -> None:
         """Append a row to metrics.jsonl; floats read back exactly, non-finite ones as None."""
-        line = json.dumps(replace_nonfinite(dict(values)), allow_nan=False) + "\n"
+        line = json.dumps(replace_nonfinite(values), allow_nan=False) + "\n"
         with self._writable_path(records.METRICS_FILE) as path:
             files.append(path, line.encode())
 
