@@ -211,7 +211,7 @@ def train_model(
     like: Backend | None,
     users: UserCallbacks,
     *,
-    verbose: bool = False,
+    verbose: bool,
     parent: RunFolder | None = None,
     start: tuple[Model, TrainState] | None = None,
     epochs: int | None = None,

@@ -149,8 +149,8 @@ def _print_result(result: Values, predictor: "Predictor") -> None:
     library = f"{result['backend']} {predictor.backend.version} on {result['device']}"
     part = "training" if result["split"] == "train" else result["split"]
     smoothed = f", label smoothing {result['label_smoothing']:g}" if result["label_smoothing"] else ""
-    console.print(plain(f"{result['model']}: {network}, {library}"))
-    console.print(plain(f"{result['data']}: {result['samples']} {part} samples"))
+    console.print(f"{plain(result['model'])}: {network}, {library}")
+    console.print(f"{plain(result['data'])}: {result['samples']} {part} samples")
     console.print(f"accuracy   {result['accuracy']:.4f} (largest class {result['majority']:.4f})")
     for name, key in MEANS.items():
         if result[key] is not None:

@@ -108,7 +108,10 @@ def main(words: Sequence[str]) -> int:
 
 
 def print_rows(console: Console, rows: Sequence[runs.ParityResult]) -> None:
-    """Print the rows under a heading for each arithmetic, as wide as they are or the terminal is."""
+    """Print the rows, as wide as they are or the terminal is.
+
+    Each arithmetic has a heading, with the agreement that it guarantees.
+    """
     cells, columns = [_format_row(row) for row in rows], {}
     for name in cells[0]:
         heading = Text(f"{ABOVE.get(name, '')}\n{name}", "bold")
@@ -117,16 +120,12 @@ def print_rows(console: Console, rows: Sequence[runs.ParityResult]) -> None:
     console.print(*lines[: -len(rows)], sep="\n")
     table = iter(lines[-len(rows) :])
     for kind, group in groupby(rows, key=lambda row: row.kind):
-        console.print(("\n" if kind != rows[0].kind else "") + describe_kind(kind))
+        agreement = "bit for bit as NumPy"
+        if kind.tolerance is not None:
+            distance = runs.format_tolerance(kind.tolerance)
+            agreement = f"within {distance} of NumPy, relative to each tensor's largest"
+        console.print(("\n" if kind != rows[0].kind else "") + f"{kind}: {agreement}")
         console.print(*(next(table) for _ in group), sep="\n")
-
-
-def describe_kind(kind: runs.ArithmeticKind) -> str:
-    """Return the heading of an arithmetic's rows, with the agreement that it guarantees."""
-    if kind.tolerance is None:
-        return f"{kind}: bit for bit as NumPy"
-    distance = runs.format_tolerance(kind.tolerance)
-    return f"{kind}: within {distance} of NumPy, relative to each tensor's largest"
 
 
 def _format_row(row: runs.ParityResult) -> dict[str, Cell]:

@@ -42,7 +42,7 @@ class Trial(NamedTuple):
     advise: bool
 
 
-def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False) -> int:
+def run_trials(config: TrainConfig, command: list[str], *, advise: bool) -> int:
     """Train once for each seed or learning rate, and print a summary. Return the exit code.
 
     The runs are subfolders of ``out/name``, which also receives a summary.json if all are completed. The

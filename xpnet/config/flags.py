@@ -218,9 +218,9 @@ def get_settings(arguments: argparse.Namespace) -> Json:
 
 
 def _build_parser(prog: str) -> Parser:
-    parser = Parser(prog, __doc__, usage="%(prog)s [-h] [OPTIONS]", debug=False, allow_abbrev=False)
-    recipe = parser.add_argument("--recipe", metavar="NAME")
-    recipe.help = (recipe.help or "").format(", ".join(list_recipes()))
+    doc = (__doc__ or "").format(", ".join(list_recipes()))
+    parser = Parser(prog, doc, usage="%(prog)s [-h] [OPTIONS]", debug=False, allow_abbrev=False)
+    parser.add_argument("--recipe", metavar="NAME")
     parser.add_argument("--config", type=Path, metavar="PATH")
     parser.add_argument("--print-config", action="store_true")
     parser.add_argument("--dry-run", action="store_true")

@@ -141,7 +141,7 @@ def _decode_grey(image: Image.Image) -> Grey:
         if not math.isfinite(brightest := float(values.max())):
             raise ValueError("a pixel is not finite")
         return values * (255.0 / (brightest or 1.0))
-    if not {"A", "a"} & set(image.getbands()) and "transparency" not in image.info:
+    if not image.has_transparency_data:
         return _to_levels(image, lambda strip: strip.convert("L"))
 
     def to_visible(strip: Image.Image) -> Image.Image:

@@ -101,10 +101,10 @@ class Predictor:
         self._compute(self._outputs, x, name, (logits, probabilities))
         return logits, probabilities
 
-    def predict(self, x: HostArray, name: str = "x") -> HostArray:
+    def predict(self, x: HostArray) -> HostArray:
         """Return the predicted class of each raw row, (m,), without probabilities; errors as in `outputs`."""
         predicted = np.empty(len(x), np.int64)
-        self._compute(self._predictions, x, name, (predicted,))
+        self._compute(self._predictions, x, "x", (predicted,))
         return predicted
 
     def _compute(self, function: Function, x: HostArray, name: str, results: tuple[HostArray, ...]) -> None:

@@ -214,8 +214,8 @@ def _find_other_forms(run: RecordedRun) -> Iterator[str]:
     written = to_json(config)
     if "source" in run.record["data"]:  # arrays, which no setting of files is of
         written |= {name: DEFAULTS[name] for name in ("data", "test_data", "test_split", "label", "columns")}
-    names = run.content["config"].keys() - {"best_by"}  # which is resolved, and compared elsewhere
-    for name in sorted(names):
+    # The setting best_by is resolved, and compared elsewhere.
+    for name in sorted(run.content["config"].keys() - {"best_by"}):
         left, right = json.dumps(setting := run.content["config"][name]), json.dumps(written[name])
         # Paths are written as the operating system does.
         is_path = isinstance(getattr(config, name), Path) and isinstance(setting, str)
@@ -229,7 +229,7 @@ def find_contradictions(run: RecordedRun) -> Iterator[str]:
     """Yield what no training records, without computing anything."""
     record = run.record
     config = run.config
-    parent = run.record["parent"]
+    parent = record["parent"]
     yield from _find_other_forms(run)
     if record["error"] is not None:
         yield f"run.json: error: recorded {json.dumps(record['error'])} and status {record['status']}"

@@ -27,7 +27,7 @@ FORMATS["score"] = "{:.4g}".format
 """The metrics of the charts, and the functions that format their values."""
 
 
-def build_learning_curves(rows: Rows, best: int | None = None) -> list[Json]:
+def build_learning_curves(rows: Rows, best: int | None) -> list[Json]:
     """Return the line charts of loss, accuracy and score by epoch from the rows of metrics.jsonl.
 
     Each line has the epochs for which its values are recorded, and the `best` epoch, if there is one, is

@@ -122,8 +122,8 @@ class FoundRun(RunFolder):
 class Survey(NamedTuple):
     """The runs in a folder, sorted by start time, and the errors of damaged or displaced ones."""
 
-    runs: tuple[FoundRun, ...]
-    damaged: tuple[str, ...]
+    runs: Sequence[FoundRun]
+    damaged: Sequence[str]
 
 
 @check_arguments
@@ -151,7 +151,7 @@ def survey(root: Path, out: Path | None = None) -> Survey:
         for aside, folder in find_displaced(parent):
             cause = f"is {folder.name}, which --overwrite was replacing when it was killed"
             damaged.append(f"{aside}: {cause}: the next training in {parent} puts it back")
-    return Survey(tuple(sorted(runs, key=lambda run: (run.record["started"], run.id))), tuple(damaged))
+    return Survey(sorted(runs, key=lambda run: (run.record["started"], run.id)), damaged)
 
 
 def find_runs(folder: Path, out: Path | None = None) -> Sequence[FoundRun]:
