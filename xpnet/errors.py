@@ -1,7 +1,7 @@
 """Errors that a user can fix. Commands print them as one line and end with their exit code."""
 
 from contextvars import ContextVar
-from typing import Self
+from typing import Any, Self
 
 IN_PYTHON = ContextVar("IN_PYTHON", default=False)
 """True while messages are for the caller of a Python function, who gives settings as keywords."""
@@ -45,10 +45,11 @@ class DataError(XPNetError):
     """Data that are missing, damaged or not in the expected format."""
 
     @classmethod
-    def of_newer_format(cls, where: object, name: str, found: object, known: object) -> Self:
-        """Return the error for a file of a later version of its format than the ``known`` one."""
-        versions = f"{name} {found}, this one reads up to {known}"
-        return cls.at(where, f"written by a newer xpnet ({versions}): update xpnet")
+    def refuse_newer(cls, where: object, name: str, found: Any, known: int) -> None:
+        """Raise the error for a file of a later version of its format than the ``known`` one."""
+        if float(found) > known:
+            versions = f"{name} {found}, this one reads up to {known}"
+            raise cls.at(where, f"written by a newer xpnet ({versions}): update xpnet")
 
 
 class BackendError(XPNetError):

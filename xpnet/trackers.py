@@ -60,11 +60,12 @@ class Tracker(LoopCallback):
     ``debug`` the output of the library is shown.
     """
 
+    _closed = False
+
     def __init__(self, name: str, folder: Path, echo: Notify, *, debug: bool = False) -> None:
         self._name = name
         self._run = folder
         self._echo = echo
-        self._closed = False
         words = [sys.executable, "-P", "-u", "-m", "xpnet.trackers", name, str(folder)]
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         streams = {"stdin": PIPE, "stdout": PIPE, "stderr": None if debug else DEVNULL}

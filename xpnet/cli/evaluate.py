@@ -75,14 +75,14 @@ def main(words: Sequence[str]) -> int:
         name, x, labels = _load_samples(predictor, run, arguments)
     loss = {"loss": run.config.loss, "label_smoothing": run.config.label_smoothing} if run else {}
     evaluation = evaluate_rows(predictor, x, labels, name, **loss)
+    names = predictor.class_names
     if arguments.predictions:
-        names = predictor.class_names
         labelled = [names[label] for label in labels.tolist()]
         results = labelled, evaluation.predicted.tolist(), evaluation.probabilities
         rows = zip(range(len(labels)), *results, strict=True)
         write_predictions(arguments.predictions, ("index", "label"), rows, names)
     metrics = "accuracy", "majority", *MEANS.values(), "loss", "loss_name", "label_smoothing"
-    confusion, classes = evaluation.confusion, zip(predictor.class_names, evaluation.classes, strict=True)
+    confusion, classes = evaluation.confusion, zip(names, evaluation.classes, strict=True)
     result = {
         "model": str(path),
         "arithmetic": predictor.arithmetic,

@@ -44,9 +44,11 @@ class GuardedOutput:
         True if writing failed for any other reason than a closed pipe.
     """
 
+    code = 0
+    failed = False
+
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self.code, self.failed = 0, False
 
     def write(self, text: str) -> int:
         """Write text. Return its length."""

@@ -128,8 +128,9 @@ class TrialProcesses:
     The signals of a terminal and of a batch system do not reach them: `interrupt` replaces these.
     """
 
+    _are_over = False
+
     def __init__(self, jobs: int) -> None:
-        self._are_over = False
         self._numbers = [*range(jobs)]
         self._inputs = list[Any]()
 

@@ -287,9 +287,11 @@ class Evaluation:
         """
         classes = self.classes
         names = [plain(name) for name in self.class_names or range(len(classes))]
-        lines = [f"samples         {sum(each.support for each in classes)} of {len(classes)} classes"]
-        lines.append(f"accuracy        {self.accuracy:.4f} (largest class {self.majority:.4f})")
-        lines.append(f"loss            {self.loss:.4f} (mean {self.loss_name})")
+        lines = [
+            f"samples         {sum(each.support for each in classes)} of {len(classes)} classes",
+            f"accuracy        {self.accuracy:.4f} (largest class {self.majority:.4f})",
+            f"loss            {self.loss:.4f} (mean {self.loss_name})",
+        ]
         for name, attribute in MEANS.items():
             if (value := getattr(self, attribute)) is not None:
                 lines.append(f"{name:<16}{value:.4f}")

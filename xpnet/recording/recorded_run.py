@@ -32,6 +32,7 @@ class RecordedRun(RunFolder):
     """
 
     is_whole = True
+    batch = 0
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -39,7 +40,6 @@ class RecordedRun(RunFolder):
         self.end = int(epochs) if records.is_number(epochs) else 0
         self.first = self.initial_epoch
         self.last = self.end
-        self.batch = 0
 
     @property
     def has_end(self) -> bool:

@@ -103,12 +103,13 @@ class Recorder(LoopCallback):
     """
 
     needs_every_epoch = True
+    _rows = 0
+    _earlier_seconds = 0.0
 
     def __init__(self, run: WritableRun | None, final: FinalParameters, console: TrainingConsole) -> None:
         self._run = run
         self._final = final
         self._console = console
-        self._rows, self._earlier_seconds = 0, 0.0
         self._start = self._last_save = clock.seconds()
 
     def resume(self, trainer: Trainer, state: TrainState, progress: Json, first: int) -> None:

@@ -129,13 +129,14 @@ def _load_start(run: RecordedRun, trainer: Trainer, final: FinalParameters) -> T
 class _Compare(LoopCallback):
     """Compares each epoch with the history and the kept checkpoints, and stops at the first difference."""
 
+    difference: str | None = None
+
     def __init__(self, run: RecordedRun, final: FinalParameters) -> None:
         self._run, self._final = run, final
         self.needs_every_step = run.batch > 0
         self._rows = deque(row for row in run.history if run.includes(row.get("epoch")))
         # From the rows of an older xpnet: it logged fewer epochs with a patience.
         self._optional = {"fingerprint", "train_loss", "train_accuracy"} if run.is_older else set()
-        self.difference: str | None = None
 
     def on_step_end(self, state: TrainState) -> None:
         """Stop where the recorded training was stopped within an epoch."""

@@ -63,8 +63,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, HostArray], Json]:
         version = metadata.get("format_version", "")
         if metadata.get("format") != FORMAT or not version.isdecimal():
             raise DataError(f"{path}: {_UNUSABLE}")
-        if int(version) > FORMAT_VERSION:
-            raise DataError.of_newer_format(path, "format version", version, FORMAT_VERSION)
+        DataError.refuse_newer(path, "format version", version, FORMAT_VERSION)
         text = metadata.get("facts", "")
         arrays = read_arrays(path, file, file.keys())
     if metadata.get("checksum") != _compute_checksum(arrays, text):

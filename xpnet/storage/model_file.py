@@ -183,8 +183,8 @@ def load_model(path: Path) -> TrainedNetwork:
         names = [name for name in file.keys() if not _UNUSED.fullmatch(name)]  # noqa: SIM118 - not a mapping
         metadata = {"activation": "relu", "normalize": "scale"} | (file.metadata() or {})
         version = metadata.get("format_version", "1")
-        if version.isdecimal() and int(version) > FORMAT_VERSION:
-            raise DataError.of_newer_format(path, "format version", version, FORMAT_VERSION)
+        if version.isdecimal():
+            DataError.refuse_newer(path, "format version", version, FORMAT_VERSION)
         slices = {name: file.get_slice(name) for name in names}
         entries = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
         for problem in _find_layout_problems(entries, metadata):  # before any number is read

@@ -239,8 +239,8 @@ def check_run(folder: Path, content: Json) -> Record:
     """Return the content of a run.json as the record of a run; errors as in `read_run`."""
     path, values = folder / RECORD_FILE, copy.deepcopy(content)
     version = values.get("schema_version")
-    if is_number(version) and version > SCHEMA_VERSION:
-        raise DataError.of_newer_format(path, "schema version", version, SCHEMA_VERSION)
+    if is_number(version):
+        DataError.refuse_newer(path, "schema version", version, SCHEMA_VERSION)
     schema = max(version, 3) if version in (1, 2, 3) else SCHEMA_VERSION
     kinds = select_keys(schema, "record", _KINDS)
     for name in kinds:
