@@ -164,7 +164,7 @@ def _probe_devices(required: list[devices.BackendDevice]) -> tuple[list[devices.
 def _to_json(
     config: TrainConfig, data: datasets.Dataset, rows: list[runs.ParityResult], absent: Probes
 ) -> Json:
-    settings, results = ("epochs", "hidden", "batch_size", "learning_rate", "seed"), list[Json]()
+    settings, results = ("epochs", "hidden", "batch_size", "learning_rate", "seed"), []
     for row in rows:
         values = asdict(row)
         values = {**values.pop("target")._asdict(), **values.pop("kind")._asdict(), **values}

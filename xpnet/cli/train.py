@@ -299,8 +299,8 @@ def _time_step(trainer: Trainer, state: TrainState) -> tuple[float, float]:
     loader = replace(loader, samples_per_epoch=round(share * loader.samples_per_epoch))
     scale = min(loader.samples_per_step / trainer.loader.samples_per_step, 1.0)
     variables = state.variables
-    times = list[float]()
-    sent = list[int]()
+    times = []
+    sent = []
     last = time.perf_counter()
     for batch in islice(chain.from_iterable(map(loader.batches, count(1))), STEPS):
         variables = trainer.step(variables, batch, trainer.learning_rate(0))

@@ -82,7 +82,7 @@ def read_npz(path: Path, expected: str, choose: Callable[[list[str]], Sequence[s
     DataError
         The file is not a zip file, none is chosen, or an array is damaged or holds Python objects.
     """
-    arrays: list[Source] = []
+    arrays = []
     where = str(path)
     with open_data_file(path) as file:
         try:

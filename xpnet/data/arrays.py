@@ -220,7 +220,7 @@ def _to_labels(y: object, source: str, columns: Columns | None) -> tuple[HostArr
     labels = to_numbers(y, source, allow_text=True)
     if not (columns and columns.classes) and not holds_text(labels, str):
         return as_labels(labels, source), None
-    codes, numbers = LabelCodes(columns, allow_new=False), list[int]()
+    codes, numbers = LabelCodes(columns, allow_new=False), []
     for row, label in enumerate(map(str, labels.reshape(-1).tolist()), start=1):
         try:
             numbers += codes.encode([label])

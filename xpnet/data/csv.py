@@ -57,7 +57,7 @@ def read_csv(path: Path, options: TableOptions, texts: AbstractSet[int] = frozen
         options = options._replace(missing="mean")  # the text is what the table is refused for
     codes = []
     blocks = []
-    lines = list[HostArray]()
+    lines = []
     rows = 0
     with open_data_file(path) as file:
         pieces = _read_pieces(path, file)

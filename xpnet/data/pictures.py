@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from xpnet._lib.text import join_lines
+from xpnet._typing import HostArray, Shape
 from xpnet.data.table import open_data_file
 from xpnet.errors import DataError
 
@@ -80,7 +81,7 @@ _COARSE = 64
 """Number of cells along the longer side of the grid for connected components."""
 
 
-def read_digit(path: Path, side: int = FIELD) -> NDArray[np.uint8]:
+def read_digit(path: Path, side: int = FIELD) -> HostArray:
     """Read an image file of a digit in the form of MNIST, (side, side).
 
     For another side than 28, the sizes of the form are scaled by side / 28.
@@ -189,7 +190,7 @@ def _choose_backdrop(visible: Grey, opacity: Grey) -> float:
 # Conversion of grey levels to the form of MNIST
 
 
-def to_mnist_form(grey: Grey, side: int = FIELD) -> NDArray[np.uint8]:
+def to_mnist_form(grey: Grey, side: int = FIELD) -> HostArray:
     """Convert grey levels (height, width), 0 to 255, of a digit to the form of MNIST, uint8 (side, side).
 
     For another side than 28, the sizes of the form are scaled by side / 28. A UserWarning says if the image
@@ -227,11 +228,12 @@ def _extract_ink(grey: Grey) -> tuple[Grey, float]:
     level = grey[border]
     row, column = np.nonzero(border)
     plane = np.stack([np.ones(level.size), row, column], axis=1)
-    coefficients, rest = np.zeros(3), np.asarray(level - np.median(level), np.float64)
+    coefficients: HostArray = np.zeros(3)
+    rest: HostArray = level - np.median(level)
     for _ in range(3):
         near = np.abs(rest) <= max(3.0 * _robust_deviation(rest), 4.0)
-        coefficients = np.asarray(np.linalg.lstsq(plane[near], level[near])[0], np.float64)
-        rest = np.asarray(level - plane @ coefficients, np.float64)
+        coefficients = np.linalg.lstsq(plane[near], level[near])[0]
+        rest = level - plane @ coefficients
     rows, columns = np.ogrid[: grey.shape[0], : grey.shape[1]]
     paper = coefficients[0] + coefficients[1] * rows + coefficients[2] * columns
     brighter = np.maximum(grey - paper, 0.0)
@@ -242,7 +244,7 @@ def _extract_ink(grey: Grey) -> tuple[Grey, float]:
     return darker * (usual / np.maximum(paper, usual / 4)), _robust_deviation(rest)
 
 
-def _border_mask(shape: tuple[int, ...]) -> Mask:
+def _border_mask(shape: Shape) -> Mask:
     """Return the mask of the border: 3 % of the shorter side wide, at least one pixel."""
     width = max(1, round(0.03 * min(shape)))
     border = np.ones(shape, np.bool_)
@@ -250,7 +252,7 @@ def _border_mask(shape: tuple[int, ...]) -> Mask:
     return border
 
 
-def _robust_deviation(rest: NDArray[np.float64]) -> float:
+def _robust_deviation(rest: HostArray) -> float:
     """Return the standard deviation of residuals, estimated from their median absolute value."""
     return _DEVIATION * float(np.median(np.abs(rest)))
 
@@ -277,7 +279,7 @@ def _label_components(cells: Mask) -> Integers:
     return numbers
 
 
-def _maximum_filter(values: np.ndarray, reach: int) -> np.ndarray:
+def _maximum_filter(values: HostArray, reach: int) -> HostArray:
     """Return the maximum in squares of side 2 `reach` + 1 around each element, padded with 0."""
     values = np.pad(values, reach)
     for axis in (0, 1):
@@ -315,7 +317,7 @@ def _resize(ink: Grey, start: Integers, stop: Integers, side: int) -> Integers:
     return np.asarray(np.rint(small * (255.0 / small.max())), np.int64)
 
 
-def _averaging_weights(begin: float, step: float, size: int, length: int) -> NDArray[np.float64]:
+def _averaging_weights(begin: float, step: float, size: int, length: int) -> HostArray:
     """Return the weights (size, length) of pixels in the means over intervals of `step` from `begin`."""
     starts = begin + step * np.arange(size)[:, np.newaxis]
     pixels = np.arange(length)
@@ -323,7 +325,7 @@ def _averaging_weights(begin: float, step: float, size: int, length: int) -> NDA
     return np.asarray(np.maximum(overlap, 0.0) / step)
 
 
-def _center_in_field(digit: Integers, side: int) -> NDArray[np.uint8]:
+def _center_in_field(digit: Integers, side: int) -> HostArray:
     """Return the field with the digit's centre of mass in the middle, without cutting the digit."""
     start, stop = _bounding_box(digit > 0)
     digit = digit[start[0] : stop[0], start[1] : stop[1]]

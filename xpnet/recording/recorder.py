@@ -25,11 +25,11 @@ from xpnet.training.step import Variables
 from xpnet.training.trainer import Trainer
 
 
-def make_row(trainer: Trainer, log: EpochLog) -> dict[str, int | float | str]:
+def make_row(trainer: Trainer, log: EpochLog) -> Json:
     """Return the row of an epoch in metrics.jsonl but for the seconds; empty without metrics."""
     if not log.metrics:
         return {}
-    row: dict[str, int | float | str] = {"epoch": log.epoch, **log.metrics}
+    row: Json = {"epoch": log.epoch, **log.metrics}
     if log.training:
         row["fingerprint"] = trainer.fingerprint(log.state)
     return row

@@ -142,7 +142,7 @@ def encode_torch(model: TrainedNetwork) -> bytes:
     dtype, features = model.layers[0]["weight"].dtype, model.sizes[0]
     statistics = {"shift": model.normalization.shift, "scale": model.normalization.scale}
     state = {name: np.broadcast_to(array, features).astype(dtype) for name, array in statistics.items()}
-    modules: list[tuple[list[str | int], Tensors]] = [(["Normalize", features], state)]
+    modules: list[Any] = [(["Normalize", features], state)]
     layers = zip_longest(pairwise(model.sizes), model.layers, model.norms)
     for index, (sizes, layer, norm) in enumerate(layers):
         if index:
