@@ -318,7 +318,7 @@ class UserCallbacks(loop.LoopCallback):
             vars(user).pop("stop", None)  # of an earlier training
         first = [] if function is None else [_CallFunction(function)]
         self.order = [*first, *callbacks, self]
-        self.rows: list[dict[str, float]] = []
+        self.rows: list[Json] = []
 
     def on_epoch_end(self, log: loop.EpochLog) -> None:
         """Keep the metrics."""

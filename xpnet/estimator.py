@@ -191,14 +191,14 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ConfigError(msg)
         if self.run is not None:
             raise ConfigError("run: expected None for partial_fit, of whose calls there is no record")
-        first, classes = not hasattr(self, "model_"), _to_host(classes, "classes")
+        first, known = not hasattr(self, "model_"), _to_host(classes, "classes")
         rows, columns, labels = self._validate(X, y, reset=first)
         if first:
-            if classes is None:
+            if known is None:
                 raise ValueError("classes: expected all labels in the first call of partial_fit, got none")
-            self.classes_ = np.unique(np.asarray(classes))
-        elif classes is not None and not np.array_equal(self.classes_, np.unique(np.asarray(classes))):
-            raise ValueError(f"classes: expected those of the first call, {self.classes_}, got {classes}")
+            self.classes_ = np.unique(known)
+        elif known is not None and not np.array_equal(self.classes_, np.unique(known)):
+            raise ValueError(f"classes: expected those of the first call, {self.classes_}, got {known}")
         if unknown := sorted(set(labels.tolist()) - set(self.classes_.tolist())):
             raise ValueError(f"y: expected labels in {self.classes_.tolist()}, got {unknown}")
         data = self._make_dataset(rows, columns, labels, sample_weight)

@@ -1,7 +1,6 @@
 """What differs between runs, and which of their values is the best: as values and as tables."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 
@@ -31,7 +30,7 @@ def compare_runs(runs: Sequence[FoundRun], *, everything: bool) -> Json:
     if len(runs) < 2:
         raise ConfigError(f"expected two runs or more to compare, got {len(runs)}")
 
-    def select(objects: Sequence[Values]) -> dict[str, list[object]]:
+    def select(objects: Sequence[Values]) -> Json:
         columns = to_columns(objects).items()
         kept = {name: line for name, line in columns if _differs(line) and name not in BOOKKEEPING}
         return dict(columns) if everything else kept
@@ -47,7 +46,7 @@ def compare_runs(runs: Sequence[FoundRun], *, everything: bool) -> Json:
     }
 
 
-def to_columns(objects: Sequence[Values]) -> dict[str, list[Any]]:
+def to_columns(objects: Sequence[Values]) -> Json:
     """Return the values of objects by name, one for each object; None for a missing one."""
     names = dict.fromkeys(name for item in objects for name in item)
     return {name: [item.get(name) for item in objects] for name in names}

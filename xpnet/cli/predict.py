@@ -37,7 +37,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xpnet._lib.files import read_start, save
 from xpnet._lib.text import align, complain, csv_field, format_json, join_lines, plain
@@ -151,9 +151,9 @@ def _predict_file(predictor: "Predictor", file: Path) -> Iterator[Prediction]:
     with announce(f"reading {file}"):
         x, numbers = read_rows(file, model.sizes[0], model.columns) if is_many else _read_image(model, file)
     _, predicted, probabilities = predictor.classify(x, str(file))
-    labels: list[int | str | None] = [None] * len(predicted)
+    labels: Any = [None] * len(predicted)
     if numbers is not None:
-        labels = list(map(model.columns.class_name, numbers.tolist()))
+        labels = map(model.columns.class_name, numbers.tolist())
     samples = zip(labels, predicted.tolist(), probabilities, strict=True)
     for row, values in enumerate(samples, start=1):
         yield Prediction(str(file), row if is_many else None, *values)

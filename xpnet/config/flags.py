@@ -233,8 +233,7 @@ def _build_parser(prog: str) -> Parser:
 
 def replace_underscores(word: str) -> str:
     """Return --batch_size=32 as --batch-size=32."""
-    name, equals, value = word.partition("=")
-    return name.replace("_", "-") + equals + value if name.startswith("--") else word
+    return re.sub("^--[^=]+", lambda name: name[0].replace("_", "-"), word)
 
 
 def _read_entries(docstring: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ import math
 import re
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Set as AbstractSet
+from collections.abc import Iterator, Set as AbstractSet
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from xpnet._lib.text import did_you_mean, format_names, pluralize, quote, shorten
-from xpnet._typing import HostArray
+from xpnet._typing import Function, HostArray
 from xpnet.data.table import LabelCodes, Table, check_memory, open_data_file
 from xpnet.data.texts import MISSING, NUMBER, TableOptions, TextCodes, mean_hint
 from xpnet.errors import DataError, setting
@@ -247,7 +247,7 @@ def _read_at_once(layout: _Layout, text: bytes) -> CodedBlock | None:
     is_unclosed = b'"' in text and any(row.count(b'"') % 2 for row in text.split(b"\n"))
     if layout.texts or b"\r" in text or is_unclosed:
         return None  # the two disagree about line breaks in quotes, which are refused
-    readers: list[Callable[[_Layout, bytes], CodedBlock]] = [_read_by_numpy] if layout.pixels else []
+    readers: list[Function] = [_read_by_numpy] if layout.pixels else []
     if layout.options.columns != "pixels":
         readers.append(_read_by_pandas)
     for read in readers:

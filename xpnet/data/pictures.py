@@ -16,7 +16,7 @@ four steps:
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from xpnet._lib.text import join_lines
-from xpnet._typing import HostArray, Shape
+from xpnet._typing import Function, HostArray, Shape
 from xpnet.data.table import open_data_file
 from xpnet.errors import DataError
 
@@ -154,7 +154,7 @@ def _decode_grey(image: Image.Image) -> Grey:
     return visible + (1.0 - opacity) * _choose_backdrop(visible, opacity)
 
 
-def _to_levels(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Grey:
+def _to_levels(image: Image.Image, convert: Function) -> Grey:
     """Return the values of a single-band conversion of an image, reduced to the working size.
 
     It is converted in strips: some conversions take several times the memory of the image.

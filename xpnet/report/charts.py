@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 
-from xpnet._typing import Item, Json, Values
+from xpnet._typing import Functions, Item, Json, Values
 
 Points = Sequence[tuple[float, float]]
 Rows = Sequence[Values]
@@ -21,7 +21,7 @@ MOST_POINTS = 400
 MOST_IN_CHART = 2400
 """The largest number of points of all lines."""
 PARTS = {"train": "training", "validation": "validation"}
-FORMATS: dict[str, Callable[[float], str]] = {"loss": "{:.3g}".format}
+FORMATS: Functions = {"loss": "{:.3g}".format}
 FORMATS["accuracy"] = lambda share: f"{100 * share:.4g}\u00a0%"
 FORMATS["score"] = "{:.4g}".format
 """The metrics of the charts, and the functions that format their values."""

@@ -239,11 +239,11 @@ def _begin_segment(started: str, epoch: int, backend: str, device: str, ranks: R
 
 
 def complete_record(
-    info: RunInfo, started: float, ended: float, *, metrics: dict[str, float], fingerprint: str
+    info: RunInfo, started: float, ended: float, *, metrics: records.Metrics, fingerprint: str
 ) -> Record:
     """Return the record of a completed training that has no folder; times are seconds since 1970."""
     begin, end = (_format_time(datetime.fromtimestamp(seconds, UTC)) for seconds in (started, ended))
-    outcome: RunOutcome = {**NO_OUTCOME, "ended": end, "metrics": {**metrics}, "fingerprint": fingerprint}
+    outcome: RunOutcome = {**NO_OUTCOME, "ended": end, "metrics": metrics, "fingerprint": fingerprint}
     return {**_begin_record("training", info, begin), "status": "completed", **outcome}
 
 
