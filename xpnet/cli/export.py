@@ -20,7 +20,6 @@ run
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from xpnet._lib.text import plain
 from xpnet.config.flags import Parser
@@ -29,18 +28,9 @@ from xpnet.errors import ConfigError
 # The imports inside the functions load NumPy, which --help does not need.
 
 
-class Format(NamedTuple):
-    """A format of files."""
-
-    file: str  # {} is the name of the network's file
-    encoder: str  # in xpnet.storage.export, called as (model, pixels=...) if it has --rows, else as (model)
-    has_rows: bool = False
-
-
-FORMATS = {
-    "onnx": Format("{}.onnx", "encode_onnx", has_rows=True),
-    "torch": Format("{}-torch.safetensors", "encode_torch"),
-}
+FORMATS = {"onnx": ("{}.onnx", "encode_onnx", True), "torch": ("{}-torch.safetensors", "encode_torch", False)}
+"""The name of a file, in which {} is that of the network's; the function in xpnet.storage.export; and True if
+that has --rows, and is called as (model, pixels=...), else as (model)."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -58,11 +48,11 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--rows", choices=("auto", "uint8", "float"), default="auto")
     arguments = parser.parse_args(words)
     out, rows = arguments.out, arguments.rows
-    target = FORMATS[arguments.to]
-    suffix = Path(target.file).suffix
+    file, encoder, has_rows = FORMATS[arguments.to]
+    suffix = Path(file).suffix
     if out and out.suffix.lower() != suffix:
         raise ConfigError(f"--out: expected a file name that ends in {suffix}, got {out}")
-    if rows != "auto" and not target.has_rows:
+    if rows != "auto" and not has_rows:
         raise ConfigError(f"--rows {rows}: goes with --to onnx; the PyTorch modules convert all rows")
     from xpnet._lib.files import save
     from xpnet.inference.predictor import load_network, model_path
@@ -70,11 +60,11 @@ def main(words: Sequence[str]) -> int:
 
     run, model, _ = load_network(arguments.run)
     source = model_path(run)
-    path = out or source.with_name(target.file.format(source.stem))
+    path = out or source.with_name(file.format(source.stem))
     if path.exists() and path.samefile(source):
         raise ConfigError(f"{path}: is the network itself: choose another --out")
     pixels = model.normalization.is_of_pixels if rows == "auto" else rows == "uint8"
-    options = {"pixels": pixels} if target.has_rows else {}
-    save(path, getattr(export, target.encoder)(model, **options), is_named=out is not None)
+    options = {"pixels": pixels} if has_rows else {}
+    save(path, getattr(export, encoder)(model, **options), is_named=out is not None)
     sys.stdout.write(f"{plain(path)}\n")
     return 0

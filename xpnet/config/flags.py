@@ -236,6 +236,6 @@ def replace_underscores(word: str) -> str:
     return re.sub("^--[^=]+", lambda name: name[0].replace("_", "-"), word)
 
 
-def _read_entries(docstring: str) -> dict[str, str]:
+def _read_entries(docstring: str) -> Json:
     """Return the help of each setting or argument in a docstring, which python -OO has not."""
     return dict(re.findall(r"^([\w-]+)\n((?:    .+\n?)+)", docstring, re.MULTILINE))

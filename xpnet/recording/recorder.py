@@ -103,29 +103,20 @@ class Recorder(LoopCallback):
     """
 
     needs_every_epoch = True
-    _rows = 0
-    _earlier_seconds = 0.0
 
-    def __init__(self, run: WritableRun | None, final: FinalParameters, console: TrainingConsole) -> None:
+    def __init__(
+        self,
+        run: WritableRun | None,
+        final: FinalParameters,
+        console: TrainingConsole,
+        rows: int,
+        seconds: float,
+    ) -> None:
         self._run = run
         self._final = final
         self._console = console
+        self._rows, self._earlier_seconds = rows, seconds
         self._start = self._last_save = clock.seconds()
-
-    def resume(self, trainer: Trainer, state: TrainState, progress: Json, first: int) -> None:
-        """Open the record of a run that began with epoch `first` again, from a state on.
-
-        Raises
-        ------
-        DataError
-            The rows contradict the state.
-        """
-        # A checkpoint before the first step: the row of the first epoch is written again.
-        self._rows = int(progress["rows"]) if (state.epoch, state.batch) != (first, 0) else 0
-        self._earlier_seconds = float(progress["seconds"])
-        backend = trainer.backend
-        if self._run:
-            self._run.resume(self._rows, state.epoch, backend.name, backend.device_name, trainer.ranks)
 
     def on_step_end(self, state: TrainState) -> None:
         """Save a checkpoint if the last one is `checkpoint_seconds` old."""
@@ -285,9 +276,12 @@ def record(
             else:
                 state = trainer.initial_state()
         others = [*users, CompareRanks()] if trainer.ranks.size > 1 else users
-        recorder = Recorder(run, final, console)
-        if resumed:
-            recorder.resume(trainer, state, progress, first)
+        # A checkpoint before the first step: the row of the first epoch is written again.
+        rows = int(progress["rows"]) if (state.epoch, state.batch) != (first, 0) else 0
+        if resumed and run:
+            backend = trainer.backend
+            run.resume(rows, state.epoch, backend.name, backend.device_name, trainer.ranks)
+        recorder = Recorder(run, final, console, rows, float(progress["seconds"]))
         order = [*order_callbacks(Evaluate(first, final=final), others, console), recorder]
         if run:
             write, debug = console.print_line, trainer.config.debug

@@ -176,7 +176,7 @@ def format_label(name: str) -> str:
     return "training time" if name == "seconds" else name.replace("train_", "training_").replace("_", " ")
 
 
-def read_source(name: str, activation: str | None = None) -> dict[str, str]:
+def read_source(name: str, activation: str | None = None) -> Json:
     """Return the text of an inline style or script, and its hash for the page's Content-Security-Policy.
 
     A term of z takes the place of `ACTIVATION` in it.

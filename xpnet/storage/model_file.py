@@ -33,7 +33,7 @@ from safetensors import SafetensorError, safe_open
 
 from xpnet._lib.files import make_read_error
 from xpnet._lib.text import align, join_lines
-from xpnet._typing import Array, Arrays, HostArray, Json, Shape
+from xpnet._typing import Array, Arrays, HostArray, Json, Shape, Values
 from xpnet.config.settings import Normalize
 from xpnet.errors import DataError
 from xpnet.nn.architecture import Network
@@ -216,7 +216,7 @@ def fingerprint(layers: Sequence[Tensors], norms: Sequence[Tensors] = ()) -> str
     return digest.hexdigest()
 
 
-def _build_model(tensors: Tensors, metadata: Mapping[str, str]) -> TrainedNetwork:
+def _build_model(tensors: Tensors, metadata: Values) -> TrainedNetwork:
     """Build the model in a file. Raise ValueError if its columns do not fit."""
 
     def take(kind: str, index: int) -> Arrays:
@@ -255,7 +255,7 @@ def _weight_names(names: Container[str]) -> list[str]:
     return list(takewhile(names.__contains__, map("layers.{}.weight".format, count())))
 
 
-def _find_layout_problems(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> Iterator[str]:
+def _find_layout_problems(entries: Mapping[str, Entry], metadata: Values) -> Iterator[str]:
     """Yield problems. The caller does not resume after the first, on whose absence later checks rely."""
     weights = {name: entries.get(name, ("", ())) for name in ["layers.0.weight", *_weight_names(entries)[1:]]}
     for name, (dtype, shape) in weights.items():
@@ -281,7 +281,7 @@ def _find_layout_problems(entries: Mapping[str, Entry], metadata: Mapping[str, s
     yield from _find_metadata_problems(metadata, sizes)
 
 
-def _find_metadata_problems(metadata: Mapping[str, str], sizes: Sequence[int]) -> Iterator[str]:
+def _find_metadata_problems(metadata: Values, sizes: Sequence[int]) -> Iterator[str]:
     for name, choices in ("activation", ACTIVATIONS), ("normalize", get_args(Normalize)):
         if (text := metadata[name]) not in choices:
             yield f"{name}: expected one of {', '.join(choices)}, got {json.dumps(text)[:60]}"
@@ -311,7 +311,7 @@ def to_little_endian(array: HostArray) -> HostArray:
     return array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
 
 
-def encode_tensors(arrays: Tensors, metadata: Mapping[str, str]) -> bytes:
+def encode_tensors(arrays: Tensors, metadata: Values) -> bytes:
     """Return the bytes of a .safetensors file, which depend on nothing but the arguments.
 
     The writer of the safetensors library does not keep the order of the metadata.

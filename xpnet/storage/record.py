@@ -197,7 +197,7 @@ def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def format_commits(record: Record) -> dict[str, str]:
+def format_commits(record: Record) -> Json:
     """Return the commits of the working folder and of xpnet as text by their keys; "none" without one.
 
     Records of schema version 1 have xpnet's alone.
