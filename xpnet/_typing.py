@@ -26,6 +26,9 @@ Device: TypeAlias = Any
 Arrays: TypeAlias = list[Array]
 """Arrays of any library."""
 
+Pair: TypeAlias = tuple[Array, Array]
+"""Two arrays of any library."""
+
 Shape: TypeAlias = tuple[int, ...]
 """The lengths of an array's axes."""
 

@@ -1,16 +1,16 @@
 """Trees of arrays: nested lists, tuples and named tuples, such as parameters, gradients and states."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, TypeVar
 
-from xpnet._typing import Json, Shape
+from xpnet._typing import Function, Json, Shape
 
 Tree = TypeVar("Tree")
 
 
-def tree_map(change: Callable[..., Any], tree: Tree, *others: Any) -> Tree:
+def tree_map(change: Function, tree: Tree, *others: Any) -> Tree:
     """Return the tree with ``change`` applied to each leaf, and those of others; None is not a leaf."""
     if isinstance(tree, list | tuple):
         parts = [tree_map(change, *each) for each in zip(tree, *others, strict=True)]

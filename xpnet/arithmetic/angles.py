@@ -10,11 +10,11 @@ from functools import cache
 from math import factorial, inf, pi
 from operator import add
 
-from xpnet._typing import Array
+from xpnet._typing import Array, Pair
 from xpnet.arithmetic import pairs
 from xpnet.arithmetic.elementary import polynomial, round_to_whole
 from xpnet.arithmetic.full_range import FullRange
-from xpnet.arithmetic.pairs import HALF_PI, PI, Pair, odd, special, two_sum
+from xpnet.arithmetic.pairs import HALF_PI, PI, odd, special, two_sum
 
 LARGEST_ANGLE = 2.0**20
 """The largest magnitude of an angle for which multiples of the parts of π/2 are exact."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, TypeAlias
 
-from xpnet._typing import Array, Device, DType, Namespace
+from xpnet._typing import Array, Device, DType, Namespace, Pair
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Arithmetic:
             return self.xp.matmul(a * b.factor, b.values)
         return self.xp.matmul(a, b.values) * b.factor
 
-    def weight_and_bias_gradients(self, dz: Matrix, a: Matrix) -> tuple[Array, Array]:
+    def weight_and_bias_gradients(self, dz: Matrix, a: Matrix) -> Pair:
         """Return dZ Aᵀ and Σ dZ, the contractions over the m samples.
 
         (..., n, m) and an operand (..., k, m) -> (..., n, k) and (..., n, 1).

@@ -11,7 +11,7 @@ from decimal import Decimal, localcontext
 from functools import cache
 from typing import Any
 
-from xpnet._typing import Array, Namespace
+from xpnet._typing import Array, Namespace, Pair
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.host import view
 
@@ -140,14 +140,14 @@ def log(ops: Arithmetic, x: Array) -> Array:
     return xp.where(x == xp.inf, x, result)
 
 
-def split_near_one(xp: Namespace, x: Array) -> tuple[Array, Array]:
+def split_near_one(xp: Namespace, x: Array) -> Pair:
     """Return m and e of normal x = 2^e m, m from √½ to √2, both float64."""
     m, e = split_exponent(xp, x)
     high = m > math.sqrt(2.0)
     return xp.where(high, m * 0.5, m), xp.where(high, e + 1.0, e)
 
 
-def split_exponent(xp: Namespace, x: Array) -> tuple[Array, Array]:
+def split_exponent(xp: Namespace, x: Array) -> Pair:
     """Return m and e of normal x = 2^e m, m from 1 to 2, both float64."""
     bits = view(xp, x, "int64")
     m = view(xp, (bits & (2**52 - 1)) | (1023 << 52), "float64")
@@ -172,7 +172,7 @@ def sqrt(ops: Arithmetic, x: Array) -> Array:
     return xp.where((x > 0) & (x < xp.inf), root, special)
 
 
-def scale_subnormals(xp: Any, x: Any) -> tuple[Array, Array]:
+def scale_subnormals(xp: Any, x: Any) -> Pair:
     """Return where x is 0 or subnormal, and x with those numbers times 2^1074.
 
     XLA computes with 0 in place of them: they are taken from the bits, which say how many times 2^-1074

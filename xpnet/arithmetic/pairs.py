@@ -12,12 +12,11 @@ from functools import cache, partial, wraps
 from math import inf
 from operator import add
 
-from xpnet._typing import Array, Arrays, Namespace
+from xpnet._typing import Array, Arrays, Namespace, Pair
 from xpnet.arithmetic import elementary
 from xpnet.arithmetic.elementary import STEP_HIGH, STEP_LOW, STEPS, polynomial, round_to_whole
 from xpnet.arithmetic.full_range import FullRange
 
-Pair = tuple[Array, Array]
 Real = Callable[[FullRange, Array], Array]
 """A function of float64 numbers."""
 

@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from xpnet._lib.tree import unpack
-from xpnet._typing import Array, Arrays, Function
+from xpnet._typing import Array, Arrays, Function, Pair
 from xpnet.arithmetic import elementary
 from xpnet.arithmetic.base import Arithmetic, Matrix, Operand
 from xpnet.errors import ConfigError, setting
@@ -81,7 +81,7 @@ class Reproducible(Arithmetic):
         a, b = _as_operand(a), _as_operand(b)
         return self._product(*self._round_factors(a, b), a.factor * b.factor)
 
-    def weight_and_bias_gradients(self, dz: Matrix, a: Matrix) -> tuple[Array, Array]:
+    def weight_and_bias_gradients(self, dz: Matrix, a: Matrix) -> Pair:
         """Return dZ Aᵀ and Σ dZ over the samples, both exact, from the same rounding of dZ."""
         inputs = self.transpose(a)
         left, right = self._round_factors(_as_operand(dz), inputs)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from xpnet._lib.text import complain
-from xpnet._typing import Array, Arrays, Function, Functions
+from xpnet._typing import Args, Array, Arrays, Function, Functions
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.elementary import round_to_whole
 from xpnet.errors import BackendError, setting
@@ -33,7 +33,7 @@ Shape = tuple[int, int, int, int]
 
 _SMALL: Shape = (1, 8, 128, 8)
 
-_COMPILED: dict[tuple[object, ...], Function] = {}
+_COMPILED: dict[Args, Function] = {}
 """The compiled probes, by backend, device and shapes: compiling takes much longer than computing."""
 
 

@@ -8,7 +8,7 @@ of matrices divide the recorded calls into levels; those of a level are one kern
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -117,7 +117,7 @@ class Plan:
             self._offsets[slot] = size
             size += -(-self._calls[slot].result.value.nbytes // ALIGNMENT) * ALIGNMENT
         self.memory = cupy.zeros(size, np.uint8)
-        self.steps: list[Callable[[list[Any]], object]] = []
+        self.steps: list[Function] = []
         for level in find_levels(self._calls, stored):
             for call in level.pop(0) if level[0][0].name == "matmul" else ():
                 self._add_product(call)

@@ -69,7 +69,7 @@ class PlanBuilder:
         self.indices = {x.slot: n for n, x in enumerate(self.values) if isinstance(x, TracedArray)}
         self.arguments = len(self.values)
         # Functions, fixed arguments; or else what fetches them from the values, and the index of the result
-        self.calls: list[tuple[Function, tuple[object, ...], Function | None, int]] = []
+        self.calls: list[tuple[Function, Args, Function | None, int]] = []
         early, later = ([], tape.calls) if options.donated else self._split(tape.calls, inputs[0])
         self.stages = [[*find_groups(calls, options.workers)] for calls in (early, later)]
         order = [member.call for stage in self.stages for group, _ in stage for member in group]
@@ -228,7 +228,7 @@ def compile_replay(
     NumPy. Unless `exact`, a recorded call is replayed at once: it may give other last bits, and the number of
     recorded calls depends on the threads.
     """
-    seen, plans = set[tuple[object, ...]](), dict[tuple[object, ...], Function]()
+    seen, plans = set[Args](), dict[Args, Function]()
 
     def run(*args: object) -> object:
         parts = [part for arg in args for part in (arg if isinstance(arg, tuple) else (arg,))]

@@ -123,7 +123,7 @@ class ComputeContext:
             shape = (count, *array.shape[1:])
             return xp.concat([array, xp.full(shape, value, dtype=array.dtype, device=ops.device)], axis=0)
 
-        def evaluate(parameters: Any, running: Any, x: Array, labels: Array) -> tuple[Array, Array, Array]:
+        def evaluate(parameters: Any, running: Any, x: Array, labels: Array) -> BlockResults:
             rows = int(labels.shape[-1])
             if missing := choose(rows) - rows:
                 x, labels = lengthen(x, missing, 0), lengthen(labels, missing, -1)

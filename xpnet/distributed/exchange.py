@@ -8,7 +8,7 @@ or as many as there are up to the last.
 import atexit
 import ctypes
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import accumulate, pairwise
 from operator import mul
@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from xpnet._lib.tree import Tree, leaves, tree_map, unpack
-from xpnet._typing import Array, Arrays, HostArray, Shape
+from xpnet._typing import Array, Arrays, Function, HostArray, Shape
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import cuda_index
 
@@ -72,7 +72,7 @@ def node_size(node: Node, blocks: int) -> int:
     return min(1 << level, blocks - first)
 
 
-def finish_tree(terms: Mapping[Node, Any], blocks: int, add: Callable[..., Any], out: Any) -> None:
+def finish_tree(terms: Mapping[Node, Any], blocks: int, add: Function, out: Any) -> None:
     """Add up the sums of all ranks' nodes, elementwise, to that of all blocks, which ``out`` receives."""
 
     def total(first: int, level: int, **options: Any) -> Any:

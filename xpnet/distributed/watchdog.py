@@ -10,7 +10,7 @@ import signal
 import statistics
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Event
@@ -20,6 +20,7 @@ import numpy as np
 
 from xpnet._lib import clock
 from xpnet._lib.text import complain
+from xpnet._typing import Function
 from xpnet.errors import ConfigError
 
 COLLECTIVE = ("Allgather", "Allgatherv", "Allreduce", "Alltoallv", "Barrier", "Split_type")
@@ -71,7 +72,7 @@ class Activity:
     is_watched: Event = field(default_factory=Event)
     sent: int = 0
 
-    def wait(self, call: Callable[..., Any], *arguments: Any) -> Any:
+    def wait(self, call: Function, *arguments: Any) -> Any:
         """Return the result of a call in which the ranks wait for each other."""
         start, self.is_waiting = clock.seconds(), True
         self.calls += 1
@@ -111,7 +112,7 @@ class Activity:
     def watched(self, comm: Any) -> Any:
         """Return a communicator of mpi4py as one whose calls are counted, with `wait` for others."""
 
-        def count(call: Callable[..., Any]) -> Callable[..., Any]:
+        def count(call: Function) -> Function:
             return lambda *arguments: self.wait(call, *arguments)
 
         kind = type(comm)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet._typing import HostArray
+
 Labels = NDArray[np.integer]
 
 MAX_CONFUSION_CLASSES = 1000
@@ -23,7 +25,7 @@ class ClassMetrics:
     f1: float | None  # the harmonic mean of both
 
 
-def confusion_matrix(predicted: Labels, labels: Labels, classes: int) -> NDArray[np.int64] | None:
+def confusion_matrix(predicted: Labels, labels: Labels, classes: int) -> "HostArray | None":
     """Return the number of samples of each class (row) predicted as each class (column).
 
     None with more than 1,000 classes, for which the matrix would be too large.
@@ -51,7 +53,7 @@ def mean_metric(classes: Sequence[ClassMetrics], name: str) -> float | None:
     return math.fsum(values) / len(values) if values else None
 
 
-def area_under_curve(scores: NDArray[np.floating], labels: Labels) -> float | None:
+def area_under_curve(scores: HostArray, labels: Labels) -> float | None:
     """Return the area under the ROC curve of scores of class 1, of two; None without samples of both.
 
     It is the share of pairs of samples, one of each class, whose scores are in order, ties a half: the sum of

@@ -6,7 +6,6 @@ from operator import add
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet._typing import Function, HostArray
 from xpnet.compute.evaluation import SampleEvaluation
@@ -37,7 +36,7 @@ def initial_note(best_by: str, result: FitResult) -> str | None:
     return f"best epoch 0: none had a better {SCORE_NAMES[best_by]} than the initial network: {remedy}"
 
 
-def build_score(trainer: Any, validation: NDArray[np.int64] | None) -> Function | None:
+def build_score(trainer: Any, validation: "HostArray | None") -> Function | None:
     """Return the function from an evaluation to its score; None if that is the accuracy.
 
     `validation` are the indices of the samples that are held out, None if there are none.
@@ -68,9 +67,7 @@ def build_score(trainer: Any, validation: NDArray[np.int64] | None) -> Function 
     return mean_recall
 
 
-def normalize_weights(
-    data: Dataset, training: NDArray[np.int64] | None, config: TrainConfig
-) -> NDArray[np.floating] | None:
+def normalize_weights(data: Dataset, training: "HostArray | None", config: TrainConfig) -> "HostArray | None":
     """Return the factor of each sample's loss, (m,). Their mean over the training samples is 1. None: all 1.
 
     If `class_weight` is balanced, weights are first divided by their sum over the training samples of the

@@ -13,7 +13,7 @@ from functools import cache, partial
 from typing import Any, TypeAlias
 
 from xpnet._lib.tree import Tree, leaves, split, tree_map
-from xpnet._typing import Array, Arrays, Function, HostArray
+from xpnet._typing import Array, Arrays, Function, HostArray, Pair
 from xpnet.arithmetic import Arithmetic, Reproducible
 from xpnet.arithmetic.base import Matrix, Operand
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group
@@ -76,7 +76,7 @@ class PartialGradients(Arithmetic):
         a: Matrix,
         samples: int,  # noqa: ARG002
         maxima: Iterator[Array],  # noqa: ARG002
-    ) -> tuple[Array, Array]:
+    ) -> Pair:
         """Return dZ Aᵀ, without the factor of A, and Σ dZ over a part of a batch of one block.
 
         ``samples`` is their number in the batch, and ``maxima`` yields those over all of them. Added up over
@@ -92,9 +92,7 @@ class ExactPartialGradients(PartialGradients, Reproducible):
         """Return the largest magnitude of each row of dZ and, unless it has integers, of A."""
         return [self.largest(x, -1) for x in ([dz] if isinstance(a, Operand) else [dz, a])]
 
-    def partial_gradients(
-        self, dz: Array, a: Matrix, samples: int, maxima: Iterator[Array]
-    ) -> tuple[Array, Array]:
+    def partial_gradients(self, dz: Array, a: Matrix, samples: int, maxima: Iterator[Array]) -> Pair:
         """Return the exact dZ Aᵀ, without the factor of A, and Σ dZ, rounded by the batch's maxima."""
         xp, is_integer = self.xp, isinstance(a, Operand)
         budget = bit_budget(samples, a_integer=False, b_integer=is_integer)  # a slice for up to 2^13 samples
