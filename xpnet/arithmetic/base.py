@@ -6,7 +6,7 @@ Native arithmetic is fast, in float32 or float64. Backends agree to within round
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, TypeAlias
+from typing import TypeAlias
 
 from xpnet._typing import Array, Device, DType, Namespace, Pair
 
@@ -51,8 +51,8 @@ class Arithmetic:
     dtype: DType
     fuses: bool = False  # True if the library's compiler fuses elementwise operations
 
-    name: ClassVar[str] = "native"
-    has_native_roots: ClassVar[bool] = True  # True if a square root is one operation of the library
+    name = "native"
+    has_native_roots = True  # True if a square root is one operation of the library
 
     def operand(self, matrix: Array) -> Matrix:
         """Prepare a matrix (..., rows, columns) for several products."""

@@ -31,7 +31,7 @@ _ELEMENTWISE: Functions = {
 Shape = tuple[int, int, int, int]
 """Of ``count`` products of matrices (n, k) and (k, m): count, n, k, m."""
 
-_SMALL: Shape = (1, 8, 128, 8)
+_SMALL = (1, 8, 128, 8)
 
 _COMPILED: dict[Args, Function] = {}
 """The compiled probes, by backend, device and shapes: compiling takes much longer than computing."""

@@ -81,18 +81,18 @@ class Backend:
     install_gpu: str
     xp: Namespace
     device: Device
-    has_float64: bool = True
-    has_int64: bool = True
-    on_host: bool = False
-    on_gpu: bool = False
-    writable: bool = False
-    parallel_blocks: bool = False
-    fuses: bool = False
-    compiles_shapes: bool = False
-    stack: int = 1
-    takes_batches: bool = False
-    reverses: bool = True
-    gpu_kind: str = "cuda"
+    has_float64 = True
+    has_int64 = True
+    on_host = False
+    on_gpu = False
+    writable = False
+    parallel_blocks = False
+    fuses = False
+    compiles_shapes = False
+    stack = 1
+    takes_batches = False
+    reverses = True
+    gpu_kind = "cuda"
     hidden_devices: Names = ()
 
     def __init__(self, device: str) -> None:

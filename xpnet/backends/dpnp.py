@@ -38,8 +38,8 @@ class DpnpBackend(Backend):
         """Set the namespace and the device."""
         self.xp = self.library
         sycl_device = _sycl_devices().get(device, device)
-        device_object: Any = self.library.empty(0, dtype=self.library.int8, device=sycl_device).device
-        self.device, self.has_float64 = device_object, bool(device_object.sycl_device.has_aspect_fp64)
+        self.device = self.library.empty(0, dtype=self.library.int8, device=sycl_device).device
+        self.has_float64 = bool(self.device.sycl_device.has_aspect_fp64)
 
     @contextmanager
     def scope(self) -> Iterator[None]:

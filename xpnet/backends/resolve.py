@@ -152,7 +152,7 @@ def backend_of(value: object) -> Backend | None:
     It holds and converts arrays; whether it can compute there is not known.
     """
     try:
-        namespace: str = array_api_compat.array_namespace(value).__name__
+        namespace = array_api_compat.array_namespace(value).__name__
         name = namespace.removeprefix("array_api_compat.").removesuffix(".numpy").replace("_", "-")
         return import_backend(name).of(value) if name in BACKENDS and name != "numpy" else None
     except TypeError:  # no array, or one without values, as in a function that JAX compiles

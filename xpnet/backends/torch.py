@@ -39,7 +39,7 @@ class TorchBackend(Backend):
     def set_up(self, device: str) -> None:
         """Set the namespace and the device."""
         self.xp = _make_namespace(self.library)
-        self.device: Any = self.library.device(device)
+        self.device = self.library.device(device)
         self._current: Callable[[], Context] = nullcontext
         if cuda_index(device) is not None:
             self._current = partial(self.library.cuda.device, self.device)  # makes it the current GPU

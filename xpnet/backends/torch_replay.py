@@ -27,7 +27,7 @@ _ARITHMETIC = (
     *(torch.exp, torch.log, torch.sqrt, torch.lt, torch.le, torch.gt, torch.ge, torch.eq),
     *(torch.bitwise_and, torch.bitwise_or, torch.bitwise_right_shift),
 )
-_ELEMENTWISE: set[Function] = {*_ARITHMETIC, torch.where}
+_ELEMENTWISE = {*_ARITHMETIC, torch.where}
 _OTHERS = (torch.amax, torch.argmax, torch.concat, torch.index_select, torch.matmul, torch.sum)
 _ACCEPTS_OUT = {*_ELEMENTWISE, *_OTHERS, _convert}
 _METHODS = {function.__name__: function for function in (*_ARITHMETIC, *_OTHERS)}

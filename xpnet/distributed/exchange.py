@@ -129,7 +129,7 @@ class Memory:
         self.comm = comm
         self._backend = backend
         self._direct = on_gpu and is_cuda_aware()
-        self.xp: Any = backend.xp if self._direct else np
+        self.xp = backend.xp if self._direct else np
 
     def allocate(self, shape: Shape, dtype: str) -> Any:
         """Return an array of any content."""
@@ -245,7 +245,7 @@ def share_memory(comm: Any, shape: Shape, dtype: str) -> HostArray:
     size = kind.itemsize * math.prod(shape) if comm.rank == 0 else 0
     window = comm.wait(partial(MPI.Win.Allocate_shared, size, kind.itemsize, comm=comm))
     atexit.register(window.Free)  # before MPI_Finalize, which may fail while a window exists
-    memory: Any = window.Shared_query(0)[0]
+    memory = window.Shared_query(0)[0]
     return np.ndarray(shape, kind, buffer=memory)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from xpnet.errors import ConfigError
 
 COLLECTIVE = ("Allgather", "Allgatherv", "Allreduce", "Alltoallv", "Barrier", "Split_type")
 """The calls in which a rank waits for the others."""
-TIMEOUT: Final = "XPNET_RANK_TIMEOUT"
+TIMEOUT = "XPNET_RANK_TIMEOUT"
 """The environment variable that sets both limits."""
 LIMIT, LONG_LIMIT = 300.0, 3600.0
 """Seconds of waiting after which the job ends: for a rank in a step, and for one that does something else."""

@@ -108,7 +108,7 @@ class Columns:
             It is another text.
         """
         try:
-            values: dict[str, Any] = json.loads(text or "{}")
+            values = json.loads(text or "{}")
             lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
             texts = {name: tuple(each) for name, each in values.get("categories", {}).items()}
             columns = cls(**values | lists | {"categories": texts})

@@ -38,12 +38,11 @@ UNARY = _table("neg negative, abs abs, invert bitwise_invert")
 
 def _floor_divide(a: Any, b: Any, _: Any = None) -> Any:
     """Divide as in the standard, which differs from Python and NumPy for infinities."""
-    quotient: HostArray = np.floor_divide(a, b)
+    quotient = np.floor_divide(a, b)
     if quotient.dtype.kind != "f":
         return quotient
     a, b = (np.asarray(each, quotient.dtype) for each in (a, b))  # also whole numbers beyond int64
-    result: HostArray = np.where(np.isinf(a) ^ np.isinf(b), np.divide(a, b), quotient)
-    return result
+    return np.where(np.isinf(a) ^ np.isinf(b), np.divide(a, b), quotient)
 
 
 def _square(a: Any, b: Any, out: Any) -> Any:

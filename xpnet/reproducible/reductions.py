@@ -59,8 +59,7 @@ def diff(
     combine = operator.ne if name_of(x.dtype) == "bool" else operator.sub
     for _ in range(n):
         x = combine(x[1:, ...], x[:-1, ...])
-    differences: Array = space.moveaxis(x, 0, axis)
-    return differences
+    return space.moveaxis(x, 0, axis)
 
 
 # Products of matrices

@@ -1,14 +1,14 @@
 """Callbacks of the training loop: final parameters, evaluation, Ctrl-C, comparison of ranks."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 from xpnet._lib.interrupts import defer_interrupts
 from xpnet._lib.tree import tree_map
-from xpnet._typing import Notify
+from xpnet._typing import Function, Notify
 from xpnet.arithmetic.elementary import flush_tiny
 from xpnet.config import TrainConfig
 from xpnet.errors import DivergedError
@@ -212,7 +212,7 @@ class StopOnInterrupt(LoopCallback):
 
     def __init__(self, notify: Notify) -> None:
         self._notify, self._stack = notify, ExitStack()
-        self._is_pressed: Callable[[], bool] = lambda: False
+        self._is_pressed: Function = lambda: False
 
     @property
     def stop(self) -> str | None:  # type: ignore[override]
