@@ -124,8 +124,7 @@ class FullRange(Reproducible):
     def variance(self, x: Array, axis: int, correction: float) -> Array:
         """Return Σ (x - mean)² along an axis over the number of terms less the correction, NaN of no more."""
         difference, divisor = x - self.mean(x, axis), x.shape[axis] - correction
-        total = self.total(difference * difference, axis)
-        return self._divide(total, divisor if divisor > 0.0 else math.nan)
+        return self._divide(self.total(difference * difference, axis), divisor if divisor > 0.0 else math.nan)
 
     def cumulative_sum(self, x: Array, axis: int) -> Array:
         """Return the sums of the terms up to each one along an axis: exact, of rounded terms, and rounded.

@@ -42,8 +42,7 @@ class NumPyBackend(Backend):
         The matrices of a block are so small that computing several blocks in parallel is faster than
         one block with a multi-threaded BLAS.
         """
-        ignore = partial(np.seterr, all="ignore")
-        with find_blas().limit(limits=1), self.pool.start(count, ignore):
+        with find_blas().limit(limits=1), self.pool.start(count, partial(np.seterr, all="ignore")):
             yield
 
     @contextmanager

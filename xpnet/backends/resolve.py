@@ -126,8 +126,7 @@ def resolve(
         raise BackendError(f"{required}{subject} run on {gpu}: {problem.reason}; to fix it: {problem.fix}")
     remedy = f"running on the CPU with {name}; to fix it: {problem.fix}"
     warning = f"{setting('device', device)} is not usable: {problem.reason}; {remedy}"
-    made = make(name, "cpu")
-    return Selection(made, device, "cpu", problem.reason, None if device == "auto" else warning)
+    return Selection(make(name, "cpu"), device, "cpu", problem.reason, None if device == "auto" else warning)
 
 
 def probe(backend: str, device: str) -> Probe:

@@ -15,7 +15,7 @@ from xpnet.backends.base import Backend, check_environment
 from xpnet.backends.probing import cuda_index
 from xpnet.distributed.ranks import ALONE, Ranks
 from xpnet.errors import BackendError, setting
-from xpnet.nn.architecture import NOTEBOOK, Network
+from xpnet.nn.architecture import Network
 from xpnet.nn.inputs import Inputs, Normalization
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.network import BlockResults, evaluate_logits, forward
@@ -48,11 +48,11 @@ class ComputeContext:
     ops: Arithmetic
     inputs: Inputs
     backend: Backend
-    stack: int = 1  # number of full blocks computed in one call
-    network: Network = NOTEBOOK
-    ranks: Ranks = ALONE
-    float_type: str = "float64"
-    as_written: bool = False  # nothing is compiled, and blocks and steps are computed one by one
+    stack: int  # number of full blocks computed in one call
+    network: Network
+    ranks: Ranks
+    float_type: str
+    as_written: bool  # nothing is compiled, and blocks and steps are computed one by one
 
     @property
     def is_exact(self) -> bool:

@@ -245,8 +245,7 @@ def share_memory(comm: Any, shape: Shape, dtype: str) -> HostArray:
     size = kind.itemsize * math.prod(shape) if comm.rank == 0 else 0
     window = comm.wait(partial(MPI.Win.Allocate_shared, size, kind.itemsize, comm=comm))
     atexit.register(window.Free)  # before MPI_Finalize, which may fail while a window exists
-    memory = window.Shared_query(0)[0]
-    return np.ndarray(shape, kind, buffer=memory)
+    return np.ndarray(shape, kind, buffer=window.Shared_query(0)[0])
 
 
 def is_cuda_aware() -> bool:

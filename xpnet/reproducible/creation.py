@@ -58,8 +58,7 @@ def from_dlpack(space: Any, x: Any, /, *, device: Any = None, copy: bool | None 
     """Return an array of any library that shares its memory by DLPack, as one of the namespace."""
     if isinstance(x, Array):
         return asarray(space, x, device=device, copy=copy)
-    place = space.place(device)
-    return asarray(space, place.backend.standard.from_dlpack(x), device=device, copy=copy)
+    return asarray(space, space.place(device).backend.standard.from_dlpack(x), device=device, copy=copy)
 
 
 def _put(space: Any, host: Any, device: Any, kind: str | None = None) -> Array:

@@ -100,11 +100,11 @@ class BatchLoader:
     samples: Samples
     order: Callable[[int], SampleOrder]
     samples_per_epoch: int
-    batch_size: int | None = None
-    augment: Augmenter | None = None
-    masks: Callable[..., Masks] | None = None
-    in_memory: bool = True
-    share: Callable[[int], tuple[int, int]] = lambda samples: (0, samples)
+    batch_size: int | None
+    augment: Augmenter | None
+    masks: Callable[..., Masks] | None
+    in_memory: bool
+    share: Callable[[int], tuple[int, int]]
 
     @property
     def samples_per_step(self) -> int:
