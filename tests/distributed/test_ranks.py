@@ -20,7 +20,7 @@ from xpnet.backends import resolve
 from xpnet.cli.trials import Trial, TrialProcesses
 from xpnet.config import TrainConfig
 from xpnet.distributed import watchdog
-from xpnet.distributed.exchange import Gathering, Memory, TreeSum, finish_tree, list_nodes, node_size
+from xpnet.distributed.exchange import Gathering, Memory, TreeSum, finish_tree, list_nodes
 from xpnet.distributed.launch import end_job, rank_and_size
 from xpnet.distributed.ranks import ALONE, Ranks, count_sharing
 from xpnet.errors import BackendError, ConfigError
@@ -96,13 +96,13 @@ def test_the_nodes_of_all_ranks_are_few_and_add_up_to_the_bits_of_the_tree():
     for blocks in (*range(1, 40), 127, 128, 129, 1000):
         terms = generator.normal(size=(blocks, 3)) * 10.0 ** generator.integers(-8, 8, (blocks, 3))
         nodes = [node for each in list_nodes(blocks, ranks) for node in each]
-        ends = [node[0] + node_size(node, blocks) for node in nodes]
+        ends = [min(first + (1 << level), blocks) for first, level in nodes]
         parts = [terms[node[0] : end, None] for node, end in zip(nodes, ends, strict=True)]
         sums = {node: tree_sum(part)[0] for node, part in zip(nodes, parts, strict=True)}
         total = np.empty(3)
         finish_tree(sums, blocks, np.add, total)
         np.testing.assert_array_equal(total, tree_sum(terms[:, None])[0])
-        sizes = [node_size(node, blocks) for node in nodes]
+        sizes = [end - first for (first, _), end in zip(nodes, ends, strict=True)]
         assert (sum(sizes), len(nodes) <= 4 * ranks) == (blocks, True)
 
 

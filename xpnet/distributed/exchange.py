@@ -66,12 +66,6 @@ def _nodes_between(first: int, stop: int, blocks: int) -> list[Node]:
     return nodes
 
 
-def node_size(node: Node, blocks: int) -> int:
-    """Return the number of blocks of a node."""
-    first, level = node
-    return min(1 << level, blocks - first)
-
-
 def finish_tree(terms: Mapping[Node, Any], blocks: int, add: Function, out: Any) -> None:
     """Add up the sums of all ranks' nodes, elementwise, to that of all blocks, which ``out`` receives."""
 

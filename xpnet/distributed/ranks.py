@@ -77,11 +77,10 @@ class Ranks:
 
     def chunks(self, samples: int, stack: int) -> list[list[list[Group]]]:
         """Return the chunks of each node of the tree that this process computes (`blocks.block_chunks`)."""
-        blocks, result = -(-samples // BLOCK_SIZE), []
-        for node in exchange.list_nodes(blocks, self.size)[self.rank]:
-            first = node[0] * BLOCK_SIZE
-            count = min(exchange.node_size(node, blocks) * BLOCK_SIZE, samples - first)
-            result.append(block_chunks(count, stack, first))
+        result = []
+        for block, level in exchange.list_nodes(-(-samples // BLOCK_SIZE), self.size)[self.rank]:
+            first = block * BLOCK_SIZE
+            result.append(block_chunks(min(BLOCK_SIZE << level, samples - first), stack, first))
         return result
 
     def finish(self, sums: list[Arrays], samples: int, shapes: Shapes, dtype: str) -> Arrays:
