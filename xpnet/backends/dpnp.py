@@ -10,7 +10,6 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from importlib import metadata
 from types import ModuleType
 from typing import Any, Self, cast
@@ -57,7 +56,7 @@ class DpnpBackend(Backend):
         _name_opencl_driver()
         probe = super().probe(device)
         if probe.version is not None and device == "cpu" and not probe.usable:
-            return replace(probe, reason="dpnp sees no CPU: OpenCL has no driver for it", fix=NO_CPU_FIX)
+            return probe._replace(reason="dpnp sees no CPU: OpenCL has no driver for it", fix=NO_CPU_FIX)
         return probe
 
     @classmethod

@@ -3,7 +3,6 @@
 import ctypes
 import re
 import sys
-from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from xpnet._lib.text import join_lines
@@ -34,8 +33,7 @@ GpuCount: TypeAlias = tuple[int, Problem | None]
 """The number of GPUs that a library sees, or 0 and the problem."""
 
 
-@dataclass(frozen=True)
-class Probe:
+class Probe(NamedTuple):
     """The result of probing a library on a device.
 
     Attributes

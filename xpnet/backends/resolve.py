@@ -1,9 +1,8 @@
 """Selection of the backend for ``--device`` and ``--backend``, with the reason if one cannot be used."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pkgutil import resolve_name
-from typing import cast
+from typing import NamedTuple, cast
 
 import array_api_compat
 
@@ -38,8 +37,7 @@ REQUIRE_DEVICE = "XPNET_REQUIRE_DEVICE"
 """The environment variable, a switch, that requires a GPU unless the device is the CPU."""
 
 
-@dataclass(frozen=True)
-class Selection:
+class Selection(NamedTuple):
     """The selected backend, and the requested device.
 
     Attributes

@@ -176,5 +176,5 @@ def _to_json(
         **{name: getattr(config, name) for name in settings},
         "passed": all(row.verdict != "FAIL" for row in rows),
         "rows": results,
-        "absent": [device._asdict() | asdict(probe) for device, probe in absent.items()],
+        "absent": [device._asdict() | probe._asdict() for device, probe in absent.items()],
     }

@@ -147,8 +147,7 @@ class SharedStep(Step):
         super().__init__(context, optimizer)
         self._is_sliced = samples > BLOCK_SIZE or share(context, samples) != (0, samples)
         self._shapes, self._slices = (shapes, context.float_type), share_rows(shapes, context.ranks.size)
-        everything = [range(shape[0]) for shape in shapes]
-        self._rows = self._slices[context.ranks.rank] if self._is_sliced else everything
+        self._rows = self._slices[context.ranks.rank]
         self._next = (context.ranks.rank + 1) % context.ranks.size
         ops, kind = context.ops, ExactPartialGradients if context.is_exact else PartialGradients
         self._ops = kind(ops.xp, ops.device, ops.dtype, ops.fuses)
@@ -184,6 +183,8 @@ class SharedStep(Step):
 
     def own(self, variables: Variables) -> Variables:
         """Return variables with a copy of the optimiser's state of this rank's slice, from those with all."""
+        if not self._is_sliced:
+            return variables
         state = take_state(variables.optimizer, self._rows)
         return variables._replace(optimizer=tree_map(lambda array: array * 1.0, state))
 
