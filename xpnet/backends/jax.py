@@ -87,13 +87,12 @@ class JaxBackend(Backend):
         from xpnet.backends.fence import UnknownPrimitiveError, fenced
 
         in_loop: Function = fenced(step) if exact else lambda _, *args: step(*args)
-        xp = self.xp
 
         def scan(zero: Any, variables: Any, block: Any, rates: Any) -> Any:
             indices, samples = block.indices, block._replace(indices=None, masks=None)
             row_bytes = sum(array.nbytes // array.shape[0] for array in jax.tree.leaves(samples))
             gathered = indices.size * row_bytes <= GATHERED_BYTES
-            rows = jax.tree.map(lambda x: xp.take(x, indices, axis=0), samples) if gathered else indices
+            rows = jax.tree.map(lambda x: self.xp.take(x, indices, axis=0), samples) if gathered else indices
 
             def take_step(variables: Any, own: tuple[Any, Any, Array]) -> tuple[Any, None]:
                 row, masks, rate = own

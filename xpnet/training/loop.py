@@ -122,12 +122,7 @@ class LoopCallback:
 
 
 def fit(  # noqa: C901 - one function, so that a debugger shows one frame
-    trainer: Any,
-    state: TrainState,
-    *,
-    epochs: int,
-    first_epoch: int = 0,
-    callbacks: Sequence[LoopCallback] = (),
+    trainer: Any, state: TrainState, *, epochs: int, first_epoch: int, callbacks: Sequence[LoopCallback]
 ) -> FitResult:
     """Train until a number of epochs is complete, or a callback stops training.
 

@@ -239,8 +239,8 @@ class Trainer:
         elif self.validation_indices is None:
             return None
         else:
-            indices, is_scored = self.validation_indices, self._score is not None
-            evaluation = self._evaluate(state, self.samples, indices, predict=is_scored)
+            is_scored = self._score is not None
+            evaluation = self._evaluate(state, self.samples, self.validation_indices, predict=is_scored)
         return evaluation if self._score is None else replace(evaluation, score=self._score(evaluation))
 
     def estimate(self, state: TrainState, count: int = BLOCK_SIZE) -> SampleEvaluation:
