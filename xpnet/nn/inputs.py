@@ -74,8 +74,7 @@ class Inputs:
             smallest = SMALLEST_NORMAL["float32" if rows.dtype == xp.float32 else "float64"]
             rows = xp.where(xp.abs(rows) < smallest, rows * 0.0, rows)
         x = (xp.astype(xp.matrix_transpose(rows), self.ops.dtype) - self.shift) * self.scale
-        if mask is not None:
-            x = dropout(self.ops, x, xp.matrix_transpose(mask), kept_scale)
+        x = dropout(self.ops, x, mask, kept_scale)
         if noise is None:
             return x
         amplitude = network.input_noise * NOISE_STEP

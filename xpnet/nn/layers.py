@@ -139,10 +139,12 @@ def _reciprocal_deviation(ops: Arithmetic, variance: Array) -> Array:
     return ops.reciprocal(ops.sqrt(variance + EPSILON))
 
 
-def dropout(ops: Arithmetic, a: Array, mask: Array, scale: float) -> Array:
-    """Return A times ``scale`` where the mask (units, samples) is true, and 0 elsewhere.
+def dropout(ops: Arithmetic, a: Array, mask: Array | None, scale: float) -> Array:
+    """Return A times ``scale`` where the mask (samples, units) is true, and 0 elsewhere; A without a mask.
 
     Srivastava et al. 2014, "inverted": with ``scale`` = 1 / (1 - p) the mean stays what it is, and
     evaluation needs no change. It is linear in A, so that the same function takes dY to dA.
     """
-    return ops.xp.where(mask, a * scale, 0.0)
+    if mask is None:
+        return a
+    return ops.xp.where(ops.xp.matrix_transpose(mask), a * scale, 0.0)

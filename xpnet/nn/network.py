@@ -36,7 +36,7 @@ def forward(
         statistics of these samples are used
     masks : of each hidden layer (samples, units), as in ``Masks.hidden``; without them nothing is dropped
     """
-    activate = F.ACTIVATIONS[network.activation].forward
+    activate, scale = F.ACTIVATIONS[network.activation].forward, dropout_scale(network.hidden_dropout)
     running_statistics, hidden_masks = iter(running), iter(masks)
     cache: Cache = []
     for layer in layers:
@@ -47,11 +47,9 @@ def forward(
                 cache.append((normalized, None, y))
             else:
                 cache.append((None, None, L.batch_norm_inference(ops, layer, statistics, z)))
-        elif not cache:
-            cache.append((x, x, L.linear(ops, layer, x)))
         else:
-            a = activate(ops, cache[-1][-1])
-            dropped = _apply_dropout(ops, network, a, next(hidden_masks, None))
+            a = activate(ops, cache[-1][-1]) if cache else x
+            dropped = L.dropout(ops, a, next(hidden_masks, None), scale) if cache else x
             cache.append((a, dropped, L.linear(ops, layer, dropped)))
     return cache[-1][-1], cache
 
@@ -71,7 +69,7 @@ def backward(
     ``masks`` are those of ``forward``, without running statistics.
     """
     activation_backward = F.ACTIVATIONS[network.activation].backward
-    hidden_masks = iter(masks[::-1])
+    hidden_masks, scale = iter(masks[::-1]), dropout_scale(network.hidden_dropout)
     gradients = []
     gradient: L.Linear | L.BatchNorm
     for index in reversed(range(len(layers))):
@@ -82,8 +80,8 @@ def backward(
             factor = ops.operand(dz) if index > 0 else dz
             gradient = L.linear_backward(ops, dropped, factor)
             if index > 0:
-                mask = next(hidden_masks, None)
-                da = _apply_dropout(ops, network, L.linear_backward_input(ops, layer, factor), mask)
+                da = L.linear_backward_input(ops, layer, factor)
+                da = L.dropout(ops, da, next(hidden_masks, None), scale)
                 dz = activation_backward(ops, da, cache[index - 1][-1], cached)
         gradients.append(gradient)
     return gradients[::-1]
@@ -138,9 +136,3 @@ def gradients_and_moments(
         dz = dz * ops.xp.expand_dims(weights, axis=-2)
     moments = [cached.sums for cached, *_ in cache if isinstance(cached, L.Normalized)]
     return backward(ops, layers, cache, dz, network, masks=masks), moments
-
-
-def _apply_dropout(ops: Arithmetic, network: Network, a: Array, mask: Array | None) -> Array:
-    if mask is None:
-        return a
-    return L.dropout(ops, a, ops.xp.matrix_transpose(mask), dropout_scale(network.hidden_dropout))
