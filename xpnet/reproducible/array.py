@@ -138,6 +138,7 @@ class Array(Base):  # type: ignore[misc]  # of Any
         return self._data
 
     host = property(lambda self: self.place.fetch(self.data), doc="A NumPy array, perhaps of its memory.")
+    space = property(lambda self: self.place.space, doc="The namespace that has its functions.")
     raw = property(lambda self: self.place.to_library(self.data))
     dtype = property(lambda self: self.data.dtype, doc="The dtype, of the library.")
     shape = property(lambda self: (*self.data.shape,), doc="The lengths of the axes.")
@@ -146,7 +147,7 @@ class Array(Base):  # type: ignore[misc]  # of Any
     itemsize = property(lambda self: np.dtype(name_of(self.dtype)).itemsize, doc="The bytes of an element.")
     nbytes = property(lambda self: self.size * self.itemsize, doc="The bytes of all elements.")
     device = property(lambda self: self.place.backend.device, doc="The device, of the library.")
-    mT = property(lambda self: self.place.space.matrix_transpose(self), doc="The transposes.")  # noqa: N815
+    mT = property(lambda self: self.space.matrix_transpose(self), doc="The transposes.")  # noqa: N815
 
     @property
     def T(self) -> Any:  # noqa: N802  as in the standard
@@ -158,7 +159,7 @@ class Array(Base):  # type: ignore[misc]  # of Any
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
         if api_version not in (None, "2021.12", "2022.12", "2023.12", "2024.12"):
             raise ValueError(f"api_version: expected 2024.12 or an earlier one, got {api_version!r}")
-        return self.place.space
+        return self.space
 
     # Elements
 
@@ -237,7 +238,7 @@ class Array(Base):  # type: ignore[misc]  # of Any
             self._data, self._source = self.place.copy(self._data), None
 
     def __contains__(self, value: object) -> bool:
-        return bool(self.place.space.any(self == value))
+        return bool(self.space.any(self == value))
 
     def __len__(self) -> Any:
         if self.ndim == 0:
@@ -272,7 +273,7 @@ class Array(Base):  # type: ignore[misc]  # of Any
 
     def to_device(self, device: Device, /, *, stream: object = None) -> Any:  # noqa: ARG002  unused
         """Return the array on another device of its library, or itself if it is there."""
-        return self.place.space.asarray(self, device=device)
+        return self.space.asarray(self, device=device)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> HostArray:  # noqa: FBT001
         _leave("a NumPy array")
@@ -288,10 +289,10 @@ class Array(Base):  # type: ignore[misc]  # of Any
         return self.data.__dlpack_device__()
 
     def __reduce__(self) -> Args:
-        return self.place.space.rebuild, (np.array(self.host), self.place.backend.device_name)
+        return self.space.rebuild, (np.array(self.host), self.place.backend.device_name)
 
     def __copy__(self, *_: object) -> Any:
-        return self.place.space.asarray(self, copy=True)
+        return self.space.asarray(self, copy=True)
 
     __deepcopy__ = __pos__ = __copy__
 
@@ -324,7 +325,7 @@ def _binary(name: str, *, is_reflected: bool = False) -> Function:
             return Array(self.place, data)
         if not (isinstance(other, Number) or hasattr(other, "shape")):
             return NotImplemented
-        return getattr(self.place.space, name)(*((other, self) if is_reflected else (self, other)))
+        return getattr(self.space, name)(*((other, self) if is_reflected else (self, other)))
 
     return method
 
@@ -359,7 +360,7 @@ def _unary(name: str) -> Function:
     def method(self: Array) -> Any:
         if self.place.computing.on_host:
             return Array(self.place, function(self.data))
-        return getattr(self.place.space, name)(self)
+        return getattr(self.space, name)(self)
 
     return method
 

@@ -26,7 +26,7 @@ def asarray(
         `copy` is False, and a copy is needed.
     """
     array = obj if isinstance(obj, Array) else space.adopt(obj)
-    is_own = array is not None and device is None and array.place.space is space
+    is_own = array is not None and device is None and array.space is space
     place = array.place if is_own else space.place(device)
     if array is None:
         numbers = tree_map(lambda each: each.tolist() if isinstance(each, Array) else each, obj)

@@ -102,7 +102,7 @@ class random:  # noqa: N801  as in NumPy
         """
         array = asarray(x)
         order = _order(seed, array.shape[axis], Purpose.PUBLIC_SHUFFLE)
-        shuffled = array.place.space.take(array, _put(order, array), axis=axis)
+        shuffled = array.space.take(array, _put(order, array), axis=axis)
         return shuffled if isinstance(x, Array) else shuffled.raw
 
     @staticmethod

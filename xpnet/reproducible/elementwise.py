@@ -173,7 +173,7 @@ POWERS = {1: "positive", 2: "square", 0.5: "sqrt"}
 def pow(x1: Any, x2: Any, /) -> Any:  # noqa: A001  as in the standard
     """Return powers: of integers by NumPy, small ones of numbers by products, others by a formula."""
     if type(x2) in (int, float) and x2 in POWERS and isinstance(x1, Array) and name_of(x1.dtype) in FLOATING:
-        return getattr(x1.place.space, POWERS[x2])(x1)
+        return getattr(x1.space, POWERS[x2])(x1)
     return of_floats(of_each_number(pairs.pow), "pow", x1, x2)
 
 
@@ -195,7 +195,7 @@ def clip(x: Any, /, min: Any = None, max: Any = None) -> Array:  # noqa: A002  a
 def where(condition: Array, x1: Any = None, x2: Any = None, /) -> Any:
     """Choose between two operands of one dtype; as in NumPy, the indices of a condition alone."""
     if x1 is None:
-        return condition.place.space.nonzero(condition)
+        return condition.space.nonzero(condition)
     place, (chosen,), _ = operands("where", condition)
     _, data, _ = operands("where", x1, x2, place=place)
     with place.scope():

@@ -48,8 +48,8 @@ def public(kernel: Callable[Concatenate[FullRange, P], Any]) -> Callable[P, Any]
             backend, ops = arithmetic(*place(name, arrays))
             with backend.scope():
                 return kernel(ops, *(to_float64(name, ops, x) for x in arrays), *args[count:], **options)
-        if options.keys().isdisjoint(("slices", "block")) and hasattr(wrapped.place.space, name):
-            return getattr(wrapped.place.space, name)(*args, **options)
+        if options.keys().isdisjoint(("slices", "block")) and hasattr(wrapped.space, name):
+            return getattr(wrapped.space, name)(*args, **options)
         return in_float64_of(lambda *data: kernel(*data, *args[count:], **options), name, *arrays)
 
     call.__signature__ = signature(kernel).replace(parameters=parameters)  # type: ignore[attr-defined]

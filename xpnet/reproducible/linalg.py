@@ -119,7 +119,7 @@ OF_EACH: Functions = {
 
 def matrix_power(x: Array, n: int, /) -> Any:
     """Return whole powers of matrices, by squaring for each binary digit of n, highest first."""
-    space = x.place.space
+    space = x.space
     base = OWN["inv"](x) if n < 0 else x
     power = space.broadcast_to(space.eye(x.shape[-1], dtype=x.dtype, device=x.device), x.shape)
     for position, digit in enumerate(f"{abs(n):b}"):
@@ -143,7 +143,7 @@ def _map_significant(name: str, function: Function, x: Array, rtol: Any) -> Any:
         u, s, vh = spectra.svd(a, _multiply, full=False, vectors=name == "pinv")
         return np.asarray(function(u, s, vh, s > tolerance[0, 0] * np.max(s, initial=0.0)))
 
-    dtype, space = _real(x), x.place.space
+    dtype, space = _real(x), x.space
     rtol = max(x.shape[-2:], default=1) * space.finfo(dtype).eps if rtol is None else rtol
     tolerance = space.asarray(rtol, dtype=dtype, device=x.device)[..., None, None]
     return _map(compute, name, x, tolerance)
@@ -161,7 +161,7 @@ def pinv(x: Array, /, *, rtol: Any = None) -> Any:
 def matrix_rank(x: Array, /, *, rtol: Any = None) -> Any:
     """Return the numbers of significant singular values, int64."""
     ranks = _map_significant("matrix_rank", lambda *parts: np.count_nonzero(parts[-1]), x, rtol)
-    return x.place.space.astype(ranks, x.place.space.int64)
+    return x.space.astype(ranks, x.space.int64)
 
 
 # Norms
@@ -169,7 +169,7 @@ def matrix_rank(x: Array, /, *, rtol: Any = None) -> Any:
 
 def vector_norm(x: Array, /, *, axis: Axis = None, keepdims: bool = False, ord: Any = 2) -> Any:  # noqa: A002
     """Return norms: the largest or smallest magnitude, the number of others than 0, or (Σ |x|^p)^(1/p)."""
-    space = x.place.space
+    space = x.space
     size, where = space.abs(_widened(x)), {"axis": axis, "keepdims": keepdims}
     if abs(ord) == math.inf:
         norm = (space.max if ord > 0 else space.min)(size, **where)
@@ -182,7 +182,7 @@ def vector_norm(x: Array, /, *, axis: Axis = None, keepdims: bool = False, ord: 
 
 def matrix_norm(x: Array, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:  # noqa: A002
     """Return the norms of matrices, by their elements, by sums of columns or rows, or by singular values."""
-    space, wide = x.place.space, _widened(x)
+    space, wide = x.space, _widened(x)
     if ord == "fro":
         return vector_norm(x, axis=(-2, -1), keepdims=keepdims)
     if ord in (2, -2, "nuc"):
@@ -196,11 +196,11 @@ def matrix_norm(x: Array, /, *, keepdims: bool = False, ord: Any = "fro") -> Any
 
 
 def _real(x: Array) -> DType:
-    return x.dtype if name_of(x.dtype) in FLOATING else x.place.space.float64
+    return x.dtype if name_of(x.dtype) in FLOATING else x.space.float64
 
 
 def _widened(x: Array) -> Any:
-    return x.place.space.astype(x, x.place.space.float64)
+    return x.space.astype(x, x.space.float64)
 
 
 # Elements
@@ -208,7 +208,7 @@ def _widened(x: Array) -> Any:
 
 def diagonal(x: Array, /, *, offset: int = 0) -> Any:
     """Return copies of diagonals, above the main one or below."""
-    space, (rows, columns) = x.place.space, x.shape[-2:]
+    space, (rows, columns) = x.space, x.shape[-2:]
     places = np.diagonal(np.arange(rows * columns).reshape(rows, columns), offset)
     flat = space.reshape(x, (*x.shape[:-2], rows * columns))
     return space.take(flat, space.asarray(places, device=x.device, copy=True), axis=-1)
@@ -216,7 +216,7 @@ def diagonal(x: Array, /, *, offset: int = 0) -> Any:
 
 def trace(x: Array, /, *, offset: int = 0, **options: Any) -> Any:
     """Return the sums of diagonals."""
-    return x.place.space.sum(diagonal(x, offset=offset), axis=-1, **options)
+    return x.space.sum(diagonal(x, offset=offset), axis=-1, **options)
 
 
 def outer(x1: Array, x2: Array, /) -> Any:
@@ -228,7 +228,7 @@ def outer(x1: Array, x2: Array, /) -> Any:
 
 def cross(x1: Array, x2: Array, /, *, axis: int = -1) -> Any:
     """Return the cross products of vectors of three elements."""
-    space = x1.place.space
+    space = x1.space
     a, b = space.broadcast_arrays(x1, x2)
     if x1.shape[axis] != 3 or x2.shape[axis] != 3:
         raise ValueError(f"cross: expected vectors of 3 elements, got shapes {x1.shape} and {x2.shape}")

@@ -34,7 +34,7 @@ def _add_up(formula: Function, name: str, x: Array, /, *, dtype: DType | None = 
 
 def std(x: Array, /, **options: Any) -> Any:
     """Return standard deviations: the roots of the variances."""
-    return x.place.space.sqrt(x.place.space.var(x, **options))
+    return x.space.sqrt(x.space.var(x, **options))
 
 
 def _extremum(name: str) -> Function:
@@ -54,7 +54,7 @@ def diff(
     x: Array, /, *, axis: int = -1, n: int = 1, prepend: Array | None = None, append: Array | None = None
 ) -> Any:
     """Return the differences of neighbours, n times."""
-    space, parts = x.place.space, [each for each in (prepend, x, append) if each is not None]
+    space, parts = x.space, [each for each in (prepend, x, append) if each is not None]
     x = space.moveaxis(space.concat(parts, axis=axis), axis, 0)
     combine = operator.ne if name_of(x.dtype) == "bool" else operator.sub
     for _ in range(n):
@@ -71,7 +71,7 @@ def contract(a: Array, of_a: Axes, b: Array, of_b: Axes, kept: Collection[Any] |
     If there are none, elements are multiplied, or matrices if ``kept`` is None. Return the names of the axes
     too: those of both arrays, those of the first, those of the second.
     """
-    space, lengths = a.place.space, dict(zip((*of_a, *of_b), (*a.shape, *b.shape), strict=True))
+    space, lengths = a.space, dict(zip((*of_a, *of_b), (*a.shape, *b.shape), strict=True))
     left, right = [x for x in of_a if x not in of_b], [x for x in of_b if x not in of_a]
     batch = [x for x in of_a if x in of_b and x in (kept or ())]
     summed = [x for x in of_a if x in of_b and x not in batch]
@@ -116,13 +116,13 @@ def sort(x: Array, /, *, axis: int = -1, **options: bool) -> Any:
     """Return the sorted elements, always in a stable order."""
     if x.ndim == 0:
         raise ValueError("sort: expected an axis, got an array without")
-    space = x.place.space
+    space = x.space
     return space.take_along_axis(x, space.argsort(x, axis=axis, **options), axis=axis)
 
 
 def searchsorted(x1: Array, x2: Any, /, *, side: Any = "left", sorter: Array | None = None) -> Any:
     """Return where elements belong among sorted ones, by NumPy, int64."""
-    ordered = x1 if sorter is None else x1.place.space.take(x1, sorter)
+    ordered = x1 if sorter is None else x1.space.take(x1, sorter)
     return call(by_numpy(np.searchsorted), "searchsorted", ordered, x2, side=side)
 
 

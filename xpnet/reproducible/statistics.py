@@ -58,7 +58,7 @@ def einsum(subscripts: str, /, *operands: Any) -> Any:
         later = {*output, *(letter for term in terms[number + 1 :] for letter in term)}
         x, axes = _sum_own(operand, own, later | {*letters})
         result, letters = contract(result, letters, x, axes, later) if number else (x, axes)
-    return result.place.space.permute_dims(result, tuple(letters.index(each) for each in output))
+    return result.space.permute_dims(result, tuple(letters.index(each) for each in output))
 
 
 def _read_subscripts(subscripts: str, operands: Sequence[Array]) -> tuple[list[str], str]:
@@ -80,7 +80,7 @@ def _read_subscripts(subscripts: str, operands: Sequence[Array]) -> tuple[list[s
 
 def _sum_own(x: Any, letters: str, others: set[str]) -> tuple[Any, str]:
     """Take the diagonals of repeated letters, and sum over letters that are not among others."""
-    space = x.place.space
+    space = x.space
     for letter in dict.fromkeys(letters):
         while (first := letters.index(letter)) != (second := letters.rindex(letter)):
             x = diagonal(space.moveaxis(x, (first, second), (-2, -1)))
@@ -115,7 +115,7 @@ def quantile(x: Any, q: float | Sequence[float], /, *, axis: int | None = None) 
     ValueError
         `q` is not from 0 to 1.
     """
-    space = x.place.space
+    space = x.space
     x = space.reshape(x, (-1,)) if axis is None else space.moveaxis(x, axis, 0)
     ordered = space.sort(x * 1.0, axis=0)
     shares = [q] if isinstance(q, int | float) else [*q]
@@ -126,7 +126,7 @@ def quantile(x: Any, q: float | Sequence[float], /, *, axis: int | None = None) 
 
 
 def _quantile(ordered: Any, share: float) -> Any:
-    space, last = ordered.place.space, ordered.shape[0] - 1
+    space, last = ordered.space, ordered.shape[0] - 1
     if last < 0:
         return space.full(ordered.shape[1:], nan, dtype=ordered.dtype, device=ordered.device)
     position = share * last
@@ -154,7 +154,7 @@ def cov(x: Any, /, *, correction: float = 1.0) -> Any:
     """
     if x.ndim != 2:
         raise ValueError(f"cov: expected a matrix with a row for each variable, got shape {x.shape}")
-    deviations = x - x.place.space.mean(x, axis=1, keepdims=True)
+    deviations = x - x.space.mean(x, axis=1, keepdims=True)
     return (deviations @ deviations.mT) / (x.shape[1] - correction)
 
 
@@ -164,6 +164,6 @@ def corrcoef(x: Any, /) -> Any:
 
     The errors are those of `cov`.
     """
-    space, covariances = x.place.space, cov(x)
+    space, covariances = x.space, cov(x)
     deviations = space.sqrt(diagonal(covariances))
     return space.clip(covariances / deviations[:, None] / deviations[None, :], -1.0, 1.0)
