@@ -182,14 +182,14 @@ def assert_parity(
         narrow = not (jax_x64 if backend.name == "jax" else float64)
         dtype = dtypes.get(str(target), dtypes.get(target.backend, usual))
         runs.append(calls.Run(backend, dtype, narrow, data_dependent_shapes, sync))
-    runs += [run._replace(jit=True) for run in runs if jit and run.backend.name == "jax"]
+    runs += [run._replace(jit=True) for run in runs if jit and run.name == "jax"]
     expected = compute_expected(task)
     took_part = [NUMPY_RUN, *runs] if reference is None else runs
     current_session().absence |= {str(run.target): "" for run in took_part}
     outcomes: list[calls.Outcome] = []
     for run in runs:  # without values, an error would not be one of synchronization if there is one with them
-        failed = {each.run.backend.name for each in outcomes if each.error is not None}
-        if run.has_values or run.backend.name not in failed:
+        failed = {each.run.name for each in outcomes if each.error is not None}
+        if run.has_values or run.name not in failed:
             outcomes.append(compare(task, run, expected))
     with catch_warnings(record=True, action="always"):  # further calls repeat those of the first
         if not errors:

@@ -47,14 +47,19 @@ class Run(NamedTuple):
     half: bool = False  # float16 is PyTorch's default dtype
 
     @property
+    def name(self) -> str:
+        """The name of the library."""
+        return self.backend.name
+
+    @property
     def target(self) -> BackendDevice:
         """The library and the device."""
-        return BackendDevice(self.backend.name, self.backend.device_name)
+        return BackendDevice(self.name, self.backend.device_name)
 
     @property
     def names(self) -> set[str]:
         """The names of the library, and of it on this device."""
-        return {self.backend.name, str(self.target)}
+        return {self.name, str(self.target)}
 
     @property
     def has_values(self) -> bool:
@@ -62,7 +67,7 @@ class Run(NamedTuple):
         return self.backend.device_name != "meta"
 
     def __str__(self) -> str:
-        bits = ", 32 bits" if self.narrow and self.backend.name == "jax" else ""
+        bits = ", 32 bits" if self.narrow and self.name == "jax" else ""
         return f"{self.target.where}{bits}{', jax.jit' if self.jit else ''}"
 
     @contextmanager
@@ -255,7 +260,7 @@ def describe_error(run: Run, error: Exception) -> str:
         return f"{text}; sync=False forbids host synchronization, and loops over arrays"
     if run.jit and type(error).__module__ == "jax.errors":
         return f"{text}; not inside jax.jit, where arrays have no values"
-    if run.backend.name == STRICT and "flag has been disabled" in text:
+    if run.name == STRICT and "flag has been disabled" in text:
         return f"{text}; data_dependent_shapes=True allows it"
     return text
 

@@ -76,7 +76,7 @@ def find_differences(task: Task, outcome: Outcome, expected: Outcome) -> list[st
 
 def _find_effects(task: Task, outcome: Outcome, expected: Outcome, *, memory: bool) -> Iterator[str]:
     """Describe new warnings of a call with NumPy, and results in another memory."""
-    if outcome.run.backend.name != "numpy":
+    if outcome.run.name != "numpy":
         return
     if memory:
         for output, partner in sorted({*outcome.aliases} ^ {*expected.aliases}):
@@ -126,7 +126,7 @@ def _find_problem(task: Task, run: Run, value: Any, reference: Any) -> str | Non
 
 def _find_hint(task: Task, run: Run, host: HostArray, wanted: HostArray, problem: str) -> str:
     """Return the reason that is known for some differences."""
-    is_jax = run.backend.name == "jax"
+    is_jax = run.name == "jax"
     if is_jax and problem.startswith("has dtype int32") and wanted.dtype == np.int64 and not run.narrow:
         return "; is it from searchsorted? JAX's gives int32"
     if not problem.startswith("differs") or host.shape != wanted.shape or host.dtype.kind != "f":
@@ -134,7 +134,7 @@ def _find_hint(task: Task, run: Run, host: HostArray, wanted: HostArray, problem
     ours, theirs = host[host != wanted], wanted[host != wanted]
     smallest = np.finfo(host.dtype).smallest_normal
     if ours.size and np.all(np.maximum(np.abs(ours), np.abs(theirs)) < smallest):
-        return f"; numbers below {smallest:.1e} are subnormal, and {run.backend.name} may make them zero"
+        return f"; numbers below {smallest:.1e} are subnormal, and {run.name} may make them zero"
     if is_jax and ours.size and not np.any(ours):  # right with NumPy, whose views are no copies
         outputs = map(np.asarray, call(task, NUMPY_RUN, task.function).outputs.values())
         if any(find_difference(x, wanted, task.tolerance, "", check_dtype=True) is None for x in outputs):

@@ -109,7 +109,7 @@ def run_variations(
     able = find_firsts(outcomes)
     for variation in variations:
         is_half = variation.name == HALF
-        chosen = [each for each in able if each.run.backend.name in variation.libraries]
+        chosen = [each for each in able if each.run.name in variation.libraries]
         chosen = [each for each in chosen if each.run.dtype is True or not is_half]
         if not chosen:
             continue
@@ -132,7 +132,7 @@ def find_firsts(outcomes: Iterable[Outcome]) -> list[Outcome]:
     firsts: dict[str, Outcome] = {}
     for each in outcomes:
         if each.run.has_values and not each.run.jit:
-            firsts.setdefault(each.run.backend.name, each)
+            firsts.setdefault(each.run.name, each)
     return [each for each in firsts.values() if not each.lines]
 
 
@@ -169,7 +169,7 @@ def compare_gradients(task: Task, expected: Outcome, outcomes: Sequence[Outcome]
     below, above = (project(call(move(step), NUMPY_RUN, task.reference), weights) for step in steps)
     slope, noise = (above - below) / (2 * STEP), NOISE * (abs(below) + abs(above))
     names = ", ".join(at)
-    for run in [each.run for each in find_firsts(outcomes) if each.run.backend.name in ("torch", "jax")]:
+    for run in [each.run for each in find_firsts(outcomes) if each.run.name in ("torch", "jax")]:
         exact, near = (_differentiate(each, run, at, weights) for each in (task, move(NEAR)))
         total, error = project(near, direction), exact.error or near.error
         places = {path: np.argwhere(np.isnan(exact.outputs.get(path, 0.0))).tolist() for path in at}
@@ -185,7 +185,7 @@ def compare_gradients(task: Task, expected: Outcome, outcomes: Sequence[Outcome]
 def _differentiate(task: Task, run: Run, at: Leaves, weights: Leaves) -> Outcome:
     """Return the gradients of the weighted sum of the results with respect to arrays, by path."""
     library, xp = run.backend.library, run.backend.xp
-    grad = library.grad if run.backend.name == "jax" else library.func.grad
+    grad = library.grad if run.name == "jax" else library.func.grad
 
     def total(results: Leaves) -> Array:
         pairs = ((results[path], run.put(weight)) for path, weight in weights.items())
