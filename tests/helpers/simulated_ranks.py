@@ -5,6 +5,7 @@ Time passes when nothing else can happen. `MPI` stands for the module of mpi4py:
 order of messages and of sums, is drawn.
 """
 
+from functools import reduce
 from itertools import count
 from math import inf
 from threading import Event, Lock, Thread
@@ -146,6 +147,10 @@ class Comm:
         parts = np.split(sent.reshape(-1), np.cumsum(counts)[:-1])
         self._exchange("Alltoallv", parts, received, widths)
 
+    def Allreduce(self, _, memory, operation):
+        values = self._meet("Allreduce", memory.copy()).values.values()
+        memory[...] = reduce(operation, self.world.random.sample([*values], self.size))
+
     def Barrier(self):
         self._meet("Barrier", None)
 
@@ -188,7 +193,7 @@ def _allocate_shared(size, _, comm):
     return SimpleNamespace(Shared_query=lambda _: (memory, 1), Free=lambda: None)
 
 
-MPI = SimpleNamespace(IN_PLACE=object(), DOUBLE=None, FLOAT=None)
+MPI = SimpleNamespace(IN_PLACE=object(), MAX=np.maximum, DOUBLE=None, FLOAT=None)
 MPI.Query_thread, MPI.THREAD_MULTIPLE, MPI.COMM_TYPE_SHARED = lambda: 3, 3, None
 MPI.Status, MPI.REQUEST_NULL = SimpleNamespace, SimpleNamespace(Test=lambda: True)
 MPI.Win = SimpleNamespace(Allocate_shared=_allocate_shared)

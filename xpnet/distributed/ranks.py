@@ -127,7 +127,13 @@ class Ranks:
 
     def max(self, number: int) -> int:
         """Return the largest of the numbers of all processes, each at least 0."""
-        return max(self.gather(number))
+        if self.comm is None:
+            return number
+        from mpi4py import MPI
+
+        numbers = np.array([number], np.int32)
+        self.comm.Allreduce(MPI.IN_PLACE, numbers, MPI.MAX)
+        return int(numbers[0])
 
     def gather(self, value: T) -> list[T]:
         """Return the JSON values of all processes."""
