@@ -48,7 +48,7 @@ CALLBACKS: list[LoopCallback] = []
 """Callbacks of the trainings of commands in this process, to which a script appends its own."""
 
 
-def train(command: Command, line: list[str], *, advise: bool) -> FitResult | None:
+def train(command: Command, line: list[str], *, advise: bool = False) -> FitResult | None:
     """Start, resume or extend the run that a command names, as `train_run`; None if it is complete.
 
     Errors as in `resume` and `read_extension`.

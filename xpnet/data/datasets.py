@@ -252,9 +252,10 @@ def _unite_classes(train: Table, test: Table) -> tuple[Table, Table]:
     if known == other:
         return train, test
     classes = tuple(sorted({*(known or ()), *(other or ())}))
+    numbers = {name: number for number, name in enumerate(classes)}
 
     def renumber(table: Table) -> Table:
-        new = np.array([classes.index(name) for name in table.columns.classes or ()], np.int32)
+        new = np.array([numbers[name] for name in table.columns.classes or ()], np.int32)
         return replace(table, y=new[table.y], columns=replace(table.columns, classes=classes))
 
     return renumber(train), renumber(test)
