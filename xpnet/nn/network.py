@@ -114,7 +114,7 @@ def gradients_and_moments(
     layers: L.Parameters,
     x: Matrix,
     labels: Array,
-    network: Network,
+    network: Network = NOTEBOOK,
     *,
     masks: Sequence[Array] = (),
     weights: Array | None = None,
