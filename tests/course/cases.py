@@ -32,6 +32,8 @@ def make_case(function, m, rng):
     steps["rates"] = rng.uniform(0.01, 0.1, 40)
     training = {"W1": 0.01 * draw(10, 5), "b1": draw(10, 1), "W2": draw(10, 10), "b2": draw(10, 1)}
     training |= {"X": rng.integers(256, size=(5, m)), "Y": Y, "alpha": 0.7, "epochs": 2}
+    if function == "train":  # of thousands of samples
+        return training
     numbers, p, q = rng.integers(65536, size=(10, m)), *((0.1, 6554) if is_odd else (16384.5 / 65536, 16384))
     numbers[0, :2] = q - 1, q
     seed = rng.integers(2**63)
@@ -43,7 +45,6 @@ def make_case(function, m, rng):
         "backward": {"W2": draw(10, 10), "X": rng.integers(256, size=(12, m)) if is_odd else draw(12, m)}
         | {"Z1": Z, "A1": np.maximum(Z, 0), "A2": rng.random((10, m)), "Y": Y, "m": 49 if is_odd else m},
         "update": steps,
-        "train": training,
         "batches": training | {"words": words, "size": 3, "epochs": 3},
         "optimize": {"kind": "adam" if is_odd else "momentum", **steps, "decay": 0.01},
         "drop": {"A": np.abs(Z), "dA": draw(10, m), "numbers": numbers, "p": p},
