@@ -48,9 +48,9 @@ def main(argv: list[str] | None = None, prog: str = "xpnet train") -> int:
                     if is_series and not (config.resume or config.extend):
                         output.code = run_trials(config, line, advise=advise)
                     else:
-                        trained = train(command, line, advise=advise)
+                        trained = train(command, line, ranks := connect(), advise=advise)
                     if trained and trained.interrupted:
-                        output.code = connect().max(128 + last_signal())
+                        output.code = ranks.max(128 + last_signal())
     except KeyboardInterrupt:  # while modules are loaded
         return 130
     return output.code

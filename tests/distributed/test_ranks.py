@@ -84,8 +84,9 @@ def test_a_rank_that_ends_the_job_first_lets_the_launcher_pass_on_its_words(monk
 def test_a_rank_ends_unless_all_have_connected_in_time(monkeypatch, capsys):
     ended = []
     monkeypatch.setenv("XPNET_RANK_TIMEOUT", "0.01")
-    monkeypatch.setattr(watchdog, "kill_process", lambda: ended.append(True))
-    watchdog.Activity().end_if_unwatched()
+    activity = watchdog.Activity()
+    activity.end = lambda: ended.append(True)
+    activity.end_if_unwatched()
     assert ended == [True]
     line = "xpnet: the ranks have not all connected after 0 s, and the job ends\n"
     assert capsys.readouterr().err == line

@@ -83,7 +83,7 @@ def test_a_step_reads_a_ranks_own_samples_of_a_mapped_file_and_those_that_it_com
 
     def note(numbers):
         process = world.current.process
-        rows[process.rank] |= {*numbers} if process.ranks.activity.phase else set()
+        rows[process.rank] |= {*numbers} if process.activity.phase else set()
 
     monkeypatch.setattr(Reader, "note", staticmethod(note))
     world.reset(Random(0), Node({}))  # noqa: S311

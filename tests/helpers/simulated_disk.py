@@ -13,8 +13,8 @@ class Node:
     """A file or folder: bytes, or nodes by name; what of it was synced, and the changes of names since."""
 
     def __init__(self, content):
-        self.content = self.synced = content
-        self.changes = []
+        self.content = content
+        self.sync()
 
     def sync(self):
         self.synced, self.changes = self.content, []
@@ -38,7 +38,7 @@ class Disk:
         """Return the node of a path, or of an open file; None if there is none."""
         path = Path(f"/proc/self/fd/{path}").readlink() if isinstance(path, int) else path.absolute()
         node = self.tree
-        for name in path.relative_to(self.root).parts:
+        for name in path.parts[len(self.root.parts) :]:
             node = node and node.content.get(name)
         return node
 
@@ -72,19 +72,18 @@ class Disk:
         self.has_lied, self.lies = self.has_lied or self.lies, False
         for path in self.root.iterdir():
             shutil.rmtree(path)
-        self._settle(self.tree, self.root, share)
+        self.tree = self._settle(self.tree, self.root, share)
 
     def _settle(self, node, path, share):
-        content, changes, node.content, node.changes = node.content, node.changes, node.synced, []
-        if isinstance(content, bytes):
-            end = content[len(node.synced) :]
+        """Return the state of a node, and write it to a path."""
+        if isinstance(node.content, bytes):
+            end = node.content[len(node.synced) :]
             kept = len(end) if self._random.random() < share else self._random.randrange(len(end) + 1)
-            node.content += end[:kept] + bytes(self._random.choice((0, len(end) - kept)))
-            path.write_bytes(node.content)
-        else:
-            path.mkdir(exist_ok=True)
-            for change in changes:
-                node.put(change if self._random.random() < share else {})
-            for name, each in node.content.items():
-                self._settle(each, path / name, share)
-        node.sync()
+            settled = node.synced + end[:kept] + bytes(self._random.choice((0, len(end) - kept)))
+            path.write_bytes(settled)
+            return Node(settled)
+        settled = Node(node.synced)
+        for change in node.changes:
+            settled.put(change if self._random.random() < share else {})
+        path.mkdir(exist_ok=True)
+        return Node({name: self._settle(each, path / name, share) for name, each in settled.content.items()})

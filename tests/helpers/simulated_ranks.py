@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from xpnet.distributed.ranks import ALONE
+from xpnet._lib.tree import split
 
 LONGEST = 1e5
 """Seconds that a schedule may last."""
@@ -24,15 +24,10 @@ class Killed(BaseException):
     """Ends the threads of a process that was killed."""
 
 
-class BrokenProtocol(BaseException):
-    """Calls of the ranks that do not go together, of which MPI says nothing or aborts."""
+class Process(SimpleNamespace):
+    """A rank of a job, and the time of its end."""
 
-
-class Process:
-    """A rank of a job."""
-
-    def __init__(self, job=None, rank=0):
-        self.job, self.rank, self.ranks, self.is_dead = job, rank, ALONE, False
+    job, end = None, inf
 
 
 class Task:
@@ -59,8 +54,8 @@ class Scheduler:
             try:
                 work()
             except BaseException as error:  # noqa: BLE001
-                self.problems += [error] * (not process.is_dead)
-                process.is_dead = True
+                self.problems += [error] * (self.time < process.end)
+                process.end = self.time
                 while error:  # a process that ends holds no locks, which cycles of frames would keep
                     clear_frames(error.__traceback__)
                     error = error.__context__
@@ -74,21 +69,22 @@ class Scheduler:
         """Let another task run, until this one is ready or time has passed, and is chosen."""
         task = self.current
         task.ready, task.deadline = ready, self.time + seconds
-        if not task.process.is_dead:
+        if self.time < task.process.end:
             self._pass_on()
             task.baton.acquire()
-        if task.process.is_dead:
+        if self.time >= task.process.end:
             raise Killed
 
     def _pass_on(self):
+        now = self.time
         while not (
-            ready := [x for x in self.tasks if x.process.is_dead or x.deadline <= self.time or x.ready()]
+            ready := [x for x in self.tasks if x.process.end <= now or x.deadline <= now or x.ready()]
         ):
-            self.time = min(task.deadline for task in self.tasks)
+            now = self.time = min(min(task.deadline, task.process.end) for task in self.tasks)
             if self.time > LONGEST:
-                self.problems.append(BrokenProtocol("all wait, and nothing ends it"))
+                self.problems.append(AssertionError("all wait, and nothing ends it"))
                 for task in self.tasks[1:]:
-                    task.process.is_dead = True
+                    task.process.end = self.time
         self.current = self.random.choice(ready)
         self.current.baton.release()
 
@@ -112,8 +108,9 @@ class Comm:
     Ranks have in common their `group`: what they give in calls, by their number, and letters, by their way.
     """
 
-    def __init__(self, comm=None, **facts):  # as mpi4py's, a copy of another one
-        vars(self).update(vars(comm or self), calls=count(), **facts)
+    def __init__(self, comm=None, **facts):  # as mpi4py's, with the ranks of another one
+        self.facts = facts or comm.facts
+        vars(self).update(self.facts, calls=count())
 
     def _meet(self, name, value, sources=None):
         """Give a value in the next collective call, and wait for those of the ranks whose data are needed."""
@@ -121,7 +118,7 @@ class Comm:
         new = SimpleNamespace(name=name, values={}, shared={})
         meeting = self.group.setdefault(next(self.calls), new)
         if meeting.name != name:
-            raise BrokenProtocol(f"rank {self.rank} calls {name}, another one {meeting.name}")
+            raise AssertionError(f"rank {self.rank} calls {name}, another one {meeting.name}")
         meeting.values[self.rank] = value
         needed = {*(range(self.size) if sources is None else sources)}
         self.world.switch(lambda: needed <= meeting.values.keys())
@@ -130,21 +127,21 @@ class Comm:
     def _exchange(self, name, parts, memory, widths):
         """Give each rank a part, and receive one of each, of these sizes, one after the other."""
         sources = [rank for rank, width in enumerate(widths) if width]
-        values = self._meet(name, [part.copy() for part in parts], sources).values
-        received = [values[rank][self.rank].reshape(widths[rank]) for rank in sources]
-        memory.reshape(-1)[: sum(widths)] = np.concatenate([memory[:0].reshape(-1), *received])
+        values, places = self._meet(name, parts, sources).values, split(memory.reshape(-1), widths)
+        for rank in sources:
+            places[rank][...] = values[rank][self.rank].reshape(widths[rank])
 
     def Allgather(self, sent, received):
         self.Allgatherv(sent, [received, [sent.size] * self.size])
 
     def Allgatherv(self, sent, received):
         memory, widths = received[:2]
-        own = memory[sum(widths[: self.rank]) :][: widths[self.rank]] if sent is MPI.IN_PLACE else sent
-        self._exchange("Allgather", [own] * self.size, memory, widths)
+        own = split(memory, widths)[self.rank] if sent is MPI.IN_PLACE else sent
+        self._exchange("Allgather", [own.copy()] * self.size, memory, widths)
 
     def Alltoallv(self, outgoing, incoming):
         (sent, counts, _), (received, widths, _) = outgoing, incoming
-        parts = np.split(sent.reshape(-1), np.cumsum(counts)[:-1])
+        parts = [part.copy() for part in split(sent.reshape(-1), counts)]
         self._exchange("Alltoallv", parts, received, widths)
 
     def Allreduce(self, _, memory, operation):
@@ -154,17 +151,14 @@ class Comm:
     def Barrier(self):
         self._meet("Barrier", None)
 
-    def Split_type(self, _):
-        return self._divide("Split_type", self.host)
-
     def Dup(self):
-        return self._divide("Dup", "all")
+        return Comm(**{**self.facts, "group": self._meet("Dup", None).shared})
 
-    def _divide(self, name, color):
-        meeting = self._meet(name, color)
-        members = [rank for rank in range(self.size) if meeting.values[rank] == color]
-        group, rank = meeting.shared.setdefault(color, {}), members.index(self.rank)
-        return Comm(self, group=group, rank=rank, size=len(members))
+    def Split_type(self, _):
+        meeting = self._meet("Split_type", self.host)
+        members = [rank for rank in range(self.size) if meeting.values[rank] == self.host]
+        facts = {"group": meeting.shared.setdefault(self.host, {}), "rank": members.index(self.rank)}
+        return Comm(**{**self.facts, **facts, "size": len(members)})
 
     def Free(self):
         vars(self).pop("world").point("Free")

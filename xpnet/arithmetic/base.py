@@ -113,8 +113,8 @@ class Arithmetic:
         """Return numbers, or nested lists of them, as an array of the device."""
         return self.xp.asarray(values, dtype=self.dtype, device=self.device)
 
-    def constants(self, function: Callable[..., list[float]], *args: object) -> Array:
-        """Return a function's list of numbers as an array of the device, which is kept."""
+    def constants(self, function: Callable[..., object], *args: object) -> Array:
+        """Return a function's numbers as an array of the device, which is kept."""
         key = (function, *args)
         if key not in self._constants:
             self._constants[key] = self.array(function(*args))

@@ -6,6 +6,7 @@ the formulas and the largest errors measured.
 """
 
 import math
+from array import array
 from collections.abc import Iterable
 from decimal import Decimal, localcontext
 from functools import cache
@@ -43,11 +44,11 @@ LOG_SCALE = 744.4400719213812  # 1074 ln 2
 
 
 @cache
-def powers_of_two() -> list[float]:
+def powers_of_two() -> Iterable[float]:
     """Return 2^(k/64), correctly rounded, for k = -1022 · 64 … 1024 · 64 - 1: the table of ``exp``."""
     with localcontext(prec=60):
         fractions = [float(Decimal(2) ** (Decimal(step) / STEPS)) for step in range(STEPS)]
-    return [fraction * 2.0**exponent for exponent in range(_FIRST, 1024) for fraction in fractions]
+    return array("d", (part * 2.0**exponent for exponent in range(_FIRST, 1024) for part in fractions))
 
 
 def take(xp: Namespace, table: Array, index: Array) -> Array:

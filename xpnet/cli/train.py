@@ -18,7 +18,7 @@ from xpnet.backends.resolve import Selection
 from xpnet.compute.context import COMPILE, is_compiled
 from xpnet.config import Command, TrainConfig, to_json, to_toml
 from xpnet.data.table import scale_note
-from xpnet.distributed.ranks import connect
+from xpnet.distributed.ranks import ALONE, Ranks, connect
 from xpnet.errors import ConfigError, setting
 from xpnet.nn.architecture import format_sizes
 from xpnet.recording.recorder import record
@@ -48,26 +48,26 @@ CALLBACKS: list[LoopCallback] = []
 """Callbacks of the trainings of commands in this process, to which a script appends its own."""
 
 
-def train(command: Command, line: list[str], *, advise: bool = False) -> FitResult | None:
+def train(command: Command, line: list[str], ranks: Ranks, *, advise: bool = False) -> FitResult | None:
     """Start, resume or extend the run that a command names, as `train_run`; None if it is complete.
 
     Errors as in `resume` and `read_extension`.
     """
     config = command.config
     if config.resume_or_start:
-        return resume_or_start(command, line)
+        return resume_or_start(command, line, ranks)
     if config.resume:
-        return resume(command, config.resume, line)
-    config, parent = read_extension(command)
-    return train_run(config, line, parent=parent, advise=advise and not parent)
+        return resume(command, config.resume, line, ranks)
+    config, parent = read_extension(command, ranks)
+    return train_run(config, line, ranks, parent=parent, advise=advise and not parent)
 
 
-def resume_or_start(command: Command, line: list[str]) -> FitResult | None:
+def resume_or_start(command: Command, line: list[str], ranks: Ranks) -> FitResult | None:
     """Resume the run that the settings name, or start it. Return None if it is complete, and say so.
 
     Errors as in `resume`.
     """
-    config, ranks = command.config, connect()
+    config = command.config
     folder = config.out / str(config.name)
     status, files = None, dict[str, object]()
     with ranks.agreement():
@@ -79,7 +79,7 @@ def resume_or_start(command: Command, line: list[str]) -> FitResult | None:
     if status == "completed":
         make_console(quiet=config.quiet or ranks.rank > 0).print(f"run           {plain(folder)} is complete")
         return None
-    return resume(command, folder, line) if status else train_run(config, line)
+    return resume(command, folder, line, ranks) if status else train_run(config, line, ranks)
 
 
 def _check_settings(command: Command, run: RunFolder) -> None:
@@ -93,7 +93,7 @@ def _check_settings(command: Command, run: RunFolder) -> None:
             raise ConfigError(f"{setting(name)}: {difference}: leave it out, or start a new run")
 
 
-def resume(command: Command, folder: Path, line: list[str]) -> FitResult:
+def resume(command: Command, folder: Path, line: list[str], ranks: Ranks) -> FitResult:
     """Resume the run in a folder, with its own settings.
 
     Raises
@@ -101,7 +101,6 @@ def resume(command: Command, folder: Path, line: list[str]) -> FitResult:
     ConfigError
         The folder holds no run that can be resumed, or the command line changes settings of the run.
     """
-    ranks = connect()
     with ranks.agreement():
         folder = resolve_run(folder, command.config.out)
     run = ranks.on_first(partial(WritableRun.reopen, folder))
@@ -114,13 +113,13 @@ def resume(command: Command, folder: Path, line: list[str]) -> FitResult:
         config = replace(resumed.config, **changes)
         if run:
             run.record["config"]["tags"] = list(config.tags)
-        return train_run(config, line, resumed=resumed, run=run)
+        return train_run(config, line, ranks, resumed=resumed, run=run)
     finally:
         if run:
             run.release()
 
 
-def read_extension(command: Command) -> tuple[TrainConfig, RunFolder | None]:
+def read_extension(command: Command, ranks: Ranks) -> tuple[TrainConfig, RunFolder | None]:
     """Return the settings of a command, and the completed run that it extends, if it extends one.
 
     Raises
@@ -133,7 +132,7 @@ def read_extension(command: Command) -> tuple[TrainConfig, RunFolder | None]:
     config = command.config
     if not config.extend:
         return config, None
-    with connect().agreement():
+    with ranks.agreement():
         path = resolve_run(config.extend, config.out)
         config, parent = extend_settings(path, config, command.explicit)
         parent.check_files("xpnet.fit extends it")
@@ -143,6 +142,7 @@ def read_extension(command: Command) -> tuple[TrainConfig, RunFolder | None]:
 def train_run(
     config: TrainConfig,
     command: list[str],
+    ranks: Ranks = ALONE,
     *,
     resumed: RunFolder | None = None,
     run: WritableRun | None = None,
@@ -157,7 +157,6 @@ def train_run(
     With ``advise``, print a note if the features differ in scale. ``jobs`` trainings share the processors.
     The ranks of an MPI job train together; the first writes and prints.
     """
-    ranks = connect()
     with ranks.agreement():
         check_installed(config.track)
     if parent:
@@ -207,7 +206,7 @@ def describe_training(selection: Selection, trainer: Trainer, parent: RunFolder 
     yield f"xpnet {__version__}: {backend.name} {backend.version} on {backend.device_name}{reason}"
     index = cuda_index(backend.device_name)
     ratio = None if index is None or config.float_type != "float64" else float64_ratio(index)
-    if ratio is not None and ratio > SLOW_FLOAT64:
+    if ratio and ratio > SLOW_FLOAT64:
         yield f"float64 is 1/{ratio} as fast as float32 on this GPU: --arithmetic native computes in float32"
     multiplications = size * trainer.network.multiplications
     if selection.device_requested == "auto" and backend.on_gpu and multiplications < FEW_MULTIPLICATIONS:
@@ -252,7 +251,7 @@ def dry_run(command: Command) -> None:
     ranks = connect()
     if command.config.resume:
         raise ConfigError("--dry-run: expected a new training, not --resume")
-    config, parent = read_extension(command)
+    config, parent = read_extension(command, ranks)
     with open_training(config, None, ranks) as (trainer, selection):
         with ranks.agreement():
             if parent:

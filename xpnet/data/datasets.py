@@ -362,7 +362,7 @@ def load_shared(config: TrainConfig, ranks: Ranks = ALONE) -> Dataset:
         A rank cannot read the data, or machines have different ones: some rows of mapped features count.
     """
     read = partial(load, config.data, config.test_data, **config.table_options)
-    if ranks.comm is None:
+    if not ranks.comm:
         return read()
     comm = ranks.on_this_host()
     here = replace(ranks, rank=comm.rank, size=comm.size, comm=comm)

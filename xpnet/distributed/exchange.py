@@ -247,4 +247,4 @@ def is_cuda_aware() -> bool:
     from mpi4py import MPI
 
     query = getattr(ctypes.CDLL(MPI.__file__), "MPIX_Query_cuda_support", None)
-    return query is not None and bool(query())
+    return bool(query and query())

@@ -32,9 +32,10 @@ POLLING_SECONDS = 2
 
 def rank_and_size() -> tuple[int, int]:
     """Return the rank of this process and the number of processes; (0, 1) outside an MPI job."""
-    for rank, size in VARIABLES:
-        if os.environ.get(rank, "").isdecimal() and os.environ.get(size, "").isdecimal():
-            return int(os.environ[rank]), int(os.environ[size])
+    for names in VARIABLES:
+        rank, size = (os.environ.get(name, "") for name in names)
+        if rank.isdecimal() and size.isdecimal():
+            return int(rank), int(size)
     return 0, 1
 
 
@@ -139,10 +140,8 @@ def _watch(signals: Any) -> None:
     import platform
     from select import select
 
-    rank = rank_and_size()[0]
-    waited = 0
-    seen = 0
-    where = f"rank {rank}, on {platform.node()}"
+    waited = seen = 0
+    where = f"rank {rank_and_size()[0]}, on {platform.node()}"
     while True:
         if select([signals], [], [], POLLING_SECONDS)[0]:
             number = signals.recv(1)[0]

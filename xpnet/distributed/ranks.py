@@ -88,7 +88,7 @@ class Ranks:
 
         Every rank receives it, in memory that the next one uses.
         """
-        if self.comm is None:
+        if not self.comm:
             return sums[0]
         return self.spread(self.add_up(sums, -(-samples // BLOCK_SIZE), shapes, dtype), shapes, dtype, "sums")
 
@@ -121,13 +121,13 @@ class Ranks:
 
     def join(self, xp: Namespace, parts: Arrays) -> Array:
         """Return the integers of all samples, from those of each group that this process computed."""
-        if self.comm is None:
+        if not self.comm:
             return xp.concat(parts)
         return self.backend.put(self.gather_numbers(parts, "int64")[0])
 
     def max(self, number: int) -> int:
         """Return the largest of the numbers of all processes, each at least 0."""
-        if self.comm is None:
+        if not self.comm:
             return number
         from mpi4py import MPI
 
@@ -137,7 +137,7 @@ class Ranks:
 
     def gather(self, value: T) -> list[T]:
         """Return the JSON values of all processes."""
-        if self.comm is None:
+        if not self.comm:
             return [value]
         text = np.frombuffer(json.dumps(value).encode(), np.uint8)  # mpi4py would send pickles
         joined, sizes = _gather_arrays(self.comm, text)
@@ -151,12 +151,11 @@ class Ranks:
         ConfigError
             They have not: the message names the first fact that differs, with its values, ranks and hosts.
         """
-        every = self.gather({**facts})
+        every = self.gather({k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()})
         for name in dict.fromkeys(chain(*every)):
             holders = defaultdict[str, list[int]](list)
             for rank, each in enumerate(every):
-                value = each.get(name, "missing")
-                holders[value if isinstance(value, str) else json.dumps(value)].append(rank)
+                holders[each.get(name, "missing")].append(rank)
             if len(holders) > 1:
                 parts = (f"{value} on {self.describe(ranks)}" for value, ranks in holders.items())
                 remedy = "start all with the same command, files and versions"
@@ -205,10 +204,10 @@ class Ranks:
             yield
         except XPNetError as error:
             problem = error
-        texts = self.gather("" if problem is None else str(problem))
-        for rank, text in enumerate(texts):
-            if text:
-                raise (problem or ConfigError.at(self.hosts[rank], text, rank=rank)).of_all_ranks()
+        if self.max(problem is not None):
+            for rank, text in enumerate(self.gather(str(problem or ""))):
+                if text:
+                    raise (problem or ConfigError.at(self.hosts[rank], text, rank=rank)).of_all_ranks()
 
     def on_first(self, make: Callable[[], T]) -> T | None:
         """Return what a function returns on the first process, the one that writes; on the others None.
@@ -242,7 +241,7 @@ class Ranks:
 
     def in_step(self, number: int, samples: int) -> Context:
         """Let the body be the step of a number, or several, on so many samples."""
-        if self.comm is None:
+        if not self.comm:
             return nullcontext()
         blocks = len(self.shares(samples)[self.rank]) if samples > BLOCK_SIZE else 1
         return self.activity.in_step(number, samples, blocks)
@@ -255,9 +254,9 @@ def _gather_arrays(comm: Any, array: HostArray) -> tuple[HostArray, list[int]]:
     """Return the arrays (n,) of all ranks, of one dtype, joined, and their lengths."""
     sizes = np.empty(comm.size, np.int64)
     comm.Allgather(np.array([array.size], np.int64), sizes)
-    joined = np.empty(int(sizes.sum()), array.dtype)
-    comm.Allgatherv(array, [joined, sizes.tolist()])
-    return joined, sizes.tolist()
+    joined, widths = np.empty(sizes.sum(), array.dtype), sizes.tolist()
+    comm.Allgatherv(array, [joined, widths])
+    return joined, widths
 
 
 def connect() -> Ranks:
@@ -295,12 +294,12 @@ def _connect() -> Ranks:
         problem = f"mpiexec has started {size} processes, of which mpi4py's {library} sees {number}"
         remedy = "use the mpiexec of that library, or srun with the --mpi that it needs"
         raise ConfigError(f"{problem}: {remedy}").of_all_ranks()
-    return make_ranks(MPI.COMM_WORLD, platform.node(), library)
+    return make_ranks(MPI.COMM_WORLD, platform.node(), library, Activity())
 
 
-def make_ranks(comm: Any, host: str, library: str) -> Ranks:
+def make_ranks(comm: Any, host: str, library: str, activity: Activity) -> Ranks:
     """Return the ranks of a communicator of mpi4py, of which this one is on a machine of a name."""
-    comm = (activity := Activity()).watched(comm)
+    comm = activity.watched(comm)
     clock.start(activity.end_if_unwatched)
     ranks = Ranks(int(comm.rank), int(comm.size), (), library, comm, activity=activity)
     return replace(ranks, hosts=tuple(ranks.gather(host)))

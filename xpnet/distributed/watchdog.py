@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event
 from typing import Any
 
@@ -59,7 +60,11 @@ class Activity:
         Set once the ranks watch each other.
     sent
         The bytes of sums, maxima and parameters that it has sent to other ranks.
+    complain
+        Prints a line.
     """
+
+    complain = staticmethod(complain)
 
     calls: int = 0
     is_waiting: bool = False
@@ -88,8 +93,12 @@ class Activity:
             limit = read_limits(debug="--debug" in sys.argv)[1]
         clock.wait(self.is_watched, limit)
         if not self.is_watched.is_set():
-            complain(f"the ranks have not all connected after {limit:.0f} s, and the job ends")
-            kill_process()
+            self.complain(f"the ranks have not all connected after {limit:.0f} s, and the job ends")
+            self.end()
+
+    def end(self) -> None:
+        """End this process: MPI_Abort may wait for a lost machine, and mpiexec goes on after os._exit."""
+        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 
     @contextmanager
     def in_step(self, number: int, samples: int, blocks: int) -> Iterator[None]:
@@ -111,15 +120,10 @@ class Activity:
 
     def watched(self, comm: Any) -> Any:
         """Return a communicator of mpi4py as one whose calls are counted, with `wait` for others."""
-
-        def count(call: Function) -> Function:
-            return lambda *arguments: self.wait(call, *arguments)
-
-        kind = type(comm)
-        methods = {name: count(getattr(kind, name)) for name in COLLECTIVE} | {
-            "wait": staticmethod(self.wait)
-        }
-        return type("WatchedComm", (kind,), methods)(comm)
+        watched = type("WatchedComm", (type(comm),), {"wait": staticmethod(self.wait)})(comm)
+        for name in COLLECTIVE:
+            setattr(watched, name, partial(self.wait, getattr(watched, name)))
+        return watched
 
 
 CALLS, STEP, PHASE, LONGEST, MEDIAN, IS_OVER = range(6)
@@ -166,7 +170,7 @@ class Watchdog:
     def stop(self) -> None:
         """Wait until all ranks have called this."""
         self._is_over.set()
-        if self._ended is not None:
+        if self._ended:
             self._activity.wait(clock.wait, self._ended)
         self._comm.Free()
 
@@ -228,10 +232,10 @@ class Watchdog:
             said = f"rank {other} on {self._hosts[other]} has been {doing} for {self._waited:.0f} s"
             after = "" if ends else f" after {limit:.0f} s"
             end = f", and the job ends{after}" if math.isfinite(limit) else ""
-            complain(f"{said}: the others wait{end}")
+            work.complain(f"{said}: the others wait{end}")
         self._is_said = True
         if ends:
-            kill_process()
+            work.end()
 
     def _find_slow(self) -> None:
         """Say once of a rank that it is slow."""
@@ -245,11 +249,6 @@ class Watchdog:
                 self._looks[rank] = -math.inf
                 times = f"{1e3 * medians[rank]:.3g} ms a block, others {1e3 * usual:.3g}"
                 complain(f"warning: rank {rank} on {self._hosts[rank]} is slow: it takes {times}")
-
-
-def kill_process() -> None:
-    """End this process: MPI_Abort may wait for a lost machine, and mpiexec goes on after os._exit."""
-    os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
 def read_limits(*, debug: bool) -> tuple[float, float]:

@@ -319,8 +319,8 @@ def _check_values(path: Path, where: str, values: Values, kinds: Values) -> None
     """Raise DataError for the first value that is not of its type; `where` stands before its name."""
     for name, kind in kinds.items():
         if not matches(value := values.get(name), kind):
-            expected, quoted = formatannotation(kind).replace("Literal", "one of "), json.dumps(value)[:60]
-            raise DataError(f"{path}: {where}{name}: expected {expected}, got {quoted}")
+            expected = formatannotation(kind).replace("Literal", "one of ")
+            raise DataError(f"{path}: {where}{name}: expected {expected}, got {json.dumps(value)[:60]}")
 
 
 # JSON objects, read strictly: as every other reader of JSON understands them
@@ -354,11 +354,11 @@ def parse_object(where: object, text: bytes) -> Json | None:
     def collect(pairs: list[tuple[str, object]]) -> Json:
         values = {}
         for key, value in pairs:
-            quoted = json.dumps(key)[:60]
             if key in values:
-                raise DataError(f"{where}: the key {quoted} occurs twice: expected it once")
+                raise DataError(f"{where}: the key {json.dumps(key)[:60]} occurs twice: expected it once")
             if replace_nonfinite(value) != value:
-                raise DataError(f"{where}: {quoted}: expected finite numbers, got {json.dumps(value)[:60]}")
+                problem = f"expected finite numbers, got {json.dumps(value)[:60]}"
+                raise DataError(f"{where}: {json.dumps(key)[:60]}: {problem}")
             values[key] = value
         return values
 

@@ -211,7 +211,7 @@ class WritableRun(RunFolder):
 
 def _begin_record(name: str, info: RunInfo, started: str, ranks: Ranks = ALONE) -> Record:
     """Return the record of a run that has just started."""
-    first = 0 if info["parent"] is None else info["parent"]["epochs"]
+    first = info["parent"]["epochs"] if info["parent"] else 0
     return {
         "schema_version": records.SCHEMA_VERSION,
         "id": name,

@@ -59,6 +59,8 @@ class TrainingConsole(LoopCallback):
 
     def print_line(self, text: str) -> None:
         """Print one line, above the progress bar if there is one; signal handlers may call it too."""
+        if self._console.quiet:
+            return
         self._lines.append(text)
         if self._is_printing:  # the interrupted call prints it: a console prints twice what it was printing
             return

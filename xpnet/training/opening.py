@@ -65,7 +65,7 @@ def open_training(
         selection = resolve(*place, require_device=config.require_device, like=like, local_rank=rank)
     backend = selection.backend
     ranks = replace(ranks, places=_compare_places(ranks, selection, warn))
-    facts = {} if config.init_from is None else describe_files(config.init_from)
+    facts = describe_files(config.init_from) if config.init_from else {}
     if config.arithmetic == "native":  # whose bits depend on them
         facts |= {"Python": platform.python_version(), "library": f"{backend.name} {backend.version}"}
     ranks.compare(facts)
