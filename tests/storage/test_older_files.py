@@ -102,14 +102,15 @@ def test_a_run_that_goes_on_ends_as_if_it_was_never_stopped(then, version, name)
     content, expected = record(name), then["resumed"][name]
     assert (content["status"], content["fingerprint"]) == ("completed", expected["fingerprint"])
     assert holds(content["metrics"], expected["metrics"])
-    assert content["schema_version"] == {"0.1.0": 1, "0.2.0": 2, "0.3.0": 3}[version]
+    assert content["schema_version"] == {"0.1.0": 1, "0.2.0": 2, "0.3.0": 3, "0.4.0": 4}[version]
     assert name != "killed" or holds(rows("killed"), rows("complete"))
     assert sorted(content) == list_keys(content["schema_version"], "record")
     assert content["config"]["arithmetic"] == "native" or xpnet.verify(f"runs/{name}")
 
 
 VERIFIED = [(version, "stopped") for version in EXPECTED]
-VERIFIED += [("0.3.0", "extended"), ("0.3.0", "mpi"), ("0.3.0", "fit"), ("0.4.0.dev0", "balanced")]
+VERIFIED += [(version, name) for version in ("0.3.0", "0.4.0") for name in ("extended", "mpi", "fit")]
+VERIFIED += [("0.4.0.dev0", "balanced"), ("0.4.0", "weighted"), ("0.4.0", "encoded")]
 
 
 @pytest.mark.parametrize(("version", "name"), VERIFIED)
