@@ -160,3 +160,10 @@ def test_a_switch_warns_or_refuses_where_arrays_leave(wrap):
     with rp.conversions("warn"), pytest.warns(UserWarning, match="in convert$"):
         convert(x)
     assert rp.exp(x).tolist() == [math.e]
+
+
+def test_the_namespace_describes_itself_on_numpy_2_0_too(monkeypatch, wrap, xp):
+    monkeypatch.delattr(np, "__array_namespace_info__", raising=False)  # NumPy has it from 2.1 on
+    info = xp.__array_namespace_info__()
+    assert info.dtypes(kind="real floating").keys() == {"float32", "float64"}
+    assert info.default_dtypes()["real floating"] == wrap([1.0]).dtype

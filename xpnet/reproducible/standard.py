@@ -11,7 +11,7 @@ import numpy as np
 
 from xpnet._lib.tree import leaves, tree_map
 from xpnet._typing import Device, DType, Function, Functions, HostArray
-from xpnet.backends.resolve import BACKENDS, backend_of, import_backend
+from xpnet.backends.resolve import BACKENDS, backend_of, import_backend, make
 from xpnet.errors import BackendError
 from xpnet.reproducible import creation, elementwise, linalg, reductions
 from xpnet.reproducible.array import Array
@@ -106,7 +106,7 @@ class Namespace:
         return value
 
     def __array_namespace_info__(self) -> SimpleNamespace:
-        host = np.__array_namespace_info__()
+        host = make("numpy", "cpu").standard.__array_namespace_info__()
 
         def of_library(dtypes: Mapping[str, DType]) -> dict[str, DType]:
             names = {key: np.dtype(each).name for key, each in dtypes.items()}
