@@ -52,6 +52,7 @@ ERRORS = [  # … stands for any text
     ("trian", f"unknown command 'trian': {COMMAND_LIST}: did you mean train? (xpnet --help)"),
     ("export mine --to pytorch", "argument --to: … : did you mean torch? (xpnet export --help)"),
     ("report --out ''", 'argument --out: expected a path, got "" (xpnet report --help)'),
+    ("runs show ''", 'argument RUN: expected a path, got "" (xpnet runs show --help)'),
     ("evaluate plaim", "plaim: no such file or folder: … : did you mean runs/plain?"),
     ("train --resume plain", "runs/plain: is complete: nothing is left to resume"),
     ("report plain plain", "runs/plain: is named twice: expected different runs"),

@@ -117,8 +117,8 @@ def _build_parser() -> Parser:
         add[name] = action.add_argument
     add["list"]("--sort", metavar="NAME", default="started")
     add["list"]("--reverse", action="store_true")
-    add["show"]("name", metavar="RUN", nargs="?")
-    add["compare"]("names", metavar="RUN", nargs="+")
+    add["show"]("name", metavar="RUN", nargs="?", type=Path)
+    add["compare"]("names", metavar="RUN", nargs="+", type=Path)
     add["compare"]("--all", action="store_true")
     return parser
 
