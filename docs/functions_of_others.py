@@ -100,7 +100,7 @@ def digests_with(kernel: str, *, plain: bool = False) -> dict[str, str]:
     """Return those on NumPy, in a process with kernels of OpenBLAS for another processor."""
     variables = {"OPENBLAS_CORETYPE": kernel}
     if kernel == "Nehalem":
-        variables["NPY_DISABLE_CPU_FEATURES"] = "AVX2 FMA3 AVX512F"
+        variables["NPY_DISABLE_CPU_FEATURES"] = " ".join(np.show_config("dicts")["SIMD Extensions"]["found"])
     words = [sys.executable, "-W", "ignore", __file__, "--digests", "numpy", *["--plain"] * plain]
     run = subprocess.run(
         words, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True, check=True

@@ -16,9 +16,9 @@ def _numbers(seed):
     generator = np.random.default_rng(seed)
     signs = generator.choice([-1.0, 1.0], COUNT)
     a = np.meshgrid(SPECIAL, SPECIAL)[seed].ravel()
-    normal = generator.normal(size=COUNT) * 2.0 ** generator.uniform(-60, 60, COUNT)
+    normal = np.ldexp(generator.normal(size=COUNT), generator.integers(-60, 61, COUNT))
     ties = generator.integers(-9, 9, COUNT) * 0.5
-    wide = signs * 2.0 ** generator.uniform(-1074, 1023.9, COUNT)
+    wide = np.ldexp(signs * generator.uniform(1, 2, COUNT), generator.integers(-1074, 1024, COUNT))
     return np.concatenate([normal, ties, wide, generator.uniform(-2, 2, COUNT), a])
 
 

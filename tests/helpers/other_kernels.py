@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 from checkout import ROOT
 
 
@@ -16,7 +17,9 @@ def printed_with_others(script):
     for kernel, threads in (("Nehalem", 1), ("Haswell", 2), ("SkylakeX", 1)):
         variables = {"OPENBLAS_CORETYPE": kernel, "OMP_NUM_THREADS": f"{threads}", "PYTHONPATH": f"{ROOT}"}
         if kernel == "Nehalem":
-            variables["NPY_DISABLE_CPU_FEATURES"] = "AVX2 FMA3 AVX512F"
+            variables["NPY_DISABLE_CPU_FEATURES"] = " ".join(
+                np.show_config("dicts")["SIMD Extensions"]["found"]
+            )
         words = [sys.executable, "-W", "ignore", script]
         environment = os.environ | variables
         children.append(subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True))

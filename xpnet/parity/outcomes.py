@@ -104,8 +104,9 @@ def _find_problem(task: Task, run: Run, value: Any, reference: Any) -> str | Non
         masked = "masked array, which other libraries do not have: return its data and its mask"
         kind = f"{type(value).__module__}.{type(value).__qualname__}, not an array of {backend.name}"
         return f"is a {masked if is_masked else kind}"
-    if is_array and task.tolerance.device and value.device != backend.device:
-        return f"is on device {value.device}, not {backend.device}"
+    device = getattr(value, "device", backend.device)  # numbers of NumPy 2.0 have none
+    if is_array and task.tolerance.device and device != backend.device:
+        return f"is on device {device}, not {backend.device}"
     dtype = run.dtype
     try:
         host = backend.to_host(value) if is_array else np.asarray(value)
