@@ -10,25 +10,24 @@ import argparse
 import multiprocessing
 import sys
 from collections import Counter
-from typing import Any
 
 from checkout import ROOT
 from shared import whole_number
 
 from xpnet._lib.machine import available_cpus
 
+sys.path.append(str(ROOT / "tests" / "helpers"))
+from simulation import POINTS, simulation
 
-def run_schedules(seeds: range) -> tuple[Counter[str], list[str], list[tuple[Any, ...]]]:
+
+def run_schedules(seeds: range) -> tuple[Counter[str], list[str], list[tuple[object, ...]]]:
     """Run schedules; return how many jobs end how and reach each point, what is wrong, and the last trace."""
-    from simulation import simulation
-
     with simulation() as world:
         return world.counts, [*filter(None, map(world.find_problem, seeds))], world.trace
 
 
 def main(words: list[str] | None = None) -> int:
     """Run the schedules, print what they came to, and return the exit code."""
-    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "helpers")]
     parser = argparse.ArgumentParser(description="Train on simulated ranks, disks and clocks.")
     parser.add_argument("--schedules", type=whole_number, default=10_000, help="how many (default: 10000)")
     parser.add_argument("--replay", type=int, metavar="SEED", help="run one, and print what happens in it")
@@ -39,15 +38,13 @@ def main(words: list[str] | None = None) -> int:
             print("{:10.3f}  job {}  rank {}  {:16}  {:16}  {}".format(*reached))
         print(*problems or [f"schedule {options.replay}: right"])
         return len(problems)
-    from simulation import list_points
-
-    number, jobs = options.schedules, available_cpus()
+    number, jobs, counts, problems = options.schedules, available_cpus(), Counter[str](), list[str]()
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:  # no fork: libraries have threads
-        parts = pool.map(run_schedules, [range(job, number, jobs) for job in range(jobs)])
-    counts, points = sum((part for part, *_ in parts), Counter[str]()), [*list_points().values()]
-    problems = [problem for _, problems, _ in parts for problem in problems]
-    problems += [f"reached too seldom: {point}" for point in points if counts[point] < number / 500]
-    print(*(f"{counts[name]:9}  {name}" for name in sorted({*counts, *points})), sep="\n")
+        for some, wrong, _ in pool.imap(run_schedules, [range(job, number, jobs) for job in range(jobs)]):
+            counts += some
+            problems += wrong
+    problems += [f"reached too seldom: {x}" for x in POINTS.values() if counts[x] < number / 500]
+    print(*(f"{counts[name]:9}  {name}" for name in sorted({*counts, *POINTS.values()})), sep="\n")
     print(f"{number} schedules", *problems, sep="\n")
     return int(bool(problems))
 

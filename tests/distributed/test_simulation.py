@@ -10,10 +10,7 @@ from simulation import PACKAGE, simulation
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds open files in /proc")
 
 
-@pytest.fixture(scope="module")
-def world():
-    with simulation() as world:
-        yield world
+world = pytest.fixture(simulation.__wrapped__, scope="module")
 
 
 @pytest.mark.parametrize("seed", range(100))

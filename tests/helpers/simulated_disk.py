@@ -21,8 +21,7 @@ class Node:
 
     def put(self, changes):
         """Give names to nodes, or with None take them away, in one step."""
-        names = {**self.content, **changes}
-        self.content = {name: node for name, node in names.items() if node is not None}
+        self.content = {name: node for name, node in {**self.content, **changes}.items() if node}
         self.changes.append(changes)
 
 
@@ -30,15 +29,14 @@ class Disk:
     """Takes the place of ``files.change`` for all below a folder, which first holds what a node does."""
 
     def __init__(self, root, random, node):
-        self.root, self._random, self.tree = root, random, node
-        self.lies, self.has_lied = False, False
+        self.root, self._random, self.tree, self.lies, self.has_lied = root, random, node, False, False
         self.restart(1)
 
     def find(self, path):
         """Return the node of a path, or of an open file; None if there is none."""
-        path = Path(f"/proc/self/fd/{path}").readlink() if isinstance(path, int) else path.absolute()
+        path = os.readlink(f"/proc/self/fd/{path}") if isinstance(path, int) else os.path.abspath(path)  # noqa: PTH100, PTH115
         node = self.tree
-        for name in path.parts[len(self.root.parts) :]:
+        for name in filter(None, path.removeprefix(f"{self.root}").split("/")):
             node = node and node.content.get(name)
         return node
 
@@ -70,8 +68,7 @@ class Disk:
     def restart(self, share):
         """Leave a state that the disk may be in after a power cut, with a share of what was not synced."""
         self.has_lied, self.lies = self.has_lied or self.lies, False
-        for path in self.root.iterdir():
-            shutil.rmtree(path)
+        shutil.rmtree(self.root / "runs", ignore_errors=True)
         self.tree = self._settle(self.tree, self.root, share)
 
     def _settle(self, node, path, share):

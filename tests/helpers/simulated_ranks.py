@@ -2,22 +2,20 @@
 """Ranks as threads of which one runs at a time: a seed chooses which, at each communication and write.
 
 Time passes when nothing else can happen. `MPI` stands for the module of mpi4py: what MPI leaves open, as the
-order of messages and of sums, is drawn.
+order of messages, is drawn.
 """
 
-from functools import reduce
+import os
 from itertools import count
 from math import inf
 from threading import Event, Lock, Thread
 from traceback import clear_frames
 from types import SimpleNamespace
 
-import numpy as np
-
 from xpnet._lib.tree import split
 
 LONGEST = 1e5
-"""Seconds that a schedule may last."""
+"""Seconds after which what nothing has ended is killed."""
 
 
 class Killed(BaseException):
@@ -27,7 +25,7 @@ class Killed(BaseException):
 class Process(SimpleNamespace):
     """A rank of a job, and the time of its end."""
 
-    job, end = None, inf
+    job, end = None, LONGEST
 
 
 class Task:
@@ -39,10 +37,10 @@ class Task:
 
 
 class Scheduler:
-    """Runs tasks, one at a time. The first is the thread that makes it."""
+    """Runs tasks, one at a time, on a processor: another one would wait for them. The first makes it."""
 
     def __init__(self, random):
-        self.random, self.time, self.problems, self.current = random, 0.0, [], Task(Process())
+        self.random, self.time, self.problems, self.current = random, 0.0, [], Task(Process(end=inf))
         self.tasks = [self.current]
 
     def spawn(self, process, work):
@@ -50,15 +48,14 @@ class Scheduler:
         task = Task(process)
 
         def run():
+            os.sched_setaffinity(0, self.processor)
             task.baton.acquire()
             try:
                 work()
             except BaseException as error:  # noqa: BLE001
                 self.problems += [error] * (self.time < process.end)
                 process.end = self.time
-                while error:  # a process that ends holds no locks, which cycles of frames would keep
-                    clear_frames(error.__traceback__)
-                    error = error.__context__
+                clear_frames(error.__traceback__)  # cycles of frames would keep its locks
             self.tasks.remove(task)
             self._pass_on()
 
@@ -69,24 +66,18 @@ class Scheduler:
         """Let another task run, until this one is ready or time has passed, and is chosen."""
         task = self.current
         task.ready, task.deadline = ready, self.time + seconds
-        if self.time < task.process.end:
-            self._pass_on()
-            task.baton.acquire()
+        self._pass_on()
+        task.baton.acquire()
         if self.time >= task.process.end:
             raise Killed
 
     def _pass_on(self):
-        now = self.time
-        while not (
-            ready := [x for x in self.tasks if x.process.end <= now or x.deadline <= now or x.ready()]
-        ):
-            now = self.time = min(min(task.deadline, task.process.end) for task in self.tasks)
-            if self.time > LONGEST:
-                self.problems.append(AssertionError("all wait, and nothing ends it"))
-                for task in self.tasks[1:]:
-                    task.process.end = self.time
-        self.current = self.random.choice(ready)
-        self.current.baton.release()
+        first = self.random.randrange(len(self.tasks))
+        tasks, limits = self.tasks[first:] + self.tasks[:first], lambda x: min(x.process.end, x.deadline)
+        while not (ready := next((x for x in tasks if limits(x) <= self.time or x.ready()), None)):
+            self.time = min(map(limits, tasks))
+        self.current = ready
+        ready.baton.release()
 
     def start(self, work):
         """Do as ``clock.start``."""
@@ -97,9 +88,6 @@ class Scheduler:
     def wait(self, event, limit=inf):
         """Do as ``clock.wait``."""
         self.switch(event.is_set, limit)
-
-    def sleep(self, seconds):
-        self.switch(lambda: False, seconds)
 
 
 class Comm:
@@ -117,8 +105,7 @@ class Comm:
         self.world.point(name)
         new = SimpleNamespace(name=name, values={}, shared={})
         meeting = self.group.setdefault(next(self.calls), new)
-        if meeting.name != name:
-            raise AssertionError(f"rank {self.rank} calls {name}, another one {meeting.name}")
+        assert meeting.name == name, f"rank {self.rank} calls {name}, another one {meeting.name}"
         meeting.values[self.rank] = value
         needed = {*(range(self.size) if sources is None else sources)}
         self.world.switch(lambda: needed <= meeting.values.keys())
@@ -131,9 +118,6 @@ class Comm:
         for rank in sources:
             places[rank][...] = values[rank][self.rank].reshape(widths[rank])
 
-    def Allgather(self, sent, received):
-        self.Allgatherv(sent, [received, [sent.size] * self.size])
-
     def Allgatherv(self, sent, received):
         memory, widths = received[:2]
         own = split(memory, widths)[self.rank] if sent is MPI.IN_PLACE else sent
@@ -143,13 +127,6 @@ class Comm:
         (sent, counts, _), (received, widths, _) = outgoing, incoming
         parts = [part.copy() for part in split(sent.reshape(-1), counts)]
         self._exchange("Alltoallv", parts, received, widths)
-
-    def Allreduce(self, _, memory, operation):
-        values = self._meet("Allreduce", memory.copy()).values.values()
-        memory[...] = reduce(operation, self.world.random.sample([*values], self.size))
-
-    def Barrier(self):
-        self._meet("Barrier", None)
 
     def Dup(self):
         return Comm(**{**self.facts, "group": self._meet("Dup", None).shared})
@@ -181,13 +158,12 @@ class Comm:
         received[...], letter.is_taken = letter.content, True
 
 
-def _allocate_shared(size, _, comm):
+def _allocate(size, _, comm):
     meeting = comm._meet("Allocate_shared", size)
     memory = meeting.shared.setdefault(0, bytearray(b"\xa5" * sum(meeting.values.values())))
     return SimpleNamespace(Shared_query=lambda _: (memory, 1), Free=lambda: None)
 
 
-MPI = SimpleNamespace(IN_PLACE=object(), MAX=np.maximum, DOUBLE=None, FLOAT=None)
-MPI.Query_thread, MPI.THREAD_MULTIPLE, MPI.COMM_TYPE_SHARED = lambda: 3, 3, None
-MPI.Status, MPI.REQUEST_NULL = SimpleNamespace, SimpleNamespace(Test=lambda: True)
-MPI.Win = SimpleNamespace(Allocate_shared=_allocate_shared)
+MPI = SimpleNamespace(IN_PLACE=object(), DOUBLE=None, FLOAT=None, COMM_TYPE_SHARED=None, THREAD_MULTIPLE=3)
+MPI.Query_thread, MPI.Status = lambda: 3, SimpleNamespace
+MPI.Win, MPI.REQUEST_NULL = SimpleNamespace(Allocate_shared=_allocate), SimpleNamespace(Test=lambda: True)

@@ -7,6 +7,7 @@ a last one, to which nothing happens, ends with the record of one process that n
 
 import errno
 import json
+import os
 import re
 import shutil
 import sys
@@ -18,28 +19,26 @@ from hashlib import sha256
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from networks import pixels
 from simulated_disk import Disk, Node
-from simulated_ranks import MPI, Comm, Killed, Process, Scheduler
+from simulated_ranks import Comm, Killed, Process, Scheduler
 
 import xpnet
 from xpnet.cli.train import train
 from xpnet.config import parse
 from xpnet.distributed.ranks import ALONE, make_ranks
 from xpnet.distributed.watchdog import Activity
-from xpnet.errors import XPNetError
 
 PACKAGE = Path(xpnet.__file__).parent
 POINT = re.compile(r"_lib/files\.py.*(?<!def )\bchange\(|\bfiles\.change\(|(comm|MPI\.Win)\.[A-Z]\w+")
-WORDS = "--name mine --quiet --no-report --device cpu --workers 1 --epochs 2 --hidden 4 --data ../data.npz"
+WORDS = "--name mine --quiet --no-report --device cpu --workers 1 --epochs 2 --hidden 4 --data data.npz"
 SETTINGS = (
     "--batch-size full --keep-checkpoint-every 1",
     "--batch-size 600 --optimizer adam --checkpoint-seconds 0.05",
-    "--batch-size 600 --batch-norm --validation 100 --patience 9 --log-every 2",
+    "--batch-size 1000 --batch-norm --validation 100 --patience 9 --log-every 2",
 )
 """Batches of several blocks; of one, which ranks share; and those that every rank computes."""
 STARTS = {"": "", "--overwrite": "--seed 5", "--extend runs/parent": "--name parent"}
@@ -51,7 +50,7 @@ KINDS |= {"disk full": ("refused", "No space left"), "disk fails": ("refused", "
 KINDS |= dict.fromkeys(("rank late", "clock goes back"), ("right", ""))
 """What happens, how the job may then end, if not right, and what one of its lines has to say."""
 ERRORS = {"disk full": (errno.ENOSPC, "No space left on device"), "disk fails": (errno.EIO, "I/O error")}
-SECONDS = 30.0
+SECONDS = 3.0
 """Of waiting, after which a job ends."""
 
 
@@ -72,15 +71,13 @@ class Job:
         return f"{self.kind}: {end}"
 
 
-@cache
-def list_points():
-    """Return the text of each communication and write in the package, by its file and line."""
-    return {
-        (str(path), number): text
-        for path in sorted(PACKAGE.rglob("*.py"))
-        for number, line in enumerate(path.read_text().splitlines(), 1)
-        if POINT.search(text := f"{path.relative_to(PACKAGE).as_posix()}:{number} {line.strip()}")
-    }
+POINTS = {
+    (str(path), number): text
+    for path in sorted(PACKAGE.rglob("*.py"))
+    for number, line in enumerate(path.read_text().splitlines(), 1)
+    if POINT.search(text := f"{path.relative_to(PACKAGE).as_posix()}:{number} {line.strip()}")
+}
+"""The text of each communication and write in the package, by its file and line."""
 
 
 read = cache(lambda words: parse(words.split(), "xpnet train"))
@@ -95,78 +92,69 @@ class Simulation(Scheduler):
     def reset(self, random, node):
         """Begin a schedule with a disk that holds what a node does."""
         super().__init__(random)
-        self.disk, self.set_back = Disk(self.root, random, node), 0.0
-        self.jobs, self.trace = [], []
+        self.disk, self.jobs, self.trace, self.set_back = Disk(self.root, random, node), [], [], 0.0
 
     def run_jobs(self, *jobs):
         """Run jobs beside each other to their ends; return how they end."""
         self.jobs += jobs
         for job in jobs:
             hosts, facts = self.random.choice((1, 2)), {"world": self, "group": {}, "size": job.size}
-            delay = self.random.choice((0, 0.3 * self.random.random()))
             for rank in range(job.size):
                 comm = Comm(rank=rank, host=f"host{rank % hosts}", **facts)
-                self.spawn(Process(job=job, rank=rank), partial(self._run_rank, job, comm, delay))
+                self.spawn(Process(job=job, rank=rank), partial(self._run_rank, job, comm))
         self.switch(lambda: len(self.tasks) == 1)
         assert not self.problems, self.problems
         return [job.judge(is_doubtful=self.disk.has_lied) for job in jobs]
 
-    def _run_rank(self, job, comm, delay):
-        process, ranks, together = self.current.process, ALONE, nullcontext()
-        process.activity = activity = Activity()
+    def _run_rank(self, job, comm):
+        process, command, activity = self.current.process, read(job.words), Activity()
         activity.complain, activity.end = job.lines.append, partial(self._strike, "rank killed")
-        self.sleep(delay)
+        self.switch(lambda: False, self.random.choice((0, 0.3 * self.random.random())))
         try:
-            command = read(job.words)
-            if job.size > 1:
-                ranks = make_ranks(comm, comm.host, "simulated MPI", activity)
-                together = ranks.together(debug=False)
-            with together:
+            ranks = make_ranks(comm, comm.host, "simulated MPI", activity) if job.size > 1 else ALONE
+            with ranks.together(debug=False) if job.size > 1 else nullcontext():
                 ranks.compare(command.list_facts())
                 train(command, job.words.split(), ranks)
             job.codes.append(0)
-        except (XPNetError, OSError) as error:
+        except (xpnet.errors.XPNetError, OSError) as error:
             if self.time >= process.end:
                 raise
             job.codes.append(getattr(error, "exit_code", 2))
             job.lines.append(str(error))
             if not getattr(error, "shared", False):
-                self._end(job, 0.05 * self.random.random())
+                self._end(job)
         process.end = self.time
 
-    def _end(self, job, seconds=0):
-        """Let the launcher end a job, after so many seconds."""
+    def _end(self, job):
+        """Let the launcher end a job, soon."""
         for process in (task.process for task in self.tasks if task.process.job is job):
-            process.end = min(process.end, self.time + seconds)
+            process.end = min(process.end, self.time + 0.05 * self.random.random())
 
     def _strike(self, kind):
         """Let something happen to the rank that runs, or to its job."""
         process = self.current.process
         if kind == "rank late":
-            self.sleep(self.random.choice((0.1, 0.6 * SECONDS)))
+            self.switch(lambda: False, self.random.choice((0.1, 0.6 * SECONDS)))
         self.set_back += 86400 * (kind == "clock goes back")
-        if kind in ("job killed", "power cut", "power cut, lying disk"):
-            self._end(process.job)
-        if kind == "rank killed":
-            self._end(process.job, 0.05 * self.random.random())
-        if kind in ("rank killed", "rank hangs"):  # of which its launcher knows nothing
+        if "killed" in KINDS.get(kind, ()):
             process.end = self.time
+            if kind != "rank hangs":  # of which its launcher knows nothing
+                self._end(process.job)
 
     def point(self, name):
         """Be at a communication or write, where something may happen."""
-        process, frame, points = self.current.process, sys._getframe(1), list_points()
+        process, frame = self.current.process, sys._getframe(1)
         if self.time >= process.end:
             raise Killed
-        while (place := (frame.f_code.co_filename, frame.f_lineno)) not in points:
+        while (place := (frame.f_code.co_filename, frame.f_lineno)) not in POINTS:
             frame = frame.f_back
         self.time += 0.001
         job, at = process.job, (process.rank, place)
         job.hits[at] += 1
-        if is_struck := (*at, job.hits[at]) == job.fault[1:]:
-            job.kind = job.fault[0]
-        self.trace.append((self.time, self.jobs.index(job), process.rank, job.kind, name, points[place]))
-        if is_struck:
-            self._strike(job.kind)
+        is_struck = (*at, job.hits[at]) == job.fault[1:]
+        job.kind = job.fault[0] if is_struck else job.kind
+        self.trace.append((self.time, self.jobs.index(job), process.rank, job.kind, name, POINTS[place]))
+        self._strike(job.kind if is_struck else "nothing")
 
     def change(self, call, *arguments, **options):
         """Take the place of ``files.change``. A full or failing disk does half of what it should."""
@@ -197,14 +185,15 @@ class Simulation(Scheduler):
 
     def find_problem(self, seed):
         """Run the schedule of a seed; return what is wrong with it, or None."""
-        random, ends = Random(seed), Counter()  # noqa: S311
+        random, ends, processors = Random(seed), Counter(), sorted(os.sched_getaffinity(0))  # noqa: S311
+        self.processor = {processors[seed % len(processors)]}
         start, settings = random.choice([*STARTS, "--overwrite"]), random.choice(SETTINGS)
         node, expected, hits = self._learn(start, settings)
         try:
             while {*ends} <= {"nothing: right"}:  # begin again
                 self.reset(random, node)
                 ends.clear()
-                faults = random.choices([*KINDS, "two jobs", "power cut"], k=random.choice((1, 1, 1, 2)))
+                faults = random.choices([*KINDS, "two jobs", "power cut"], k=random.choice((1, 1, 1, 1, 2)))
                 for kind in (*faults, *["nothing"] * 3):
                     if self._status() != "completed":
                         ends.update(self._run_segment(kind, f"{WORDS} {settings} {start}", hits))
@@ -225,15 +214,14 @@ class Simulation(Scheduler):
         if lock.exists() and random.random() < 0.5:  # becomes one that is no lock of xpnet's
             lock.unlink()
             lock.symlink_to("nowhere")
-        size, is_two = random.choice((1, 2) if kind == "nothing" else (2, 2, 2, 3)), kind == "two jobs"
+        size, is_two = random.choice((1, 1, 2) if kind == "nothing" else (2, 2, 2, 3)), kind == "two jobs"
         disk.lies, is_write = kind.endswith("lying disk"), kind in ERRORS or random.random() < 0.6
-        places = [x for x, text in list_points().items() if hits[0, x] and ("change(" in text) == is_write]
+        places = [x for x, text in POINTS.items() if hits[0, x] and ("change(" in text) == is_write]
         place, rank = random.choice(places), 0 if is_write else random.randrange(size)
-        fault = kind, rank, place, random.randint(1, hits[0, place])
+        fault = kind, rank, place, random.choice((1, random.randint(1, hits[0, place])))
         jobs = [Job(words, size, fault, kind if is_two else "nothing") for _ in range(1 + is_two)]
         ends = self.run_jobs(*jobs)
-        mine = disk.find(self.mine)
-        is_saved = mine and "checkpoint.safetensors" in mine.synced and self._status() != "none"
+        is_saved = self._status() != "none" and "checkpoint.safetensors" in disk.find(self.mine).synced
         if jobs[0].kind.startswith("power cut"):
             disk.restart(random.choice((0, 0.5, 0.9)))
         is_lost = is_saved and self._status() == "none"
@@ -266,11 +254,10 @@ def outcome(run):
 def simulation():
     """Give the body a simulation in which xpnet is, with data, and with little of what takes long."""
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        world = Simulation(Path(folder).resolve() / "disk")
-        world.root.mkdir()
+        world = Simulation(Path(folder).resolve())
         patch.chdir(world.root)
         x, y = pixels(1140, 5, 3)
-        np.savez("../data.npz", x_train=x[:1100], y_train=y[:1100], x_test=x[1100:], y_test=y[1100:])
+        np.savez("data.npz", x_train=x[:1100], y_train=y[:1100], x_test=x[1100:], y_test=y[1100:])
         for name, value in {
             "_lib.files.change": world.change,
             "_lib.files.draw_name": lambda: f"{world.random.getrandbits(64):016x}",
@@ -282,7 +269,7 @@ def simulation():
             "training.shared_step.WAIT_MULTIPLICATIONS": 0,
         }.items():
             patch.setattr(f"xpnet.{name}", value)
-        patch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=MPI))
+        patch.setitem(sys.modules, "mpi4py", sys.modules[Comm.__module__])  # which has an MPI
         for name, value in {"XPNET_RANK_TIMEOUT": str(SECONDS), "XPNET_COMPILE": "0", "PATH": ""}.items():
             patch.setenv(name, value)
         yield world

@@ -377,9 +377,10 @@ def load_shared(config: TrainConfig, ranks: Ranks = ALONE) -> Dataset:
     arrays: Json = {}
     for name, (shape, dtype) in described["shared"].items():
         arrays[name] = share_memory(here.comm, tuple(shape), dtype)
+    with here.agreement():  # in which all wait for the first
         if here.rank == 0:
-            arrays[name][...] = getattr(found, name)
-    here.comm.Barrier()
+            for name in arrays:
+                arrays[name][...] = getattr(found, name)
     if found:
         return replace(found, **arrays)
     columns = Columns.from_json(described["columns"], arrays["x_train"].shape[1], described["classes"])

@@ -129,11 +129,7 @@ class Ranks:
         """Return the largest of the numbers of all processes, each at least 0."""
         if not self.comm:
             return number
-        from mpi4py import MPI
-
-        numbers = np.array([number], np.int32)
-        self.comm.Allreduce(MPI.IN_PLACE, numbers, MPI.MAX)
-        return int(numbers[0])
+        return int(_gather(self.comm, np.array([number], np.int32), [1] * self.size).max())
 
     def gather(self, value: T) -> list[T]:
         """Return the JSON values of all processes."""
@@ -250,13 +246,17 @@ class Ranks:
 ALONE: Ranks = Ranks()
 
 
+def _gather(comm: Any, array: HostArray, sizes: list[int]) -> HostArray:
+    """Return the arrays (n,) of all ranks, of one dtype and of these lengths, joined."""
+    joined = np.empty(sum(sizes), array.dtype)
+    comm.Allgatherv(array, [joined, sizes])
+    return joined
+
+
 def _gather_arrays(comm: Any, array: HostArray) -> tuple[HostArray, list[int]]:
     """Return the arrays (n,) of all ranks, of one dtype, joined, and their lengths."""
-    sizes = np.empty(comm.size, np.int64)
-    comm.Allgather(np.array([array.size], np.int64), sizes)
-    joined, widths = np.empty(sizes.sum(), array.dtype), sizes.tolist()
-    comm.Allgatherv(array, [joined, widths])
-    return joined, widths
+    sizes = _gather(comm, np.array([array.size], np.int64), [1] * comm.size).tolist()
+    return _gather(comm, array, sizes), sizes
 
 
 def connect() -> Ranks:

@@ -24,7 +24,7 @@ from xpnet._lib.text import complain
 from xpnet._typing import Function
 from xpnet.errors import ConfigError
 
-COLLECTIVE = ("Allgather", "Allgatherv", "Allreduce", "Alltoallv", "Barrier", "Split_type")
+COLLECTIVE = ("Allgatherv", "Alltoallv", "Split_type")
 """The calls in which a rank waits for the others."""
 TIMEOUT = "XPNET_RANK_TIMEOUT"
 """The environment variable that sets both limits."""
