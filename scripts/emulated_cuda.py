@@ -23,7 +23,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "784-64-10 batch norm": {"hidden": (64,), "batch_norm": True},
     "784-10-10 native": {"arithmetic": "native"},
 }
-BATCH, STEPS = 128, 75
+BATCH, STEPS = 128, 25
 
 
 def main(words: list[str]) -> int:

@@ -108,7 +108,7 @@ SAID = r"^xpnet: rank (\d) on \S+ has been in step 5 for \d+ s: the others wait,
 @pytest.mark.slow
 @pytest.mark.parametrize("harm", ["locked", pytest.param("stopped", marks=NIGHTLY)])  # the first answers
 def test_a_rank_that_hangs_is_named_and_ends_the_job(alone, harm, tmp_path):
-    result = mpi(3, words("long", tmp_path), harm=(harm, 1, 5), XPNET_RANK_TIMEOUT="10")
+    result = mpi(2, words("long", tmp_path), harm=(harm, 1, 5), XPNET_RANK_TIMEOUT="10")
     warning, *_, end = [end for rank, end in re.findall(SAID, result.stderr, re.MULTILINE) if rank == "1"]
     assert re.fullmatch(r" after \d+ s", warning)
     assert (end, result.returncode != 0) == ("", True)

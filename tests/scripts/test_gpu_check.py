@@ -96,6 +96,7 @@ def test_a_dry_run_on_the_emulated_device(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.needs("index")
 def test_the_bundle_has_all_wheels_that_a_check_needs(tmp_path):
     assert gpu_check.main(["--bundle", str(tmp_path / "wheels")]) == 0
