@@ -11,8 +11,7 @@ import multiprocessing
 import sys
 from collections import Counter
 
-from checkout import ROOT
-from shared import whole_number
+from shared import ROOT, whole_number
 
 from xpnet._lib.machine import available_cpus
 

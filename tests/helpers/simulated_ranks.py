@@ -37,7 +37,9 @@ class Task:
 
 
 class Scheduler:
-    """Runs tasks, one at a time, on a processor: another one would wait for them. The first makes it."""
+    """Runs tasks, one at a time, on these processors. The first is the thread that makes it."""
+
+    cpus = ()
 
     def __init__(self, random):
         self.random, self.time, self.problems, self.current = random, 0.0, [], Task(Process(end=inf))
@@ -48,9 +50,9 @@ class Scheduler:
         task = Task(process)
 
         def run():
-            os.sched_setaffinity(0, self.processor)
             task.baton.acquire()
             try:
+                os.sched_setaffinity(0, self.cpus or os.sched_getaffinity(0))
                 work()
             except BaseException as error:  # noqa: BLE001
                 self.problems += [error] * (self.time < process.end)

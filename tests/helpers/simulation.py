@@ -100,14 +100,14 @@ class Simulation(Scheduler):
         for job in jobs:
             hosts, facts = self.random.choice((1, 2)), {"world": self, "group": {}, "size": job.size}
             for rank in range(job.size):
-                comm = Comm(rank=rank, host=f"host{rank % hosts}", **facts)
-                self.spawn(Process(job=job, rank=rank), partial(self._run_rank, job, comm))
+                work = partial(self._run_rank, job, Comm(rank=rank, host=f"host{rank % hosts}", **facts))
+                self.spawn(Process(job=job, rank=rank, activity=Activity()), work)
         self.switch(lambda: len(self.tasks) == 1)
         assert not self.problems, self.problems
         return [job.judge(is_doubtful=self.disk.has_lied) for job in jobs]
 
     def _run_rank(self, job, comm):
-        process, command, activity = self.current.process, read(job.words), Activity()
+        process, command, activity = self.current.process, read(job.words), self.current.process.activity
         activity.complain, activity.end = job.lines.append, partial(self._strike, "rank killed")
         self.switch(lambda: False, self.random.choice((0, 0.3 * self.random.random())))
         try:
@@ -185,8 +185,8 @@ class Simulation(Scheduler):
 
     def find_problem(self, seed):
         """Run the schedule of a seed; return what is wrong with it, or None."""
-        random, ends, processors = Random(seed), Counter(), sorted(os.sched_getaffinity(0))  # noqa: S311
-        self.processor = {processors[seed % len(processors)]}
+        random, ends, every = Random(seed), Counter(), sorted(os.sched_getaffinity(0))  # noqa: S311
+        self.cpus = {every[seed % len(every)]}
         start, settings = random.choice([*STARTS, "--overwrite"]), random.choice(SETTINGS)
         node, expected, hits = self._learn(start, settings)
         try:
