@@ -32,7 +32,7 @@ RESULTS = {
 }
 """What an entry of docs/vectors has of the results of a function."""
 PYTHON, NODE = [sys.executable, "-S", "-c"], ["node", str(HERE / "student.mjs")]
-NEEDS_NODE, SLOW = pytest.mark.needs("node"), pytest.mark.slow
+NEEDS_NODE, SLOW, RARE = pytest.mark.needs("node"), pytest.mark.slow, pytest.mark.nightly
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_all_of_a_right_program_is_right(run, python, language):
 
 
 @SLOW
-@pytest.mark.nightly
+@RARE
 @NEEDS_NODE
 def test_the_sixth_exercise_prints_the_fingerprint_of_100_epochs(run, python):
     assert [run(6, "--", *command) for command in (python, NODE)] == [(0, ["exercise 6: right"])] * 2
@@ -80,7 +80,9 @@ def test_the_sixth_exercise_prints_the_fingerprint_of_100_epochs(run, python):
 
 @SLOW
 @NEEDS_NODE
-@pytest.mark.parametrize("number", range(1, 11))
+@pytest.mark.parametrize(
+    "number", [*range(1, 6), *(pytest.param(number, marks=RARE) for number in range(6, 11))]
+)
 def test_each_planted_mistake_is_found_and_named(number, tmp_path):
     program, named = tmp_path / "student.mjs", []
     for cause, edits in [planted[1:] for planted in PLANTED if planted[0] == number]:

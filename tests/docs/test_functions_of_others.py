@@ -13,6 +13,7 @@ TABLE = re.search("<!-- functions -->(.*?)<!--", PAGE, re.DOTALL)[1]
 LEAVING = re.search("<!-- leaving -->(.*?)<!--", PAGE, re.DOTALL)[1]
 SHOWN = dict(re.findall(r"^\| `([^`]+)` \| ([0-9a-f]{12}) \|", TABLE, re.MULTILINE))
 NEEDED = pytest.mark.needs("others", "torch", "jax", "array-api-strict")
+RARE = pytest.mark.nightly
 pytestmark = [pytest.mark.tooling, pytest.mark.slow, NEEDED]
 CODE = "import functions_of_others as script, json; print(json.dumps({}))"
 LIBRARIES = (SCRIPT, "--digests", "numpy", "torch", "jax", "array-api-strict")
@@ -24,7 +25,10 @@ def test_the_table_has_sixty_functions_and_more_of_three_libraries():
     assert len(SHOWN) >= 60
 
 
-@pytest.mark.parametrize("words", [LIBRARIES, ("-c", KERNELS)], ids=["libraries", "kernels"])
+@pytest.mark.parametrize(
+    "words",
+    [pytest.param(LIBRARIES, id="libraries"), pytest.param(("-c", KERNELS), id="kernels", marks=RARE)],
+)
 def test_every_digest_is_that_of_the_table(words):
     (line,) = run("-W", "ignore", *words)
     for where, digests in json.loads(line).items():
@@ -32,8 +36,9 @@ def test_every_digest_is_that_of_the_table(words):
         assert {*digests} - {*SHOWN} == {*re.findall(r"^\| `([^`]+)`", LEAVING, re.MULTILINE)}
 
 
+@RARE
 def test_every_result_is_near_that_of_plain_numpy():
     (line,) = run("-W", "ignore", "-c", CODE.format("script.differences()"))
     differences = json.loads(line)
     assert differences.keys() == SHOWN.keys()
-    assert {name: apart for name, apart in differences.items() if not apart <= 1e-9} == {}
+    assert {name: apart for name, apart in differences.items() if not apart <= 1e-8} == {}
