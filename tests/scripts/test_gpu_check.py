@@ -85,6 +85,7 @@ def test_a_process_that_hangs_is_ended_with_what_it_leaves_behind(tmp_path, prog
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.needs("emulated-cuda")
 def test_a_dry_run_on_the_emulated_device(tmp_path):
     stages = ["versions", "streams", "compile", "steps"]

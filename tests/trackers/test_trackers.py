@@ -26,7 +26,7 @@ from xpnet.config.settings import TrackerName
 from xpnet.storage.record import read_metrics, read_run
 
 NAMES = get_args(TrackerName)
-RARE = {"trackio": [pytest.mark.nightly]}
+RARE = {"trackio": [pytest.mark.nightly], "wandb": [pytest.mark.nightly]}
 REAL = [pytest.param(name, marks=[pytest.mark.needs(name), *RARE.get(name, [])]) for name in NAMES]
 RUN = ["--data", "small.npz", "--name", "run", "--epochs", "4", "--log-every", "1", "--no-report", "--quiet"]
 RUN_FOLDER = Path("runs/run")
