@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 from collections import Counter
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from datetime import UTC, datetime
 from functools import cache, partial
 from hashlib import sha256
@@ -34,7 +34,7 @@ from xpnet.distributed.watchdog import Activity
 
 PACKAGE = Path(xpnet.__file__).parent
 POINT = re.compile(r"_lib/files\.py.*(?<!def )\bchange\(|\bfiles\.change\(|(comm|MPI\.Win)\.[A-Z]\w+")
-WORDS = "--name mine --quiet --no-report --device cpu --workers 1 --epochs 2 --hidden 4 --data data.npz"
+WORDS = "--name mine --no-report --device cpu --workers 1 --epochs 2 --hidden 4 --data data.npz"
 SETTINGS = (
     "--batch-size full --keep-checkpoint-every 1",
     "--batch-size 600 --optimizer adam --checkpoint-seconds 0.05",
@@ -50,8 +50,6 @@ KINDS |= {"disk full": ("refused", "No space left"), "disk fails": ("refused", "
 KINDS |= dict.fromkeys(("rank late", "clock goes back"), ("right", ""))
 """What happens, how the job may then end, if not right, and what one of its lines has to say."""
 ERRORS = {"disk full": (errno.ENOSPC, "No space left on device"), "disk fails": (errno.EIO, "I/O error")}
-SECONDS = 3.0
-"""Of waiting, after which a job ends."""
 
 
 class Job:
@@ -102,7 +100,8 @@ class Simulation(Scheduler):
             for rank in range(job.size):
                 work = partial(self._run_rank, job, Comm(rank=rank, host=f"host{rank % hosts}", **facts))
                 self.spawn(Process(job=job, rank=rank, activity=Activity()), work)
-        self.switch(lambda: len(self.tasks) == 1)
+        with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing):
+            self.switch(lambda: len(self.tasks) == 1)
         assert not self.problems, self.problems
         return [job.judge(is_doubtful=self.disk.has_lied) for job in jobs]
 
@@ -134,7 +133,7 @@ class Simulation(Scheduler):
         """Let something happen to the rank that runs, or to its job."""
         process = self.current.process
         if kind == "rank late":
-            self.switch(lambda: False, self.random.choice((0.1, 0.6 * SECONDS)))
+            self.switch(lambda: False, self.random.choice((0.1, 1.8)))
         self.set_back += 86400 * (kind == "clock goes back")
         if "killed" in KINDS.get(kind, ()):
             process.end = self.time
@@ -210,7 +209,7 @@ class Simulation(Scheduler):
         if words.endswith(" ") and random.random() < 0.5:
             words += "--resume-or-start"
         elif not is_start:
-            words = "--resume runs/mine --quiet"
+            words = "--resume runs/mine"
         if lock.exists() and random.random() < 0.5:  # becomes one that is no lock of xpnet's
             lock.unlink()
             lock.symlink_to("nowhere")
@@ -270,6 +269,7 @@ def simulation():
         }.items():
             patch.setattr(f"xpnet.{name}", value)
         patch.setitem(sys.modules, "mpi4py", sys.modules[Comm.__module__])  # which has an MPI
-        for name, value in {"XPNET_RANK_TIMEOUT": str(SECONDS), "XPNET_COMPILE": "0", "PATH": ""}.items():
+        # A job ends after 3 seconds of waiting.
+        for name, value in {"XPNET_RANK_TIMEOUT": "3", "XPNET_COMPILE": "0", "PATH": ""}.items():
             patch.setenv(name, value)
         yield world

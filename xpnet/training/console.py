@@ -44,7 +44,8 @@ class TrainingConsole(LoopCallback):
     """
 
     def __init__(self, trainer: Trainer, epochs: int, *, quiet: bool = False, advise: bool = True) -> None:
-        self._steps, self._advise = len(trainer.loader.bounds), advise
+        # The same on all ranks, which evaluate together.
+        self._steps, self._advise = len(trainer.loader.bounds), advise and not quiet
         self._console = console = make_console(quiet=quiet or trainer.ranks.rank > 0)
         self._lines, self._is_printing = deque[str](), False
         jupyter = console.is_jupyter and find_spec("ipywidgets") is not None
@@ -93,7 +94,7 @@ class TrainingConsole(LoopCallback):
 
     def on_train_end(self, result: FitResult) -> None:
         """Print a hint if the network has learned nothing."""
-        if self._console.quiet or not self._advise:
+        if not self._advise:
             return
         labels, recalls = self._trainer.data.y_train, self._trainer.training_recalls(result.best)
         chance = self._trainer.evaluate(result.best).accuracy, np.bincount(labels).max(), len(labels)
