@@ -54,7 +54,6 @@ def test_seeds_are_trained_in_turn_or_side_by_side_with_the_same_results(capsys,
     assert alone == read_run(Path("runs/seeds/seed-5"))["fingerprint"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lie", "message"),
     [

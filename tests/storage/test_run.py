@@ -165,6 +165,7 @@ def test_a_full_disk_is_one_line_keeps_what_was_written_and_no_lock(tmp_path, mo
     [
         ({"schema_version": 5}, "written by a newer xpnet (schema version 5, this one reads up to 4): upd"),
         ({"seed": float("inf")}, '"seed": expected finite numbers, got Infinity'),
+        ({"seed": True}, "seed: expected int, got true"),
         ({"data": {"name": "x"}}, "data.sha256: expected str, got null"),
     ],
 )
